@@ -1,0 +1,49 @@
+"""Tip-Adapter: a classifier from a few photos per class and the class names."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tip_adapter.classifier import FewShotClassifier
+    from tip_adapter.encoders import load_encoder
+    from tip_adapter.methods.choose import Choice, choose_alpha_beta
+    from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
+    from tip_adapter.methods.zero_shot import ZeroShotClassifier
+    from tip_adapter.vectors import ClassEmbeddings
+
+__all__ = [
+    "Choice",
+    "ClassEmbeddings",
+    "FewShotClassifier",
+    "TipAdapterClassifier",
+    "TipAdapterFClassifier",
+    "ZeroShotClassifier",
+    "choose_alpha_beta",
+    "load_encoder",
+]
+
+# Loaded on first use, so that `import tip_adapter` and `tip-adapter --help` import neither NumPy nor scikit-learn.
+_HOMES = {
+    "Choice": "tip_adapter.methods.choose",
+    "ClassEmbeddings": "tip_adapter.vectors",
+    "FewShotClassifier": "tip_adapter.classifier",
+    "TipAdapterClassifier": "tip_adapter.methods.tip_adapter",
+    "TipAdapterFClassifier": "tip_adapter.methods.tip_adapter",
+    "ZeroShotClassifier": "tip_adapter.methods.zero_shot",
+    "choose_alpha_beta": "tip_adapter.methods.choose",
+    "load_encoder": "tip_adapter.encoders",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tip_adapter' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

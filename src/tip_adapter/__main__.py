@@ -1,0 +1,5 @@
+"""`python -m tip_adapter` is `tip-adapter`."""
+
+from tip_adapter.cli import main
+
+main()

@@ -1,0 +1,170 @@
+"""A model as a folder: config.json, adapter.safetensors and README.md, the model card. Knows no classifier.
+
+config.json holds the SHA-256 of the other files; they are compared before anything is used. No pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from tip_adapter.errors import BundleError, DamagedBundle
+from tip_adapter.files import recover_folder, write_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+FORMAT = 1
+CONFIG, ARRAYS, CARD = "config.json", "adapter.safetensors", "README.md"
+
+
+def write_bundle(
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    replace: bool = False,
+) -> None:
+    """Write a model folder, whole or not at all.
+
+    Parameters
+    ----------
+    folder : path
+    config : JSON-able; `format` and `files` are added
+    arrays : name → array
+    replace : bool, whether what stands there may be replaced
+
+    Raises
+    ------
+    OutputExists
+        Something stands there and `replace` is false.
+    NotWritable
+        With the system's reason; what was there before still is.
+    """
+    files = {
+        ARRAYS: save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),
+        CARD: model_card(config).encode(),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    whole = {"format": FORMAT, **config, "files": digests}
+    files[CONFIG] = (json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    write_folder(folder, files, replace=replace)
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The configuration of a model folder.
+
+    Raises
+    ------
+    BundleError
+        There is no model folder, or it is of a newer format. DamagedBundle if config.json cannot be understood.
+    """
+    folder = Path(folder)
+    recover_folder(folder)
+    if not (folder / CONFIG).is_file():
+        raise BundleError(f"{folder} is no model folder: it has no {CONFIG}; `tip-adapter fit` makes one")
+    try:
+        config = json.loads(_content(folder, CONFIG).decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DamagedBundle(f"{folder / CONFIG} is damaged: {error}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        raise DamagedBundle(f"{folder / CONFIG} is damaged: it states no format")
+    if config["format"] != FORMAT:
+        raise BundleError(
+            f"{folder} is of format {config['format']}, this version reads format {FORMAT}; upgrade tip-adapter"
+        )
+    return config
+
+
+def read_bundle(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Configuration and arrays of a model folder, every file compared with its SHA-256.
+
+    Raises
+    ------
+    BundleError
+        As `read_config`; DamagedBundle if a file is missing, changed or cannot be understood.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    digests = config.get("files")
+    if not isinstance(digests, dict) or set(digests) != {ARRAYS, CARD}:
+        raise DamagedBundle(f"{folder / CONFIG} is damaged: it does not list {ARRAYS} and {CARD}")
+    contents = {name: _content(folder, name) for name in digests}
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != digests[name]:
+            raise DamagedBundle(f"{folder / name} is not the file that was saved (another SHA-256); restore or refit")
+    try:
+        return config, load(contents[ARRAYS])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedBundle(f"{folder / ARRAYS} is damaged: {error}") from error
+
+
+def _content(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise DamagedBundle(f"cannot read {folder / name}: {error.strerror}") from error
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def model_card(config: Mapping[str, Any]) -> str:
+    """The model card of a configuration: YAML front matter, then what a person wants to know."""
+    choice = config["choice"]
+    pair = f"alpha {choice['alpha']:.4g}, beta {choice['beta']:.4g}" if choice else "none"
+    chosen = choice["rule"] if choice else "nothing to choose"
+    judged = (
+        f"{choice['accuracy']:.1%} of {choice['n_rows']} photos ({choice['rule']})"
+        if choice and choice["accuracy"] is not None
+        else "not measured: there were no photos to leave out"
+    )
+    rows = "\n".join(f"| {_cell(c['label'])} | {_cell(c['name'])} | {c['photos']} |" for c in config["classes"])
+    return f"""---
+library_name: tip-adapter
+pipeline_tag: image-classification
+tags: [few-shot, tip-adapter]
+base_encoder: {json.dumps(config["encoder"]["name"])}
+---
+
+# A few-shot classifier of {len(config["classes"])} classes
+
+| | |
+| --- | --- |
+| method | {config["method"]} |
+| encoder | {config["encoder"]["name"]}, fingerprint {config["encoder"]["fingerprint"][:12]}…, width {config["encoder"]["width"]} |
+| templates | {_cell("; ".join(config["templates"]))} |
+| photos | {sum(c["photos"] for c in config["classes"])} |
+| pair | {pair} |
+| protocol | {chosen} |
+| accuracy on them | {judged} |
+| made with | tip-adapter {config["tip_adapter"]}, seed {config["seed"]} |
+
+## How to run it
+
+    pip install tip-adapter
+    tip-adapter predict THIS_FOLDER photo.jpg
+
+## Classes
+
+| label | name | photos |
+| --- | --- | --- |
+{rows}
+"""
+
+
+def _cell(text: str) -> str:
+    """Any text as a cell of a Markdown table, with nothing in it that a page would run."""
+    escaped = html.escape(text, quote=False).replace("|", "&#124;").replace("`", "&#96;")
+    return "".join(c if c.isprintable() else " " for c in escaped)

@@ -1,0 +1,65 @@
+"""The command line: a table of commands, loaded when asked for; one file a command that parses, calls and prints."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.errors import TipAdapterError, UsageError
+
+#: name → (function, its line in `tip-adapter --help`). Strings, so that help imports nothing.
+COMMANDS = {
+    "demo": ("tip_adapter.cli.demo:demo", "See it work: zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."),
+    "fit": ("tip_adapter.cli.fit:fit", "Learn a classifier from class folders."),
+    "predict": ("tip_adapter.cli.predict:predict", "Name photos."),
+    "evaluate": ("tip_adapter.cli.evaluate:evaluate", "Score a classifier on labelled photos."),
+    "info": ("tip_adapter.cli.info:info", "Show what a classifier is made of."),
+    "encoders": ("tip_adapter.cli.encoders:encoders", "List the encoders that can be loaded here."),
+    "doctor": ("tip_adapter.cli.doctor:doctor", "Show versions, devices, caches, and what is missing."),
+}
+
+
+class CommandTable(TyperGroup):
+    """A group that imports a command's file when the command is used, and shows help without importing any."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = typer.Typer(add_completion=False, rich_markup_mode=None)
+        command.command(cmd_name)(getattr(import_module(module), name))
+        return typer.main.get_command(command)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+app = typer.Typer(cls=CommandTable, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context, device: Device = None, threads: Threads = None, quiet: Quiet = False, version: Version = False
+) -> None:
+    """A classifier from a few photos per class and the class names."""
+    # Said before the command, these are the command's defaults.
+    said = {"device": device, "threads": threads, "quiet": quiet}
+    ctx.default_map = {command: {name: value for name, value in said.items() if value} for command in COMMANDS}
+
+
+def main() -> None:
+    """Run the command line; exit status 0 success, 1 failure, 2 usage, 130 on Ctrl-C."""
+    try:
+        app(prog_name="tip-adapter")
+    except TipAdapterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -1,0 +1,24 @@
+"""The options that the program and each of its commands take: --device, --threads, --quiet, --version."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import tip_adapter
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tip-adapter {tip_adapter.__version__}")
+        raise typer.Exit
+
+
+Device = Annotated[str | None, typer.Option(help="cpu, or cuda where ONNX Runtime has it.", metavar="NAME")]
+Threads = Annotated[int | None, typer.Option(help="Processor threads; one per core if not given.", min=1, metavar="N")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Results only: no notes, no progress.")]
+Version = Annotated[
+    bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True, expose_value=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on stdout, everything else on stderr.")]

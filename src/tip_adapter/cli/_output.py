@@ -1,0 +1,89 @@
+"""Results to stdout, everything else to stderr: notes, tables, progress, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tip_adapter.errors import TipAdapterWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tip_adapter import Choice
+
+
+@contextmanager
+def notes(quiet: bool) -> Iterator[None]:
+    """Within, the package's warnings are notes on stderr, or nothing when quiet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not quiet:
+            warnings.simplefilter("always", TipAdapterWarning)
+            warnings.showwarning = lambda message, *_: say(f"note: {message}")
+        yield
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """One object on one line of stdout."""
+    print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+    """A table for people, on stdout; columns after the first are aligned right."""
+    from rich import box  # only where a table is shown: rich costs a tenth of a second
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for column, name in enumerate(header):
+        table.add_column(name, justify="right" if column else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False).print(table)
+
+
+@contextmanager
+def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr that is moved by (done, all); None where stderr is no terminal, or when quiet."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, BarColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def percent(fraction: float) -> str:
+    """A fraction as a person reads it."""
+    return f"{100 * fraction:.1f} %"
+
+
+def choice_in_words(method: str, choice: Choice | None) -> str:
+    """The pair, how it was chosen, and how right it was on the photos it was chosen on."""
+    if choice is None:
+        return f"{method} has nothing to choose: the class names alone decide."
+    how = {
+        "leave-one-out": "chosen by leaving each photo out",
+        "scale-free": "set from the photos' own spread (scale-free)",
+        "validation": "chosen on the validation photos",
+        "fixed": "given",
+    }[choice.rule]
+    pair = f"alpha {choice.alpha:.4g}, beta {choice.beta:.4g}: {how}."
+    if choice.accuracy is None:
+        return f"{pair} How accurate that is cannot be told: no class has two photos."
+    on = "validation photos" if choice.rule == "validation" else "photos, each left out in turn,"
+    before = ", before the keys were fine-tuned" if method == "tip-adapter-f" and choice.rule != "validation" else ""
+    return f"{pair} Of {choice.n_rows} {on} {percent(choice.accuracy)} were named right{before}."

@@ -1,0 +1,60 @@
+"""`tip-adapter doctor`: versions, devices, caches, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version as version_of
+from importlib.util import find_spec
+
+import onnxruntime
+
+import tip_adapter
+from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.encoders import encoder_records
+from tip_adapter.errors import TipAdapterError
+from tip_adapter.files import cache_folder
+
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "onnxruntime", "onnx", "safetensors", "pillow", "simplejpeg", "typer")
+#: Module → what it is good for and the extra that brings it.
+_OPTIONAL = {
+    "conformal_clip_data": ("the photos of `tip-adapter demo`", "demo"),
+    "pillow_heif": ("HEIC photos", "heic"),
+    "torch": ("vectors as tensors, on any device", "torch"),
+}
+
+
+def doctor(
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Show versions, devices, caches, and what is missing and how to get it."""
+    print(f"tip-adapter {tip_adapter.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for package in _PACKAGES:
+        print(f"  {package:14} {_version(package)}")
+    print(f"Processor: {os.cpu_count()} cores. ONNX Runtime: {', '.join(onnxruntime.get_available_providers())}")
+    cache = cache_folder()
+    print(f"Cache: {cache} ({'in use' if cache.exists() else 'empty'}; TIP_ADAPTER_HOME moves it; deleting it costs only time)")
+    for name, _ in encoder_records():
+        print(f"Encoder {name}: {_state_of(name, device)}")
+    for module, (purpose, extra) in _OPTIONAL.items():
+        state = "installed" if find_spec(module) else f"not installed; pip install 'tip-adapter[{extra}]'"
+        print(f"Optional, {purpose}: {state}")
+
+
+def _version(package: str) -> str:
+    try:
+        return version_of(package)
+    except PackageNotFoundError:
+        return f"missing; {sys.executable} -m pip install {package}"
+
+
+def _state_of(name: str, device: str | None) -> str:
+    try:
+        encoder = tip_adapter.load_encoder(name, device=device)
+    except TipAdapterError as error:
+        return f"cannot be loaded: {error}"
+    return f"ready, fingerprint {encoder.identity.fingerprint[:12]}…, width {encoder.identity.width}"

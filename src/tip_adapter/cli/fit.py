@@ -1,0 +1,62 @@
+"""`tip-adapter fit`: class folders in, a model folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tip_adapter
+from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._output import choice_in_words, notes, progress_bar
+from tip_adapter.files import refuse_existing
+from tip_adapter.prompts import read_class_names
+
+
+def fit(
+    train_dir: Annotated[Path, typer.Argument(help="Class folders, a split folder (its train part), or a list.")],
+    out: Annotated[Path, typer.Option(help="Where the model goes.", metavar="MODEL_DIR")],
+    encoder: Annotated[str, typer.Option(help="See `tip-adapter encoders`.", metavar="NAME")] = "pocket",
+    method: Annotated[str, typer.Option(help="zero-shot, tip-adapter or tip-adapter-f.", metavar="NAME")] = "tip-adapter",
+    shots: Annotated[int | None, typer.Option(help="Photos per class; all if not given.", min=1, metavar="K")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0)] = 0,
+    tune: Annotated[
+        str | None,
+        typer.Option(help="How alpha and beta are chosen: loo, scale-free, or validation photos.", metavar="loo|scale-free|VAL_DIR"),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="A given weight of the photos; with --beta.")] = None,
+    beta: Annotated[float | None, typer.Option(help="A given sharpness; with --alpha.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="A sentence with {} for the class name; may be repeated.", metavar="TEXT")
+    ] = None,
+    class_names: Annotated[
+        Path | None, typer.Option(help="JSON or CSV (label,name): what the text encoder reads for a label.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what stands at MODEL_DIR.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Learn a classifier from class folders."""
+    if not force:
+        refuse_existing(out)
+    model = tip_adapter.FewShotClassifier(
+        encoder=encoder,
+        method=method,
+        tune=tune,
+        alpha=alpha,
+        beta=beta,
+        templates=template,
+        class_names=read_class_names(class_names) if class_names else None,
+        seed=seed,
+        device=device,
+        threads=threads,
+    )
+    with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
+        model.fit_folder(train_dir, shots, progress=progress)
+        model.save(out, force=force)
+    print(f"{method}, {len(model.classes_)} classes, {len(model.support_)} photos.")
+    print(choice_in_words(method, model.choice_))
+    print(f"Saved to {out}. Next: tip-adapter predict {out} PHOTO")

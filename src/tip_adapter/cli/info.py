@@ -1,0 +1,56 @@
+"""`tip-adapter info`: what a classifier is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import tip_adapter
+from tip_adapter.bundle import read_bundle
+from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._output import choice_in_words, print_json, print_table
+
+
+def info(
+    model_dir: Annotated[Path, typer.Argument(help="A folder that `tip-adapter fit` made.")],
+    json: Json = False,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Show what a classifier is made of."""
+    config, _ = read_bundle(model_dir)
+    if json:
+        print_json(_record(config))
+        return
+    print_table(["label", "photos", "name"], [[c["label"], str(c["photos"]), c["name"]] for c in config["classes"]])
+    encoder = config["encoder"]
+    print(f"{config['method']}, {len(config['classes'])} classes, {len(config['photos'])} photos.")
+    print(f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}")
+    print(choice_in_words(config["method"], tip_adapter.Choice(**config["choice"]) if config["choice"] else None))
+    print(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
+
+
+def _record(config: dict[str, Any]) -> dict[str, Any]:
+    choice = config["choice"] or dict.fromkeys(("alpha", "beta", "temperature", "accuracy", "rule", "n_rows"))
+    return {
+        "method": config["method"],
+        "encoder": config["encoder"],
+        "classes": config["classes"],
+        "n_classes": len(config["classes"]),
+        "n_photos": len(config["photos"]),
+        "protocol": choice["rule"],
+        "alpha": choice["alpha"],
+        "beta": choice["beta"],
+        "temperature": choice["temperature"],
+        "left_out_accuracy": None if choice["rule"] == "validation" else choice["accuracy"],
+        "validation_accuracy": choice["accuracy"] if choice["rule"] == "validation" else None,
+        "templates": config["templates"],
+        "logit_scale": config["logit_scale"],
+        "parameters": config["parameters"],
+        "seed": config["seed"],
+        "tip_adapter": config["tip_adapter"],
+    }

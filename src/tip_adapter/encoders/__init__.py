@@ -1,0 +1,52 @@
+"""Encoders: photos and class names become vectors of one space. To add one: a file here and a line below."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.extensions import known_names, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ENCODERS", "Encoder", "EncoderIdentity", "EncoderRecord", "encoder_records", "load_encoder"]
+
+_GROUP = "tip_adapter.encoders"
+
+ENCODERS = {
+    "pocket": "tip_adapter.encoders.pocket:PocketEncoder",
+    "toy": "tip_adapter.encoders.toy:ToyEncoder",
+}
+
+
+def load_encoder(name: str = "pocket", *, device: str | None = None, threads: int | None = None) -> Encoder:
+    """Load an encoder by name.
+
+    Parameters
+    ----------
+    name : a name of `ENCODERS`, or of an entry point ``tip_adapter.encoders`` of an installed package
+    device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
+    threads : int, None for one per core
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    UnknownName
+        With the nearest known name.
+    UsageError
+        The device is not there.
+    CheckpointError
+        Its weights are not the ones we know.
+    """
+    encoder: Encoder = resolve(_GROUP, "encoder", name, ENCODERS)(device=device, threads=threads)
+    return encoder
+
+
+def encoder_records() -> Iterator[tuple[str, EncoderRecord]]:
+    """Name and record of each encoder that can be loaded here; loads no weights."""
+    for name in known_names(_GROUP, ENCODERS):
+        yield name, resolve(_GROUP, "encoder", name, ENCODERS).record

@@ -1,0 +1,108 @@
+"""What every encoder is: images and sentences in, unit vectors of one space out, and a record that says what it is."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from tip_adapter.photos.decode import open_photo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from tip_adapter.photos.decode import PhotoLike
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """Which encoder made a vector. Vectors of different fingerprints never mix.
+
+    Parameters
+    ----------
+    name : str
+    fingerprint : str, SHA-256 over the weights and over the definition of the vectors
+    width : int, length of a vector
+    """
+
+    name: str
+    fingerprint: str
+    width: int
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """What an encoder is made of and which numbers belong to it.
+
+    Parameters
+    ----------
+    description : str, one line
+    width : int, length of a vector
+    logit_scale : float, what text logits are multiplied by
+    templates : its default templates, ``{}`` stands for the name
+    scale_free_ratio : float, ratio of the cache's spread to the text's in the scale-free rule
+    languages : language codes in which class names are understood
+    licence : str, of the weights
+    size_mib : int, of the weights
+    needs : pip requirements beyond the base install, empty if none
+    scripts : Unicode's names of the scripts in which class names are understood
+    """
+
+    description: str
+    width: int
+    logit_scale: float
+    templates: tuple[str, ...]
+    scale_free_ratio: float
+    languages: tuple[str, ...]
+    licence: str
+    size_mib: int
+    needs: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ("LATIN",)
+
+    def reads(self, name: str) -> bool:
+        """Whether every letter of `name` is of a script that the text side knows."""
+        return all(unicodedata.name(c, "").split(" ")[0] in self.scripts for c in name if c.isalpha())
+
+
+class Encoder(Protocol):
+    """A frozen pair of towers.
+
+    An encoder states its record and implements `prepare`, `encode_prepared` and `encode_texts`; subclassing gives
+    `encode_images`. `tip_adapter.testing.check_encoder` holds an implementation to this contract.
+    """
+
+    record: ClassVar[EncoderRecord]
+    identity: EncoderIdentity
+    logit_scale: float
+
+    def prepare(self, image: Image) -> NDArray[Any]:
+        """One upright RGB photo → what `encode_prepared` takes one of. Runs in worker threads."""
+        ...
+
+    def encode_prepared(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        """A stack of prepared photos → (n, width) float32 unit rows."""
+        ...
+
+    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """Sentences → (n, width) float32 unit rows."""
+        ...
+
+    def encode_images(self, images: Sequence[PhotoLike]) -> NDArray[np.float32]:
+        """Encode photos: paths, PIL images or uint8 arrays.
+
+        Returns
+        -------
+        (n, width) float32 array, unit rows
+
+        Raises
+        ------
+        PhotoError
+            A photo cannot be read; the message names it.
+        """
+        vectors = [self.encode_prepared(self.prepare(open_photo(image))[None]) for image in images]
+        return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])

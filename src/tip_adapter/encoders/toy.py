@@ -1,0 +1,79 @@
+"""`toy`, a deterministic encoder for tests: colours and coarse layout as the image side, hashed words as the text side.
+
+It knows the names of eight colours, so that zero-shot means something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.vectors import unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_SIDE = 4
+_WIDTH = _SIDE * _SIDE * 3 + 1
+_COLOURS = {
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "cyan": (0, 255, 255),
+    "magenta": (255, 0, 255),
+}
+
+
+class ToyEncoder(Encoder):
+    """A deterministic encoder for tests; `device` and `threads` are accepted and mean nothing."""
+
+    record: ClassVar = EncoderRecord(
+        description="deterministic colours and hashed words, for tests",
+        width=_WIDTH,
+        logit_scale=20.0,
+        templates=("{}",),
+        scale_free_ratio=1.0,
+        languages=("en",),
+        licence="MIT",
+        size_mib=0,
+    )
+
+    def __init__(self, *, device: str | None = None, threads: int | None = None) -> None:
+        self.logit_scale = self.record.logit_scale
+        self.identity = EncoderIdentity("toy", hashlib.sha256(b"toy 1").hexdigest(), _WIDTH)
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """(4, 4, 3) uint8: the photo's colours, coarsely."""
+        return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BOX))
+
+    def encode_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, 4, 4, 3) uint8 → (n, 49) float32 unit rows."""
+        centred = prepared.reshape(len(prepared), -1).astype(np.float32) / 127.5 - 1
+        return unit_rows(np.concatenate([centred, np.full((len(prepared), 1), 0.1, np.float32)], axis=1))
+
+    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """(n, 49) float32 unit rows: the mean over words, colours as a photo of that colour, others by their hash."""
+        if not len(sentences):
+            return np.zeros((0, _WIDTH), np.float32)
+        return unit_rows(np.stack([self._sentence(sentence) for sentence in sentences]))
+
+    def _sentence(self, sentence: str) -> NDArray[np.float32]:
+        words = sentence.lower().strip(" .").split() or [""]
+        mean: NDArray[np.float32] = np.mean([self._word(word) for word in words], axis=0, dtype=np.float32)
+        return mean
+
+    def _word(self, word: str) -> NDArray[np.float32]:
+        if word in _COLOURS:
+            return self.encode_prepared(np.full((1, _SIDE, _SIDE, 3), _COLOURS[word], np.uint8))[0]
+        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
+        vector = np.random.default_rng(seed).standard_normal(_WIDTH).astype(np.float32)
+        return unit_rows(vector[None])[0] / 4

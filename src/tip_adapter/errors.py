@@ -1,0 +1,140 @@
+"""Every error this package raises on purpose, as one tree.
+
+    TipAdapterError
+    ├── UsageError (ValueError)               what was asked for makes no sense together
+    │   └── UnknownName (LookupError)         no encoder, method, template of that name
+    ├── MissingExtra (ImportError)            a part that is not installed
+    ├── PhotoError (ValueError)               one photo cannot be used
+    │   └── PhotoTooLarge                     … because it is above the limits
+    ├── FolderError (ValueError)              a folder or list of photos cannot be used
+    ├── LabelError (ValueError)               labels that contradict each other
+    ├── VectorError (ValueError)              NaN, infinite or zero vectors, wrong widths
+    ├── CheckpointError (ValueError)          third-party weights that are not what they should be
+    ├── BundleError (ValueError)              a model folder that cannot be read
+    │   ├── DamagedBundle                     … because a file is not the one that was saved
+    │   └── WrongEncoder                      … because it was made with another encoder
+    ├── NotWritable (OSError)                 a file or folder could not be written
+    │   └── OutputExists (FileExistsError)    … because something is there already
+    └── NothingReadable (ValueError)          not one photo could be read
+
+    TipAdapterWarning (UserWarning)           it works, and a person should know
+
+A message says what happened, to what, and what to do next. `code` is stable: programs may rely on it.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class TipAdapterError(Exception):
+    """Root of the tree."""
+
+    code: ClassVar[str] = "error"
+
+
+class UsageError(TipAdapterError, ValueError):
+    """What was asked for makes no sense together."""
+
+    code = "usage"
+
+
+class UnknownName(UsageError, LookupError):
+    """No encoder, method or template set of that name; the nearest known one is suggested."""
+
+    code = "unknown_name"
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]}? " if nearest else ""
+        super().__init__(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+
+
+class MissingExtra(TipAdapterError, ImportError):
+    """A part that is not installed; the message holds the pip line to type."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed: pip install 'tip-adapter[{extra}]'")
+
+
+class PhotoError(TipAdapterError, ValueError):
+    """One photo cannot be used."""
+
+    code = "unreadable_photo"
+
+
+class PhotoTooLarge(PhotoError):
+    """One photo is above the limits on pixels or bytes."""
+
+    code = "photo_too_large"
+
+
+class FolderError(TipAdapterError, ValueError):
+    """A folder or list of photos cannot be used."""
+
+    code = "bad_folder"
+
+
+class LabelError(TipAdapterError, ValueError):
+    """Labels that contradict each other or the model."""
+
+    code = "bad_labels"
+
+
+class VectorError(TipAdapterError, ValueError):
+    """NaN, infinite or zero vectors, or vectors of the wrong width."""
+
+    code = "bad_vectors"
+
+
+class CheckpointError(TipAdapterError, ValueError):
+    """Third-party weights that are not what they should be; nothing of them was run."""
+
+    code = "untrusted_checkpoint"
+
+
+class BundleError(TipAdapterError, ValueError):
+    """A model folder that cannot be read."""
+
+    code = "bad_bundle"
+
+
+class DamagedBundle(BundleError):
+    """A file of a model folder is not the one that was saved."""
+
+    code = "damaged_bundle"
+
+
+class WrongEncoder(BundleError):
+    """A model folder was made with another encoder than the one at hand."""
+
+    code = "wrong_encoder"
+
+
+class NotWritable(TipAdapterError, OSError):
+    """A file or folder could not be written; what was there before still is."""
+
+    code = "not_writable"
+
+
+class OutputExists(NotWritable, FileExistsError):
+    """Something stands where the output should go."""
+
+    code = "output_exists"
+
+
+class NothingReadable(TipAdapterError, ValueError):
+    """Not one photo could be read."""
+
+    code = "nothing_readable"
+
+
+class TipAdapterWarning(UserWarning):
+    """It works, and a person should know."""

@@ -1,0 +1,60 @@
+"""How right a classifier is: accuracy with its interval, per class, over photos it has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy over photos; all figures are fractions.
+
+    Parameters
+    ----------
+    accuracy : float
+    mean_per_class : float, mean of the classes' accuracies
+    interval : 95 % interval of `accuracy`
+    n : int, photos scored
+    per_class : label → (accuracy, photos)
+    """
+
+    accuracy: float
+    mean_per_class: float
+    interval: tuple[float, float]
+    n: int
+    per_class: dict[str, tuple[float, int]]
+
+
+def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
+    """Compare labels.
+
+    Parameters
+    ----------
+    truth, predicted : (n,) labels, n > 0
+
+    Returns
+    -------
+    Accuracy
+    """
+    right = truth == predicted
+    per_class = {str(label): (float(right[truth == label].mean()), int((truth == label).sum())) for label in np.unique(truth)}
+    return Accuracy(
+        accuracy=float(right.mean()),
+        mean_per_class=float(np.mean([accuracy for accuracy, _ in per_class.values()])),
+        interval=accuracy_interval(int(right.sum()), len(right)),
+        n=len(right),
+        per_class=per_class,
+    )
+
+
+def accuracy_interval(n_right: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion (Wilson, 1927)."""
+    interval = binomtest(n_right, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,44 @@
+"""Names to objects: our own tables first, then other packages' entry points.
+
+A table is `{name: "module:Class"}`. Strings, so that listing names imports nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from tip_adapter.errors import UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def known_names(group: str, table: Mapping[str, str]) -> list[str]:
+    """Names of our table, then those of the entry points in `group`."""
+    others = {point.name for point in entry_points(group=group)} - set(table)
+    return [*table, *sorted(others)]
+
+
+def resolve(group: str, kind: str, name: str, table: Mapping[str, str]) -> Any:
+    """Import what `name` stands for.
+
+    Parameters
+    ----------
+    group : str, the entry-point group, such as ``tip_adapter.encoders``
+    kind : str, what a person calls it, such as ``encoder``
+    name : str
+    table : name → ``module:attribute``
+
+    Raises
+    ------
+    UnknownName
+        With the nearest known name.
+    """
+    if name in table:
+        module, _, attribute = table[name].partition(":")
+        return getattr(import_module(module), attribute)
+    for point in entry_points(group=group, name=name):
+        return point.load()
+    raise UnknownName(kind, name, known_names(group, table))

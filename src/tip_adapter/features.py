@@ -1,0 +1,192 @@
+"""Photos to vectors, as a stream: worker threads decode the next photos while the encoder works on these."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tip_adapter.errors import NothingReadable, PhotoError, TipAdapterWarning
+from tip_adapter.photos.decode import decode_photo, open_photo, read_photo
+from tip_adapter.vectors import SupportSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.photos.decode import PhotoLike
+
+#: Photos per batch, and how many batches are decoded ahead: bounds what is held in memory.
+BATCH = 32
+_AHEAD = 3
+
+
+class VectorBatch(NamedTuple):
+    """What came of up to `BATCH` photos.
+
+    Parameters
+    ----------
+    positions : (m,) int array, which photos could be read
+    vectors : (m, d) float32 array, unit rows
+    digests : m str, SHA-256 of each photo's content
+    errors : position → why that photo could not be read
+    """
+
+    positions: NDArray[np.intp]
+    vectors: NDArray[np.float32]
+    digests: tuple[str, ...]
+    errors: dict[int, PhotoError]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    pixels: NDArray[Any]
+    digest: str
+
+
+def stream_vectors(
+    photos: Sequence[PhotoLike], encoder: Encoder, *, threads: int | None = None
+) -> Iterator[VectorBatch]:
+    """Encode photos in order, batch by batch; a photo that cannot be read is an entry in `errors`.
+
+    Parameters
+    ----------
+    photos : paths, PIL images or uint8 arrays
+    encoder : Encoder
+    threads : int, decoding threads; None for one per core
+
+    Yields
+    ------
+    VectorBatch
+    """
+    starts = range(0, len(photos), BATCH)
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="decode") as pool:
+        pending: deque[list[Future[_Prepared | PhotoError]]] = deque()
+        try:
+            for start in starts:
+                pending.append([pool.submit(_prepare, photo, encoder) for photo in photos[start : start + BATCH]])
+                if len(pending) > _AHEAD:
+                    yield _encode(pending.popleft(), start - _AHEAD * BATCH, encoder)
+            for start in starts[len(starts) - len(pending) :]:
+                yield _encode(pending.popleft(), start, encoder)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def encode_photos(
+    photos: Sequence[PhotoLike],
+    encoder: Encoder,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VectorBatch:
+    """Encode photos and keep all vectors: one VectorBatch of the whole.
+
+    Parameters
+    ----------
+    photos, encoder, threads : as in `stream_vectors`
+    progress : called with (photos done, photos in all) after each batch
+    """
+    batches = []
+    with closing(stream_vectors(photos, encoder, threads=threads)) as stream:
+        for batch in stream:
+            batches.append(batch)
+            if progress:
+                progress(min(len(batches) * BATCH, len(photos)), len(photos))
+    empty = VectorBatch(np.zeros(0, np.intp), np.zeros((0, encoder.identity.width), np.float32), (), {})
+    parts = [empty, *batches]
+    return VectorBatch(
+        np.concatenate([part.positions for part in parts]),
+        np.concatenate([part.vectors for part in parts]),
+        tuple(digest for part in parts for digest in part.digests),
+        {position: error for part in parts for position, error in part.errors.items()},
+    )
+
+
+def encode_labelled(
+    photos: Sequence[PhotoLike],
+    labels: Sequence[str],
+    ids: Sequence[str],
+    encoder: Encoder,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[SupportSet, int]:
+    """Encode labelled photos; warns of photos that cannot be read, and of a photo that is in two classes.
+
+    Parameters
+    ----------
+    photos, encoder, threads, progress : as in `encode_photos`
+    labels, ids : one a photo
+
+    Returns
+    -------
+    support : SupportSet of the photos that can be read
+    n_failed : int, how many cannot
+
+    Raises
+    ------
+    NothingReadable
+        There are photos, and not one can be read.
+    """
+    batch = encode_photos(photos, encoder, threads=threads, progress=progress)
+    failed = [str(error) for error in batch.errors.values()]
+    if failed and not len(batch.positions):
+        raise NothingReadable(f"none of {len(failed)} photos can be read; the first: {failed[0]}")
+    texts, names = np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_)
+    support = SupportSet(batch.vectors, texts[batch.positions], names[batch.positions])
+    if failed:
+        more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
+        _warn(f"{len(failed)} of {len(photos)} photos are left out: {'; '.join(failed[:3])}{more}")
+    for first, second in _twins(batch.digests, support.labels):
+        _warn(
+            f"the same photo is in two classes: {support.ids[first]} ({support.labels[first]}) and "
+            f"{support.ids[second]} ({support.labels[second]}); remove one"
+        )
+    return support, len(failed)
+
+
+def _twins(digests: Sequence[str], labels: NDArray[np.str_]) -> list[tuple[int, int]]:
+    """Rows of the same photo with different labels: one of them must be wrong."""
+    first: dict[str, int] = {}
+    pairs = [(first.setdefault(digest, row), row) for row, digest in enumerate(digests)]
+    return [(a, b) for a, b in pairs if labels[a] != labels[b]]
+
+
+def _warn(note: str) -> None:
+    warnings.warn(note, TipAdapterWarning, stacklevel=4)
+
+
+def _prepare(photo: PhotoLike, encoder: Encoder) -> _Prepared | PhotoError:
+    """Decode one photo, in a worker thread."""
+    try:
+        if isinstance(photo, (str, os.PathLike)):
+            content = read_photo(photo)
+            image = decode_photo(content, name=os.fspath(photo))
+        else:
+            image = open_photo(photo)
+            content = image.tobytes()
+        return _Prepared(encoder.prepare(image), hashlib.sha256(content).hexdigest())
+    except PhotoError as error:
+        return error
+
+
+def _encode(futures: list[Future[_Prepared | PhotoError]], start: int, encoder: Encoder) -> VectorBatch:
+    outcomes = {start + i: future.result() for i, future in enumerate(futures)}
+    errors = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, PhotoError)}
+    read = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, _Prepared)}
+    positions = np.array(list(read), dtype=np.intp)
+    digests = tuple(outcome.digest for outcome in read.values())
+    if not read:
+        return VectorBatch(positions, np.zeros((0, encoder.identity.width), np.float32), digests, errors)
+    vectors = encoder.encode_prepared(np.stack([outcome.pixels for outcome in read.values()]))
+    return VectorBatch(positions, vectors, digests, errors)

@@ -1,0 +1,200 @@
+"""Everything scikit-learn wants of a classifier over vectors, once: validation, blocks, and the shapes of answers.
+
+A method stores its arrays in `_fit(keys, labels)`, names those that answering needs in `_arrays`, and gives
+`_logits(queries, *arrays)`; all else follows from these.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import array_api_compat
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from tip_adapter.methods._kernels import like, to_numpy
+from tip_adapter.vectors import require_finite, softmax, unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.vectors import Array, ClassEmbeddings
+
+# Queries are answered in blocks so that a block's affinities (16 MiB) are the largest array there is.
+_BLOCK_ENTRIES = 2**22
+
+
+class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """A classifier over vectors of a frozen encoder."""
+
+    #: Attributes that answering needs, moved to the queries' kind, dtype and device and handed to `_logits`.
+    _arrays: ClassVar[tuple[str, ...]]
+
+    #: Of these, the ones that training made: what a model folder must keep beside the support.
+    _learned: ClassVar[tuple[str, ...]] = ()
+    #: Whether photos teach it anything when there are class embeddings.
+    needs_photos: ClassVar[bool] = True
+
+    class_embeddings: ClassEmbeddings | None
+    classes_: NDArray[Any]
+
+    @abstractmethod
+    def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
+        """Store what `keys`, (n, d) unit rows, and `labels`, (n,) positions in `classes_`, teach."""
+
+    @abstractmethod
+    def _logits(self, queries: Array, *arrays: Array) -> Array:
+        """(m, d) unit rows → (m, n_classes)."""
+
+    def fit(self, X: Array, y: Any) -> Self:
+        """Learn from labelled vectors.
+
+        Parameters
+        ----------
+        X : (n, d) float array, NumPy or torch; rows are normalised here, a zero row stays zero; n = 0 only with class
+            embeddings
+        y : (n,) labels; with class embeddings each must be among theirs
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity, another width than the class embeddings, a label that they do not have.
+        """
+        self._fit(*self._support(X, y))
+        return self
+
+    def logits(self, X: Array) -> Array:
+        """Scores of every class, always (n, n_classes).
+
+        Parameters
+        ----------
+        X : (n, d) float array, NumPy or torch
+
+        Returns
+        -------
+        (n, n_classes) float array of the queries' kind, dtype and device
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity, or another width than at fit.
+        """
+        queries = self.unit_queries(X)
+        arrays = [like(getattr(self, name), queries) for name in self._arrays]
+        block = max(1, _BLOCK_ENTRIES // max(len(array) for array in arrays))
+        starts = range(0, max(len(queries), 1), block)
+        xp = array_api_compat.array_namespace(queries)
+        return xp.concat([self._logits(queries[i : i + block], *arrays) for i in starts])
+
+    def decision_function(self, X: Array) -> Array:
+        """`logits` in scikit-learn's shape: with two classes (n,), the second's minus the first's."""
+        logits = self.logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Array) -> Array:
+        """Softmax of `logits`: (n, n_classes) float array, rows sum to 1."""
+        return softmax(self.logits(X))
+
+    def predict(self, X: Array) -> NDArray[Any]:
+        """The label of the highest logit, the first of equals: (n,) NumPy array."""
+        winners = to_numpy(self.logits(X)).argmax(axis=1)
+        return self.classes_[winners]
+
+    def learned(self) -> dict[str, NDArray[Any]]:
+        """Arrays that training made, by attribute: empty for training-free methods."""
+        return {name: to_numpy(getattr(self, name)) for name in self._learned}
+
+    def settings(self) -> dict[str, Any]:
+        """Constructor values that are neither the pair nor the encoder's."""
+        others = ("alpha", "beta", "class_embeddings", "logit_scale")
+        return {name: value for name, value in self.get_params(deep=False).items() if name not in others}
+
+    def restore(self, X: Array, y: Any, learned: Mapping[str, Array]) -> Self:
+        """Take the state that `fit` on X and y left, given what it learned.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; `learned` holds other arrays than this method learns, or NaN or infinity.
+        """
+        if set(learned) != set(self._learned):
+            raise ValueError(f"expected learned arrays {sorted(self._learned)}, got {sorted(learned)}")
+        self.keys_, self.labels_ = self._support(X, y)
+        for name, array in learned.items():
+            require_finite(array, name)
+            setattr(self, name, array)
+        return self
+
+    def unit_queries(self, X: Array) -> Array:
+        """X checked against what was fitted, as unit rows."""
+        check_is_fitted(self)
+        return unit_rows(self._checked(X, reset=False))
+
+    def _support(self, X: Array, y: Any) -> tuple[Array, NDArray[Any]]:
+        """Check X and y; set `classes_` and `weights_`; → unit rows and positions in `classes_`."""
+        X = self._checked(X, reset=True)
+        y = _checked_labels(y, len(X))
+        if self.class_embeddings is None:
+            self.classes_, labels = np.unique(y, return_inverse=True)
+            self.weights_ = self._weights_without_names(unit_rows(X), labels)
+        else:
+            embeddings = self.class_embeddings.sorted_by_label()
+            self.classes_, self.weights_ = embeddings.labels, unit_rows(like(embeddings.matrix, X))
+            labels = positions(y, self.classes_)
+            if self.weights_.shape[1] != X.shape[1]:
+                raise ValueError(f"X has {X.shape[1]} features, class embeddings have {self.weights_.shape[1]}")
+        return unit_rows(X), labels
+
+    def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
+        """Without class embeddings the names say nothing: (n_classes, d) zeros."""
+        xp = array_api_compat.array_namespace(keys)
+        return xp.zeros_like(keys, shape=(len(self.classes_), keys.shape[1]))
+
+    def _checked(self, X: Array, *, reset: bool) -> Array:
+        if array_api_compat.is_torch_array(X):
+            return self._checked_torch(X, reset=reset)
+        least = 1 if reset and self.class_embeddings is None else 0
+        return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=least)
+
+    def _checked_torch(self, X: Array, *, reset: bool) -> Array:
+        # scikit-learn's own check would turn it into NumPy.
+        xp = array_api_compat.array_namespace(X)
+        if X.ndim != 2 or not xp.isdtype(X.dtype, "real floating"):
+            raise ValueError(f"expected a 2-D tensor of floats, got {X.dtype} of shape {tuple(X.shape)}")
+        require_finite(X, "X")
+        if reset:
+            self.n_features_in_ = X.shape[1]
+        elif X.shape[1] != self.n_features_in_:
+            name = type(self).__name__
+            raise ValueError(f"X has {X.shape[1]} features, but {name} is expecting {self.n_features_in_} features as input")
+        return X
+
+
+def _checked_labels(y: Any, n: int) -> NDArray[Any]:
+    if y is None:
+        raise ValueError("requires y to be passed, but the target y is None")
+    y = column_or_1d(to_numpy(y), warn=True)
+    assert_all_finite(y, input_name="y")
+    if len(y) != n:
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")
+    # Not scikit-learn's own check: that one warns of every class with one photo.
+    if y.dtype.kind == "f" and np.any(y != np.floor(y)):
+        raise ValueError("Unknown label type: continuous; labels are names or whole numbers")
+    return y
+
+
+def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
+    """Positions of `y` in the sorted `classes`; a label that is not among them, or of another kind, is named."""
+    for label in np.unique(y):
+        if isinstance(label, str) != isinstance(classes[0], str) or label not in classes:
+            raise ValueError(f"label {label!r} has no class embedding; known are {', '.join(map(repr, classes[:5]))}, …")
+    return np.searchsorted(classes, y)

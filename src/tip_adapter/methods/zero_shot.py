@@ -1,0 +1,60 @@
+"""Zero-shot CLIP: the class names alone. Without names, the support's class means stand in for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat
+
+from tip_adapter.methods._base import VectorClassifier
+from tip_adapter.methods._kernels import sum_by_class, text_logits
+from tip_adapter.vectors import unit_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tip_adapter.vectors import Array, ClassEmbeddings
+
+
+class ZeroShotClassifier(VectorClassifier):
+    """Zero-shot CLIP: logits = logit_scale · f Wᵀ.
+
+    Parameters
+    ----------
+    class_embeddings : ClassEmbeddings, or None to use the support's class means as W
+    logit_scale : float, the encoder's own; 100 for CLIP
+
+    Attributes
+    ----------
+    classes_ : (n_classes,) sorted labels
+    weights_ : (n_classes, d) array W, unit rows
+
+    Examples
+    --------
+    >>> from tip_adapter import ClassEmbeddings, ZeroShotClassifier
+    >>> names = ClassEmbeddings(["cat", "dog"], [[1.0, 0.0], [0.0, 1.0]])
+    >>> import numpy as np
+    >>> clf = ZeroShotClassifier(class_embeddings=names).fit(np.zeros((0, 2)), [])
+    >>> print(clf.predict([[0.8, 0.3]])[0])
+    cat
+
+    Notes
+    -----
+    CLIP (Radford et al., 2021), section 3.1; the first term of Tip-Adapter's equation 4.
+    """
+
+    _arrays = ("weights_",)
+    needs_photos = False
+
+    def __init__(self, class_embeddings: ClassEmbeddings | None = None, logit_scale: float = 100.0) -> None:
+        self.class_embeddings = class_embeddings
+        self.logit_scale = logit_scale
+
+    def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
+        """The names are all there is to know."""
+
+    def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
+        return unit_rows(sum_by_class(keys.T, labels, len(self.classes_)).T)
+
+    def _logits(self, queries: Array, weights: Array) -> Array:
+        return text_logits(queries, weights, self.logit_scale)

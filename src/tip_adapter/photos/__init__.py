@@ -1,0 +1,1 @@
+"""Photos: finding them, their labels, and decoding them within limits."""

@@ -1,0 +1,273 @@
+"""Finds photos and their labels: in class folders, in split folders, in CSV or JSONL lists.
+
+The rules. A *class folder* holds the photos of one class, at any depth; its name in Unicode NFC is the label. Hidden
+files and folders are skipped, symbolic links are followed, endings may be in upper case (see `ENDINGS`); other files
+are skipped. A *split folder* has only the sub-folders train and val and/or test, and train holds class folders. A
+*list* has the columns file_name and label (CSV, with a header) or those keys (JSONL); paths are relative to the list.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tip_adapter.errors import FolderError, LabelError
+from tip_adapter.photos.decode import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm".split()
+)
+LIST_ENDINGS = frozenset([".csv", ".jsonl"])
+_PARTS = {"train", "val", "test"}
+
+
+@dataclass(frozen=True)
+class PhotoList:
+    """Photos and their labels.
+
+    Parameters
+    ----------
+    paths : one a photo
+    labels : one a photo
+    classes : all labels in order, also those without a photo
+    root : the folder they were found in
+    notes : what a person should know about how they were found
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+    root: Path
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, positions: Iterable[int] | NDArray[Any]) -> PhotoList:
+        """These photos only; the classes stay."""
+        rows = [int(position) for position in positions]
+        paths, labels = tuple(self.paths[row] for row in rows), tuple(self.labels[row] for row in rows)
+        return replace(self, paths=paths, labels=labels)
+
+    def ids(self) -> list[str]:
+        """A name for each photo: its path from the root; one that is listed again gets a number."""
+        names = [os.fsencode(os.path.relpath(path, self.root)).decode("utf-8", "backslashreplace") for path in self.paths]
+        seen: Counter[str] = Counter()
+        for row, name in enumerate(names):
+            seen[name] += 1
+            names[row] = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        return names
+
+    def counts(self) -> dict[str, int]:
+        """Label → number of photos."""
+        counts = dict.fromkeys(self.classes, 0)
+        for label in self.labels:
+            counts[label] += 1
+        return counts
+
+
+def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
+    """Photos and labels of a folder of class folders, a split folder, or a list.
+
+    Parameters
+    ----------
+    source : path of the folder or list
+    part : ``train``, ``val`` or ``test``: which part of a split folder is read
+
+    Returns
+    -------
+    PhotoList, sorted by label and path
+
+    Raises
+    ------
+    FolderError
+        There is no such folder, it has no class folders, or the list cannot be read.
+    LabelError
+        A label is not UTF-8, or two labels differ only by case or Unicode form.
+    """
+    source = Path(source)
+    if source.is_file():
+        return _labelled(source.parent, _read_list(source), [], [])
+    folder, notes = _choose_part(existing(source), part)
+    classes = [child for child in _children(folder) if child.is_dir()]
+    if not classes:
+        raise FolderError(
+            f"{_name(source)} holds no class folders; put the photos of each class into a folder of its own"
+        )
+    labels = [_label(child.name, child) for child in classes]
+    rows = [(path, label) for child, label in zip(classes, labels, strict=True) for path in walk_photos(child)]
+    loose = sum(map(_is_photo, _children(folder)))
+    if loose:
+        notes.append(f"{_name(folder)}: photos outside class folders are skipped ({loose})")
+    return _labelled(folder, rows, labels, notes)
+
+
+def find_photos(source: str | os.PathLike[str]) -> list[Path]:
+    """Photos to be named: a photo, all photos of a folder at any depth, or those of a list (labels are not needed).
+
+    Raises
+    ------
+    FolderError
+        A folder without photos, or a list that cannot be read. A photo that does not exist is no error here.
+    """
+    source = Path(source)
+    if source.suffix.lower() in LIST_ENDINGS and source.is_file():
+        return [path for path, _ in _read_list(source, labelled=False)]
+    if not source.is_dir():
+        return [source]
+    photos = list(walk_photos(source))
+    if not photos:
+        raise FolderError(f"{_name(source)} holds no photos; known endings are {' '.join(sorted(ENDINGS))}")
+    return photos
+
+
+def walk_photos(folder: Path) -> Iterator[Path]:
+    """Photos below `folder` in order of their paths; symbolic links are followed, but never in circles."""
+    yield from _walk(folder, frozenset())
+
+
+def existing(source: Path) -> Path:
+    """The folder itself.
+
+    Raises
+    ------
+    FolderError
+        There is none.
+    """
+    if not source.is_dir():
+        raise FolderError(f"{_name(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path")
+    return source
+
+
+def is_split(source: str | os.PathLike[str]) -> bool:
+    """Whether a folder's sub-folders are only train with val and/or test, and train holds class folders."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return False
+    names = {child.name for child in _children(folder) if child.is_dir()}
+    split = "train" in names and len(names) > 1 and names <= _PARTS
+    return split and any(child.is_dir() for child in _children(folder / "train"))
+
+
+def _choose_part(folder: Path, part: str) -> tuple[Path, list[str]]:
+    """The part of a split folder, or the folder itself if it is not split."""
+    if not is_split(folder):
+        return folder, []
+    names = sorted(child.name for child in _children(folder) if child.is_dir())
+    if part not in names:
+        raise FolderError(f"{_name(folder)} is split into {', '.join(names)}; it has no {part} folder")
+    return folder / part, [f"{_name(folder)} is split into {', '.join(names)}: its {part} folder is read"]
+
+
+def _labelled(root: Path, rows: Sequence[tuple[Path, str]], labels: Iterable[str], notes: list[str]) -> PhotoList:
+    rows = sorted(rows, key=lambda row: (row[1], os.fspath(row[0])))
+    named = {label for _, label in rows}
+    classes = tuple(sorted({*labels, *named}))
+    _refuse_twins([*labels] or classes)
+    empty = [label for label in classes if label not in named]
+    notes = [*notes, *(f"class {label}: its folder holds no photos; only its name is used" for label in empty)]
+    return PhotoList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
+
+
+def _label(text: str, where: Path | str) -> str:
+    """A class's name as its label: Unicode NFC."""
+    label = unicodedata.normalize("NFC", text)
+    try:
+        label.encode("utf-8")
+    except UnicodeEncodeError:
+        raise LabelError(f"class name {printable(text)} ({printable(str(where))}) is not UTF-8; rename it") from None
+    return label
+
+
+def _refuse_twins(labels: Sequence[str]) -> None:
+    """Labels that a person cannot tell apart: equal in NFC, or but for case."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        other = seen.setdefault(label.casefold(), label)
+        if other != label or labels.count(label) > 1:
+            how = "Unicode form" if other == label else "case"
+            raise LabelError(f"classes {other!r} and {label!r} differ only by {how}; rename or merge them")
+
+
+def _read_list(path: Path, *, labelled: bool = True) -> list[tuple[Path, str]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise FolderError(f"cannot read {_name(path)}: {error.strerror}") from error
+    read = {".csv": _csv_records, ".jsonl": _jsonl_records}.get(path.suffix.lower())
+    if read is None:
+        raise FolderError(f"{_name(path)} is neither a folder nor a list; lists end in .csv or .jsonl")
+    wanted = ("file_name", "label") if labelled else ("file_name",)
+    rows = []
+    for line, record in read(text, path):
+        missing = [key for key in wanted if not str(record.get(key) or "").strip()]
+        if missing:
+            raise FolderError(f"{_name(path)}, line {line}: no {missing[0]}; a list has file_name and label")
+        label = _label(str(record["label"]), f"{path}, line {line}") if labelled else ""
+        rows.append((path.parent / str(record["file_name"]), label))
+    if not rows:
+        raise FolderError(f"{_name(path)} lists no photos")
+    return rows
+
+
+def _csv_records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if "file_name" not in (reader.fieldnames or []):
+        raise FolderError(f"{_name(path)}: its first line must be file_name,label")
+    try:
+        for record in reader:
+            yield reader.line_num, record
+    except csv.Error as error:
+        raise FolderError(f"{_name(path)}, line {reader.line_num}: {error}") from error
+
+
+def _jsonl_records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise FolderError(f"{_name(path)}, line {number}: not JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise FolderError(f"{_name(path)}, line {number}: not an object with file_name and label")
+        yield number, record
+
+
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for child in _children(folder):
+        if child.is_dir():
+            yield from _walk(child, above | {real})
+        elif _is_photo(child):
+            yield child
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith(".") and name != "__MACOSX")
+    except OSError as error:
+        raise FolderError(f"cannot read folder {_name(folder)}: {error.strerror}") from error
+    return [folder / name for name in names]
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS and not path.is_dir()
+
+
+def _name(path: Path) -> str:
+    return printable(os.fspath(path))

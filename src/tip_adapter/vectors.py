@@ -1,0 +1,169 @@
+"""Vectors and what belongs to them: unit rows, softmax, class embeddings, support sets, seeded draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat
+import numpy as np
+
+from tip_adapter.errors import LabelError, VectorError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+#: A NumPy array or a torch tensor: the equations are written once, for both.
+Array = Any
+
+
+def unit_rows(rows: Array) -> Array:
+    """Scale each row to unit length; a zero row stays zero.
+
+    Parameters
+    ----------
+    rows : (n, d) float array, NumPy or torch
+
+    Returns
+    -------
+    (n, d) array of the same kind, dtype and device
+    """
+    xp = array_api_compat.array_namespace(rows)
+    # Scaled by its largest entry first, so that no length overflows or vanishes.
+    largest = xp.max(xp.abs(rows), axis=1, keepdims=True) if rows.shape[1] else rows[:, :1]
+    scaled = rows / xp.where(largest > 0, largest, xp.ones_like(largest))
+    lengths = xp.sqrt(xp.sum(scaled * scaled, axis=1, keepdims=True))
+    return scaled / xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities of each row.
+
+    Parameters
+    ----------
+    logits : (n, n_classes) float array, NumPy or torch
+
+    Returns
+    -------
+    (n, n_classes) array of the same kind, dtype and device; rows sum to 1
+    """
+    xp = array_api_compat.array_namespace(logits)
+    exponentials = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
+    return exponentials / xp.sum(exponentials, axis=1, keepdims=True)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassEmbeddings:
+    """The class names as vectors, aligned by label, never by position.
+
+    Parameters
+    ----------
+    labels : (n_classes,) unique labels, of the kind used in `y`
+    matrix : (n_classes, d) float array, NumPy or torch; finite, one row per label
+
+    Raises
+    ------
+    VectorError
+        `matrix` is not 2-D, has another number of rows than `labels`, or holds NaN or infinity.
+    LabelError
+        A label stands twice.
+
+    Examples
+    --------
+    >>> ClassEmbeddings(["dog", "cat"], [[1.0, 0.0], [0.0, 1.0]])
+    ClassEmbeddings(2 classes, width 2)
+    """
+
+    labels: NDArray[Any]
+    matrix: Array
+
+    def __post_init__(self) -> None:
+        matrix = self.matrix if hasattr(self.matrix, "shape") else np.asarray(self.matrix, dtype=np.float64)
+        labels = np.asarray(self.labels)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "matrix", matrix)
+        if matrix.ndim != 2 or labels.ndim != 1 or len(labels) != matrix.shape[0]:
+            raise VectorError(
+                f"class embeddings need one row per label: {labels.shape} labels, matrix {tuple(matrix.shape)}"
+            )
+        require_finite(matrix, "class embeddings")
+        _refuse_repeated(labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"ClassEmbeddings({len(self)} classes, width {self.matrix.shape[1]})"
+
+    def sorted_by_label(self) -> ClassEmbeddings:
+        """The same embeddings, rows in the order of their sorted labels."""
+        order = np.argsort(self.labels, kind="stable")
+        return ClassEmbeddings(self.labels[order], self.matrix[order])
+
+
+@dataclass(frozen=True, eq=False)
+class SupportSet:
+    """The labelled photos as vectors.
+
+    Parameters
+    ----------
+    vectors : (n, d) float32 array, unit rows
+    labels : (n,) str array
+    ids : (n,) str array, unique
+
+    Raises
+    ------
+    VectorError
+        A vector is zero, NaN or infinite, or the lengths differ.
+    """
+
+    vectors: NDArray[np.float32]
+    labels: NDArray[np.str_]
+    ids: NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or not len(self.vectors) == len(self.labels) == len(self.ids):
+            raise VectorError(f"{len(self.labels)} labels and {len(self.ids)} ids for {self.vectors.shape} vectors")
+        require_finite(self.vectors, "support vectors")
+        zero = np.flatnonzero(~self.vectors.any(axis=1))
+        if len(zero):
+            raise VectorError(f"the vector of {self.ids[zero[0]]} is zero: the encoder saw nothing in it; remove it")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def require_finite(rows: Array, what: str) -> None:
+    """Raise VectorError if `rows` holds NaN or infinity."""
+    xp = array_api_compat.array_namespace(rows)
+    if not bool(xp.all(xp.isfinite(rows))):
+        raise VectorError(f"{what} contain NaN or infinity")
+
+
+def draw_shots(labels: Sequence[Any] | NDArray[Any], shots: int, seed: int) -> NDArray[np.intp]:
+    """Draw `shots` photos of each class, without replacement; a class with fewer gives all.
+
+    Draws are nested: the 1-shot draw lies inside the 2-shot draw.
+
+    Parameters
+    ----------
+    labels : (n,) labels, in an order that is itself reproducible
+    shots : int, > 0
+    seed : int
+
+    Returns
+    -------
+    (m,) int array, sorted positions in `labels`
+    """
+    labels = np.asarray(labels)
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(np.flatnonzero(labels == label))[:shots] for label in np.unique(labels)]
+    return np.sort(np.concatenate([np.zeros(0, np.intp), *drawn]))
+
+
+def _refuse_repeated(labels: NDArray[Any]) -> None:
+    unique, counts = np.unique(labels, return_counts=True)
+    if len(unique) < len(labels):
+        raise LabelError(f"label {unique[counts > 1][0]!r} has two class embeddings; labels must be unique")
