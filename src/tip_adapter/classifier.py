@@ -229,15 +229,19 @@ class FewShotClassifier:
             for batch in stream:
                 scores = dict(zip(batch.positions.tolist(), self._probabilities(batch.vectors), strict=True))
                 for position in sorted([*scores, *batch.errors]):
-                    record = {"image": _text_path(paths[position]), "label": None, "score": None, "top": [], "error": None}
+                    record: dict[str, Any] = {
+                        "image": _text_path(paths[position]),
+                        "label": None,
+                        "score": None,
+                        "top": [],
+                        "error": None,
+                    }
                     if position in scores:
                         yield record | self._answer(scores[position], top, min_score)
                     else:
                         yield record | {"error": str(batch.errors[position])}
 
-    def evaluate_folder(
-        self, folder: str | os.PathLike[str], *, progress: Progress | None = None
-    ) -> dict[str, Any]:
+    def evaluate_folder(self, folder: str | os.PathLike[str], *, progress: Progress | None = None) -> dict[str, Any]:
         """Score the classifier on labelled photos: a folder of class folders, a split folder (its test part) or a list.
 
         Returns
@@ -302,9 +306,7 @@ class FewShotClassifier:
             "method": self.method,
             "parameters": self.estimator_.settings(),
             "seed": self.seed,
-            "classes": [
-                {"label": label, "name": name, "photos": counts[label]} for label, name in self.names_.items()
-            ],
+            "classes": [{"label": label, "name": name, "photos": counts[label]} for label, name in self.names_.items()],
             "photos": self.support_.ids.tolist(),
             "encoder": asdict(self.encoder_.identity),
             "logit_scale": float(self.encoder_.logit_scale),
@@ -332,7 +334,9 @@ class FewShotClassifier:
         """
         config, arrays = read_bundle(folder)
         try:
-            model = cls(config["encoder"]["name"], config["method"], seed=config["seed"], device=device, threads=threads)
+            model = cls(
+                config["encoder"]["name"], config["method"], seed=config["seed"], device=device, threads=threads
+            )
             model._restore(config, arrays)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise DamagedBundle(f"{folder} is damaged: {type(error).__name__} {error}") from error
@@ -359,7 +363,11 @@ class FewShotClassifier:
             raise UsageError(f"{self.method} has no alpha and beta to choose; leave out {', '.join(given)}")
         if given not in ([], ["tune"], ["alpha", "beta"]):
             raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
-        if self.alpha is not None and self.beta is not None and not (0 <= self.alpha < np.inf and 0 < self.beta < np.inf):
+        if (
+            self.alpha is not None
+            and self.beta is not None
+            and not (0 <= self.alpha < np.inf and 0 < self.beta < np.inf)
+        ):
             raise UsageError(f"alpha {self.alpha} must be at least 0 and beta {self.beta} above 0, both finite")
 
     def _has_pair(self) -> bool:
@@ -390,10 +398,12 @@ class FewShotClassifier:
         names = {label: given.get(label, readable(label)) for label in self.classes_.tolist()}
         foreign = [name for name in names.values() if not self.encoder_.record.reads(name)]
         if foreign:
-            _warn([
-                f"{len(foreign)} class names are in a script that the encoder's text side does not know, such as "
-                f"{foreign[0]!r}; they are used as they are, and class names (--class-names) can translate them"
-            ])
+            _warn(
+                [
+                    f"{len(foreign)} class names are in a script that the encoder's text side does not know, such as "
+                    f"{foreign[0]!r}; they are used as they are, and class names (--class-names) can translate them"
+                ]
+            )
         return names
 
     def _new_estimator(self) -> Any:

@@ -44,7 +44,9 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
     Accuracy
     """
     right = truth == predicted
-    per_class = {str(label): (float(right[truth == label].mean()), int((truth == label).sum())) for label in np.unique(truth)}
+    per_class = {
+        str(label): (float(right[truth == label].mean()), int((truth == label).sum())) for label in np.unique(truth)
+    }
     return Accuracy(
         accuracy=float(right.mean()),
         mean_per_class=float(np.mean([accuracy for accuracy, _ in per_class.values()])),

@@ -18,7 +18,7 @@ from tip_adapter.photos.decode import decode_photo, open_photo, read_photo
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
 
@@ -55,7 +55,7 @@ class _Prepared:
 
 def stream_vectors(
     photos: Sequence[PhotoLike], encoder: Encoder, *, threads: int | None = None
-) -> Iterator[VectorBatch]:
+) -> Generator[VectorBatch]:
     """Encode photos in order, batch by batch; a photo that cannot be read is an entry in `errors`.
 
     Parameters

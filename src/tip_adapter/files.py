@@ -119,7 +119,7 @@ def _old_aside(path: Path) -> Path:
 
 
 def _write_synced(path: Path, content: bytes) -> None:
-    with open(path, "xb") as file:
+    with path.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

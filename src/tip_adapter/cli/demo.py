@@ -29,7 +29,8 @@ On with your own photos:
 
 def demo(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Class folders, a split folder or a list; else the demo photos.")
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="Class folders, a split folder or a list; else the demo photos."),
     ] = None,
     shots: Annotated[int, typer.Option(help="Photos per class to learn from.", min=1, metavar="K")] = 16,
     seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0)] = 0,
@@ -50,7 +51,9 @@ def demo(
         write_list(lists / "test.csv", test)
     encoder = tip_adapter.load_encoder(device=device, threads=threads)
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
-        support, _ = encode_labelled(train.paths, train.labels, train.ids(), encoder, threads=threads, progress=progress)
+        support, _ = encode_labelled(
+            train.paths, train.labels, train.ids(), encoder, threads=threads, progress=progress
+        )
         queries, n_failed = encode_labelled(
             test.paths, test.labels, test.ids(), encoder, threads=threads, progress=progress
         )
@@ -87,7 +90,9 @@ def _print(result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
     rows = [[label, *(percent(r["per_class"][label]["accuracy"]) for r in records.values())] for label in classes]
     rows.append(["all", *(percent(r["accuracy"]) for r in records.values())])
     rows.append(["seconds", *(f"{r['seconds']:.1f}" for r in records.values())])
-    title = f"{result['dataset']}: {result['n_shots']} photos per class to learn from, {result['n_test']} to be tested on"
+    title = (
+        f"{result['dataset']}: {result['n_shots']} photos per class to learn from, {result['n_test']} to be tested on"
+    )
     print_table(["class", "zero-shot", "Tip-Adapter", "Tip-Adapter-F"], rows, title=title)
     low, high = records["tip-adapter"]["accuracy_interval"]
     print(f"Tip-Adapter is right on {percent(low)} to {percent(high)} of such photos (95 % interval).")

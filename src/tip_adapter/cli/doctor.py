@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version as version_of
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from importlib.util import find_spec
 
 import onnxruntime
@@ -37,7 +38,9 @@ def doctor(
         print(f"  {package:14} {_version(package)}")
     print(f"Processor: {os.cpu_count()} cores. ONNX Runtime: {', '.join(onnxruntime.get_available_providers())}")
     cache = cache_folder()
-    print(f"Cache: {cache} ({'in use' if cache.exists() else 'empty'}; TIP_ADAPTER_HOME moves it; deleting it costs only time)")
+    print(
+        f"Cache: {cache} ({'in use' if cache.exists() else 'empty'}; TIP_ADAPTER_HOME moves it; deleting it costs only time)"
+    )
     for name, _ in encoder_records():
         print(f"Encoder {name}: {_state_of(name, device)}")
     for module, (purpose, extra) in _OPTIONAL.items():

@@ -38,8 +38,12 @@ def _print(record: dict[str, Any]) -> None:
     ]
     print_table(["class, hardest first", "right", "photos"], rows)
     low, high = record["accuracy_interval"]
-    print(f"Right: {percent(record['accuracy'])} of {record['n_images']} photos (95 % interval {percent(low)} to {percent(high)}).")
-    print(f"Mean over classes: {percent(record['mean_per_class_accuracy'])}. The class names alone: {percent(record['zero_shot_accuracy'])}.")
+    print(
+        f"Right: {percent(record['accuracy'])} of {record['n_images']} photos (95 % interval {percent(low)} to {percent(high)})."
+    )
+    print(
+        f"Mean over classes: {percent(record['mean_per_class_accuracy'])}. The class names alone: {percent(record['zero_shot_accuracy'])}."
+    )
     if record["n_failed"]:
         print(f"Not counted: {record['n_failed']} photos that could not be read.")
     if record["unknown_classes"]:

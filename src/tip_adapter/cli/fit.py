@@ -18,12 +18,17 @@ def fit(
     train_dir: Annotated[Path, typer.Argument(help="Class folders, a split folder (its train part), or a list.")],
     out: Annotated[Path, typer.Option(help="Where the model goes.", metavar="MODEL_DIR")],
     encoder: Annotated[str, typer.Option(help="See `tip-adapter encoders`.", metavar="NAME")] = "pocket",
-    method: Annotated[str, typer.Option(help="zero-shot, tip-adapter or tip-adapter-f.", metavar="NAME")] = "tip-adapter",
+    method: Annotated[
+        str, typer.Option(help="zero-shot, tip-adapter or tip-adapter-f.", metavar="NAME")
+    ] = "tip-adapter",
     shots: Annotated[int | None, typer.Option(help="Photos per class; all if not given.", min=1, metavar="K")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0)] = 0,
     tune: Annotated[
         str | None,
-        typer.Option(help="How alpha and beta are chosen: loo, scale-free, or validation photos.", metavar="loo|scale-free|VAL_DIR"),
+        typer.Option(
+            help="How alpha and beta are chosen: loo, scale-free, or validation photos.",
+            metavar="loo|scale-free|VAL_DIR",
+        ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="A given weight of the photos; with --beta.")] = None,
     beta: Annotated[float | None, typer.Option(help="A given sharpness; with --alpha.")] = None,
@@ -31,7 +36,8 @@ def fit(
         list[str] | None, typer.Option(help="A sentence with {} for the class name; may be repeated.", metavar="TEXT")
     ] = None,
     class_names: Annotated[
-        Path | None, typer.Option(help="JSON or CSV (label,name): what the text encoder reads for a label.", metavar="FILE")
+        Path | None,
+        typer.Option(help="JSON or CSV (label,name): what the text encoder reads for a label.", metavar="FILE"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what stands at MODEL_DIR.")] = False,
     device: Device = None,

@@ -17,12 +17,15 @@ from tip_adapter.errors import NothingReadable, UsageError
 from tip_adapter.photos.find import find_photos
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 def predict(
     model_dir: Annotated[Path, typer.Argument(help="A folder that `tip-adapter fit` made.")],
-    images: Annotated[list[str], typer.Argument(help='Photos, folders or lists; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR...")],
+    images: Annotated[
+        list[str],
+        typer.Argument(help='Photos, folders or lists; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR..."),
+    ],
     json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout: image, label, score, error.")] = False,
     top: Annotated[int, typer.Option(help="How many of the likeliest classes to list.", min=1, metavar="N")] = 5,
@@ -71,7 +74,10 @@ def _print_line(record: dict[str, Any]) -> None:
         return
     runners_up = "  ".join(f"{entry['label']} {percent(entry['score'])}" for entry in record["top"][1:])
     name = record["label"] if record["label"] is not None else "none of these"
-    print(f"{record['image']}: {name} {percent(record['score'])}" + (f"   ({runners_up})" if runners_up else ""), flush=True)
+    print(
+        f"{record['image']}: {name} {percent(record['score'])}" + (f"   ({runners_up})" if runners_up else ""),
+        flush=True,
+    )
 
 
 def _print_csv(record: dict[str, Any]) -> None:

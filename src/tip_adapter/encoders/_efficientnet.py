@@ -82,8 +82,8 @@ def build_network(tensors: Mapping[str, NDArray[Any]]) -> Network:
 class _Layer(NamedTuple):
     """A convolution with its batch norm folded in."""
 
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    weight: NDArray[Any]
+    bias: NDArray[Any]
 
 
 def _fold_batch_norms(arrays: Sequence[NDArray[Any]]) -> Iterator[_Layer]:
@@ -120,7 +120,7 @@ class _GraphWriter:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
         self.top = output
 
-    def constant(self, array: NDArray[Any]) -> str:
+    def constant(self, array: NDArray[Any] | np.float32) -> str:
         name = f"constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name

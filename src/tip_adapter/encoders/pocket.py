@@ -73,7 +73,7 @@ class PocketEncoder(Encoder):
         logit_scale=30.0,
         templates=("{}",),
         scale_free_ratio=1.5,
-        languages=tuple("ar de en es fr it ja ko nl pl pt ru th tr zh zh-TW".split()),
+        languages=("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-TW"),
         licence="Apache-2.0",
         size_mib=50,
         scripts=("LATIN", "ARABIC", "CJK", "CYRILLIC", "HANGUL", "HIRAGANA", "KATAKANA", "THAI"),
@@ -90,7 +90,9 @@ class PocketEncoder(Encoder):
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Two crops of an upright RGB photo: (2, 224, 224, 3) uint8."""
-        return np.stack([np.asarray(_centre_crop(image)), np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))])
+        return np.stack(
+            [np.asarray(_centre_crop(image)), np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))]
+        )
 
     def encode_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, 2, 224, 224, 3) uint8 crops → (n, 1280) float32 unit rows: the normalised sum of the unit crops."""
@@ -129,7 +131,9 @@ class _TextSide:
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         if not len(sentences):
             return np.zeros((0, WIDTH), np.float32)
-        vectors: NDArray[np.float32] = unit_rows(self._kernel(unit_rows(self._encode(list(sentences)))) @ self._coefficients)
+        vectors: NDArray[np.float32] = unit_rows(
+            self._kernel(unit_rows(self._encode(list(sentences)))) @ self._coefficients
+        )
         return vectors
 
     def _kernel(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

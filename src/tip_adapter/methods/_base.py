@@ -175,7 +175,9 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             self.n_features_in_ = X.shape[1]
         elif X.shape[1] != self.n_features_in_:
             name = type(self).__name__
-            raise ValueError(f"X has {X.shape[1]} features, but {name} is expecting {self.n_features_in_} features as input")
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {name} is expecting {self.n_features_in_} features as input"
+            )
         return X
 
 
@@ -196,5 +198,7 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     """Positions of `y` in the sorted `classes`; a label that is not among them, or of another kind, is named."""
     for label in np.unique(y):
         if isinstance(label, str) != isinstance(classes[0], str) or label not in classes:
-            raise ValueError(f"label {label!r} has no class embedding; known are {', '.join(map(repr, classes[:5]))}, …")
+            raise ValueError(
+                f"label {label!r} has no class embedding; known are {', '.join(map(repr, classes[:5]))}, …"
+            )
     return np.searchsorted(classes, y)

@@ -134,8 +134,7 @@ def support_of(X: Array, y: Any, class_embeddings: ClassEmbeddings | None, logit
 def _support(clf: TipAdapterClassifier, queries: Array) -> Support:
     if queries.shape != clf.keys_.shape:
         raise ValueError(f"queries are views of X's photos: {tuple(queries.shape)} is not {tuple(clf.keys_.shape)}")
-    arrays = (to_numpy(array) for array in (queries, clf.keys_, clf.labels_, clf.weights_))
-    return Support(*arrays, logit_scale=clf.logit_scale)
+    return Support(to_numpy(queries), to_numpy(clf.keys_), clf.labels_, to_numpy(clf.weights_), float(clf.logit_scale))
 
 
 @dataclass(frozen=True)
@@ -222,6 +221,7 @@ class Rows:
 
     @property
     def n_judged(self) -> int:
+        """How many rows count."""
         return int(self.judged.sum())
 
     def alpha(self, b: int, ratio: float) -> float:

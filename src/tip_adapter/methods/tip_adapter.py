@@ -14,8 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter.methods._base import VectorClassifier
-from tip_adapter.methods._kernels import OWN_KEY, affinity, cross_entropy, sum_by_class, text_logits
+from tip_adapter.methods._kernels import OWN_KEY, affinity, cross_entropy, like, sum_by_class, text_logits
 from tip_adapter.methods._train import AdamW, train
+from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,12 +188,13 @@ class TipAdapterFClassifier(VectorClassifier):
         ValueError
             As TipAdapterClassifier.fit; `own_key` is unknown.
         """
-        keys, labels = self._support(X, y)
-        own_key = self.own_key or ("leave-out" if views is None else "keep")
-        self._fit(keys, labels, views or (lambda epoch: keys), own_key)
+        self._fit(*self._support(X, y), views)
         return self
 
-    def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array], own_key: str) -> None:
+    def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
+        own_key = self.own_key or ("leave-out" if views is None else "keep")
+        if own_key not in OWN_KEY:
+            raise ValueError(f"unknown own_key {own_key!r}: known are {', '.join(OWN_KEY)}")
         see = OWN_KEY[own_key]
 
         def loss_and_gradient(keys: Array, queries: Array, rows: NDArray[Any]) -> tuple[float, Array]:
@@ -206,7 +208,7 @@ class TipAdapterFClassifier(VectorClassifier):
         self.keys_, self.losses_ = train(
             keys,
             loss_and_gradient,
-            views,
+            (lambda _: keys) if views is None else (lambda epoch: unit_rows(like(views(epoch), keys))),
             AdamW(self.learning_rate),
             n_photos=len(keys),
             epochs=self.epochs,

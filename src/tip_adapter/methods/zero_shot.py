@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import array_api_compat
-
 from tip_adapter.methods._base import VectorClassifier
 from tip_adapter.methods._kernels import sum_by_class, text_logits
 from tip_adapter.vectors import unit_rows

@@ -57,7 +57,7 @@ def read_photo(path: str | os.PathLike[str]) -> bytes:
     """
     name = os.fspath(path)
     try:
-        size = os.stat(path).st_size
+        size = Path(path).stat().st_size
         if size > MAX_BYTES:
             raise PhotoTooLarge(_message(name, f"{size / 2**20:.0f} MiB, above the limit of {MAX_BYTES // 2**20} MiB"))
         content = Path(path).read_bytes()
@@ -157,7 +157,9 @@ def _upright(image: Image.Image, orientation: object) -> Image.Image:
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
-        raise PhotoError(f"an array photo is uint8 of shape (h, w), (h, w, 3) or (h, w, 4), not {pixels.dtype} {pixels.shape}")
+        raise PhotoError(
+            f"an array photo is uint8 of shape (h, w), (h, w, 3) or (h, w, 4), not {pixels.dtype} {pixels.shape}"
+        )
     if 0 in pixels.shape:
         raise PhotoError(f"an array photo of shape {pixels.shape} has no pixels")
     return _checked(Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels), "an array")

@@ -27,7 +27,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".jif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".heic",
+        ".heif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    ]
 )
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 _PARTS = {"train", "val", "test"}
@@ -63,7 +85,9 @@ class PhotoList:
 
     def ids(self) -> list[str]:
         """A name for each photo: its path from the root; one that is listed again gets a number."""
-        names = [os.fsencode(os.path.relpath(path, self.root)).decode("utf-8", "backslashreplace") for path in self.paths]
+        names = [
+            os.fsencode(os.path.relpath(path, self.root)).decode("utf-8", "backslashreplace") for path in self.paths
+        ]
         seen: Counter[str] = Counter()
         for row, name in enumerate(names):
             seen[name] += 1

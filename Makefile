@@ -1,0 +1,49 @@
+# One environment, .venv: `demo` makes it with the base install and the demo photos; the others add what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo setup check test bench soak
+
+demo: $(VENV)/.has-base
+	$(BIN)/tip-adapter demo
+
+setup: $(VENV)/.has-dev
+
+check: $(VENV)/.has-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -m "not slow and not data" --quiet
+
+test: $(VENV)/.has-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+# Both write docs/results; both are run by hand, on an otherwise idle machine.
+bench: $(VENV)/.has-dev
+	$(BIN)/python -m benchmarks.run
+
+soak: $(VENV)/.has-dev
+	TIP_ADAPTER_SOAK=1 $(BIN)/pytest tests/faults
+
+$(VENV)/.has-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "tip-adapter needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.has-base: $(VENV)/.has-python pyproject.toml constraints.txt
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+# torch and torchvision in one command: pip must choose them together.
+$(VENV)/.has-dev: $(VENV)/.has-python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.has-base

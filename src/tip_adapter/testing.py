@@ -1,0 +1,88 @@
+"""For tests, ours and plugin authors': a fake encoder, and checks that hold encoders and methods to their contracts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from tip_adapter.encoders.toy import ToyEncoder as FakeEncoder
+from tip_adapter.vectors import ClassEmbeddings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tip_adapter.encoders import Encoder
+
+__all__ = ["FakeEncoder", "check_encoder", "check_method"]
+
+
+def check_encoder(encoder: Encoder) -> None:
+    """Hold an encoder to its contract.
+
+    Parameters
+    ----------
+    encoder : Encoder, loaded
+
+    Raises
+    ------
+    AssertionError
+        Saying what is broken.
+    """
+    rng = np.random.default_rng(0)
+    photos = [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in [(64, 48), (40, 90), (1, 7)]]
+    vectors = encoder.encode_images(photos)
+    names = encoder.encode_texts(["cat", "a photo of a dog.", ""])
+    for what, rows, n in [("encode_images", vectors, 3), ("encode_texts", names, 3)]:
+        assert rows.shape == (n, encoder.identity.width), f"{what} gives {rows.shape}, not (n, identity.width)"
+        assert rows.dtype == np.float32, f"{what} gives {rows.dtype}, not float32"
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5, err_msg=f"{what} gives no unit rows")
+    assert encoder.encode_images([]).shape == (0, encoder.identity.width), "no photos give no (0, width) array"
+    assert encoder.encode_texts([]).shape == (0, encoder.identity.width), "no texts give no (0, width) array"
+    assert np.array_equal(encoder.encode_images(photos), vectors), "the same photos give other vectors"
+    reverse = encoder.encode_images(photos[::-1])[::-1]
+    np.testing.assert_allclose(reverse, vectors, atol=1e-5, err_msg="a vector depends on the photo's neighbours")
+    stacked = encoder.encode_prepared(np.stack([encoder.prepare(photo) for photo in photos]))
+    np.testing.assert_allclose(stacked, vectors, atol=1e-5, err_msg="prepare + encode_prepared is not encode_images")
+    assert encoder.record.width == encoder.identity.width, "record and identity state different widths"
+    assert encoder.logit_scale > 0, "the logit scale is not positive"
+    assert all("{}" in template for template in encoder.record.templates), "a template has no {}"
+    assert len(encoder.identity.fingerprint) == 64, "the fingerprint is no SHA-256"
+
+
+def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:
+    """Hold a method over vectors to our laws.
+
+    Parameters
+    ----------
+    make : class embeddings → an unfitted estimator that uses them
+
+    Raises
+    ------
+    AssertionError
+        Saying which law is broken.
+    """
+    rng = np.random.default_rng(0)
+    labels = np.array(["b", "a", "d", "c"])
+    names = ClassEmbeddings(labels, rng.standard_normal((4, 12)))
+    y = np.array(list("aaabbcabc"))
+    centres = dict(zip(labels.tolist(), rng.standard_normal((4, 12)), strict=True))
+    X = np.stack([centres[label] for label in y]) + 0.3 * rng.standard_normal((len(y), 12))
+    queries = rng.standard_normal((7, 12))
+
+    fitted = make(names).fit(X, y)
+    logits = fitted.logits(queries)
+    assert fitted.classes_.tolist() == sorted(labels), "classes_ are not the sorted labels of the class embeddings"
+    assert logits.shape == (7, 4), "logits are not (n, n_classes), a class without photos included"
+    assert fitted.predict(queries).tolist() == fitted.classes_[logits.argmax(axis=1)].tolist(), "predict is no argmax"
+    np.testing.assert_allclose(fitted.predict_proba(queries).sum(axis=1), 1, err_msg="probabilities do not sum to 1")
+    one_by_one = np.concatenate([fitted.logits(query[None]) for query in queries])
+    np.testing.assert_allclose(one_by_one, logits, atol=1e-8, err_msg="an answer depends on its batch")
+    shuffled = ClassEmbeddings(labels[::-1], names.matrix[::-1])
+    np.testing.assert_allclose(
+        make(shuffled).fit(X, y).logits(queries), logits, atol=1e-8, err_msg="the order of the class embeddings matters"
+    )
+    np.testing.assert_allclose(
+        make(names).fit(3 * X, y).logits(5 * queries), logits, atol=1e-6, err_msg="the length of vectors matters"
+    )
