@@ -11,7 +11,7 @@ import hashlib
 import os
 from functools import cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -80,7 +80,7 @@ class PocketEncoder(Encoder):
     )
 
     def __init__(self, *, device: str | None = None, threads: int | None = None) -> None:
-        network = build_network(read_checkpoint(_path(*_IMAGE_WEIGHTS[:2]), sha256=_IMAGE_WEIGHTS[2]))
+        network = build_network(read_image_weights())
         self._session = open_session(network.onnx, device=device, threads=threads)
         self._mean = network.mean
         self._classifier = network.classifier
@@ -112,6 +112,18 @@ class PocketEncoder(Encoder):
     @cached_property
     def _text_side(self) -> _TextSide:
         return _TextSide(self._classifier, self._threads)
+
+
+def read_image_weights() -> dict[str, NDArray[Any]]:
+    """The image side's tensors by name, in the order of the network.
+
+    Raises
+    ------
+    CheckpointError
+        The file is not the one we know.
+    """
+    package, name, sha256 = _IMAGE_WEIGHTS
+    return read_checkpoint(_path(package, name), sha256=sha256)
 
 
 class _TextSide:

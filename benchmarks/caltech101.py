@@ -1,0 +1,122 @@
+"""Caltech101 with the offline encoder: three methods, 1 to 16 shots, three seeds, and what choosing costs.
+
+    python -m benchmarks.caltech101 --data-root DATA [--names-zh FILE]
+
+DATA holds caltech-101/ as the few-shot literature lays it out (101_ObjectCategories, split_zhou_Caltech101.json).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.record import write_results
+from tip_adapter import FewShotClassifier, TipAdapterClassifier, load_encoder
+from tip_adapter.errors import TipAdapterWarning
+from tip_adapter.features import encode_labelled
+from tip_adapter.methods import choose
+from tip_adapter.vectors import SupportSet, draw_shots
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tip_adapter.encoders import Encoder
+
+SHOTS = (1, 2, 4, 8, 16)
+SEEDS = (1, 2, 3)
+METHODS = ("zero-shot", "tip-adapter", "tip-adapter-f")
+DRAWS_AT_ONE_SHOT = range(1, 21)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True)
+    warnings.simplefilter("ignore", TipAdapterWarning)
+    root = parser.parse_args().data_root / "caltech-101"
+    encoder = load_encoder("pocket")
+    started = time.perf_counter()
+    parts = read_parts(root, encoder)
+    seconds = time.perf_counter() - started
+    chinese = json.loads((Path(__file__).parent / "caltech101_names_zh.json").read_text(encoding="utf-8"))
+    results = {
+        "encoder": encoder.identity.name,
+        "n_photos": {name: len(part) for name, part in parts.items()},
+        "extraction_seconds": seconds,
+        "rows": [
+            row
+            for shots in SHOTS
+            for seed in SEEDS
+            for row in measure(encoder, parts, shots=shots, seed=seed, names=None)
+        ],
+        "rows_chinese": [
+            row
+            for shots in (1, 16)
+            for seed in SEEDS
+            for row in measure(encoder, parts, shots=shots, seed=seed, names=chinese)
+        ],
+        "one_shot_draws": [one_shot(encoder, parts, seed) for seed in DRAWS_AT_ONE_SHOT],
+    }
+    write_results("caltech101", "python -m benchmarks.caltech101 --data-root $TIP_ADAPTER_DATA", results)
+
+
+def read_parts(root: Path, encoder: Encoder) -> dict[str, SupportSet]:
+    """The literature's train, val and test as vectors."""
+    split = json.loads((root / "split_zhou_Caltech101.json").read_text(encoding="utf-8"))
+    return {name: read_part(root / "101_ObjectCategories", rows, encoder) for name, rows in split.items()}
+
+
+def read_part(folder: Path, rows: list[tuple[str, int, str]], encoder: Encoder) -> SupportSet:
+    """One part, sorted by label and path as a list of it would be."""
+    rows = sorted(rows, key=lambda row: (row[2], row[0]))
+    paths, labels = [folder / path for path, _, _ in rows], [name for _, _, name in rows]
+    return encode_labelled(paths, labels, [path for path, _, _ in rows], encoder)[0]
+
+
+def measure(
+    encoder: Encoder, parts: dict[str, SupportSet], *, shots: int, seed: int, names: Mapping[str, str] | None
+) -> list[dict[str, Any]]:
+    """One draw: each method by its default rule, and Tip-Adapter with the whole validation split."""
+    support, test = draw(parts["train"], shots, seed), parts["test"]
+    rows = []
+    for method in METHODS:
+        started = time.perf_counter()
+        model = FewShotClassifier(encoder, method, class_names=names, seed=seed).fit_support(support)
+        fitted = time.perf_counter()
+        row = {"shots": shots, "seed": seed, "method": method, "accuracy": accuracy(model.estimator_, test)}
+        row |= {"fit_seconds": fitted - started}
+        if model.choice_:
+            choice = model.choice_
+            row |= {"protocol": choice.rule, "alpha": choice.alpha, "beta": choice.beta}
+            row |= {"temperature": choice.temperature, "left_out_accuracy": choice.accuracy}
+        rows.append(row)
+    inside = choose.support_of(support.vectors, support.labels, model.class_embeddings_, encoder.logit_scale)
+    choice = choose.on_validation(inside, parts["val"].vectors, np.searchsorted(model.classes_, parts["val"].labels))
+    best = TipAdapterClassifier(choice.alpha, choice.beta, model.class_embeddings_, encoder.logit_scale)
+    best.fit(support.vectors, support.labels)
+    row = {"shots": shots, "seed": seed, "method": "tip-adapter", "accuracy": accuracy(best, test)}
+    return [*rows, row | {"protocol": "validation", "alpha": choice.alpha, "beta": choice.beta}]
+
+
+def one_shot(encoder: Encoder, parts: dict[str, SupportSet], seed: int) -> dict[str, Any]:
+    """How far one-shot draws lie apart."""
+    model = FewShotClassifier(encoder, seed=seed).fit_support(draw(parts["train"], 1, seed))
+    return {"seed": seed, "accuracy": accuracy(model.estimator_, parts["test"])}
+
+
+def draw(train: SupportSet, shots: int, seed: int) -> SupportSet:
+    rows = draw_shots(train.labels, shots, seed)
+    return SupportSet(train.vectors[rows], train.labels[rows], train.ids[rows])
+
+
+def accuracy(estimator: Any, test: SupportSet) -> float:
+    return float((estimator.predict(test.vectors) == test.labels).mean())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Speed, as medians and as ratios within one run: `make bench` writes docs/results/speed.json.
+
+    python -m benchmarks.run [--photos DIR]
+
+DIR is a folder of photos to extract from; without it the demo's are taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from conformal_clip_data import textile_simulated_root
+
+from benchmarks.plain_loop import PlainLoop
+from benchmarks.record import write_results
+from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, choose_alpha_beta, load_encoder
+from tip_adapter.features import encode_photos
+from tip_adapter.photos.find import find_photos
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+N_PHOTOS = 256
+TIP_ADAPTER = [sys.executable, "-m", "tip_adapter"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement.
+
+    Parameters
+    ----------
+    name : str
+    work : what is timed
+    limit : float, seconds it must stay below; or, with a reference, how many times faster it must be
+    reference : what it is compared with, run in turn with `work`
+    runs : int
+    """
+
+    name: str
+    work: Callable[[], Any]
+    limit: float
+    reference: Callable[[], Any] | None = None
+    runs: int = 5
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Time a case after one warm-up; with a reference, in turn, and the ratio pair by pair."""
+    case.work()
+    seconds, ratios = [], []
+    for _ in range(case.runs):
+        seconds.append(timed(case.work))
+        if case.reference:
+            ratios.append(timed(case.reference) / seconds[-1])
+    result = {"name": case.name, "runs": case.runs, "seconds": median(seconds), "limit": case.limit}
+    return result | {"ratio": median(ratios), "ratios": ratios} if ratios else result
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that `work` takes: the only timer."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def cases(photos: list[Path], folder: Path) -> Iterator[Case]:
+    """Every case, the slow ones last."""
+    yield Case("import tip_adapter", lambda: python("import tip_adapter"), 0.1 + python_alone())
+    yield Case("tip-adapter --help", lambda: run(*TIP_ADAPTER, "--help"), 0.3)
+
+    model = str(folder / "model")
+    run(*TIP_ADAPTER, "fit", str(textile_simulated_root()), "--shots", "16", "--out", model)
+    yield Case(
+        "predict one photo, process start to answer", lambda: run(*TIP_ADAPTER, "predict", model, str(photos[0])), 2
+    )
+
+    X, y, names = support(n_classes=100, shots=16)
+    yield Case("16 shots x 100 classes: choose and Tip-Adapter", lambda: tip_adapter(X, y, names), 1)
+    yield Case("16 shots x 100 classes: Tip-Adapter-F", lambda: tip_adapter_f(X, y, names), 5)
+
+    encoder, plain = load_encoder("pocket"), PlainLoop()
+    ours, theirs = encode_photos(photos[:32], encoder).vectors, plain.encode(photos[:32])
+    difference = float(np.abs(ours - theirs).max())
+    if difference > 1e-4:
+        raise SystemExit(f"the plain loop makes other vectors (by {difference:.1e}); its time means nothing")
+    yield Case(
+        f"pocket, {len(photos)} photos to vectors, against the plain loop",
+        lambda: encode_photos(photos, encoder),
+        4,
+        reference=lambda: plain.encode(photos),
+    )
+    yield Case("make demo from a fresh clone", lambda: make_demo(folder), 90, runs=1)
+
+
+def python(code: str) -> None:
+    run(sys.executable, "-c", code)
+
+
+def python_alone() -> float:
+    """Starting Python costs this much before anything of ours runs."""
+    return median(timed(lambda: python("pass")) for _ in range(5))
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def support(n_classes: int, shots: int) -> tuple[Any, Any, ClassEmbeddings]:
+    """Vectors as wide as pocket's, around their classes' centres."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((n_classes, 1280)).astype(np.float32)
+    y = np.repeat(np.arange(n_classes), shots)
+    X = centres[y] + 1.5 * rng.standard_normal((len(y), 1280), dtype=np.float32)
+    names = centres + 4 * rng.standard_normal(centres.shape, dtype=np.float32)
+    return X, y, ClassEmbeddings(np.arange(n_classes), names)
+
+
+def tip_adapter(X: Any, y: Any, names: ClassEmbeddings) -> TipAdapterClassifier:
+    choice = choose_alpha_beta(X, y, names, 30.0)
+    return TipAdapterClassifier(choice.alpha, choice.beta, names, 30.0).fit(X, y)
+
+
+def tip_adapter_f(X: Any, y: Any, names: ClassEmbeddings) -> TipAdapterFClassifier:
+    return TipAdapterFClassifier(50.0, 5.0, names, 30.0).fit(X, y)
+
+
+def make_demo(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as clone:
+        run("git", "clone", "--quiet", str(Path(__file__).parent.parent), clone)
+        run("make", "-C", clone, "demo")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, default=textile_simulated_root())
+    source = parser.parse_args().photos
+    found = find_photos(source)
+    photos = [found[i] for i in np.random.default_rng(0).permutation(len(found))[:N_PHOTOS]]
+    with tempfile.TemporaryDirectory() as folder:
+        results = []
+        for case in cases(photos, Path(folder)):
+            results.append(measure(case))
+            print(results[-1], flush=True)
+    write_results("speed", "python -m benchmarks.run --photos DIR", {"photos": source.name, "cases": results})
+
+
+if __name__ == "__main__":
+    main()
