@@ -21,6 +21,8 @@ from tip_adapter import FewShotClassifier, TipAdapterClassifier, load_encoder
 from tip_adapter.errors import TipAdapterWarning
 from tip_adapter.features import encode_labelled
 from tip_adapter.methods import choose
+from tip_adapter.methods._left_out import Support
+from tip_adapter.methods.choose import Given
 from tip_adapter.vectors import SupportSet, draw_shots
 
 if TYPE_CHECKING:
@@ -95,8 +97,10 @@ def measure(
             row |= {"protocol": choice.rule, "alpha": choice.alpha, "beta": choice.beta}
             row |= {"temperature": choice.temperature, "left_out_accuracy": choice.accuracy}
         rows.append(row)
-    inside = choose.support_of(support.vectors, support.labels, model.class_embeddings_, encoder.logit_scale)
-    choice = choose.on_validation(inside, parts["val"].vectors, np.searchsorted(model.classes_, parts["val"].labels))
+    head = TipAdapterClassifier(class_embeddings=model.class_embeddings_, logit_scale=encoder.logit_scale)
+    head.fit(support.vectors, support.labels)
+    positions = np.searchsorted(model.classes_, parts["val"].labels)
+    choice = choose.on_validation(Support.of(head, head.keys_), Given(validation=(parts["val"].vectors, positions)))
     best = TipAdapterClassifier(choice.alpha, choice.beta, model.class_embeddings_, encoder.logit_scale)
     best.fit(support.vectors, support.labels)
     row = {"shots": shots, "seed": seed, "method": "tip-adapter", "accuracy": accuracy(best, test)}

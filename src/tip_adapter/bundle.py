@@ -1,6 +1,6 @@
 """A model as a folder: config.json, adapter.safetensors and README.md, the model card. Knows no classifier.
 
-config.json holds the SHA-256 of the other files; they are compared before anything is used. No pickle anywhere.
+config.json holds the SHA-256 of each file, its own content included; they are compared before anything is used. No pickle anywhere.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from tip_adapter.errors import BundleError, DamagedBundle
+from tip_adapter.errors import BundleError, DamagedBundle, OutputExists
 from tip_adapter.files import recover_folder, write_folder
 
 if TYPE_CHECKING:
@@ -56,13 +57,16 @@ def write_bundle(
         CARD: model_card(config).encode(),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    whole = {"format": FORMAT, **config, "files": digests}
+    if replace:
+        _refuse_other_folder(Path(folder))
+    stated = {"format": FORMAT, **config}
+    whole = {**stated, "files": {**digests, CONFIG: _digest(stated)}}
     files[CONFIG] = (json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     write_folder(folder, files, replace=replace)
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The configuration of a model folder.
+    """The configuration of a model folder, compared with the SHA-256 that it states of itself.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
         raise BundleError(f"{folder} is no model folder: it has no {CONFIG}; `tip-adapter fit` makes one")
     try:
-        config = json.loads(_content(folder, CONFIG).decode("utf-8"), parse_constant=_refuse_constant)
+        config = _parse(_content(folder, CONFIG).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise DamagedBundle(f"{folder / CONFIG} is damaged: {error}") from error
     if not isinstance(config, dict) or not isinstance(config.get("format"), int):
@@ -83,30 +87,52 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise BundleError(
             f"{folder} is of format {config['format']}, this version reads format {FORMAT}; upgrade tip-adapter"
         )
-    return config
+    digests = config.pop("files", None)
+    if not isinstance(digests, dict) or set(digests) != {ARRAYS, CARD, CONFIG}:
+        raise DamagedBundle(f"{folder / CONFIG} is damaged: it does not list {ARRAYS}, {CARD} and itself")
+    if digests[CONFIG] != _digest(config):
+        raise DamagedBundle(f"{folder / CONFIG} is not as it was saved (another SHA-256); restore or refit")
+    return {**config, "files": digests}
 
 
 def read_bundle(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Configuration and arrays of a model folder, every file compared with its SHA-256.
+
+    A folder that is replaced while it is read looks damaged, the old file beside the new one: it is read again.
 
     Raises
     ------
     BundleError
         As `read_config`; DamagedBundle if a file is missing, changed or cannot be understood.
     """
-    folder = Path(folder)
+    try:
+        return _read(Path(folder))
+    except DamagedBundle:
+        return _read(Path(folder))
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     config = read_config(folder)
-    digests = config.get("files")
-    if not isinstance(digests, dict) or set(digests) != {ARRAYS, CARD}:
-        raise DamagedBundle(f"{folder / CONFIG} is damaged: it does not list {ARRAYS} and {CARD}")
-    contents = {name: _content(folder, name) for name in digests}
+    contents = {name: _content(folder, name) for name in (ARRAYS, CARD)}
     for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != digests[name]:
+        if hashlib.sha256(content).hexdigest() != config["files"][name]:
             raise DamagedBundle(f"{folder / name} is not the file that was saved (another SHA-256); restore or refit")
     try:
         return config, load(contents[ARRAYS])
     except (SafetensorError, ValueError, KeyError) as error:
         raise DamagedBundle(f"{folder / ARRAYS} is damaged: {error}") from error
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration without its list of files, as JSON with sorted keys and no spaces."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    """Replacing is for models: a folder of photos must survive a slip of the keyboard."""
+    if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputExists(f"{folder} is no model folder and is not replaced; choose another place")
 
 
 def _content(folder: Path, name: str) -> bytes:
@@ -116,8 +142,23 @@ def _content(folder: Path, name: str) -> bytes:
         raise DamagedBundle(f"cannot read {folder / name}: {error.strerror}") from error
 
 
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+def _parse(text: str) -> Any:
+    """JSON, with nothing in it that two readers could understand in two ways."""
+    return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("a key stands twice")
+    return record
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def model_card(config: Mapping[str, Any]) -> str:
@@ -164,7 +205,10 @@ base_encoder: {json.dumps(config["encoder"]["name"])}
 """
 
 
+_MARKDOWN = {ord(c): f"&#{ord(c)};" for c in "|`[\\"}
+
+
 def _cell(text: str) -> str:
     """Any text as a cell of a Markdown table, with nothing in it that a page would run."""
-    escaped = html.escape(text, quote=False).replace("|", "&#124;").replace("`", "&#96;")
+    escaped = html.escape(text, quote=False).translate(_MARKDOWN)
     return "".join(c if c.isprintable() else " " for c in escaped)

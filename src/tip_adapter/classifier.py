@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 import unicodedata
-import warnings
-from collections import Counter
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,22 +16,15 @@ import numpy as np
 import tip_adapter
 from tip_adapter.bundle import read_bundle, write_bundle
 from tip_adapter.encoders import load_encoder
-from tip_adapter.errors import (
-    DamagedBundle,
-    LabelError,
-    TipAdapterWarning,
-    UsageError,
-    WrongEncoder,
-)
-from tip_adapter.evaluation import accuracy_of
+from tip_adapter.errors import DamagedBundle, FolderError, LabelError, UsageError, WrongEncoder, warn
 from tip_adapter.features import encode_labelled, encode_photos, stream_vectors
+from tip_adapter.head import Head, has_pair, learn
 from tip_adapter.methods import choose, method_class
-from tip_adapter.methods.choose import Choice, support_of
-from tip_adapter.methods.zero_shot import ZeroShotClassifier
+from tip_adapter.photos.decode import printable
 from tip_adapter.photos.draw import draw
 from tip_adapter.photos.find import find_labelled, find_photos
+from tip_adapter.photos.labels import label_of, path_as_text, refuse_twins
 from tip_adapter.prompts import embed_classes, readable, resolve_templates
-from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,12 +32,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
+    from tip_adapter.methods.choose import Choice
     from tip_adapter.photos.decode import PhotoLike
     from tip_adapter.photos.find import PhotoList
+    from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
     Progress = Callable[[int, int], None]
 
-LOO = "loo"
+#: What `tune` may be beside a folder or list.
+_RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}
 
 
 class FewShotClassifier:
@@ -128,7 +122,8 @@ class FewShotClassifier:
         """
         if len(images) != len(labels):
             raise LabelError(f"{len(images)} images but {len(labels)} labels; give one label an image")
-        texts = [_text_label(label) for label in labels]
+        refuse_twins(map(_text_label, labels))
+        texts = [label_of(label, "labels") for label in labels]
         return self._fit_photos(images, texts, sorted(set(texts)), _image_ids(images), None)
 
     def fit_folder(
@@ -147,10 +142,13 @@ class FewShotClassifier:
         FolderError, LabelError
             As `find_labelled`. The others as `fit`.
         """
+        if shots is not None and shots < 1:
+            raise UsageError(f"shots must be at least 1, not {shots}")
         photos = find_labelled(folder, part="train")
         if shots is not None:
             photos = draw(photos, shots, self.seed)
-        _warn(photos.notes)
+        for note in photos.notes:
+            warn(note)
         return self._fit_photos(photos.paths, photos.labels, photos.classes, photos.ids(), progress)
 
     def fit_support(
@@ -170,20 +168,55 @@ class FewShotClassifier:
             `method`, `tune`, `alpha`, `beta` or `templates` make no sense (together).
         """
         self._check_usage()
-        self.support_ = support
-        self.classes_ = np.array(sorted({*classes, *support.labels.tolist()}), dtype=np.str_)
-        if len(self.classes_) == 1:
-            _warn([f"there is one class only ({self.classes_[0]}): every photo will be called that"])
-        self.names_ = self._names()
-        self.templates_ = resolve_templates(self.templates or self.encoder_.record.templates)
-        self.class_embeddings_ = embed_classes(self.names_, self.templates_, self.encoder_.encode_texts)
-        estimator = self._new_estimator()
-        validation = self._validation(progress)
-        self.choice_ = self._choose(validation) if self._has_pair() else None
-        self.estimator_ = estimator.set_params(**self._pair()).fit(support.vectors, support.labels)
-        if validation is not None and estimator.learned():
-            self._choose_again(validation)
+        labels = sorted({*classes, *support.labels.tolist()})
+        if not labels:
+            raise LabelError("there are no classes to learn; give at least one photo or class name")
+        if len(labels) == 1:
+            warn(f"there is one class only ({labels[0]}): every photo will be called that")
+        names = self._names(labels)
+        templates = resolve_templates(self.templates or self.encoder_.record.templates)
+        self.head_ = learn(
+            self.method,
+            support,
+            names,
+            templates,
+            embed_classes(names, templates, self.encoder_.encode_texts),
+            logit_scale=self.encoder_.logit_scale,
+            seed=self.seed,
+            rule=self._rule(support),
+            given=self._given(support, labels, progress),
+        )
         return self
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """(n_classes,) sorted labels."""
+        return self.head_.classes
+
+    @property
+    def names_(self) -> Mapping[str, str]:
+        """Label → the name that the text encoder read."""
+        return self.head_.names
+
+    @property
+    def class_embeddings_(self) -> ClassEmbeddings:
+        """The class names as vectors."""
+        return self.head_.class_embeddings
+
+    @property
+    def support_(self) -> SupportSet:
+        """The labelled photos as vectors."""
+        return self.head_.support
+
+    @property
+    def choice_(self) -> Choice | None:
+        """The pair and how it was chosen; None where the method has none."""
+        return self.head_.choice
+
+    @property
+    def estimator_(self) -> Any:
+        """The fitted method."""
+        return self.head_.estimator
 
     # ---- answering ------------------------------------------------------------------------------------------------
 
@@ -197,7 +230,7 @@ class FewShotClassifier:
         batch = encode_photos(images, self.encoder_, threads=self.threads)
         for error in batch.errors.values():
             raise error
-        return self._probabilities(batch.vectors)
+        return self.head_.probabilities(batch.vectors)
 
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float = 0.0
@@ -227,17 +260,17 @@ class FewShotClassifier:
         """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`."""
         with closing(stream_vectors(paths, self.encoder_, threads=self.threads)) as stream:
             for batch in stream:
-                scores = dict(zip(batch.positions.tolist(), self._probabilities(batch.vectors), strict=True))
+                scores = dict(zip(batch.positions.tolist(), self.head_.probabilities(batch.vectors), strict=True))
                 for position in sorted([*scores, *batch.errors]):
                     record: dict[str, Any] = {
-                        "image": _text_path(paths[position]),
+                        "image": path_as_text(paths[position]),
                         "label": None,
                         "score": None,
                         "top": [],
                         "error": None,
                     }
                     if position in scores:
-                        yield record | self._answer(scores[position], top, min_score)
+                        yield record | self.head_.answer(scores[position], top=top, min_score=min_score)
                     else:
                         yield record | {"error": str(batch.errors[position])}
 
@@ -262,31 +295,18 @@ class FewShotClassifier:
         """
         started = time.perf_counter()
         photos = find_labelled(folder, part="test")
-        _warn(photos.notes)
-        self._refuse_all_unknown(photos)
+        for note in photos.notes:
+            warn(note)
+        _refuse_unknown(photos, list(self.names_))
         support, n_failed = self._encode(photos.paths, photos.labels, photos.ids(), progress)
         return self.evaluate_support(support, n_failed=n_failed, started=started)
 
     def evaluate_support(self, support: SupportSet, *, n_failed: int, started: float) -> dict[str, Any]:
         """`evaluate_folder`'s record for photos that are encoded already; `started` is a `time.perf_counter()`."""
-        result = accuracy_of(support.labels, self.estimator_.predict(support.vectors))
-        zero_shot = ZeroShotClassifier(self.class_embeddings_).fit(support.vectors[:0], support.labels[:0])
+        record = self.head_.evaluate(support)
         seconds = time.perf_counter() - started
-        return {
-            "accuracy": result.accuracy,
-            "mean_per_class_accuracy": result.mean_per_class,
-            "accuracy_interval": list(result.interval),
-            "zero_shot_accuracy": float((zero_shot.predict(support.vectors) == support.labels).mean()),
-            "n_images": result.n,
-            "n_failed": n_failed,
-            "unknown_classes": sorted(set(result.per_class) - set(self.classes_.tolist())),
-            "per_class": {label: {"accuracy": a, "n": n} for label, (a, n) in result.per_class.items()},
-            "protocol": self.choice_.rule if self.choice_ else None,
-            "alpha": self.choice_.alpha if self.choice_ else None,
-            "beta": self.choice_.beta if self.choice_ else None,
-            "seconds": seconds,
-            "images_per_second": result.n / seconds,
-        }
+        timing = {"seconds": seconds, "images_per_second": record["n_images"] / seconds}
+        return {**record, "n_failed": n_failed, **timing}
 
     # ---- keeping --------------------------------------------------------------------------------------------------
 
@@ -300,26 +320,9 @@ class FewShotClassifier:
         NotWritable
             With the system's reason; what was there before still is.
         """
-        counts = Counter(self.support_.labels.tolist())
-        config = {
-            "tip_adapter": tip_adapter.__version__,
-            "method": self.method,
-            "parameters": self.estimator_.settings(),
-            "seed": self.seed,
-            "classes": [{"label": label, "name": name, "photos": counts[label]} for label, name in self.names_.items()],
-            "photos": self.support_.ids.tolist(),
-            "encoder": asdict(self.encoder_.identity),
-            "logit_scale": float(self.encoder_.logit_scale),
-            "templates": list(self.templates_),
-            "choice": asdict(self.choice_) if self.choice_ else None,
-        }
-        arrays = {
-            "class_embeddings": self.class_embeddings_.matrix,
-            "support_vectors": self.support_.vectors,
-            "support_labels": np.searchsorted(self.classes_, self.support_.labels),
-            **{f"learned.{name}": array for name, array in self.estimator_.learned().items()},
-        }
-        write_bundle(folder, config, arrays, replace=force)
+        config, arrays = self.head_.to_record()
+        made_by = {"tip_adapter": tip_adapter.__version__, "encoder": asdict(self.encoder_.identity), "seed": self.seed}
+        write_bundle(folder, {**made_by, **config}, arrays, replace=force)
 
     @classmethod
     def load(
@@ -334,18 +337,22 @@ class FewShotClassifier:
         """
         config, arrays = read_bundle(folder)
         try:
-            model = cls(
-                config["encoder"]["name"], config["method"], seed=config["seed"], device=device, threads=threads
-            )
-            model._restore(config, arrays)
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            head = Head.from_record(config, arrays)
+            made_with, seed = config["encoder"], config["seed"]
+            name, fingerprint = str(made_with["name"]), str(made_with["fingerprint"])
+            if not isinstance(seed, int):
+                raise ValueError(f"seed is {seed!r}")
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise DamagedBundle(f"{folder} is damaged: {type(error).__name__} {error}") from error
-        if asdict(model.encoder_.identity) != config["encoder"]:
+        model = cls(name, head.method, seed=seed, device=device, threads=threads)
+        model.head_ = head
+        if asdict(model.encoder_.identity) != made_with:
             raise WrongEncoder(
-                f"{folder} was made with another {config['encoder']['name']} (fingerprint "
-                f"{config['encoder']['fingerprint'][:12]}…) than the one installed "
+                f"{folder} was made with another {name} (fingerprint {fingerprint[:12]}…) than the one installed "
                 f"({model.encoder_.identity.fingerprint[:12]}…); fit it again"
             )
+        if head.support.vectors.shape[1] != made_with["width"]:
+            raise DamagedBundle(f"{folder} is damaged: its vectors are of another width than its encoder's")
         return model
 
     # ---- inside ---------------------------------------------------------------------------------------------------
@@ -359,19 +366,18 @@ class FewShotClassifier:
 
     def _check_usage(self) -> None:
         given = [name for name in ("alpha", "beta", "tune") if getattr(self, name) is not None]
-        if given and not self._has_pair():
+        if given and not has_pair(self.method):
             raise UsageError(f"{self.method} has no alpha and beta to choose; leave out {', '.join(given)}")
         if given not in ([], ["tune"], ["alpha", "beta"]):
             raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
-        if (
-            self.alpha is not None
-            and self.beta is not None
-            and not (0 <= self.alpha < np.inf and 0 < self.beta < np.inf)
-        ):
-            raise UsageError(f"alpha {self.alpha} must be at least 0 and beta {self.beta} above 0, both finite")
-
-    def _has_pair(self) -> bool:
-        return "alpha" in inspect.signature(method_class(self.method)).parameters
+        if self.tune is not None and os.fspath(self.tune) not in _RULES and not Path(self.tune).exists():
+            raise UsageError(
+                f"tune {os.fspath(self.tune)!r} is not loo or scale-free, nor a folder or list that exists"
+            )
+        if self.alpha is not None and not (0 <= self.alpha < np.inf):
+            raise UsageError(f"alpha {self.alpha} must be at least 0 and finite")
+        if self.beta is not None and not (0 < self.beta < np.inf):
+            raise UsageError(f"beta {self.beta} must be above 0 and finite")
 
     def _fit_photos(
         self,
@@ -392,125 +398,64 @@ class FewShotClassifier:
     ) -> tuple[SupportSet, int]:
         return encode_labelled(images, labels, ids, self.encoder_, threads=self.threads, progress=progress)
 
-    def _names(self) -> dict[str, str]:
+    def _names(self, labels: Sequence[str]) -> dict[str, str]:
         """Label → name, for every class; warns of names that the encoder's text side does not read."""
-        given = self.class_names or {}
-        names = {label: given.get(label, readable(label)) for label in self.classes_.tolist()}
+        given = {unicodedata.normalize("NFC", label): name for label, name in (self.class_names or {}).items()}
+        names = {label: given.get(label, readable(label)) for label in labels}
         foreign = [name for name in names.values() if not self.encoder_.record.reads(name)]
         if foreign:
-            _warn(
-                [
-                    f"{len(foreign)} class names are in a script that the encoder's text side does not know, such as "
-                    f"{foreign[0]!r}; they are used as they are, and class names (--class-names) can translate them"
-                ]
+            warn(
+                f"{len(foreign)} class names are in a script that the encoder's text side does not know, such as "
+                f"{foreign[0]!r}; they are used as they are, and class names (--class-names) can translate them"
             )
         return names
 
-    def _new_estimator(self) -> Any:
-        method = method_class(self.method)
-        offered = {
-            "class_embeddings": self.class_embeddings_,
-            "logit_scale": self.encoder_.logit_scale,
-            "seed": self.seed,
-        }
-        return method(**{name: offered[name] for name in inspect.signature(method).parameters if name in offered})
+    def _rule(self, support: SupportSet) -> str:
+        if self.alpha is not None:
+            return choose.FIXED
+        if self.tune is None:
+            return choose.default_rule(np.unique(support.labels, return_inverse=True)[1])
+        return _RULES.get(os.fspath(self.tune), choose.VALIDATION)
 
-    def _pair(self) -> dict[str, float]:
-        return {"alpha": self.choice_.alpha, "beta": self.choice_.beta} if self.choice_ else {}
+    def _given(self, support: SupportSet, labels: Sequence[str], progress: Progress | None) -> choose.Given:
+        """What the rule may look at beside the support."""
+        pair = None if self.alpha is None or self.beta is None else (self.alpha, self.beta)
+        validation = None
+        if self.tune is not None and self._rule(support) == choose.VALIDATION:
+            validation = self._validation(self.tune, labels, progress)
+        return choose.Given(self.encoder_.record.scale_free_ratio, validation, pair)
 
-    def _validation(self, progress: Progress | None) -> SupportSet | None:
-        """The validation photos, where `tune` names them."""
-        if self.tune is None or self.tune in _RULES:
-            return None
-        photos = find_labelled(self.tune, part="val")
-        self._refuse_all_unknown(photos)
-        known = [row for row, label in enumerate(photos.labels) if label in self.classes_]
+    def _validation(
+        self, source: str | os.PathLike[str], labels: Sequence[str], progress: Progress | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        """Vectors and class indices of the validation photos."""
+        photos = find_labelled(source, part="val")
+        for note in photos.notes:
+            warn(note)
+        _refuse_unknown(photos, labels)
+        known = [row for row, label in enumerate(photos.labels) if label in labels]
         if len(known) < len(photos):
-            _warn([f"{len(photos) - len(known)} validation photos are of classes without support and are skipped"])
+            warn(f"{len(photos) - len(known)} validation photos are of classes without support and are skipped")
         photos = photos.take(known)
         support, _ = self._encode(photos.paths, photos.labels, photos.ids(), progress)
-        return support
-
-    def _choose(self, validation: SupportSet | None) -> Choice:
-        support = support_of(
-            self.support_.vectors, self.support_.labels, self.class_embeddings_, self.encoder_.logit_scale
-        )
-        if self.alpha is not None and self.beta is not None:
-            return choose.fixed(support, self.alpha, self.beta)
-        if validation is not None:
-            return choose.on_validation(support, validation.vectors, self._positions(validation))
-        counts = np.bincount(support.labels, minlength=1)
-        if self.tune == LOO and counts.max() < 2:
-            raise UsageError("leave-one-out needs a class with two photos; tune='scale-free' works from one")
-        if self.tune == LOO or (self.tune is None and 0 < (counts > 0).sum() <= 2 * (counts > 1).sum()):
-            alone = (counts == 1).sum()
-            if alone:
-                _warn([f"{alone} classes have one photo, which leave-one-out cannot score; the others decide"])
-            return choose.leave_one_out(support)
-        return choose.scale_free(support, self.encoder_.record.scale_free_ratio)
-
-    def _choose_again(self, validation: SupportSet) -> None:
-        """With learned keys and validation photos the pair is chosen once more, for these keys."""
-        support = support_of(
-            self.support_.vectors, self.support_.labels, self.class_embeddings_, self.encoder_.logit_scale
-        )
-        learned = replace(support, keys=self.estimator_.keys_)
-        self.choice_ = choose.on_validation(learned, validation.vectors, self._positions(validation))
-        self.estimator_.set_params(**self._pair())
-
-    def _positions(self, support: SupportSet) -> NDArray[np.intp]:
-        return np.searchsorted(self.classes_, support.labels)
-
-    def _probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits = self.estimator_.logits(vectors)
-        return np.asarray(softmax(logits / (self.choice_.temperature if self.choice_ else 1.0)), dtype=np.float32)
-
-    def _answer(self, scores: NDArray[np.float32], top: int, min_score: float) -> dict[str, Any]:
-        likeliest = np.argsort(-scores, kind="stable")
-        listed = [{"label": str(self.classes_[c]), "score": float(scores[c])} for c in likeliest[:top]]
-        best = likeliest[0]
-        label = str(self.classes_[best]) if scores[best] >= min_score else None
-        return {"label": label, "score": float(scores[best]), "top": listed}
-
-    def _refuse_all_unknown(self, photos: PhotoList) -> None:
-        if not set(photos.labels) & set(self.classes_.tolist()):
-            known, found = ", ".join(self.classes_[:5]), ", ".join(photos.classes[:5])
-            raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
-
-    def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Become the model that was saved; raises what a damaged record makes it trip over."""
-        self.names_ = {entry["label"]: entry["name"] for entry in config["classes"]}
-        self.classes_ = np.array(list(self.names_), dtype=np.str_)
-        self.templates_ = tuple(config["templates"])
-        self.class_embeddings_ = ClassEmbeddings(self.classes_, arrays["class_embeddings"])
-        labels = self.classes_[arrays["support_labels"]]
-        self.support_ = SupportSet(arrays["support_vectors"], labels, np.array(config["photos"], dtype=np.str_))
-        self.choice_ = Choice(**config["choice"]) if config["choice"] else None
-        learned = {name.removeprefix("learned."): a for name, a in arrays.items() if name.startswith("learned.")}
-        estimator = self._new_estimator().set_params(**config["parameters"], **self._pair())
-        self.estimator_ = estimator.restore(self.support_.vectors, labels, learned)
+        return support.vectors, np.searchsorted(np.array(labels), support.labels)
 
 
-#: What `tune` may be beside a folder.
-_RULES = (LOO, choose.SCALE_FREE)
+def _refuse_unknown(photos: PhotoList, labels: Sequence[str]) -> None:
+    """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
+    if not len(photos):
+        raise FolderError(f"{printable(os.fspath(photos.root))} holds no photos in its class folders")
+    if not set(photos.labels) & set(labels):
+        known, found = (", ".join(map(printable, names[:5])) for names in (labels, photos.classes))
+        raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
 
 
 def _text_label(label: Any) -> str:
-    if not isinstance(label, str) or not label:
+    if not isinstance(label, str) or not label.strip():
         raise LabelError(f"label {label!r} is no text; labels are class names, such as 'cat'")
-    return unicodedata.normalize("NFC", label)
+    return label
 
 
 def _image_ids(images: Sequence[PhotoLike]) -> list[str]:
     """Paths as they are; other images by their position."""
-    return [_text_path(image) if isinstance(image, (str, os.PathLike)) else f"#{i}" for i, image in enumerate(images)]
-
-
-def _text_path(path: str | os.PathLike[str]) -> str:
-    """A path as text: bytes that are not UTF-8 as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _warn(notes: Iterable[str]) -> None:
-    for note in notes:
-        warnings.warn(note, TipAdapterWarning, stacklevel=3)
+    return [path_as_text(image) if isinstance(image, (str, os.PathLike)) else f"#{i}" for i, image in enumerate(images)]

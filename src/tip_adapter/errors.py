@@ -24,6 +24,7 @@ A message says what happened, to what, and what to do next. `code` is stable: pr
 
 from __future__ import annotations
 
+import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,11 +49,13 @@ class UnknownName(UsageError, LookupError):
 
     code = "unknown_name"
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    @classmethod
+    def among(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
+        """The error for a `kind` called `name` that is not among `known`."""
         known = sorted(known)
         nearest = get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {nearest[0]}? " if nearest else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+        return cls(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
 
 
 class MissingExtra(TipAdapterError, ImportError):
@@ -60,8 +63,10 @@ class MissingExtra(TipAdapterError, ImportError):
 
     code = "missing_extra"
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed: pip install 'tip-adapter[{extra}]'")
+    @classmethod
+    def of(cls, what: str, extra: str) -> MissingExtra:
+        """The error for a part that an extra brings."""
+        return cls(f"{what} is not installed: pip install 'tip-adapter[{extra}]'")
 
 
 class PhotoError(TipAdapterError, ValueError):
@@ -138,3 +143,8 @@ class NothingReadable(TipAdapterError, ValueError):
 
 class TipAdapterWarning(UserWarning):
     """It works, and a person should know."""
+
+
+def warn(note: str) -> None:
+    """Say what a person should know, as a TipAdapterWarning."""
+    warnings.warn(note, TipAdapterWarning, stacklevel=3)

@@ -41,4 +41,4 @@ def resolve(group: str, kind: str, name: str, table: Mapping[str, str]) -> Any:
         return getattr(import_module(module), attribute)
     for point in entry_points(group=group, name=name):
         return point.load()
-    raise UnknownName(kind, name, known_names(group, table))
+    raise UnknownName.among(kind, name, known_names(group, table))

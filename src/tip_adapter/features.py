@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tip_adapter.errors import NothingReadable, PhotoError, TipAdapterWarning
-from tip_adapter.photos.decode import decode_photo, open_photo, read_photo
+from tip_adapter.errors import NothingReadable, PhotoError, warn
+from tip_adapter.photos.decode import decode_photo, open_photo, printable, read_photo
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -75,9 +74,9 @@ def stream_vectors(
             for start in starts:
                 pending.append([pool.submit(_prepare, photo, encoder) for photo in photos[start : start + BATCH]])
                 if len(pending) > _AHEAD:
-                    yield _encode(pending.popleft(), start - _AHEAD * BATCH, encoder)
+                    yield _encode(pending.popleft(), start - _AHEAD * BATCH, encoder, photos)
             for start in starts[len(starts) - len(pending) :]:
-                yield _encode(pending.popleft(), start, encoder)
+                yield _encode(pending.popleft(), start, encoder, photos)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -146,12 +145,9 @@ def encode_labelled(
     support = SupportSet(batch.vectors, texts[batch.positions], names[batch.positions])
     if failed:
         more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
-        _warn(f"{len(failed)} of {len(photos)} photos are left out: {'; '.join(failed[:3])}{more}")
+        warn(f"{len(failed)} of {len(photos)} photos are left out: {'; '.join(failed[:3])}{more}")
     for first, second in _twins(batch.digests, support.labels):
-        _warn(
-            f"the same photo is in two classes: {support.ids[first]} ({support.labels[first]}) and "
-            f"{support.ids[second]} ({support.labels[second]}); remove one"
-        )
+        warn(f"the same photo is in two classes: {_named(support, first)} and {_named(support, second)}; remove one")
     return support, len(failed)
 
 
@@ -162,8 +158,8 @@ def _twins(digests: Sequence[str], labels: NDArray[np.str_]) -> list[tuple[int, 
     return [(a, b) for a, b in pairs if labels[a] != labels[b]]
 
 
-def _warn(note: str) -> None:
-    warnings.warn(note, TipAdapterWarning, stacklevel=4)
+def _named(support: SupportSet, row: int) -> str:
+    return f"{printable(support.ids[row])} ({printable(support.labels[row])})"
 
 
 def _prepare(photo: PhotoLike, encoder: Encoder) -> _Prepared | PhotoError:
@@ -174,13 +170,15 @@ def _prepare(photo: PhotoLike, encoder: Encoder) -> _Prepared | PhotoError:
             image = decode_photo(content, name=os.fspath(photo))
         else:
             image = open_photo(photo)
-            content = image.tobytes()
+            content = b"%d x %d " % image.size + image.tobytes()
         return _Prepared(encoder.prepare(image), hashlib.sha256(content).hexdigest())
     except PhotoError as error:
         return error
 
 
-def _encode(futures: list[Future[_Prepared | PhotoError]], start: int, encoder: Encoder) -> VectorBatch:
+def _encode(
+    futures: list[Future[_Prepared | PhotoError]], start: int, encoder: Encoder, photos: Sequence[PhotoLike]
+) -> VectorBatch:
     outcomes = {start + i: future.result() for i, future in enumerate(futures)}
     errors = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, PhotoError)}
     read = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, _Prepared)}
@@ -189,4 +187,19 @@ def _encode(futures: list[Future[_Prepared | PhotoError]], start: int, encoder: 
     if not read:
         return VectorBatch(positions, np.zeros((0, encoder.identity.width), np.float32), digests, errors)
     vectors = encoder.encode_prepared(np.stack([outcome.pixels for outcome in read.values()]))
-    return VectorBatch(positions, vectors, digests, errors)
+    return _refuse_unusable(VectorBatch(positions, vectors, digests, errors), photos)
+
+
+def _refuse_unusable(batch: VectorBatch, photos: Sequence[PhotoLike]) -> VectorBatch:
+    """A vector that is zero, NaN or infinite is that photo's error."""
+    usable = np.logical_and(np.isfinite(batch.vectors).all(axis=1), batch.vectors.any(axis=1))
+    if usable.all():
+        return batch
+    errors = {row: _unusable(photos[row], row) for row in batch.positions[~usable].tolist()}
+    digests = tuple(digest for digest, keep in zip(batch.digests, usable.tolist(), strict=True) if keep)
+    return VectorBatch(batch.positions[usable], batch.vectors[usable], digests, batch.errors | errors)
+
+
+def _unusable(photo: PhotoLike, position: int) -> PhotoError:
+    name = printable(os.fspath(photo)) if isinstance(photo, (str, os.PathLike)) else f"photo {position}"
+    return PhotoError(f"cannot use {name}: the encoder's vector is zero, NaN or infinite; remove the photo")

@@ -1,13 +1,17 @@
 """Durable writing: a reader sees the old or the new, never half. The only place that writes files.
 
-Everything is written aside, synced, and renamed into place. A folder is replaced by moving the old one aside first;
-if the machine stops between the two renames, `recover_folder` (called before a folder is read or written) moves it back.
+Everything is written aside, synced, and moved into place. A folder changes places with the old one in a single step
+where the system can do that (Linux, macOS); elsewhere the old one steps aside first, and if the machine stops in
+between, `recover_folder` moves it back.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -17,7 +21,7 @@ import platformdirs
 from tip_adapter.errors import NotWritable, OutputExists
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -26,19 +30,19 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     Raises
     ------
     NotWritable
-        With the system's reason (no space, read-only, …); the old file is untouched.
+        With the system's reason (no space, read-only, …).
     """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{uuid4().hex}.new")
+    path = Path(path).absolute()
+    aside = _aside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_synced(aside, content)
         os.replace(aside, path)
         _sync_folder(path.parent)
     except OSError as error:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
         raise _not_writable(path, error) from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, replace: bool = False) -> None:
@@ -56,24 +60,26 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
     OutputExists
         Something that is not an empty folder stands at `path` and `replace` is false.
     NotWritable
-        With the system's reason; what was there before still is.
+        With the system's reason.
     """
-    path = Path(path)
-    recover_folder(path)
-    if not replace:
-        refuse_existing(path)
-    aside = path.with_name(f".{path.name}.{uuid4().hex}.new")
+    path = Path(path).absolute()
+    aside = _aside(path)
     try:
+        recover_folder(path)
+        if not replace:
+            refuse_existing(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.mkdir()
         for name, content in files.items():
             _write_synced(aside / name, content)
         _sync_folder(aside)
-        _swap_in(aside, path)
+        _put_in_place(aside, path)
+    except OutputExists:
+        raise
     except OSError as error:
         raise _not_writable(path, error) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)  # nothing, the old one after an exchange, or the new one after a failure
 
 
 def refuse_existing(path: str | os.PathLike[str]) -> None:
@@ -87,12 +93,12 @@ def refuse_existing(path: str | os.PathLike[str]) -> None:
 
 def recover_folder(path: str | os.PathLike[str]) -> None:
     """Finish or undo a replacement of `path` that was cut short between its two renames."""
-    path = Path(path)
-    old = _old_aside(path)
+    path = Path(path).absolute()
+    old = _old(path)
     if not old.exists():
         return
     if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     else:
         os.replace(old, path)
 
@@ -102,19 +108,70 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TIP_ADAPTER_HOME") or platformdirs.user_cache_path("tip-adapter"))
 
 
-def _swap_in(new: Path, path: Path) -> None:
-    # A rename onto a folder with something in it fails, so the old one steps aside first.
-    old = _old_aside(path)
-    if path.is_dir() and not path.is_symlink():
-        os.replace(path, old)
-    elif path.exists() or path.is_symlink():
-        path.unlink()
-    os.replace(new, path)
-    _sync_folder(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+def _put_in_place(new: Path, path: Path) -> None:
+    """Let `new` become `path`; if that cannot be made to last, all is as before."""
+    undo: Callable[[], object]
+    if not (path.exists() or path.is_symlink()):
+        os.replace(new, path)
+        undo = lambda: os.replace(path, new)  # noqa: E731
+    elif _exchange(new, path):
+        undo = lambda: _exchange(new, path)  # noqa: E731
+    else:
+        undo = _step_aside_and_in(new, path)
+    try:
+        _sync_folder(path.parent)
+    except OSError:
+        undo()
+        raise
+    _remove(_old(path))
 
 
-def _old_aside(path: Path) -> Path:
+def _step_aside_and_in(new: Path, path: Path) -> Callable[[], None]:
+    """Two renames; returns how to undo them."""
+
+    def move_back() -> None:
+        os.replace(_old(path), path)
+
+    def undo() -> None:
+        os.replace(path, new)
+        move_back()
+
+    os.replace(path, _old(path))
+    try:
+        os.replace(new, path)
+    except OSError:
+        move_back()
+        raise
+    return undo
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; False where the system or file system cannot."""
+    names = os.fsencode(one), os.fsencode(other)
+    at_current_folder, swap = -100, 2  # AT_FDCWD; RENAME_EXCHANGE and macOS's RENAME_SWAP are both 2
+    if sys.platform not in ("linux", "darwin"):
+        return False
+    library = ctypes.CDLL(None)
+    if hasattr(library, "renameat2"):
+        return library.renameat2(at_current_folder, names[0], at_current_folder, names[1], swap) == 0
+    if hasattr(library, "renamex_np"):
+        return library.renamex_np(*names, swap) == 0
+    return False
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex}.new")
+
+
+def _old(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
@@ -137,4 +194,4 @@ def _sync_folder(path: Path) -> None:
 
 
 def _not_writable(path: Path, error: OSError) -> NotWritable:
-    return NotWritable(f"cannot write {path}: {error.strerror or error}; nothing was changed")
+    return NotWritable(f"cannot write {path}: {error.strerror or error}; free space or choose another place")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.errors import UsageError
+from tip_adapter.errors import UsageError, VectorError
 from tip_adapter.vectors import ClassEmbeddings, unit_rows
 
 if TYPE_CHECKING:
@@ -57,17 +57,25 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        names = json.loads(text) if text.lstrip().startswith("{") else _csv_names(text)
-    except (OSError, ValueError, KeyError, RecursionError) as error:
+        names = json.loads(text) if text.lstrip().startswith(("{", "[")) else _csv_names(text)
+        wrong = [label for label, name in names.items() if not label or not _is_text(name)]
+    except (OSError, ValueError, AttributeError, RecursionError, csv.Error) as error:
         raise UsageError(f"cannot read class names from {path}: {error}; expected JSON or CSV (label,name)") from error
-    wrong = [label for label, name in names.items() if not isinstance(name, str) or not name.strip()]
     if wrong:
         raise UsageError(f"{path}: the name of {wrong[0]!r} is no text")
     return {unicodedata.normalize("NFC", label): name for label, name in names.items()}
 
 
 def _csv_names(text: str) -> dict[str, str]:
-    return {row["label"]: row["name"] for row in csv.DictReader(io.StringIO(text))}
+    reader = csv.DictReader(io.StringIO(text))
+    if not {"label", "name"} <= set(reader.fieldnames or []):
+        raise ValueError("its first line names no columns label and name")
+    return {row["label"]: row["name"] for row in reader}
+
+
+def _is_text(name: object) -> bool:
+    """Something to read, in whole characters."""
+    return isinstance(name, str) and bool(name.strip()) and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def readable(label: str) -> str:
@@ -90,10 +98,19 @@ def embed_classes(
     -------
     ClassEmbeddings : (n_classes, d), unit rows
 
+    Raises
+    ------
+    VectorError
+        A name's vector is zero, NaN or infinite.
+
     Notes
     -----
     CLIP (Radford et al., 2021), section 3.1.4: prompt ensembling in embedding space.
     """
     sentences = [template.replace("{}", name) for name in names.values() for template in templates]
     vectors = unit_rows(encode_texts(sentences)).reshape(len(names), len(templates), -1)
-    return ClassEmbeddings(np.array(list(names)), unit_rows(vectors.mean(axis=1)))
+    matrix = unit_rows(vectors.mean(axis=1))
+    silent = [name for name, row in zip(names.values(), matrix, strict=True) if not row.any()]
+    if silent:
+        raise VectorError(f"the text encoder's vector of class name {silent[0]!r} is zero; choose another name")
+    return ClassEmbeddings(np.array(list(names)), matrix)

@@ -14,7 +14,8 @@ from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, print_table, progress_bar
 from tip_adapter.errors import MissingExtra
 from tip_adapter.features import encode_labelled
-from tip_adapter.photos.draw import draw_train_and_test, write_list
+from tip_adapter.photos.draw import draw_train_and_test
+from tip_adapter.photos.lists import write_list
 
 METHODS = ("zero-shot", "tip-adapter", "tip-adapter-f")
 TEST_PHOTOS = 100
@@ -47,8 +48,8 @@ def demo(
     source = folder or _textile_photos()
     train, test = draw_train_and_test(source, shots, TEST_PHOTOS, seed)
     if lists:
-        write_list(lists / "train.csv", train)
-        write_list(lists / "test.csv", test)
+        write_list(lists / "train.csv", train.paths, train.labels)
+        write_list(lists / "test.csv", test.paths, test.labels)
     encoder = tip_adapter.load_encoder(device=device, threads=threads)
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
         support, _ = encode_labelled(
@@ -80,7 +81,7 @@ def demo(
 
 def _textile_photos() -> Path:
     if find_spec("conformal_clip_data") is None:
-        raise MissingExtra("the demo's photos (conformal-clip-data)", "demo")
+        raise MissingExtra.of("the demo's photos (conformal-clip-data)", "demo")
     from conformal_clip_data import textile_simulated_root  # an extra of its own
 
     return Path(textile_simulated_root())

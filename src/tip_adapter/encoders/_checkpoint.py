@@ -13,6 +13,8 @@ import io
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from tip_adapter.errors import CheckpointError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,7 +53,15 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str) -> dict[str, N
     content = read_trusted(path, sha256=sha256)
     try:
         return _read_tensors(io.BytesIO(content))
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ArithmeticError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
 
 
@@ -93,7 +103,7 @@ class _Tensor:
 
     def view(self, values: NDArray[Any]) -> NDArray[Any]:
         last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
-        if min(self.offset, *self.shape, *self.strides, 0) < 0 or last >= len(values):
+        if min(self.offset, *self.shape, *self.strides, 0) < 0 or max(last, prod(self.shape) - 1) >= len(values):
             raise ValueError(f"a tensor of shape {self.shape} reaches beyond its storage")
         strides = [stride * values.itemsize for stride in self.strides]
         return np.ascontiguousarray(as_strided(values[self.offset :], self.shape, strides, writeable=False))
@@ -103,11 +113,11 @@ def _rebuild_tensor(storage: _Storage, offset: int, shape: Sequence[int], stride
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-_ALLOWED = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch", "FloatStorage"): np.dtype("<f4"),
-    ("torch", "LongStorage"): np.dtype("<i8"),
+_ALLOWED: dict[tuple[str, str], Callable[[], Any]] = {
+    ("collections", "OrderedDict"): lambda: OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): lambda: partial(_rebuild_tensor),
+    ("torch", "FloatStorage"): lambda: np.dtype("<f4"),
+    ("torch", "LongStorage"): lambda: np.dtype("<i8"),
 }
 
 
@@ -117,7 +127,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs; refused")
-        return _ALLOWED[module, name]
+        return _ALLOWED[module, name]()  # made anew: a pickle may set attributes of what it names
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _device, size, _view = pid
@@ -139,7 +149,9 @@ def _read_tensors(file: io.BytesIO) -> dict[str, NDArray[Any]]:
 
 def _read_storage(file: io.BytesIO, storage: _Storage) -> NDArray[Any]:
     count = int.from_bytes(file.read(8), "little")
+    if count != storage.size:
+        raise ValueError(f"storage {storage.key} is of {count} values, not {storage.size}")
     content = file.read(storage.size * storage.dtype.itemsize)
-    if count != storage.size or len(content) < storage.size * storage.dtype.itemsize:
+    if len(content) < storage.size * storage.dtype.itemsize:
         raise EOFError(f"the file ends in the middle of storage {storage.key}")
     return np.frombuffer(content, storage.dtype)

@@ -97,7 +97,8 @@ class PocketEncoder(Encoder):
     def encode_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, 2, 224, 224, 3) uint8 crops → (n, 1280) float32 unit rows: the normalised sum of the unit crops."""
         runs = range(0, len(prepared), _PHOTOS_PER_RUN)
-        return np.concatenate([self._encode_run(prepared[i : i + _PHOTOS_PER_RUN]) for i in runs])
+        vectors = [self._encode_run(prepared[i : i + _PHOTOS_PER_RUN]) for i in runs]
+        return np.concatenate([np.zeros((0, WIDTH), np.float32), *vectors])
 
     def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """Sentences in any of 16 languages → (n, 1280) float32 unit rows."""
@@ -155,11 +156,18 @@ class _TextSide:
 
 def _centre_crop(image: Image.Image) -> Image.Image:
     """Short side to 256, then the middle 224 x 224."""
-    scale = _SHORT_SIDE / min(image.size)
-    width, height = (max(_SHORT_SIDE, int(side * scale)) for side in image.size)
+    short = min(image.size)
+    image = _middle(image, 16 * short)
+    width, height = (_SHORT_SIDE * side // short for side in image.size)
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - SIDE) / 2), round((height - SIDE) / 2)
     return resized.crop((left, top, left + SIDE, top + SIDE))
+
+
+def _middle(image: Image.Image, longest: int) -> Image.Image:
+    """At most `longest` pixels of each side: the ends of a strip are not in the crop, and would fill the memory."""
+    left, top = (max(side - longest, 0) // 2 for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
 
 
 def _imagenet_names() -> list[str]:

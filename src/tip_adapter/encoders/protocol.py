@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tip_adapter.photos.decode import PhotoLike
 
 
+#: Letters of one script; modifiers, such as the Japanese long-vowel mark, belong to several.
+_LETTERS = ("Lu", "Ll", "Lt", "Lo")
+
+
 @dataclass(frozen=True)
 class EncoderIdentity:
     """Which encoder made a vector. Vectors of different fingerprints never mix.
@@ -66,7 +70,8 @@ class EncoderRecord:
 
     def reads(self, name: str) -> bool:
         """Whether every letter of `name` is of a script that the text side knows."""
-        return all(unicodedata.name(c, "").split(" ")[0] in self.scripts for c in name if c.isalpha())
+        letters = [c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) in _LETTERS]
+        return all(unicodedata.name(c, "").split(" ")[0] in self.scripts for c in letters)
 
 
 class Encoder(Protocol):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Queries are answered in blocks so that a block's affinities (16 MiB) are the largest array there is.
 _BLOCK_ENTRIES = 2**22
+#: Learned arrays start as unit rows; what is read from a file may not be larger than this.
+_LEARNED_BOUND = 1e4
 
 
 class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -130,7 +132,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             raise ValueError(f"expected learned arrays {sorted(self._learned)}, got {sorted(learned)}")
         self.keys_, self.labels_ = self._support(X, y)
         for name, array in learned.items():
-            require_finite(array, name)
+            if array.shape != getattr(self, name).shape or not np.abs(to_numpy(array)).max(initial=0) <= _LEARNED_BOUND:
+                raise ValueError(f"{name} has another shape than at fit, or values beyond {_LEARNED_BOUND:g}")
             setattr(self, name, array)
         return self
 

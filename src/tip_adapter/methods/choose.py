@@ -13,7 +13,6 @@ and makes the softmax say how sure one may be.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,19 +20,13 @@ from scipy.optimize import minimize_scalar
 from sklearn.utils.validation import column_or_1d
 
 from tip_adapter.methods._base import positions
-from tip_adapter.methods._kernels import (
-    keep_own_key,
-    leave_out_own_key,
-    sharpen,
-    sum_by_class,
-    text_logits,
-    to_numpy,
-)
+from tip_adapter.methods._kernels import to_numpy
+from tip_adapter.methods._left_out import Rows, Support
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -48,7 +41,6 @@ _SHARPNESSES = np.geomspace(0.1, 3.2, 11)
 _RATIOS = np.geomspace(1 / 32, 32, 31)
 #: The paper's sharpness, where the support has no units: fewer than two pairs of photos differ in class.
 _PAPERS_BETA = 5.5
-_BLOCK_ENTRIES = 2**22
 
 
 @dataclass(frozen=True)
@@ -70,6 +62,14 @@ class Choice:
     accuracy: float | None
     rule: str
     n_rows: int
+
+    def __post_init__(self) -> None:
+        numbers = {"alpha": self.alpha, "beta": self.beta, "temperature": self.temperature}
+        for name, value in numbers.items():
+            if not isinstance(value, (int, float)) or not 0 <= value < np.inf or (value == 0 and name != "alpha"):
+                raise ValueError(f"{name} is {value!r}")
+        if self.rule not in (LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED):
+            raise ValueError(f"rule is {self.rule!r}")
 
 
 def choose_alpha_beta(
@@ -111,147 +111,39 @@ def choose_alpha_beta(
     A photo that is alone in its class gives no row to leave-one-out; nothing of its class would be left.
     """
     clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
-    plain = clf.unit_queries(X if queries is None else queries)
-    support = _support(clf, plain)
-    if rule == LEAVE_ONE_OUT:
-        return leave_one_out(support)
-    if rule == SCALE_FREE:
-        return scale_free(support, ratio)
-    if rule == VALIDATION:
-        if validation is None:
-            raise ValueError('rule="validation" needs validation=(X_val, y_val)')
+    support = Support.of(clf, clf.unit_queries(X if queries is None else queries))
+    given = Given(ratio)
+    if validation is not None:
         labels = positions(column_or_1d(to_numpy(validation[1])), clf.classes_)
-        return on_validation(support, to_numpy(clf.unit_queries(validation[0])), labels)
-    raise ValueError(f"unknown rule {rule!r}: known are {LEAVE_ONE_OUT}, {SCALE_FREE}, {VALIDATION}")
+        given = Given(ratio, (to_numpy(clf.unit_queries(validation[0])), labels))
+    if rule not in (LEAVE_ONE_OUT, SCALE_FREE, VALIDATION):
+        raise ValueError(f"unknown rule {rule!r}: known are {LEAVE_ONE_OUT}, {SCALE_FREE}, {VALIDATION}")
+    return RULES[rule](support, given)
 
 
-def support_of(X: Array, y: Any, class_embeddings: ClassEmbeddings | None, logit_scale: float) -> Support:
-    """What the rules look at, from what `choose_alpha_beta` takes."""
-    clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
-    return _support(clf, clf.keys_)
-
-
-def _support(clf: TipAdapterClassifier, queries: Array) -> Support:
-    if queries.shape != clf.keys_.shape:
-        raise ValueError(f"queries are views of X's photos: {tuple(queries.shape)} is not {tuple(clf.keys_.shape)}")
-    return Support(to_numpy(queries), to_numpy(clf.keys_), clf.labels_, to_numpy(clf.weights_), float(clf.logit_scale))
+def default_rule(labels: NDArray[Any]) -> str:
+    """Leave-one-out where at least half the classes with photos have two, else scale-free: (n,) class indices."""
+    counts = np.bincount(labels, minlength=1)
+    return LEAVE_ONE_OUT if 0 < (counts > 0).sum() <= 2 * (counts > 1).sum() else SCALE_FREE
 
 
 @dataclass(frozen=True)
-class Support:
-    """What the rules look at, as it is: learned keys are not normalised.
+class Given:
+    """What a rule may look at beside the support.
 
     Parameters
     ----------
-    queries : (n, d) float array, plain views of the support photos, unit rows
-    keys : (n, d) float array
-    labels : (n,) int array, class index of each
-    weights : (n_classes, d) float array, class embeddings; zeros where there are none
-    logit_scale : float
+    ratio : float, the encoder's ratio of the cache's spread to the text's
+    validation : (m, d) unit rows and (m,) class indices of other photos, or None
+    pair : alpha and beta, or None
     """
 
-    queries: NDArray[Any]
-    keys: NDArray[Any]
-    labels: NDArray[Any]
-    weights: NDArray[Any]
-    logit_scale: float
-
-    @cached_property
-    def sigma(self) -> float | None:
-        """Standard deviation of the cosines between photos of different classes; None where it means nothing."""
-        count, total, squares = 0, 0.0, 0.0
-        for rows in _blocks(len(self.queries), len(self.keys)):
-            cosines = self.queries[rows] @ self.keys.T
-            cosines = cosines[self.labels[rows, None] != self.labels].astype(np.float64)
-            count, total, squares = count + len(cosines), total + cosines.sum(), squares + (cosines**2).sum()
-        if count < 4:  # two pairs, each seen from both sides
-            return None
-        sigma = float(np.sqrt(max(squares / count - (total / count) ** 2, 0)))
-        return sigma if sigma >= 1e-6 else None
-
-    def beta(self, sharpness: float) -> float:
-        """A sharpness in 1/sigma as beta."""
-        return float(sharpness / self.sigma if self.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
-
-    def left_out(self, betas: Sequence[float]) -> Rows:
-        """Every support photo, scored by the cache without it; those alone in their class are not judged."""
-        judged = np.bincount(self.labels, minlength=1)[self.labels] > 1
-        return self._rows(self.queries, self.labels, judged, betas, leave_out_own_key)
-
-    def unseen(self, queries: NDArray[Any], labels: NDArray[Any], betas: Sequence[float]) -> Rows:
-        """Other photos, scored by the whole cache."""
-        return self._rows(queries, labels, np.ones(len(labels), np.bool_), betas, keep_own_key)
-
-    def _rows(
-        self,
-        queries: NDArray[Any],
-        labels: NDArray[Any],
-        judged: NDArray[np.bool_],
-        betas: Sequence[float],
-        own_key: Callable[..., tuple[Array, Array | float]],
-    ) -> Rows:
-        n_classes = len(self.weights)
-        cache = np.empty((len(betas), len(queries), n_classes), queries.dtype)
-        for rows in _blocks(len(queries), len(self.keys)):
-            cosines = queries[rows] @ self.keys.T
-            for sums, beta in zip(cache, betas, strict=True):
-                affinities, rescale = own_key(sharpen(cosines.copy(), beta), rows, self.labels, n_classes)
-                sums[rows] = sum_by_class(affinities, self.labels, n_classes) * rescale
-        return Rows(text_logits(queries, self.weights, self.logit_scale), cache, labels, judged, tuple(betas))
+    ratio: float = 0.1
+    validation: tuple[NDArray[Any], NDArray[Any]] | None = None
+    pair: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Photos and what names and cache say about them: what a pair is judged by.
-
-    Parameters
-    ----------
-    text : (n, n_classes) float array, text logits
-    cache : (n_betas, n, n_classes) float array, cache logits at each beta
-    labels : (n,) int array
-    judged : (n,) bool array, rows that count in accuracy and likelihood; all rows count in the units
-    betas : (n_betas,) floats
-    """
-
-    text: NDArray[Any]
-    cache: NDArray[Any]
-    labels: NDArray[Any]
-    judged: NDArray[np.bool_]
-    betas: tuple[float, ...]
-
-    @property
-    def n_judged(self) -> int:
-        """How many rows count."""
-        return int(self.judged.sum())
-
-    def alpha(self, b: int, ratio: float) -> float:
-        """The alpha at which the cache's spread is `ratio` times the text's, at beta number `b`."""
-        text, cache = _spread(self.text), _spread(self.cache[b])
-        return ratio * text / cache if text > 0 and cache > 0 else 1.0
-
-    def choice(self, b: int, alpha: float, rule: str) -> Choice:
-        """The pair with its accuracy and temperature on the judged rows."""
-        if not self.n_judged:
-            return Choice(alpha, self.betas[b], 1.0, None, rule, 0)
-        logits, labels = (self.text + alpha * self.cache[b])[self.judged], self.labels[self.judged]
-        accuracy = float((logits.argmax(axis=1) == labels).mean())
-        return Choice(alpha, self.betas[b], fit_temperature(logits, labels), accuracy, rule, self.n_judged)
-
-    def search(self, rule: str) -> Choice:
-        """The pair at the centre of the plateau of accuracy over the grid."""
-        text, labels = self.text[self.judged], self.labels[self.judged]
-        alphas = np.array([[self.alpha(b, ratio) for ratio in _RATIOS] for b in range(len(self.betas))])
-        accuracy = np.empty(alphas.shape)
-        for b, cache in enumerate(self.cache[:, self.judged]):
-            for r, alpha in enumerate(alphas[b]):
-                logits = cache * alpha
-                logits += text
-                accuracy[b, r] = (logits.argmax(axis=1) == labels).mean()
-        b, r = plateau_centre(accuracy, len(labels))
-        return self.choice(b, float(alphas[b, r]), rule)
-
-
-def leave_one_out(support: Support) -> Choice:
+def leave_one_out(support: Support, _given: Given) -> Choice:
     """Search over the support, each photo scored without its own key.
 
     Raises
@@ -259,35 +151,52 @@ def leave_one_out(support: Support) -> Choice:
     ValueError
         No class has two photos.
     """
-    rows = support.left_out([support.beta(sharpness) for sharpness in _SHARPNESSES])
+    rows = support.left_out(_grid_betas(support))
     if not rows.n_judged:
         raise ValueError("leave-one-out needs a class with two photos; the scale-free rule works from one")
-    return rows.search(LEAVE_ONE_OUT)
+    return _search(rows, LEAVE_ONE_OUT)
 
 
-def scale_free(support: Support, ratio: float) -> Choice:
+def scale_free(support: Support, given: Given) -> Choice:
     """No search: sharpness 1/2 in the support's units, the cache's spread `ratio` times the text's."""
-    rows = support.left_out([support.beta(_SHARPNESS)])
-    return rows.choice(0, rows.alpha(0, ratio), SCALE_FREE)
+    rows = support.left_out([_beta(support, _SHARPNESS)])
+    unit = rows.alpha_unit(0)
+    return _judge(rows, 0, given.ratio * unit if unit else 1.0, SCALE_FREE)
 
 
-def on_validation(support: Support, queries: NDArray[Any], labels: NDArray[Any]) -> Choice:
-    """Search over other photos: (m, d) unit rows, (m,) class indices.
+def on_validation(support: Support, given: Given) -> Choice:
+    """Search over other photos.
 
     Raises
     ------
     ValueError
         There are none.
     """
-    if not len(queries):
-        raise ValueError("there are no validation photos")
-    rows = support.unseen(queries, labels, [support.beta(sharpness) for sharpness in _SHARPNESSES])
-    return rows.search(VALIDATION)
+    if given.validation is None or not len(given.validation[0]):
+        raise ValueError("the validation rule needs validation photos: validation=(X_val, y_val)")
+    return _search(support.unseen(*given.validation, _grid_betas(support)), VALIDATION)
 
 
-def fixed(support: Support, alpha: float, beta: float) -> Choice:
-    """A given pair with its left-out accuracy; its temperature is 1."""
-    return replace(support.left_out([beta]).choice(0, alpha, FIXED), temperature=1.0)
+def fixed(support: Support, given: Given) -> Choice:
+    """A given pair with its left-out accuracy; its temperature is 1.
+
+    Raises
+    ------
+    ValueError
+        None was given.
+    """
+    if given.pair is None:
+        raise ValueError("the fixed rule needs alpha and beta")
+    alpha, beta = given.pair
+    return replace(_judge(support.left_out([beta]), 0, alpha, FIXED), temperature=1.0)
+
+
+RULES: dict[str, Callable[[Support, Given], Choice]] = {
+    LEAVE_ONE_OUT: leave_one_out,
+    SCALE_FREE: scale_free,
+    VALIDATION: on_validation,
+    FIXED: fixed,
+}
 
 
 def plateau_centre(accuracy: NDArray[np.float64], n_rows: int) -> tuple[int, int]:
@@ -337,12 +246,35 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.01, 1e5]), method="bounded").x))
 
 
-def _spread(logits: NDArray[Any]) -> float:
-    """How far a row's classes lie apart, in the mean over rows."""
-    return float(logits.std(axis=1, dtype=np.float64).mean()) if len(logits) else 0.0
+def _beta(support: Support, sharpness: float) -> float:
+    """A sharpness in 1/sigma as beta."""
+    return float(sharpness / support.sigma if support.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
 
 
-def _blocks(n_rows: int, n_columns: int) -> list[NDArray[np.intp]]:
-    """Row numbers in blocks of bounded area."""
-    block = max(1, _BLOCK_ENTRIES // max(n_columns, 1))
-    return [np.arange(first, min(first + block, n_rows)) for first in range(0, n_rows, block)]
+def _grid_betas(support: Support) -> list[float]:
+    return [_beta(support, sharpness) for sharpness in _SHARPNESSES]
+
+
+def _search(rows: Rows, rule: str) -> Choice:
+    """The pair at the centre of the plateau of accuracy over the grid."""
+    text, labels = rows.text[rows.judged], rows.judged_labels
+    units = [rows.alpha_unit(b) for b in range(len(rows.betas))]
+    alphas = [_RATIOS * unit if unit else np.ones_like(_RATIOS) for unit in units]
+    accuracy = np.empty((len(alphas), len(_RATIOS)))
+    for b, of_beta in enumerate(alphas):
+        cache = rows.cache[b, rows.judged]
+        for r, alpha in enumerate(of_beta.astype(cache.dtype)):
+            logits = cache * alpha
+            logits += text
+            accuracy[b, r] = (logits.argmax(axis=1) == labels).mean()
+    b, r = plateau_centre(accuracy, rows.n_judged)
+    return _judge(rows, b, float(alphas[b][r]), rule)
+
+
+def _judge(rows: Rows, b: int, alpha: float, rule: str) -> Choice:
+    """The pair with its accuracy and temperature on the rows that count."""
+    if not rows.n_judged:
+        return Choice(alpha, rows.betas[b], 1.0, None, rule, 0)
+    logits, labels = rows.logits(b, alpha), rows.judged_labels
+    accuracy = float((logits.argmax(axis=1) == labels).mean())
+    return Choice(alpha, rows.betas[b], fit_temperature(logits, labels), accuracy, rule, rows.n_judged)

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import io
 import os
+import stat
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,13 +23,22 @@ from PIL import Image, UnidentifiedImageError
 from tip_adapter.errors import PhotoError, PhotoTooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 PhotoLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
 
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 256 * 2**20
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM"]
+
+_HEIC_MARKS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypheim", b"ftypheis", b"ftypmsf1")
+_HAS_HEIC = find_spec("pillow_heif") is not None
+if _HAS_HEIC:
+    pillow_heif = import_module("pillow_heif")
+    pillow_heif.register_heif_opener()
+    FORMATS.append("HEIF")
 
 # Larger photos take the path that holds them in memory once.
 _SIMPLEJPEG_PIXELS = 32_000_000
@@ -41,7 +54,8 @@ def open_photo(photo: PhotoLike) -> Image.Image:
         It cannot be read; the message names it. PhotoTooLarge above the limits.
     """
     if isinstance(photo, Image.Image):
-        return _checked(photo, "an image")
+        with _decoding("an image"):
+            return _upright_rgb(photo, "an image")
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
     return decode_photo(read_photo(photo), name=os.fspath(photo))
@@ -53,13 +67,17 @@ def read_photo(path: str | os.PathLike[str]) -> bytes:
     Raises
     ------
     PhotoError
-        It cannot be read, or is empty. PhotoTooLarge above `MAX_BYTES`.
+        It cannot be read, is no regular file, or is empty. PhotoTooLarge above `MAX_BYTES`.
     """
     name = os.fspath(path)
     try:
-        size = Path(path).stat().st_size
-        if size > MAX_BYTES:
-            raise PhotoTooLarge(_message(name, f"{size / 2**20:.0f} MiB, above the limit of {MAX_BYTES // 2**20} MiB"))
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise PhotoError(_message(name, what))
+        if status.st_size > MAX_BYTES:
+            size = f"{status.st_size / 2**20:.0f} MiB"
+            raise PhotoTooLarge(_message(name, f"{size} is above the limit of {MAX_BYTES // 2**20} MiB; scale it down"))
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         if isinstance(error, PhotoError):
@@ -83,20 +101,29 @@ def decode_photo(content: bytes, *, name: str) -> Image.Image:
     PhotoError
         Not a photo in a known format, or damaged. PhotoTooLarge above `MAX_PIXELS`.
     """
-    try:
+    with _decoding(name):
+        if content[4:12] in _HEIC_MARKS and not _HAS_HEIC:
+            raise PhotoError(_message(name, "HEIC photos need pip install 'tip-adapter[heic]'"))
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _decode_jpeg(content, image, name) or _checked(image, name)
+            return _fast_jpeg(content, image, name) or _upright_rgb(image, name)
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Whatever a damaged photo makes a decoder trip over is a PhotoError that names it."""
+    try:
+        yield
     except PhotoError:
         raise
     except UnidentifiedImageError as error:
         raise PhotoError(_message(name, f"not a photo in a known format ({', '.join(FORMATS)})")) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PhotoTooLarge(_message(name, f"above the limit of {MAX_PIXELS:,} pixels")) from error
-    except Exception as error:  # decoders raise whatever a damaged file makes them trip over
+        raise PhotoTooLarge(_message(name, f"above the limit of {MAX_PIXELS:,} pixels; scale it down")) from error
+    except Exception as error:
         raise PhotoError(_message(name, str(error) or type(error).__name__)) from error
 
 
-def _decode_jpeg(content: bytes, header: Image.Image, name: str) -> Image.Image | None:
+def _fast_jpeg(content: bytes, header: Image.Image, name: str) -> Image.Image | None:
     """The fast way for plain JPEGs; None where Pillow has to do it (CMYK, huge, damaged, other formats)."""
     _refuse_large(header, name)
     if header.format not in ("JPEG", "MPO") or header.mode not in ("RGB", "L"):
@@ -107,35 +134,34 @@ def _decode_jpeg(content: bytes, header: Image.Image, name: str) -> Image.Image 
         pixels = simplejpeg.decode_jpeg(content, "RGB", strict=True)
     except ValueError:
         return None
-    return _upright(Image.fromarray(pixels), header.getexif().get(_ORIENTATION, 1))
+    return _upright(Image.fromarray(pixels), _orientation(header))
 
 
-def _checked(image: Image.Image, name: str) -> Image.Image:
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     _refuse_large(image, name)
     image.load()
-    orientation = image.getexif().get(_ORIENTATION, 1)  # after loading: TIFF turns itself and drops the tag
+    orientation = _orientation(image)  # after loading: TIFF turns itself and drops the tag
     return _upright(_to_rgb(image, name), orientation)
 
 
 def _refuse_large(image: Image.Image, name: str) -> None:
+    size = f"{image.width} x {image.height}"
     if image.width * image.height > MAX_PIXELS:
-        raise PhotoTooLarge(
-            _message(name, f"{image.width} x {image.height} is above the limit of {MAX_PIXELS:,} pixels; scale it down")
-        )
+        raise PhotoTooLarge(_message(name, f"{size} is above the limit of {MAX_PIXELS:,} pixels; scale it down"))
     if image.width * image.height == 0:
-        raise PhotoError(_message(name, f"{image.width} x {image.height} has no pixels"))
+        raise PhotoError(_message(name, f"{size} has no pixels"))
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16"):
+    if image.has_transparency_data:
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        on_white = Image.new("RGB", rgba.size, "white")
+        on_white.paste(rgba, mask=rgba.getchannel("A"))
+        return on_white
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise PhotoError(_message(name, "32-bit values have no defined brightness; convert it to 8 or 16 bits"))
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
 
@@ -150,9 +176,16 @@ _TURNS = {
 }
 
 
-def _upright(image: Image.Image, orientation: object) -> Image.Image:
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation; 1, upright, where there is none or it is damaged."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged tag must not cost a good photo
+        return 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -162,7 +195,7 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
         )
     if 0 in pixels.shape:
         raise PhotoError(f"an array photo of shape {pixels.shape} has no pixels")
-    return _checked(Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels), "an array")
+    return _upright_rgb(Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels), "an array")
 
 
 def _message(name: str, reason: str) -> str:
@@ -170,6 +203,7 @@ def _message(name: str, reason: str) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name as it can be printed: bytes that are not UTF-8 and control characters as escapes."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """A name as it can be shown: bytes that are not UTF-8, control characters and the like as escapes."""
+    with suppress(UnicodeEncodeError):
+        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tip_adapter.errors import FolderError
-from tip_adapter.files import write_file
+from tip_adapter.photos.decode import printable
 from tip_adapter.photos.find import PhotoList, find_labelled, is_split
 from tip_adapter.vectors import draw_shots
+
+if TYPE_CHECKING:
+    import os
 
 
 def draw(photos: PhotoList, shots: int, seed: int) -> PhotoList:
     """`shots` photos of each class, seeded and nested; a class with fewer gives all, and a note says so."""
-    few = [label for label, n in photos.counts().items() if 0 < n < shots]
+    few = [printable(label) for label, n in photos.counts().items() if 0 < n < shots]
     taken = photos.take(draw_shots(photos.labels, shots, seed))
     if not few:
         return taken
-    more = ", …" if len(few) > 5 else ""
-    note = f"{len(few)} classes have fewer than {shots} photos; all of theirs are used: {', '.join(few[:5])}{more}"
+    which = f"{', '.join(few[:5])}{', …' if len(few) > 5 else ''}"
+    who = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
+    note = f"{who} fewer than {shots} photos; all of theirs are used: {which}"
     return replace(taken, notes=(*taken.notes, note))
 
 
@@ -49,22 +50,6 @@ def draw_train_and_test(
     bare = [label for label in train.classes if not counts.get(label)]
     if bare:
         raise FolderError(
-            f"class {bare[0]} has no photo left for the test after {shots} shots; add photos or lower --shots"
+            f"class {printable(bare[0])} has no photo left for the test after {shots} shots; add photos or lower --shots"
         )
     return train, test
-
-
-def write_list(path: str | os.PathLike[str], photos: PhotoList) -> None:
-    """Write a list that `find_labelled` reads: file_name relative to the list, label.
-
-    Raises
-    ------
-    NotWritable
-        With the system's reason.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["file_name", "label"])
-    for photo, label in zip(photos.paths, photos.labels, strict=True):
-        writer.writerow([os.path.relpath(photo, Path(path).parent), label])
-    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))

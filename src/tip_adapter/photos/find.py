@@ -8,18 +8,16 @@ are skipped. A *split folder* has only the sub-folders train and val and/or test
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import FolderError, LabelError
+from tip_adapter.errors import FolderError
 from tip_adapter.photos.decode import printable
+from tip_adapter.photos.labels import label_of, refuse_twins
+from tip_adapter.photos.lists import LIST_ENDINGS, read_labelled_list, read_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -51,7 +49,6 @@ ENDINGS = frozenset(
         ".pnm",
     ]
 )
-LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 _PARTS = {"train", "val", "test"}
 
 
@@ -122,20 +119,19 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
         A label is not UTF-8, or two labels differ only by case or Unicode form.
     """
     source = Path(source)
-    if source.is_file():
-        return _labelled(source.parent, _read_list(source), [], [])
+    if _is_list(source):
+        return _labelled(source.parent, read_labelled_list(source), [], [])
     folder, notes = _choose_part(existing(source), part)
-    classes = [child for child in _children(folder) if child.is_dir()]
+    classes = [child for child in _children(folder) if _is_folder(child)]
     if not classes:
         raise FolderError(
             f"{_name(source)} holds no class folders; put the photos of each class into a folder of its own"
         )
-    labels = [_label(child.name, child) for child in classes]
-    rows = [(path, label) for child, label in zip(classes, labels, strict=True) for path in walk_photos(child)]
+    rows = [(path, child.name) for child in classes for path in walk_photos(child)]
     loose = sum(map(_is_photo, _children(folder)))
     if loose:
         notes.append(f"{_name(folder)}: photos outside class folders are skipped ({loose})")
-    return _labelled(folder, rows, labels, notes)
+    return _labelled(folder, rows, [child.name for child in classes], notes)
 
 
 def find_photos(source: str | os.PathLike[str]) -> list[Path]:
@@ -147,9 +143,9 @@ def find_photos(source: str | os.PathLike[str]) -> list[Path]:
         A folder without photos, or a list that cannot be read. A photo that does not exist is no error here.
     """
     source = Path(source)
-    if source.suffix.lower() in LIST_ENDINGS and source.is_file():
-        return [path for path, _ in _read_list(source, labelled=False)]
-    if not source.is_dir():
+    if source.suffix.lower() in LIST_ENDINGS and _is_list(source):
+        return read_list(source)
+    if not _is_folder(source):
         return [source]
     photos = list(walk_photos(source))
     if not photos:
@@ -170,7 +166,7 @@ def existing(source: Path) -> Path:
     FolderError
         There is none.
     """
-    if not source.is_dir():
+    if not _is_folder(source):
         raise FolderError(f"{_name(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path")
     return source
 
@@ -178,96 +174,34 @@ def existing(source: Path) -> Path:
 def is_split(source: str | os.PathLike[str]) -> bool:
     """Whether a folder's sub-folders are only train with val and/or test, and train holds class folders."""
     folder = Path(source)
-    if not folder.is_dir():
+    if not _is_folder(folder):
         return False
-    names = {child.name for child in _children(folder) if child.is_dir()}
+    names = {child.name for child in _children(folder) if _is_folder(child)}
     split = "train" in names and len(names) > 1 and names <= _PARTS
-    return split and any(child.is_dir() for child in _children(folder / "train"))
+    return split and any(_is_folder(child) for child in _children(folder / "train"))
 
 
 def _choose_part(folder: Path, part: str) -> tuple[Path, list[str]]:
     """The part of a split folder, or the folder itself if it is not split."""
     if not is_split(folder):
         return folder, []
-    names = sorted(child.name for child in _children(folder) if child.is_dir())
+    names = sorted(child.name for child in _children(folder) if _is_folder(child))
     if part not in names:
         raise FolderError(f"{_name(folder)} is split into {', '.join(names)}; it has no {part} folder")
     return folder / part, [f"{_name(folder)} is split into {', '.join(names)}: its {part} folder is read"]
 
 
-def _labelled(root: Path, rows: Sequence[tuple[Path, str]], labels: Iterable[str], notes: list[str]) -> PhotoList:
-    rows = sorted(rows, key=lambda row: (row[1], os.fspath(row[0])))
+def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str], notes: list[str]) -> PhotoList:
+    """Photos with their class names → photos with their labels, in order."""
+    names = [*names, *(name for _, name in found)]
+    refuse_twins(names)
+    labels = {name: label_of(name, os.fspath(root)) for name in dict.fromkeys(names)}
+    rows = sorted(((path, labels[name]) for path, name in found), key=lambda row: (row[1], os.fspath(row[0])))
     named = {label for _, label in rows}
-    classes = tuple(sorted({*labels, *named}))
-    _refuse_twins([*labels] or classes)
-    empty = [label for label in classes if label not in named]
+    classes = tuple(sorted(set(labels.values())))
+    empty = [printable(label) for label in classes if label not in named]
     notes = [*notes, *(f"class {label}: its folder holds no photos; only its name is used" for label in empty)]
     return PhotoList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
-
-
-def _label(text: str, where: Path | str) -> str:
-    """A class's name as its label: Unicode NFC."""
-    label = unicodedata.normalize("NFC", text)
-    try:
-        label.encode("utf-8")
-    except UnicodeEncodeError:
-        raise LabelError(f"class name {printable(text)} ({printable(str(where))}) is not UTF-8; rename it") from None
-    return label
-
-
-def _refuse_twins(labels: Sequence[str]) -> None:
-    """Labels that a person cannot tell apart: equal in NFC, or but for case."""
-    seen: dict[str, str] = {}
-    for label in labels:
-        other = seen.setdefault(label.casefold(), label)
-        if other != label or labels.count(label) > 1:
-            how = "Unicode form" if other == label else "case"
-            raise LabelError(f"classes {other!r} and {label!r} differ only by {how}; rename or merge them")
-
-
-def _read_list(path: Path, *, labelled: bool = True) -> list[tuple[Path, str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise FolderError(f"cannot read {_name(path)}: {error.strerror}") from error
-    read = {".csv": _csv_records, ".jsonl": _jsonl_records}.get(path.suffix.lower())
-    if read is None:
-        raise FolderError(f"{_name(path)} is neither a folder nor a list; lists end in .csv or .jsonl")
-    wanted = ("file_name", "label") if labelled else ("file_name",)
-    rows = []
-    for line, record in read(text, path):
-        missing = [key for key in wanted if not str(record.get(key) or "").strip()]
-        if missing:
-            raise FolderError(f"{_name(path)}, line {line}: no {missing[0]}; a list has file_name and label")
-        label = _label(str(record["label"]), f"{path}, line {line}") if labelled else ""
-        rows.append((path.parent / str(record["file_name"]), label))
-    if not rows:
-        raise FolderError(f"{_name(path)} lists no photos")
-    return rows
-
-
-def _csv_records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if "file_name" not in (reader.fieldnames or []):
-        raise FolderError(f"{_name(path)}: its first line must be file_name,label")
-    try:
-        for record in reader:
-            yield reader.line_num, record
-    except csv.Error as error:
-        raise FolderError(f"{_name(path)}, line {reader.line_num}: {error}") from error
-
-
-def _jsonl_records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise FolderError(f"{_name(path)}, line {number}: not JSON ({error})") from error
-        if not isinstance(record, dict):
-            raise FolderError(f"{_name(path)}, line {number}: not an object with file_name and label")
-        yield number, record
 
 
 def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
@@ -275,7 +209,7 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
     if real in above:
         return
     for child in _children(folder):
-        if child.is_dir():
+        if _is_folder(child):
             yield from _walk(child, above | {real})
         elif _is_photo(child):
             yield child
@@ -289,8 +223,25 @@ def _children(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def _is_folder(path: Path) -> bool:
+    """False also where the system will not say, such as for names that are too long."""
+    try:
+        return path.is_dir()
+    except PermissionError as error:
+        raise FolderError(f"cannot read {_name(path)}: {error.strerror}") from error
+    except (OSError, ValueError):
+        return False
+
+
+def _is_list(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and not path.is_dir()
+    return path.suffix.lower() in ENDINGS and not _is_folder(path)
 
 
 def _name(path: Path) -> str:

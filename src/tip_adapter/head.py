@@ -1,0 +1,235 @@
+"""The head: everything between a photo's vector and its answer, learned from a support set and class embeddings.
+
+A head is replaced, never changed: who holds one keeps a consistent state.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.errors import UsageError, warn
+from tip_adapter.evaluation import accuracy_of
+from tip_adapter.methods import choose, method_class
+from tip_adapter.methods._left_out import Support
+from tip_adapter.methods.choose import Choice, Given
+from tip_adapter.methods.tip_adapter import TipAdapterClassifier
+from tip_adapter.methods.zero_shot import ZeroShotClassifier
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.methods._base import VectorClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A fitted method and what it was fitted on.
+
+    Parameters
+    ----------
+    method : name of the method
+    names : label → name, in the order of the sorted labels
+    templates : the sentences that the names were put into
+    class_embeddings : ClassEmbeddings of every label
+    support : SupportSet, the labelled photos
+    choice : Choice, or None where the method has no alpha and beta
+    estimator : the fitted method
+    """
+
+    method: str
+    names: Mapping[str, str]
+    templates: tuple[str, ...]
+    class_embeddings: ClassEmbeddings
+    support: SupportSet
+    choice: Choice | None
+    estimator: VectorClassifier
+
+    @property
+    def classes(self) -> NDArray[np.str_]:
+        """(n_classes,) sorted labels."""
+        return np.array(list(self.names), dtype=np.str_)
+
+    def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Calibrated probabilities of (n, d) vectors: (n, n_classes) float32, the softmax of logits / temperature."""
+        logits = self.estimator.logits(vectors)
+        return np.asarray(softmax(logits / (self.choice.temperature if self.choice else 1.0)), dtype=np.float32)
+
+    def answer(self, probabilities: NDArray[np.float32], *, top: int, min_score: float) -> dict[str, Any]:
+        """One photo's (n_classes,) probabilities as label (None below `min_score`), score and the `top` likeliest."""
+        classes = self.classes
+        likeliest = np.argsort(-probabilities, kind="stable")
+        best = likeliest[0]
+        return {
+            "label": str(classes[best]) if probabilities[best] >= min_score else None,
+            "score": float(probabilities[best]),
+            "top": [{"label": str(classes[c]), "score": float(probabilities[c])} for c in likeliest[:top]],
+        }
+
+    def evaluate(self, photos: SupportSet) -> dict[str, Any]:
+        """How right it is on labelled photos; a label that it does not have counts as wrong."""
+        result = accuracy_of(photos.labels, self.estimator.predict(photos.vectors))
+        zero_shot = ZeroShotClassifier(self.class_embeddings).fit(photos.vectors[:0], photos.labels[:0])
+        return {
+            "accuracy": result.accuracy,
+            "mean_per_class_accuracy": result.mean_per_class,
+            "accuracy_interval": list(result.interval),
+            "zero_shot_accuracy": float((zero_shot.predict(photos.vectors) == photos.labels).mean()),
+            "n_images": result.n,
+            "unknown_classes": sorted(set(result.per_class) - set(self.names)),
+            "per_class": {label: {"accuracy": share, "n": n} for label, (share, n) in result.per_class.items()},
+            "protocol": self.choice.rule if self.choice else None,
+            "alpha": self.choice.alpha if self.choice else None,
+            "beta": self.choice.beta if self.choice else None,
+        }
+
+    def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What a model folder keeps of it: configuration and arrays."""
+        counts = Counter(self.support.labels.tolist())
+        config = {
+            "method": self.method,
+            "parameters": self.estimator.settings(),
+            "classes": [{"label": label, "name": name, "photos": counts[label]} for label, name in self.names.items()],
+            "photos": self.support.ids.tolist(),
+            "logit_scale": float(self.estimator.logit_scale),
+            "templates": list(self.templates),
+            "choice": asdict(self.choice) if self.choice else None,
+        }
+        arrays = {
+            "class_embeddings": self.class_embeddings.matrix,
+            "support_vectors": self.support.vectors,
+            "support_labels": np.searchsorted(self.classes, self.support.labels),
+            **{f"learned.{name}": array for name, array in self.estimator.learned().items()},
+        }
+        return config, arrays
+
+    @classmethod
+    def from_record(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Head:
+        """The head that was kept.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError, IndexError, AttributeError
+            Whatever a damaged record makes it trip over.
+        """
+        names = {entry["label"]: entry["name"] for entry in config["classes"]}
+        classes = np.array(list(names), dtype=np.str_)
+        if len(names) != len(config["classes"]) or sorted(names) != list(names):
+            raise ValueError("its classes are not unique and in order")
+        embeddings = ClassEmbeddings(classes, arrays["class_embeddings"])
+        labels = classes[_class_indices(arrays["support_labels"], len(classes))]
+        vectors = _float32_unit_rows(arrays["support_vectors"])
+        support = SupportSet(vectors, labels, np.array(config["photos"], dtype=np.str_))
+        if not 0 < config["logit_scale"] < np.inf:
+            raise ValueError(f"logit_scale is {config['logit_scale']!r}")
+        choice = Choice(**config["choice"]) if config["choice"] else None
+        learned = {name.removeprefix("learned."): a for name, a in arrays.items() if name.startswith("learned.")}
+        estimator = _new_estimator(config["method"], embeddings, config["logit_scale"], choice, config["parameters"])
+        if set(config["parameters"]) != set(estimator.settings()):
+            raise ValueError(f"parameters of {config['method']} are {sorted(estimator.settings())}")
+        estimator.restore(support.vectors, labels, learned)
+        return cls(config["method"], names, tuple(config["templates"]), embeddings, support, choice, estimator)
+
+
+def learn(
+    method: str,
+    support: SupportSet,
+    names: Mapping[str, str],
+    templates: tuple[str, ...],
+    class_embeddings: ClassEmbeddings,
+    *,
+    logit_scale: float,
+    seed: int,
+    rule: str,
+    given: Given,
+) -> Head:
+    """Choose alpha and beta, fit the method; with learned keys and validation photos, choose once more.
+
+    Parameters
+    ----------
+    method : name of a method
+    support, names, templates, class_embeddings : as in Head
+    logit_scale : float, the encoder's
+    seed : int, of training
+    rule : key of `choose.RULES`
+    given : Given, what the rule may look at beside the support
+
+    Raises
+    ------
+    UnknownName
+        There is no such method; the nearest is suggested.
+    UsageError
+        Leave-one-out was asked for and no class has two photos.
+    """
+    choice = None
+    if has_pair(method):
+        choice = _choose(_inside(support, class_embeddings, logit_scale), rule, given)
+    estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {"seed": seed})
+    estimator.fit(support.vectors, support.labels)
+    if choice and given.validation and estimator.learned():
+        learned = replace(_inside(support, class_embeddings, logit_scale), keys=estimator.learned()["keys_"])
+        choice = choose.on_validation(learned, given)
+        estimator.set_params(alpha=choice.alpha, beta=choice.beta)
+    return Head(method, names, templates, class_embeddings, support, choice, estimator)
+
+
+def has_pair(method: str) -> bool:
+    """Whether a method has alpha and beta."""
+    return "alpha" in inspect.signature(method_class(method)).parameters
+
+
+def _choose(support: Support, rule: str, given: Given) -> Choice:
+    counts = np.bincount(support.labels, minlength=1)
+    if rule == choose.LEAVE_ONE_OUT and counts.max() < 2:
+        raise UsageError("leave-one-out needs a class with two photos; the rule scale-free works from one")
+    if rule == choose.LEAVE_ONE_OUT and np.any(counts == 1):
+        warn(f"{(counts == 1).sum()} classes have one photo, which leave-one-out cannot score; the others decide")
+    return choose.RULES[rule](support, given)
+
+
+def _inside(support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float) -> Support:
+    """The support as the rules look at it."""
+    head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale)
+    head.fit(support.vectors, support.labels)
+    return Support.of(head, head.keys_)
+
+
+def _class_indices(labels: NDArray[Any], n_classes: int) -> NDArray[Any]:
+    """Stored labels, checked."""
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or np.any(labels < 0) or np.any(labels >= n_classes):
+        raise ValueError("support_labels are no class indices")
+    return labels
+
+
+def _float32_unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Stored support vectors, checked."""
+    if (
+        vectors.ndim != 2
+        or vectors.dtype != np.float32
+        or not np.allclose(np.square(vectors).sum(axis=1), 1, atol=1e-3)
+    ):
+        raise ValueError("support_vectors are no float32 unit rows")
+    return vectors
+
+
+def _new_estimator(
+    method: str,
+    class_embeddings: ClassEmbeddings,
+    logit_scale: float,
+    choice: Choice | None,
+    settings: Mapping[str, Any],
+) -> VectorClassifier:
+    """The method with what its constructor takes of these."""
+    made = method_class(method)
+    offered = {"class_embeddings": class_embeddings, "logit_scale": logit_scale, **settings}
+    if choice:
+        offered |= {"alpha": choice.alpha, "beta": choice.beta}
+    estimator: VectorClassifier = made(**{n: v for n, v in offered.items() if n in inspect.signature(made).parameters})
+    return estimator

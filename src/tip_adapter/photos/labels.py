@@ -1,0 +1,54 @@
+"""Labels: a class's name as it stands, in Unicode NFC; and names as people can be shown them."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from typing import TYPE_CHECKING
+
+from tip_adapter.errors import LabelError
+from tip_adapter.photos.decode import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def label_of(text: str, where: str) -> str:
+    """The label of a class name found at `where`: Unicode NFC.
+
+    Raises
+    ------
+    LabelError
+        It is empty, not UTF-8, or holds NUL.
+    """
+    label = unicodedata.normalize("NFC", text)
+    try:
+        label.encode("utf-8")
+    except UnicodeEncodeError:
+        raise LabelError(f"class name {printable(text)} ({printable(where)}) is not UTF-8; rename it") from None
+    if not label.strip() or "\0" in label:
+        raise LabelError(f"class name '{printable(text)}' ({printable(where)}) is empty or holds NUL; rename it")
+    return label
+
+
+def refuse_twins(names: Iterable[str]) -> None:
+    """Refuse class names that a person cannot tell apart.
+
+    Raises
+    ------
+    LabelError
+        Two of them differ only by case or by Unicode form.
+    """
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        normal = unicodedata.normalize("NFC", name)
+        other = seen.setdefault(normal.casefold(), name)
+        if other != name:
+            how = "Unicode form" if unicodedata.normalize("NFC", other) == normal else "case"
+            first, second = printable(other), printable(name)
+            raise LabelError(f"classes {first!r} and {second!r} differ only by {how}; rename or merge them")
+
+
+def path_as_text(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be stored: bytes that are not UTF-8 as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

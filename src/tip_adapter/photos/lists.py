@@ -1,0 +1,122 @@
+"""Lists of photos: file_name and label in CSV, with a header, or as JSON lines; paths are relative to the list."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tip_adapter.errors import FolderError
+from tip_adapter.files import write_file
+from tip_adapter.photos.decode import printable
+from tip_adapter.photos.labels import label_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+LIST_ENDINGS = frozenset([".csv", ".jsonl"])
+
+
+def read_labelled_list(path: Path) -> list[tuple[Path, str]]:
+    """Photos and class names of a list.
+
+    Raises
+    ------
+    FolderError
+        It cannot be read, or a line lacks file_name or label; the message names the line.
+    LabelError
+        A class name is none; the message names the line.
+    """
+    rows = []
+    for line, record in _records(path):
+        name = _text(path, line, record, "label")
+        label_of(name, f"{path}, line {line}")
+        rows.append((_photo(path, line, record), name))
+    return rows
+
+
+def read_list(path: Path) -> list[Path]:
+    """Photos of a list; raises FolderError as `read_labelled_list`, but needs no labels."""
+    return [_photo(path, line, record) for line, record in _records(path)]
+
+
+def write_list(path: str | os.PathLike[str], photos: Sequence[Path], labels: Sequence[str]) -> None:
+    """Write a CSV list that `read_labelled_list` reads.
+
+    Raises
+    ------
+    NotWritable
+        With the system's reason.
+    """
+    folder = os.path.realpath(Path(path).parent)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["file_name", "label"])
+    for photo, label in zip(photos, labels, strict=True):
+        writer.writerow([os.path.relpath(os.path.realpath(photo.parent) + os.sep + photo.name, folder), label])
+    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Line numbers and records."""
+    read = {".csv": _csv_records, ".jsonl": _jsonl_records}.get(path.suffix.lower())
+    if read is None:
+        raise FolderError(f"{_name(path)} is neither a folder nor a list; lists end in .csv or .jsonl")
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        records = list(read(text))
+    except OSError as error:
+        raise FolderError(f"cannot read {_name(path)}: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise FolderError(f"cannot read {_name(path)}: {error}") from error
+    if not records:
+        raise FolderError(f"{_name(path)} lists no photos")
+    return records
+
+
+def _csv_records(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        named = "file_name" in (reader.fieldnames or [])
+    except csv.Error:
+        named = False
+    if not named:
+        raise ValueError("its first line must be file_name,label")
+    for record in reader:
+        yield reader.line_num, record
+
+
+def _jsonl_records(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: not JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"line {number}: not an object with file_name and label")
+        yield number, record
+
+
+def _photo(path: Path, line: int, record: dict[str, Any]) -> Path:
+    name = _text(path, line, record, "file_name")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise FolderError(f"{_name(path)}, line {line}: {printable(name)} is no file name") from None
+    return path.parent / name
+
+
+def _text(path: Path, line: int, record: dict[str, Any], key: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool) or not str(value).strip():
+        raise FolderError(f"{_name(path)}, line {line}: no {key}; a list has file_name and label")
+    return str(value)
+
+
+def _name(path: Path) -> str:
+    return printable(os.fspath(path))

@@ -1,0 +1,51 @@
+"""What several rooms' tests share: photos that they make for themselves, and encoders that are loaded once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tip_adapter import load_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tip_adapter.encoders import Encoder
+
+_COLOURS = {"red": (230, 30, 20), "green": (20, 220, 40), "blue": (30, 20, 230), "yellow": (230, 220, 20)}
+
+
+def _paint(label: str, number: int = 0) -> Image.Image:
+    """A noisy photo of a colour, grey for any other label; the same label and number give the same photo."""
+    rng = np.random.default_rng([number, *label.encode()])
+    pixels = np.array(_COLOURS.get(label, (120, 120, 120))) + rng.normal(0, 40, (48, 40, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def paint() -> Callable[..., Image.Image]:
+    """paint(label, number) → a photo; see `_paint`."""
+    return _paint
+
+
+@pytest.fixture
+def make_photos(tmp_path: Path) -> Callable[..., Path]:
+    """Write class folders: make_photos("train", red=3, green=2) → their folder; `first` numbers the first photo."""
+
+    def make(name: str, first: int = 0, /, **counts: int) -> Path:
+        for label, count in counts.items():
+            (tmp_path / name / label).mkdir(parents=True)
+            for number in range(first, first + count):
+                _paint(label, number).save(tmp_path / name / label / f"{number}.png")
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pocket() -> Encoder:
+    return load_encoder("pocket")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, EntryPoints
+from typing import Any
+
+import pytest
+
+import tip_adapter
+from tip_adapter.encoders import ENCODERS, encoder_records, load_encoder
+from tip_adapter.encoders.pocket import PocketEncoder
+from tip_adapter.encoders.toy import ToyEncoder
+from tip_adapter.errors import UnknownName, UsageError
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch):
+    """Make it seem that another package brings encoders: name → "module:Class"."""
+
+    def pretend(**encoders: str) -> None:
+        points = EntryPoints(EntryPoint(name, value, "tip_adapter.encoders") for name, value in encoders.items())
+        monkeypatch.setattr("tip_adapter.extensions.entry_points", lambda **wanted: points.select(**wanted))
+
+    return pretend
+
+
+def test_the_root_offers_load_encoder() -> None:
+    assert tip_adapter.load_encoder is load_encoder
+    assert isinstance(load_encoder("toy"), ToyEncoder)
+
+
+@pytest.mark.parametrize(("wrong", "nearest"), [("poket", "pocket"), ("POCKET", None), ("tox", "toy"), ("", None)])
+def test_an_unknown_name_is_refused_and_the_nearest_suggested(wrong: str, nearest: str | None) -> None:
+    with pytest.raises(UnknownName, match="known are pocket, toy") as refused:
+        load_encoder(wrong)
+    assert (f"did you mean {nearest}?" in str(refused.value)) == bool(nearest)
+    assert isinstance(refused.value, UsageError)
+    assert refused.value.code == "unknown_name"
+
+
+def test_an_entry_point_is_an_encoder_like_ours(install) -> None:
+    install(mine="tip_adapter.encoders.toy:ToyEncoder")
+    assert isinstance(load_encoder("mine"), ToyEncoder)
+    assert [name for name, _ in encoder_records()] == [*ENCODERS, "mine"]
+    with pytest.raises(UnknownName, match="did you mean mine"):
+        load_encoder("mien")
+
+
+def test_no_entry_point_takes_the_place_of_ours(install) -> None:
+    install(toy="tip_adapter.encoders.pocket:PocketEncoder")
+    assert isinstance(load_encoder("toy"), ToyEncoder)
+    assert [name for name, _ in encoder_records()] == [*ENCODERS]
+
+
+def test_device_and_threads_reach_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    got: dict[str, Any] = {}
+    monkeypatch.setattr(ToyEncoder, "__init__", lambda _, **given: got.update(given))
+    load_encoder("toy", device="cpu", threads=3)
+    assert got == {"device": "cpu", "threads": 3}
+
+
+def test_records_are_read_without_loading_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(PocketEncoder, "__init__", load)
+    records = dict(encoder_records())
+    with pytest.raises(AssertionError, match="weights were loaded"):
+        load_encoder("pocket")
+    assert list(records) == list(ENCODERS)
+    assert records["pocket"].licence == "Apache-2.0"
+    assert all("{}" in template for record in records.values() for template in record.templates)

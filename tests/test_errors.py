@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import builtins
+import inspect
+import re
+
+import pytest
+
+from tip_adapter import errors
+from tip_adapter.errors import MissingExtra, NotWritable, OutputExists, TipAdapterError, TipAdapterWarning, UnknownName
+
+CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, TipAdapterError)]
+
+
+def drawn_tree() -> dict[str, tuple[str | None, str | None]]:
+    """Class → (parent, builtin) as the module's docstring draws it."""
+    tree: dict[str, tuple[str | None, str | None]] = {}
+    path: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"    ((?:[│ ]   )*(?:[├└]── )?)(\w+)(?: \((\w+)\))?(?:  |$)", line)
+        if match:
+            depth = len(match[1]) // 4
+            path = [*path[:depth], match[2]]
+            tree[match[2]] = (path[depth - 1] if depth else None, match[3])
+    return tree
+
+
+def real_tree() -> dict[str, tuple[str | None, str | None]]:
+    tree = {}
+    for kind in [*CLASSES, TipAdapterWarning]:
+        ours = [base.__name__ for base in kind.__bases__ if base.__module__ == errors.__name__]
+        others = [
+            base.__name__ for base in kind.__bases__ if hasattr(builtins, base.__name__) and base is not Exception
+        ]
+        tree[kind.__name__] = (ours[0] if ours else None, others[0] if others else None)
+    return tree
+
+
+def test_the_tree_that_is_drawn_is_the_tree_that_is():
+    assert drawn_tree() == real_tree()
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_class_says_what_it_is(kind):
+    assert kind.__doc__
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.code)
+
+
+def test_every_class_has_a_code_of_its_own():
+    codes = [kind.__dict__.get("code") for kind in CLASSES]
+    assert None not in codes
+    assert len(set(codes)) == len(CLASSES)
+
+
+def test_codes_do_not_change():
+    assert {kind.__name__: kind.code for kind in CLASSES} == {
+        "TipAdapterError": "error",
+        "UsageError": "usage",
+        "UnknownName": "unknown_name",
+        "MissingExtra": "missing_extra",
+        "PhotoError": "unreadable_photo",
+        "PhotoTooLarge": "photo_too_large",
+        "FolderError": "bad_folder",
+        "LabelError": "bad_labels",
+        "VectorError": "bad_vectors",
+        "CheckpointError": "untrusted_checkpoint",
+        "BundleError": "bad_bundle",
+        "DamagedBundle": "damaged_bundle",
+        "WrongEncoder": "wrong_encoder",
+        "NotWritable": "not_writable",
+        "OutputExists": "output_exists",
+        "NothingReadable": "nothing_readable",
+    }
+
+
+def test_an_unknown_name_suggests_the_nearest_and_lists_the_known():
+    message = str(UnknownName.among("method", "tip-adaptor", ["zero-shot", "tip-adapter"]))
+    assert message == "unknown method 'tip-adaptor': did you mean tip-adapter? known are tip-adapter, zero-shot"
+
+
+def test_an_unknown_name_that_resembles_none_gets_no_suggestion():
+    assert "did you mean" not in str(UnknownName.among("encoder", "xyzzy", ["pocket", "toy"]))
+
+
+def test_a_missing_extra_says_what_to_type():
+    assert "pip install 'tip-adapter[demo]'" in str(MissingExtra.of("conformal-clip-data", "demo"))
+
+
+def test_messages_of_system_errors_are_read_whole():
+    assert str(NotWritable("cannot write here")) == "cannot write here"
+    assert str(OutputExists("model exists")) == "model exists"

@@ -1,0 +1,102 @@
+"""The wheel, its base dependencies and the demo's photos in an empty environment: everything runs without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+FROM_INSIDE = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that holds the wheel, its base dependencies and the demo's photos only."""
+    root = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    _checked([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", root / "dist", ROOT], cwd=root)
+    (wheel,) = (root / "dist").glob("tip_adapter-*.whl")
+    venv.create(root / "env", with_pip=True)
+    python = root / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    _checked([*install, f"{wheel}[demo]", "--constraint", ROOT / "constraints.txt"], cwd=root)
+    return python
+
+
+@pytest.fixture
+def away(python: Path, tmp_path: Path, paint: Callable[..., Image.Image]) -> Callable[..., str]:
+    """away("fit", "train", …) → stdout of the installed program, in a folder outside the repository with photos in it."""
+    for part, first in (("train", 0), ("test", 50)):
+        for label in ("red", "green", "blue"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for number in range(first, first + 3):
+                paint(label, number).save(tmp_path / part / label / f"{number}.png")
+    return lambda *args: _checked([python.with_name("tip-adapter"), *args], cwd=tmp_path)
+
+
+def _checked(command: list[object], *, cwd: Path) -> str:
+    """Stdout of a command that must succeed."""
+    env = {name: value for name, value in os.environ.items() if name not in FROM_INSIDE}
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_environment_has_no_torch_and_nothing_of_the_checkout(python: Path, tmp_path: Path) -> None:
+    code = "import importlib.util as u, tip_adapter; print(tip_adapter.__file__, u.find_spec('torch'), u.find_spec('timm'))"
+    where, torch, timm = _checked([python, "-c", code], cwd=tmp_path).split()
+    assert (torch, timm) == ("None", "None")
+    assert ROOT / "src" not in Path(where).parents
+    assert python.parents[1] in Path(where).parents
+
+
+def test_the_wheel_holds_data_types_and_licence(python: Path, tmp_path: Path) -> None:
+    code = "from importlib.metadata import files; print(*files('tip-adapter'), sep='\\n')"
+    held = set(_checked([python, "-c", code], cwd=tmp_path).split())
+    assert {
+        "tip_adapter/data/templates.toml",
+        "tip_adapter/data/imagenet_classnames.txt",
+        "tip_adapter/py.typed",
+    } <= held
+    assert any(name.endswith("/LICENSE") for name in held)
+    assert not any(name.startswith(("tests/", "benchmarks/")) for name in held)
+
+
+@pytest.mark.parametrize("encoder", ["toy", "pocket"])
+@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-adapter-f"])
+def test_fit_predict_and_evaluate_run(away: Callable[..., str], encoder: str, method: str) -> None:
+    assert method in away("fit", "train", "--out", "model", "--encoder", encoder, "--method", method)
+    answers = [json.loads(line) for line in away("predict", "model", "test", "--json").splitlines()]
+    assert len(answers) == 9
+    record = json.loads(away("evaluate", "model", "test", "--json"))
+    right = sum(answer["label"] == Path(answer["image"]).parent.name for answer in answers)
+    assert record["accuracy"] == pytest.approx(right / 9)
+    assert record["accuracy"] > 0.3
+    assert json.loads(away("info", "model", "--json"))["method"] == method
+
+
+def test_the_demo_runs_on_its_own_photos(away: Callable[..., str]) -> None:
+    record = json.loads(away("demo", "--json"))
+    assert record["n_test"] == 300
+    assert record["tip_adapter"]["accuracy"] > record["zero_shot"]["accuracy"]
+
+
+def test_doctor_and_encoders_run(away: Callable[..., str]) -> None:
+    shown = away("doctor")
+    assert "Encoder pocket: ready" in shown
+    assert "pip install 'tip-adapter[torch]'" in shown
+    assert {entry["name"] for entry in json.loads(away("encoders", "--json"))["encoders"]} >= {"pocket", "toy"}
