@@ -51,7 +51,10 @@ def test_sets_and_texts_may_be_mixed() -> None:
 
 @pytest.mark.parametrize("wrong", ["a photo", "Caltech101", "", "{", "{name}"])
 def test_a_template_that_is_neither_is_a_usage_error_naming_the_sets(wrong: str) -> None:
-    with pytest.raises(UsageError, match=r"no \{\} for the class name and is no set; sets are bare, imagenet, cal"):
+    with pytest.raises(
+        UsageError,
+        match=r"no \{\} for the class name and is no set; (did you mean [a-z0-9]+. )?sets are bare, imagenet, cal",
+    ):
         resolve_templates(["{}", wrong])
 
 

@@ -58,7 +58,7 @@ def write_bundle(
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     if replace:
-        _refuse_other_folder(Path(folder))
+        refuse_unreplaceable(folder)
     stated = {"format": FORMAT, **config}
     whole = {**stated, "files": {**digests, CONFIG: _digest(stated)}}
     files[CONFIG] = (json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -129,8 +129,9 @@ def _digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _refuse_other_folder(folder: Path) -> None:
-    """Replacing is for models: a folder of photos must survive a slip of the keyboard."""
+def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
+    """Raise OutputExists if something stands there that is no model: photos must survive a slip of the keyboard."""
+    folder = Path(folder)
     if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputExists(f"{folder} is no model folder and is not replaced; choose another place")
 

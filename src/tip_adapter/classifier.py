@@ -365,6 +365,8 @@ class FewShotClassifier:
         return self.encoder
 
     def _check_usage(self) -> None:
+        """Raise what can be told before any photo is read."""
+        resolve_templates(self.templates or ())
         given = [name for name in ("alpha", "beta", "tune") if getattr(self, name) is not None]
         if given and not has_pair(self.method):
             raise UsageError(f"{self.method} has no alpha and beta to choose; leave out {', '.join(given)}")

@@ -29,7 +29,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 
 class TipAdapterError(Exception):
@@ -50,12 +50,9 @@ class UnknownName(UsageError, LookupError):
     code = "unknown_name"
 
     @classmethod
-    def among(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    def among(cls, kind: str, name: str, known: Collection[str]) -> UnknownName:
         """The error for a `kind` called `name` that is not among `known`."""
-        known = sorted(known)
-        nearest = get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {nearest[0]}? " if nearest else ""
-        return cls(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+        return cls(f"unknown {kind} {name!r}: {suggestion(name, known)}known are {', '.join(sorted(known))}")
 
 
 class MissingExtra(TipAdapterError, ImportError):
@@ -143,6 +140,12 @@ class NothingReadable(TipAdapterError, ValueError):
 
 class TipAdapterWarning(UserWarning):
     """It works, and a person should know."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Ask whether the nearest of `known` was meant; empty where none is near."""
+    nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]}? " if nearest else ""
 
 
 def warn(note: str) -> None:

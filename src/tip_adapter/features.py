@@ -146,20 +146,19 @@ def encode_labelled(
     if failed:
         more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
         warn(f"{len(failed)} of {len(photos)} photos are left out: {'; '.join(failed[:3])}{more}")
-    for first, second in _twins(batch.digests, support.labels):
-        warn(f"the same photo is in two classes: {_named(support, first)} and {_named(support, second)}; remove one")
+    twins = _twins(batch.digests, support)
+    if twins:
+        more = f" (and {len(twins) - 3} more)" if len(twins) > 3 else ""
+        warn(f"the same photo is in two classes: {'; '.join(twins[:3])}{more}; remove one")
     return support, len(failed)
 
 
-def _twins(digests: Sequence[str], labels: NDArray[np.str_]) -> list[tuple[int, int]]:
-    """Rows of the same photo with different labels: one of them must be wrong."""
+def _twins(digests: Sequence[str], support: SupportSet) -> list[str]:
+    """Pairs of the same photo with different labels: one of them must be wrong."""
     first: dict[str, int] = {}
     pairs = [(first.setdefault(digest, row), row) for row, digest in enumerate(digests)]
-    return [(a, b) for a, b in pairs if labels[a] != labels[b]]
-
-
-def _named(support: SupportSet, row: int) -> str:
-    return f"{printable(support.ids[row])} ({printable(support.labels[row])})"
+    named = [f"{printable(name)} ({printable(label)})" for name, label in zip(support.ids, support.labels, strict=True)]
+    return [f"{named[a]} and {named[b]}" for a, b in pairs if support.labels[a] != support.labels[b]]
 
 
 def _prepare(photo: PhotoLike, encoder: Encoder) -> _Prepared | PhotoError:

@@ -40,9 +40,9 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
         os.replace(aside, path)
         _sync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise _not_writable(path, error) from error
+    finally:
+        _remove(aside)
 
 
 def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, replace: bool = False) -> None:
@@ -85,9 +85,12 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
 def refuse_existing(path: str | os.PathLike[str]) -> None:
     """Raise OutputExists unless `path` is free or an empty folder."""
     path = Path(path)
-    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-        return
-    if path.exists() or path.is_symlink():
+    try:
+        empty = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+        taken = not empty and (path.exists() or path.is_symlink())
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    if taken:
         raise OutputExists(f"{path} exists; choose another place or pass --force (force=True) to replace it")
 
 
@@ -95,7 +98,7 @@ def recover_folder(path: str | os.PathLike[str]) -> None:
     """Finish or undo a replacement of `path` that was cut short between its two renames."""
     path = Path(path).absolute()
     old = _old(path)
-    if not old.exists():
+    if not os.path.lexists(old):
         return
     if path.exists():
         _remove(old)

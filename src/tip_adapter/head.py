@@ -188,7 +188,9 @@ def has_pair(method: str) -> bool:
 def _choose(support: Support, rule: str, given: Given) -> Choice:
     counts = np.bincount(support.labels, minlength=1)
     if rule == choose.LEAVE_ONE_OUT and counts.max() < 2:
-        raise UsageError("leave-one-out needs a class with two photos; the rule scale-free works from one")
+        raise UsageError(
+            "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
+        )
     if rule == choose.LEAVE_ONE_OUT and np.any(counts == 1):
         warn(f"{(counts == 1).sum()} classes have one photo, which leave-one-out cannot score; the others decide")
     return choose.RULES[rule](support, given)

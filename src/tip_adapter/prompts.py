@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.errors import UsageError, VectorError
+from tip_adapter.errors import UnknownName, UsageError, VectorError, suggestion
 from tip_adapter.vectors import ClassEmbeddings, unit_rows
 
 if TYPE_CHECKING:
@@ -36,14 +36,15 @@ def resolve_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
     Raises
     ------
-    UsageError
-        One is neither.
+    UnknownName
+        One is neither; the nearest set is suggested.
     """
     sets = template_sets()
     unknown = [text for text in templates if "{}" not in text and text not in sets]
     if unknown:
-        known = ", ".join(sets)
-        raise UsageError(f"template {unknown[0]!r} has no {{}} for the class name and is no set; sets are {known}")
+        text, known = unknown[0], ", ".join(sets)
+        hint = suggestion(text, sets)
+        raise UnknownName(f"template {text!r} has no {{}} for the class name and is no set; {hint}sets are {known}")
     return tuple(template for text in templates for template in (sets[text] if text in sets else (text,)))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tip_adapter.encoders.toy import ToyEncoder as FakeEncoder
-from tip_adapter.vectors import ClassEmbeddings
+from tip_adapter.vectors import ClassEmbeddings, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +41,8 @@ def check_encoder(encoder: Encoder) -> None:
     assert encoder.encode_images([]).shape == (0, encoder.identity.width), "no photos give no (0, width) array"
     assert encoder.encode_texts([]).shape == (0, encoder.identity.width), "no texts give no (0, width) array"
     assert np.array_equal(encoder.encode_images(photos), vectors), "the same photos give other vectors"
-    reverse = encoder.encode_images(photos[::-1])[::-1]
-    np.testing.assert_allclose(reverse, vectors, atol=1e-5, err_msg="a vector depends on the photo's neighbours")
+    alone = np.concatenate([encoder.encode_images([photo]) for photo in photos])
+    np.testing.assert_allclose(alone, vectors, atol=1e-5, err_msg="a vector depends on the photo's neighbours")
     stacked = encoder.encode_prepared(np.stack([encoder.prepare(photo) for photo in photos]))
     np.testing.assert_allclose(stacked, vectors, atol=1e-5, err_msg="prepare + encode_prepared is not encode_images")
     assert encoder.record.width == encoder.identity.width, "record and identity state different widths"
@@ -76,12 +76,23 @@ def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:
     assert fitted.classes_.tolist() == sorted(labels), "classes_ are not the sorted labels of the class embeddings"
     assert logits.shape == (7, 4), "logits are not (n, n_classes), a class without photos included"
     assert fitted.predict(queries).tolist() == fitted.classes_[logits.argmax(axis=1)].tolist(), "predict is no argmax"
-    np.testing.assert_allclose(fitted.predict_proba(queries).sum(axis=1), 1, err_msg="probabilities do not sum to 1")
+    probabilities = fitted.predict_proba(queries)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, err_msg="probabilities do not sum to 1")
+    np.testing.assert_allclose(
+        probabilities, softmax(logits), atol=1e-8, err_msg="probabilities are not the softmax of the logits"
+    )
     one_by_one = np.concatenate([fitted.logits(query[None]) for query in queries])
     np.testing.assert_allclose(one_by_one, logits, atol=1e-8, err_msg="an answer depends on its batch")
     shuffled = ClassEmbeddings(labels[::-1], names.matrix[::-1])
     np.testing.assert_allclose(
         make(shuffled).fit(X, y).logits(queries), logits, atol=1e-8, err_msg="the order of the class embeddings matters"
+    )
+    order = rng.permutation(len(y))
+    np.testing.assert_allclose(
+        make(names).fit(X[order], y[order]).logits(queries),
+        logits,
+        atol=1e-6,
+        err_msg="the order of the photos matters",
     )
     np.testing.assert_allclose(
         make(names).fit(3 * X, y).logits(5 * queries), logits, atol=1e-6, err_msg="the length of vectors matters"

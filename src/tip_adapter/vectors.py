@@ -166,4 +166,4 @@ def draw_shots(labels: Sequence[Any] | NDArray[Any], shots: int, seed: int) -> N
 def _refuse_repeated(labels: NDArray[Any]) -> None:
     unique, counts = np.unique(labels, return_counts=True)
     if len(unique) < len(labels):
-        raise LabelError(f"label {unique[counts > 1][0]!r} has two class embeddings; labels must be unique")
+        raise LabelError(f"label {unique[counts > 1].tolist()[0]!r} has two class embeddings; labels must be unique")

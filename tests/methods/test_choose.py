@@ -137,6 +137,15 @@ def test_two_photos_of_two_classes_have_the_papers_beta_and_an_alpha_of_their_ow
     assert (choice.temperature, choice.accuracy, choice.n_rows) == (1.0, None, 0)
 
 
+@pytest.mark.parametrize(("angle", "measured"), [(1e-4, True), (1e-6, False)])
+def test_a_spread_under_a_millionth_is_none(angle, measured):
+    """Cosines of two values that lie sin(π/4) · angle apart: sigma is half of that."""
+    angles = np.array([0, 0, np.pi / 4, np.pi / 4 + angle])
+    X = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    beta = choose_alpha_beta(X, list("aabb"), rule="scale-free").beta
+    assert beta == pytest.approx(0.5 / (np.sin(np.pi / 4) * angle / 2) if measured else 5.5, rel=1e-3)
+
+
 def test_a_single_pair_of_photos_has_no_spread_even_where_queries_are_other_views():
     rng = np.random.default_rng(0)
     choice = choose_alpha_beta(rng.random((2, 5)), ["a", "b"], rule="scale-free", queries=rng.random((2, 5)))
@@ -462,6 +471,11 @@ def grid(text):
 )
 def test_the_pair_is_the_centre_of_the_plateau(accuracy, centre):
     assert plateau_centre(grid(accuracy), n_rows=10_000) == centre
+
+
+def test_the_centre_is_measured_in_factors_not_in_cells():
+    """A step of sharpness is a factor of 1.41, one of the ratio 1.26: (1, 1) is nearer to (1, 2.33) than (2, 2) is."""
+    assert plateau_centre(grid("00009 09000 00900"), n_rows=10_000) == (1, 1)
 
 
 def test_the_centre_is_always_a_cell_of_the_plateau():

@@ -478,7 +478,7 @@ def test_restoring_what_was_learned_gives_the_same_classifier(method):
     ("learned", "reason"),
     [
         ({}, r"expected learned arrays \['keys_'\], got \[\]"),
-        ({"keys_": np.full((3, 3), np.nan)}, "keys_ contain NaN or infinity"),
+        ({"keys_": np.full((3, 3), np.nan)}, "keys_"),
         ({"keys_": np.ones((2, 3))}, "keys_"),
         ({"keys_": np.ones((3, 2))}, "keys_"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 from typing import Any
@@ -58,6 +59,9 @@ def root(
 
 def main() -> None:
     """Run the command line; exit status 0 success, 1 failure, 2 usage, 130 on Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a class name in Chinese on a terminal in Latin
     try:
         app(prog_name="tip-adapter")
     except TipAdapterError as error:

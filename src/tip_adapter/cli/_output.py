@@ -33,8 +33,8 @@ def say(text: str) -> None:
 
 
 def print_json(record: dict[str, Any]) -> None:
-    """One object on one line of stdout."""
-    print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+    """One object on one line of stdout, in ASCII: safe in every encoding and for every reader of lines."""
+    print(json.dumps(record, allow_nan=False), flush=True)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:

@@ -12,7 +12,7 @@ import typer
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, print_table, progress_bar
-from tip_adapter.errors import MissingExtra
+from tip_adapter.errors import MissingExtra, warn
 from tip_adapter.features import encode_labelled
 from tip_adapter.photos.draw import draw_train_and_test
 from tip_adapter.photos.lists import write_list
@@ -31,10 +31,10 @@ On with your own photos:
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Class folders, a split folder or a list; else the demo photos."),
+        typer.Argument(metavar="DIR", help="Class folders, a split folder or a list; else the demo photos."),
     ] = None,
     shots: Annotated[int, typer.Option(help="Photos per class to learn from.", min=1, metavar="K")] = 16,
-    seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0, metavar="S")] = 0,
     lists: Annotated[
         Path | None, typer.Option(help="Write the draw there, as train.csv and test.csv.", metavar="OUT_DIR")
     ] = None,
@@ -52,6 +52,8 @@ def demo(
         write_list(lists / "test.csv", test.paths, test.labels)
     encoder = tip_adapter.load_encoder(device=device, threads=threads)
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
+        for note in dict.fromkeys([*train.notes, *test.notes]):
+            warn(note)
         support, _ = encode_labelled(
             train.paths, train.labels, train.ids(), encoder, threads=threads, progress=progress
         )
@@ -65,7 +67,7 @@ def demo(
             model = tip_adapter.FewShotClassifier(encoder, method, seed=seed).fit_support(support, train.classes)
             records[method] = model.evaluate_support(queries, n_failed=n_failed, started=started)
     result = {
-        "dataset": source.name,
+        "dataset": source.resolve().name,
         "n_shots": shots,
         "n_test": len(queries),
         "seed": seed,

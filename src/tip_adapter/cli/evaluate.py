@@ -13,8 +13,10 @@ from tip_adapter.cli._output import notes, percent, print_json, print_table, pro
 
 
 def evaluate(
-    model_dir: Annotated[Path, typer.Argument(help="A folder that `tip-adapter fit` made.")],
-    test_dir: Annotated[Path, typer.Argument(help="Class folders, a split folder (its test part), or a list.")],
+    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    test_dir: Annotated[
+        Path, typer.Argument(metavar="TEST_DIR", help="Class folders, a split folder (its test part), or a list.")
+    ],
     json: Json = False,
     device: Device = None,
     threads: Threads = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import tip_adapter
+from tip_adapter.bundle import refuse_unreplaceable
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import choice_in_words, notes, progress_bar
 from tip_adapter.files import refuse_existing
@@ -15,14 +16,16 @@ from tip_adapter.prompts import read_class_names
 
 
 def fit(
-    train_dir: Annotated[Path, typer.Argument(help="Class folders, a split folder (its train part), or a list.")],
+    train_dir: Annotated[
+        Path, typer.Argument(metavar="TRAIN_DIR", help="Class folders, a split folder (its train part), or a list.")
+    ],
     out: Annotated[Path, typer.Option(help="Where the model goes.", metavar="MODEL_DIR")],
     encoder: Annotated[str, typer.Option(help="See `tip-adapter encoders`.", metavar="NAME")] = "pocket",
     method: Annotated[
         str, typer.Option(help="zero-shot, tip-adapter or tip-adapter-f.", metavar="NAME")
     ] = "tip-adapter",
     shots: Annotated[int | None, typer.Option(help="Photos per class; all if not given.", min=1, metavar="K")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0, metavar="S")] = 0,
     tune: Annotated[
         str | None,
         typer.Option(
@@ -30,8 +33,8 @@ def fit(
             metavar="loo|scale-free|VAL_DIR",
         ),
     ] = None,
-    alpha: Annotated[float | None, typer.Option(help="A given weight of the photos; with --beta.")] = None,
-    beta: Annotated[float | None, typer.Option(help="A given sharpness; with --alpha.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="A given weight of the photos; with --beta.", metavar="A")] = None,
+    beta: Annotated[float | None, typer.Option(help="A given sharpness; with --alpha.", metavar="B")] = None,
     template: Annotated[
         list[str] | None, typer.Option(help="A sentence with {} for the class name; may be repeated.", metavar="TEXT")
     ] = None,
@@ -46,8 +49,7 @@ def fit(
     version: Version = False,
 ) -> None:
     """Learn a classifier from class folders."""
-    if not force:
-        refuse_existing(out)
+    refuse_unreplaceable(out) if force else refuse_existing(out)
     model = tip_adapter.FewShotClassifier(
         encoder=encoder,
         method=method,

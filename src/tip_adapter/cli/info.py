@@ -14,7 +14,7 @@ from tip_adapter.cli._output import choice_in_words, print_json, print_table
 
 
 def info(
-    model_dir: Annotated[Path, typer.Argument(help="A folder that `tip-adapter fit` made.")],
+    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
     json: Json = False,
     device: Device = None,
     threads: Threads = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, progress_bar, say
 from tip_adapter.errors import NothingReadable, UsageError
+from tip_adapter.photos.decode import printable
 from tip_adapter.photos.find import find_photos
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model_dir: Annotated[Path, typer.Argument(help="A folder that `tip-adapter fit` made.")],
+    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
     images: Annotated[
         list[str],
         typer.Argument(help='Photos, folders or lists; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR..."),
@@ -52,6 +54,8 @@ def predict(
             failed += record["error"] is not None
             if progress:
                 progress(done, len(photos))
+    if not photos:
+        raise NothingReadable("there were no paths on stdin")
     if failed == len(photos):
         raise NothingReadable(f"none of {failed} photos could be read")
     if failed and not quiet:
@@ -64,18 +68,20 @@ def _inputs(images: Sequence[str]) -> list[str]:
 
 
 def _stdin_paths() -> list[str]:
-    lines = sys.stdin.buffer.read().decode(sys.getfilesystemencoding(), "surrogateescape").splitlines()
-    return [line for line in lines if line]
+    """Paths may hold any byte but these: not the line ends that text knows beside them."""
+    lines = (line.removesuffix(b"\r") for line in sys.stdin.buffer.read().split(b"\n"))
+    return [os.fsdecode(line) for line in lines if line]
 
 
 def _print_line(record: dict[str, Any]) -> None:
     if record["error"]:
         say(f"error: {record['error']}")
         return
-    runners_up = "  ".join(f"{entry['label']} {percent(entry['score'])}" for entry in record["top"][1:])
-    name = record["label"] if record["label"] is not None else "none of these"
+    runners_up = "  ".join(f"{printable(entry['label'])} {percent(entry['score'])}" for entry in record["top"][1:])
+    name = printable(record["label"]) if record["label"] is not None else "none of these"
     print(
-        f"{record['image']}: {name} {percent(record['score'])}" + (f"   ({runners_up})" if runners_up else ""),
+        f"{printable(record['image'])}: {name} {percent(record['score'])}"
+        + (f"   ({runners_up})" if runners_up else ""),
         flush=True,
     )
 
@@ -86,8 +92,8 @@ def _print_csv(record: dict[str, Any]) -> None:
 
 def _write_csv_row(cells: Sequence[Any]) -> None:
     row = io.StringIO()
-    csv.writer(row, lineterminator="\n").writerow(map(_cell, cells))
-    print(row.getvalue(), end="", flush=True)
+    csv.writer(row).writerow(map(_cell, cells))  # its own line end, so that a lone \\r in a name is quoted
+    print(row.getvalue().removesuffix("\r\n"), flush=True)
 
 
 def _cell(value: Any) -> str:

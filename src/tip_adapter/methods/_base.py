@@ -19,7 +19,7 @@ from tip_adapter.methods._kernels import like, to_numpy
 from tip_adapter.vectors import require_finite, softmax, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -132,8 +132,10 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             raise ValueError(f"expected learned arrays {sorted(self._learned)}, got {sorted(learned)}")
         self.keys_, self.labels_ = self._support(X, y)
         for name, array in learned.items():
-            if array.shape != getattr(self, name).shape or not np.abs(to_numpy(array)).max(initial=0) <= _LEARNED_BOUND:
-                raise ValueError(f"{name} has another shape than at fit, or values beyond {_LEARNED_BOUND:g}")
+            if array.shape != getattr(self, name).shape:
+                raise ValueError(f"{name} is {array.shape}, not {getattr(self, name).shape}")
+            if not np.abs(to_numpy(array)).max(initial=0) <= _LEARNED_BOUND:
+                raise ValueError(f"{name} holds values beyond {_LEARNED_BOUND:g}")
             setattr(self, name, array)
         return self
 
@@ -145,7 +147,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     def _support(self, X: Array, y: Any) -> tuple[Array, NDArray[Any]]:
         """Check X and y; set `classes_` and `weights_`; → unit rows and positions in `classes_`."""
         X = self._checked(X, reset=True)
-        y = _checked_labels(y, len(X))
+        y = checked_labels(y, len(X))
         if self.class_embeddings is None:
             self.classes_, labels = np.unique(y, return_inverse=True)
             self.weights_ = self._weights_without_names(unit_rows(X), labels)
@@ -159,21 +161,24 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
         """Without class embeddings the names say nothing: (n_classes, d) zeros."""
-        xp = array_api_compat.array_namespace(keys)
-        return xp.zeros_like(keys, shape=(len(self.classes_), keys.shape[1]))
+        return like(np.zeros((len(self.classes_), keys.shape[1])), keys)
 
     def _checked(self, X: Array, *, reset: bool) -> Array:
-        if array_api_compat.is_torch_array(X):
-            return self._checked_torch(X, reset=reset)
         least = 1 if reset and self.class_embeddings is None else 0
+        if array_api_compat.is_torch_array(X):
+            return self._checked_torch(X, reset=reset, least=least)
         return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=least)
 
-    def _checked_torch(self, X: Array, *, reset: bool) -> Array:
+    def _checked_torch(self, X: Array, *, reset: bool, least: int) -> Array:
         # scikit-learn's own check would turn it into NumPy.
         xp = array_api_compat.array_namespace(X)
         if X.ndim != 2 or not xp.isdtype(X.dtype, "real floating"):
             raise ValueError(f"expected a 2-D tensor of floats, got {X.dtype} of shape {tuple(X.shape)}")
-        require_finite(X, "X")
+        if len(X) < least:
+            raise ValueError(
+                f"Found array with {len(X)} sample(s) (shape={tuple(X.shape)}) while a minimum of {least} is required."
+            )
+        require_finite(X, "the vectors")
         if reset:
             self.n_features_in_ = X.shape[1]
         elif X.shape[1] != self.n_features_in_:
@@ -181,10 +186,17 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             raise ValueError(
                 f"X has {X.shape[1]} features, but {name} is expecting {self.n_features_in_} features as input"
             )
-        return X
+        return X.detach()
 
 
-def _checked_labels(y: Any, n: int) -> NDArray[Any]:
+def checked_labels(y: Any, n: int) -> NDArray[Any]:
+    """Labels of `n` vectors as a NumPy array.
+
+    Raises
+    ------
+    ValueError
+        There is another number of them, they are no names or whole numbers, or of several kinds.
+    """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     y = column_or_1d(to_numpy(y), warn=True)
@@ -194,14 +206,45 @@ def _checked_labels(y: Any, n: int) -> NDArray[Any]:
     # Not scikit-learn's own check: that one warns of every class with one photo.
     if y.dtype.kind == "f" and np.any(y != np.floor(y)):
         raise ValueError("Unknown label type: continuous; labels are names or whole numbers")
+    if y.dtype.kind == "O" and len({isinstance(label, str) for label in y}) > 1:
+        raise ValueError(
+            "Unknown label type: labels are of several kinds; make all of them text, or all of them numbers"
+        )
     return y
 
 
 def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
-    """Positions of `y` in the sorted `classes`; a label that is not among them, or of another kind, is named."""
-    for label in np.unique(y):
-        if isinstance(label, str) != isinstance(classes[0], str) or label not in classes:
-            raise ValueError(
-                f"label {label!r} has no class embedding; known are {', '.join(map(repr, classes[:5]))}, …"
-            )
+    """Positions of `y` in the sorted `classes`.
+
+    Raises
+    ------
+    ValueError
+        A label is not among them, or of another kind; it is named.
+    """
+    known = classes.tolist()
+    for label in np.unique(y).tolist():
+        if label not in known:
+            listed = ", ".join(map(repr, known[:5])) + (", …" if len(known) > 5 else "")
+            raise ValueError(f"label {label!r} has no class embedding; known are {listed}")
     return np.searchsorted(classes, y)
+
+
+def unit_views(views: Callable[[int], Array] | None, keys: Array) -> Callable[[int], Array]:
+    """`views`, checked and normalised epoch by epoch; None stands for the keys, every epoch.
+
+    Raises
+    ------
+    ValueError
+        When called: an epoch's views are not of the keys' shape, or hold NaN or infinity.
+    """
+    if views is None:
+        return lambda _: keys
+
+    def checked(epoch: int) -> Array:
+        photos = like(views(epoch), keys)
+        if photos.shape != keys.shape:
+            raise ValueError(f"views({epoch}) are {tuple(photos.shape)}, the photos {tuple(keys.shape)}")
+        require_finite(photos, f"views({epoch})")
+        return unit_rows(photos)
+
+    return checked

@@ -143,8 +143,9 @@ class Rows:
 
 
 def _spread(logits: NDArray[Any]) -> float:
-    """How far a row's classes lie apart, in the mean over rows."""
-    return float(logits.std(axis=1, dtype=np.float64).mean()) if len(logits) else 0.0
+    """How far a row's classes lie apart, in the mean over rows; rounding is no spread."""
+    spread = float(logits.std(axis=1, dtype=np.float64).mean()) if len(logits) else 0.0
+    return spread if spread > 1e-12 * np.abs(logits).max(initial=0) else 0.0
 
 
 def _blocks(n_rows: int, n_columns: int) -> list[NDArray[np.intp]]:

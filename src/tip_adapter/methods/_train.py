@@ -44,7 +44,14 @@ def train(
     -------
     parameters : (n, d) float array after the last epoch
     losses : (epochs,) float array, mean loss of each epoch
+
+    Raises
+    ------
+    ValueError
+        `epochs` or `batch_size` is too small.
     """
+    if epochs < 0 or batch_size < 1:
+        raise ValueError(f"epochs {epochs} must be at least 0 and batch_size {batch_size} at least 1")
     parameters = array_api_compat.array_namespace(parameters).asarray(parameters, copy=True)
     rng = np.random.default_rng(seed)
     losses = np.zeros(epochs)

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from sklearn.utils.validation import column_or_1d
 
-from tip_adapter.methods._base import positions
+from tip_adapter.methods._base import checked_labels, positions
 from tip_adapter.methods._kernels import to_numpy
 from tip_adapter.methods._left_out import Rows, Support
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
@@ -114,8 +113,8 @@ def choose_alpha_beta(
     support = Support.of(clf, clf.unit_queries(X if queries is None else queries))
     given = Given(ratio)
     if validation is not None:
-        labels = positions(column_or_1d(to_numpy(validation[1])), clf.classes_)
-        given = Given(ratio, (to_numpy(clf.unit_queries(validation[0])), labels))
+        others = to_numpy(clf.unit_queries(validation[0]))
+        given = Given(ratio, (others, positions(checked_labels(validation[1], len(others)), clf.classes_)))
     if rule not in (LEAVE_ONE_OUT, SCALE_FREE, VALIDATION):
         raise ValueError(f"unknown rule {rule!r}: known are {LEAVE_ONE_OUT}, {SCALE_FREE}, {VALIDATION}")
     return RULES[rule](support, given)
@@ -232,9 +231,11 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 
     Returns
     -------
-    float, between 0.01 and 100,000
+    float, between 0.01 and 100,000; 1 where there is one class only
     """
     n, n_classes = logits.shape
+    if n_classes == 1:
+        return 1.0
     own = np.arange(n), labels
     targets = np.full(logits.shape, 1 / (n + 2) / max(n_classes - 1, 1))
     targets[own] = (n + 1) / (n + 2)

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from tip_adapter.methods._base import VectorClassifier
-from tip_adapter.methods._kernels import OWN_KEY, affinity, cross_entropy, like, sum_by_class, text_logits
+from tip_adapter.methods._base import VectorClassifier, unit_views
+from tip_adapter.methods._kernels import OWN_KEY, affinity, cross_entropy, sum_by_class, text_logits
 from tip_adapter.methods._train import AdamW, train
-from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +34,7 @@ def cache_logits(queries: Array, keys: Array, labels: NDArray[Any], n_classes: i
     keys : (n, d) float array
     labels : (n,) int array, class index of each key
     n_classes : int
-    beta : float, sharpness, > 0
+    beta : float, sharpness
 
     Returns
     -------
@@ -45,7 +44,7 @@ def cache_logits(queries: Array, keys: Array, labels: NDArray[Any], n_classes: i
     -----
     Tip-Adapter (ECCV 2022), equations 3 and 4: A L, where the one-hot L is never formed.
     """
-    affinities = affinity(queries, keys, beta)  # (m, n)  A
+    affinities = affinity(queries, keys, beta)  # (m, n)  A = exp(−beta (1 − f Fᵀ))
     return sum_by_class(affinities, labels, n_classes)  # (m, N)  A L
 
 
@@ -58,7 +57,8 @@ def cache_gradient(
     ----------
     queries : (m, d) float array f
     affinities : (m, n) float array A
-    errors : (m, n_classes) float array P, the loss's gradient in the cache logits: (softmax − one-hot) / m
+    errors : (m, n_classes) float array P, the loss's gradient in the logits, (softmax − one-hot) / m; with own keys left
+        out P∘G, and A∘M for A (see `leave_out_own_key`)
     labels : (n,) int array, class index of each key
     alpha, beta : float
 
@@ -77,8 +77,8 @@ class TipAdapterClassifier(VectorClassifier):
 
     Parameters
     ----------
-    alpha : float, residual ratio: weight of the cache, >= 0; 0 is zero-shot
-    beta : float, sharpness of the affinities, > 0
+    alpha : float, residual ratio: weight of the cache; 0 is zero-shot
+    beta : float, sharpness of the affinities
     class_embeddings : ClassEmbeddings, or None for the cache alone
     logit_scale : float, the encoder's own; 100 for CLIP
 
@@ -192,23 +192,24 @@ class TipAdapterFClassifier(VectorClassifier):
         return self
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
-        own_key = self.own_key or ("leave-out" if views is None else "keep")
+        own_key = ("leave-out" if views is None else "keep") if self.own_key is None else self.own_key
         if own_key not in OWN_KEY:
             raise ValueError(f"unknown own_key {own_key!r}: known are {', '.join(OWN_KEY)}")
-        see = OWN_KEY[own_key]
+        treat_own_key, n_classes = OWN_KEY[own_key], len(self.classes_)
 
-        def loss_and_gradient(keys: Array, queries: Array, rows: NDArray[Any]) -> tuple[float, Array]:
-            affinities, rescale = see(affinity(queries, keys, self.beta), rows, labels, len(self.classes_))
-            cache = sum_by_class(affinities, labels, len(self.classes_)) * rescale
-            text = text_logits(queries, self.weights_, self.logit_scale)
-            loss, errors = cross_entropy(text + self.alpha * cache, labels[rows])
+        def loss_and_gradient(learned: Array, queries: Array, rows: NDArray[Any]) -> tuple[float, Array]:
+            # `cache_logits` with A at hand for the gradient; a query may leave out its own key: A∘M, and G beside it.
+            affinities, rescale = treat_own_key(affinity(queries, learned, self.beta), rows, labels, n_classes)
+            cache = sum_by_class(affinities, labels, n_classes) * rescale  # (m, N)  ((A∘M) L)∘G
+            text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
+            loss, errors = cross_entropy(text + self.alpha * cache, labels[rows])  # (m, N)  P
             return loss, cache_gradient(queries, affinities, errors * rescale, labels, self.alpha, self.beta)
 
         self.labels_ = labels
         self.keys_, self.losses_ = train(
             keys,
             loss_and_gradient,
-            (lambda _: keys) if views is None else (lambda epoch: unit_rows(like(views(epoch), keys))),
+            unit_views(views, keys),
             AdamW(self.learning_rate),
             n_photos=len(keys),
             epochs=self.epochs,
