@@ -9,6 +9,7 @@ import hashlib
 import html
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from tip_adapter.errors import BundleError, DamagedBundle, OutputExists
 from tip_adapter.files import recover_folder, write_folder
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     folder = Path(folder)
     recover_folder(folder)
-    if not (folder / CONFIG).is_file():
+    if not os.path.lexists(folder / CONFIG):
         raise BundleError(f"{folder} is no model folder: it has no {CONFIG}; `tip-adapter fit` makes one")
     try:
         config = _parse(_content(folder, CONFIG).decode("utf-8"))

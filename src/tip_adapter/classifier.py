@@ -8,7 +8,6 @@ import unicodedata
 from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -372,7 +371,7 @@ class FewShotClassifier:
             raise UsageError(f"{self.method} has no alpha and beta to choose; leave out {', '.join(given)}")
         if given not in ([], ["tune"], ["alpha", "beta"]):
             raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
-        if self.tune is not None and os.fspath(self.tune) not in _RULES and not Path(self.tune).exists():
+        if self.tune is not None and os.fspath(self.tune) not in _RULES and not os.path.lexists(self.tune):
             raise UsageError(
                 f"tune {os.fspath(self.tune)!r} is not loo or scale-free, nor a folder or list that exists"
             )

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tip_adapter import Choice
 
 
+# What some readers of lines take for the end of one, and JSON does not escape by itself.
+_LINE_ENDS = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
+
+
 @contextmanager
 def notes(quiet: bool) -> Iterator[None]:
     """Within, the package's warnings are notes on stderr, or nothing when quiet."""
@@ -33,8 +37,9 @@ def say(text: str) -> None:
 
 
 def print_json(record: dict[str, Any]) -> None:
-    """One object on one line of stdout, in ASCII: safe in every encoding and for every reader of lines."""
-    print(json.dumps(record, allow_nan=False), flush=True)
+    """One object on one line of stdout; in ASCII where stdout is not UTF-8."""
+    text = json.dumps(record, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", allow_nan=False)
+    print(text.translate(_LINE_ENDS), flush=True)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
