@@ -22,7 +22,7 @@ from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.decode import printable
 from tip_adapter.photos.draw import draw
 from tip_adapter.photos.find import find_labelled, find_photos
-from tip_adapter.photos.labels import label_of, path_as_text, refuse_twins
+from tip_adapter.photos.labels import label_of, numbered, path_as_text, refuse_twins
 from tip_adapter.prompts import embed_classes, readable, resolve_templates
 
 if TYPE_CHECKING:
@@ -146,8 +146,7 @@ class FewShotClassifier:
         photos = find_labelled(folder, part="train")
         if shots is not None:
             photos = draw(photos, shots, self.seed)
-        for note in photos.notes:
-            warn(note)
+        warn(*photos.notes)
         return self._fit_photos(photos.paths, photos.labels, photos.classes, photos.ids(), progress)
 
     def fit_support(
@@ -294,8 +293,7 @@ class FewShotClassifier:
         """
         started = time.perf_counter()
         photos = find_labelled(folder, part="test")
-        for note in photos.notes:
-            warn(note)
+        warn(*photos.notes)
         _refuse_unknown(photos, list(self.names_))
         support, n_failed = self._encode(photos.paths, photos.labels, photos.ids(), progress)
         return self.evaluate_support(support, n_failed=n_failed, started=started)
@@ -431,8 +429,7 @@ class FewShotClassifier:
     ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
         """Vectors and class indices of the validation photos."""
         photos = find_labelled(source, part="val")
-        for note in photos.notes:
-            warn(note)
+        warn(*photos.notes)
         _refuse_unknown(photos, labels)
         known = [row for row, label in enumerate(photos.labels) if label in labels]
         if len(known) < len(photos):
@@ -459,4 +456,6 @@ def _text_label(label: Any) -> str:
 
 def _image_ids(images: Sequence[PhotoLike]) -> list[str]:
     """Paths as they are; other images by their position."""
-    return [path_as_text(image) if isinstance(image, (str, os.PathLike)) else f"#{i}" for i, image in enumerate(images)]
+    return numbered(
+        path_as_text(image) if isinstance(image, (str, os.PathLike)) else f"image {i}" for i, image in enumerate(images)
+    )

@@ -148,6 +148,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {nearest[0]}? " if nearest else ""
 
 
-def warn(note: str) -> None:
-    """Say what a person should know, as a TipAdapterWarning."""
-    warnings.warn(note, TipAdapterWarning, stacklevel=3)
+def warn(*notes: str) -> None:
+    """Say what a person should know, each note as a TipAdapterWarning."""
+    for note in notes:
+        warnings.warn(note, TipAdapterWarning, stacklevel=3)

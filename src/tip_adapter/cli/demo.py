@@ -52,8 +52,7 @@ def demo(
         write_list(lists / "test.csv", test.paths, test.labels)
     encoder = tip_adapter.load_encoder(device=device, threads=threads)
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
-        for note in dict.fromkeys([*train.notes, *test.notes]):
-            warn(note)
+        warn(*dict.fromkeys([*train.notes, *test.notes]))
         support, _ = encode_labelled(
             train.paths, train.labels, train.ids(), encoder, threads=threads, progress=progress
         )

@@ -9,14 +9,13 @@ are skipped. A *split folder* has only the sub-folders train and val and/or test
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import FolderError
 from tip_adapter.photos.decode import printable
-from tip_adapter.photos.labels import label_of, refuse_twins
+from tip_adapter.photos.labels import label_of, numbered, path_as_text, refuse_twins
 from tip_adapter.photos.lists import LIST_ENDINGS, read_labelled_list, read_list
 
 if TYPE_CHECKING:
@@ -82,14 +81,7 @@ class PhotoList:
 
     def ids(self) -> list[str]:
         """A name for each photo: its path from the root; one that is listed again gets a number."""
-        names = [
-            os.fsencode(os.path.relpath(path, self.root)).decode("utf-8", "backslashreplace") for path in self.paths
-        ]
-        seen: Counter[str] = Counter()
-        for row, name in enumerate(names):
-            seen[name] += 1
-            names[row] = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        return names
+        return numbered(path_as_text(os.path.relpath(path, self.root)) for path in self.paths)
 
     def counts(self) -> dict[str, int]:
         """Label → number of photos."""

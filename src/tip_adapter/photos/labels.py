@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import LabelError
@@ -52,3 +53,13 @@ def refuse_twins(names: Iterable[str]) -> None:
 def path_as_text(path: str | os.PathLike[str]) -> str:
     """A path as text that can be stored: bytes that are not UTF-8 as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The same names, made unique: one that stands again gets a number."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return unique
