@@ -53,7 +53,7 @@ def measured(words: dict[str, str]) -> str:
     cases = {case["name"]: case for case in json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))["cases"]}
     shots = sorted({row["shots"] for row in record["rows"]})
     accuracy = table(
-        [words["caltech"], *(words["shots"].format(k) for k in shots)],
+        [words["caltech"], *(words.get("shots", shots_words(k)).format(k) for k in shots)],
         [
             [name, *(f"{100 * mean(accuracies(record['rows'], k, method)):.1f}" for k in shots)]
             for method, name in METHOD_NAMES.items()
@@ -67,7 +67,6 @@ def measured(words: dict[str, str]) -> str:
 WORDS = {
     "README.md": {
         "caltech": "Caltech101, test accuracy in %",
-        "shots": "{} shots",
         "speed": "speed",
         "pocket, 256 photos to vectors, against the plain loop": "256 photos to vectors, against torch in a plain loop",
         "predict one photo, process start to answer": "`predict` on one photo, from process start to answer",
@@ -104,7 +103,7 @@ def caltech101(record: dict[str, Any]) -> str:
             "leave-one-out above. Caltech101 is this encoder's development set: its ratio and logit scale were set with "
             "a look at its validation photos.",
             table(
-                ["method", *(f"{k} shots" for k in shots)],
+                ["method", *map(shots_words, shots)],
                 [
                     [name, *(spread(accuracies(rows, k, method)) for k in shots)]
                     for method, name in METHOD_NAMES.items()
@@ -113,7 +112,7 @@ def caltech101(record: dict[str, Any]) -> str:
             "## What choosing without validation photos costs\n\nTip-Adapter with alpha and beta chosen on the support "
             "alone (the default), and on the whole validation split.",
             table(
-                ["", *(f"{k} shots" for k in shots)],
+                ["", *map(shots_words, shots)],
                 [
                     ["chosen on the support", *(spread(accuracies(rows, k, "tip-adapter")) for k in shots)],
                     ["chosen on validation", *(spread(accuracies(rows, k, "tip-adapter", True)) for k in shots)],
@@ -137,7 +136,7 @@ def caltech101(record: dict[str, Any]) -> str:
             ),
             "## The same names in Chinese",
             table(
-                ["method", *(f"{k} shots" for k in sorted({row["shots"] for row in record["rows_chinese"]}))],
+                ["method", *map(shots_words, sorted({row["shots"] for row in record["rows_chinese"]}))],
                 [
                     [name, *(spread(accuracies(record["rows_chinese"], k, method)) for k in (1, 16))]
                     for method, name in METHOD_NAMES.items()
@@ -230,6 +229,10 @@ def speed_row(case: dict[str, Any]) -> list[str]:
         figure = f"{case['ratio']:.1f} times as fast ({low:.1f} to {high:.1f}); {case['seconds']:.2f} s"
         return [case["name"], figure, str(case["runs"]), f"at least {case['limit']:g} times"]
     return [case["name"], f"{case['seconds']:.2f} s", str(case["runs"]), f"below {case['limit']:.2g} s"]
+
+
+def shots_words(shots: int) -> str:
+    return "1 shot" if shots == 1 else f"{shots} shots"
 
 
 def spread(values: Sequence[float]) -> str:
