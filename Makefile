@@ -26,7 +26,7 @@ test: $(VENV)/.has-dev
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
-# Both write docs/results; both are run by hand, on an otherwise idle machine.
+# Writes docs/results/speed.json; run by hand, on an otherwise idle machine.
 bench: $(VENV)/.has-dev
 	$(BIN)/python -m benchmarks.run
 

@@ -1,6 +1,6 @@
 """Caltech101 with the offline encoder: three methods, 1 to 16 shots, three seeds, and what choosing costs.
 
-    python -m benchmarks.caltech101 --data-root DATA [--names-zh FILE]
+    python -m benchmarks.caltech101 --data-root DATA
 
 DATA holds caltech-101/ as the few-shot literature lays it out (101_ObjectCategories, split_zhou_Caltech101.json).
 """
@@ -21,7 +21,7 @@ from tip_adapter import FewShotClassifier, TipAdapterClassifier, load_encoder
 from tip_adapter.errors import TipAdapterWarning
 from tip_adapter.features import encode_labelled
 from tip_adapter.methods import choose
-from tip_adapter.methods._left_out import Support
+from tip_adapter.methods._left_out import SupportCache
 from tip_adapter.methods.choose import Given
 from tip_adapter.vectors import SupportSet, draw_shots
 
@@ -100,7 +100,9 @@ def measure(
     head = TipAdapterClassifier(class_embeddings=model.class_embeddings_, logit_scale=encoder.logit_scale)
     head.fit(support.vectors, support.labels)
     positions = np.searchsorted(model.classes_, parts["val"].labels)
-    choice = choose.on_validation(Support.of(head, head.keys_), Given(validation=(parts["val"].vectors, positions)))
+    choice = choose.on_validation(
+        SupportCache.of(head, head.keys_), Given(validation=(parts["val"].vectors, positions))
+    )
     best = TipAdapterClassifier(choice.alpha, choice.beta, model.class_embeddings_, encoder.logit_scale)
     best.fit(support.vectors, support.labels)
     row = {"shots": shots, "seed": seed, "method": "tip-adapter", "accuracy": accuracy(best, test)}

@@ -49,8 +49,8 @@ def with_measured(readme: str, name: str) -> str:
 
 def measured(words: dict[str, str]) -> str:
     """Caltech101 and speed in short."""
-    record = json.loads((RESULTS / "caltech101.json").read_text(encoding="utf-8"))
-    cases = {case["name"]: case for case in json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))["cases"]}
+    record, timing = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("caltech101", "speed"))
+    cases = {case["name"]: case for case in timing["cases"]}
     shots = sorted({row["shots"] for row in record["rows"]})
     accuracy = table(
         [words["caltech"], *(words.get("shots", shots_words(k)).format(k) for k in shots)],
@@ -59,9 +59,9 @@ def measured(words: dict[str, str]) -> str:
             for method, name in METHOD_NAMES.items()
         ],
     )
-    lines = [f"| {words[name]} | {speed_row(cases[name])[1]} |" for name in words if name in cases]
+    lines = [f"| {words[name]} | {speed_figure(cases[name], words['times'])} |" for name in words if name in cases]
     header = f"| {words['speed']} | |\n| --- | --- |"
-    return "\n\n".join([accuracy, "\n".join([header, *lines]), words["source"].format(**record)])
+    return "\n\n".join([accuracy, "\n".join([header, *lines]), words["source"].format(**record, timing=timing)])
 
 
 WORDS = {
@@ -73,7 +73,9 @@ WORDS = {
         "16 shots x 100 classes: choose and Tip-Adapter": "16 shots × 100 classes: choosing alpha and beta, Tip-Adapter",
         "16 shots x 100 classes: Tip-Adapter-F": "16 shots × 100 classes: Tip-Adapter-F",
         "make demo from a fresh clone": "`make demo` from a fresh clone",
-        "source": "Means of three seeds, names as they are; `{command}` and `python -m benchmarks.run`, {date}, {machine}. "
+        "times": "{} times as fast ({} to {}); {} s",
+        "source": "Means of three seeds, names as they are: `{command}`, {date}. Medians: `{timing[command]}`, "
+        "{timing[date]}. Both on {machine}. "
         "Spread, pairs chosen, and the same with Chinese names: [docs/results](docs/results/caltech101.md).",
     },
     "README.zh-CN.md": {
@@ -85,67 +87,55 @@ WORDS = {
         "16 shots x 100 classes: choose and Tip-Adapter": "16 张 × 100 类：选择 alpha 与 beta，Tip-Adapter",
         "16 shots x 100 classes: Tip-Adapter-F": "16 张 × 100 类：Tip-Adapter-F",
         "make demo from a fresh clone": "全新克隆后的 `make demo`",
-        "source": "三个随机种子的均值，直接使用类别名；命令 `{command}` 与 `python -m benchmarks.run`，{date}，{machine}。"
+        "times": "快 {} 倍（{} 至 {}）；{} s",
+        "source": "三个随机种子的均值，直接使用类别名：`{command}`，{date}。速度为中位数：`{timing[command]}`，{timing[date]}。"
+        "机器：{machine}。"
         "离散程度、所选参数以及中文类别名的结果见 [docs/results](docs/results/caltech101.md)。",
     },
 }
 
 
 def caltech101(record: dict[str, Any]) -> str:
-    rows = record["rows"]
+    rows, photos = record["rows"], record["n_photos"]
+    sections = [
+        f"The few-shot literature's split: {photos['train']:,} training, {photos['val']:,} validation and "
+        f"{photos['test']:,} test photos of 100 classes; offline encoder `{record['encoder']}`, bare class names. Test "
+        "accuracy in percent, mean ± standard deviation over seeds 1, 2, 3. alpha and beta by the default rule: "
+        "scale-free at one shot, leave-one-out above. Caltech101 is this encoder's development set: its ratio and logit "
+        "scale were set with a look at its validation photos.",
+        methods_by_shots(rows),
+        "## What choosing without validation photos costs\n\nTip-Adapter with alpha and beta chosen on the support alone "
+        "(the default), and on the whole validation split.",
+        choosing(rows),
+        "## The pairs chosen",
+        pairs(rows),
+        "## The same names in Chinese",
+        methods_by_shots(record["rows_chinese"]),
+        "## How far one-shot draws lie apart\n\n" + one_shot_line(record["one_shot_draws"]),
+        f"Extracting the vectors of all {sum(photos.values()):,} photos took {record['extraction_seconds']:.0f} s.",
+    ]
+    return "\n\n".join(sections)
+
+
+def methods_by_shots(rows: Sequence[dict[str, Any]]) -> str:
     shots = sorted({row["shots"] for row in rows})
-    n = record["n_photos"]
-    return "\n\n".join(
-        [
-            f"The few-shot literature's split: {n['train']:,} training, {n['val']:,} validation and {n['test']:,} test "
-            f"photos of 100 classes; offline encoder `{record['encoder']}`, bare class names. Test accuracy in percent, "
-            "mean ± standard deviation over seeds 1, 2, 3. alpha and beta by the default rule: scale-free at one shot, "
-            "leave-one-out above. Caltech101 is this encoder's development set: its ratio and logit scale were set with "
-            "a look at its validation photos.",
-            table(
-                ["method", *map(shots_words, shots)],
-                [
-                    [name, *(spread(accuracies(rows, k, method)) for k in shots)]
-                    for method, name in METHOD_NAMES.items()
-                ],
-            ),
-            "## What choosing without validation photos costs\n\nTip-Adapter with alpha and beta chosen on the support "
-            "alone (the default), and on the whole validation split.",
-            table(
-                ["", *map(shots_words, shots)],
-                [
-                    ["chosen on the support", *(spread(accuracies(rows, k, "tip-adapter")) for k in shots)],
-                    ["chosen on validation", *(spread(accuracies(rows, k, "tip-adapter", True)) for k in shots)],
-                    ["loss, mean", *(f"{loss(rows, k):+.2f}" for k in shots)],
-                ],
-            ),
-            "## The pairs chosen",
-            table(
-                [
-                    "shots",
-                    "seed",
-                    "rule",
-                    "alpha",
-                    "beta",
-                    "temperature",
-                    "left-out",
-                    "test",
-                    "alpha, beta on validation",
-                ],
-                [pair_row(row, rows) for row in rows if row["method"] == "tip-adapter" and not by_validation(row)],
-            ),
-            "## The same names in Chinese",
-            table(
-                ["method", *map(shots_words, sorted({row["shots"] for row in record["rows_chinese"]}))],
-                [
-                    [name, *(spread(accuracies(record["rows_chinese"], k, method)) for k in (1, 16))]
-                    for method, name in METHOD_NAMES.items()
-                ],
-            ),
-            "## How far one-shot draws lie apart\n\n" + one_shot_line(record["one_shot_draws"]),
-            f"Extracting the vectors of all {sum(n.values()):,} photos took {record['extraction_seconds']:.0f} s.",
-        ]
-    )
+    lines = [[name, *(spread(accuracies(rows, k, method)) for k in shots)] for method, name in METHOD_NAMES.items()]
+    return table(["method", *map(shots_words, shots)], lines)
+
+
+def choosing(rows: Sequence[dict[str, Any]]) -> str:
+    shots = sorted({row["shots"] for row in rows})
+    lines = [
+        ["chosen on the support", *(spread(accuracies(rows, k, "tip-adapter")) for k in shots)],
+        ["chosen on validation", *(spread(accuracies(rows, k, "tip-adapter", True)) for k in shots)],
+        ["loss, mean", *(f"{loss(rows, k):+.2f}" for k in shots)],
+    ]
+    return table(["", *map(shots_words, shots)], lines)
+
+
+def pairs(rows: Sequence[dict[str, Any]]) -> str:
+    header = ["shots", "seed", "rule", "alpha", "beta", "temperature", "left-out", "test", "alpha, beta on validation"]
+    return table(header, [pair_row(r, rows) for r in rows if r["method"] == "tip-adapter" and not by_validation(r)])
 
 
 def by_validation(row: dict[str, Any]) -> bool:
@@ -209,7 +199,7 @@ def demo(record: dict[str, Any]) -> str:
     first = record["rows"][0]
     text = (
         f"Simulated textile inspection photos (conformal-clip-data), three classes, {first['n_shots']} photos each to "
-        f"learn from, {first['n_test']} to be tested on. Accuracy in percent. Local defects are a few threads in a whole "
+        f"learn from, {first['n_test']} to test on. Accuracy in percent. Local defects are a few threads in a whole "
         "photo: hard for one vector of the whole."
     )
     return text + "\n\n" + table(["seed", *METHOD_NAMES.values()], rows)
@@ -217,18 +207,23 @@ def demo(record: dict[str, Any]) -> str:
 
 def speed(record: dict[str, Any]) -> str:
     text = (
-        f"Medians over runs after a warm-up. The plain loop is Pillow, torch in eager mode and batches of 64, making "
-        f"the same vectors from the same crops, run in turn with ours. Photos: {record['photos']}."
+        "Medians over runs after a warm-up. The plain loop is Pillow, torch in eager mode and batches of 64, making "
+        "the same vectors from the same crops, run in turn with ours. Its photos are drawn from the folder that the command names, or from the demo's."
     )
     return text + "\n\n" + table(["case", "median", "runs", "goal"], [speed_row(case) for case in record["cases"]])
 
 
 def speed_row(case: dict[str, Any]) -> list[str]:
-    if "ratio" in case:
-        low, high = min(case["ratios"]), max(case["ratios"])
-        figure = f"{case['ratio']:.1f} times as fast ({low:.1f} to {high:.1f}); {case['seconds']:.2f} s"
-        return [case["name"], figure, str(case["runs"]), f"at least {case['limit']:g} times"]
-    return [case["name"], f"{case['seconds']:.2f} s", str(case["runs"]), f"below {case['limit']:.2g} s"]
+    goal = f"at least {case['limit']:g} times" if "ratio" in case else f"below {case['limit']:g} s"
+    return [case["name"], speed_figure(case, WORDS["README.md"]["times"]), str(case["runs"]), goal]
+
+
+def speed_figure(case: dict[str, Any], times: str) -> str:
+    """Seconds, or with a reference how many times as fast, `times` in words."""
+    if "ratio" not in case:
+        return f"{case['seconds']:.2f} s"
+    ratios = (case["ratio"], min(case["ratios"]), max(case["ratios"]))
+    return times.format(*(f"{ratio:.1f}" for ratio in ratios), f"{case['seconds']:.2f}")
 
 
 def shots_words(shots: int) -> str:

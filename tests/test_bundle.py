@@ -121,7 +121,7 @@ def test_what_is_no_model_folder_is_never_replaced(what: str, tmp_path: Path) ->
         place.mkdir()
     mine = place / "cat.jpg" if what == "photos" else place
     mine.write_text("mine")
-    with pytest.raises(OutputExists, match="is no model folder and is not replaced"):
+    with pytest.raises(OutputExists, match="is not a model folder and is not replaced"):
         write_bundle(place, CONFIGURATION, {}, replace=True)
     assert mine.read_text() == "mine"
 
@@ -226,7 +226,7 @@ def test_what_is_no_model_folder_is_called_that(what: str, tmp_path: Path) -> No
         place.mkdir()
     if what == "a photo folder":
         (place / "cat").mkdir()
-    with pytest.raises(BundleError, match=r"is no model folder.*`tip-adapter fit` makes one"):
+    with pytest.raises(BundleError, match=r"is not a model folder.*`tip-adapter fit` makes one"):
         read_bundle(place)
 
 
@@ -280,7 +280,7 @@ def test_the_card_says_classes_counts_encoder_and_protocol(folder: Path) -> None
     assert "| photos | 2 |" in card
     assert "| encoder | toy, fingerprint abababababab…, width 3 |" in card
     assert "| protocol | leave-one-out |" in card
-    assert "| accuracy on them | 50.0% of 2 photos (leave-one-out) |" in card
+    assert "| accuracy | 50.0% of 2 photos (leave-one-out) |" in card
     assert "tip-adapter predict THIS_FOLDER" in card
 
 

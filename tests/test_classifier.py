@@ -276,7 +276,7 @@ def test_fault_17_the_same_photo_twice_in_one_class_is_no_reason_to_warn(make_ph
 
 @pytest.mark.parametrize("wrong", [1, None, b"red", 2.5, ["red"]], ids=repr)
 def test_a_label_that_is_no_text_is_a_label_error(wrong: Any, photos: Any) -> None:
-    with pytest.raises(LabelError, match="is no text"):
+    with pytest.raises(LabelError, match="is not text"):
         fitted(photos[:2], ["red", wrong])
 
 
@@ -299,7 +299,7 @@ def test_fault_16_labels_that_differ_by_unicode_form_or_case_are_a_label_error(
         fitted(photos[:2], list(twins))
 
 
-@pytest.mark.parametrize(("wrong", "reason"), [("", "is no text"), ("a\0b", "holds NUL")])
+@pytest.mark.parametrize(("wrong", "reason"), [("", "is not text"), ("a\0b", "holds NUL")])
 def test_fault_16_an_empty_label_or_one_with_nul_is_a_label_error(wrong: str, reason: str, photos: Any) -> None:
     with pytest.raises(LabelError, match=reason):
         fitted(photos[:2], ["red", wrong])
@@ -765,7 +765,7 @@ def test_an_existing_folder_is_refused_untouched_and_replaced_by_force(photos: A
 
 
 def test_loading_what_is_no_model_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is no model folder"):
+    with pytest.raises(BundleError, match="is not a model folder"):
         FewShotClassifier.load(tmp_path)
 
 

@@ -110,8 +110,8 @@ def test_the_fake_encoder_keeps_the_contract():
         (OtherWidth, r"encode_images gives \(3, 48\), not \(n, identity.width\)"),
         (DoublePrecision, "encode_images gives float64, not float32"),
         (DoublePrecisionTexts, "encode_texts gives float64, not float32"),
-        (NotUnit, "encode_images gives no unit rows"),
-        (NotUnitTexts, "encode_texts gives no unit rows"),
+        (NotUnit, "encode_images does not give unit rows"),
+        (NotUnitTexts, "encode_texts does not give unit rows"),
         (NoShapeForNoPhotos, r"no photos give no \(0, width\) array"),
         (NoShapeForNoTexts, r"no texts give no \(0, width\) array"),
         (Forgetful, "the same photos give other vectors"),
@@ -121,7 +121,7 @@ def test_the_fake_encoder_keeps_the_contract():
         (OtherRecord, "record and identity state different widths"),
         (NegativeScale, "the logit scale is not positive"),
         (TemplateWithoutName, "a template has no {}"),
-        (ShortFingerprint, "the fingerprint is no SHA-256"),
+        (ShortFingerprint, "the fingerprint is not a SHA-256"),
     ],
 )
 def test_a_broken_encoder_fails_with_the_reason(encoder, reason):
@@ -189,7 +189,7 @@ class CountsLengthOfPhotos(TipAdapterClassifier):
     [
         (UnsortedClasses, "classes_ are not the sorted labels of the class embeddings"),
         (OnlyClassesWithPhotos, r"logits are not \(n, n_classes\), a class without photos included"),
-        (WorstFirst, "predict is no argmax"),
+        (WorstFirst, "predict is not the argmax"),
         (SumsToTwo, "probabilities do not sum to 1"),
         (CentresTheBatch, "an answer depends on its batch"),
         (AlignedByPosition, "the order of the class embeddings matters"),

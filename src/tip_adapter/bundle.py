@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from tip_adapter.errors import BundleError, DamagedBundle, OutputExists
+from tip_adapter.errors import BundleError, DamagedBundle, OutputExists, printable
 from tip_adapter.files import recover_folder, write_folder
 
 if TYPE_CHECKING:
@@ -76,22 +76,22 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     folder = Path(folder)
     recover_folder(folder)
     if not os.path.lexists(folder / CONFIG):
-        raise BundleError(f"{folder} is no model folder: it has no {CONFIG}; `tip-adapter fit` makes one")
+        raise BundleError(f"{printable(folder)} is not a model folder: it has no {CONFIG}; `tip-adapter fit` makes one")
     try:
         config = _parse(_content(folder, CONFIG).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DamagedBundle(f"{folder / CONFIG} is damaged: {error}") from error
+        raise DamagedBundle(f"{printable(folder / CONFIG)} is damaged: {error}") from error
     if not isinstance(config, dict) or not isinstance(config.get("format"), int):
-        raise DamagedBundle(f"{folder / CONFIG} is damaged: it states no format")
+        raise DamagedBundle(f"{printable(folder / CONFIG)} is damaged: it states no format")
     if config["format"] != FORMAT:
         raise BundleError(
-            f"{folder} is of format {config['format']}, this version reads format {FORMAT}; upgrade tip-adapter"
+            f"{printable(folder)} is of format {config['format']}, this version reads format {FORMAT}; upgrade tip-adapter"
         )
     digests = config.pop("files", None)
     if not isinstance(digests, dict) or set(digests) != {ARRAYS, CARD, CONFIG}:
-        raise DamagedBundle(f"{folder / CONFIG} is damaged: it does not list {ARRAYS}, {CARD} and itself")
+        raise DamagedBundle(f"{printable(folder / CONFIG)} is damaged: it does not list {ARRAYS}, {CARD} and itself")
     if digests[CONFIG] != _digest(config):
-        raise DamagedBundle(f"{folder / CONFIG} is not as it was saved (another SHA-256); restore or refit")
+        raise DamagedBundle(f"{printable(folder / CONFIG)} is not as it was saved (another SHA-256); restore or refit")
     return {**config, "files": digests}
 
 
@@ -116,11 +116,13 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     contents = {name: _content(folder, name) for name in (ARRAYS, CARD)}
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != config["files"][name]:
-            raise DamagedBundle(f"{folder / name} is not the file that was saved (another SHA-256); restore or refit")
+            raise DamagedBundle(
+                f"{printable(folder / name)} is not the file that was saved (another SHA-256); restore or refit"
+            )
     try:
         return config, load(contents[ARRAYS])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise DamagedBundle(f"{folder / ARRAYS} is damaged: {error}") from error
+        raise DamagedBundle(f"{printable(folder / ARRAYS)} is damaged: {error}") from error
 
 
 def _digest(config: Mapping[str, Any]) -> str:
@@ -133,14 +135,14 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
     """Raise OutputExists if something stands there that is no model: photos must survive a slip of the keyboard."""
     folder = Path(folder)
     if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputExists(f"{folder} is no model folder and is not replaced; choose another place")
+        raise OutputExists(f"{printable(folder)} is not a model folder and is not replaced; choose another place")
 
 
 def _content(folder: Path, name: str) -> bytes:
     try:
         return (folder / name).read_bytes()
     except OSError as error:
-        raise DamagedBundle(f"cannot read {folder / name}: {error.strerror}") from error
+        raise DamagedBundle(f"cannot read {printable(folder / name)}: {error.strerror}") from error
 
 
 def _parse(text: str) -> Any:
@@ -158,7 +160,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is no number")
+        raise ValueError(f"{text} is not a number")
     return number
 
 
@@ -190,7 +192,7 @@ base_encoder: {json.dumps(config["encoder"]["name"])}
 | photos | {sum(c["photos"] for c in config["classes"])} |
 | pair | {pair} |
 | protocol | {chosen} |
-| accuracy on them | {judged} |
+| accuracy | {judged} |
 | made with | tip-adapter {config["tip_adapter"]}, seed {config["seed"]} |
 
 ## How to run it

@@ -10,36 +10,33 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
+from sklearn.exceptions import NotFittedError
 
 import tip_adapter
-from tip_adapter.bundle import read_bundle, write_bundle
+from tip_adapter.bundle import write_bundle
 from tip_adapter.encoders import load_encoder
-from tip_adapter.errors import DamagedBundle, FolderError, LabelError, UsageError, WrongEncoder, warn
+from tip_adapter.errors import LabelError, UsageError, WrongEncoder, warn
 from tip_adapter.features import encode_labelled, encode_photos, stream_vectors
-from tip_adapter.head import Head, has_pair, learn
+from tip_adapter.head import Head, learn, read_head
 from tip_adapter.methods import choose, method_class
-from tip_adapter.photos.decode import printable
 from tip_adapter.photos.draw import draw
 from tip_adapter.photos.find import find_labelled, find_photos
 from tip_adapter.photos.labels import label_of, numbered, path_as_text, refuse_twins
 from tip_adapter.prompts import embed_classes, readable, resolve_templates
+from tip_adapter.tuning import check_tuning, encode_validation, refuse_unknown, rule_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
+    from tip_adapter.features import Progress
+    from tip_adapter.methods import VectorClassifier
     from tip_adapter.methods.choose import Choice
     from tip_adapter.photos.decode import PhotoLike
-    from tip_adapter.photos.find import PhotoList
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
-
-    Progress = Callable[[int, int], None]
-
-#: What `tune` may be beside a folder or list.
-_RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}
 
 
 class FewShotClassifier:
@@ -99,6 +96,7 @@ class FewShotClassifier:
         self.seed = seed
         self.device = device
         self.threads = threads
+        self._head: Head | None = None
 
     # ---- learning -------------------------------------------------------------------------------------------------
 
@@ -172,8 +170,9 @@ class FewShotClassifier:
         if len(labels) == 1:
             warn(f"there is one class only ({labels[0]}): every photo will be called that")
         names = self._names(labels)
+        rule = rule_for(self.tune, self.alpha, support.labels)
         templates = resolve_templates(self.templates or self.encoder_.record.templates)
-        self.head_ = learn(
+        self._head = learn(
             self.method,
             support,
             names,
@@ -181,10 +180,25 @@ class FewShotClassifier:
             embed_classes(names, templates, self.encoder_.encode_texts),
             logit_scale=self.encoder_.logit_scale,
             seed=self.seed,
-            rule=self._rule(support),
-            given=self._given(support, labels, progress),
+            rule=rule,
+            given=self._given(rule, labels, progress),
         )
         return self
+
+    @property
+    def head_(self) -> Head:
+        """What was learned: replaced as a whole, never changed.
+
+        Raises
+        ------
+        NotFittedError
+            Nothing yet.
+        """
+        if self._head is None:
+            raise NotFittedError(
+                "this FewShotClassifier has learned nothing yet; call fit or fit_folder, or load a model"
+            )
+        return self._head
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -212,23 +226,24 @@ class FewShotClassifier:
         return self.head_.choice
 
     @property
-    def estimator_(self) -> Any:
+    def estimator_(self) -> VectorClassifier:
         """The fitted method."""
         return self.head_.estimator
 
     # ---- answering ------------------------------------------------------------------------------------------------
 
     def predict(self, images: Sequence[PhotoLike]) -> NDArray[np.str_]:
-        """Labels of photos: (n,) str array. Raises PhotoError where one cannot be read."""
+        """Labels of photos: (n,) str array. Raises PhotoError where one cannot be read, NotFittedError before `fit`."""
         winners = self.predict_proba(images).argmax(axis=1)
         return self.classes_[winners]
 
     def predict_proba(self, images: Sequence[PhotoLike]) -> NDArray[np.float32]:
-        """Calibrated probabilities, (n, n_classes) in the order of `classes_`. Raises PhotoError as `predict`."""
+        """Probabilities, (n, n_classes) in the order of `classes_`: softmax of logits / temperature. Raises as `predict`."""
+        head = self.head_
         batch = encode_photos(images, self.encoder_, threads=self.threads)
         for error in batch.errors.values():
             raise error
-        return self.head_.probabilities(batch.vectors)
+        return head.probabilities(batch.vectors)
 
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float = 0.0
@@ -243,7 +258,7 @@ class FewShotClassifier:
 
         Returns
         -------
-        one record a photo: image, label, score (calibrated probability), top ([{label, score}]), error (or None)
+        one record a photo: image, label, score (probability: softmax of logits / temperature), top ([{label, score}]), error (or None)
 
         Raises
         ------
@@ -256,9 +271,10 @@ class FewShotClassifier:
         self, paths: Sequence[str | os.PathLike[str]], *, top: int = 5, min_score: float = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`."""
+        head = self.head_
         with closing(stream_vectors(paths, self.encoder_, threads=self.threads)) as stream:
             for batch in stream:
-                scores = dict(zip(batch.positions.tolist(), self.head_.probabilities(batch.vectors), strict=True))
+                scores = dict(zip(batch.positions.tolist(), head.probabilities(batch.vectors), strict=True))
                 for position in sorted([*scores, *batch.errors]):
                     record: dict[str, Any] = {
                         "image": path_as_text(paths[position]),
@@ -268,7 +284,7 @@ class FewShotClassifier:
                         "error": None,
                     }
                     if position in scores:
-                        yield record | self.head_.answer(scores[position], top=top, min_score=min_score)
+                        yield record | head.answer(scores[position], top=top, min_score=min_score)
                     else:
                         yield record | {"error": str(batch.errors[position])}
 
@@ -292,18 +308,19 @@ class FewShotClassifier:
             Not one photo could be read.
         """
         started = time.perf_counter()
+        labels = list(self.names_)
         photos = find_labelled(folder, part="test")
         warn(*photos.notes)
-        _refuse_unknown(photos, list(self.names_))
+        refuse_unknown(photos, labels)
         support, n_failed = self._encode(photos.paths, photos.labels, photos.ids(), progress)
-        return self.evaluate_support(support, n_failed=n_failed, started=started)
-
-    def evaluate_support(self, support: SupportSet, *, n_failed: int, started: float) -> dict[str, Any]:
-        """`evaluate_folder`'s record for photos that are encoded already; `started` is a `time.perf_counter()`."""
-        record = self.head_.evaluate(support)
+        record = self.evaluate_support(support)
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": record["n_images"] / seconds}
         return {**record, "n_failed": n_failed, **timing}
+
+    def evaluate_support(self, support: SupportSet) -> dict[str, Any]:
+        """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times."""
+        return self.head_.evaluate(support)
 
     # ---- keeping --------------------------------------------------------------------------------------------------
 
@@ -331,25 +348,20 @@ class FewShotClassifier:
         ------
         BundleError
             There is no model, it is damaged, or it was made with another encoder.
+        UnknownName
+            Its method or encoder is not installed here.
+        UsageError, CheckpointError
+            As `load_encoder`.
         """
-        config, arrays = read_bundle(folder)
-        try:
-            head = Head.from_record(config, arrays)
-            made_with, seed = config["encoder"], config["seed"]
-            name, fingerprint = str(made_with["name"]), str(made_with["fingerprint"])
-            if not isinstance(seed, int):
-                raise ValueError(f"seed is {seed!r}")
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise DamagedBundle(f"{folder} is damaged: {type(error).__name__} {error}") from error
-        model = cls(name, head.method, seed=seed, device=device, threads=threads)
-        model.head_ = head
+        head, config = read_head(folder)
+        made_with = config["encoder"]
+        model = cls(made_with["name"], head.method, seed=config["seed"], device=device, threads=threads)
+        model._head = head
         if asdict(model.encoder_.identity) != made_with:
             raise WrongEncoder(
-                f"{folder} was made with another {name} (fingerprint {fingerprint[:12]}…) than the one installed "
-                f"({model.encoder_.identity.fingerprint[:12]}…); fit it again"
+                f"{folder} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
+                f"than the one installed ({model.encoder_.identity.fingerprint[:12]}…); fit it again"
             )
-        if head.support.vectors.shape[1] != made_with["width"]:
-            raise DamagedBundle(f"{folder} is damaged: its vectors are of another width than its encoder's")
         return model
 
     # ---- inside ---------------------------------------------------------------------------------------------------
@@ -363,20 +375,8 @@ class FewShotClassifier:
 
     def _check_usage(self) -> None:
         """Raise what can be told before any photo is read."""
+        check_tuning(self.method, self.tune, self.alpha, self.beta)
         resolve_templates(self.templates or ())
-        given = [name for name in ("alpha", "beta", "tune") if getattr(self, name) is not None]
-        if given and not has_pair(self.method):
-            raise UsageError(f"{self.method} has no alpha and beta to choose; leave out {', '.join(given)}")
-        if given not in ([], ["tune"], ["alpha", "beta"]):
-            raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
-        if self.tune is not None and os.fspath(self.tune) not in _RULES and not os.path.lexists(self.tune):
-            raise UsageError(
-                f"tune {os.fspath(self.tune)!r} is not loo or scale-free, nor a folder or list that exists"
-            )
-        if self.alpha is not None and not (0 <= self.alpha < np.inf):
-            raise UsageError(f"alpha {self.alpha} must be at least 0 and finite")
-        if self.beta is not None and not (0 < self.beta < np.inf):
-            raise UsageError(f"beta {self.beta} must be above 0 and finite")
 
     def _fit_photos(
         self,
@@ -409,48 +409,18 @@ class FewShotClassifier:
             )
         return names
 
-    def _rule(self, support: SupportSet) -> str:
-        if self.alpha is not None:
-            return choose.FIXED
-        if self.tune is None:
-            return choose.default_rule(np.unique(support.labels, return_inverse=True)[1])
-        return _RULES.get(os.fspath(self.tune), choose.VALIDATION)
-
-    def _given(self, support: SupportSet, labels: Sequence[str], progress: Progress | None) -> choose.Given:
+    def _given(self, rule: str, labels: Sequence[str], progress: Progress | None) -> choose.Given:
         """What the rule may look at beside the support."""
         pair = None if self.alpha is None or self.beta is None else (self.alpha, self.beta)
         validation = None
-        if self.tune is not None and self._rule(support) == choose.VALIDATION:
-            validation = self._validation(self.tune, labels, progress)
+        if rule == choose.VALIDATION and self.tune is not None:
+            validation = encode_validation(self.tune, labels, self.encoder_, threads=self.threads, progress=progress)
         return choose.Given(self.encoder_.record.scale_free_ratio, validation, pair)
-
-    def _validation(
-        self, source: str | os.PathLike[str], labels: Sequence[str], progress: Progress | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        """Vectors and class indices of the validation photos."""
-        photos = find_labelled(source, part="val")
-        warn(*photos.notes)
-        _refuse_unknown(photos, labels)
-        known = [row for row, label in enumerate(photos.labels) if label in labels]
-        if len(known) < len(photos):
-            warn(f"{len(photos) - len(known)} validation photos are of classes without support and are skipped")
-        photos = photos.take(known)
-        support, _ = self._encode(photos.paths, photos.labels, photos.ids(), progress)
-        return support.vectors, np.searchsorted(np.array(labels), support.labels)
-
-
-def _refuse_unknown(photos: PhotoList, labels: Sequence[str]) -> None:
-    """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
-    if not len(photos):
-        raise FolderError(f"{printable(os.fspath(photos.root))} holds no photos in its class folders")
-    if not set(photos.labels) & set(labels):
-        known, found = (", ".join(map(printable, names[:5])) for names in (labels, photos.classes))
-        raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
 
 
 def _text_label(label: Any) -> str:
     if not isinstance(label, str) or not label.strip():
-        raise LabelError(f"label {label!r} is no text; labels are class names, such as 'cat'")
+        raise LabelError(f"label {label!r} is not text; labels are class names, such as 'cat'")
     return label
 
 

@@ -24,7 +24,9 @@ A message says what happened, to what, and what to do next. `code` is stable: pr
 
 from __future__ import annotations
 
+import os
 import warnings
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
@@ -152,3 +154,11 @@ def warn(*notes: str) -> None:
     """Say what a person should know, each note as a TipAdapterWarning."""
     for note in notes:
         warnings.warn(note, TipAdapterWarning, stacklevel=3)
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A name as it can be shown: bytes that are not UTF-8, control characters and the like as escapes."""
+    text = os.fspath(name)
+    with suppress(UnicodeEncodeError):
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

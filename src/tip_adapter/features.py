@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tip_adapter.errors import NothingReadable, PhotoError, warn
-from tip_adapter.photos.decode import decode_photo, open_photo, printable, read_photo
+from tip_adapter.errors import NothingReadable, PhotoError, printable, warn
+from tip_adapter.photos.decode import decode_photo, open_photo, read_photo
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.photos.decode import PhotoLike
 
+    #: Called with (photos done, photos in all).
+    Progress = Callable[[int, int], None]
+
 #: Photos per batch, and how many batches are decoded ahead: bounds what is held in memory.
 BATCH = 32
 _AHEAD = 3
 
 
 class VectorBatch(NamedTuple):
-    """What came of up to `BATCH` photos.
+    """The outcome of up to `BATCH` photos.
 
     Parameters
     ----------
@@ -86,7 +89,7 @@ def encode_photos(
     encoder: Encoder,
     *,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> VectorBatch:
     """Encode photos and keep all vectors: one VectorBatch of the whole.
 
@@ -118,7 +121,7 @@ def encode_labelled(
     encoder: Encoder,
     *,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[SupportSet, int]:
     """Encode labelled photos; warns of photos that cannot be read, and of a photo that is in two classes.
 

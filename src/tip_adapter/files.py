@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import platformdirs
 
-from tip_adapter.errors import NotWritable, OutputExists
+from tip_adapter.errors import NotWritable, OutputExists, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,7 +91,7 @@ def refuse_existing(path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise _not_writable(path, error) from error
     if taken:
-        raise OutputExists(f"{path} exists; choose another place or pass --force (force=True) to replace it")
+        raise OutputExists(f"{printable(path)} exists; choose another place or pass --force (force=True) to replace it")
 
 
 def recover_folder(path: str | os.PathLike[str]) -> None:
@@ -197,4 +197,4 @@ def _sync_folder(path: Path) -> None:
 
 
 def _not_writable(path: Path, error: OSError) -> NotWritable:
-    return NotWritable(f"cannot write {path}: {error.strerror or error}; free space or choose another place")
+    return NotWritable(f"cannot write {printable(path)}: {error.strerror or error}; free space or choose another place")

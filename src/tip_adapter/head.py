@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import UsageError, warn
+from tip_adapter.bundle import read_bundle
+from tip_adapter.encoders import EncoderIdentity
+from tip_adapter.errors import DamagedBundle, UnknownName, UsageError, printable, warn
 from tip_adapter.evaluation import accuracy_of
 from tip_adapter.methods import choose, method_class
-from tip_adapter.methods._left_out import Support
+from tip_adapter.methods._left_out import SupportCache
 from tip_adapter.methods.choose import Choice, Given
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
@@ -42,6 +46,7 @@ class Head:
     support : SupportSet, the labelled photos
     choice : Choice, or None where the method has no alpha and beta
     estimator : the fitted method
+    logit_scale : float, the encoder's
     """
 
     method: str
@@ -51,14 +56,15 @@ class Head:
     support: SupportSet
     choice: Choice | None
     estimator: VectorClassifier
+    logit_scale: float
 
-    @property
+    @cached_property
     def classes(self) -> NDArray[np.str_]:
         """(n_classes,) sorted labels."""
         return np.array(list(self.names), dtype=np.str_)
 
     def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Calibrated probabilities of (n, d) vectors: (n, n_classes) float32, the softmax of logits / temperature."""
+        """Probabilities of (n, d) vectors, (n, n_classes) float32: softmax of logits / temperature, 1 if none was fitted."""
         logits = self.estimator.logits(vectors)
         return np.asarray(softmax(logits / (self.choice.temperature if self.choice else 1.0)), dtype=np.float32)
 
@@ -98,7 +104,7 @@ class Head:
             "parameters": self.estimator.settings(),
             "classes": [{"label": label, "name": name, "photos": counts[label]} for label, name in self.names.items()],
             "photos": self.support.ids.tolist(),
-            "logit_scale": float(self.estimator.logit_scale),
+            "logit_scale": float(self.logit_scale),
             "templates": list(self.templates),
             "choice": asdict(self.choice) if self.choice else None,
         }
@@ -135,7 +141,41 @@ class Head:
         if set(config["parameters"]) != set(estimator.settings()):
             raise ValueError(f"parameters of {config['method']} are {sorted(estimator.settings())}")
         estimator.restore(support.vectors, labels, learned)
-        return cls(config["method"], names, tuple(config["templates"]), embeddings, support, choice, estimator)
+        return cls(
+            config["method"],
+            names,
+            tuple(config["templates"]),
+            embeddings,
+            support,
+            choice,
+            estimator,
+            config["logit_scale"],
+        )
+
+
+def read_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
+    """The head and the configuration of a model folder, checked; loads no encoder.
+
+    Raises
+    ------
+    BundleError
+        There is no model, or it is damaged.
+    UnknownName
+        Its method is not installed here.
+    """
+    config, arrays = read_bundle(folder)
+    try:
+        head = Head.from_record(config, arrays)
+        encoder = EncoderIdentity(**config["encoder"])
+        if not isinstance(encoder.name, str) or not isinstance(encoder.fingerprint, str):
+            raise TypeError("its encoder is not named")
+        if head.support.vectors.shape[1] != encoder.width or not isinstance(config["seed"], int):
+            raise ValueError("its vectors are of another width than its encoder's, or its seed is not a number")
+    except UnknownName:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DamagedBundle(f"{printable(folder)} is damaged: {type(error).__name__} {error}") from error
+    return head, config
 
 
 def learn(
@@ -169,23 +209,17 @@ def learn(
         Leave-one-out was asked for and no class has two photos.
     """
     choice = None
-    if has_pair(method):
-        choice = _choose(_inside(support, class_embeddings, logit_scale), rule, given)
+    if method_class(method).has_pair:
+        choice = _choose(_support_cache(support, class_embeddings, logit_scale), rule, given)
     estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {"seed": seed})
     estimator.fit(support.vectors, support.labels)
     if choice and given.validation and estimator.learned():
-        learned = replace(_inside(support, class_embeddings, logit_scale), keys=estimator.learned()["keys_"])
-        choice = choose.on_validation(learned, given)
+        choice = choose.on_validation(SupportCache.of(estimator, support.vectors), given)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
-    return Head(method, names, templates, class_embeddings, support, choice, estimator)
+    return Head(method, names, templates, class_embeddings, support, choice, estimator, logit_scale)
 
 
-def has_pair(method: str) -> bool:
-    """Whether a method has alpha and beta."""
-    return "alpha" in inspect.signature(method_class(method)).parameters
-
-
-def _choose(support: Support, rule: str, given: Given) -> Choice:
+def _choose(support: SupportCache, rule: str, given: Given) -> Choice:
     counts = np.bincount(support.labels, minlength=1)
     if rule == choose.LEAVE_ONE_OUT and counts.max() < 2:
         raise UsageError(
@@ -196,17 +230,17 @@ def _choose(support: Support, rule: str, given: Given) -> Choice:
     return choose.RULES[rule](support, given)
 
 
-def _inside(support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float) -> Support:
+def _support_cache(support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float) -> SupportCache:
     """The support as the rules look at it."""
     head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale)
     head.fit(support.vectors, support.labels)
-    return Support.of(head, head.keys_)
+    return SupportCache.of(head, head.keys_)
 
 
 def _class_indices(labels: NDArray[Any], n_classes: int) -> NDArray[Any]:
     """Stored labels, checked."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or np.any(labels < 0) or np.any(labels >= n_classes):
-        raise ValueError("support_labels are no class indices")
+        raise ValueError("support_labels are not class indices")
     return labels
 
 
@@ -217,7 +251,7 @@ def _float32_unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
         or vectors.dtype != np.float32
         or not np.allclose(np.square(vectors).sum(axis=1), 1, atol=1e-3)
     ):
-        raise ValueError("support_vectors are no float32 unit rows")
+        raise ValueError("support_vectors are not float32 unit rows")
     return vectors
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.errors import UnknownName, UsageError, VectorError, suggestion
+from tip_adapter.errors import UnknownName, UsageError, VectorError, printable, suggestion
 from tip_adapter.vectors import ClassEmbeddings, unit_rows
 
 if TYPE_CHECKING:
@@ -61,9 +61,11 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
         names = json.loads(text) if text.lstrip().startswith(("{", "[")) else _csv_names(text)
         wrong = [label for label, name in names.items() if not label or not _is_text(name)]
     except (OSError, ValueError, AttributeError, RecursionError, csv.Error) as error:
-        raise UsageError(f"cannot read class names from {path}: {error}; expected JSON or CSV (label,name)") from error
+        raise UsageError(
+            f"cannot read class names from {printable(path)}: {error}; expected JSON or CSV (label,name)"
+        ) from error
     if wrong:
-        raise UsageError(f"{path}: the name of {wrong[0]!r} is no text")
+        raise UsageError(f"{printable(path)}: the name of {wrong[0]!r} is not text")
     return {unicodedata.normalize("NFC", label): name for label, name in names.items()}
 
 

@@ -37,7 +37,9 @@ def check_encoder(encoder: Encoder) -> None:
     for what, rows, n in [("encode_images", vectors, 3), ("encode_texts", names, 3)]:
         assert rows.shape == (n, encoder.identity.width), f"{what} gives {rows.shape}, not (n, identity.width)"
         assert rows.dtype == np.float32, f"{what} gives {rows.dtype}, not float32"
-        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5, err_msg=f"{what} gives no unit rows")
+        np.testing.assert_allclose(
+            np.linalg.norm(rows, axis=1), 1, atol=1e-5, err_msg=f"{what} does not give unit rows"
+        )
     assert encoder.encode_images([]).shape == (0, encoder.identity.width), "no photos give no (0, width) array"
     assert encoder.encode_texts([]).shape == (0, encoder.identity.width), "no texts give no (0, width) array"
     assert np.array_equal(encoder.encode_images(photos), vectors), "the same photos give other vectors"
@@ -48,7 +50,7 @@ def check_encoder(encoder: Encoder) -> None:
     assert encoder.record.width == encoder.identity.width, "record and identity state different widths"
     assert encoder.logit_scale > 0, "the logit scale is not positive"
     assert all("{}" in template for template in encoder.record.templates), "a template has no {}"
-    assert len(encoder.identity.fingerprint) == 64, "the fingerprint is no SHA-256"
+    assert len(encoder.identity.fingerprint) == 64, "the fingerprint is not a SHA-256"
 
 
 def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:
@@ -75,7 +77,9 @@ def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:
     logits = fitted.logits(queries)
     assert fitted.classes_.tolist() == sorted(labels), "classes_ are not the sorted labels of the class embeddings"
     assert logits.shape == (7, 4), "logits are not (n, n_classes), a class without photos included"
-    assert fitted.predict(queries).tolist() == fitted.classes_[logits.argmax(axis=1)].tolist(), "predict is no argmax"
+    assert fitted.predict(queries).tolist() == fitted.classes_[logits.argmax(axis=1)].tolist(), (
+        "predict is not the argmax"
+    )
     probabilities = fitted.predict_proba(queries)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, err_msg="probabilities do not sum to 1")
     np.testing.assert_allclose(

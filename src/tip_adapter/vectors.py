@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import array_api_compat
 import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: A NumPy array or a torch tensor: the equations are written once, for both.
-Array = Any
+Array: TypeAlias = Any
 
 
 def unit_rows(rows: Array) -> Array:
@@ -88,6 +88,8 @@ class ClassEmbeddings:
             raise VectorError(
                 f"class embeddings need one row per label: {labels.shape} labels, matrix {tuple(matrix.shape)}"
             )
+        if not len(labels):
+            raise VectorError("class embeddings need at least one class")
         require_finite(matrix, "class embeddings")
         _refuse_repeated(labels)
 
@@ -109,9 +111,9 @@ class SupportSet:
 
     Parameters
     ----------
-    vectors : (n, d) float32 array, unit rows
+    vectors : (n, d) float32 array, unit rows as encoders give them
     labels : (n,) str array
-    ids : (n,) str array, unique
+    ids : (n,) str array
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def test_people_get_a_table_hardest_class_first_and_the_interval(
     shutil.move(unseen / "blue" / "100.png", unseen / "red" / "blue.png")
     ran = run("evaluate", model, unseen)
     assert (ran.status, ran.err) == (0, "")
-    rows = [line.split() for line in ran.out.splitlines() if line.endswith("  ") and "%" in line]
+    rows = [line.split() for line in ran.out.splitlines() if re.search(r"%\s+\d+\s*$", line)]
     assert [(row[0], row[-1]) for row in rows] == [("red", "4"), ("blue", "2"), ("green", "3")]
     assert "Right: 88.9 % of 9 photos (95 % interval" in ran.out
     assert "The class names alone:" in ran.out

@@ -43,11 +43,6 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
     assert not modules & HEAVY
 
 
-def test_showing_a_model_imports_no_scikit_learn(model: Path) -> None:
-    modules = imported_by("info", model, "--json")
-    assert not modules & {"sklearn", "scipy", "onnxruntime", "torch", "PIL"}
-
-
 @pytest.fixture(scope="session")
 def pocket_model(tmp_path_factory: pytest.TempPathFactory, paint: Callable[..., object]) -> tuple[Path, Path, set[str]]:
     """A folder of photos, a model that the program made of it with pocket, and what making it imported."""

@@ -11,7 +11,7 @@ from support_cases import REPEATABLE, case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, choose_alpha_beta
 from tip_adapter.methods import _left_out, choose
-from tip_adapter.methods._left_out import Support
+from tip_adapter.methods._left_out import SupportCache
 from tip_adapter.methods.choose import Given, default_rule, fit_temperature, fixed, plateau_centre
 
 RULES = ["leave-one-out", "scale-free", "validation"]
@@ -31,7 +31,7 @@ def pair_for(example, **options):
 def support(example):
     clf = TipAdapterClassifier(class_embeddings=example.class_embeddings, logit_scale=example.logit_scale)
     clf.fit(example.X, example.y)
-    return Support.of(clf, clf.keys_)
+    return SupportCache.of(clf, clf.keys_)
 
 
 def naive_left_out(example, alpha, beta, queries=None):
@@ -73,8 +73,8 @@ def test_left_out_rows_are_refits_without_that_photo(dtype, data):
 def test_a_photo_alone_in_its_class_gives_no_row(example):
     counts = np.bincount(example.labels, minlength=len(example.weights))
     rows = support(example).left_out([1.0])
-    assert rows.judged.tolist() == [counts[label] > 1 for label in example.labels]
-    assert rows.n_judged == counts[counts > 1].sum()
+    assert rows.scored.tolist() == [counts[label] > 1 for label in example.labels]
+    assert rows.n_scored == counts[counts > 1].sum()
 
 
 def test_queries_are_scored_by_the_keys_of_the_other_photos():

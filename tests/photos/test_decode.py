@@ -13,9 +13,9 @@ import simplejpeg
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tip_adapter.errors import PhotoError, PhotoTooLarge
+from tip_adapter.errors import PhotoError, PhotoTooLarge, printable
 from tip_adapter.photos import decode
-from tip_adapter.photos.decode import decode_photo, open_photo, printable, read_photo
+from tip_adapter.photos.decode import decode_photo, open_photo, read_photo
 
 RNG = np.random.default_rng(0)
 #: Smooth enough that lossy formats keep it, and no two of its corners are alike.

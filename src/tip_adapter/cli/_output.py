@@ -42,18 +42,20 @@ def print_json(record: dict[str, Any]) -> None:
     print(text.translate(_LINE_ENDS), flush=True)
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """A table for people, on stdout; columns after the first are aligned right."""
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for people, on stdout; columns of numbers are aligned right."""
     from rich import box  # only where a table is shown: rich costs a tenth of a second
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column, name in enumerate(header):
-        table.add_column(name, justify="right" if column else "left", overflow="fold")
+        numbers = all(row[column][:1].isdigit() for row in rows)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False).print(table)
+    print()
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def choice_in_words(method: str, choice: Choice | None) -> str:
     }[choice.rule]
     pair = f"alpha {choice.alpha:.4g}, beta {choice.beta:.4g}: {how}."
     if choice.accuracy is None:
-        return f"{pair} How accurate that is cannot be told: no class has two photos."
+        return f"{pair} Its accuracy is unknown: no class has two photos."
     on = "validation photos" if choice.rule == "validation" else "photos, each left out in turn,"
     before = ", before the keys were fine-tuned" if method == "tip-adapter-f" and choice.rule != "validation" else ""
     return f"{pair} Of {choice.n_rows} {on} {percent(choice.accuracy)} were named right{before}."

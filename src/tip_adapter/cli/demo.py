@@ -56,15 +56,15 @@ def demo(
         support, _ = encode_labelled(
             train.paths, train.labels, train.ids(), encoder, threads=threads, progress=progress
         )
-        queries, n_failed = encode_labelled(
-            test.paths, test.labels, test.ids(), encoder, threads=threads, progress=progress
-        )
-        encoder.encode_texts(train.classes)  # loads the text side here, not on zero-shot's clock
+        queries, _ = encode_labelled(test.paths, test.labels, test.ids(), encoder, threads=threads, progress=progress)
+        # What all three need is loaded here, not on the first one's clock.
+        encoder.encode_texts(train.classes)
+        models = {method: tip_adapter.FewShotClassifier(encoder, method, seed=seed) for method in METHODS}
         records = {}
-        for method in METHODS:
+        for method, model in models.items():
             started = time.perf_counter()
-            model = tip_adapter.FewShotClassifier(encoder, method, seed=seed).fit_support(support, train.classes)
-            records[method] = model.evaluate_support(queries, n_failed=n_failed, started=started)
+            record = model.fit_support(support, train.classes).evaluate_support(queries)
+            records[method] = {**record, "seconds": time.perf_counter() - started}
     result = {
         "dataset": source.resolve().name,
         "n_shots": shots,
@@ -93,9 +93,8 @@ def _print(result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
     rows = [[label, *(percent(r["per_class"][label]["accuracy"]) for r in records.values())] for label in classes]
     rows.append(["all", *(percent(r["accuracy"]) for r in records.values())])
     rows.append(["seconds", *(f"{r['seconds']:.1f}" for r in records.values())])
-    title = (
-        f"{result['dataset']}: {result['n_shots']} photos per class to learn from, {result['n_test']} to be tested on"
-    )
-    print_table(["class", "zero-shot", "Tip-Adapter", "Tip-Adapter-F"], rows, title=title)
+    title = f"{result['dataset']}: {result['n_shots']} photos per class to learn from, {result['n_test']} to test on"
+    print(f"{title}\n")
+    print_table(["class", "zero-shot", "Tip-Adapter", "Tip-Adapter-F"], rows)
     low, high = records["tip-adapter"]["accuracy_interval"]
     print(f"Tip-Adapter is right on {percent(low)} to {percent(high)} of such photos (95 % interval).")

@@ -13,7 +13,7 @@ import onnxruntime
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
-from tip_adapter.encoders import encoder_records
+from tip_adapter.encoders import encoder_names
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.files import cache_folder
 
@@ -41,7 +41,7 @@ def doctor(
     print(
         f"Cache: {cache} ({'in use' if cache.exists() else 'empty'}; TIP_ADAPTER_HOME moves it; deleting it costs only time)"
     )
-    for name, _ in encoder_records():
+    for name in encoder_names():
         print(f"Encoder {name}: {_state_of(name, device)}")
     for module, (purpose, extra) in _OPTIONAL.items():
         state = "installed" if find_spec(module) else f"not installed; pip install 'tip-adapter[{extra}]'"
@@ -58,6 +58,6 @@ def _version(package: str) -> str:
 def _state_of(name: str, device: str | None) -> str:
     try:
         encoder = tip_adapter.load_encoder(name, device=device)
-    except TipAdapterError as error:
+    except (TipAdapterError, ImportError) as error:
         return f"cannot be loaded: {error}"
     return f"ready, fingerprint {encoder.identity.fingerprint[:12]}…, width {encoder.identity.width}"

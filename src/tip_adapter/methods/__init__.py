@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tip_adapter.extensions import resolve
+from tip_adapter.methods._base import VectorClassifier
+
+__all__ = ["METHODS", "VectorClassifier", "method_class"]
 
 _GROUP = "tip_adapter.methods"
 
@@ -15,7 +16,7 @@ METHODS = {
 }
 
 
-def method_class(name: str) -> Any:
+def method_class(name: str) -> type[VectorClassifier]:
     """The estimator class of a method.
 
     Raises
@@ -23,4 +24,5 @@ def method_class(name: str) -> Any:
     UnknownName
         With the nearest known name.
     """
-    return resolve(_GROUP, "method", name, METHODS)
+    method: type[VectorClassifier] = resolve(_GROUP, "method", name, METHODS)
+    return method

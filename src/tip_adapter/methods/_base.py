@@ -41,8 +41,14 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     _learned: ClassVar[tuple[str, ...]] = ()
     #: Whether photos teach it anything when there are class embeddings.
     needs_photos: ClassVar[bool] = True
+    #: Whether it has alpha and beta to choose.
+    has_pair: ClassVar[bool] = False
 
     class_embeddings: ClassEmbeddings | None
+    logit_scale: float
+    weights_: Array
+    keys_: Array
+    labels_: NDArray[Any]
     classes_: NDArray[Any]
 
     @abstractmethod
@@ -83,7 +89,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
         Returns
         -------
-        (n, n_classes) float array of the queries' kind, dtype and device
+        (n, n_classes) float array of the queries' kind, dtype and device; float32 for half precision
 
         Raises
         ------
@@ -130,14 +136,20 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         """
         if set(learned) != set(self._learned):
             raise ValueError(f"expected learned arrays {sorted(self._learned)}, got {sorted(learned)}")
-        self.keys_, self.labels_ = self._support(X, y)
         for name, array in learned.items():
-            if array.shape != getattr(self, name).shape:
-                raise ValueError(f"{name} is {array.shape}, not {getattr(self, name).shape}")
             if not np.abs(to_numpy(array)).max(initial=0) <= _LEARNED_BOUND:
-                raise ValueError(f"{name} holds values beyond {_LEARNED_BOUND:g}")
-            setattr(self, name, array)
+                raise ValueError(f"{name} holds NaN, or values beyond {_LEARNED_BOUND:g}")
+        keys, labels = self._support(X, y)
+        if self._learned:
+            self._restore(keys, labels, learned)
+        else:
+            self._fit(keys, labels)
         return self
+
+    def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
+        """Store what training left, as `_fit` on (n, d) keys and (n,) labels did."""
+        for name, array in learned.items():
+            setattr(self, name, array)
 
     def unit_queries(self, X: Array) -> Array:
         """X checked against what was fitted, as unit rows."""
@@ -148,16 +160,17 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         """Check X and y; set `classes_` and `weights_`; → unit rows and positions in `classes_`."""
         X = self._checked(X, reset=True)
         y = checked_labels(y, len(X))
+        keys = unit_rows(X)
         if self.class_embeddings is None:
             self.classes_, labels = np.unique(y, return_inverse=True)
-            self.weights_ = self._weights_without_names(unit_rows(X), labels)
+            self.weights_ = self._weights_without_names(keys, labels)
         else:
             embeddings = self.class_embeddings.sorted_by_label()
             self.classes_, self.weights_ = embeddings.labels, unit_rows(like(embeddings.matrix, X))
             labels = positions(y, self.classes_)
             if self.weights_.shape[1] != X.shape[1]:
                 raise ValueError(f"X has {X.shape[1]} features, class embeddings have {self.weights_.shape[1]}")
-        return unit_rows(X), labels
+        return keys, labels
 
     def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
         """Without class embeddings the names say nothing: (n_classes, d) zeros."""
@@ -186,7 +199,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             raise ValueError(
                 f"X has {X.shape[1]} features, but {name} is expecting {self.n_features_in_} features as input"
             )
-        return X.detach()
+        X = X.detach()
+        return X if xp.finfo(X.dtype).bits >= 32 else xp.astype(X, xp.float32)  # half precision is for storage
 
 
 def checked_labels(y: Any, n: int) -> NDArray[Any]:
@@ -221,10 +235,10 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     ValueError
         A label is not among them, or of another kind; it is named.
     """
-    known = classes.tolist()
+    known = set(classes.tolist())
     for label in np.unique(y).tolist():
         if label not in known:
-            listed = ", ".join(map(repr, known[:5])) + (", …" if len(known) > 5 else "")
+            listed = ", ".join(map(repr, classes[:5].tolist())) + (", …" if len(classes) > 5 else "")
             raise ValueError(f"label {label!r} has no class embedding; known are {listed}")
     return np.searchsorted(classes, y)
 

@@ -10,6 +10,8 @@ import numpy as np
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from tip_adapter.vectors import Array
@@ -81,6 +83,26 @@ def leave_out_own_key(
 OWN_KEY = {"keep": keep_own_key, "leave-out": leave_out_own_key}
 
 
+def own_key_step(
+    own_key: str | None, labels: NDArray[Any], *, plain: bool
+) -> Callable[..., tuple[Array, Array | float]]:
+    """The step of `OWN_KEY`; unasked, leave-out where the views are plain and some class has two photos.
+
+    With one photo a class a query that leaves out its own key finds nothing of its class, and training would only push
+    the keys of the others away.
+
+    Raises
+    ------
+    ValueError
+        There is no such step.
+    """
+    if own_key is None:
+        own_key = "leave-out" if plain and np.bincount(labels, minlength=1).max() > 1 else "keep"
+    if own_key not in OWN_KEY:
+        raise ValueError(f"unknown own_key {own_key!r}: known are {', '.join(OWN_KEY)}")
+    return OWN_KEY[own_key]
+
+
 def cross_entropy(logits: Array, labels: NDArray[Any]) -> tuple[float, Array]:
     """Mean cross-entropy and its gradient in the logits, (softmax − one-hot) / m.
 
@@ -106,6 +128,8 @@ def cross_entropy(logits: Array, labels: NDArray[Any]) -> tuple[float, Array]:
 
 def like(array: Array, reference: Array) -> Array:
     """`array` as the kind, floating dtype and device of `reference`."""
+    if array_api_compat.is_torch_array(array):
+        array = array.detach()
     if array_api_compat.is_numpy_array(reference):
         return np.asarray(to_numpy(array), dtype=reference.dtype)
     xp = array_api_compat.array_namespace(reference)

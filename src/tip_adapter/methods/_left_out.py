@@ -1,4 +1,4 @@
-"""Photos scored by a cache that must not have seen them: support photos without their own key, or other photos."""
+"""Scores of photos by a cache that has not seen them: support photos without their own key, or other photos."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.tip_adapter import TipAdapterClassifier
+    from tip_adapter.methods._base import VectorClassifier
     from tip_adapter.vectors import Array
 
 # Affinities are formed in blocks of this many entries.
@@ -30,8 +30,8 @@ _BLOCK_ENTRIES = 2**22
 
 
 @dataclass(frozen=True)
-class Support:
-    """What alpha and beta are chosen from, as it is: learned keys are not normalised.
+class SupportCache:
+    """The support as a cache, and as queries to it; taken as it is: learned keys are not normalised.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Support:
     logit_scale: float
 
     @classmethod
-    def of(cls, classifier: TipAdapterClassifier, queries: Array) -> Support:
+    def of(cls, classifier: VectorClassifier, queries: Array) -> SupportCache:
         """The support of a fitted classifier, and plain views of its photos.
 
         Raises
@@ -76,12 +76,12 @@ class Support:
         sigma = float(np.sqrt(max(squares / count - (total / count) ** 2, 0)))
         return sigma if sigma >= 1e-6 else None
 
-    def left_out(self, betas: Sequence[float]) -> Rows:
-        """Every support photo, scored by the cache without it; those alone in their class are not judged."""
-        judged = np.bincount(self.labels, minlength=1)[self.labels] > 1
-        return self._rows(self.queries, self.labels, judged, betas, leave_out_own_key)
+    def left_out(self, betas: Sequence[float]) -> HeldOutScores:
+        """Every support photo, scored by the cache without it; those alone in their class do not count."""
+        scored = np.bincount(self.labels, minlength=1)[self.labels] > 1
+        return self._rows(self.queries, self.labels, scored, betas, leave_out_own_key)
 
-    def unseen(self, queries: NDArray[Any], labels: NDArray[Any], betas: Sequence[float]) -> Rows:
+    def unseen(self, queries: NDArray[Any], labels: NDArray[Any], betas: Sequence[float]) -> HeldOutScores:
         """Other photos, scored by the whole cache."""
         return self._rows(queries, labels, np.ones(len(labels), np.bool_), betas, keep_own_key)
 
@@ -89,10 +89,10 @@ class Support:
         self,
         queries: NDArray[Any],
         labels: NDArray[Any],
-        judged: NDArray[np.bool_],
+        scored: NDArray[np.bool_],
         betas: Sequence[float],
         own_key: Callable[..., tuple[Array, Array | float]],
-    ) -> Rows:
+    ) -> HeldOutScores:
         n_classes = len(self.weights)
         cache = np.empty((len(betas), len(queries), n_classes), queries.dtype)
         for rows in _blocks(len(queries), len(self.keys)):
@@ -100,41 +100,41 @@ class Support:
             for sums, beta in zip(cache, betas, strict=True):
                 affinities, rescale = own_key(sharpen(cosines.copy(), beta), rows, self.labels, n_classes)
                 sums[rows] = sum_by_class(affinities, self.labels, n_classes) * rescale
-        return Rows(text_logits(queries, self.weights, self.logit_scale), cache, labels, judged, tuple(betas))
+        return HeldOutScores(text_logits(queries, self.weights, self.logit_scale), cache, labels, scored, tuple(betas))
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Photos and what names and cache say about them: what a pair is judged by.
+class HeldOutScores:
+    """What names and cache say about photos that the cache has not seen.
 
     Parameters
     ----------
     text : (n, n_classes) float array, text logits
     cache : (n_betas, n, n_classes) float array, cache logits at each beta
     labels : (n,) int array
-    judged : (n,) bool array, rows that count in accuracy and likelihood; all rows count in the units
+    scored : (n,) bool array, rows that count in accuracy and likelihood; all rows count in the units
     betas : (n_betas,) floats
     """
 
     text: NDArray[Any]
     cache: NDArray[Any]
     labels: NDArray[Any]
-    judged: NDArray[np.bool_]
+    scored: NDArray[np.bool_]
     betas: tuple[float, ...]
 
     @property
-    def n_judged(self) -> int:
+    def n_scored(self) -> int:
         """How many rows count."""
-        return int(self.judged.sum())
+        return int(self.scored.sum())
 
     @property
-    def judged_labels(self) -> NDArray[Any]:
-        """(n_judged,) int array."""
-        return self.labels[self.judged]
+    def scored_labels(self) -> NDArray[Any]:
+        """(n_scored,) int array."""
+        return self.labels[self.scored]
 
     def logits(self, b: int, alpha: float) -> NDArray[Any]:
-        """(n_judged, n_classes) logits of the rows that count, at beta number `b`."""
-        return (self.text + alpha * self.cache[b])[self.judged]
+        """(n_scored, n_classes) logits of the rows that count, at beta number `b`."""
+        return (self.text + alpha * self.cache[b])[self.scored]
 
     def alpha_unit(self, b: int) -> float | None:
         """The alpha at which the cache's spread is the text's, at beta number `b`; None where a spread is 0."""

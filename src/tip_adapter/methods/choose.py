@@ -1,6 +1,6 @@
 """Choosing alpha and beta: by leaving each photo out, by validation photos, or in the support's own units.
 
-alpha and beta mean something else for every encoder. In units of the support set itself they travel: sharpness in
+alpha and beta mean different things for different encoders. In units of the support set itself they travel: sharpness in
 1/sigma, sigma the standard deviation of the cosines between photos of different classes; the cache's weight as the
 ratio of its spread to the text's. The search runs over a grid in these units. Accuracy on a few hundred rows is a
 staircase with wide steps, so the best cell says little: every pair within one standard error of the best forms a
@@ -13,6 +13,7 @@ and makes the softmax say how sure one may be.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +21,12 @@ from scipy.optimize import minimize_scalar
 
 from tip_adapter.methods._base import checked_labels, positions
 from tip_adapter.methods._kernels import to_numpy
-from tip_adapter.methods._left_out import Rows, Support
+from tip_adapter.methods._left_out import HeldOutScores, SupportCache
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,6 +41,9 @@ _SHARPNESSES = np.geomspace(0.1, 3.2, 11)
 _RATIOS = np.geomspace(1 / 32, 32, 31)
 #: The paper's sharpness, where the support has no units: fewer than two pairs of photos differ in class.
 _PAPERS_BETA = 5.5
+_SMALLEST = np.finfo(np.float64).tiny
+# Cache logits of several betas are held at once while they take no more than this (256 MiB in float32).
+_SCORE_ENTRIES = 2**26
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,16 @@ class Choice:
     n_rows: int
 
     def __post_init__(self) -> None:
-        numbers = {"alpha": self.alpha, "beta": self.beta, "temperature": self.temperature}
-        for name, value in numbers.items():
-            if not isinstance(value, (int, float)) or not 0 <= value < np.inf or (value == 0 and name != "alpha"):
-                raise ValueError(f"{name} is {value!r}")
-        if self.rule not in (LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED):
-            raise ValueError(f"rule is {self.rule!r}")
+        for name, least in [("alpha", "at least"), ("beta", "above"), ("temperature", "above")]:
+            value = getattr(self, name)
+            if not isinstance(value, (int, float, np.integer, np.floating)) or not (
+                0 < value < np.inf or (value == 0 and least == "at least")
+            ):
+                raise ValueError(f"{name} {value!r} must be a finite number {least} 0")
+        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
+            raise ValueError(f"accuracy {self.accuracy!r} must be between 0 and 1, or None")
+        if self.rule not in RULES:
+            raise ValueError(f"rule {self.rule!r} must be one of {', '.join(RULES)}")
 
 
 def choose_alpha_beta(
@@ -109,15 +117,18 @@ def choose_alpha_beta(
     -----
     A photo that is alone in its class gives no row to leave-one-out; nothing of its class would be left.
     """
-    clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
-    support = Support.of(clf, clf.unit_queries(X if queries is None else queries))
-    given = Given(ratio)
-    if validation is not None:
-        others = to_numpy(clf.unit_queries(validation[0]))
-        given = Given(ratio, (others, positions(checked_labels(validation[1], len(others)), clf.classes_)))
-    if rule not in (LEAVE_ONE_OUT, SCALE_FREE, VALIDATION):
+    if rule not in RULES or rule == FIXED:
         raise ValueError(f"unknown rule {rule!r}: known are {LEAVE_ONE_OUT}, {SCALE_FREE}, {VALIDATION}")
-    return RULES[rule](support, given)
+    clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
+    support = SupportCache.of(clf, clf.unit_queries(X if queries is None else queries))
+    others = None if validation is None else _checked_validation(clf, *validation)
+    return RULES[rule](support, Given(ratio, others))
+
+
+def _checked_validation(clf: TipAdapterClassifier, X: Array, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Validation photos as unit rows and class indices."""
+    queries = to_numpy(clf.unit_queries(X))
+    return queries, positions(checked_labels(y, len(queries)), clf.classes_)
 
 
 def default_rule(labels: NDArray[Any]) -> str:
@@ -142,7 +153,7 @@ class Given:
     pair: tuple[float, float] | None = None
 
 
-def leave_one_out(support: Support, _given: Given) -> Choice:
+def leave_one_out(support: SupportCache, _given: Given) -> Choice:
     """Search over the support, each photo scored without its own key.
 
     Raises
@@ -150,20 +161,19 @@ def leave_one_out(support: Support, _given: Given) -> Choice:
     ValueError
         No class has two photos.
     """
-    rows = support.left_out(_grid_betas(support))
-    if not rows.n_judged:
+    if np.bincount(support.labels, minlength=1).max() < 2:
         raise ValueError("leave-one-out needs a class with two photos; the scale-free rule works from one")
-    return _search(rows, LEAVE_ONE_OUT)
+    return _search(support, len(support.queries), support.left_out, LEAVE_ONE_OUT)
 
 
-def scale_free(support: Support, given: Given) -> Choice:
+def scale_free(support: SupportCache, given: Given) -> Choice:
     """No search: sharpness 1/2 in the support's units, the cache's spread `ratio` times the text's."""
     rows = support.left_out([_beta(support, _SHARPNESS)])
     unit = rows.alpha_unit(0)
     return _judge(rows, 0, given.ratio * unit if unit else 1.0, SCALE_FREE)
 
 
-def on_validation(support: Support, given: Given) -> Choice:
+def on_validation(support: SupportCache, given: Given) -> Choice:
     """Search over other photos.
 
     Raises
@@ -173,10 +183,11 @@ def on_validation(support: Support, given: Given) -> Choice:
     """
     if given.validation is None or not len(given.validation[0]):
         raise ValueError("the validation rule needs validation photos: validation=(X_val, y_val)")
-    return _search(support.unseen(*given.validation, _grid_betas(support)), VALIDATION)
+    queries, labels = given.validation
+    return _search(support, len(queries), partial(support.unseen, queries, labels), VALIDATION)
 
 
-def fixed(support: Support, given: Given) -> Choice:
+def fixed(support: SupportCache, given: Given) -> Choice:
     """A given pair with its left-out accuracy; its temperature is 1.
 
     Raises
@@ -190,7 +201,7 @@ def fixed(support: Support, given: Given) -> Choice:
     return replace(_judge(support.left_out([beta]), 0, alpha, FIXED), temperature=1.0)
 
 
-RULES: dict[str, Callable[[Support, Given], Choice]] = {
+RULES: dict[str, Callable[[SupportCache, Given], Choice]] = {
     LEAVE_ONE_OUT: leave_one_out,
     SCALE_FREE: scale_free,
     VALIDATION: on_validation,
@@ -221,8 +232,8 @@ def plateau_centre(accuracy: NDArray[np.float64], n_rows: int) -> tuple[int, int
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     """The temperature at which dividing the logits by it makes the labels most likely.
 
-    Each label is believed to (n + 1) / (n + 2) only, as Platt (1999) does: a few rows that are all right do not make
-    the classifier certain.
+    Each label is trusted only to (n + 1) / (n + 2), as in Platt (1999): a few rows that are all right do not make the
+    classifier certain.
 
     Parameters
     ----------
@@ -234,48 +245,56 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     float, between 0.01 and 100,000; 1 where there is one class only
     """
     n, n_classes = logits.shape
+    logits = logits.astype(np.float64)
     if n_classes == 1:
         return 1.0
-    own = np.arange(n), labels
-    targets = np.full(logits.shape, 1 / (n + 2) / max(n_classes - 1, 1))
-    targets[own] = (n + 1) / (n + 2)
+    own, trust = (np.arange(n), labels), (n + 1) / (n + 2)
+    others = (1 - trust) / (n_classes - 1)  # what each other label is trusted to
 
     def loss(log_temperature: float) -> float:
-        probabilities = softmax(logits.astype(np.float64) / np.exp(log_temperature))
-        return -float((targets * np.log(np.maximum(probabilities, 1e-300))).sum()) / n
+        log_probabilities = np.log(np.maximum(softmax(logits / np.exp(log_temperature)), _SMALLEST))
+        return -float((trust - others) * log_probabilities[own].mean() + others * log_probabilities.sum() / n)
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.01, 1e5]), method="bounded").x))
 
 
-def _beta(support: Support, sharpness: float) -> float:
+def _beta(support: SupportCache, sharpness: float) -> float:
     """A sharpness in 1/sigma as beta."""
     return float(sharpness / support.sigma if support.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
 
 
-def _grid_betas(support: Support) -> list[float]:
-    return [_beta(support, sharpness) for sharpness in _SHARPNESSES]
-
-
-def _search(rows: Rows, rule: str) -> Choice:
+def _search(
+    support: SupportCache, n_queries: int, score: Callable[[Sequence[float]], HeldOutScores], rule: str
+) -> Choice:
     """The pair at the centre of the plateau of accuracy over the grid."""
-    text, labels = rows.text[rows.judged], rows.judged_labels
-    units = [rows.alpha_unit(b) for b in range(len(rows.betas))]
-    alphas = [_RATIOS * unit if unit else np.ones_like(_RATIOS) for unit in units]
-    accuracy = np.empty((len(alphas), len(_RATIOS)))
-    for b, of_beta in enumerate(alphas):
-        cache = rows.cache[b, rows.judged]
-        for r, alpha in enumerate(of_beta.astype(cache.dtype)):
-            logits = cache * alpha
-            logits += text
-            accuracy[b, r] = (logits.argmax(axis=1) == labels).mean()
-    b, r = plateau_centre(accuracy, rows.n_judged)
-    return _judge(rows, b, float(alphas[b][r]), rule)
+    betas = [_beta(support, sharpness) for sharpness in _SHARPNESSES]
+    at_once = max(1, _SCORE_ENTRIES // max(1, n_queries * len(support.weights)))
+    alphas, accuracy = [], []
+    for first in range(0, len(betas), at_once):
+        scores = score(betas[first : first + at_once])
+        for b in range(len(scores.betas)):
+            unit = scores.alpha_unit(b)
+            alphas.append(_RATIOS * unit if unit else np.ones_like(_RATIOS))
+            accuracy.append(_accuracies(scores, b, alphas[-1]))
+    b, r = plateau_centre(np.array(accuracy), scores.n_scored)
+    return _judge(score([betas[b]]), 0, float(alphas[b][r]), rule)
 
 
-def _judge(rows: Rows, b: int, alpha: float, rule: str) -> Choice:
+def _accuracies(scores: HeldOutScores, b: int, alphas: NDArray[np.float64]) -> list[float]:
+    """Accuracy at beta number `b` with each alpha."""
+    text, cache, labels = scores.text[scores.scored], scores.cache[b, scores.scored], scores.scored_labels
+    accuracies = []
+    for alpha in alphas.astype(cache.dtype):
+        logits = cache * alpha
+        logits += text
+        accuracies.append(float((logits.argmax(axis=1) == labels).mean()))
+    return accuracies
+
+
+def _judge(rows: HeldOutScores, b: int, alpha: float, rule: str) -> Choice:
     """The pair with its accuracy and temperature on the rows that count."""
-    if not rows.n_judged:
+    if not rows.n_scored:
         return Choice(alpha, rows.betas[b], 1.0, None, rule, 0)
-    logits, labels = rows.logits(b, alpha), rows.judged_labels
+    logits, labels = rows.logits(b, alpha), rows.scored_labels
     accuracy = float((logits.argmax(axis=1) == labels).mean())
-    return Choice(alpha, rows.betas[b], fit_temperature(logits, labels), accuracy, rule, rows.n_judged)
+    return Choice(alpha, rows.betas[b], fit_temperature(logits, labels), accuracy, rule, rows.n_scored)

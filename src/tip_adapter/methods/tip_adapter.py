@@ -14,11 +14,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter.methods._base import VectorClassifier, unit_views
-from tip_adapter.methods._kernels import OWN_KEY, affinity, cross_entropy, sum_by_class, text_logits
+from tip_adapter.methods._kernels import affinity, cross_entropy, own_key_step, sum_by_class, text_logits
 from tip_adapter.methods._train import AdamW, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -68,11 +68,33 @@ def cache_gradient(
     """
     pulls = errors[:, labels]  # (m, n)  P Lᵀ
     pulls *= affinities  # (m, n)  A ∘ (P Lᵀ)
-    pulls *= alpha * beta
+    pulls *= alpha * beta  # (m, n)  alpha · beta · A ∘ (P Lᵀ)
     return pulls.T @ queries  # (n, d)
 
 
-class TipAdapterClassifier(VectorClassifier):
+class _CacheClassifier(VectorClassifier):
+    """Equation 4, once for both: what the names say plus alpha times what the cache says."""
+
+    _arrays = ("weights_", "keys_")
+    has_pair = True
+
+    alpha: float
+    beta: float
+    logit_scale: float
+    keys_: Array
+    labels_: NDArray[Any]
+
+    def _logits(self, queries: Array, weights: Array, keys: Array) -> Array:
+        cache = cache_logits(queries, keys, self.labels_, len(self.classes_), self.beta)  # (m, N)
+        return text_logits(queries, weights, self.logit_scale) + self.alpha * cache  # (m, N)
+
+    def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
+        if learned["keys_"].shape != keys.shape:
+            raise ValueError(f"keys_ is {learned['keys_'].shape}, not {keys.shape}")
+        self.keys_, self.labels_ = learned["keys_"], labels
+
+
+class TipAdapterClassifier(_CacheClassifier):
     """Tip-Adapter: a cache of labelled photos beside the class names; training-free.
 
     Parameters
@@ -101,8 +123,6 @@ class TipAdapterClassifier(VectorClassifier):
     Tip-Adapter (ECCV 2022), section 3.1. Exact for unbalanced classes: a class's cache logit is the sum over its keys.
     """
 
-    _arrays = ("weights_", "keys_")
-
     def __init__(
         self,
         alpha: float = 1.0,
@@ -118,12 +138,8 @@ class TipAdapterClassifier(VectorClassifier):
     def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
         self.keys_, self.labels_ = keys, labels
 
-    def _logits(self, queries: Array, weights: Array, keys: Array) -> Array:
-        cache = cache_logits(queries, keys, self.labels_, len(self.classes_), self.beta)
-        return text_logits(queries, weights, self.logit_scale) + self.alpha * cache
 
-
-class TipAdapterFClassifier(VectorClassifier):
+class TipAdapterFClassifier(_CacheClassifier):
     """Tip-Adapter-F: the keys start as the photos' vectors and learn for a few epochs; all else stays frozen.
 
     Parameters
@@ -133,7 +149,8 @@ class TipAdapterFClassifier(VectorClassifier):
     batch_size : int (the paper: 256)
     learning_rate : float, of AdamW, annealed to zero by a cosine (the paper: 0.001)
     own_key : ``"keep"`` (the paper's), ``"leave-out"`` (a query does not see its own key while training, which cached
-        plain views need: with it in sight there is nothing to learn), or None: leave-out unless `fit` is given views
+        plain views need: with it in sight there is nothing to learn), or None: leave-out, unless `fit` is given views or
+        no class has two photos
     seed : int, order of the batches
 
     Attributes
@@ -149,7 +166,6 @@ class TipAdapterFClassifier(VectorClassifier):
     decoupled weight decay 0.01.
     """
 
-    _arrays = ("weights_", "keys_")
     _learned = ("keys_",)
 
     def __init__(
@@ -183,19 +199,20 @@ class TipAdapterFClassifier(VectorClassifier):
         y : (n,) labels
         views : epoch → (n, d) float array: the same photos in the same order, augmented anew; None uses X each epoch
 
+        Returns
+        -------
+        self
+
         Raises
         ------
         ValueError
-            As TipAdapterClassifier.fit; `own_key` is unknown.
+            As TipAdapterClassifier.fit; `own_key` is unknown; views of another shape, or with NaN or infinity.
         """
         self._fit(*self._support(X, y), views)
         return self
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
-        own_key = ("leave-out" if views is None else "keep") if self.own_key is None else self.own_key
-        if own_key not in OWN_KEY:
-            raise ValueError(f"unknown own_key {own_key!r}: known are {', '.join(OWN_KEY)}")
-        treat_own_key, n_classes = OWN_KEY[own_key], len(self.classes_)
+        treat_own_key, n_classes = own_key_step(self.own_key, labels, plain=views is None), len(self.classes_)
 
         def loss_and_gradient(learned: Array, queries: Array, rows: NDArray[Any]) -> tuple[float, Array]:
             # `cache_logits` with A at hand for the gradient; a query may leave out its own key: A∘M, and G beside it.
@@ -216,7 +233,3 @@ class TipAdapterFClassifier(VectorClassifier):
             batch_size=self.batch_size,
             seed=self.seed,
         )
-
-    def _logits(self, queries: Array, weights: Array, keys: Array) -> Array:
-        cache = cache_logits(queries, keys, self.labels_, len(self.classes_), self.beta)
-        return text_logits(queries, weights, self.logit_scale) + self.alpha * cache

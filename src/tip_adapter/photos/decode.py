@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from tip_adapter.errors import PhotoError, PhotoTooLarge
+from tip_adapter.errors import PhotoError, PhotoTooLarge, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,10 +200,3 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
 
 def _message(name: str, reason: str) -> str:
     return f"cannot read {printable(name)}: {reason}"
-
-
-def printable(name: str) -> str:
-    """A name as it can be shown: bytes that are not UTF-8, control characters and the like as escapes."""
-    with suppress(UnicodeEncodeError):
-        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

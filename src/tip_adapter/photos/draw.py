@@ -1,12 +1,11 @@
-"""Seeded draws of photos, and the lists they are kept in."""
+"""Seeded draws of photos."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tip_adapter.errors import FolderError
-from tip_adapter.photos.decode import printable
+from tip_adapter.errors import FolderError, printable
 from tip_adapter.photos.find import PhotoList, find_labelled, is_split
 from tip_adapter.vectors import draw_shots
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import FolderError
-from tip_adapter.photos.decode import printable
+from tip_adapter.errors import FolderError, printable
 from tip_adapter.photos.labels import label_of, numbered, path_as_text, refuse_twins
 from tip_adapter.photos.lists import LIST_ENDINGS, read_labelled_list, read_list
 
@@ -111,18 +110,18 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
         A label is not UTF-8, or two labels differ only by case or Unicode form.
     """
     source = Path(source)
-    if _is_list(source):
+    if _is_file(source):
         return _labelled(source.parent, read_labelled_list(source), [], [])
-    folder, notes = _choose_part(existing(source), part)
+    folder, notes = _choose_part(_existing(source), part)
     classes = [child for child in _children(folder) if _is_folder(child)]
     if not classes:
         raise FolderError(
-            f"{_name(source)} holds no class folders; put the photos of each class into a folder of its own"
+            f"{printable(source)} holds no class folders; put the photos of each class into a folder of its own"
         )
     rows = [(path, child.name) for child in classes for path in walk_photos(child)]
     loose = sum(map(_is_photo, _children(folder)))
     if loose:
-        notes.append(f"{_name(folder)}: photos outside class folders are skipped ({loose})")
+        notes.append(f"{printable(folder)}: photos outside class folders are skipped ({loose})")
     return _labelled(folder, rows, [child.name for child in classes], notes)
 
 
@@ -135,13 +134,13 @@ def find_photos(source: str | os.PathLike[str]) -> list[Path]:
         A folder without photos, or a list that cannot be read. A photo that does not exist is no error here.
     """
     source = Path(source)
-    if source.suffix.lower() in LIST_ENDINGS and _is_list(source):
+    if source.suffix.lower() in LIST_ENDINGS and _is_file(source):
         return read_list(source)
     if not _is_folder(source):
         return [source]
     photos = list(walk_photos(source))
     if not photos:
-        raise FolderError(f"{_name(source)} holds no photos; known endings are {' '.join(sorted(ENDINGS))}")
+        raise FolderError(f"{printable(source)} holds no photos; known endings are {' '.join(sorted(ENDINGS))}")
     return photos
 
 
@@ -150,7 +149,7 @@ def walk_photos(folder: Path) -> Iterator[Path]:
     yield from _walk(folder, frozenset())
 
 
-def existing(source: Path) -> Path:
+def _existing(source: Path) -> Path:
     """The folder itself.
 
     Raises
@@ -159,7 +158,9 @@ def existing(source: Path) -> Path:
         There is none.
     """
     if not _is_folder(source):
-        raise FolderError(f"{_name(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path")
+        raise FolderError(
+            f"{printable(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path"
+        )
     return source
 
 
@@ -179,8 +180,8 @@ def _choose_part(folder: Path, part: str) -> tuple[Path, list[str]]:
         return folder, []
     names = sorted(child.name for child in _children(folder) if _is_folder(child))
     if part not in names:
-        raise FolderError(f"{_name(folder)} is split into {', '.join(names)}; it has no {part} folder")
-    return folder / part, [f"{_name(folder)} is split into {', '.join(names)}: its {part} folder is read"]
+        raise FolderError(f"{printable(folder)} is split into {', '.join(names)}; it has no {part} folder")
+    return folder / part, [f"{printable(folder)} is split into {', '.join(names)}: its {part} folder is read"]
 
 
 def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str], notes: list[str]) -> PhotoList:
@@ -211,7 +212,7 @@ def _children(folder: Path) -> list[Path]:
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith(".") and name != "__MACOSX")
     except OSError as error:
-        raise FolderError(f"cannot read folder {_name(folder)}: {error.strerror}") from error
+        raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
     return [folder / name for name in names]
 
 
@@ -220,12 +221,12 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except PermissionError as error:
-        raise FolderError(f"cannot read {_name(path)}: {error.strerror}") from error
+        raise FolderError(f"cannot read {printable(path)}: {error.strerror}") from error
     except (OSError, ValueError):
         return False
 
 
-def _is_list(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -234,7 +235,3 @@ def _is_list(path: Path) -> bool:
 
 def _is_photo(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and not _is_folder(path)
-
-
-def _name(path: Path) -> str:
-    return printable(os.fspath(path))

@@ -1,4 +1,4 @@
-"""Labels: a class's name as it stands, in Unicode NFC; and names as people can be shown them."""
+"""Labels: a class's name as it stands, in Unicode NFC; and names made unique."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tip_adapter.errors import LabelError
-from tip_adapter.photos.decode import printable
+from tip_adapter.errors import LabelError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +32,7 @@ def label_of(text: str, where: str) -> str:
 
 
 def refuse_twins(names: Iterable[str]) -> None:
-    """Refuse class names that a person cannot tell apart.
+    """Refuse class names that differ only by case or Unicode form.
 
     Raises
     ------

@@ -9,9 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import FolderError
+from tip_adapter.errors import FolderError, printable
 from tip_adapter.files import write_file
-from tip_adapter.photos.decode import printable
 from tip_adapter.photos.labels import label_of
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def read_labelled_list(path: Path) -> list[tuple[Path, str]]:
     FolderError
         It cannot be read, or a line lacks file_name or label; the message names the line.
     LabelError
-        A class name is none; the message names the line.
+        A label is empty, not UTF-8, or holds NUL; the message names the line.
     """
     rows = []
     for line, record in _records(path):
@@ -64,16 +63,16 @@ def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """Line numbers and records."""
     read = {".csv": _csv_records, ".jsonl": _jsonl_records}.get(path.suffix.lower())
     if read is None:
-        raise FolderError(f"{_name(path)} is neither a folder nor a list; lists end in .csv or .jsonl")
+        raise FolderError(f"{printable(path)} is neither a folder nor a list; lists end in .csv or .jsonl")
     try:
         text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
         records = list(read(text))
     except OSError as error:
-        raise FolderError(f"cannot read {_name(path)}: {error.strerror}") from error
+        raise FolderError(f"cannot read {printable(path)}: {error.strerror}") from error
     except (ValueError, csv.Error) as error:
-        raise FolderError(f"cannot read {_name(path)}: {error}") from error
+        raise FolderError(f"cannot read {printable(path)}: {error}") from error
     if not records:
-        raise FolderError(f"{_name(path)} lists no photos")
+        raise FolderError(f"{printable(path)} lists no photos")
     return records
 
 
@@ -107,16 +106,12 @@ def _photo(path: Path, line: int, record: dict[str, Any]) -> Path:
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
-        raise FolderError(f"{_name(path)}, line {line}: {printable(name)} is no file name") from None
+        raise FolderError(f"{printable(path)}, line {line}: {printable(name)} is not a file name") from None
     return path.parent / name
 
 
 def _text(path: Path, line: int, record: dict[str, Any], key: str) -> str:
     value = record.get(key)
     if not isinstance(value, (str, int, float)) or isinstance(value, bool) or not str(value).strip():
-        raise FolderError(f"{_name(path)}, line {line}: no {key}; a list has file_name and label")
+        raise FolderError(f"{printable(path)}, line {line}: no {key}; a list has file_name and label")
     return str(value)
-
-
-def _name(path: Path) -> str:
-    return printable(os.fspath(path))

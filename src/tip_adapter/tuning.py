@@ -1,0 +1,93 @@
+"""What a user asks for, as the rule that chooses alpha and beta and what it may look at."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tip_adapter.errors import FolderError, LabelError, UsageError, printable, warn
+from tip_adapter.features import encode_labelled
+from tip_adapter.methods import choose, method_class
+from tip_adapter.photos.find import find_labelled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.features import Progress
+    from tip_adapter.photos.find import PhotoList
+
+#: What `tune` may be beside a folder or list.
+_RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}
+
+
+def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
+    """Refuse what makes no sense together.
+
+    Raises
+    ------
+    UnknownName
+        There is no such method.
+    UsageError
+        alpha without beta, either with `tune`, out of bounds, or for a method without a pair; `tune` is no rule and no
+        folder or list that exists.
+    """
+    given = [name for name, value in [("alpha", alpha), ("beta", beta), ("tune", tune)] if value is not None]
+    if given and not method_class(method).has_pair:
+        raise UsageError(f"{method} has no alpha and beta to choose; leave out {', '.join(given)}")
+    if given not in ([], ["tune"], ["alpha", "beta"]):
+        raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
+    if tune is not None and os.fspath(tune) not in _RULES and not os.path.lexists(tune):
+        raise UsageError(f"tune {os.fspath(tune)!r} is not loo or scale-free, nor a folder or list that exists")
+    if alpha is not None and not 0 <= alpha < np.inf:
+        raise UsageError(f"alpha {alpha} must be at least 0 and finite")
+    if beta is not None and not 0 < beta < np.inf:
+        raise UsageError(f"beta {beta} must be above 0 and finite")
+
+
+def rule_for(tune: str | os.PathLike[str] | None, alpha: float | None, labels: NDArray[np.str_]) -> str:
+    """The rule of `choose.RULES`: (n,) labels of the support decide where nothing was asked for."""
+    if alpha is not None:
+        return choose.FIXED
+    if tune is None:
+        return choose.default_rule(np.unique(labels, return_inverse=True)[1])
+    return _RULES.get(os.fspath(tune), choose.VALIDATION)
+
+
+def encode_validation(
+    source: str | os.PathLike[str],
+    labels: Sequence[str],
+    encoder: Encoder,
+    *,
+    threads: int | None,
+    progress: Progress | None,
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Validation photos as (m, d) unit rows and (m,) positions in the sorted `labels`.
+
+    Raises
+    ------
+    FolderError, LabelError
+        As `find_labelled`; there are no photos, or none of a class among `labels`.
+    """
+    photos = find_labelled(source, part="val")
+    warn(*photos.notes)
+    refuse_unknown(photos, labels)
+    known = [row for row, label in enumerate(photos.labels) if label in labels]
+    if len(known) < len(photos):
+        warn(f"{len(photos) - len(known)} validation photos are of classes without support and are skipped")
+    photos = photos.take(known)
+    support, _ = encode_labelled(photos.paths, photos.labels, photos.ids(), encoder, threads=threads, progress=progress)
+    return support.vectors, np.searchsorted(np.array(labels), support.labels)
+
+
+def refuse_unknown(photos: PhotoList, labels: Sequence[str]) -> None:
+    """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
+    if not len(photos):
+        raise FolderError(f"{printable(photos.root)} holds no photos in its class folders")
+    if not set(photos.labels) & set(labels):
+        known, found = (", ".join(map(printable, names[:5])) for names in (labels, photos.classes))
+        raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
