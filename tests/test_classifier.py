@@ -196,14 +196,14 @@ def test_shots_below_one_are_a_usage_error(shots: int, make_photos: MakePhotos) 
 def test_a_class_without_photos_keeps_its_name_and_can_be_predicted(
     method: str, make_photos: MakePhotos, paint: Paint
 ) -> None:
-    with pytest.warns(TipAdapterWarning, match="class yellow: its folder holds no photos; only its name is used"):
+    with pytest.warns(TipAdapterWarning, match="no photos in 1 of 3 classes, only their names are used: yellow"):
         model = FewShotClassifier("toy", method).fit_folder(make_photos("train", red=3, green=3, yellow=0))
     assert model.classes_.tolist() == ["green", "red", "yellow"]
     assert model.predict([paint("yellow"), paint("red")]).tolist() == ["yellow", "red"]
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.filterwarnings("ignore:class .*only its name is used")
+@pytest.mark.filterwarnings("ignore:no photos in .*only their names are used")
 def test_no_photos_at_all_are_zero_shot(method: str, make_photos: MakePhotos, queries: Any) -> None:
     model = FewShotClassifier("toy", method).fit_folder(make_photos("train", red=0, green=0, blue=0))
     encoder = ToyEncoder()
@@ -241,9 +241,16 @@ def test_unreadable_photos_are_left_out_with_a_warning(make_photos: MakePhotos) 
 def test_a_class_whose_photos_are_all_unreadable_keeps_its_name(make_photos: MakePhotos, paint: Paint) -> None:
     folder = make_photos("train", red=3, green=2, yellow=1)
     (folder / "yellow" / "0.png").write_bytes(b"")
-    with pytest.warns(TipAdapterWarning, match="1 of 6 photos are left out"):
+    with pytest.warns(TipAdapterWarning) as notes:
         model = FewShotClassifier("toy").fit_folder(folder)
+    assert "1 of 6 photos are left out" in str(notes[0].message)
+    assert "not one photo can be read of class yellow" in str(notes[1].message)
     assert model.predict([paint("yellow")]).tolist() == ["yellow"]
+
+
+def test_a_name_for_a_label_that_is_none_is_said_to_be_one(photos: Any) -> None:
+    with pytest.warns(TipAdapterWarning, match="given for labels that are none: gren"):
+        FewShotClassifier("toy", class_names={"gren": "green"}).fit(photos[:2], ["red", "green"])
 
 
 def test_nothing_readable_is_an_error(make_photos: MakePhotos) -> None:
@@ -311,7 +318,7 @@ def test_a_label_is_kept_in_nfc(photos: Any) -> None:
 
 def test_a_label_is_read_with_spaces_and_a_mapping_names_it(photos: Any) -> None:
     labels = [{"red": "n_01", "green": "dark_green", "blue": "blue"}[label] for label in LABELS]
-    model = fitted(photos, labels, class_names={"n_01": "red", "elsewhere": "unused"})
+    model = fitted(photos, labels, class_names={"n_01": "red"})
     assert model.names_ == {"blue": "blue", "dark_green": "dark green", "n_01": "red"}
     expected = ToyEncoder().encode_texts(["blue", "dark green", "red"])
     np.testing.assert_allclose(model.class_embeddings_.matrix, expected, atol=1e-6)
@@ -371,7 +378,7 @@ def test_the_method_gets_the_encoders_logit_scale_and_the_seed(photos: Any) -> N
         ({"red": 3, "green": 3, "blue": 3}, "leave-one-out"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:class .*only its name is used")
+@pytest.mark.filterwarnings("ignore:no photos in .*only their names are used")
 @pytest.mark.filterwarnings("ignore:.* which leave-one-out cannot score")
 def test_leave_one_out_is_the_default_where_half_the_classes_with_photos_have_two(
     counts: dict[str, int], rule: str, method: str, make_photos: MakePhotos
@@ -389,7 +396,7 @@ def test_classes_that_leave_one_out_cannot_score_are_said(make_photos: MakePhoto
 
 @pytest.mark.parametrize("method", METHODS_WITH_A_PAIR)
 @pytest.mark.parametrize("counts", [{"red": 1, "green": 1}, {"red": 0, "green": 0}])
-@pytest.mark.filterwarnings("ignore:class .*only its name is used")
+@pytest.mark.filterwarnings("ignore:no photos in .*only their names are used")
 def test_leave_one_out_without_a_second_photo_is_a_usage_error_naming_scale_free(
     counts: dict[str, int], method: str, make_photos: MakePhotos
 ) -> None:
@@ -635,7 +642,7 @@ def test_a_test_folder_of_unknown_classes_only_is_an_error(make_photos: MakePhot
         fitted(photos).evaluate_folder(make_photos("test", cyan=1, yellow=1))
 
 
-@pytest.mark.filterwarnings("ignore:class .*only its name is used")
+@pytest.mark.filterwarnings("ignore:no photos in .*only their names are used")
 def test_a_test_folder_without_photos_is_an_error_that_says_so(make_photos: MakePhotos, photos: Any) -> None:
     with pytest.raises(TipAdapterError, match="no photos"):
         fitted(photos).evaluate_folder(make_photos("test", red=0, green=0))
@@ -728,7 +735,7 @@ def test_the_same_photos_and_seed_give_the_same_bytes(method: str, make_photos: 
         assert saved("other", seed=8) != saved("first again", seed=7)
 
 
-@pytest.mark.filterwarnings("ignore:class .*only its name is used")
+@pytest.mark.filterwarnings("ignore:no photos in .*only their names are used")
 def test_a_model_without_photos_comes_back(make_photos: MakePhotos, queries: Any, tmp_path: Path) -> None:
     model = FewShotClassifier("toy").fit_folder(make_photos("train", red=0, green=0))
     model.save(tmp_path / "model")

@@ -39,19 +39,19 @@ def test_the_table_in_a_readme_is_the_results_rendered_again(name: str) -> None:
 @pytest.fixture
 def home(tmp_path: Path, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of someone who follows README: photos, test photos and new ones."""
-    for name in ("photos", "test-photos", "test", "照片", "测试照片"):
+    for name in ("photos", "test-photos", "照片", "测试照片"):
         make_photos(name, red=2, green=2)
-    for name in ("more-photos", "new", "更多照片", "新照片"):
+    for name in ("more-photos", "更多照片"):
         make_photos(f"{name}/some", blue=1)
     for name in ("new.jpg", "新照片.jpg"):
-        (tmp_path / name).write_bytes(next((tmp_path / "new").rglob("*.png")).read_bytes())
+        (tmp_path / name).write_bytes(next((tmp_path / "more-photos").rglob("*.png")).read_bytes())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("readme", [README, README_ZH], ids=["English", "Chinese"])
-def test_the_commands_for_ones_own_photos_run_in_their_order(
+def test_the_commands_and_then_the_python_examples_run(
     readme: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands = re.findall(r"^    (tip-adapter (?:fit|predict|evaluate|info) .*?)(?:\s+#.*)?$", readme, re.MULTILINE)
@@ -62,11 +62,6 @@ def test_the_commands_for_ones_own_photos_run_in_their_order(
             main()
         assert ended.value.code == 0, f"{command}: {capsys.readouterr().err}"
     assert (home / "model" / "config.json").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("readme", [README, README_ZH], ids=["English", "Chinese"])
-def test_the_python_examples_run(readme: str, home: Path) -> None:
     rng = np.random.default_rng(0)
     vectors = {"X": rng.random((4, 8)), "X_new": rng.random((2, 8)), "text_vectors": rng.random((2, 8))}
     known = {**vectors, "y": ["cat", "cat", "dog", "dog"], "labels": ["cat", "dog"]}

@@ -54,7 +54,7 @@ def write_bundle(
     """
     files = {
         ARRAYS: save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),
-        CARD: model_card(config).encode(),
+        CARD: model_card(config, trained=any(name.startswith("learned.") for name in arrays)).encode(),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     if replace:
@@ -164,13 +164,14 @@ def _finite(text: str) -> float:
     return number
 
 
-def model_card(config: Mapping[str, Any]) -> str:
+def model_card(config: Mapping[str, Any], *, trained: bool = False) -> str:
     """The model card of a configuration: YAML front matter, then what a person wants to know."""
     choice = config["choice"]
     pair = f"alpha {choice['alpha']:.4g}, beta {choice['beta']:.4g}" if choice else "none"
     chosen = choice["rule"] if choice else "nothing to choose"
+    before = ", before the keys were fine-tuned" if trained and choice and choice["rule"] != "validation" else ""
     judged = (
-        f"{choice['accuracy']:.1%} of {choice['n_rows']} photos ({choice['rule']})"
+        f"{choice['accuracy']:.1%} of {choice['n_rows']} photos ({choice['rule']}{before})"
         if choice and choice["accuracy"] is not None
         else "not measured: there were no photos to leave out"
     )

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 import tip_adapter
 from tip_adapter.bundle import write_bundle
 from tip_adapter.encoders import load_encoder
-from tip_adapter.errors import LabelError, UsageError, WrongEncoder, warn
+from tip_adapter.errors import LabelError, UsageError, WrongEncoder, printable, warn
 from tip_adapter.features import encode_labelled, encode_photos, stream_vectors
 from tip_adapter.head import Head, learn, read_head
 from tip_adapter.methods import choose, method_class
@@ -376,6 +376,8 @@ class FewShotClassifier:
     def _check_usage(self) -> None:
         """Raise what can be told before any photo is read."""
         check_tuning(self.method, self.tune, self.alpha, self.beta)
+        if isinstance(self.templates, str):
+            raise UsageError(f"templates is a list of sentences, not one: [{self.templates!r}]")
         resolve_templates(self.templates or ())
 
     def _fit_photos(
@@ -390,6 +392,9 @@ class FewShotClassifier:
         if not method_class(self.method).needs_photos:
             images, labels, ids = [], [], []
         support, _ = self._encode(images, labels, ids, progress)
+        lost = sorted(set(labels) - set(support.labels.tolist()))
+        if lost:
+            warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
         return self.fit_support(support, classes, progress=progress)
 
     def _encode(
@@ -401,6 +406,9 @@ class FewShotClassifier:
         """Label → name, for every class; warns of names that the encoder's text side does not read."""
         given = {unicodedata.normalize("NFC", label): name for label, name in (self.class_names or {}).items()}
         names = {label: given.get(label, readable(label)) for label in labels}
+        unknown = [printable(label) for label in given if label not in names]
+        if unknown:
+            warn(f"class names are given for labels that are none: {', '.join(unknown[:5])}")
         foreign = [name for name in names.values() if not self.encoder_.record.reads(name)]
         if foreign:
             warn(

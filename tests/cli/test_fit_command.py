@@ -501,7 +501,7 @@ def test_a_class_folder_without_photos_is_kept_as_a_name(
     (train / "yellow" / "notes.txt").write_text("none yet")
     ran = fit(train)
     assert ran.status == 0
-    assert "class yellow" in ran.err
+    assert "no photos in 1 of 4 classes, only their names are used: yellow" in ran.err
     assert {"label": "yellow", "name": "yellow", "photos": 0} in info()["classes"]
 
 

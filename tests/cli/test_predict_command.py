@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -364,3 +366,21 @@ def test_info_refuses_a_damaged_model_too(run: Callable[..., Ran], model: Path, 
         ran = run("info", copy, *options)
         assert (ran.status, ran.out) == (1, "")
         assert ran.err.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_what_is_redirected_from_a_terminal_is_in_the_file(model: Path, unseen: Path, tmp_path: Path) -> None:
+    """Progress is shown on the terminal that stderr is; results go where stdout goes."""
+    out = tmp_path / "answers.jsonl"
+    leader, follower = os.openpty()
+    with out.open("wb") as file:
+        ran = subprocess.run(
+            [sys.executable, "-m", "tip_adapter", "predict", model, unseen, "--json"],
+            stdout=file,
+            stderr=follower,
+            check=False,
+        )
+    os.close(follower)
+    os.close(leader)
+    assert ran.returncode == 0
+    assert len([json.loads(line) for line in out.read_text("utf-8").splitlines()]) == len(list(unseen.rglob("*.png")))

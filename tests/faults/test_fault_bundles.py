@@ -35,7 +35,10 @@ def forge(folder: Path, *, arrays: bytes | None = None, without: str = "", **cha
     """Save a changed model as ours are saved, so that every digest is right."""
     content = (folder / ARRAYS).read_bytes() if arrays is None else arrays
     config = {key: value for key, value in (config_of(folder) | changed).items() if key != without}
-    with patch("tip_adapter.bundle.save", lambda _: content), patch("tip_adapter.bundle.model_card", lambda _: ""):
+    with (
+        patch("tip_adapter.bundle.save", lambda _: content),
+        patch("tip_adapter.bundle.model_card", lambda *_, **__: ""),
+    ):
         write_bundle(folder, config, {}, replace=True)
 
 

@@ -294,3 +294,13 @@ def test_settings_that_mean_nothing_are_refused_by_name(setting):
     (name,) = setting
     with pytest.raises(ValueError, match=name):
         fitted(overlapping(), **setting)
+
+
+def test_with_one_photo_a_class_own_keys_are_kept_unless_asked():
+    """Left out, a query would find nothing of its class, and training only push the others away."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((5, 16)), np.arange(5)
+    unasked, kept = (TipAdapterFClassifier(own_key=own_key).fit(X, y) for own_key in (None, "keep"))
+    np.testing.assert_array_equal(unasked.keys_, kept.keys_)
+    queries = X + 0.05 * rng.standard_normal(X.shape)
+    assert unasked.predict(queries).tolist() == y.tolist()

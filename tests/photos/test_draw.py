@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tip_adapter.errors import FolderError
+from tip_adapter.errors import FolderError, OutputExists
 from tip_adapter.photos.draw import draw, draw_train_and_test
 from tip_adapter.photos.find import PhotoList, find_labelled
 from tip_adapter.photos.lists import write_list
@@ -119,6 +119,7 @@ def test_a_list_that_is_written_is_read_as_it_was(tmp_path, rows):
         return
     photos = sorted(zip((tmp_path / "photos" / name for name, _ in rows), labels, strict=True), key=lambda row: row[1])
     paths, names = zip(*photos, strict=True)
+    (tmp_path / "lists" / "train.csv").unlink(missing_ok=True)
     write_list(tmp_path / "lists" / "train.csv", paths, names)
     read = find_labelled(tmp_path / "lists" / "train.csv", part="train")
     assert [os.path.normpath(path) for path in read.paths] == [os.fspath(path) for path in paths]
@@ -146,3 +147,12 @@ def test_a_list_behind_a_link_still_finds_its_photos(touch, tmp_path):
     (tmp_path / "lists").symlink_to(tmp_path / "far" / "away")
     write_list(tmp_path / "lists" / "train.csv", photos.paths, photos.labels)
     assert find_labelled(tmp_path / "lists" / "train.csv", part="train").paths[0].exists()
+
+
+def test_another_list_is_not_overwritten_and_the_same_is_no_error(tmp_path):
+    path = tmp_path / "train.csv"
+    write_list(path, [tmp_path / "a.jpg"], ["cat"])
+    write_list(path, [tmp_path / "a.jpg"], ["cat"])
+    with pytest.raises(OutputExists, match=r"train\.csv exists and is another list"):
+        write_list(path, [tmp_path / "a.jpg"], ["dog"])
+    assert find_labelled(path, part="train").labels == ("cat",)

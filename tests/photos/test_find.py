@@ -94,10 +94,7 @@ def test_a_class_folder_without_photos_keeps_its_name_and_is_noted(tmp_path):
     photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/", "eel/readme.txt"), part="train")
     assert photos.classes == ("cat", "dog", "eel")
     assert photos.counts() == {"cat": 1, "dog": 0, "eel": 0}
-    assert photos.notes == (
-        "class dog: its folder holds no photos; only its name is used",
-        "class eel: its folder holds no photos; only its name is used",
-    )
+    assert photos.notes == ("no photos in 2 of 3 classes, only their names are used: dog, eel",)
 
 
 @pytest.mark.parametrize("names", [(), ("1.jpg",), (".hidden/1.jpg",)])

@@ -67,3 +67,6 @@ def main() -> None:
     except TipAdapterError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:  # such as a full disk behind stdout
+        print(f"error: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

@@ -68,7 +68,8 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # Left to itself, the bar would send what is printed to stdout to its own console, stderr.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -78,7 +79,12 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def choice_in_words(method: str, choice: Choice | None) -> str:
+def counted(n: int, one: str, many: str) -> str:
+    """A number and its noun."""
+    return f"{n} {one if n == 1 else many}"
+
+
+def choice_in_words(method: str, choice: Choice | None, *, trained: bool) -> str:
     """The pair, how it was chosen, and how right it was on the photos it was chosen on."""
     if choice is None:
         return f"{method} has nothing to choose: the class names alone decide."
@@ -92,5 +98,5 @@ def choice_in_words(method: str, choice: Choice | None) -> str:
     if choice.accuracy is None:
         return f"{pair} Its accuracy is unknown: no class has two photos."
     on = "validation photos" if choice.rule == "validation" else "photos, each left out in turn,"
-    before = ", before the keys were fine-tuned" if method == "tip-adapter-f" and choice.rule != "validation" else ""
+    before = ", before the keys were fine-tuned" if trained and choice.rule != "validation" else ""
     return f"{pair} Of {choice.n_rows} {on} {percent(choice.accuracy)} were named right{before}."

@@ -10,7 +10,7 @@ import typer
 import tip_adapter
 from tip_adapter.bundle import refuse_unreplaceable
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
-from tip_adapter.cli._output import choice_in_words, notes, progress_bar
+from tip_adapter.cli._output import choice_in_words, counted, notes, progress_bar
 from tip_adapter.files import refuse_existing
 from tip_adapter.prompts import read_class_names
 
@@ -36,7 +36,10 @@ def fit(
     alpha: Annotated[float | None, typer.Option(help="A given weight of the photos; with --beta.", metavar="A")] = None,
     beta: Annotated[float | None, typer.Option(help="A given sharpness; with --alpha.", metavar="B")] = None,
     template: Annotated[
-        list[str] | None, typer.Option(help="A sentence with {} for the class name; may be repeated.", metavar="TEXT")
+        list[str] | None,
+        typer.Option(
+            help="A sentence with {} for the class name, or a set such as imagenet; may be repeated.", metavar="TEXT"
+        ),
     ] = None,
     class_names: Annotated[
         Path | None,
@@ -65,6 +68,7 @@ def fit(
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
         model.fit_folder(train_dir, shots, progress=progress)
         model.save(out, force=force)
-    print(f"{method}, {len(model.classes_)} classes, {len(model.support_)} photos.")
-    print(choice_in_words(method, model.choice_))
+    classes, photos = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "photo", "photos")
+    print(f"{method}, {classes}, {photos if model.estimator_.needs_photos else 'photos are not used'}.")
+    print(choice_in_words(method, model.choice_, trained=bool(model.estimator_.learned())))
     print(f"Saved to {out}. Next: tip-adapter predict {out} PHOTO")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import choice_in_words, print_json, print_table
+from tip_adapter.cli._output import choice_in_words, counted, print_json, print_table
 from tip_adapter.head import read_head
 
 
@@ -27,9 +27,10 @@ def info(
         return
     print_table(["label", "photos", "name"], [[c["label"], str(c["photos"]), c["name"]] for c in config["classes"]])
     encoder = config["encoder"]
-    print(f"{config['method']}, {len(config['classes'])} classes, {len(config['photos'])} photos.")
+    classes, photos = counted(len(head.names), "class", "classes"), counted(len(head.support), "photo", "photos")
+    print(f"{head.method}, {classes}, {photos}.")
     print(f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}")
-    print(choice_in_words(head.method, head.choice))
+    print(choice_in_words(head.method, head.choice, trained=bool(head.estimator.learned())))
     print(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
 
 

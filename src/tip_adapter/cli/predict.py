@@ -25,7 +25,7 @@ def predict(
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
     images: Annotated[
         list[str],
-        typer.Argument(help='Photos, folders or lists; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR..."),
+        typer.Argument(help='Photos, folders or lists; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"),
     ],
     json: Json = False,
     as_csv: Annotated[
@@ -81,13 +81,11 @@ def _print_line(record: dict[str, Any]) -> None:
     if record["error"]:
         say(f"error: {record['error']}")
         return
-    runners_up = "  ".join(f"{printable(entry['label'])} {percent(entry['score'])}" for entry in record["top"][1:])
-    name = printable(record["label"]) if record["label"] is not None else "none of these"
-    print(
-        f"{printable(record['image'])}: {name} {percent(record['score'])}"
-        + (f"   ({runners_up})" if runners_up else ""),
-        flush=True,
-    )
+    name, *others = [f"{printable(entry['label'])} {percent(entry['score'])}" for entry in record["top"]]
+    if record["label"] is None:
+        name, others = "none of these", [name, *others]
+    listed = f"   ({', '.join(others)})" if others else ""
+    print(f"{printable(record['image'])}: {name}{listed}", flush=True)
 
 
 def _print_csv(record: dict[str, Any]) -> None:

@@ -235,12 +235,17 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     ValueError
         A label is not among them, or of another kind; it is named.
     """
-    known = set(classes.tolist())
+    known, kind = set(classes.tolist()), _kind(classes.tolist()[0])
     for label in np.unique(y).tolist():
-        if label not in known:
+        if label not in known or _kind(label) is not kind:
             listed = ", ".join(map(repr, classes[:5].tolist())) + (", …" if len(classes) > 5 else "")
             raise ValueError(f"label {label!r} has no class embedding; known are {listed}")
     return np.searchsorted(classes, y)
+
+
+def _kind(label: Any) -> type:
+    """Text, truth value or number."""
+    return next((kind for kind in (str, bool) if isinstance(label, kind)), float)
 
 
 def unit_views(views: Callable[[int], Array] | None, keys: Array) -> Callable[[int], Array]:

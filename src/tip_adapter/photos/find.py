@@ -193,7 +193,9 @@ def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str
     named = {label for _, label in rows}
     classes = tuple(sorted(set(labels.values())))
     empty = [printable(label) for label in classes if label not in named]
-    notes = [*notes, *(f"class {label}: its folder holds no photos; only its name is used" for label in empty)]
+    if empty:
+        listed = f"{', '.join(empty[:5])}{', …' if len(empty) > 5 else ''}"
+        notes = [*notes, f"no photos in {len(empty)} of {len(classes)} classes, only their names are used: {listed}"]
     return PhotoList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
 
 

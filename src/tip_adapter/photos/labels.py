@@ -45,8 +45,10 @@ def refuse_twins(names: Iterable[str]) -> None:
         other = seen.setdefault(normal.casefold(), name)
         if other != name:
             how = "Unicode form" if unicodedata.normalize("NFC", other) == normal else "case"
-            first, second = printable(other), printable(name)
-            raise LabelError(f"classes {first!r} and {second!r} differ only by {how}; rename or merge them")
+            pair = (
+                f"{other!a} and {name!a}" if how == "Unicode form" else f"'{printable(other)}' and '{printable(name)}'"
+            )
+            raise LabelError(f"classes {pair} differ only by {how}; rename or merge them")
 
 
 def path_as_text(path: str | os.PathLike[str]) -> str:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import FolderError, printable
+from tip_adapter.errors import FolderError, OutputExists, printable
 from tip_adapter.files import write_file
 from tip_adapter.photos.labels import label_of
 
@@ -47,6 +47,8 @@ def write_list(path: str | os.PathLike[str], photos: Sequence[Path], labels: Seq
 
     Raises
     ------
+    OutputExists
+        Something else than the same list stands there.
     NotWritable
         With the system's reason.
     """
@@ -56,7 +58,17 @@ def write_list(path: str | os.PathLike[str], photos: Sequence[Path], labels: Seq
     writer.writerow(["file_name", "label"])
     for photo, label in zip(photos, labels, strict=True):
         writer.writerow([os.path.relpath(os.path.realpath(photo.parent) + os.sep + photo.name, folder), label])
-    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    content = text.getvalue().encode("utf-8", "surrogateescape")
+    if os.path.lexists(path) and not _holds(Path(path), content):
+        raise OutputExists(f"{printable(path)} exists and is another list; choose another place or remove it")
+    write_file(path, content)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
