@@ -209,7 +209,7 @@ def learn(
         Leave-one-out was asked for and no class has two photos.
     """
     choice = None
-    if method_class(method).has_pair and (len(support) or rule == choose.FIXED):
+    if method_class(method).has_pair and (len(support) or rule != choose.SCALE_FREE):
         choice = _choose(_support_cache(support, class_embeddings, logit_scale), rule, given)
     estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {"seed": seed})
     estimator.fit(support.vectors, support.labels)
