@@ -16,7 +16,7 @@ check: $(VENV)/.has-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest -m "not slow and not data" --quiet
+	$(BIN)/pytest -m "not slow and not data" --quiet --numprocesses auto
 
 test: $(VENV)/.has-dev
 	$(BIN)/ruff format --check .

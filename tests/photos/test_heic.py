@@ -36,8 +36,9 @@ def test_a_heic_photo_names_the_extra_where_it_is_not_installed(heic: Path, monk
         open_photo(heic)
 
 
-def test_a_cut_heic_photo_is_refused(heic: Path) -> None:
+def test_fault_02_a_cut_heic_photo_is_refused(heic: Path) -> None:
     content = heic.read_bytes()
-    heic.write_bytes(content[: len(content) // 2])
-    with pytest.raises(PhotoError, match="IMG_0001"):
-        open_photo(heic)
+    for cut in np.linspace(1, len(content) - 1, 40, dtype=int):
+        heic.write_bytes(content[:cut])
+        with pytest.raises(PhotoError, match="IMG_0001"):
+            open_photo(heic)
