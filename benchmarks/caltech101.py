@@ -42,14 +42,11 @@ def main() -> None:
     warnings.simplefilter("ignore", TipAdapterWarning)
     root = parser.parse_args().data_root / "caltech-101"
     encoder = load_encoder("pocket")
-    started = time.perf_counter()
     parts = read_parts(root, encoder)
-    seconds = time.perf_counter() - started
     chinese = json.loads((Path(__file__).parent / "caltech101_names_zh.json").read_text(encoding="utf-8"))
     results = {
         "encoder": encoder.identity.name,
         "n_photos": {name: len(part) for name, part in parts.items()},
-        "extraction_seconds": seconds,
         "rows": [
             row
             for shots in SHOTS

@@ -112,7 +112,6 @@ def caltech101(record: dict[str, Any]) -> str:
         "## The same names in Chinese",
         methods_by_shots(record["rows_chinese"]),
         "## How far one-shot draws lie apart\n\n" + one_shot_line(record["one_shot_draws"]),
-        f"Extracting the vectors of all {sum(photos.values()):,} photos took {record['extraction_seconds']:.0f} s.",
     ]
     return "\n\n".join(sections)
 
