@@ -104,14 +104,11 @@ def test_an_empty_folder_is_no_obstacle(tmp_path: Path) -> None:
     assert read_config(tmp_path / "model")["seed"] == 0
 
 
-def test_replacing_leaves_nothing_of_the_old_one(folder: Path) -> None:
-    (folder / "notes.txt").write_text("old")
-    write_bundle(folder, {**CONFIGURATION, "seed": 1}, {"other": LABELS}, replace=True)
-    config, arrays = read_bundle(folder)
-    assert config["seed"] == 1
-    assert set(arrays) == {"other"}
-    assert {path.name for path in folder.iterdir()} == {CONFIG, ARRAYS, CARD}
-    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+def test_a_model_folder_with_something_else_in_it_is_not_replaced(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine", "utf-8")
+    with pytest.raises(OutputExists, match="is not replaced"):
+        write_bundle(folder, CONFIGURATION, {"keys": KEYS}, replace=True)
+    assert (folder / "notes.txt").read_text("utf-8") == "mine"
 
 
 @pytest.mark.parametrize("what", ["photos", "a file"])

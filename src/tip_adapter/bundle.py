@@ -134,7 +134,8 @@ def _digest(config: Mapping[str, Any]) -> str:
 def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
     """Raise OutputExists if something stands there that is no model: photos must survive a slip of the keyboard."""
     folder = Path(folder)
-    if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    ours = folder.is_dir() and {path.name for path in folder.iterdir()} in (set(), {CONFIG, ARRAYS, CARD})
+    if folder.exists() and not ours:
         raise OutputExists(f"{printable(folder)} is not a model folder and is not replaced; choose another place")
 
 

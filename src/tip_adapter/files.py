@@ -175,7 +175,7 @@ def _aside(path: Path) -> Path:
 
 
 def _old(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
+    return path.with_name(f".{path.name}.tip-adapter-old")
 
 
 def _write_synced(path: Path, content: bytes) -> None:
