@@ -45,7 +45,9 @@ def fit(
         Path | None,
         typer.Option(help="JSON or CSV (label,name): what the text encoder reads for a label.", metavar="FILE"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what stands at MODEL_DIR.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the model at MODEL_DIR; anything else there is left alone.")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
