@@ -7,6 +7,7 @@ A method stores its arrays in `_fit(keys, labels)`, names those that answering n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import array_api_compat
@@ -16,15 +17,25 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from tip_adapter.methods._kernels import like, to_numpy
-from tip_adapter.vectors import require_finite, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, require_finite, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
-    from tip_adapter.vectors import Array, ClassEmbeddings
+    from tip_adapter.vectors import Array
 
+#: What constructor values may be: kind, lowest, whether that itself is allowed.
+_NUMBERS: dict[str, tuple[type[Any], float, bool]] = {
+    "alpha": (Real, 0, True),
+    "beta": (Real, 0, False),
+    "logit_scale": (Real, 0, False),
+    "learning_rate": (Real, 0, True),
+    "epochs": (Integral, 0, True),
+    "batch_size": (Integral, 1, True),
+    "seed": (Integral, 0, True),
+}
 # Queries are answered in blocks so that a block's affinities (16 MiB) are the largest array there is.
 _BLOCK_ENTRIES = 2**22
 #: Learned arrays start as unit rows; what is read from a file may not be larger than this.
@@ -97,6 +108,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             NaN or infinity, or another width than at fit.
         """
         queries = self.unit_queries(X)
+        check_settings(self)  # alpha and beta may have been set since `fit`
         arrays = [like(getattr(self, name), queries) for name in self._arrays]
         block = max(1, _BLOCK_ENTRIES // max(len(array) for array in arrays))
         starts = range(0, max(len(queries), 1), block)
@@ -158,6 +170,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     def _support(self, X: Array, y: Any) -> tuple[Array, NDArray[Any]]:
         """Check X and y; set `classes_` and `weights_`; → unit rows and positions in `classes_`."""
+        check_settings(self)
         X = self._checked(X, reset=True)
         y = checked_labels(y, len(X))
         keys = unit_rows(X)
@@ -201,6 +214,29 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             )
         X = X.detach()
         return X if xp.finfo(X.dtype).bits >= 32 else xp.astype(X, xp.float32)  # half precision is for storage
+
+
+def check_settings(classifier: BaseEstimator) -> None:
+    """Refuse constructor values that make no sense.
+
+    Raises
+    ------
+    ValueError
+        A number is none, is not finite or is out of bounds; class embeddings are something else; the name is given.
+    """
+    for name, value in classifier.get_params(deep=False).items():
+        if name in _NUMBERS and not _is_number(value, *_NUMBERS[name]):
+            kind, lowest, inclusive = _NUMBERS[name]
+            number = "a whole number" if kind is Integral else "a finite number"
+            raise ValueError(f"{name} must be {number} {'at least' if inclusive else 'above'} {lowest}, not {value!r}")
+    if not isinstance(classifier.class_embeddings, ClassEmbeddings | None):
+        raise ValueError(f"class_embeddings must be ClassEmbeddings or None, not {type(classifier.class_embeddings)}")
+
+
+def _is_number(value: Any, kind: type[Any], lowest: float, inclusive: bool) -> bool:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return False
+    return lowest < value < np.inf or (inclusive and value == lowest)
 
 
 def checked_labels(y: Any, n: int) -> NDArray[Any]:

@@ -1,4 +1,7 @@
-"""Scores of photos by a cache that has not seen them: support photos without their own key, or other photos."""
+"""Photos that the cache has not seen: support photos without their own key, or other photos.
+
+Their logits at a pair, and for which alphas each of them is right.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from tip_adapter.methods._kernels import (
     text_logits,
     to_numpy,
 )
+from tip_adapter.methods._stairs import Stairs, right_between
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 
 # Affinities are formed in blocks of this many entries.
 _BLOCK_ENTRIES = 2**22
+# A left-out photo's class is rescaled by K_c/(K_c−1), which rounds. Where other classes hold the same vectors the logits
+# should tie, and rounding must not tell which class is the photo's own: it gives up this share, more than rounding takes.
+_OWN_CLASS_SHARE = 1 - 1e-5
 
 
 @dataclass(frozen=True)
@@ -76,51 +83,37 @@ class SupportCache:
         sigma = float(np.sqrt(max(squares / count - (total / count) ** 2, 0)))
         return sigma if sigma >= 1e-6 else None
 
-    def left_out(self, betas: Sequence[float]) -> HeldOutScores:
+    @property
+    def left_out(self) -> HeldOut:
         """Every support photo, scored by the cache without it; those alone in their class do not count."""
         scored = np.bincount(self.labels, minlength=1)[self.labels] > 1
-        return self._rows(self.queries, self.labels, scored, betas, leave_out_own_key)
+        return HeldOut(self, self.queries, self.labels, scored, leave_out_own_key, _OWN_CLASS_SHARE)
 
-    def unseen(self, queries: NDArray[Any], labels: NDArray[Any], betas: Sequence[float]) -> HeldOutScores:
-        """Other photos, scored by the whole cache."""
-        return self._rows(queries, labels, np.ones(len(labels), np.bool_), betas, keep_own_key)
-
-    def _rows(
-        self,
-        queries: NDArray[Any],
-        labels: NDArray[Any],
-        scored: NDArray[np.bool_],
-        betas: Sequence[float],
-        own_key: Callable[..., tuple[Array, Array | float]],
-    ) -> HeldOutScores:
-        n_classes = len(self.weights)
-        cache = np.empty((len(betas), len(queries), n_classes), queries.dtype)
-        for rows in _blocks(len(queries), len(self.keys)):
-            cosines = queries[rows] @ self.keys.T
-            for sums, beta in zip(cache, betas, strict=True):
-                affinities, rescale = own_key(sharpen(cosines.copy(), beta), rows, self.labels, n_classes)
-                sums[rows] = sum_by_class(affinities, self.labels, n_classes) * rescale
-        return HeldOutScores(text_logits(queries, self.weights, self.logit_scale), cache, labels, scored, tuple(betas))
+    def unseen(self, queries: NDArray[Any], labels: NDArray[Any]) -> HeldOut:
+        """Other photos, (m, d) unit rows and (m,) class indices, scored by the whole cache."""
+        return HeldOut(self, queries, labels, np.ones(len(labels), np.bool_), keep_own_key, 1.0)
 
 
 @dataclass(frozen=True)
-class HeldOutScores:
-    """What names and cache say about photos that the cache has not seen.
+class HeldOut:
+    """Photos that the cache has not seen.
 
     Parameters
     ----------
-    text : (n, n_classes) float array, text logits
-    cache : (n_betas, n, n_classes) float array, cache logits at each beta
-    labels : (n,) int array
-    scored : (n,) bool array, rows that count in accuracy and likelihood; all rows count in the units
-    betas : (n_betas,) floats
+    support : SupportCache
+    queries : (m, d) float array, unit rows
+    labels : (m,) int array
+    scored : (m,) bool array, rows that count in accuracy and likelihood; all rows count in the units
+    own_key : what a query does about its own key, a step of `_kernels`
+    own_share : float, what is kept of the own class's cache logit so that its rounding does not tell the label
     """
 
-    text: NDArray[Any]
-    cache: NDArray[Any]
+    support: SupportCache
+    queries: NDArray[Any]
     labels: NDArray[Any]
     scored: NDArray[np.bool_]
-    betas: tuple[float, ...]
+    own_key: Callable[..., tuple[Array, Array | float]]
+    own_share: float
 
     @property
     def n_scored(self) -> int:
@@ -132,20 +125,73 @@ class HeldOutScores:
         """(n_scored,) int array."""
         return self.labels[self.scored]
 
-    def logits(self, b: int, alpha: float) -> NDArray[Any]:
-        """(n_scored, n_classes) logits of the rows that count, at beta number `b`."""
-        return (self.text + alpha * self.cache[b])[self.scored]
+    def logits(self, alpha: float, beta: float) -> NDArray[Any]:
+        """(n_scored, n_classes) logits of the rows that count."""
+        logits = np.empty((self.n_scored, len(self.support.weights)), self.queries.dtype)
+        first = 0
+        for rows, text, cosines in self._blocks():
+            cache = self._unrounded(self._cache(cosines, rows, beta), rows)
+            block = (text + alpha * cache)[self.scored[rows]]
+            logits[first : first + len(block)] = block
+            first += len(block)
+        return logits
 
-    def alpha_unit(self, b: int) -> float | None:
-        """The alpha at which the cache's spread is the text's, at beta number `b`; None where a spread is 0."""
-        text, cache = _spread(self.text), _spread(self.cache[b])
-        return text / cache if text > 0 and cache > 0 else None
+    def stairs(self, betas: Sequence[float]) -> list[Stairs]:
+        """Accuracy as alpha rises, at each beta; cosines are computed once."""
+        between = np.empty((len(betas), 2, len(self.labels)), self.queries.dtype)
+        spreads = [_Spread() for _ in range(len(betas) + 1)]
+        for rows, text, cosines in self._blocks():
+            spreads[-1].add(text)
+            for b, beta in enumerate(betas):
+                cache = self._cache(cosines.copy(), rows, beta)
+                spreads[b].add(cache)
+                between[b][:, rows] = right_between(text, self._unrounded(cache, rows), self.labels[rows])
+        return [
+            Stairs.of(between[b][:, self.scored], beta, _unit(spreads[-1].mean, spreads[b].mean))
+            for b, beta in enumerate(betas)
+        ]
+
+    def _blocks(self) -> Iterator[tuple[NDArray[np.intp], NDArray[Any], NDArray[Any]]]:
+        """Row numbers, their text logits and their cosines to the keys."""
+        support = self.support
+        for rows in _blocks(len(self.queries), max(len(support.keys), len(support.weights))):
+            queries = self.queries[rows]
+            yield rows, text_logits(queries, support.weights, support.logit_scale), queries @ support.keys.T
+
+    def _cache(self, cosines: NDArray[Any], rows: NDArray[np.intp], beta: float) -> NDArray[Any]:
+        """Cache logits of a block; its cosines are used up."""
+        n_classes = len(self.support.weights)
+        affinities, rescale = self.own_key(sharpen(cosines, beta), rows, self.support.labels, n_classes)
+        cache: NDArray[Any] = sum_by_class(affinities, self.support.labels, n_classes) * rescale
+        return cache
+
+    def _unrounded(self, cache: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Cache logits, in place, without what rounding may have added to the own class."""
+        cache[np.arange(len(rows)), self.labels[rows]] *= self.own_share
+        return cache
 
 
-def _spread(logits: NDArray[Any]) -> float:
-    """How far a row's classes lie apart, in the mean over rows; rounding is no spread."""
-    spread = float(logits.std(axis=1, dtype=np.float64).mean()) if len(logits) else 0.0
-    return spread if spread > 1e-12 * np.abs(logits).max(initial=0) else 0.0
+class _Spread:
+    """How far a row's classes lie apart, in the mean over rows, block by block."""
+
+    def __init__(self) -> None:
+        self._total, self._n, self._largest = 0.0, 0, 0.0
+
+    def add(self, logits: NDArray[Any]) -> None:
+        self._total += float(logits.std(axis=1, dtype=np.float64).sum())
+        self._n += len(logits)
+        self._largest = max(self._largest, float(np.abs(logits).max(initial=0)))
+
+    @property
+    def mean(self) -> float:
+        """Rounding is no spread: 0 then."""
+        mean = self._total / self._n if self._n else 0.0
+        return mean if mean > 1e-12 * self._largest else 0.0
+
+
+def _unit(text: float, cache: float) -> float | None:
+    """The alpha at which the cache's spread is the text's; None where a spread is 0."""
+    return text / cache if text > 0 and cache > 0 else None
 
 
 def _blocks(n_rows: int, n_columns: int) -> list[NDArray[np.intp]]:

@@ -2,9 +2,8 @@
 
 alpha and beta mean different things for different encoders. In units of the support set itself they travel: sharpness in
 1/sigma, sigma the standard deviation of the cosines between photos of different classes; the cache's weight as the
-ratio of its spread to the text's. The search runs over a grid in these units. Accuracy on a few hundred rows is a
-staircase with wide steps, so the best cell says little: every pair within one standard error of the best forms a
-plateau, and the pair nearest to the plateau's centre is taken.
+ratio of its spread to the text's. The search looks at some fifty sharpnesses and, at each, at every alpha there is
+(`_stairs.py`).
 
 Every choice carries a temperature, fitted by likelihood on the same rows: dividing the logits by it changes no label
 and makes the softmax say how sure one may be.
@@ -13,20 +12,20 @@ and makes the softmax say how sure one may be.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from tip_adapter.methods._base import checked_labels, positions
 from tip_adapter.methods._kernels import to_numpy
-from tip_adapter.methods._left_out import HeldOutScores, SupportCache
+from tip_adapter.methods._left_out import HeldOut, SupportCache
+from tip_adapter.methods._stairs import best_pair
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
-from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -34,16 +33,16 @@ if TYPE_CHECKING:
 
 LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED = "leave-one-out", "scale-free", "validation", "fixed"
 
-#: Sharpness of the scale-free pair, and the grid's, in 1/sigma.
+#: Bound on alpha, beta and temperature: beyond it, float32 overflows.
+LARGEST = 1e6
+
+#: Sharpness of the scale-free pair, and those searched, in 1/sigma.
 _SHARPNESS = 0.5
-_SHARPNESSES = np.geomspace(0.1, 3.2, 11)
-#: The grid's ratios of the cache's spread to the text's.
-_RATIOS = np.geomspace(1 / 32, 32, 31)
+_SHARPNESSES = np.geomspace(0.1, 3.2, 51)
 #: The paper's sharpness, where the support has no units: fewer than two pairs of photos differ in class.
 _PAPERS_BETA = 5.5
-_SMALLEST = np.finfo(np.float64).tiny
-# Cache logits of several betas are held at once while they take no more than this (256 MiB in float32).
-_SCORE_ENTRIES = 2**26
+# The temperature is fitted in blocks of this many logits, in float64.
+_BLOCK_ENTRIES = 2**20
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,12 @@ class Choice:
     n_rows: int
 
     def __post_init__(self) -> None:
-        for name, least in [("alpha", "at least"), ("beta", "above"), ("temperature", "above")]:
+        for name in ("alpha", "beta", "temperature"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float, np.integer, np.floating)) or not (
-                0 < value < np.inf or (value == 0 and least == "at least")
-            ):
-                raise ValueError(f"{name} {value!r} must be a finite number {least} 0")
+            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            if not number or not 0 <= value <= LARGEST or (value == 0 and name != "alpha"):
+                least = "at least" if name == "alpha" else "above"
+                raise ValueError(f"{name} {value!r} must be a number {least} 0 and at most {LARGEST:g}")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy {self.accuracy!r} must be between 0 and 1, or None")
         if self.rule not in RULES:
@@ -163,14 +162,14 @@ def leave_one_out(support: SupportCache, _given: Given) -> Choice:
     """
     if np.bincount(support.labels, minlength=1).max() < 2:
         raise ValueError("leave-one-out needs a class with two photos; the scale-free rule works from one")
-    return _search(support, len(support.queries), support.left_out, LEAVE_ONE_OUT)
+    return _search(support, support.left_out, LEAVE_ONE_OUT)
 
 
 def scale_free(support: SupportCache, given: Given) -> Choice:
     """No search: sharpness 1/2 in the support's units, the cache's spread `ratio` times the text's."""
-    rows = support.left_out([_beta(support, _SHARPNESS)])
-    unit = rows.alpha_unit(0)
-    return _judge(rows, 0, given.ratio * unit if unit else 1.0, SCALE_FREE)
+    (stairs,) = support.left_out.stairs([_beta(support, _SHARPNESS)])
+    alpha = given.ratio * stairs.unit if stairs.unit else 1.0
+    return _judge(support.left_out, alpha, stairs.beta, SCALE_FREE)
 
 
 def on_validation(support: SupportCache, given: Given) -> Choice:
@@ -184,7 +183,7 @@ def on_validation(support: SupportCache, given: Given) -> Choice:
     if given.validation is None or not len(given.validation[0]):
         raise ValueError("the validation rule needs validation photos: validation=(X_val, y_val)")
     queries, labels = given.validation
-    return _search(support, len(queries), partial(support.unseen, queries, labels), VALIDATION)
+    return _search(support, support.unseen(queries, labels), VALIDATION)
 
 
 def fixed(support: SupportCache, given: Given) -> Choice:
@@ -197,8 +196,7 @@ def fixed(support: SupportCache, given: Given) -> Choice:
     """
     if given.pair is None:
         raise ValueError("the fixed rule needs alpha and beta")
-    alpha, beta = given.pair
-    return replace(_judge(support.left_out([beta]), 0, alpha, FIXED), temperature=1.0)
+    return replace(_judge(support.left_out, *given.pair, FIXED), temperature=1.0)
 
 
 RULES: dict[str, Callable[[SupportCache, Given], Choice]] = {
@@ -207,26 +205,6 @@ RULES: dict[str, Callable[[SupportCache, Given], Choice]] = {
     VALIDATION: on_validation,
     FIXED: fixed,
 }
-
-
-def plateau_centre(accuracy: NDArray[np.float64], n_rows: int) -> tuple[int, int]:
-    """Of all cells within one standard error of the best, the one nearest to their centre.
-
-    Parameters
-    ----------
-    accuracy : (n_betas, n_ratios) float array over a grid that is even in both directions
-    n_rows : int, how many rows each accuracy counts
-
-    Returns
-    -------
-    int, int : position of the cell
-    """
-    best = accuracy.max()
-    cells = np.argwhere(accuracy >= best - np.sqrt(best * (1 - best) / n_rows) - 1e-12)
-    steps = np.log([_SHARPNESSES[1] / _SHARPNESSES[0], _RATIOS[1] / _RATIOS[0]])
-    distance = (((cells - cells.mean(axis=0)) * steps) ** 2).sum(axis=1)
-    b, r = cells[distance.argmin()]
-    return int(b), int(r)
 
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -245,56 +223,44 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     float, between 0.01 and 100,000; 1 where there is one class only
     """
     n, n_classes = logits.shape
-    logits = logits.astype(np.float64)
     if n_classes == 1:
         return 1.0
-    own, trust = (np.arange(n), labels), (n + 1) / (n + 2)
+    trust = (n + 1) / (n + 2)
     others = (1 - trust) / (n_classes - 1)  # what each other label is trusted to
+    own, total = logits[np.arange(n), labels].mean(dtype=np.float64), logits.sum(axis=1, dtype=np.float64).mean()
+    trusted = (trust - others) * own + others * total
 
     def loss(log_temperature: float) -> float:
-        log_probabilities = np.log(np.maximum(softmax(logits / np.exp(log_temperature)), _SMALLEST))
-        return -float((trust - others) * log_probabilities[own].mean() + others * log_probabilities.sum() / n)
+        temperature = np.exp(log_temperature)
+        return _mean_logsumexp(logits, temperature) - float(trusted / temperature)
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.01, 1e5]), method="bounded").x))
 
 
+def _mean_logsumexp(logits: NDArray[Any], temperature: float) -> float:
+    """Mean over rows of log Σ exp(logits / temperature)."""
+    block = max(1, _BLOCK_ENTRIES // logits.shape[1])
+    blocks = (logits[first : first + block].astype(np.float64) for first in range(0, len(logits), block))
+    return float(sum(logsumexp(rows / temperature, axis=1).sum() for rows in blocks) / len(logits))
+
+
 def _beta(support: SupportCache, sharpness: float) -> float:
     """A sharpness in 1/sigma as beta."""
-    return float(sharpness / support.sigma if support.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
+    beta = sharpness / support.sigma if support.sigma else sharpness / _SHARPNESS * _PAPERS_BETA
+    return float(min(beta, LARGEST))
 
 
-def _search(
-    support: SupportCache, n_queries: int, score: Callable[[Sequence[float]], HeldOutScores], rule: str
-) -> Choice:
-    """The pair at the centre of the plateau of accuracy over the grid."""
-    betas = [_beta(support, sharpness) for sharpness in _SHARPNESSES]
-    at_once = max(1, _SCORE_ENTRIES // max(1, n_queries * len(support.weights)))
-    alphas, accuracy = [], []
-    for first in range(0, len(betas), at_once):
-        scores = score(betas[first : first + at_once])
-        for b in range(len(scores.betas)):
-            unit = scores.alpha_unit(b)
-            alphas.append(_RATIOS * unit if unit else np.ones_like(_RATIOS))
-            accuracy.append(_accuracies(scores, b, alphas[-1]))
-    b, r = plateau_centre(np.array(accuracy), scores.n_scored)
-    return _judge(score([betas[b]]), 0, float(alphas[b][r]), rule)
+def _search(support: SupportCache, photos: HeldOut, rule: str) -> Choice:
+    """The best pair over all alphas and some fifty betas."""
+    stairs = photos.stairs([_beta(support, sharpness) for sharpness in _SHARPNESSES])
+    return _judge(photos, *best_pair(stairs, photos.n_scored), rule)
 
 
-def _accuracies(scores: HeldOutScores, b: int, alphas: NDArray[np.float64]) -> list[float]:
-    """Accuracy at beta number `b` with each alpha."""
-    text, cache, labels = scores.text[scores.scored], scores.cache[b, scores.scored], scores.scored_labels
-    accuracies = []
-    for alpha in alphas.astype(cache.dtype):
-        logits = cache * alpha
-        logits += text
-        accuracies.append(float((logits.argmax(axis=1) == labels).mean()))
-    return accuracies
-
-
-def _judge(rows: HeldOutScores, b: int, alpha: float, rule: str) -> Choice:
+def _judge(photos: HeldOut, alpha: float, beta: float, rule: str) -> Choice:
     """The pair with its accuracy and temperature on the rows that count."""
-    if not rows.n_scored:
-        return Choice(alpha, rows.betas[b], 1.0, None, rule, 0)
-    logits, labels = rows.logits(b, alpha), rows.scored_labels
+    alpha = min(alpha, LARGEST)
+    if not photos.n_scored:
+        return Choice(alpha, beta, 1.0, None, rule, 0)
+    logits, labels = photos.logits(alpha, beta), photos.scored_labels
     accuracy = float((logits.argmax(axis=1) == labels).mean())
-    return Choice(alpha, rows.betas[b], fit_temperature(logits, labels), accuracy, rule, rows.n_scored)
+    return Choice(alpha, beta, fit_temperature(logits, labels), accuracy, rule, photos.n_scored)

@@ -1,0 +1,134 @@
+"""Accuracy as a staircase in alpha: exact, without a grid.
+
+A row's logits are straight lines in alpha, text + alpha · cache, so it is right between two alphas: where its own class's
+line is on top. Sorting these ends gives the accuracy at every alpha there is.
+
+Accuracy on a few hundred rows has wide steps and many ties, so the best step says little by itself. Every pair within
+one standard error of the best forms a plateau; of all best steps, the one whose middle is nearest to the plateau's centre
+is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+#: How far the plateau is looked at: alphas from 1/64 to 64 of the beta's unit.
+_REACH = 64.0
+#: Narrower steps (in the logarithm of alpha) are within rounding.
+_NARROWEST = 1e-5
+
+
+def right_between(text: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """For which alphas each row is right.
+
+    Parameters
+    ----------
+    text, cache : (m, n_classes) float arrays
+    labels : (m,) int array
+
+    Returns
+    -------
+    (2, m) float array, lowest and highest alpha >= 0 of each row; never right where lowest >= highest
+    """
+    own = np.arange(len(labels)), labels
+    behind = text - text[own][:, None]  # (m, N)  what alpha times `ahead` must make good
+    ahead = cache[own][:, None] - cache  # (m, N)
+    gains, loses = ahead > 0, ahead < 0
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        crossings = np.divide(behind, ahead, out=ahead)  # (m, N)  alphas at which a class's line crosses the own one's
+    lowest = crossings.max(axis=1, where=gains, initial=0)
+    highest = crossings.min(axis=1, where=loses, initial=np.inf)
+    # Parallel lines never cross; a tie goes to the lower class index.
+    above = (behind > 0) | ((behind == 0) & (np.arange(text.shape[1]) < labels[:, None]))
+    lowest[(above & ~gains & ~loses).any(axis=1)] = np.inf
+    return np.stack([lowest, highest])
+
+
+@dataclass(frozen=True, eq=False)
+class Stairs:
+    """How many rows are right as alpha rises from 0, at one beta.
+
+    Parameters
+    ----------
+    beta : float
+    unit : float, the alpha at which the cache's spread is the text's; None where a spread is 0
+    ends : (s + 1,) float array, where steps begin and end: from 0 to infinity
+    n_right : (s,) int array, rows that are right within each step
+    """
+
+    beta: float
+    unit: float | None
+    ends: NDArray[np.float64]
+    n_right: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, between: NDArray[Any], beta: float, unit: float | None) -> Stairs:
+        """Sort the ends of `right_between`'s (2, m) alphas."""
+        lowest, highest = between[:, between[0] < between[1]].astype(np.float64)
+        ends = np.unique(np.concatenate([[0.0, np.inf], lowest, highest]))
+        begun = np.bincount(np.searchsorted(ends, lowest), minlength=len(ends))
+        ended = np.bincount(np.searchsorted(ends, highest), minlength=len(ends))
+        return cls(beta, unit, ends, np.cumsum(begun - ended)[:-1])
+
+    @property
+    def best(self) -> int:
+        """The most rows that are right at any alpha."""
+        low, high = self._logarithms()
+        return int(self.n_right[high - low > _NARROWEST].max())
+
+    def where(self, n_right: float) -> NDArray[np.float64]:
+        """Where at least so many rows are right: (k, 2) ends of alpha / unit, as logarithms."""
+        low, high = self._logarithms()
+        enough = np.concatenate([[False], (self.n_right >= n_right) & (high - low > _NARROWEST), [False]])
+        changes = np.flatnonzero(enough[1:] != enough[:-1])
+        return np.stack([low[changes[::2]], high[changes[1::2] - 1]], axis=1)
+
+    def _logarithms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Low and high end of each step, (s,) logarithms of alpha / unit (of alpha where there is none), cut at `_REACH`."""
+        low, high = self.ends[:-1] / (self.unit or 1.0), self.ends[1:] / (self.unit or 1.0)
+        low, high = np.maximum(low, np.minimum(1 / _REACH, high / 2)), np.minimum(high, np.maximum(_REACH, 2 * low))
+        return np.log(low), np.log(high)
+
+
+def best_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
+    """Of all steps with the most rows right, the middle of the one nearest to the plateau's centre.
+
+    Parameters
+    ----------
+    stairs : one a beta; the betas are evenly spaced in their logarithm
+    n_rows : int, how many rows there are
+
+    Returns
+    -------
+    float, float : alpha and beta
+    """
+    best = max(steps.best for steps in stairs)
+    share = best / n_rows
+    plateau = _regions(stairs, best - np.sqrt(share * (1 - share) * n_rows) - 1e-9)
+    peaks = _regions(stairs, best)
+    widths = plateau[:, 2] - plateau[:, 1]
+    centre = np.average(_middles(plateau, stairs), axis=0, weights=widths)
+    middles = _middles(peaks, stairs)
+    nearest = np.square(middles - centre).sum(axis=1).argmin()
+    steps = stairs[int(peaks[nearest, 0])]
+    return (steps.unit or 1.0) * float(np.exp(middles[nearest, 1])), steps.beta
+
+
+def _regions(stairs: Sequence[Stairs], n_right: float) -> NDArray[np.float64]:
+    """Where at least so many rows are right, over all betas: (k, 3) number of the beta, low and high end."""
+    found = [np.insert(steps.where(n_right), 0, b, axis=1) for b, steps in enumerate(stairs)]
+    return np.concatenate(found)
+
+
+def _middles(regions: NDArray[np.float64], stairs: Sequence[Stairs]) -> NDArray[np.float64]:
+    """(k, 2) logarithms of beta and of alpha / unit."""
+    betas = np.log([steps.beta for steps in stairs])
+    return np.stack([betas[regions[:, 0].astype(np.intp)], regions[:, 1:].mean(axis=1)], axis=1)
