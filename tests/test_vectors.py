@@ -211,3 +211,10 @@ def test_other_seeds_give_other_draws():
 def test_every_photo_can_be_drawn():
     drawn = {int(position) for seed in range(100) for position in draw_shots(["a"] * 6, 1, seed)}
     assert drawn == set(range(6))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 5, 512, 1280])
+def test_unit_rows_are_left_as_they_are(dtype, width):
+    rows = unit_rows(np.random.default_rng(width).standard_normal((200, width)).astype(dtype))
+    assert np.array_equal(unit_rows(rows), rows)

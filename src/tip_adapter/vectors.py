@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 #: A NumPy array or a torch tensor: the equations are written once, for both.
 Array: TypeAlias = Any
 
+#: Rows within so many roundings of unit length are unit rows.
+_ROUNDINGS = 8
+
 
 def unit_rows(rows: Array) -> Array:
-    """Scale each row to unit length; a zero row stays zero.
+    """Scale each row to unit length; a zero row stays zero, and a row of unit length stays as it is, bit by bit.
 
     Parameters
     ----------
@@ -35,7 +38,10 @@ def unit_rows(rows: Array) -> Array:
     largest = xp.max(xp.abs(rows), axis=1, keepdims=True) if rows.shape[1] else rows[:, :1]
     scaled = rows / xp.where(largest > 0, largest, xp.ones_like(largest))
     lengths = xp.sqrt(xp.sum(scaled * scaled, axis=1, keepdims=True))
-    return scaled / xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+    lengths = xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+    # Normalising again would move last bits: a model that was saved must answer as the one that is loaded.
+    is_unit = xp.abs(largest - 1 / lengths) <= _ROUNDINGS * xp.finfo(rows.dtype).eps / lengths
+    return xp.where(is_unit, rows, scaled / lengths)
 
 
 def softmax(logits: Array) -> Array:
@@ -103,6 +109,11 @@ class ClassEmbeddings:
         """The same embeddings, rows in the order of their sorted labels."""
         order = np.argsort(self.labels, kind="stable")
         return ClassEmbeddings(self.labels[order], self.matrix[order])
+
+    def without(self, label: Any) -> ClassEmbeddings:
+        """The same embeddings, that of `label` left out."""
+        others = np.flatnonzero(self.labels != label)
+        return ClassEmbeddings(self.labels[others], self.matrix[others])
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ def overlapping(dtype=np.float32, seed=0):
 
 def fitted(example, *, views=None, kind="numpy", **settings):
     clf = TipAdapterFClassifier(**example.settings, **{**BATCHES, **settings})
-    return clf.fit(KINDS[kind](example.X), example.y, views)
+    return clf.fit(KINDS[kind](example.X), example.y, views=views)
 
 
 @dataclass
@@ -266,7 +266,7 @@ def test_nothing_given_is_changed_in_place(kind, with_views):
     X = KINDS[kind](np.eye(8)[np.arange(17) % 8])
     before = np.asarray(X).copy()
     views = (lambda _: X) if with_views else None
-    TipAdapterFClassifier(**example.settings, **BATCHES).fit(X, example.y, views)
+    TipAdapterFClassifier(**example.settings, **BATCHES).fit(X, example.y, views=views)
     np.testing.assert_array_equal(np.asarray(X), before)
 
 

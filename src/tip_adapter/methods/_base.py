@@ -17,10 +17,11 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from tip_adapter.methods._kernels import like, to_numpy
+from tip_adapter.methods.evidence import ClassEvidence, take_apart
 from tip_adapter.vectors import ClassEmbeddings, require_finite, softmax, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -60,6 +61,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     weights_: Array
     keys_: Array
     labels_: NDArray[Any]
+    ids_: NDArray[np.str_]
     classes_: NDArray[Any]
 
     @abstractmethod
@@ -70,7 +72,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     def _logits(self, queries: Array, *arrays: Array) -> Array:
         """(m, d) unit rows → (m, n_classes)."""
 
-    def fit(self, X: Array, y: Any) -> Self:
+    def fit(self, X: Array, y: Any, ids: Sequence[str | None] | None = None) -> Self:
         """Learn from labelled vectors.
 
         Parameters
@@ -78,6 +80,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         X : (n, d) float array, NumPy or torch; rows are normalised here, a zero row stays zero; n = 0 only with class
             embeddings
         y : (n,) labels; with class embeddings each must be among theirs
+        ids : (n,) str, what each vector is called; a row without one (None) gets a running number
 
         Returns
         -------
@@ -86,9 +89,10 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         Raises
         ------
         ValueError
-            NaN or infinity, another width than the class embeddings, a label that they do not have.
+            NaN or infinity, another width than the class embeddings, a label that they do not have, an id that stands
+            twice.
         """
-        self._fit(*self._support(X, y))
+        self._fit(*self._support(X, y, ids))
         return self
 
     def logits(self, X: Array) -> Array:
@@ -138,8 +142,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         others = ("alpha", "beta", "class_embeddings", "logit_scale")
         return {name: value for name, value in self.get_params(deep=False).items() if name not in others}
 
-    def restore(self, X: Array, y: Any, learned: Mapping[str, Array]) -> Self:
-        """Take the state that `fit` on X and y left, given what it learned.
+    def restore(self, X: Array, y: Any, learned: Mapping[str, Array], ids: Sequence[str] | None = None) -> Self:
+        """Take the state that `fit` on X, y and ids left, given what it learned.
 
         Raises
         ------
@@ -151,7 +155,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         for name, array in learned.items():
             if not np.abs(to_numpy(array)).max(initial=0) <= _LEARNED_BOUND:
                 raise ValueError(f"{name} holds NaN, or values beyond {_LEARNED_BOUND:g}")
-        keys, labels = self._support(X, y)
+        keys, labels = self._support(X, y, ids)
         if self._learned:
             self._restore(keys, labels, learned)
         else:
@@ -168,22 +172,28 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         check_is_fitted(self)
         return unit_rows(self._checked(X, reset=False))
 
-    def _support(self, X: Array, y: Any) -> tuple[Array, NDArray[Any]]:
-        """Check X and y; set `classes_` and `weights_`; → unit rows and positions in `classes_`."""
+    def _support(self, X: Array, y: Any, ids: Sequence[str | None] | None) -> tuple[Array, NDArray[Any]]:
+        """Check all; set `classes_`, `weights_` and `ids_`; → unit rows and positions in `classes_`."""
         check_settings(self)
         X = self._checked(X, reset=True)
         y = checked_labels(y, len(X))
         keys = unit_rows(X)
+        self.ids_, self._n_named = named(ids, len(keys), (), 0)
+        self._named_by = self.class_embeddings
         if self.class_embeddings is None:
             self.classes_, labels = np.unique(y, return_inverse=True)
             self.weights_ = self._weights_without_names(keys, labels)
         else:
-            embeddings = self.class_embeddings.sorted_by_label()
-            self.classes_, self.weights_ = embeddings.labels, unit_rows(like(embeddings.matrix, X))
+            self.classes_, self.weights_ = self._embedded(self.class_embeddings, keys)
             labels = positions(y, self.classes_)
-            if self.weights_.shape[1] != X.shape[1]:
-                raise ValueError(f"X has {X.shape[1]} features, class embeddings have {self.weights_.shape[1]}")
         return keys, labels
+
+    def _embedded(self, embeddings: ClassEmbeddings, keys: Array) -> tuple[NDArray[Any], Array]:
+        """Sorted labels, and their embeddings as unit rows like the keys."""
+        embeddings = embeddings.sorted_by_label()
+        if embeddings.matrix.shape[1] != keys.shape[1]:
+            raise ValueError(f"X has {keys.shape[1]} features, class embeddings have {embeddings.matrix.shape[1]}")
+        return embeddings.labels, unit_rows(like(embeddings.matrix, keys))
 
     def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
         """Without class embeddings the names say nothing: (n_classes, d) zeros."""
@@ -214,6 +224,47 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             )
         X = X.detach()
         return X if xp.finfo(X.dtype).bits >= 32 else xp.astype(X, xp.float32)  # half precision is for storage
+
+
+class ExplainedClassifier(VectorClassifier):
+    """A classifier whose logits are sums over named keys and the text."""
+
+    @abstractmethod
+    def _parts(self, queries: Array, *arrays: Array) -> tuple[Array, Array]:
+        """(m, d) unit rows → (m, n_classes) text logits and (m, n) each key's part in its class's logit."""
+
+    def explain(self, X: Array) -> list[tuple[ClassEvidence, ...]]:
+        """Take the logits of each query apart.
+
+        Parameters
+        ----------
+        X : (n, d) float array, NumPy or torch
+
+        Returns
+        -------
+        one tuple a query: a ClassEvidence for every class, the likeliest first; text + photos + others is the logit
+
+        Raises
+        ------
+        ValueError
+            As `logits`.
+
+        Examples
+        --------
+        >>> from tip_adapter import TipAdapterClassifier
+        >>> clf = TipAdapterClassifier().fit([[1.0, 0.0], [0.0, 1.0]], ["cat", "dog"], ids=["a.jpg", "b.jpg"])
+        >>> best, *_ = clf.explain([[0.9, 0.2]])[0]
+        >>> print(best.label, best.photos[0].id)
+        cat a.jpg
+        """
+        queries = self.unit_queries(X)
+        check_settings(self)
+        arrays = [like(getattr(self, name), queries) for name in self._arrays]
+        return [self._evidence(queries[i : i + 1], arrays) for i in range(len(queries))]
+
+    def _evidence(self, query: Array, arrays: Sequence[Array]) -> tuple[ClassEvidence, ...]:
+        text, parts = (to_numpy(array)[0].astype(np.float64) for array in self._parts(query, *arrays))
+        return take_apart(text, parts, self.labels_, self.ids_, self.classes_)
 
 
 def check_settings(classifier: BaseEstimator) -> None:
@@ -263,6 +314,32 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     return y
 
 
+def named(ids: Sequence[str | None] | None, n: int, taken: Iterable[str], n_named: int) -> tuple[NDArray[np.str_], int]:
+    """Ids of `n` new rows, running numbers for those without; → them and how many numbers were given by now.
+
+    Raises
+    ------
+    ValueError
+        There is another number of them, one is no text, or one is taken or stands twice.
+    """
+    given: list[Any] = [None] * n if ids is None else list(ids)
+    if len(given) != n:
+        raise ValueError(f"got {len(given)} ids for {n} rows")
+    known = set(taken)
+    for name in given:
+        if name is None:
+            continue
+        if not isinstance(name, str) or name in known:
+            raise ValueError(f"id {name!r} is {'there already' if isinstance(name, str) else 'not text'}")
+        known.add(name)
+    for row, name in enumerate(given):
+        if name is None:
+            while str(n_named) in known:
+                n_named += 1
+            given[row], n_named = str(n_named), n_named + 1
+    return np.array(given, dtype=np.str_), n_named
+
+
 def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     """Positions of `y` in the sorted `classes`.
 
@@ -271,16 +348,20 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     ValueError
         A label is not among them, or of another kind; it is named.
     """
-    known, kind = set(classes.tolist()), _kind(classes.tolist()[0])
+    known, kind = set(classes.tolist()), label_kind(classes)
     for label in np.unique(y).tolist():
-        if label not in known or _kind(label) is not kind:
+        if label not in known or _kind_of(label) is not kind:
             listed = ", ".join(map(repr, classes[:5].tolist())) + (", …" if len(classes) > 5 else "")
             raise ValueError(f"label {label!r} has no class embedding; known are {listed}")
     return np.searchsorted(classes, y)
 
 
-def _kind(label: Any) -> type:
+def label_kind(labels: NDArray[Any]) -> type:
     """Text, truth value or number."""
+    return _kind_of(labels.tolist()[0])
+
+
+def _kind_of(label: Any) -> type:
     return next((kind for kind in (str, bool) if isinstance(label, kind)), float)
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from tip_adapter.methods._base import VectorClassifier, unit_views
+from tip_adapter.methods._base import ExplainedClassifier, unit_views
 from tip_adapter.methods._kernels import affinity, cross_entropy, own_key_step, sum_by_class, text_logits
+from tip_adapter.methods._teach import TaughtClassifier
 from tip_adapter.methods._train import AdamW, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -72,7 +73,7 @@ def cache_gradient(
     return pulls.T @ queries  # (n, d)
 
 
-class _CacheClassifier(VectorClassifier):
+class _CacheClassifier(ExplainedClassifier):
     """Equation 4, once for both: what the names say plus alpha times what the cache says."""
 
     _arrays = ("weights_", "keys_")
@@ -88,13 +89,17 @@ class _CacheClassifier(VectorClassifier):
         cache = cache_logits(queries, keys, self.labels_, len(self.classes_), self.beta)  # (m, N)
         return text_logits(queries, weights, self.logit_scale) + self.alpha * cache  # (m, N)
 
+    def _parts(self, queries: Array, weights: Array, keys: Array) -> tuple[Array, Array]:
+        """Equation 4 before the sum over a class's keys: (m, N) text logits and (m, n) parts of the photos."""
+        return text_logits(queries, weights, self.logit_scale), self.alpha * affinity(queries, keys, self.beta)
+
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         if learned["keys_"].shape != keys.shape:
             raise ValueError(f"keys_ is {learned['keys_'].shape}, not {keys.shape}")
         self.keys_, self.labels_ = learned["keys_"], labels
 
 
-class TipAdapterClassifier(_CacheClassifier):
+class TipAdapterClassifier(_CacheClassifier, TaughtClassifier):
     """Tip-Adapter: a cache of labelled photos beside the class names; training-free.
 
     Parameters
@@ -109,6 +114,7 @@ class TipAdapterClassifier(_CacheClassifier):
     classes_ : (n_classes,) sorted labels
     keys_ : (n, d) array, unit rows
     labels_ : (n,) int array, positions in `classes_`
+    ids_ : (n,) str array, what each key is called
 
     Examples
     --------
@@ -190,13 +196,20 @@ class TipAdapterFClassifier(_CacheClassifier):
         self.own_key = own_key
         self.seed = seed
 
-    def fit(self, X: Array, y: Any, views: Callable[[int], Array] | None = None) -> Self:
+    def fit(
+        self,
+        X: Array,
+        y: Any,
+        ids: Sequence[str | None] | None = None,
+        views: Callable[[int], Array] | None = None,
+    ) -> Self:
         """Learn the keys.
 
         Parameters
         ----------
         X : (n, d) float array, NumPy or torch: one vector a photo; normalised here
         y : (n,) labels
+        ids : (n,) str, what each vector is called; a row without one (None) gets a running number
         views : epoch → (n, d) float array: the same photos in the same order, augmented anew; None uses X each epoch
 
         Returns
@@ -208,7 +221,7 @@ class TipAdapterFClassifier(_CacheClassifier):
         ValueError
             As TipAdapterClassifier.fit; `own_key` is unknown; views of another shape, or with NaN or infinity.
         """
-        self._fit(*self._support(X, y), views)
+        self._fit(*self._support(X, y, ids), views)
         return self
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:

@@ -1,0 +1,86 @@
+"""A score taken apart: what the name says, what each photo says.
+
+A logit is a sum, logit_scale · f·w + alpha · Σ exp(−beta (1 − f·k)) over the class's keys k (equation 4), so every photo's
+part in it is known exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PhotoEvidence:
+    """One photo's part in a logit.
+
+    Parameters
+    ----------
+    id : str, what the photo is called
+    part : float, alpha times its affinity
+    """
+
+    id: str
+    part: float
+
+
+@dataclass(frozen=True)
+class ClassEvidence:
+    """A logit and its parts: text + photos + others is the logit.
+
+    Parameters
+    ----------
+    label : the class
+    logit : float
+    text : float, what the class name says
+    photos : those that weighed most, heaviest first
+    others : float, all other photos of the class together
+    n_others : int, how many they are
+    """
+
+    label: Any
+    logit: float
+    text: float
+    photos: tuple[PhotoEvidence, ...]
+    others: float
+    n_others: int
+
+
+def take_apart(
+    text: NDArray[Any],
+    parts: NDArray[Any],
+    labels: NDArray[Any],
+    ids: NDArray[np.str_],
+    classes: NDArray[Any],
+    *,
+    top: int = 3,
+) -> tuple[ClassEvidence, ...]:
+    """One query's evidence for every class, the likeliest first.
+
+    Parameters
+    ----------
+    text : (n_classes,) float array, text logits
+    parts : (n,) float array, alpha times each key's affinity
+    labels : (n,) int array, class index of each key
+    ids : (n,) str array
+    classes : (n_classes,) labels
+    top : int, how many photos are named
+    """
+    heaviest = np.lexsort((-parts, labels))  # by class, the heaviest first; equals in order
+    bounds = np.searchsorted(labels[heaviest], np.arange(len(classes) + 1))
+    logits = text + np.bincount(labels, weights=parts, minlength=len(classes))
+
+    def evidence(c: int) -> ClassEvidence:
+        rows = heaviest[bounds[c] : bounds[c + 1]]
+        photos = tuple(PhotoEvidence(str(ids[row]), float(parts[row])) for row in rows[:top])
+        others = rows[top:]
+        return ClassEvidence(
+            classes[c], float(logits[c]), float(text[c]), photos, float(parts[others].sum()), len(others)
+        )
+
+    return tuple(evidence(c) for c in np.argsort(-logits, kind="stable").tolist())
