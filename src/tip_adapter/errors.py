@@ -156,6 +156,20 @@ def warn(*notes: str) -> None:
         warnings.warn(note, TipAdapterWarning, stacklevel=3)
 
 
+def counted(n: int, one: str, many: str) -> str:
+    """A number and its noun."""
+    return f"{n} {one if n == 1 else many}"
+
+
+def shown(value: object) -> str:
+    """Any value as a message can show it: printable, and no longer than a line."""
+    try:
+        text = printable(repr(value))
+    except Exception:  # another package's repr, or a number with too many digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
 def printable(name: str | os.PathLike[str]) -> str:
     """A name as it can be shown: bytes that are not UTF-8, control characters and the like as escapes."""
     text = os.fspath(name)

@@ -193,7 +193,7 @@ def test_classes_that_leave_one_out_cannot_score_are_mentioned(
 ) -> None:
     ran = fit(make_photos("train", red=1, green=2))
     assert (ran.status, info()["protocol"]) == (0, "leave-one-out")
-    assert "note: 1 classes have one photo" in ran.err
+    assert "note: 1 class has one photo" in ran.err
 
 
 # ---- what it learns from ---------------------------------------------------------------------------------------------
