@@ -31,7 +31,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 
 class TipAdapterError(Exception):
@@ -138,6 +138,13 @@ class NothingReadable(TipAdapterError, ValueError):
     """Not one photo could be read."""
 
     code = "nothing_readable"
+
+    @classmethod
+    def among(cls, errors: Sequence[str]) -> NothingReadable:
+        """The error for photos of which each has an error."""
+        if len(errors) == 1:
+            return cls(f"the only photo cannot be read: {errors[0]}")
+        return cls(f"none of {len(errors)} photos can be read; the first: {errors[0]}")
 
 
 class TipAdapterWarning(UserWarning):
