@@ -47,7 +47,7 @@ def resolve_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """
     for text in templates:
         require(is_whole_text(text), "templates", "texts", text)
-        _refuse_long(text, "a template")
+        _refuse_long(text, "templates: one of them")
     sets = template_sets()
     unknown = [text for text in templates if "{}" not in text and text not in sets]
     if unknown:
@@ -91,9 +91,10 @@ def checked_names(pairs: Iterable[tuple[Any, Any]], where: str) -> dict[str, str
         if not is_whole_text(name) or not name.strip():
             raise UsageError(f"{where}: the name of {shown(label)} is not text: {shown(name)}")
         _refuse_long(name, f"{where}: the name of {shown(label)}")
-        other = names.setdefault(unicodedata.normalize("NFC", label), name)
+        normal = unicodedata.normalize("NFC", label)
+        other = names.setdefault(normal, name)
         if other != name:
-            raise UsageError(f"{where}: {shown(label)} has two names, {shown(other)} and {shown(name)}; keep one")
+            raise UsageError(f"{where}: {shown(normal)} has two names, {shown(other)} and {shown(name)}; keep one")
     return names
 
 
