@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
+import pickle
 import warnings
+from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tip_adapter import FewShotClassifier, TipAdapterClassifier, ZeroShotClassifier, choose_alpha_beta
+from tip_adapter import FewShotClassifier, TipAdapterClassifier, ZeroShotClassifier, choose_alpha_beta, load_encoder
 from tip_adapter.bundle import ARRAYS
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import (
@@ -32,7 +36,6 @@ from tip_adapter.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -390,7 +393,7 @@ def test_leave_one_out_is_the_default_where_half_the_classes_with_photos_have_tw
 
 
 def test_classes_that_leave_one_out_cannot_score_are_said(make_photos: MakePhotos) -> None:
-    with pytest.warns(TipAdapterWarning, match="1 classes have one photo, which leave-one-out cannot score"):
+    with pytest.warns(TipAdapterWarning, match="1 class has one photo, which leave-one-out cannot score"):
         FewShotClassifier("toy").fit_folder(make_photos("train", red=2, green=1))
 
 
@@ -817,3 +820,218 @@ def test_pockets_rules_use_its_own_record(pocket: Any, photos: Any) -> None:
     assert model.choice_ == expected
     assert isinstance(model.estimator_, TipAdapterClassifier)
     assert model.estimator_.logit_scale == 30.0
+
+
+# ---- bad input at the door ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "one", ["a.png", b"a.png", Path("a.png"), Image.new("RGB", (4, 4)), np.zeros((4, 4, 3), np.uint8)]
+)
+def test_one_photo_in_place_of_a_list_is_refused_with_the_way_out(one: Any, photos: Any) -> None:
+    model = fitted(photos)
+    for door in (model.predict, model.predict_proba, model.predict_stream, lambda image: model.fit(image, ["red"])):
+        with pytest.raises(UsageError, match=r"give a list of photos: \[photo\]"):
+            door(one)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, {"a.png": "red"}, {"a.png"}], ids=repr)
+def test_what_is_no_list_of_photos_or_labels_is_refused(wrong: Any, photos: Any) -> None:
+    with pytest.raises(UsageError, match="images takes a list of photos"):
+        fitted(photos).predict(wrong)
+    with pytest.raises(UsageError, match="labels takes a list of texts"):
+        FewShotClassifier("toy").fit(photos, wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"a.png", ["a.png"]], ids=repr)
+def test_what_is_no_photo_is_named_by_its_place(wrong: Any, photos: Any) -> None:
+    with pytest.raises(UsageError, match=r"images\[1\] takes a path, a PIL image or a uint8 array"):
+        fitted(photos).predict([photos[0], wrong])
+
+
+def test_a_text_in_place_of_labels_is_refused(photos: Any) -> None:
+    with pytest.raises(UsageError, match="labels takes a list of texts, not 'red'"):
+        FewShotClassifier("toy").fit(photos[:3], "red")
+    with pytest.raises(UsageError, match="classes takes a list of texts"):
+        FewShotClassifier("toy").fit_support(fitted(photos).support_, "abc")
+
+
+def test_photos_and_labels_may_come_from_any_iterable(photos: Any, queries: Any) -> None:
+    expected = fitted(photos).predict_proba(queries)
+    for images, labels in [(iter(photos), iter(LABELS)), (tuple(photos), np.array(LABELS)), (deque(photos), LABELS)]:
+        np.testing.assert_array_equal(FewShotClassifier("toy").fit(images, labels).predict_proba(queries), expected)
+    stack = np.stack([np.asarray(query) for query in queries])
+    np.testing.assert_array_equal(fitted(photos).predict_proba(stack), expected)
+    np.testing.assert_array_equal(fitted(photos).predict_proba(query for query in queries), expected)
+
+
+def test_paths_may_be_a_numpy_array(make_photos: MakePhotos, photos: Any) -> None:
+    paths = sorted(make_photos("new", red=2).rglob("*.png"))
+    assert fitted(photos).predict(np.array([str(path) for path in paths])).tolist() == ["red", "red"]
+
+
+def test_a_stream_names_images_by_their_place(photos: Any) -> None:
+    rows = list(fitted(photos).predict_stream(iter(photos[:2])))
+    assert [(row["image"], row["label"]) for row in rows] == [("image 0", "red"), ("image 1", "green")]
+
+
+@pytest.mark.parametrize("options", [{"top": 0}, {"top": 1.5}, {"top": True}, {"top": None}, {"top": "5"}], ids=str)
+def test_a_top_that_is_no_whole_number_is_refused_before_the_first_record(options: Any, photos: Any) -> None:
+    with pytest.raises(UsageError, match="top takes a whole number of at least 1"):
+        fitted(photos).predict_stream([], **options)
+
+
+@pytest.mark.parametrize("least", [-0.1, 1.1, float("nan"), float("inf"), None, "0.5", True], ids=repr)
+def test_a_min_score_that_is_no_probability_is_refused(least: Any, photos: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="min_score takes a number from 0 to 1"):
+        fitted(photos).predict_stream([], min_score=least)
+
+
+@pytest.mark.parametrize("threads", ["2", 0, -1, 257, 10**9, True, 1.0, 1e9], ids=repr)
+def test_threads_are_a_whole_number_up_to_256(threads: Any, photos: Any, tmp_path: Path) -> None:
+    fitted(photos).save(tmp_path / "model")
+    for door in (
+        lambda: fitted(photos, threads=threads),
+        lambda: FewShotClassifier.load(tmp_path / "model", threads=threads),
+        lambda: load_encoder("toy", threads=threads),
+    ):
+        with pytest.raises(UsageError, match="threads takes a whole number from 1 to 256"):
+            door()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seed": None},
+        {"seed": 1.5},
+        {"seed": "0"},
+        {"seed": True},
+        {"seed": -1},
+        {"alpha": "1", "beta": 1.0},
+        {"alpha": 1.0, "beta": True},
+        {"alpha": 1e38, "beta": 1.0},
+        {"alpha": 1.0, "beta": 1_000_001},
+        {"alpha": 10**400, "beta": 1.0},
+        {"tune": True},
+        {"tune": 5},
+        {"templates": [1]},
+        {"templates": "a photo of {}"},
+        {"templates": ["\ud800 {}"]},
+        {"templates": ["x" * 1000 + "{}"]},
+        {"templates": {"{}"}},
+        {"class_names": ["red"]},
+        {"class_names": {1: "a"}},
+        {"class_names": {"red": ""}},
+        {"class_names": {"red": None}},
+        {"class_names": {"red": "\ud800"}},
+        {"class_names": {"red": "r" * 1001}},
+        {"class_names": {"caf\u00e9": "a", "cafe\u0301": "b"}},
+        {"method": None},
+        {"method": ["tip-adapter"]},
+        {"encoder": None},
+        {"encoder": 5},
+        {"encoder": ToyEncoder},
+        {"device": 5},
+    ],
+    ids=lambda options: ascii(options)[:50],
+)
+def test_an_ill_typed_value_is_a_usage_error_naming_it_before_any_photo_is_read(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    model = FewShotClassifier(**{"encoder": "toy"} | options)
+    with pytest.raises(UsageError, match=next(reversed(options)) if "beta" not in options else "alpha|beta") as refused:
+        model.fit([tmp_path / "nothing.jpg"], ["red"])
+    assert len(str(refused.value)) < 300
+    with pytest.raises(UsageError):
+        model.fit_folder(tmp_path / "nothing")
+    assert {name: getattr(model, name) for name in options} == options
+
+
+@pytest.mark.parametrize("shots", [1.5, True, "1", 0], ids=repr)
+def test_shots_are_a_whole_number(shots: Any, make_photos: MakePhotos) -> None:
+    with pytest.raises(UsageError, match="shots takes a whole number of at least 1"):
+        FewShotClassifier("toy").fit_folder(make_photos("train", red=1), shots)
+
+
+def test_numbers_of_numpy_are_numbers_and_can_be_saved(photos: Any, tmp_path: Path, make_photos: MakePhotos) -> None:
+    options = {"alpha": np.float32(1.5), "beta": np.float32(2), "seed": np.int64(3), "threads": np.int32(1)}
+    model = FewShotClassifier("toy", "tip-adapter-f", **options).fit_folder(
+        make_photos("train", red=3, green=3), np.int64(2)
+    )
+    model.save(tmp_path / "model")
+    loaded = FewShotClassifier.load(tmp_path / "model", threads=np.int64(1))
+    assert (loaded.seed, loaded.choice_.alpha, loaded.choice_.beta) == (3, 1.5, 2.0)
+
+
+@pytest.mark.parametrize("label", ["\ud800", "x" * 1001], ids=["half a character", "long"])
+def test_labels_are_whole_characters_and_not_long(label: str, photos: Any) -> None:
+    with pytest.raises(LabelError) as refused:
+        FewShotClassifier("toy").fit(photos[:2], ["red", label])
+    assert len(str(refused.value)) < 200
+    with pytest.raises(LabelError):
+        FewShotClassifier("toy").fit_support(fitted(photos).support_, [label])
+
+
+def test_a_path_that_can_be_no_path_is_a_row_with_an_error(photos: Any) -> None:
+    (row,) = fitted(photos).predict_stream(["\ud800.png"])
+    assert row["image"] == "\\ud800.png"
+    assert row["error"]
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"x", ["x"], ""], ids=repr)
+def test_a_folder_that_is_no_path_is_refused_at_every_door(wrong: Any, photos: Any) -> None:
+    model = fitted(photos)
+    for door in (
+        model.predict_folder,
+        model.evaluate_folder,
+        model.save,
+        FewShotClassifier("toy").fit_folder,
+        FewShotClassifier.load,
+    ):
+        with pytest.raises(UsageError, match="folder takes a path"):
+            door(wrong)
+
+
+def test_what_is_no_support_set_is_refused() -> None:
+    with pytest.raises(UsageError, match="support takes a SupportSet"):
+        FewShotClassifier("toy").fit_support([[1.0]], ["a"])
+
+
+@pytest.mark.parametrize("counts", [{"red": 1, "green": 1}, {"red": 1}])
+def test_leave_one_out_without_a_second_photo_is_told_before_any_photo_is_read(
+    counts: dict[str, int], make_photos: MakePhotos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyEncoder, "prepare", lambda *_: pytest.fail("a photo was read"))
+    with pytest.raises(UsageError, match="scale-free"):
+        FewShotClassifier("toy", tune="loo").fit_folder(make_photos("train", **counts))
+    with pytest.raises(UsageError, match="scale-free"):
+        FewShotClassifier("toy", tune="loo").fit_folder(make_photos("more", red=3, green=3), shots=1)
+
+
+# ---- copies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A toy that, as an encoder with a session, cannot be copied."""
+
+    def refuse(_: object) -> None:
+        raise TypeError("cannot pickle a session")
+
+    monkeypatch.setattr(ToyEncoder, "__getstate__", refuse, raising=False)
+
+
+@pytest.mark.usefixtures("sessions")
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_fitted_model_can_be_copied_and_loads_its_encoder_again(
+    copied: Callable[[Any], Any], photos: Any, queries: Any
+) -> None:
+    model = fitted(photos)
+    np.testing.assert_array_equal(copied(model).predict_proba(queries), model.predict_proba(queries))
+
+
+@pytest.mark.slow
+def test_a_fitted_pocket_can_be_pickled(photos: Any, queries: Any) -> None:
+    model = FewShotClassifier("pocket").fit(photos, LABELS)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(queries), model.predict_proba(queries))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -166,6 +167,63 @@ def test_bytes_that_are_not_utf8_are_a_usage_error(file: Path) -> None:
 def test_a_missing_file_is_a_usage_error_naming_it(file: Path) -> None:
     with pytest.raises(UsageError, match=str(file)):
         read_class_names(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"cat": "a", "dog": "b", "cat": "c"}',
+        "label,name\ncat,a\ndog,b\ncat,c\n",
+        '{"caf\u00e9": "a", "cafe\u0301": "c"}',
+    ],
+)
+def test_fault_40_a_label_with_two_names_is_a_usage_error_naming_it(text: str, file: Path) -> None:
+    file.write_text(text, "utf-8")
+    with pytest.raises(UsageError, match=r"'(cat|café)' has two names, 'a' and 'c'"):
+        read_class_names(file)
+
+
+def test_a_label_that_stands_twice_with_one_name_has_that_name(file: Path) -> None:
+    file.write_text('{"cat": "a", "cat": "a"}', "utf-8")
+    assert read_class_names(file) == {"cat": "a"}
+
+
+def test_a_json_list_is_told_that_an_object_is_wanted(file: Path) -> None:
+    file.write_text('["cat", "dog"]', "utf-8")
+    with pytest.raises(UsageError, match="an object label → name is wanted"):
+        read_class_names(file)
+
+
+def test_a_name_has_at_most_a_thousand_characters(file: Path) -> None:
+    file.write_text(json.dumps({"cat": "x" * 1000}), "utf-8")
+    assert len(read_class_names(file)["cat"]) == 1000
+    file.write_text(json.dumps({"cat": "x" * 1001}), "utf-8")
+    with pytest.raises(UsageError, match=r"the name of 'cat' has 1,001 characters; shorten it to 1,000"):
+        read_class_names(file)
+
+
+def test_a_file_that_never_ends_or_is_huge_is_not_read(file: Path) -> None:
+    os.mkfifo(file)
+    for endless in (file, "/dev/zero"):
+        with pytest.raises(UsageError, match="not a regular file"):
+            read_class_names(endless)
+    file.unlink()
+    with file.open("wb") as huge:
+        huge.truncate(2**40)  # a hole: it costs no disk
+    with pytest.raises(UsageError, match="above the limit of 16 MiB"):
+        read_class_names(file)
+
+
+@pytest.mark.parametrize("wrong", [1, None, b"{}", "\ud800{}"], ids=ascii)
+def test_a_template_that_is_no_text_is_a_usage_error(wrong: object) -> None:
+    with pytest.raises(UsageError, match="templates takes texts"):
+        resolve_templates(["{}", wrong])
+
+
+def test_a_template_has_at_most_a_thousand_characters() -> None:
+    assert resolve_templates(["x" * 998 + "{}"])
+    with pytest.raises(UsageError, match="one of them has 1,001 characters"):
+        resolve_templates(["x" * 999 + "{}"])
 
 
 # ---- scripts ------------------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tip_adapter import TipAdapterClassifier
 from tip_adapter.errors import LabelError, VectorError
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, draw_shots, require_finite, softmax, unit_rows
 
@@ -145,7 +147,46 @@ def test_class_embeddings_refuse_a_label_that_stands_twice_and_name_it():
         ClassEmbeddings(["cat", "dog", "cat"], np.eye(3))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_class_embeddings_of_half_precision_answer_numpy_too(dtype):
+    embeddings = ClassEmbeddings(["a", "b"], torch.eye(2, dtype=dtype))
+    clf = TipAdapterClassifier(class_embeddings=embeddings).fit(np.eye(2, dtype=np.float32), ["a", "b"])
+    assert clf.predict(np.eye(2, dtype=np.float32)).tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        pd.DataFrame([[1.0], [2.0]]),
+        [["x"], ["y"]],
+        [[1.0], [1.0, 2.0]],
+        np.array([["x"], ["y"]]),
+        np.eye(2) > 0,
+        None,
+        "a",
+    ],
+    ids=lambda matrix: type(matrix).__name__,
+)
+def test_class_embeddings_that_are_no_array_of_numbers_are_refused(matrix):
+    with pytest.raises(VectorError, match=r"class embeddings (take|are)"):
+        ClassEmbeddings(["a", "b"], matrix)
+
+
+@pytest.mark.parametrize(
+    "labels", [[None, "a"], [pd.NA, "a"], [np.nan, 1.0], ["a", 1], np.array(["a", 1], object)], ids=str
+)
+def test_class_embeddings_refuse_labels_that_are_missing_or_of_several_kinds(labels):
+    with pytest.raises(LabelError, match="several kinds, or one is missing"):
+        ClassEmbeddings(labels, np.eye(2))
+
+
 # ---- support sets
+
+
+@pytest.mark.parametrize("vectors", [None, [[1.0]], np.ones((1, 1), int), np.array([["x"]])], ids=repr)
+def test_a_support_set_refuses_what_is_no_array_of_floats(vectors):
+    with pytest.raises(VectorError, match="NumPy array of floats"):
+        SupportSet(vectors, np.array(["a"]), np.array(["a"]))
 
 
 def support(vectors: object, n: int) -> SupportSet:

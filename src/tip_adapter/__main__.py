@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C is quiet from the first import on."""
+    """Run the command line; Ctrl-C is quiet from the first import on, and closed streams are empty ones."""
     try:
+        _open_closed_streams()
         from tip_adapter.cli import main as run  # here, so that importing it can be interrupted quietly, too
 
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _open_closed_streams() -> None:
+    """Let the null device stand in for what a shell closed (`2>&-`); else a file of ours would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 if __name__ == "__main__":

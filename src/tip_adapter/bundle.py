@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from tip_adapter.errors import BundleError, DamagedBundle, OutputExists, printable
+from tip_adapter.errors import BundleError, DamagedBundle, OutputExists, counted, printable
 from tip_adapter.files import recover_folder, write_folder
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ tags: [few-shot, tip-adapter]
 base_encoder: {json.dumps(config["encoder"]["name"])}
 ---
 
-# A few-shot classifier of {len(config["classes"])} classes
+# A few-shot classifier of {counted(len(config["classes"]), "class", "classes")}
 
 | | |
 | --- | --- |

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import os
 import time
-import unicodedata
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from sklearn.exceptions import NotFittedError
 
 import tip_adapter
+from tip_adapter.arguments import path_argument, real_number, require, thread_count, whole_number
 from tip_adapter.bundle import write_bundle
 from tip_adapter.encoders import load_encoder
-from tip_adapter.errors import LabelError, UsageError, WrongEncoder, printable, warn
+from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
 from tip_adapter.features import encode_labelled, encode_photos, stream_vectors
-from tip_adapter.head import Head, learn, read_head
+from tip_adapter.head import Head, learn, read_head, refuse_singles
 from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.draw import draw
 from tip_adapter.photos.find import find_labelled, find_photos
-from tip_adapter.photos.labels import label_of, numbered, path_as_text, refuse_twins
-from tip_adapter.prompts import embed_classes, readable, resolve_templates
-from tip_adapter.tuning import check_tuning, encode_validation, refuse_unknown, rule_for
+from tip_adapter.photos.gate import listed_labels, listed_photos, photo_ids, photo_name
+from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
+from tip_adapter.tuning import check_tuning, encode_validation, given_pair, refuse_unknown, rule_for
+from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
@@ -36,7 +39,17 @@ if TYPE_CHECKING:
     from tip_adapter.methods import VectorClassifier
     from tip_adapter.methods.choose import Choice
     from tip_adapter.photos.decode import PhotoLike
-    from tip_adapter.vectors import ClassEmbeddings, SupportSet
+    from tip_adapter.vectors import ClassEmbeddings
+
+
+#: Constructor value → its types, and in words what it takes. Numbers state their bounds themselves.
+_TAKES: dict[str, tuple[tuple[type, ...], str]] = {
+    "method": ((str,), "the name of a method"),
+    "tune": ((str, os.PathLike, NoneType), "loo, scale-free, or the path of a folder or list of validation photos"),
+    "templates": ((list, tuple, NoneType), "a list of sentences with {} for the class name, or of template sets"),
+    "class_names": ((Mapping, NoneType), "a mapping label → name"),
+    "device": ((str, NoneType), "cpu or cuda"),
+}
 
 
 class FewShotClassifier:
@@ -100,12 +113,12 @@ class FewShotClassifier:
 
     # ---- learning -------------------------------------------------------------------------------------------------
 
-    def fit(self, images: Sequence[PhotoLike], labels: Sequence[str]) -> Self:
+    def fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
         """Learn from photos and their labels.
 
         Parameters
         ----------
-        images : paths, PIL images or uint8 arrays
+        images : list or other iterable of paths, PIL images or uint8 arrays
         labels : one text a photo
 
         Raises
@@ -115,13 +128,14 @@ class FewShotClassifier:
         NothingReadable
             Not one photo could be read. A few unreadable ones are left out with a warning.
         UsageError
-            `method`, `tune`, `alpha`, `beta` or `templates` make no sense (together).
+            A constructor value is not what it takes, or they make no sense together; `images` is one photo, not a list
+            of them. Told before any photo is read.
         """
-        if len(images) != len(labels):
-            raise LabelError(f"{len(images)} images but {len(labels)} labels; give one label an image")
-        refuse_twins(map(_text_label, labels))
-        texts = [label_of(label, "labels") for label in labels]
-        return self._fit_photos(images, texts, sorted(set(texts)), _image_ids(images), None)
+        self._check_usage()
+        photos, texts = listed_photos(images), listed_labels(labels)
+        if len(photos) != len(texts):
+            raise LabelError(f"{len(photos)} images but {len(texts)} labels; give one label an image")
+        return self._fit_photos(photos, texts, sorted(set(texts)), photo_ids(photos), None)
 
     def fit_folder(
         self, folder: str | os.PathLike[str], shots: int | None = None, *, progress: Progress | None = None
@@ -139,11 +153,11 @@ class FewShotClassifier:
         FolderError, LabelError
             As `find_labelled`. The others as `fit`.
         """
-        if shots is not None and shots < 1:
-            raise UsageError(f"shots must be at least 1, not {shots}")
+        self._check_usage()
+        n_shots = None if shots is None else whole_number(shots, "shots", 1)
         photos = find_labelled(folder, part="train")
-        if shots is not None:
-            photos = draw(photos, shots, self.seed)
+        if n_shots is not None:
+            photos = draw(photos, n_shots, self._seed)
         warn(*photos.notes)
         return self._fit_photos(photos.paths, photos.labels, photos.classes, photos.ids(), progress)
 
@@ -161,14 +175,15 @@ class FewShotClassifier:
         Raises
         ------
         UsageError
-            `method`, `tune`, `alpha`, `beta` or `templates` make no sense (together).
+            As `fit`.
         """
         self._check_usage()
-        labels = sorted({*classes, *support.labels.tolist()})
+        require(isinstance(support, SupportSet), "support", "a SupportSet", support)
+        labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
         if not labels:
             raise LabelError("there are no classes to learn; give at least one photo or class name")
         if len(labels) == 1:
-            warn(f"there is one class only ({labels[0]}): every photo will be called that")
+            warn(f"there is one class only ({printable(labels[0])}): every photo will be called that")
         names = self._names(labels)
         rule = rule_for(self.tune, self.alpha, support.labels)
         templates = resolve_templates(self.templates or self.encoder_.record.templates)
@@ -179,7 +194,7 @@ class FewShotClassifier:
             templates,
             embed_classes(names, templates, self.encoder_.encode_texts),
             logit_scale=self.encoder_.logit_scale,
-            seed=self.seed,
+            seed=self._seed,
             rule=rule,
             given=self._given(rule, labels, progress),
         )
@@ -232,15 +247,29 @@ class FewShotClassifier:
 
     # ---- answering ------------------------------------------------------------------------------------------------
 
-    def predict(self, images: Sequence[PhotoLike]) -> NDArray[np.str_]:
-        """Labels of photos: (n,) str array. Raises PhotoError where one cannot be read, NotFittedError before `fit`."""
+    def predict(self, images: Iterable[PhotoLike]) -> NDArray[np.str_]:
+        """Labels of photos: (n,) str array.
+
+        Parameters
+        ----------
+        images : list or other iterable of paths, PIL images or uint8 arrays
+
+        Raises
+        ------
+        PhotoError
+            One cannot be read.
+        UsageError
+            `images` is one photo, not a list of them.
+        NotFittedError
+            Before `fit`.
+        """
         winners = self.predict_proba(images).argmax(axis=1)
         return self.classes_[winners]
 
-    def predict_proba(self, images: Sequence[PhotoLike]) -> NDArray[np.float32]:
+    def predict_proba(self, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
         """Probabilities, (n, n_classes) in the order of `classes_`: softmax of logits / temperature. Raises as `predict`."""
         head = self.head_
-        batch = encode_photos(images, self.encoder_, threads=self.threads)
+        batch = encode_photos(listed_photos(images), self.encoder_, threads=self.threads)
         for error in batch.errors.values():
             raise error
         return head.probabilities(batch.vectors)
@@ -264,20 +293,35 @@ class FewShotClassifier:
         ------
         FolderError
             There are no photos.
+        UsageError
+            `folder` is no path, or `top` or `min_score` is out of bounds.
         """
         return list(self.predict_stream(find_photos(folder), top=top, min_score=min_score))
 
     def predict_stream(
-        self, paths: Sequence[str | os.PathLike[str]], *, top: int = 5, min_score: float = 0.0
+        self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float = 0.0
     ) -> Iterator[dict[str, Any]]:
-        """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`."""
-        head = self.head_
-        with closing(stream_vectors(paths, self.encoder_, threads=self.threads)) as stream:
+        """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`.
+
+        Parameters
+        ----------
+        images, top, min_score : as in `predict` and `predict_folder`
+
+        Raises
+        ------
+        UsageError, NotFittedError
+            As `predict_folder` and `predict`, before the first record.
+        """
+        n_top, least = whole_number(top, "top", 1), real_number(min_score, "min_score", 0, 1)
+        return self._records(self.head_, listed_photos(images), n_top, least)
+
+    def _records(self, head: Head, photos: Sequence[PhotoLike], top: int, min_score: float) -> Iterator[dict[str, Any]]:
+        with closing(stream_vectors(photos, self.encoder_, threads=self.threads)) as stream:
             for batch in stream:
                 scores = dict(zip(batch.positions.tolist(), head.probabilities(batch.vectors), strict=True))
                 for position in sorted([*scores, *batch.errors]):
                     record: dict[str, Any] = {
-                        "image": path_as_text(paths[position]),
+                        "image": photo_name(photos[position], position),
                         "label": None,
                         "score": None,
                         "top": [],
@@ -333,10 +377,17 @@ class FewShotClassifier:
             Something stands there and `force` is false.
         NotWritable
             With the system's reason; what was there before still is.
+        UsageError
+            `folder` is no path.
         """
+        path = path_argument(folder, "folder")
         config, arrays = self.head_.to_record()
-        made_by = {"tip_adapter": tip_adapter.__version__, "encoder": asdict(self.encoder_.identity), "seed": self.seed}
-        write_bundle(folder, {**made_by, **config}, arrays, replace=force)
+        made_by = {
+            "tip_adapter": tip_adapter.__version__,
+            "encoder": asdict(self.encoder_.identity),
+            "seed": self._seed,
+        }
+        write_bundle(path, {**made_by, **config}, arrays, replace=force)
 
     @classmethod
     def load(
@@ -353,13 +404,13 @@ class FewShotClassifier:
         UsageError, CheckpointError
             As `load_encoder`.
         """
-        head, config = read_head(folder)
+        head, config = read_head(path_argument(folder, "folder"))
         made_with = config["encoder"]
         model = cls(made_with["name"], head.method, seed=config["seed"], device=device, threads=threads)
         model._head = head
         if asdict(model.encoder_.identity) != made_with:
             raise WrongEncoder(
-                f"{folder} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
+                f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
                 f"than the one installed ({model.encoder_.identity.fingerprint[:12]}…); fit it again"
             )
         return model
@@ -373,12 +424,26 @@ class FewShotClassifier:
             return load_encoder(self.encoder, device=self.device, threads=self.threads)
         return self.encoder
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without an encoder that was given by name: its sessions cannot be copied, and it is loaded when needed."""
+        named = isinstance(self.encoder, str)
+        return {name: value for name, value in self.__dict__.items() if not (named and name == "encoder_")}
+
+    @property
+    def _seed(self) -> int:
+        return whole_number(self.seed, "seed", 0)
+
     def _check_usage(self) -> None:
-        """Raise what can be told before any photo is read."""
+        """Raise what can be told of the constructor's values before any photo is read."""
+        require(_is_encoder(self.encoder), "encoder", "the name of an encoder, or a loaded one", self.encoder)
+        for name, (kinds, wanted) in _TAKES.items():
+            require(isinstance(getattr(self, name), kinds), name, wanted, getattr(self, name))
+        method_class(self.method)
         check_tuning(self.method, self.tune, self.alpha, self.beta)
-        if isinstance(self.templates, str):
-            raise UsageError(f"templates is a list of sentences, not one: [{self.templates!r}]")
         resolve_templates(self.templates or ())
+        checked_names((self.class_names or {}).items(), "class_names")
+        whole_number(self.seed, "seed", 0)
+        thread_count(self.threads)
 
     def _fit_photos(
         self,
@@ -388,7 +453,8 @@ class FewShotClassifier:
         ids: Sequence[str],
         progress: Progress | None,
     ) -> Self:
-        self._check_usage()
+        if self.tune == "loo":
+            refuse_singles(labels)
         if not method_class(self.method).needs_photos:
             images, labels, ids = [], [], []
         support, _ = self._encode(images, labels, ids, progress)
@@ -404,36 +470,30 @@ class FewShotClassifier:
 
     def _names(self, labels: Sequence[str]) -> dict[str, str]:
         """Label → name, for every class; warns of names that the encoder's text side does not read."""
-        given = {unicodedata.normalize("NFC", label): name for label, name in (self.class_names or {}).items()}
+        given = checked_names((self.class_names or {}).items(), "class_names")
         names = {label: given.get(label, readable(label)) for label in labels}
         unknown = [printable(label) for label in given if label not in names]
         if unknown:
             warn(f"class names are given for labels that are none: {', '.join(unknown[:5])}")
         foreign = [name for name in names.values() if not self.encoder_.record.reads(name)]
         if foreign:
+            which = counted(len(foreign), "class name is", "class names are")
             warn(
-                f"{len(foreign)} class names are in a script that the encoder's text side does not know, such as "
-                f"{foreign[0]!r}; they are used as they are, and class names (--class-names) can translate them"
+                f"{which} in a script that the encoder's text side does not know, such as {shown(foreign[0])}; "
+                "used as it stands; class names (--class-names) can translate"
             )
         return names
 
     def _given(self, rule: str, labels: Sequence[str], progress: Progress | None) -> choose.Given:
         """What the rule may look at beside the support."""
-        pair = None if self.alpha is None or self.beta is None else (self.alpha, self.beta)
         validation = None
         if rule == choose.VALIDATION and self.tune is not None:
             validation = encode_validation(self.tune, labels, self.encoder_, threads=self.threads, progress=progress)
-        return choose.Given(self.encoder_.record.scale_free_ratio, validation, pair)
+        return choose.Given(self.encoder_.record.scale_free_ratio, validation, given_pair(self.alpha, self.beta))
 
 
-def _text_label(label: Any) -> str:
-    if not isinstance(label, str) or not label.strip():
-        raise LabelError(f"label {label!r} is not text; labels are class names, such as 'cat'")
-    return label
-
-
-def _image_ids(images: Sequence[PhotoLike]) -> list[str]:
-    """Paths as they are; other images by their position."""
-    return numbered(
-        path_as_text(image) if isinstance(image, (str, os.PathLike)) else f"image {i}" for i, image in enumerate(images)
+def _is_encoder(encoder: object) -> bool:
+    """A name, or what has all that an Encoder has; a class has no identity yet."""
+    return isinstance(encoder, str) or all(
+        hasattr(encoder, name) for name in ("record", "identity", "logit_scale", "prepare", "encode_prepared")
     )

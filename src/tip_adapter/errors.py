@@ -31,7 +31,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 
 class TipAdapterError(Exception):
@@ -139,6 +139,13 @@ class NothingReadable(TipAdapterError, ValueError):
 
     code = "nothing_readable"
 
+    @classmethod
+    def among(cls, errors: Sequence[str]) -> NothingReadable:
+        """The error for photos of which each has an error."""
+        if len(errors) == 1:
+            return cls(f"the only photo cannot be read: {errors[0]}")
+        return cls(f"none of {len(errors)} photos can be read; the first: {errors[0]}")
+
 
 class TipAdapterWarning(UserWarning):
     """It works, and a person should know."""
@@ -154,6 +161,20 @@ def warn(*notes: str) -> None:
     """Say what a person should know, each note as a TipAdapterWarning."""
     for note in notes:
         warnings.warn(note, TipAdapterWarning, stacklevel=3)
+
+
+def counted(n: int, one: str, many: str) -> str:
+    """A number and its noun."""
+    return f"{n} {one if n == 1 else many}"
+
+
+def shown(value: object) -> str:
+    """Any value as a message can show it: printable, and no longer than a line."""
+    try:
+        text = printable(repr(value))
+    except Exception:  # another package's repr, or a number with too many digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def printable(name: str | os.PathLike[str]) -> str:

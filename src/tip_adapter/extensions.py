@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import UnknownName
+from tip_adapter.errors import UnknownName, UsageError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,11 @@ def resolve(group: str, kind: str, name: str, table: Mapping[str, str]) -> Any:
     ------
     UnknownName
         With the nearest known name.
+    UsageError
+        `name` is not text.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"{kind} takes a name, not {shown(name)}")
     if name in table:
         module, _, attribute = table[name].partition(":")
         return getattr(import_module(module), attribute)

@@ -143,7 +143,7 @@ def encode_labelled(
     batch = encode_photos(photos, encoder, threads=threads, progress=progress)
     failed = [str(error) for error in batch.errors.values()]
     if failed and not len(batch.positions):
-        raise NothingReadable(f"none of {len(failed)} photos can be read; the first: {failed[0]}")
+        raise NothingReadable.among(failed)
     texts, names = np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_)
     support = SupportSet(batch.vectors, texts[batch.positions], names[batch.positions])
     if failed:

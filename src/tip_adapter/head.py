@@ -15,7 +15,7 @@ import numpy as np
 
 from tip_adapter.bundle import read_bundle
 from tip_adapter.encoders import EncoderIdentity
-from tip_adapter.errors import DamagedBundle, UnknownName, UsageError, printable, warn
+from tip_adapter.errors import DamagedBundle, UnknownName, UsageError, counted, printable, warn
 from tip_adapter.evaluation import accuracy_of
 from tip_adapter.methods import choose, method_class
 from tip_adapter.methods._left_out import SupportCache
@@ -26,7 +26,7 @@ from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -74,7 +74,7 @@ class Head:
         likeliest = np.argsort(-probabilities, kind="stable")
         best = likeliest[0]
         return {
-            "label": str(classes[best]) if probabilities[best] >= min_score else None,
+            "label": str(classes[best]) if float(probabilities[best]) >= min_score else None,
             "score": float(probabilities[best]),
             "top": [{"label": str(classes[c]), "score": float(probabilities[c])} for c in likeliest[:top]],
         }
@@ -219,14 +219,21 @@ def learn(
     return Head(method, names, templates, class_embeddings, support, choice, estimator, logit_scale)
 
 
-def _choose(support: SupportCache, rule: str, given: Given) -> Choice:
-    counts = np.bincount(support.labels, minlength=1)
-    if rule == choose.LEAVE_ONE_OUT and counts.max() < 2:
+def refuse_singles(labels: Iterable[str | int]) -> None:
+    """Raise UsageError where leave-one-out has nothing to score: among the (n,) labels no class has two photos."""
+    if max(Counter(labels).values(), default=0) < 2:
         raise UsageError(
             "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
         )
-    if rule == choose.LEAVE_ONE_OUT and np.any(counts == 1):
-        warn(f"{(counts == 1).sum()} classes have one photo, which leave-one-out cannot score; the others decide")
+
+
+def _choose(support: SupportCache, rule: str, given: Given) -> Choice:
+    if rule == choose.LEAVE_ONE_OUT:
+        refuse_singles(support.labels.tolist())
+        single = list(Counter(support.labels.tolist()).values()).count(1)
+        if single:
+            who = counted(single, "class has", "classes have")
+            warn(f"{who} one photo, which leave-one-out cannot score; the others decide")
     return choose.RULES[rule](support, given)
 
 

@@ -9,19 +9,23 @@ import tomllib
 import unicodedata
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import UnknownName, UsageError, VectorError, printable, suggestion
+from tip_adapter.arguments import MAX_TEXT, is_whole_text, read_small_file, require
+from tip_adapter.errors import UnknownName, UsageError, VectorError, printable, shown, suggestion
 from tip_adapter.vectors import ClassEmbeddings, unit_rows
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+
+#: Names for some hundred thousand classes.
+_MAX_BYTES = 16 * 2**20
 
 
 @cache
@@ -38,7 +42,12 @@ def resolve_templates(templates: Sequence[str]) -> tuple[str, ...]:
     ------
     UnknownName
         One is neither; the nearest set is suggested.
+    UsageError
+        One is not text, or longer than `MAX_TEXT`.
     """
+    for text in templates:
+        require(is_whole_text(text), "templates", "texts", text)
+        _refuse_long(text, "templates: one of them")
     sets = template_sets()
     unknown = [text for text in templates if "{}" not in text and text not in sets]
     if unknown:
@@ -54,31 +63,62 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises
     ------
     UsageError
-        The file cannot be read as that; the message names it.
+        The file cannot be read as that, or as `checked_names`; the message names it.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        names = json.loads(text) if text.lstrip().startswith(("{", "[")) else _csv_names(text)
-        wrong = [label for label, name in names.items() if not label or not _is_text(name)]
-    except (OSError, ValueError, AttributeError, RecursionError, csv.Error) as error:
+        text = read_small_file(path, _MAX_BYTES).decode("utf-8-sig")
+        pairs = _json_pairs(text) if text.lstrip().startswith(("{", "[")) else _csv_pairs(text)
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"cannot read class names from {printable(path)}: {error}; expected JSON or CSV (label,name)"
+            f"cannot read class names from {printable(path)}: {reason}; expected JSON or CSV (label,name)"
         ) from error
-    if wrong:
-        raise UsageError(f"{printable(path)}: the name of {wrong[0]!r} is not text")
-    return {unicodedata.normalize("NFC", label): name for label, name in names.items()}
+    return checked_names(pairs, printable(path))
 
 
-def _csv_names(text: str) -> dict[str, str]:
+def checked_names(pairs: Iterable[tuple[Any, Any]], where: str) -> dict[str, str]:
+    """Label in Unicode NFC → name, of pairs that stand at `where`.
+
+    Raises
+    ------
+    UsageError
+        A label or name is not text, a name is longer than `MAX_TEXT`, or a label has two names; the message names it.
+    """
+    names: dict[str, str] = {}
+    for label, name in pairs:
+        if not is_whole_text(label) or not label:
+            raise UsageError(f"{where}: label {shown(label)} is not text")
+        if not is_whole_text(name) or not name.strip():
+            raise UsageError(f"{where}: the name of {shown(label)} is not text: {shown(name)}")
+        _refuse_long(name, f"{where}: the name of {shown(label)}")
+        normal = unicodedata.normalize("NFC", label)
+        other = names.setdefault(normal, name)
+        if other != name:
+            raise UsageError(f"{where}: {shown(normal)} has two names, {shown(other)} and {shown(name)}; keep one")
+    return names
+
+
+def _refuse_long(text: str, what: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise UsageError(f"{what} has {len(text):,} characters; shorten it to {MAX_TEXT:,}")
+
+
+def _json_pairs(text: str) -> list[tuple[str, Any]]:
+    pairs = json.loads(text, object_pairs_hook=_Pairs)
+    if not isinstance(pairs, _Pairs):
+        raise ValueError("it is a JSON list; an object label → name is wanted")
+    return pairs
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it stands, with keys that stand twice; a JSON list is none."""
+
+
+def _csv_pairs(text: str) -> list[tuple[Any, Any]]:
     reader = csv.DictReader(io.StringIO(text))
     if not {"label", "name"} <= set(reader.fieldnames or []):
         raise ValueError("its first line names no columns label and name")
-    return {row["label"]: row["name"] for row in reader}
-
-
-def _is_text(name: object) -> bool:
-    """Something to read, in whole characters."""
-    return isinstance(name, str) and bool(name.strip()) and not any("\ud800" <= c <= "\udfff" for c in name)
+    return [(row["label"], row["name"]) for row in reader]
 
 
 def readable(label: str) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.errors import FolderError, LabelError, UsageError, printable, warn
+from tip_adapter.arguments import real_number
+from tip_adapter.errors import FolderError, LabelError, UsageError, counted, printable, warn
 from tip_adapter.features import encode_labelled
 from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.find import find_labelled
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: What `tune` may be beside a folder or list.
 _RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}
+#: Of alpha and beta: far beyond any use, and far below what overflows in float32.
+_LARGEST = 1_000_000
 
 
 def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
@@ -43,10 +46,20 @@ def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float 
         raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
     if tune is not None and os.fspath(tune) not in _RULES and not os.path.lexists(tune):
         raise UsageError(f"tune {os.fspath(tune)!r} is not loo or scale-free, nor a folder or list that exists")
-    if alpha is not None and not 0 <= alpha < np.inf:
-        raise UsageError(f"alpha {alpha} must be at least 0 and finite")
-    if beta is not None and not 0 < beta < np.inf:
-        raise UsageError(f"beta {beta} must be above 0 and finite")
+    given_pair(alpha, beta)
+
+
+def given_pair(alpha: float | None, beta: float | None) -> tuple[float, float] | None:
+    """A given alpha and beta as floats, None where none is given.
+
+    Raises
+    ------
+    UsageError
+        One is no number, or out of bounds.
+    """
+    if alpha is None or beta is None:
+        return None
+    return real_number(alpha, "alpha", 0, _LARGEST), real_number(beta, "beta", 0, _LARGEST, above=True)
 
 
 def rule_for(tune: str | os.PathLike[str] | None, alpha: float | None, labels: NDArray[np.str_]) -> str:
@@ -78,7 +91,8 @@ def encode_validation(
     refuse_unknown(photos, labels)
     known = [row for row, label in enumerate(photos.labels) if label in labels]
     if len(known) < len(photos):
-        warn(f"{len(photos) - len(known)} validation photos are of classes without support and are skipped")
+        unknown = counted(len(photos) - len(known), "validation photo is", "validation photos are")
+        warn(f"{unknown} of classes without support, and skipped")
     photos = photos.take(known)
     support, _ = encode_labelled(photos.paths, photos.labels, photos.ids(), encoder, threads=threads, progress=progress)
     return support.vectors, np.searchsorted(np.array(labels), support.labels)

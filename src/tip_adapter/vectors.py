@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import array_api_compat
 import numpy as np
 
-from tip_adapter.errors import LabelError, VectorError
+from tip_adapter.errors import LabelError, VectorError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,14 +68,15 @@ class ClassEmbeddings:
     Parameters
     ----------
     labels : (n_classes,) unique labels, of the kind used in `y`
-    matrix : (n_classes, d) float array, NumPy or torch; finite, one row per label
+    matrix : (n_classes, d) float array, NumPy or torch, or nested lists; finite, one row per label; half
+        precision is kept as float32
 
     Raises
     ------
     VectorError
-        `matrix` is not 2-D, has another number of rows than `labels`, or holds NaN or infinity.
+        `matrix` is no array of numbers, not 2-D, has another number of rows than `labels`, or holds NaN or infinity.
     LabelError
-        A label stands twice.
+        A label stands twice, is missing, or labels are of several kinds.
 
     Examples
     --------
@@ -86,8 +88,7 @@ class ClassEmbeddings:
     matrix: Array
 
     def __post_init__(self) -> None:
-        matrix = self.matrix if hasattr(self.matrix, "shape") else np.asarray(self.matrix, dtype=np.float64)
-        labels = np.asarray(self.labels)
+        matrix, labels = _class_matrix(self.matrix), _class_labels(self.labels)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "matrix", matrix)
         if matrix.ndim != 2 or labels.ndim != 1 or len(labels) != matrix.shape[0]:
@@ -129,7 +130,7 @@ class SupportSet:
     Raises
     ------
     VectorError
-        A vector is zero, NaN or infinite, or the lengths differ.
+        `vectors` is no array of floats; a vector is zero, NaN or infinite; or the lengths differ.
     """
 
     vectors: NDArray[np.float32]
@@ -137,6 +138,8 @@ class SupportSet:
     ids: NDArray[np.str_]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.vectors, np.ndarray) or self.vectors.dtype.kind != "f":
+            raise VectorError(f"support vectors are a NumPy array of floats, not {shown(self.vectors)}")
         if self.vectors.ndim != 2 or not len(self.vectors) == len(self.labels) == len(self.ids):
             raise VectorError(f"{len(self.labels)} labels and {len(self.ids)} ids for {self.vectors.shape} vectors")
         require_finite(self.vectors, "support vectors")
@@ -174,6 +177,45 @@ def draw_shots(labels: Sequence[Any] | NDArray[Any], shots: int, seed: int) -> N
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(np.flatnonzero(labels == label))[:shots] for label in np.unique(labels)]
     return np.sort(np.concatenate([np.zeros(0, np.intp), *drawn]))
+
+
+def _class_matrix(matrix: Any) -> Array:
+    """An array as it is, half precision as float32, since NumPy has no bfloat16; nested lists as float64."""
+    if isinstance(matrix, (list, tuple)):
+        try:
+            return np.asarray(matrix, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise VectorError(f"class embeddings are no rows of numbers: {error}") from error
+    if not (isinstance(matrix, np.ndarray) or array_api_compat.is_torch_array(matrix)):
+        raise VectorError(
+            f"class embeddings take a NumPy array, a torch tensor or nested lists, not a {type(matrix).__name__}; "
+            "turn it into one of these, its rows in the order of the labels"
+        )
+    xp = array_api_compat.array_namespace(matrix)
+    if not xp.isdtype(matrix.dtype, ("real floating", "integral")):
+        raise VectorError(f"class embeddings are real numbers, not {matrix.dtype}")
+    half = xp.isdtype(matrix.dtype, "real floating") and matrix.dtype.itemsize < 4
+    return xp.astype(matrix, xp.float32) if half else matrix
+
+
+def _class_labels(labels: Any) -> NDArray[Any]:
+    """Labels as an array: all of them text, or all of them numbers, none missing."""
+    array = np.asarray(labels)
+    if array.ndim == 1:  # of what was given: NumPy makes text of numbers beside text
+        kinds = {_kind(label) for label in labels}
+        if len(kinds) > 1 or None in kinds:
+            raise LabelError(
+                "labels of class embeddings are of several kinds, or one is missing; "
+                "make all of them text, or all of them numbers"
+            )
+    return array
+
+
+def _kind(label: Any) -> type | None:
+    """Text or number; None for what is neither, NaN included."""
+    if isinstance(label, str):
+        return str
+    return float if isinstance(label, (Real, np.bool_)) and label == label else None
 
 
 def _refuse_repeated(labels: NDArray[Any]) -> None:

@@ -237,8 +237,8 @@ def test_a_folder_that_is_not_there_is_a_failure(run: Callable[..., Ran], tmp_pa
     assert "absent" in ran.err
 
 
-def test_lists_inside_a_file_are_a_failure(run_toy: Callable[..., Ran], train: Path) -> None:
-    ran = run_toy("demo", train, "--shots", "1", "--lists", train / "red" / "0.png" / "lists")
+def test_lists_inside_a_file_are_a_failure(run_toy: Callable[..., Ran], train: Path, unseen: Path) -> None:
+    ran = run_toy("demo", train, "--shots", "1", "--lists", unseen / "red" / "100.png" / "lists")
     assert (ran.status, ran.out) == (1, "")
     assert "cannot write" in ran.err
 
@@ -260,3 +260,17 @@ def test_an_unknown_device_is_a_usage_error(run: Callable[..., Ran], train: Path
     ran = run("demo", train, "--shots", "1", "--device", "quantum")
     assert (ran.status, ran.out) == (2, "")
     assert "quantum" in ran.err
+
+
+def test_lists_are_not_put_among_the_photos(run_toy: Callable[..., Ran], train: Path) -> None:
+    ran = run_toy("demo", train, "--shots", "1", "--lists", train / "lists")
+    assert (ran.status, ran.out) == (2, "")
+    assert "choose a place outside it" in ran.err
+    assert not (train / "lists").exists()
+
+
+def test_fault_16_no_class_name_steers_a_terminal(run_toy: Callable[..., Ran], train: Path) -> None:
+    (train / "blue").rename(train / "b\x1b[31mlue")
+    ran = run_toy("demo", train.rename(train.with_name("tr\x07ain")), "--shots", "1")
+    assert ran.status == 0
+    assert all(c.isprintable() or c == "\n" for c in ran.out + ran.err)

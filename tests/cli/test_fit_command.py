@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tip_adapter import files
+from tip_adapter.encoders.toy import ToyEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +194,7 @@ def test_classes_that_leave_one_out_cannot_score_are_mentioned(
 ) -> None:
     ran = fit(make_photos("train", red=1, green=2))
     assert (ran.status, info()["protocol"]) == (0, "leave-one-out")
-    assert "note: 1 classes have one photo" in ran.err
+    assert "note: 1 class has one photo" in ran.err
 
 
 # ---- what it learns from ---------------------------------------------------------------------------------------------
@@ -360,8 +361,8 @@ def test_a_full_disk_is_a_failure_that_changes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "train"]
 
 
-def test_an_output_inside_a_file_is_a_failure(run: Callable[..., Ran], train: Path) -> None:
-    refused(run("fit", train, "--out", train / "red" / "0.png" / "model", "--encoder", "toy"), 1, "cannot write")
+def test_an_output_inside_a_file_is_a_failure(run: Callable[..., Ran], train: Path, unseen: Path) -> None:
+    refused(run("fit", train, "--out", unseen / "red" / "100.png" / "model", "--encoder", "toy"), 1, "cannot write")
 
 
 # ---- everywhere ------------------------------------------------------------------------------------------------------
@@ -469,8 +470,8 @@ def test_a_folder_that_cannot_teach_is_a_failure_with_the_reason(
         ("a.jsonl", b'{"file_name": "x.png", "label"\n', ["line 1", "JSON"]),
         ("a.jsonl", b'["x.png", "red"]\n', ["line 1"]),
         ("a.jsonl", b"[" * 100_000, ["line 1"]),
-        ("a.jsonl", b'{"file_name": "\\u0000.png", "label": "red"}\n', ["none of 1 photos"]),
-        ("a.csv", b"file_name,label\n" + b"n" * 5000 + b".png,red\n", ["none of 1 photos"]),
+        ("a.jsonl", b'{"file_name": "\\u0000.png", "label": "red"}\n', ["the only photo cannot be read"]),
+        ("a.csv", b"file_name,label\n" + b"n" * 5000 + b".png,red\n", ["the only photo cannot be read"]),
         ("a.csv", b"file_name,label\nx.png,r\xffd\n", ["not UTF-8"]),
     ],
 )
@@ -555,3 +556,61 @@ def test_a_usage_error_is_told_before_any_photo_is_read(
     monkeypatch.setattr("tip_adapter.features.read_photo", partial(pytest.fail, "a photo was read first"))
     for options in (["--template", "no place"], ["--tune", "nowhere"], ["--alpha", "1"], ["--method", "tip"]):
         assert fit(train, *options).status in (1, 2)
+
+
+# ---- told before any photo is read -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", ["model", "red/model", "."])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_model_is_not_put_among_the_photos(
+    run: Callable[..., Ran], train: Path, inside: str, force: list[str]
+) -> None:
+    before = sorted(train.rglob("*"))
+    ran = run("fit", train, "--out", train / inside, "--encoder", "toy", *force)
+    refused(ran, 2, "lies in the folder of photos", "choose a place outside it")
+    assert sorted(train.rglob("*")) == before
+
+
+def test_leave_one_out_without_a_second_photo_is_told_before_any_photo_is_read(
+    fit: Callable[..., Ran], make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyEncoder, "prepare", lambda *_: pytest.fail("a photo was read"))
+    refused(fit(make_photos("train", red=1, green=1), "--tune", "loo"), 2, "--tune scale-free")
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "257", "1000000000", "1.5", "two"])
+def test_threads_out_of_bounds_are_a_usage_error(fit: Callable[..., Ran], train: Path, threads: str) -> None:
+    refused(fit(train, "--threads", threads), 2, "--threads")
+
+
+def test_one_class_and_one_photo_are_counted_as_such(
+    fit: Callable[..., Ran], make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    ran = fit(make_photos("train", red=1))
+    assert ran.out.startswith("tip-adapter, 1 class, 1 photo.")
+    assert "classifier of 1 class\n" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("names", ["/dev/zero", "FIFO"])
+def test_class_names_that_never_end_are_a_usage_error(
+    fit: Callable[..., Ran], train: Path, tmp_path: Path, names: str
+) -> None:
+    os.mkfifo(tmp_path / "FIFO")
+    refused(fit(train, "--class-names", tmp_path / names), 2, "not a regular file")
+
+
+@pytest.mark.parametrize("names", [{"red": "\x1b[2Jred"}, {"red": "r\nd", "gre\x07n": "x"}])
+def test_fault_16_no_name_or_template_steers_a_terminal(
+    fit: Callable[..., Ran], run: Callable[..., Ran], train: Path, unseen: Path, tmp_path: Path, names: dict[str, str]
+) -> None:
+    (train / "blue").rename(train / "b\x1b[31mlue")
+    (tmp_path / "names.json").write_text(json.dumps(names), encoding="utf-8")
+    ran = fit(train, "--class-names", tmp_path / "names.json", "--template", "\x1b]0;title\x07 {}")
+    shown = [ran, run("info", tmp_path / "model"), run("evaluate", tmp_path / "model", unseen)]
+    assert [each.status for each in shown] == [0, 0, 0]
+    for each in shown:
+        assert all(c.isprintable() or c == "\n" for c in each.out + each.err)
+    assert r"b\x1b[31mlue" in shown[1].out
+    record = json.loads(run("info", tmp_path / "model", "--json").out)
+    assert "b\x1b[31mlue" in [entry["label"] for entry in record["classes"]]  # for machines it is as it is

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -328,3 +329,37 @@ def test_fault_16_a_path_that_is_too_long_is_a_failure_with_a_sentence(
     usage = "--tune" in args  # it is neither a rule nor a place
     assert (ran.status, ran.out) == (2 if usage else 1, "")
     assert ran.err.startswith("error: ")
+
+
+# ---- closed streams --------------------------------------------------------------------------------------------------
+
+
+def _closed(redirections: str, *args: object) -> subprocess.CompletedProcess[str]:
+    """What the program leaves when a shell closes some of its streams."""
+    words = shlex.join(map(str, [*PROGRAM, *args]))
+    return subprocess.run(
+        ["sh", "-c", f"{words} {redirections}"], capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_costs_nothing_but_what_it_would_have_said(closed: str, train: Path, tmp_path: Path) -> None:
+    (train / "red" / "broken.png").write_bytes(b"broken")
+    done = _closed(closed, "fit", train, "--out", tmp_path / "model", "--encoder", "toy")
+    assert done.returncode == 0
+    assert ("Saved to" in done.stdout, "left out" in done.stderr) == (
+        ">" not in closed.replace("2>", ""),
+        "2>" not in closed,
+    )
+    assert json.loads(_closed("", "info", tmp_path / "model", "--json").stdout)["n_photos"] == 12
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_does_not_change_a_failures_status(closed: str, tmp_path: Path) -> None:
+    assert _closed(closed, "info", tmp_path / "nothing").returncode == 1
+    assert _closed(closed, "fit").returncode == 2
+
+
+def test_a_closed_stdin_is_an_empty_one(model: Path) -> None:
+    done = _closed("<&-", "predict", model, "-")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: there were no paths on stdin\n")

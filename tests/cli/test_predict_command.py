@@ -384,3 +384,16 @@ def test_what_is_redirected_from_a_terminal_is_in_the_file(model: Path, unseen: 
     os.close(leader)
     assert ran.returncode == 0
     assert len([json.loads(line) for line in out.read_text("utf-8").splitlines()]) == len(list(unseen.rglob("*.png")))
+
+
+def test_the_only_photo_that_cannot_be_read_is_called_that(
+    run: Callable[..., Ran], model: Path, tmp_path: Path
+) -> None:
+    ran = run("predict", model, tmp_path / "nothing.png")
+    assert ran.err.splitlines()[-1] == "error: the only photo could not be read"
+
+
+def test_an_empty_argument_is_a_usage_error(run: Callable[..., Ran], model: Path) -> None:
+    ran = run("predict", model, "")
+    assert (ran.status, ran.out) == (2, "")
+    assert "takes a path" in ran.err

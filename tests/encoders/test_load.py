@@ -69,3 +69,15 @@ def test_records_are_read_without_loading_weights(monkeypatch: pytest.MonkeyPatc
     assert list(records) == list(ENCODERS)
     assert records["pocket"].licence == "Apache-2.0"
     assert all("{}" in template for record in records.values() for template in record.templates)
+
+
+@pytest.mark.parametrize("name", [None, 5, [], ToyEncoder()], ids=lambda name: type(name).__name__)
+def test_what_is_no_name_is_a_usage_error(name):
+    with pytest.raises(UsageError, match="encoder takes a name"):
+        load_encoder(name)
+
+
+@pytest.mark.parametrize("device", [5, [], True], ids=repr)
+def test_a_device_that_is_no_text_is_a_usage_error(device):
+    with pytest.raises(UsageError, match="device takes cpu or cuda"):
+        load_encoder("toy", device=device)

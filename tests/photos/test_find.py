@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tip_adapter.errors import FolderError, LabelError
-from tip_adapter.photos.find import ENDINGS, PhotoList, find_labelled, find_photos, is_split, walk_photos
+from tip_adapter.errors import FolderError, LabelError, UsageError
+from tip_adapter.photos.find import (
+    ENDINGS,
+    PhotoList,
+    find_labelled,
+    find_photos,
+    is_split,
+    refuse_inside,
+    walk_photos,
+)
+from tip_adapter.photos.labels import path_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -389,3 +398,71 @@ def test_taking_some_photos_keeps_the_classes(tmp_path):
 def test_a_photo_that_is_listed_again_has_an_id_of_its_own(tmp_path):
     write_jsonl(tmp_path / "list.jsonl", *[{"file_name": "a.jpg", "label": "cat"}] * 3)
     assert find_labelled(tmp_path / "list.jsonl", part="train").ids() == ["a.jpg", "a.jpg#2", "a.jpg#3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"file_name": "a.jpg", "label": NaN}\n', "line 1: label nan is not text"),
+        ('{"file_name": "a.jpg", "label": 1e400}\n', "line 1: label inf is not text"),
+        ('{"file_name": "a.jpg", "label": true}\n', "line 1: label True is not text"),
+        ('{"file_name": "a.jpg", "label": ["cat"]}\n', "line 1: label .* is not text"),
+        ('{"file_name": "a.jpg", "label": {"a": 1}}\n', "line 1: label .* is not text"),
+        ('\n{"file_name": "a.jpg", "label": "a", "label": "b"}\n', "line 2: .*'label' stands twice"),
+    ],
+)
+def test_fault_40_a_bad_value_in_jsonl_is_an_error_naming_its_line(tmp_path, text, reason):
+    (tmp_path / "list.jsonl").write_text(text)
+    with pytest.raises(FolderError, match=reason):
+        find_labelled(tmp_path / "list.jsonl", part="train")
+
+
+# ---- what is no folder and no list
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl", "folder"])
+def test_a_pipe_in_place_of_photos_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FolderError, match="neither a folder nor a list"):
+        find_labelled(tmp_path / name, part="train")
+    assert find_photos(tmp_path / name) == [tmp_path / name]  # reading it is that photo's error
+
+
+def test_a_list_that_is_huge_is_refused(tmp_path):
+    with (tmp_path / "list.csv").open("wb") as file:
+        file.truncate(2**40)  # a hole: it costs no disk
+    for find in (find_photos, lambda source: find_labelled(source, part="train")):
+        with pytest.raises(FolderError, match="above the limit of 64 MiB"):
+            find(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("source", [None, 5, b"photos", ""], ids=repr)
+def test_what_is_no_path_is_a_usage_error(source):
+    for find in (find_photos, lambda source: find_labelled(source, part="train")):
+        with pytest.raises(UsageError, match="folder takes a path"):
+            find(source)
+
+
+def test_a_label_that_is_too_long_is_a_label_error_that_shows_its_start(tmp_path):
+    write_jsonl(tmp_path / "list.jsonl", {"file_name": "a.jpg", "label": "x" * 5_000_000})
+    with pytest.raises(LabelError, match=r"x…' .*line 1.* has 5,000,000 characters; shorten it to 1,000") as refused:
+        find_labelled(tmp_path / "list.jsonl", part="train")
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("\ud800.png", "\\ud800.png"), ("\udce9.png", "\\xe9.png"), ("é.png", "é.png")]
+)
+def test_any_path_has_a_text(path, text):
+    assert path_as_text(path) == text
+
+
+def test_nothing_may_be_written_among_photos(tmp_path):
+    photos = place(tmp_path, "photos/cat/1.jpg") / "photos"
+    (tmp_path / "link").symlink_to(photos)
+    for inside in (photos, photos / "model", photos / "cat" / "model", tmp_path / "link" / "model"):
+        with pytest.raises(UsageError, match="choose a place outside it"):
+            refuse_inside(inside, photos)
+    for outside in (tmp_path / "model", tmp_path / "photos-model", photos / ".." / "model"):
+        refuse_inside(outside, photos)
+    refuse_inside(photos / "model", photos / "cat" / "1.jpg")

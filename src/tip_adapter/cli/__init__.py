@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._output import say
 from tip_adapter.errors import TipAdapterError, UsageError
 
 #: name → (function, its line in `tip-adapter --help`). Strings, so that help imports nothing.
@@ -65,8 +66,8 @@ def main() -> None:
     try:
         app(prog_name="tip-adapter")
     except TipAdapterError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:  # such as a full disk behind stdout
-        print(f"error: {error.strerror or error}", file=sys.stderr)
+        say(f"error: {error.strerror or error}")
         sys.exit(1)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import tip_adapter
+from tip_adapter.arguments import MAX_THREADS
 
 
 def _show_version(wanted: bool) -> None:
@@ -16,7 +17,10 @@ def _show_version(wanted: bool) -> None:
 
 
 Device = Annotated[str | None, typer.Option(help="cpu, or cuda where ONNX Runtime has it.", metavar="NAME")]
-Threads = Annotated[int | None, typer.Option(help="Processor threads; one per core if not given.", min=1, metavar="N")]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Processor threads; one per core if not given.", min=1, max=MAX_THREADS, metavar="N"),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Results only: no notes, no progress.")]
 Version = Annotated[
     bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True, expose_value=False)

@@ -8,7 +8,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import TipAdapterWarning
+from tip_adapter.errors import TipAdapterWarning, counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +32,13 @@ def notes(quiet: bool) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for people, on stderr; nothing in it can steer a terminal."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def print_line(text: str) -> None:
+    """A line for people, on stdout; nothing in it, such as the name of a file or a class, can steer a terminal."""
+    print(printable(text), flush=True)
 
 
 def print_json(record: dict[str, Any]) -> None:
@@ -43,7 +48,7 @@ def print_json(record: dict[str, Any]) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for people, on stdout; columns of numbers are aligned right."""
+    """A table for people, on stdout; columns of numbers are aligned right, and nothing in it can steer a terminal."""
     from rich import box  # only where a table is shown: rich costs a tenth of a second
     from rich.console import Console
     from rich.table import Table
@@ -53,7 +58,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         numbers = all(row[column][:1].isdigit() for row in rows)
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False).print(table)
     print()
 
@@ -79,11 +84,6 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def counted(n: int, one: str, many: str) -> str:
-    """A number and its noun."""
-    return f"{n} {one if n == 1 else many}"
-
-
 def choice_in_words(method: str, choice: Choice | None, *, trained: bool) -> str:
     """The pair, how it was chosen, and how right it was on the photos it was chosen on."""
     if choice is None:
@@ -97,6 +97,7 @@ def choice_in_words(method: str, choice: Choice | None, *, trained: bool) -> str
     pair = f"alpha {choice.alpha:.4g}, beta {choice.beta:.4g}: {how}."
     if choice.accuracy is None:
         return f"{pair} Its accuracy is unknown: no class has two photos."
-    on = "validation photos" if choice.rule == "validation" else "photos, each left out in turn,"
+    kind = "validation photo" if choice.rule == "validation" else "photo"
+    on = counted(choice.n_rows, kind, f"{kind}s") + ("" if choice.rule == "validation" else ", each left out in turn,")
     before = ", before the keys were fine-tuned" if trained and choice.rule != "validation" else ""
-    return f"{pair} Of {choice.n_rows} {on} {percent(choice.accuracy)} were named right{before}."
+    return f"{pair} Of {on} {percent(choice.accuracy)} were named right{before}."

@@ -5,17 +5,26 @@ from __future__ import annotations
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, percent, print_json, print_table, progress_bar
-from tip_adapter.errors import MissingExtra, warn
+from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar
+from tip_adapter.errors import MissingExtra, counted, warn
 from tip_adapter.features import encode_labelled
 from tip_adapter.photos.draw import draw_train_and_test
+from tip_adapter.photos.find import refuse_inside
 from tip_adapter.photos.lists import write_list
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.features import Progress
+    from tip_adapter.photos.find import PhotoList
+    from tip_adapter.vectors import SupportSet
 
 METHODS = ("zero-shot", "tip-adapter", "tip-adapter-f")
 TEST_PHOTOS = 100
@@ -46,38 +55,66 @@ def demo(
 ) -> None:
     """See it work: zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."""
     source = folder or _textile_photos()
-    train, test = draw_train_and_test(source, shots, TEST_PHOTOS, seed)
-    if lists:
-        write_list(lists / "train.csv", train.paths, train.labels)
-        write_list(lists / "test.csv", test.paths, test.labels)
+    train, test = _draw(source, shots, seed, lists)
     encoder = tip_adapter.load_encoder(device=device, threads=threads)
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
         warn(*dict.fromkeys([*train.notes, *test.notes]))
-        support, _ = encode_labelled(
-            train.paths, train.labels, train.ids(), encoder, threads=threads, progress=progress
-        )
-        queries, _ = encode_labelled(test.paths, test.labels, test.ids(), encoder, threads=threads, progress=progress)
-        # What all three need is loaded here, not on the first one's clock.
-        encoder.encode_texts(train.classes)
-        models = {method: tip_adapter.FewShotClassifier(encoder, method, seed=seed) for method in METHODS}
-        records = {}
-        for method, model in models.items():
-            started = time.perf_counter()
-            record = model.fit_support(support, train.classes).evaluate_support(queries)
-            records[method] = {**record, "seconds": time.perf_counter() - started}
-    result = {
-        "dataset": source.resolve().name,
-        "n_shots": shots,
-        "n_test": len(queries),
-        "seed": seed,
-        "encoder": encoder.identity.name,
-        "protocol": records["tip-adapter"]["protocol"],
-    } | {method.replace("-", "_"): {key: r[key] for key in ("accuracy", "seconds")} for method, r in records.items()}
+        support, queries = (_encoded(photos, encoder, threads, progress) for photos in (train, test))
+        records = _compare(encoder, seed, support, train.classes, queries)
+    result = _result(source, shots, seed, encoder, records)
     if json:
         print_json(result)
     else:
         _print(result, records)
         print(NEXT if folder else f"{HARD}\n{NEXT}")
+
+
+def _draw(source: Path, shots: int, seed: int, lists: Path | None) -> tuple[PhotoList, PhotoList]:
+    """What is learned from and what is tested on, written to the folder `lists`, if any."""
+    if lists:
+        refuse_inside(lists, source)
+    train, test = draw_train_and_test(source, shots, TEST_PHOTOS, seed)
+    if lists:
+        write_list(lists / "train.csv", train.paths, train.labels)
+        write_list(lists / "test.csv", test.paths, test.labels)
+    return train, test
+
+
+def _encoded(photos: PhotoList, encoder: Encoder, threads: int | None, progress: Progress | None) -> SupportSet:
+    support, _ = encode_labelled(photos.paths, photos.labels, photos.ids(), encoder, threads=threads, progress=progress)
+    return support
+
+
+def _compare(
+    encoder: Encoder, seed: int, support: SupportSet, classes: Sequence[str], queries: SupportSet
+) -> dict[str, dict[str, Any]]:
+    """Each method fitted and scored: method → the record of its evaluation, and seconds."""
+    encoder.encode_texts(classes)  # what all methods need is loaded here, not on the first one's clock
+    models = {method: tip_adapter.FewShotClassifier(encoder, method, seed=seed) for method in METHODS}
+    records = {}
+    for method, model in models.items():
+        started = time.perf_counter()
+        record = model.fit_support(support, classes).evaluate_support(queries)
+        records[method] = {**record, "seconds": time.perf_counter() - started}
+    return records
+
+
+def _result(
+    source: Path, shots: int, seed: int, encoder: Encoder, records: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What was compared, and the accuracy and seconds of each method."""
+    shared = {
+        "dataset": source.resolve().name,
+        "n_shots": shots,
+        "n_test": records["tip-adapter"]["n_images"],
+        "seed": seed,
+        "encoder": encoder.identity.name,
+        "protocol": records["tip-adapter"]["protocol"],
+    }
+    return shared | {
+        method.replace("-", "_"): {key: record[key] for key in ("accuracy", "seconds")}
+        for method, record in records.items()
+    }
 
 
 def _textile_photos() -> Path:
@@ -93,8 +130,9 @@ def _print(result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
     rows = [[label, *(percent(r["per_class"][label]["accuracy"]) for r in records.values())] for label in classes]
     rows.append(["all", *(percent(r["accuracy"]) for r in records.values())])
     rows.append(["seconds", *(f"{r['seconds']:.1f}" for r in records.values())])
-    title = f"{result['dataset']}: {result['n_shots']} photos per class to learn from, {result['n_test']} to test on"
-    print(f"{title}\n")
+    shots = counted(result["n_shots"], "photo", "photos")
+    print_line(f"{result['dataset']}: {shots} per class to learn from, {result['n_test']} to test on")
+    print()
     print_table(["class", "zero-shot", "Tip-Adapter", "Tip-Adapter-F"], rows)
     low, high = records["tip-adapter"]["accuracy_interval"]
-    print(f"Tip-Adapter is right on {percent(low)} to {percent(high)} of such photos (95 % interval).")
+    print_line(f"Tip-Adapter is right on {percent(low)} to {percent(high)} of such photos (95 % interval).")

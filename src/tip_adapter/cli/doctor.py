@@ -13,6 +13,7 @@ import onnxruntime
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._output import print_line
 from tip_adapter.encoders import encoder_names
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.files import cache_folder
@@ -33,19 +34,19 @@ def doctor(
     version: Version = False,
 ) -> None:
     """Show versions, devices, caches, and what is missing and how to get it."""
-    print(f"tip-adapter {tip_adapter.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print_line(f"tip-adapter {tip_adapter.__version__}, Python {platform.python_version()}, {platform.platform()}")
     for package in _PACKAGES:
-        print(f"  {package:14} {_version(package)}")
-    print(f"Processor: {os.cpu_count()} cores. ONNX Runtime: {', '.join(onnxruntime.get_available_providers())}")
+        print_line(f"  {package:14} {_version(package)}")
+    print_line(f"Processor: {os.cpu_count()} cores. ONNX Runtime: {', '.join(onnxruntime.get_available_providers())}")
     cache = cache_folder()
-    print(
+    print_line(
         f"Cache: {cache} ({'in use' if cache.exists() else 'empty'}; TIP_ADAPTER_HOME moves it; deleting it costs only time)"
     )
     for name in encoder_names():
-        print(f"Encoder {name}: {_state_of(name, device)}")
+        print_line(f"Encoder {name}: {_state_of(name, device)}")
     for module, (purpose, extra) in _OPTIONAL.items():
         state = "installed" if find_spec(module) else f"not installed; pip install 'tip-adapter[{extra}]'"
-        print(f"Optional, {purpose}: {state}")
+        print_line(f"Optional, {purpose}: {state}")
 
 
 def _version(package: str) -> str:

@@ -9,7 +9,8 @@ import typer
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, percent, print_json, print_table, progress_bar
+from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar
+from tip_adapter.errors import counted
 
 
 def evaluate(
@@ -40,14 +41,13 @@ def _print(record: dict[str, Any]) -> None:
     ]
     print_table(["class, hardest first", "right", "photos"], rows)
     low, high = record["accuracy_interval"]
-    print(
-        f"Right: {percent(record['accuracy'])} of {record['n_images']} photos (95 % interval {percent(low)} to {percent(high)})."
-    )
-    print(
+    photos = counted(record["n_images"], "photo", "photos")
+    print_line(f"Right: {percent(record['accuracy'])} of {photos} (95 % interval {percent(low)} to {percent(high)}).")
+    print_line(
         f"Mean over classes: {percent(record['mean_per_class_accuracy'])}. The class names alone: {percent(record['zero_shot_accuracy'])}."
     )
     if record["n_failed"]:
-        print(f"Not counted: {record['n_failed']} photos that could not be read.")
+        print_line(f"Not counted: {counted(record['n_failed'], 'photo', 'photos')} that could not be read.")
     if record["unknown_classes"]:
-        print(f"Counted as wrong, unknown to the model: {', '.join(record['unknown_classes'])}.")
-    print(f"{record['seconds']:.1f} s, {record['images_per_second']:.0f} photos a second.")
+        print_line(f"Counted as wrong, unknown to the model: {', '.join(record['unknown_classes'])}.")
+    print_line(f"{record['seconds']:.1f} s, {record['images_per_second']:.0f} photos a second.")

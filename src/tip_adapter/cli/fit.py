@@ -10,8 +10,10 @@ import typer
 import tip_adapter
 from tip_adapter.bundle import refuse_unreplaceable
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
-from tip_adapter.cli._output import choice_in_words, counted, notes, progress_bar
+from tip_adapter.cli._output import choice_in_words, notes, print_line, progress_bar
+from tip_adapter.errors import counted
 from tip_adapter.files import refuse_existing
+from tip_adapter.photos.find import refuse_inside
 from tip_adapter.prompts import read_class_names
 
 
@@ -54,6 +56,7 @@ def fit(
     version: Version = False,
 ) -> None:
     """Learn a classifier from class folders."""
+    refuse_inside(out, train_dir)
     refuse_unreplaceable(out) if force else refuse_existing(out)
     model = tip_adapter.FewShotClassifier(
         encoder=encoder,
@@ -71,6 +74,6 @@ def fit(
         model.fit_folder(train_dir, shots, progress=progress)
         model.save(out, force=force)
     classes, photos = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "photo", "photos")
-    print(f"{method}, {classes}, {photos if model.estimator_.needs_photos else 'photos are not used'}.")
-    print(choice_in_words(method, model.choice_, trained=bool(model.estimator_.learned())))
-    print(f"Saved to {out}. Next: tip-adapter predict {out} PHOTO")
+    print_line(f"{method}, {classes}, {photos if model.estimator_.needs_photos else 'photos are not used'}.")
+    print_line(choice_in_words(method, model.choice_, trained=bool(model.estimator_.learned())))
+    print_line(f"Saved to {out}. Next: tip-adapter predict {out} PHOTO")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import choice_in_words, counted, print_json, print_table
+from tip_adapter.cli._output import choice_in_words, print_json, print_line, print_table
+from tip_adapter.errors import counted
 from tip_adapter.head import read_head
 
 
@@ -28,10 +29,12 @@ def info(
     print_table(["label", "photos", "name"], [[c["label"], str(c["photos"]), c["name"]] for c in config["classes"]])
     encoder = config["encoder"]
     classes, photos = counted(len(head.names), "class", "classes"), counted(len(head.support), "photo", "photos")
-    print(f"{head.method}, {classes}, {photos}.")
-    print(f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}")
-    print(choice_in_words(head.method, head.choice, trained=bool(head.estimator.learned())))
-    print(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
+    print_line(f"{head.method}, {classes}, {photos}.")
+    print_line(
+        f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}"
+    )
+    print_line(choice_in_words(head.method, head.choice, trained=bool(head.estimator.learned())))
+    print_line(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
 
 
 def _record(config: dict[str, Any]) -> dict[str, Any]:

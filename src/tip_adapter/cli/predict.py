@@ -13,8 +13,8 @@ import typer
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, percent, print_json, progress_bar, say
-from tip_adapter.errors import NothingReadable, UsageError, printable
+from tip_adapter.cli._output import notes, percent, print_json, print_line, progress_bar, say
+from tip_adapter.errors import NothingReadable, UsageError
 from tip_adapter.photos.find import find_photos
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def predict(
     if not photos:
         raise NothingReadable("there were no paths on stdin")
     if failed == len(photos):
-        raise NothingReadable(f"none of {failed} photos could be read")
+        who = "the only photo could not" if failed == 1 else f"none of {failed} photos could"
+        raise NothingReadable(f"{who} be read")
     if failed and not quiet:
         say(f"note: {failed} of {len(photos)} photos could not be read")
 
@@ -81,11 +82,11 @@ def _print_line(record: dict[str, Any]) -> None:
     if record["error"]:
         say(f"error: {record['error']}")
         return
-    name, *others = [f"{printable(entry['label'])} {percent(entry['score'])}" for entry in record["top"]]
+    name, *others = [f"{entry['label']} {percent(entry['score'])}" for entry in record["top"]]
     if record["label"] is None:
         name, others = "none of these", [name, *others]
     listed = f"   ({', '.join(others)})" if others else ""
-    print(f"{printable(record['image'])}: {name}{listed}", flush=True)
+    print_line(f"{record['image']}: {name}{listed}")
 
 
 def _print_csv(record: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tip_adapter.arguments import require, thread_count
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.extensions import known_names, resolve
 
@@ -46,11 +47,13 @@ def load_encoder(name: str = "pocket", *, device: str | None = None, threads: in
     UnknownName
         With the nearest known name.
     UsageError
-        The device is not there.
+        The device is not there, or `threads` is no number from 1 to 256.
     CheckpointError
         Its weights are not the ones we know.
     """
-    encoder: Encoder = resolve(_GROUP, "encoder", name, ENCODERS)(device=device, threads=threads)
+    require(device is None or isinstance(device, str), "device", "cpu or cuda", device)
+    make = resolve(_GROUP, "encoder", name, ENCODERS)
+    encoder: Encoder = make(device=device, threads=thread_count(threads))
     return encoder
 
 

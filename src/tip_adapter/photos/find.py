@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import FolderError, printable
+from tip_adapter.arguments import path_argument
+from tip_adapter.errors import FolderError, UsageError, counted, printable
 from tip_adapter.photos.labels import label_of, numbered, path_as_text, refuse_twins
 from tip_adapter.photos.lists import LIST_ENDINGS, read_labelled_list, read_list
 
@@ -106,10 +107,12 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
     ------
     FolderError
         There is no such folder, it has no class folders, or the list cannot be read.
+    UsageError
+        `source` is no path.
     LabelError
-        A label is not UTF-8, or two labels differ only by case or Unicode form.
+        A label is not UTF-8, is too long, or two labels differ only by case or Unicode form.
     """
-    source = Path(source)
+    source = path_argument(source, "folder")
     if _is_file(source):
         return _labelled(source.parent, read_labelled_list(source), [], [])
     folder, notes = _choose_part(_existing(source), part)
@@ -132,8 +135,10 @@ def find_photos(source: str | os.PathLike[str]) -> list[Path]:
     ------
     FolderError
         A folder without photos, or a list that cannot be read. A photo that does not exist is no error here.
+    UsageError
+        `source` is no path.
     """
-    source = Path(source)
+    source = path_argument(source, "folder")
     if source.suffix.lower() in LIST_ENDINGS and _is_file(source):
         return read_list(source)
     if not _is_folder(source):
@@ -142,6 +147,21 @@ def find_photos(source: str | os.PathLike[str]) -> list[Path]:
     if not photos:
         raise FolderError(f"{printable(source)} holds no photos; known endings are {' '.join(sorted(ENDINGS))}")
     return photos
+
+
+def refuse_inside(out: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
+    """Refuse to write into a folder of photos: what lies there would be a class, or a part of one, the next time.
+
+    Raises
+    ------
+    UsageError
+        `out` is `source`, or lies below it.
+    """
+    folder = os.path.realpath(source)
+    if _is_folder(Path(folder)) and Path(os.path.realpath(out)).is_relative_to(folder):
+        raise UsageError(
+            f"{printable(out)} lies in the folder of photos {printable(source)}; choose a place outside it"
+        )
 
 
 def walk_photos(folder: Path) -> Iterator[Path]:
@@ -195,7 +215,8 @@ def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str
     empty = [printable(label) for label in classes if label not in named]
     if empty:
         listed = f"{', '.join(empty[:5])}{', …' if len(empty) > 5 else ''}"
-        notes = [*notes, f"no photos in {len(empty)} of {len(classes)} classes, only their names are used: {listed}"]
+        all_of_them = counted(len(classes), "class", "classes")
+        notes = [*notes, f"no photos in {len(empty)} of {all_of_them}, only their names are used: {listed}"]
     return PhotoList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
 
 

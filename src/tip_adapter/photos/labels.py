@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from tip_adapter.arguments import MAX_TEXT
 from tip_adapter.errors import LabelError, printable
 
 if TYPE_CHECKING:
@@ -19,8 +20,13 @@ def label_of(text: str, where: str) -> str:
     Raises
     ------
     LabelError
-        It is empty, not UTF-8, or holds NUL.
+        It is empty, longer than `MAX_TEXT`, not UTF-8, or holds NUL.
     """
+    if len(text) > MAX_TEXT:
+        raise LabelError(
+            f"class name '{printable(text[:40])}…' ({printable(where)}) has {len(text):,} characters; "
+            f"shorten it to {MAX_TEXT:,}"
+        )
     label = unicodedata.normalize("NFC", text)
     try:
         label.encode("utf-8")
@@ -53,7 +59,11 @@ def refuse_twins(names: Iterable[str]) -> None:
 
 def path_as_text(path: str | os.PathLike[str]) -> str:
     """A path as text that can be stored: bytes that are not UTF-8 as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        content = os.fsencode(path)
+    except UnicodeEncodeError:  # halves of surrogate pairs: no path has them, but a program may hand them over
+        content = os.fsdecode(path).encode("utf-8", "backslashreplace")
+    return content.decode("utf-8", "backslashreplace")
 
 
 def numbered(names: Iterable[str]) -> list[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import FolderError, OutputExists, printable
+from tip_adapter.arguments import read_small_file
+from tip_adapter.errors import FolderError, OutputExists, printable, shown
 from tip_adapter.files import write_file
 from tip_adapter.photos.labels import label_of
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
+#: Half a million photos and more.
+MAX_BYTES = 64 * 2**20
 
 
 def read_labelled_list(path: Path) -> list[tuple[Path, str]]:
@@ -25,7 +30,8 @@ def read_labelled_list(path: Path) -> list[tuple[Path, str]]:
     Raises
     ------
     FolderError
-        It cannot be read, or a line lacks file_name or label; the message names the line.
+        It cannot be read, is above `MAX_BYTES`, or a line lacks file_name or label, has a key twice, or a label that
+        is neither text nor a finite number; the message names the line.
     LabelError
         A label is empty, not UTF-8, or holds NUL; the message names the line.
     """
@@ -66,8 +72,8 @@ def write_list(path: str | os.PathLike[str], photos: Sequence[Path], labels: Seq
 
 def _holds(path: Path, content: bytes) -> bool:
     try:
-        return path.read_bytes() == content
-    except OSError:
+        return read_small_file(path, MAX_BYTES) == content
+    except (OSError, ValueError):
         return False
 
 
@@ -77,7 +83,7 @@ def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if read is None:
         raise FolderError(f"{printable(path)} is neither a folder nor a list; lists end in .csv or .jsonl")
     try:
-        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = read_small_file(path, MAX_BYTES).decode("utf-8-sig", "surrogateescape")
         records = list(read(text))
     except OSError as error:
         raise FolderError(f"cannot read {printable(path)}: {error.strerror}") from error
@@ -105,12 +111,21 @@ def _jsonl_records(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: not JSON ({error})") from error
         if not isinstance(record, dict):
             raise ValueError(f"line {number}: not an object with file_name and label")
         yield number, record
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; a key that stands twice is a ValueError."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise ValueError(f"key {shown(twice)} stands twice")
+    return record
 
 
 def _photo(path: Path, line: int, record: dict[str, Any]) -> Path:
@@ -123,7 +138,11 @@ def _photo(path: Path, line: int, record: dict[str, Any]) -> Path:
 
 
 def _text(path: Path, line: int, record: dict[str, Any], key: str) -> str:
+    """A value as text; classes that are numbered may stand as numbers."""
     value = record.get(key)
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool) or not str(value).strip():
+    if value is None or (isinstance(value, str) and not value.strip()):
         raise FolderError(f"{printable(path)}, line {line}: no {key}; a list has file_name and label")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, str) and not number:
+        raise FolderError(f"{printable(path)}, line {line}: {key} {shown(value)} is not text; put it in quotes")
     return str(value)
