@@ -48,6 +48,7 @@ class Draw:
     ratio: float
 
     def accuracy(self, alpha: float, beta: float) -> float:
+        """Test accuracy at a pair."""
         return float(self.support.set_params(alpha=alpha, beta=beta).score(*self.test))
 
 
@@ -64,6 +65,7 @@ class PhotoSet:
     shots: tuple[int, ...]
 
     def draw(self, shots: int, seed: int) -> Draw:
+        """So many photos a class, and what belongs to them."""
         rows = draw_shots(self.train[1], shots, seed)
         X, y = self.train[0][rows], self.train[1][rows]
         support = TipAdapterClassifier(class_embeddings=self.names, logit_scale=self.logit_scale).fit(X, y)

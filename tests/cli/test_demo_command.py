@@ -262,13 +262,6 @@ def test_an_unknown_device_is_a_usage_error(run: Callable[..., Ran], train: Path
     assert "quantum" in ran.err
 
 
-def test_lists_are_not_put_among_the_photos(run_toy: Callable[..., Ran], train: Path) -> None:
-    ran = run_toy("demo", train, "--shots", "1", "--lists", train / "lists")
-    assert (ran.status, ran.out) == (2, "")
-    assert "choose a place outside it" in ran.err
-    assert not (train / "lists").exists()
-
-
 def test_fault_16_no_class_name_steers_a_terminal(run_toy: Callable[..., Ran], train: Path) -> None:
     (train / "blue").rename(train / "b\x1b[31mlue")
     ran = run_toy("demo", train.rename(train.with_name("tr\x07ain")), "--shots", "1")

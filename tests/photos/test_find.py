@@ -16,7 +16,6 @@ from tip_adapter.photos.find import (
     find_labelled,
     find_photos,
     is_split,
-    refuse_inside,
     walk_photos,
 )
 from tip_adapter.photos.labels import path_as_text
@@ -457,12 +456,6 @@ def test_any_path_has_a_text(path, text):
     assert path_as_text(path) == text
 
 
-def test_nothing_may_be_written_among_photos(tmp_path):
-    photos = place(tmp_path, "photos/cat/1.jpg") / "photos"
-    (tmp_path / "link").symlink_to(photos)
-    for inside in (photos, photos / "model", photos / "cat" / "model", tmp_path / "link" / "model"):
-        with pytest.raises(UsageError, match="choose a place outside it"):
-            refuse_inside(inside, photos)
-    for outside in (tmp_path / "model", tmp_path / "photos-model", photos / ".." / "model"):
-        refuse_inside(outside, photos)
-    refuse_inside(photos / "model", photos / "cat" / "1.jpg")
+def test_a_model_beside_the_class_folders_is_no_class(tmp_path):
+    place(tmp_path, "cat/1.jpg", "dog/1.jpg", "model/config.json", "model/adapter.safetensors", "model/README.md")
+    assert find_labelled(tmp_path, part="train").classes == ("cat", "dog")

@@ -15,7 +15,6 @@ from tip_adapter.cli._output import notes, percent, print_json, print_line, prin
 from tip_adapter.errors import MissingExtra, counted, warn
 from tip_adapter.features import encode_labelled
 from tip_adapter.photos.draw import draw_train_and_test
-from tip_adapter.photos.find import refuse_inside
 from tip_adapter.photos.lists import write_list
 
 if TYPE_CHECKING:
@@ -71,8 +70,6 @@ def demo(
 
 def _draw(source: Path, shots: int, seed: int, lists: Path | None) -> tuple[PhotoList, PhotoList]:
     """What is learned from and what is tested on, written to the folder `lists`, if any."""
-    if lists:
-        refuse_inside(lists, source)
     train, test = draw_train_and_test(source, shots, TEST_PHOTOS, seed)
     if lists:
         write_list(lists / "train.csv", train.paths, train.labels)

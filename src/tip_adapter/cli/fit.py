@@ -13,7 +13,6 @@ from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import choice_in_words, notes, print_line, progress_bar
 from tip_adapter.errors import counted
 from tip_adapter.files import refuse_existing
-from tip_adapter.photos.find import refuse_inside
 from tip_adapter.prompts import read_class_names
 
 
@@ -56,7 +55,6 @@ def fit(
     version: Version = False,
 ) -> None:
     """Learn a classifier from class folders."""
-    refuse_inside(out, train_dir)
     refuse_unreplaceable(out) if force else refuse_existing(out)
     model = tip_adapter.FewShotClassifier(
         encoder=encoder,

@@ -301,6 +301,8 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     y = column_or_1d(to_numpy(y), warn=True)
+    if y.dtype.kind == "O" and not all(isinstance(label, (str, bool, np.bool_, Real)) for label in y):
+        raise ValueError("y holds a label that is neither text nor a number, or is missing (NaN)")
     assert_all_finite(y, input_name="y")
     if len(y) != n:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")

@@ -2,7 +2,7 @@
 
 The rules. A *class folder* holds the photos of one class, at any depth; its name in Unicode NFC is the label. Hidden
 files and folders are skipped, symbolic links are followed, endings may be in upper case (see `ENDINGS`); other files
-are skipped. A *split folder* has only the sub-folders train and val and/or test, and train holds class folders. A
+are skipped, and so is a model that lies beside the class folders. A *split folder* has only the sub-folders train and val and/or test, and train holds class folders. A
 *list* has the columns file_name and label (CSV, with a header) or those keys (JSONL); paths are relative to the list.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.arguments import path_argument
-from tip_adapter.errors import FolderError, UsageError, counted, printable
+from tip_adapter.errors import FolderError, counted, printable
 from tip_adapter.photos.labels import label_of, numbered, path_as_text, refuse_twins
 from tip_adapter.photos.lists import LIST_ENDINGS, read_labelled_list, read_list
 
@@ -49,6 +49,7 @@ ENDINGS = frozenset(
     ]
 )
 _PARTS = {"train", "val", "test"}
+_MODEL_FILES = ("config.json", "adapter.safetensors")
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
     if _is_file(source):
         return _labelled(source.parent, read_labelled_list(source), [], [])
     folder, notes = _choose_part(_existing(source), part)
-    classes = [child for child in _children(folder) if _is_folder(child)]
+    classes = [child for child in _children(folder) if _is_folder(child) and not _is_model(child)]
     if not classes:
         raise FolderError(
             f"{printable(source)} holds no class folders; put the photos of each class into a folder of its own"
@@ -147,21 +148,6 @@ def find_photos(source: str | os.PathLike[str]) -> list[Path]:
     if not photos:
         raise FolderError(f"{printable(source)} holds no photos; known endings are {' '.join(sorted(ENDINGS))}")
     return photos
-
-
-def refuse_inside(out: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
-    """Refuse to write into a folder of photos: what lies there would be a class, or a part of one, the next time.
-
-    Raises
-    ------
-    UsageError
-        `out` is `source`, or lies below it.
-    """
-    folder = os.path.realpath(source)
-    if _is_folder(Path(folder)) and Path(os.path.realpath(out)).is_relative_to(folder):
-        raise UsageError(
-            f"{printable(out)} lies in the folder of photos {printable(source)}; choose a place outside it"
-        )
 
 
 def walk_photos(folder: Path) -> Iterator[Path]:
@@ -247,6 +233,11 @@ def _is_folder(path: Path) -> bool:
         raise FolderError(f"cannot read {printable(path)}: {error.strerror}") from error
     except (OSError, ValueError):
         return False
+
+
+def _is_model(folder: Path) -> bool:
+    """A model that was saved beside the class folders: `tip-adapter fit . --out model` may be run again."""
+    return all(_is_file(folder / name) for name in _MODEL_FILES)
 
 
 def _is_file(path: Path) -> bool:
