@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+import unicodedata
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -25,12 +26,14 @@ from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.draw import draw
 from tip_adapter.photos.find import find_labelled, find_photos
 from tip_adapter.photos.gate import listed_labels, listed_photos, photo_ids, photo_name
+from tip_adapter.photos.labels import refuse_twins
 from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
+from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
 from tip_adapter.tuning import check_tuning, encode_validation, given_pair, refuse_unknown, rule_for
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,6 +44,11 @@ if TYPE_CHECKING:
     from tip_adapter.photos.decode import PhotoLike
     from tip_adapter.vectors import ClassEmbeddings
 
+
+#: (n, d) vectors, top, min_score → one record a vector.
+Answers: TypeAlias = "Callable[[NDArray[np.float32], int, float], list[dict[str, Any]]]"
+#: `min_score` by the model's own threshold.
+AUTO = "auto"
 
 #: Constructor value → its types, and in words what it takes. Numbers state their bounds themselves.
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -200,6 +208,106 @@ class FewShotClassifier:
         )
         return self
 
+    # ---- being taught ---------------------------------------------------------------------------------------------
+
+    def partial_fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
+        """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
+
+        Parameters
+        ----------
+        images, labels : as in `fit`; a path's text is the photo's id
+
+        Returns
+        -------
+        self. Learned keys (tip-adapter-f) fall back to Tip-Adapter over the photos' own vectors: `needs_finetune_`.
+
+        Raises
+        ------
+        LabelError, NothingReadable, UsageError
+            As `fit`; UsageError also for a photo that is in the model already. Nothing is learned then.
+        """
+        photos, texts = listed_photos(images), listed_labels(labels)
+        if len(photos) != len(texts):
+            raise LabelError(f"{len(photos)} images but {len(texts)} labels; give one label an image")
+        ids = photo_ids(photos, self.head_.support.ids.tolist())
+        support, _ = self._encode(photos, texts, ids, None)
+        return self.teach(support)
+
+    def teach(self, photos: SupportSet) -> Self:
+        """`partial_fit` for photos that are encoded already."""
+        head, known = self.head_, self.head_.names
+        labels = sorted(set(photos.labels.tolist()))
+        refuse_twins([*known, *labels])
+        fresh = [label for label in labels if label not in known]
+        if fresh:
+            names = self._names(fresh)
+            head = with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
+        head = with_photos(head, photos)
+        # Without photos there was nothing to choose alpha and beta by.
+        unchosen = head.choice is None and head.estimator.has_pair and len(head.support)
+        return self._relearn(head) if unchosen else self._taught(head)
+
+    def remove(self, ids: Iterable[str]) -> Self:
+        """Forget photos by their ids (`support_.ids`): as if they had never been there. Classes stay, by their names.
+
+        Raises
+        ------
+        UnknownName
+            There is no photo of that id; nothing is removed.
+        """
+        return self._taught(without_photos(self.head_, [ids] if isinstance(ids, str) else list(ids)))
+
+    def remove_class(self, label: str) -> Self:
+        """Forget a class and its photos: as if they had never been there.
+
+        Raises
+        ------
+        UnknownName
+            There is no such class. UsageError if it is the only one.
+        """
+        return self._taught(without_class(self.head_, unicodedata.normalize("NFC", label)))
+
+    def retune(self, *, progress: Progress | None = None) -> Self:
+        """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again what was fine-tuned.
+
+        Raises
+        ------
+        UsageError
+            As `fit`.
+        """
+        return self._relearn(self.head_, progress)
+
+    def _taught(self, head: Head) -> Self:
+        if head.finetune_with and not self.head_.finetune_with:
+            warn(
+                f"{head.finetune_with} is not taught in place: the photos' own vectors answer until it is fine-tuned again "
+                "(retune)"
+            )
+        self._head = head
+        return self
+
+    def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
+        """Choose and fit anew what the head holds."""
+        self._check_usage()
+        rule = rule_for(self.tune, self.alpha, head.support.labels)
+        self._head = learn(
+            head.finetune_with or head.method,
+            head.support,
+            head.names,
+            head.templates,
+            head.class_embeddings,
+            logit_scale=head.logit_scale,
+            seed=self._seed,
+            rule=rule,
+            given=self._given(rule, list(head.names), progress),
+        )
+        return self
+
+    @property
+    def needs_finetune_(self) -> bool:
+        """Whether learned keys fell back to the photos' own vectors; `retune` fine-tunes again."""
+        return self.head_.finetune_with is not None
+
     @property
     def head_(self) -> Head:
         """What was learned: replaced as a whole, never changed.
@@ -275,7 +383,7 @@ class FewShotClassifier:
         return head.probabilities(batch.vectors)
 
     def predict_folder(
-        self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float = 0.0
+        self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0
     ) -> list[dict[str, Any]]:
         """Name every photo of a folder, at any depth, or of a list.
 
@@ -283,7 +391,8 @@ class FewShotClassifier:
         ----------
         folder : path
         top : int, how many of the likeliest classes a row lists
-        min_score : float in [0, 1], below which the label is None: "none of these"
+        min_score : float in [0, 1], below which the label is None: "none of these"; or ``auto``, the model's own threshold,
+            which 95 % of its photos reach when left out
 
         Returns
         -------
@@ -294,12 +403,12 @@ class FewShotClassifier:
         FolderError
             There are no photos.
         UsageError
-            `folder` is no path, or `top` or `min_score` is out of bounds.
+            `folder` is no path, `top` or `min_score` is out of bounds, or the model has no threshold.
         """
         return list(self.predict_stream(find_photos(folder), top=top, min_score=min_score))
 
     def predict_stream(
-        self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float = 0.0
+        self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`.
 
@@ -312,25 +421,55 @@ class FewShotClassifier:
         UsageError, NotFittedError
             As `predict_folder` and `predict`, before the first record.
         """
-        n_top, least = whole_number(top, "top", 1), real_number(min_score, "min_score", 0, 1)
-        return self._records(self.head_, listed_photos(images), n_top, least)
+        return self._stream(images, self.head_.answers, top, min_score)
 
-    def _records(self, head: Head, photos: Sequence[PhotoLike], top: int, min_score: float) -> Iterator[dict[str, Any]]:
+    def explain_stream(
+        self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float | str = 0.0
+    ) -> Iterator[dict[str, Any]]:
+        """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up."""
+        return self._stream(images, self.head_.explained_answers, top, min_score)
+
+    def explain(self, image: PhotoLike) -> dict[str, Any]:
+        """Why a photo is called what it is called: the answer and the runner-up, each logit taken apart.
+
+        Parameters
+        ----------
+        image : a path, a PIL image or a uint8 array
+
+        Returns
+        -------
+        the record of `predict_folder`, with `explanation` : for the answer and the runner-up a record of label, name,
+            score, logit, and the logit's parts: text (the class name), photos (the three that weighed most: id, part),
+            others (all other photos of the class together), n_others. text + photos + others is the logit
+
+        Raises
+        ------
+        PhotoError
+            It cannot be read.
+        """
+        batch = encode_photos(listed_photos([image]), self.encoder_, threads=self.threads)
+        for error in batch.errors.values():
+            raise error
+        (answer,) = self.head_.explained_answers(batch.vectors, 5, 0.0)
+        return {"image": photo_name(image, 0), **answer, "error": None}
+
+    def _stream(
+        self, images: Iterable[PhotoLike], answers: Answers, top: int, min_score: float | str
+    ) -> Iterator[dict[str, Any]]:
+        n_top = whole_number(top, "top", 1)
+        least = self.head_.threshold if min_score == AUTO else real_number(min_score, "min_score", 0, 1)
+        return self._records(listed_photos(images), answers, n_top, least)
+
+    def _records(
+        self, photos: Sequence[PhotoLike], answers: Answers, top: int, min_score: float
+    ) -> Iterator[dict[str, Any]]:
+        unanswered = {"label": None, "score": None, "top": []}
         with closing(stream_vectors(photos, self.encoder_, threads=self.threads)) as stream:
             for batch in stream:
-                scores = dict(zip(batch.positions.tolist(), head.probabilities(batch.vectors), strict=True))
-                for position in sorted([*scores, *batch.errors]):
-                    record: dict[str, Any] = {
-                        "image": photo_name(photos[position], position),
-                        "label": None,
-                        "score": None,
-                        "top": [],
-                        "error": None,
-                    }
-                    if position in scores:
-                        yield record | head.answer(scores[position], top=top, min_score=min_score)
-                    else:
-                        yield record | {"error": str(batch.errors[position])}
+                rows = dict(zip(batch.positions.tolist(), answers(batch.vectors, top, min_score), strict=True))
+                rows |= {position: {**unanswered, "error": str(error)} for position, error in batch.errors.items()}
+                for position in sorted(rows):
+                    yield {"image": photo_name(photos[position], position), "error": None, **rows[position]}
 
     def evaluate_folder(self, folder: str | os.PathLike[str], *, progress: Progress | None = None) -> dict[str, Any]:
         """Score the classifier on labelled photos: a folder of class folders, a split folder (its test part) or a list.

@@ -1,7 +1,8 @@
-"""How right a classifier is: accuracy with its interval, per class, over photos it has not seen."""
+"""How right a classifier is: accuracy with its interval, per class and confusions, over photos it has not seen."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ class Accuracy:
     interval : 95 % interval of `accuracy`
     n : int, photos scored
     per_class : label → (accuracy, photos)
+    confusions : (label, what it was called, photos), the most frequent first
     """
 
     accuracy: float
@@ -30,6 +32,7 @@ class Accuracy:
     interval: tuple[float, float]
     n: int
     per_class: dict[str, tuple[float, int]]
+    confusions: tuple[tuple[str, str, int], ...]
 
 
 def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
@@ -53,7 +56,24 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
         interval=accuracy_interval(int(right.sum()), len(right)),
         n=len(right),
         per_class=per_class,
+        confusions=_confusions(truth[~right], predicted[~right]),
     )
+
+
+def _confusions(truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[tuple[str, str, int], ...]:
+    pairs = Counter(zip(truth.tolist(), predicted.tolist(), strict=True))
+    return tuple((str(a), str(b), n) for (a, b), n in sorted(pairs.items(), key=lambda item: (-item[1], item[0])))
+
+
+def keeping_threshold(scores: NDArray[Any], kept: float) -> float:
+    """The highest score that so many of the known photos reach.
+
+    Parameters
+    ----------
+    scores : (n,) float array in [0, 1], n > 0: each photo's best probability, by a classifier that has not seen it
+    kept : float, the share of them that is to be kept
+    """
+    return float(np.quantile(scores, 1 - kept, method="lower"))
 
 
 def accuracy_interval(n_right: int, n: int) -> tuple[float, float]:

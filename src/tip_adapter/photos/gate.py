@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _PATHS = (str, os.PathLike)
 _PHOTOS = (*_PATHS, Image.Image, np.ndarray)
+_UNNAMED = "image "
 
 
 def listed_photos(images: Any) -> list[PhotoLike]:
@@ -66,14 +68,16 @@ def listed_labels(labels: Any, name: str = "labels") -> list[str]:
     return [label_of(label, name) for label in texts]
 
 
-def photo_ids(photos: Sequence[PhotoLike]) -> list[str]:
-    """A name for each photo: a path as it is, another by its position; one that is there again gets a number."""
-    return numbered(photo_name(photo, position) for position, photo in enumerate(photos))
+def photo_ids(photos: Sequence[PhotoLike], taken: Iterable[str] = ()) -> list[str]:
+    """A name for each photo: a path as it is, another by a number after those taken; one that is there again is numbered."""
+    numbers = [int(name.removeprefix(_UNNAMED)) for name in taken if re.fullmatch(f"{_UNNAMED}\\d{{1,9}}", name)]
+    first = max(numbers, default=-1) + 1
+    return numbered(photo_name(photo, first + position) for position, photo in enumerate(photos))
 
 
 def photo_name(photo: PhotoLike, position: int) -> str:
     """A path as it is, another photo by its position."""
-    return path_as_text(photo) if isinstance(photo, _PATHS) else f"image {position}"
+    return path_as_text(photo) if isinstance(photo, _PATHS) else f"{_UNNAMED}{position}"
 
 
 def _is_one_array(images: object) -> bool:
