@@ -31,7 +31,7 @@ bench: $(VENV)/.has-dev
 	$(BIN)/python -m benchmarks.run
 
 soak: $(VENV)/.has-dev
-	TIP_ADAPTER_SOAK=1 $(BIN)/pytest tests/faults
+	TIP_ADAPTER_SOAK=1 $(BIN)/pytest tests/faults tests/test_files.py
 
 $(VENV)/.has-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -12,12 +12,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tip_adapter.bundle import ARRAYS, CARD, CONFIG, FORMAT, model_card, read_bundle, read_config, write_bundle
+from tip_adapter import files
+from tip_adapter.bundle import (
+    ARRAYS,
+    CARD,
+    CONFIG,
+    FORMAT,
+    model_card,
+    read_bundle,
+    read_config,
+    refuse_unreplaceable,
+    write_bundle,
+)
 from tip_adapter.errors import BundleError, DamagedBundle, NotWritable, OutputExists
+from tip_adapter.files import refuse_existing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 CONFIGURATION: dict[str, Any] = {
     "tip_adapter": "0.1.0",
@@ -25,16 +39,23 @@ CONFIGURATION: dict[str, Any] = {
     "seed": 0,
     "classes": [{"label": "cat_1", "name": "cat 1", "photos": 2}, {"label": "狗", "name": "狗", "photos": 0}],
     "encoder": {"name": "toy", "fingerprint": "ab" * 32, "width": 3},
+    "parameters": {},
+    "photos": ["cat_1/1.jpg", "cat_1/2.jpg"],
+    "logit_scale": 20.0,
     "templates": ["{}"],
     "choice": {"alpha": 1.5, "beta": 2.0, "accuracy": 0.5, "rule": "leave-one-out", "n_rows": 2, "temperature": 3.0},
 }
-KEYS = np.arange(6, dtype=np.float32).reshape(2, 3)
-LABELS = np.array([0, 0])
+VECTORS = np.eye(2, 3, dtype=np.float32)
+MODEL: dict[str, NDArray[Any]] = {
+    "class_embeddings": np.eye(2, 3, 1, dtype=np.float32),
+    "support_vectors": VECTORS,
+    "support_labels": np.array([0, 0]),
+}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_bundle(tmp_path / "model", CONFIGURATION, {"keys": KEYS, "labels": LABELS})
+    write_bundle(tmp_path / "model", CONFIGURATION, MODEL)
     return tmp_path / "model"
 
 
@@ -52,8 +73,8 @@ def test_what_is_written_is_read(folder: Path) -> None:
     stated = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
     contents = {ARRAYS: (folder / ARRAYS).read_bytes(), CARD: (folder / CARD).read_bytes(), CONFIG: stated}
     assert digests == {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    assert set(arrays) == {"keys", "labels"}
-    for name, array in {"keys": KEYS, "labels": LABELS}.items():
+    assert set(arrays) == set(MODEL)
+    for name, array in MODEL.items():
         np.testing.assert_array_equal(arrays[name], array)
         assert arrays[name].dtype == array.dtype
 
@@ -64,20 +85,34 @@ def test_a_folder_holds_three_files_and_nothing_is_left_beside_it(folder: Path) 
 
 
 def test_an_array_that_is_not_contiguous_is_kept_as_it_is(tmp_path: Path) -> None:
-    write_bundle(tmp_path / "model", CONFIGURATION, {"columns": KEYS.T, "every other": KEYS[:, ::2]})
+    others = {"learned.columns": VECTORS.T, "learned.every_other": VECTORS[:, ::2]}
+    write_bundle(tmp_path / "model", CONFIGURATION, MODEL | others)
     _, arrays = read_bundle(tmp_path / "model")
-    np.testing.assert_array_equal(arrays["columns"], KEYS.T)
-    np.testing.assert_array_equal(arrays["every other"], KEYS[:, ::2])
+    for name, array in others.items():
+        np.testing.assert_array_equal(arrays[name], array)
 
 
 def test_the_same_model_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    write_bundle(tmp_path / "again", CONFIGURATION, {"keys": KEYS, "labels": LABELS})
+    write_bundle(tmp_path / "again", CONFIGURATION, MODEL)
     assert content(folder) == content(tmp_path / "again")
 
 
-def test_a_number_that_json_does_not_know_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_bundle(tmp_path / "model", {**CONFIGURATION, "seed": float("nan")}, {})
+UNREADABLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "seed is nan, not a whole number": ({"seed": float("nan")}, {}),
+    "choice.alpha is -1.0, not": ({"choice": {**CONFIGURATION["choice"], "alpha": -1.0}}, {}),
+    r"photos\[1\] is '\\udcff', not text of whole characters": ({"photos": ["a", "\udcff"]}, {}),
+    "support_vectors are not unit rows": ({}, {"support_vectors": 2 * VECTORS}),
+    "learned.flags of bool is not F32": ({}, {"learned.flags": np.ones(2, np.bool_)}),
+    "names are more than 64 MiB": ({"templates": ["x" * 2**26]}, {}),
+    "names are more than 64 MiB or 2097152; shorten": ({"templates": ["," * 2**21]}, {}),
+}
+
+
+@pytest.mark.parametrize("why", UNREADABLE)
+def test_what_could_not_be_read_again_is_not_written(why: str, tmp_path: Path) -> None:
+    config, arrays = UNREADABLE[why]
+    with pytest.raises(NotWritable, match=why):
+        write_bundle(tmp_path / "model", CONFIGURATION | config, MODEL | arrays)
     assert not list(tmp_path.iterdir())
 
 
@@ -87,27 +122,27 @@ def test_a_number_that_json_does_not_know_is_not_written(tmp_path: Path) -> None
 def test_an_existing_folder_is_refused_and_untouched(folder: Path) -> None:
     before = content(folder)
     with pytest.raises(OutputExists, match=r"model exists; .*--force"):
-        write_bundle(folder, {**CONFIGURATION, "seed": 1}, {})
+        write_bundle(folder, {**CONFIGURATION, "seed": 1}, MODEL)
     assert content(folder) == before
 
 
 def test_an_existing_file_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("mine")
     with pytest.raises(OutputExists):
-        write_bundle(tmp_path / "model", CONFIGURATION, {})
+        write_bundle(tmp_path / "model", CONFIGURATION, MODEL)
     assert (tmp_path / "model").read_text() == "mine"
 
 
 def test_an_empty_folder_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    write_bundle(tmp_path / "model", CONFIGURATION, {})
+    write_bundle(tmp_path / "model", CONFIGURATION, MODEL)
     assert read_config(tmp_path / "model")["seed"] == 0
 
 
 def test_a_model_folder_with_something_else_in_it_is_not_replaced(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine", "utf-8")
     with pytest.raises(OutputExists, match="is not replaced"):
-        write_bundle(folder, CONFIGURATION, {"keys": KEYS}, replace=True)
+        write_bundle(folder, CONFIGURATION, MODEL, replace=True)
     assert (folder / "notes.txt").read_text("utf-8") == "mine"
 
 
@@ -119,7 +154,7 @@ def test_what_is_no_model_folder_is_never_replaced(what: str, tmp_path: Path) ->
     mine = place / "cat.jpg" if what == "photos" else place
     mine.write_text("mine")
     with pytest.raises(OutputExists, match="is not a model folder and is not replaced"):
-        write_bundle(place, CONFIGURATION, {}, replace=True)
+        write_bundle(place, CONFIGURATION, MODEL, replace=True)
     assert mine.read_text() == "mine"
 
 
@@ -144,7 +179,7 @@ def test_fault_47_a_disk_that_fills_up_leaves_the_old_model(
     before = content(folder)
     fill_up(monkeypatch, nth)
     with pytest.raises(NotWritable, match="No space left on device"):
-        write_bundle(folder, {**CONFIGURATION, "seed": 1}, {}, replace=True)
+        write_bundle(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
     assert read_bundle(folder)[0]["seed"] == 0
     assert content(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
@@ -155,7 +190,7 @@ def test_fault_47_a_disk_that_fills_up_after_the_exchange_leaves_a_whole_model(
 ) -> None:
     fill_up(monkeypatch, 5)  # three files, their folder, and now the folder around it
     with pytest.raises(NotWritable, match="No space left on device"):
-        write_bundle(folder, {**CONFIGURATION, "seed": 1}, {}, replace=True)
+        write_bundle(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
     assert read_bundle(folder)[0]["seed"] in (0, 1)
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
@@ -204,7 +239,9 @@ def test_fault_42_a_file_that_is_missing_is_named(name: str, folder: Path) -> No
 
 
 def test_fault_42_files_of_two_models_do_not_mix(folder: Path, tmp_path: Path) -> None:
-    write_bundle(tmp_path / "other", {**CONFIGURATION, "method": "zero-shot"}, {"keys": 2 * KEYS, "labels": LABELS})
+    write_bundle(
+        tmp_path / "other", {**CONFIGURATION, "method": "zero-shot"}, MODEL | {"support_vectors": VECTORS[::-1]}
+    )
     for name in (ARRAYS, CARD):
         mine, theirs = (folder / name).read_bytes(), (tmp_path / "other" / name).read_bytes()
         (folder / name).write_bytes(theirs)
@@ -225,6 +262,61 @@ def test_what_is_no_model_folder_is_called_that(what: str, tmp_path: Path) -> No
         (place / "cat").mkdir()
     with pytest.raises(BundleError, match=r"is not a model folder.*`tip-adapter fit` makes one"):
         read_bundle(place)
+
+
+@pytest.fixture
+def denied(folder: Path) -> Iterator[Path]:
+    """A model below a folder that may not be entered."""
+    folder.parent.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may enter everything
+    yield folder
+    os.seteuid(user)
+    folder.parent.chmod(0o700)
+
+
+def test_a_model_that_may_not_be_read_is_not_called_missing(denied: Path) -> None:
+    with pytest.raises(BundleError, match=r"cannot read .*config.json: Permission denied; ask") as refused:
+        read_bundle(denied)
+    assert not isinstance(refused.value, DamagedBundle)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_place_that_may_not_be_entered_is_not_writable(replace: bool, denied: Path) -> None:
+    with pytest.raises(NotWritable, match="Permission denied"):
+        write_bundle(denied, CONFIGURATION, MODEL, replace=replace)
+    with pytest.raises(NotWritable, match="Permission denied"):
+        refuse_unreplaceable(denied) if replace else refuse_existing(denied)
+
+
+@pytest.mark.parametrize("place", ["/", "/dev/null", "."])
+def test_reading_what_is_no_model_folder_changes_nothing(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("replace", "rename", "remove", "unlink", "rmdir", "mkdir"):
+        monkeypatch.setattr(os, name, lambda *_, name=name, **__: pytest.fail(f"{name} by a reader"))
+    with pytest.raises(BundleError, match="is not a model folder"):
+        read_bundle(place)
+
+
+def test_a_model_whose_replacement_was_cut_short_is_read_where_it_stands(folder: Path) -> None:
+    folder.rename(files._old(folder))
+    names = sorted(path.name for path in folder.parent.iterdir())
+    assert read_bundle(folder)[0]["seed"] == 0
+    assert sorted(path.name for path in folder.parent.iterdir()) == names
+    with pytest.raises(OutputExists):
+        write_bundle(folder, CONFIGURATION, MODEL)
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_model_is_read_and_replaced_through_a_link(folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "latest"
+    link.symlink_to("model")
+    write_bundle(link, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
+    assert link.is_symlink()
+    assert read_bundle(folder)[0]["seed"] == read_bundle(link)[0]["seed"] == 1
 
 
 @pytest.mark.parametrize("version", [FORMAT + 1, 0, 10**30])

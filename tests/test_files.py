@@ -8,19 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tip_adapter import files
 from tip_adapter.errors import NotWritable, OutputExists
-from tip_adapter.files import cache_folder, recover_folder, refuse_existing, write_file, write_folder
+from tip_adapter.files import cache_folder, open_regular, refuse_existing, standing, write_file, write_folder
 
 if TYPE_CHECKING:
     from typing import Any
 
+SOAK = "TIP_ADAPTER_SOAK" in os.environ
 OLD = {"config.json": b"old", "arrays": b"old arrays"}
 NEW = {"config.json": b"new", "arrays": b"new arrays", "README.md": b"new text"}
 
@@ -121,19 +124,99 @@ def test_what_stands_there_is_refused_and_left_as_it_is(model):
     assert os.listdir(model.parent) == ["model"]
 
 
-@pytest.mark.parametrize("kind", ["file", "link to a folder", "link to nothing"])
-def test_a_file_or_link_that_stands_there_is_refused(tmp_path, kind):
-    path = tmp_path / "model"
-    if kind == "file":
-        path.touch()
-    else:
-        (tmp_path / "elsewhere").mkdir()
-        path.symlink_to(tmp_path / ("elsewhere" if "folder" in kind else "nothing"))
+def test_a_file_that_stands_there_is_refused_or_replaced(tmp_path):
+    (tmp_path / "model").touch()
     with pytest.raises(OutputExists):
-        refuse_existing(path)
-    write_folder(path, NEW, replace=True)
-    assert contents(path) == NEW
-    assert not path.is_symlink()
+        write_folder(tmp_path / "model", NEW)
+    write_folder(tmp_path / "model", NEW, replace=True)
+    assert contents(tmp_path / "model") == NEW
+
+
+def test_a_link_is_followed_and_stays_a_link(model, tmp_path):
+    link = tmp_path / "latest"
+    link.symlink_to(model)
+    with pytest.raises(OutputExists, match="latest"):
+        refuse_existing(link)
+    with pytest.raises(OutputExists):
+        write_folder(link, NEW)
+    write_folder(link, NEW, replace=True)
+    assert link.is_symlink()
+    assert contents(model) == NEW
+    assert sorted(os.listdir(tmp_path)) == ["latest", "models"]
+    assert os.listdir(model.parent) == ["model"]
+
+
+def test_a_link_to_nothing_leads_to_what_was_written(tmp_path):
+    (tmp_path / "latest").symlink_to("model")
+    write_folder(tmp_path / "latest", NEW)
+    assert contents(tmp_path / "model") == NEW
+    assert (tmp_path / "latest").is_symlink()
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "model").symlink_to("model")
+    with pytest.raises(OutputExists):
+        write_folder(tmp_path / "model", NEW)
+
+
+def test_a_file_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "latest.csv").symlink_to("list.csv")
+    write_file(tmp_path / "latest.csv", b"new")
+    assert (tmp_path / "latest.csv").is_symlink()
+    assert (tmp_path / "list.csv").read_bytes() == b"new"
+
+
+def attempts(path: Path, n: int, *, replace: bool) -> list[str]:
+    """What `n` writers at once got: "" or the name of the error."""
+    start = Barrier(n)
+
+    def write(writer: int) -> str:
+        start.wait()
+        try:
+            write_folder(path, dict.fromkeys("abc", b"%d" % writer), replace=replace)
+        except NotWritable as error:
+            return type(error).__name__
+        return ""
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(write, range(n)))
+
+
+@pytest.mark.parametrize("place", ["nothing", "an empty folder"])
+def test_fault_48_of_several_writers_that_may_not_replace_one_wins(tmp_path, place):
+    for run in range(10):
+        folder = tmp_path / str(run) / "model"
+        if place == "an empty folder":
+            folder.mkdir(parents=True)
+        got = attempts(folder, 4, replace=False)
+        assert sorted(got) == ["", *["OutputExists"] * 3]
+        assert set(contents(folder).values()) == {b"%d" % got.index("")}
+        assert os.listdir(folder.parent) == ["model"]
+
+
+def test_fault_48_of_several_writers_that_may_replace_the_last_stays_whole(tmp_path):
+    for run in range(10):
+        folder = tmp_path / str(run) / "model"
+        assert attempts(folder, 4, replace=True) == [""] * 4
+        assert len(set(contents(folder).values())) == 1
+        assert os.listdir(folder.parent) == ["model"]
+
+
+def test_what_appears_while_a_folder_is_written_is_not_replaced(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    real = files._write_synced
+
+    def another_is_faster(path: Path, content: bytes) -> None:
+        real(path, content)
+        if not folder.exists():
+            folder.mkdir()
+            (folder / "config.json").write_bytes(b"theirs")
+
+    monkeypatch.setattr(files, "_write_synced", another_is_faster)
+    with pytest.raises(OutputExists):
+        write_folder(folder, NEW)
+    assert contents(folder) == {"config.json": b"theirs"}
+    assert os.listdir(tmp_path) == ["model"]
 
 
 def test_replacing_a_folder_leaves_nothing_of_the_old_one(model):
@@ -153,7 +236,7 @@ def test_fault_47_a_disk_full_at_any_step_leaves_the_old_folder_whole_and_nothin
             break
         assert (contents(model) if model.exists() else None) == OLD, f"{name} number {step} failed"
         assert os.listdir(model.parent) == ["model"], f"{name} number {step} failed"
-    assert step > 1 or (exchange and name == "replace")  # one step needs no rename
+    assert step > 1
     assert contents(model) == NEW
 
 
@@ -165,10 +248,17 @@ def test_a_disk_full_at_the_first_writing_leaves_no_folder(tmp_path, monkeypatch
     assert os.listdir(tmp_path / "models") == []
 
 
-@pytest.mark.parametrize("length", [240, 300])
-def test_a_name_too_long_for_the_disk_is_said_so(tmp_path, length):
+def test_a_name_as_long_as_the_disk_takes_is_written_and_replaced(tmp_path):
+    folder = tmp_path / ("x" * 255)
+    write_folder(folder, OLD)
+    write_folder(folder, NEW, replace=True)
+    assert contents(folder) == NEW
+    assert len(os.listdir(tmp_path)) == 1
+
+
+def test_a_name_too_long_for_the_disk_is_said_so(tmp_path):
     with pytest.raises(NotWritable, match="File name too long"):
-        write_folder(tmp_path / ("x" * length), NEW)
+        write_folder(tmp_path / ("x" * 256), NEW)
     assert os.listdir(tmp_path) == []
 
 
@@ -186,47 +276,99 @@ class Crash(BaseException):
     """The machine stops here."""
 
 
-def test_a_crash_between_the_two_renames_is_undone(model, monkeypatch):
+@pytest.fixture
+def crashed(model: Path) -> Path:
+    """A folder whose replacement in two renames was cut short between them."""
     real, renames = os.replace, count(1)
 
     def stops(*args: Any) -> None:
-        if next(renames) == 2:
+        if next(renames) == 3:  # not onto what stands there, aside with that, and now
             raise Crash
         real(*args)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "_exchange", lambda *_: False)
         patch.setattr(os, "replace", stops)
-        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(Crash):
             write_folder(model, NEW, replace=True)
     assert not model.exists()
-    recover_folder(model)
-    assert contents(model) == OLD
+    return model
 
 
-def test_a_crash_after_the_two_renames_is_finished(model, monkeypatch):
+def test_after_a_crash_between_the_two_renames_readers_find_the_old_and_change_nothing(crashed):
+    before = sorted(os.listdir(crashed.parent))
+    assert contents(standing(crashed)) == OLD
+    assert sorted(os.listdir(crashed.parent)) == before
+
+
+@pytest.mark.parametrize("place", ["nothing", "an empty folder"])
+def test_after_a_crash_between_the_two_renames_the_next_writer_finds_the_old(crashed, place):
+    if place == "an empty folder":
+        crashed.mkdir()
+    with pytest.raises(OutputExists):
+        write_folder(crashed, NEW)
+    assert contents(crashed) == OLD
+    write_folder(crashed, NEW, replace=True)
+    assert contents(crashed) == NEW
+    assert os.listdir(crashed.parent) == ["model"]
+
+
+def test_a_crash_after_the_two_renames_is_finished_by_the_next_writer(model, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(files, "_exchange", lambda *_: False)
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-        write_folder(model, NEW, replace=True)
-    assert os.listdir(model.parent) != ["model"]
-    recover_folder(model)
+        write_folder(model, OLD | NEW, replace=True)
+    assert len(os.listdir(model.parent)) == 3  # the old and the workshop
+    assert contents(standing(model)) == OLD | NEW
+    write_folder(model, NEW, replace=True)
     assert contents(model) == NEW
     assert os.listdir(model.parent) == ["model"]
 
 
-@pytest.mark.parametrize("path", ["model", "missing"])
-def test_where_nothing_crashed_there_is_nothing_to_recover(model, path):
-    recover_folder(model.parent / path)
-    assert contents(model) == OLD
+@pytest.mark.parametrize("path", ["model", "missing", ".", "/"])
+def test_where_nothing_crashed_everything_stands_where_it_should(model, path, monkeypatch):
+    monkeypatch.chdir(model)
+    assert standing(Path(path)) == Path(path)
+
+
+def left_by_a_dead_writer(place: Path) -> Path:
+    """The workshop of a writer of `place` that was killed in the middle."""
+    workshop = place.parent / f"{files._stem(place)}.{'0' * 32}.new"
+    (workshop / "new").mkdir(parents=True)
+    (workshop / "new" / "arrays").write_bytes(b"half")
+    (workshop / "lock").touch()
+    return workshop
+
+
+def test_the_next_writer_sweeps_what_dead_ones_left(model):
+    left_by_a_dead_writer(model)
+    with pytest.raises(OutputExists):
+        write_folder(model, NEW)
     assert os.listdir(model.parent) == ["model"]
 
 
-def test_the_current_folder_can_be_recovered(model, monkeypatch):
-    monkeypatch.chdir(model)
-    recover_folder(".")
-    assert contents(model) == OLD
+def test_the_next_writer_leaves_what_a_living_one_works_on(model):
+    fcntl = pytest.importorskip("fcntl")
+    workshop = left_by_a_dead_writer(model)
+    with (workshop / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_folder(model, NEW, replace=True)
+    assert (workshop / "new" / "arrays").read_bytes() == b"half"
+
+
+def test_only_our_own_names_for_this_place_are_swept(model):
+    others = [
+        left_by_a_dead_writer(model.parent / "another"),
+        model.parent / f"{files._stem(model)}.mine.new",
+        model.parent / f"{files._stem(model)}.{'0' * 32}.new.mine",
+        model.parent / f"{files._stem(model)}.{'1' * 32}.new",
+    ]
+    for other in others[1:3]:
+        other.mkdir()
+    others[3].symlink_to(others[0])
+    write_folder(model, NEW, replace=True)
+    assert all(os.path.lexists(other) for other in others)
+    assert (others[0] / "new" / "arrays").exists()
 
 
 _WRITER = """
@@ -241,9 +383,9 @@ for version in count():
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
-def test_fault_46_kill_9_at_any_moment_leaves_the_old_or_the_new_folder(tmp_path):
+def test_fault_46_kill_9_at_any_moment_leaves_the_old_or_the_new_folder_and_the_next_writer_tidies_up(tmp_path):
     moments = random.Random(0)
-    for run in range(10):
+    for run in range(1000 if SOAK else 20):
         folder = tmp_path / str(run) / "model"
         with subprocess.Popen([sys.executable, "-c", _WRITER, folder], stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
@@ -251,12 +393,32 @@ def test_fault_46_kill_9_at_any_moment_leaves_the_old_or_the_new_folder(tmp_path
             time.sleep(moments.uniform(0, 0.1))
             writer.send_signal(signal.SIGKILL)
             said = writer.stdout.read().split()
-        recover_folder(folder)
-        found = contents(folder)
+        found = contents(standing(folder))
         assert set(found) == {"a", "b", "c"}
         assert len(set(found.values())) == 1
         last = int(said[-1]) if said else 0
         assert found["a"] in (b"%d" % last * 20_000, b"%d" % (last + 1) * 20_000)
+        write_folder(folder, NEW, replace=True)
+        assert os.listdir(folder.parent) == ["model"]
+        assert contents(folder) == NEW
+
+
+# ---- reading
+
+
+def test_a_file_is_opened_to_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    with open_regular(tmp_path / "file") as file:
+        assert file.read() == b"content"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / kind
+    if kind != "device":
+        os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(OSError, match=r"not a regular file|Is a directory"), open_regular(path):
+        pass
 
 
 # ---- the cache folder

@@ -1,27 +1,37 @@
-"""Durable writing: a reader sees the old or the new, never half. The only place that writes files.
+"""Durable files: a reader sees the old or the new, never half. The only place that writes files; readers never do.
 
-Everything is written aside, synced, and moved into place. A folder changes places with the old one in a single step
-where the system can do that (Linux, macOS); elsewhere the old one steps aside first, and if the machine stops in
-between, `recover_folder` moves it back.
+Everything is made in a folder beside its place, synced, and moved there; a link is followed. A folder changes places
+with the old one in a single step where the system can do that (Linux, macOS). Elsewhere the old one steps aside first;
+if the machine stops in between, `standing` finds it there, and the next writer moves it back.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import hashlib
 import os
+import re
 import shutil
+import stat
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 
 import platformdirs
 
 from tip_adapter.errors import NotWritable, OutputExists, printable
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+#: What a rename of a folder says where something stands that is not an empty folder.
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -32,17 +42,10 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     NotWritable
         With the system's reason (no space, read-only, …).
     """
-    path = Path(path).absolute()
-    aside = _aside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(aside, content)
-        os.replace(aside, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    finally:
-        _remove(aside)
+    with _workshop(path) as (place, workshop):
+        _write_synced(workshop / "new", content)
+        os.replace(workshop / "new", place)
+        _sync_folder(place.parent)
 
 
 def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, replace: bool = False) -> None:
@@ -50,10 +53,10 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
 
     Parameters
     ----------
-    path : path of the folder
+    path : path of the folder; a link is followed
     files : file name → content
     replace : bool
-        Whether a folder (or file) that stands there may be replaced.
+        Whether a folder (or file) that stands there may be replaced. Of several that write without it at once, one wins.
 
     Raises
     ------
@@ -62,48 +65,48 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
     NotWritable
         With the system's reason.
     """
-    path = Path(path).absolute()
-    aside = _aside(path)
-    try:
-        recover_folder(path)
+    with _workshop(path) as (place, workshop):
+        _recover(place)
         if not replace:
-            refuse_existing(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.mkdir()
+            refuse_existing(place)
+        new = workshop / "new"
+        new.mkdir()
         for name, content in files.items():
-            _write_synced(aside / name, content)
-        _sync_folder(aside)
-        _put_in_place(aside, path)
-    except OutputExists:
-        raise
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    finally:
-        _remove(aside)  # nothing, the old one after an exchange, or the new one after a failure
+            _write_synced(new / name, content)
+        _sync_folder(new)
+        _settle(place, _replace(new, place) if replace else _move_in(new, place))
 
 
 def refuse_existing(path: str | os.PathLike[str]) -> None:
     """Raise OutputExists unless `path` is free or an empty folder."""
-    path = Path(path)
     try:
-        empty = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-        taken = not empty and (path.exists() or path.is_symlink())
+        taken = _is_taken(_real(path))
     except OSError as error:
-        raise _not_writable(path, error) from error
+        raise not_writable(path, error) from error
     if taken:
-        raise OutputExists(f"{printable(path)} exists; choose another place or pass --force (force=True) to replace it")
+        raise _output_exists(path)
 
 
-def recover_folder(path: str | os.PathLike[str]) -> None:
-    """Finish or undo a replacement of `path` that was cut short between its two renames."""
-    path = Path(path).absolute()
-    old = _old(path)
-    if not os.path.lexists(old):
-        return
-    if path.exists():
-        _remove(old)
-    else:
-        os.replace(old, path)
+def standing(path: str | os.PathLike[str]) -> Path:
+    """Where to read what belongs at `path`: there, or beside it if its replacement was cut short between two renames."""
+    place = _real(path)
+    old = _old(place)
+    return old if os.path.lexists(old) and not os.path.lexists(place) else Path(path)
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file to read; a pipe or a device is refused at once, without waiting for it.
+
+    Raises
+    ------
+    OSError
+        The system's, or that it is no regular file.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        yield file
 
 
 def cache_folder() -> Path:
@@ -111,37 +114,165 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TIP_ADAPTER_HOME") or platformdirs.user_cache_path("tip-adapter"))
 
 
-def _put_in_place(new: Path, path: Path) -> None:
-    """Let `new` become `path`; if that cannot be made to last, all is as before."""
-    undo: Callable[[], object]
-    if not (path.exists() or path.is_symlink()):
-        os.replace(new, path)
-        undo = lambda: os.replace(path, new)  # noqa: E731
-    elif _exchange(new, path):
-        undo = lambda: _exchange(new, path)  # noqa: E731
-    else:
-        undo = _step_aside_and_in(new, path)
+def not_writable(path: str | os.PathLike[str], error: OSError) -> NotWritable:
+    """The system's reason as an error of ours."""
+    return NotWritable(f"cannot write {printable(path)}: {error.strerror or error}; free space or choose another place")
+
+
+# ---- the workshop: a folder beside the place, on the same disk -------------------------------------------------------
+
+
+@contextmanager
+def _workshop(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
+    """Where `path` really is, and a folder beside it that is gone afterwards; the system's errors become ours."""
     try:
-        _sync_folder(path.parent)
+        place = _real(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(place)
+        workshop, lock = _set_up(place)
+        try:
+            with lock:
+                yield place, workshop
+        finally:
+            _remove(workshop)  # with the old in it after an exchange, with the new after a failure
+    except NotWritable:
+        raise
+    except OSError as error:
+        raise not_writable(path, error) from error
+
+
+def _set_up(place: Path) -> tuple[Path, IO[bytes]]:
+    """Make a workshop and hold its lock, which the system lets go of when this process ends, however it ends."""
+    while True:
+        workshop = place.parent / f"{_stem(place)}.{uuid4().hex}.new"
+        workshop.mkdir()
+        lock = _claim(workshop)
+        if lock is not None:
+            return workshop, lock
+
+
+def _claim(workshop: Path) -> IO[bytes] | None:
+    """The lock of a new workshop; None where another writer took it for a dead one's before it was held."""
+    try:
+        lock = (workshop / "lock").open("ab")
+    except FileNotFoundError:
+        return None
+    except OSError:
+        _remove(workshop)
+        raise
+    _hold(lock)
+    if (workshop / "lock").exists():
+        return lock
+    lock.close()
+    return None
+
+
+def _sweep(place: Path) -> None:
+    """Remove the workshops of writers of this place that were killed."""
+    ours = re.compile(re.escape(_stem(place)) + r"\.[0-9a-f]{32}\.new")
+    with suppress(OSError):
+        for name in filter(ours.fullmatch, os.listdir(place.parent)):
+            _remove_if_dead(place.parent / name)
+
+
+def _remove_if_dead(workshop: Path) -> None:
+    # A lock that is free is a dead writer's, whichever machine or container it ran in.
+    if workshop.is_symlink():
+        return
+    with suppress(OSError), (workshop / "lock").open("ab") as lock:
+        if _seize(lock):
+            _remove(workshop)
+
+
+def _hold(lock: IO[bytes]) -> None:
+    """Wait until the lock is ours; where the file system has no locks, nobody sweeps either."""
+    if sys.platform != "win32":
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _seize(lock: IO[bytes]) -> bool:
+    """Take the lock if it is free."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _stem(place: Path) -> str:
+    """What names beside a place start with: short, however long its own name is."""
+    return f".tip-adapter-{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]}"
+
+
+def _old(place: Path) -> Path:
+    return place.parent / f"{_stem(place)}.old"
+
+
+def _real(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.realpath(path))
+
+
+# ---- moving into place -----------------------------------------------------------------------------------------------
+
+
+def _recover(place: Path) -> None:
+    """Finish or undo a replacement of `place` that was cut short between its two renames."""
+    old = _old(place)
+    if not os.path.lexists(old):
+        return
+    if _is_taken(place):
+        _remove(old)
+    else:
+        os.replace(old, place)
+
+
+def _settle(place: Path, undo: Callable[[], object]) -> None:
+    """Make a move into `place` last, or undo it."""
+    try:
+        _sync_folder(place.parent)
     except OSError:
         undo()
         raise
-    _remove(_old(path))
+    _remove(_old(place))
 
 
-def _step_aside_and_in(new: Path, path: Path) -> Callable[[], None]:
+def _move_in(new: Path, place: Path) -> Callable[[], object]:
+    """One rename onto nothing or an empty folder, which of several writers one can do; returns how to undo it."""
+    try:
+        os.replace(new, place)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise _output_exists(place) from error
+        raise
+    return lambda: os.replace(place, new)
+
+
+def _replace(new: Path, place: Path) -> Callable[[], object]:
+    """Let `new` become `place`, whatever stands there; returns how to undo it."""
+    try:
+        return _move_in(new, place)
+    except OutputExists:
+        if _exchange(new, place):
+            return lambda: _exchange(new, place)
+        return _step_aside_and_in(new, place)
+
+
+def _step_aside_and_in(new: Path, place: Path) -> Callable[[], object]:
     """Two renames; returns how to undo them."""
 
     def move_back() -> None:
-        os.replace(_old(path), path)
+        os.replace(_old(place), place)
 
     def undo() -> None:
-        os.replace(path, new)
+        os.replace(place, new)
         move_back()
 
-    os.replace(path, _old(path))
+    os.replace(place, _old(place))
     try:
-        os.replace(new, path)
+        os.replace(new, place)
     except OSError:
         move_back()
         raise
@@ -162,20 +293,28 @@ def _exchange(one: Path, other: Path) -> bool:
     return False
 
 
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _is_taken(place: Path) -> bool:
+    """Whether anything but an empty folder stands there; raises OSError where that cannot be seen."""
+    try:
+        place.lstat()
+    except FileNotFoundError:
+        return False
+    return place.is_symlink() or not place.is_dir() or any(place.iterdir())
+
+
+def _output_exists(path: str | os.PathLike[str]) -> OutputExists:
+    return OutputExists(f"{printable(path)} exists; choose another place or pass --force (force=True) to replace it")
+
+
 def _remove(path: Path) -> None:
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid4().hex}.new")
-
-
-def _old(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tip-adapter-old")
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -196,5 +335,6 @@ def _sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _not_writable(path: Path, error: OSError) -> NotWritable:
-    return NotWritable(f"cannot write {printable(path)}: {error.strerror or error}; free space or choose another place")
+def _without_waiting(path: str, flags: int) -> int:
+    # Opened to read, a pipe without a writer would wait for one for ever.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import io
 import json
+import os
 import pickle
 import re
+import shutil
 import struct
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from tip_adapter import FewShotClassifier
-from tip_adapter.bundle import ARRAYS, CONFIG, read_config, write_bundle
+from tip_adapter import FewShotClassifier, bundle
+from tip_adapter.bundle import ARRAYS, CARD, CONFIG
+from tip_adapter.cli import main
 from tip_adapter.errors import BundleError, DamagedBundle, TipAdapterError, WrongEncoder
+from tip_adapter.head import read_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,14 +38,14 @@ def folder(tmp_path: Path, make_photos: Callable[..., Path]) -> Path:
 
 
 def forge(folder: Path, *, arrays: bytes | None = None, without: str = "", **changed: Any) -> None:
-    """Save a changed model as ours are saved, so that every digest is right."""
-    content = (folder / ARRAYS).read_bytes() if arrays is None else arrays
-    config = {key: value for key, value in (config_of(folder) | changed).items() if key != without}
-    with (
-        patch("tip_adapter.bundle.save", lambda _: content),
-        patch("tip_adapter.bundle.model_card", lambda *_, **__: ""),
-    ):
-        write_bundle(folder, config, {}, replace=True)
+    """Change a model and make every digest right again, as one who has read docs/reference/format.md could."""
+    stated = {key: value for key, value in (config_of(folder) | changed).items() if key != without}
+    canonical = json.dumps(stated, sort_keys=True, separators=(",", ":")).encode()
+    if arrays is not None:
+        (folder / ARRAYS).write_bytes(arrays)
+    contents = {ARRAYS: (folder / ARRAYS).read_bytes(), CARD: (folder / CARD).read_bytes(), CONFIG: canonical}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    (folder / CONFIG).write_text(json.dumps({**stated, "files": digests}), "utf-8")
 
 
 def forged_arrays(folder: Path, **changed: Any) -> bytes:
@@ -49,7 +55,8 @@ def forged_arrays(folder: Path, **changed: Any) -> bytes:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    return {key: value for key, value in read_config(folder).items() if key not in ("format", "files")}
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    return {key: value for key, value in config.items() if key != "files"}
 
 
 def test_a_forged_folder_that_changes_nothing_is_loaded(folder: Path) -> None:
@@ -101,6 +108,36 @@ def test_fault_38_a_pickle_in_place_of_the_configuration_is_refused_and_does_not
     assert not (tmp_path / "ran").exists()
 
 
+# ---- 38: what is no file at all ---
+
+
+def put_in_place(what: str, path: Path) -> None:
+    path.unlink()
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a device":
+        path.symlink_to("/dev/zero")
+    elif what == "a folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as file:
+            file.truncate(20 * 2**30)  # without a block on the disk
+
+
+@pytest.mark.parametrize("name", [CONFIG, ARRAYS, CARD])
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a folder", "20 GiB"])
+def test_fault_38_what_is_no_file_of_a_model_is_refused_before_it_is_read(what: str, name: str, folder: Path) -> None:
+    put_in_place(what, folder / name)
+    with pytest.raises(DamagedBundle, match=re.escape(str(folder / name))):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_38_arrays_with_20_gib_behind_them_are_refused_before_they_are_read(folder: Path) -> None:
+    os.truncate(folder / ARRAYS, 20 * 2**30)
+    with pytest.raises(DamagedBundle, match=f"{ARRAYS} is damaged: its arrays take"):
+        FewShotClassifier.load(folder)
+
+
 # ---- 39: arrays -----------------------------------------------------------------------------------------------------
 
 
@@ -109,40 +146,71 @@ def safetensors_with(header: dict[str, Any] | bytes, body: bytes = b"") -> bytes
     return struct.pack("<Q", len(text)) + text + body
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        struct.pack("<Q", 0),
-        struct.pack("<Q", 2**63) + b"{}",
-        struct.pack("<Q", 500) + b"{}",
-        safetensors_with(b"[]"),
-        safetensors_with({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, bytes(4)),
-        safetensors_with({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}, bytes(4)),
-        safetensors_with({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 2**62]}}, bytes(4)),
-        safetensors_with({"a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]}}, bytes(4)),
-        safetensors_with({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"}, bytes(4)),
-        safetensors_with({"a": {"dtype": "X9", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
-        safetensors_with({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, bytes(4)),
-    ],
-    ids=[
-        "empty",
-        "no header",
-        "huge header",
-        "header beyond the file",
-        "a list",
-        "shape beyond the data",
-        "negative offset",
-        "huge offset",
-        "shape overflow",
-        "overlap",
-        "unknown dtype",
-        "dtype unknown to NumPy",
-    ],
-)
-def test_fault_39_bad_safetensors_are_a_damaged_bundle(content: bytes, folder: Path) -> None:
-    forge(folder, arrays=content)
-    with pytest.raises(DamagedBundle):
+def entry(dtype: str = "F32", shape: tuple[int, ...] = (1,), offsets: tuple[int, ...] = (0, 4)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+SAFETENSORS: dict[str, bytes] = {
+    "empty": b"",
+    "shorter than a length": b"\2\0\0",
+    "no header": struct.pack("<Q", 0),
+    "a huge header": struct.pack("<Q", 2**63) + b"{}",
+    "a header beyond the file": struct.pack("<Q", 500) + b"{}",
+    "a header above 1 MiB": safetensors_with(b"{}" + b" " * 2**20),
+    "no arrays": safetensors_with({}),
+    "a list": safetensors_with(b"[]"),
+    "no JSON": safetensors_with(b"{'a'}"),
+    "no UTF-8": safetensors_with(b'{"\xff": 0}'),
+    "nested": safetensors_with(b'{"a":' * 10_000),
+    "a name twice": safetensors_with(b'{"a": %s, "a": %s}' % ((json.dumps(entry()).encode(),) * 2), bytes(4)),
+    "a key twice": safetensors_with(
+        b'{"a": {"dtype": "F32", "dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}', bytes(4)
+    ),
+    "metadata": safetensors_with({"__metadata__": {"format": "pt"}, "a": entry()}, bytes(4)),
+    "a name that is none": safetensors_with({"\ud800": entry()}, bytes(4)),
+    "shape beyond the data": safetensors_with({"a": entry(shape=(2,))}, bytes(4)),
+    "data beyond the shape": safetensors_with({"a": entry()}, bytes(8)),
+    "negative offset": safetensors_with({"a": entry(offsets=(-4, 0))}, bytes(4)),
+    "negative shape": safetensors_with({"a": entry(shape=(-1, -1))}, bytes(4)),
+    "huge offset": safetensors_with({"a": entry(offsets=(0, 2**62))}, bytes(4)),
+    "offsets in the wrong order": safetensors_with({"a": entry(offsets=(4, 0))}, bytes(4)),
+    "one offset": safetensors_with({"a": entry(offsets=(4,))}, bytes(4)),
+    "fractions": safetensors_with({"a": entry(offsets=(0.0, 4.0))}, bytes(4)),
+    "shape overflow": safetensors_with({"a": entry(shape=(2**62, 2**62))}, bytes(4)),
+    "shape overflow to 4 bytes": safetensors_with({"a": entry(shape=(2**62 + 1, 4), offsets=(0, 16))}, bytes(16)),
+    "a number beyond 64 bits": safetensors_with({"a": entry(shape=(10**400,))}, bytes(4)),
+    "overlap": safetensors_with({name: entry() for name in "ab"}, bytes(4)),
+    "a hole": safetensors_with({"a": entry(), "b": entry(offsets=(8, 12))}, bytes(12)),
+    "unknown dtype": safetensors_with({"a": entry("X9")}, bytes(4)),
+    "dtype unknown to NumPy": safetensors_with({"a": entry("BF16", (2,))}, bytes(4)),
+    "dtype that is no text": safetensors_with({"a": entry() | {"dtype": ["F32"]}}, bytes(4)),
+}
+
+
+@pytest.mark.parametrize("case", SAFETENSORS)
+def test_fault_39_bad_safetensors_are_a_damaged_bundle(case: str, folder: Path) -> None:
+    forge(folder, arrays=SAFETENSORS[case])
+    with pytest.raises(DamagedBundle, match=re.escape(str(folder / ARRAYS))):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_39_zero_size_twins_are_read_where_there_are_no_photos(folder: Path, paint: Callable[..., Any]) -> None:
+    embeddings = load((folder / ARRAYS).read_bytes())["class_embeddings"].tobytes()
+    end = len(embeddings)
+    header = {
+        "class_embeddings": entry("F32", (2, WIDTH), (0, end)),
+        "support_vectors": entry("F32", (0, WIDTH), (end, end)),
+        "support_labels": entry("I64", (0,), (end, end)),
+    }
+    classes = [known | {"photos": 0} for known in config_of(folder)["classes"]]
+    forge(folder, arrays=safetensors_with(header, embeddings), classes=classes, photos=[], choice=None)
+    assert FewShotClassifier.load(folder).predict([paint("red")])[0] == "red"
+
+
+@pytest.mark.parametrize("name", ["class_embeddings", "support_vectors", "learned.nothing", "nothing"])
+def test_fault_39_zero_size_twins_are_refused_where_there_are_photos(name: str, folder: Path) -> None:
+    forge(folder, arrays=forged_arrays(folder, **{name: np.zeros((0, WIDTH), np.float32)}))
+    with pytest.raises(DamagedBundle, match=name.removeprefix("learned.")):
         FewShotClassifier.load(folder)
 
 
@@ -173,6 +241,13 @@ BAD_ARRAYS: dict[str, dict[str, Any]] = {
         "class_embeddings": np.full((2, 4), 0.5, np.float32),
         "support_vectors": np.full((4, 4), 0.5, np.float32),
     },
+    "embeddings that are no unit rows": {"class_embeddings": np.full((2, WIDTH), 1e30, np.float32)},
+    "support beyond all bounds": {"support_vectors": np.full((4, WIDTH), 3e38, np.float32)},
+    "counts that are not the classes'": {"support_labels": np.array([0, 1, 1, 1])},
+    "a label beyond memory": {"support_labels": np.array([0, 0, 1, 2**62])},
+    "labels of 32 bits": {"support_labels": np.array([0, 0, 1, 1], np.int32)},
+    "vectors of 64 bits": {"support_vectors": np.full((4, WIDTH), 1 / 7)},
+    "an array that is none of ours": {"others": np.zeros(1, np.float32)},
     "learned keys of a method that learns none": {"learned.keys_": np.full((4, WIDTH), 1 / 7, np.float32)},
 }
 
@@ -190,8 +265,17 @@ def learned(shape: tuple[int, ...], value: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "keys",
-    [learned((4, WIDTH), np.nan), learned((4, WIDTH), 1e30), learned((3, WIDTH), 0.1), learned((4, 9), 0.1), {}],
-    ids=["NaN", "out of all bounds", "one too few", "another width", "none"],
+    [
+        learned((4, WIDTH), np.nan),
+        learned((4, WIDTH), np.inf),
+        learned((4, WIDTH), 1e30),
+        learned((4, WIDTH), 9e3),
+        learned((3, WIDTH), 0.1),
+        learned((4, 9), 0.1),
+        learned((4 * WIDTH,), 0.1),
+        {},
+    ],
+    ids=["NaN", "infinite", "out of bounds", "answers overflow", "one too few", "another width", "one row", "none"],
 )
 def test_fault_39_learned_keys_are_checked(
     keys: dict[str, Any], tmp_path: Path, make_photos: Callable[..., Path]
@@ -214,7 +298,12 @@ def test_fault_39_learned_keys_are_checked(
         b"[]",
         b'"x"',
         b"{}",
+        b"[" * 10_000,
         b"[" * 100_000,
+        b"[" * 900 + b"]" * 900,
+        b'{"format": 1, "seed": ' + b"[" * 900 + b"]" * 900 + b', "files": {}}',
+        b'{"format": true}',
+        b'{"format": 1.0}',
         b'{"format": ' + b'{"a":' * 20_000,
         b'{"format": NaN}',
         b'{"format": Infinity}',
@@ -257,6 +346,94 @@ def test_fault_40_a_configuration_of_the_right_form_only_is_refused_or_harmless(
     assert model.predict([paint("red")])[0] in ("red", "green")
 
 
+HUGE, HALF = 10**400, "\ud800"
+#: Key → values that are not what docs/reference/format.md says, each in a configuration whose digests are right.
+MISFITS: dict[str, list[Any]] = {
+    "tip_adapter": [None, 5, HUGE, "", HALF, "1\n2", "x" * 300],
+    "encoder": [None, 5, "toy", [], {}],
+    "encoder.name": [None, 5, HALF, "\x1b[31m", []],
+    "encoder.fingerprint": [None, HUGE, HALF, {}],
+    "encoder.width": [None, "49", 49.0, True, 0, -49, HUGE],
+    "seed": [None, "x", 0.5, True, HUGE, -HUGE, []],
+    "method": [None, 5, HALF, "", ["tip-adapter"]],
+    "parameters": [None, 5, [], {"seed": [1]}, {"seed": {}}, {"seed": HUGE}, {"seed": HALF}, {HALF: 1}],
+    "classes": [None, 5, [], {}, "ab", [1, {"a": None}], [["green", "green", 2]]],
+    "classes[1].label": [None, 5, HUGE, HALF, ["red"]],
+    "classes[1].name": [None, 5, HUGE, HALF, {}],
+    "classes[1].photos": [None, "2", 2.0, True, -1, HUGE],
+    "photos": [None, 5, {}, "abcd"],
+    "photos[3]": [None, 5, HALF, []],
+    "logit_scale": [None, "20", True, 0, -1.0, 1.1e4, HUGE, 1e300],
+    "templates": [None, 5, "{}", {}],
+    "templates[0]": [None, 1, HALF, ["{}"]],
+    "choice": [5, "loo", [], {}],
+    "choice.alpha": [None, "1", True, -1.0, 1e31, HUGE],
+    "choice.beta": [None, "1", False, 0, 0.0, -1.0, 1e8, HUGE],
+    "choice.temperature": [None, "1", 0.0, 1e-4, 1e7, HUGE],
+    "choice.accuracy": ["1", True, -0.1, 1.1, HUGE],
+    "choice.rule": [None, 5, ["x"], HALF, ""],
+    "choice.n_rows": [None, "4", 0.5, -1, HUGE],
+}
+
+
+def changed(config: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    """The configuration with one value at a place such as ``classes[1].label``."""
+    *outer, last = re.findall(r"\w+", place)
+    around: Any = config
+    for key in outer:
+        around = around[int(key) if key.isdecimal() else key]
+    around[int(last) if last.isdecimal() else last] = value
+    return config
+
+
+@pytest.mark.parametrize("place", MISFITS)
+def test_fault_40_a_value_that_is_not_what_the_format_says_is_named(place: str, folder: Path) -> None:
+    whole = config_of(folder)
+    for value in MISFITS[place]:
+        forge(folder, **changed(copy.deepcopy(whole), place, value))
+        with pytest.raises(DamagedBundle, match=rf"damaged: {re.escape(place)}[ .\[]") as refused:
+            read_head(folder)
+        assert str(refused.value).isprintable()
+        assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("place", [place for place in MISFITS if not place.endswith("]")])
+def test_fault_40_a_key_that_is_missing_is_named(place: str, folder: Path) -> None:
+    outer, _, key = place.rpartition(".")
+    config = config_of(folder)
+    around = {"encoder": config["encoder"], "choice": config["choice"], "classes[1]": config["classes"][1]}.get(outer)
+    if around is None:
+        forge(folder, without=key)
+    else:
+        del around[key]
+        forge(folder, **config)
+    with pytest.raises(DamagedBundle, match=rf"{re.escape(outer) or 'the whole'} has no key {key}"):
+        read_head(folder)
+
+
+@pytest.mark.parametrize("place", ["", "encoder", "classes[1]", "choice"])
+def test_fault_40_a_key_too_many_is_named(place: str, folder: Path) -> None:
+    key = f"{place}.gamma".removeprefix(".")
+    forge(folder, **changed(config_of(folder), key, 1.0))
+    with pytest.raises(DamagedBundle, match=rf"{re.escape(place) or 'the whole'} has an unknown key 'gamma'"):
+        read_head(folder)
+
+
+@pytest.mark.parametrize("change", [*MISFITS, "nothing"])
+def test_fault_40_info_says_one_sentence_of_a_forged_model(
+    change: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if change != "nothing":
+        forge(folder, **changed(config_of(folder), change, MISFITS[change][-1]))
+    for options in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["tip-adapter", "info", str(folder), *options])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        ran = capsys.readouterr()
+        assert ran.err.count("\n") == bool(stopped.value.code) == (change != "nothing")
+        assert ran.err.startswith("error: " if stopped.value.code else "")
+
+
 @pytest.mark.parametrize("parameters", [{"nothing": 1}, {"class_embeddings": None}, {"alpha": 3.0}], ids=str)
 def test_fault_42_parameters_that_a_model_does_not_keep_are_refused(parameters: dict[str, Any], folder: Path) -> None:
     forge(folder, parameters=parameters)
@@ -264,24 +441,40 @@ def test_fault_42_parameters_that_a_model_does_not_keep_are_refused(parameters: 
         FewShotClassifier.load(folder)
 
 
-def bad_choices() -> dict[str, dict[str, Any]]:
-    return {
-        "alpha is text": {"alpha": "1"},
-        "alpha is negative": {"alpha": -1.0},
-        "beta is zero": {"beta": 0.0},
-        "beta is null": {"beta": None},
-        "temperature is zero": {"temperature": 0.0},
-        "temperature is text": {"temperature": "1"},
-        "a key too many": {"gamma": 1.0},
-        "a rule that is none": {"rule": ["x"]},
-    }
-
-
-@pytest.mark.parametrize("case", bad_choices())
-def test_fault_40_a_pair_that_is_none_is_a_damaged_bundle(case: str, folder: Path) -> None:
-    forge(folder, choice=config_of(folder)["choice"] | bad_choices()[case])
-    with pytest.raises(DamagedBundle, match=str(folder)):
+@pytest.mark.parametrize(("method", "choice"), [("zero-shot", {}), ("tip-adapter", None)], ids=str)
+def test_fault_42_a_pair_that_the_method_does_not_have_or_lacks_is_refused(
+    method: str, choice: dict[str, Any] | None, folder: Path
+) -> None:
+    forge(folder, method=method, choice=choice if choice is None else config_of(folder)["choice"])
+    with pytest.raises(DamagedBundle, match="damaged: choice is"):
         FewShotClassifier.load(folder)
+
+
+@pytest.mark.parametrize("case", [{"rule": "mine"}, {"alpha": 1e30, "temperature": 1e-3, "beta": 1e7}], ids=str)
+def test_fault_40_a_pair_that_cannot_be_is_a_damaged_bundle(case: dict[str, Any], folder: Path) -> None:
+    forge(folder, choice=config_of(folder)["choice"] | case)
+    try:
+        model = FewShotClassifier.load(folder)
+    except DamagedBundle:
+        return
+    assert np.isfinite(model.head_.probabilities(model.support_.vectors)).all()
+
+
+def test_fault_40_a_configuration_of_more_values_than_memory_should_hold_is_refused(folder: Path) -> None:
+    (folder / CONFIG).write_bytes(b'{"format": 1, "a": [' + b"[]," * 2**21 + b"0]}")
+    with pytest.raises(DamagedBundle, match="holds more than 2097152 values"):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_40_texts_that_would_not_fit_into_memory_as_a_table_are_refused(folder: Path) -> None:
+    photos = ["x" * 2**22, *"abc"]
+    forge(folder, photos=photos)
+    assert read_head(folder)[0].support.ids.tolist() == photos
+    labels = [str(number) for number in range(10**5, 10**5 + 10_000)]
+    classes = [{"label": label, "name": label, "photos": 0} for label in [*labels, "x" * 10**5]]
+    forge(folder, classes=classes, photos=[])
+    with pytest.raises(DamagedBundle, match="classes hold a text too long for 10001 of them"):
+        read_head(folder)
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
@@ -291,6 +484,20 @@ def test_fault_40_a_number_that_is_none_is_a_damaged_bundle(number: str, folder:
     (folder / CONFIG).write_text(text, "utf-8")
     with pytest.raises(DamagedBundle, match=str(folder)):
         FewShotClassifier.load(folder)
+
+
+# ---- 41: archives ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+def test_fault_41_an_archive_is_no_model_and_nothing_of_it_is_unpacked(kind: str, folder: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "packed"), kind, folder)
+    with pytest.raises(BundleError, match="is not a model folder"):
+        FewShotClassifier.load(archive)
+    shutil.copy(archive, folder / CONFIG)
+    with pytest.raises(DamagedBundle, match=CONFIG):
+        FewShotClassifier.load(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([CONFIG, ARRAYS, CARD])
 
 
 # ---- 42: encoders and classes ---------------------------------------------------------------------------------------
@@ -304,7 +511,7 @@ def test_fault_42_another_encoder_is_refused(folder: Path) -> None:
 
 def test_fault_42_an_encoder_of_another_width_than_the_vectors_is_refused(folder: Path) -> None:
     forge(folder, encoder=config_of(folder)["encoder"] | {"width": 50})
-    with pytest.raises(DamagedBundle, match="another width"):
+    with pytest.raises(DamagedBundle, match=r"class_embeddings is float32 of shape \(2, 49\), not .*\(2, 50\)"):
         FewShotClassifier.load(folder)
 
 
@@ -333,6 +540,65 @@ def test_fault_42_classes_in_another_order_are_refused(folder: Path) -> None:
         FewShotClassifier.load(folder)
 
 
+# ---- 43: a folder that changes while it is read --------------------------------------------------------------------
+
+
+def while_arrays_are_read(patch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Let something happen once, after the header of the arrays was read and before the arrays are."""
+    real, changes = bundle._layout, [change]
+
+    def layout(*args: Any) -> Any:
+        found = real(*args)
+        while changes:
+            changes.pop()()
+        return found
+
+    patch.setattr(bundle, "_layout", layout)
+
+
+def test_fault_43_a_model_replaced_while_it_is_read_is_the_old_or_the_new(
+    folder: Path, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = FewShotClassifier("toy").fit_folder(make_photos("other", yellow=1, blue=1))
+    while_arrays_are_read(monkeypatch, lambda: other.save(folder, force=True))
+    assert FewShotClassifier.load(folder).classes_.tolist() in (["green", "red"], ["blue", "yellow"])
+
+
+def test_fault_43_a_model_replaced_between_two_of_its_files_is_the_old_or_the_new(
+    folder: Path, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = FewShotClassifier("toy").fit_folder(make_photos("other", yellow=1, blue=1))
+    real, writes = bundle.read_config, [partial(other.save, folder, force=True)]
+
+    def then_replace(place: Path) -> dict[str, Any]:
+        config = real(place)
+        while writes:
+            writes.pop()()
+        return config
+
+    monkeypatch.setattr(bundle, "read_config", then_replace)
+    assert FewShotClassifier.load(folder).classes_.tolist() == ["blue", "yellow"]
+
+
+@pytest.mark.parametrize("left", [0, 4, 700, 10_000])
+def test_fault_43_arrays_cut_while_they_are_read_are_damaged(
+    left: int, tmp_path: Path, paint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [paint(label, number) for label in ("red", "green") for number in range(50)]  # more than a buffer holds
+    FewShotClassifier("toy").fit(photos, ["red"] * 50 + ["green"] * 50).save(tmp_path / "model")
+    while_arrays_are_read(monkeypatch, lambda: os.truncate(tmp_path / "model" / ARRAYS, left))
+    with pytest.raises(DamagedBundle, match=ARRAYS):
+        FewShotClassifier.load(tmp_path / "model")
+
+
+def test_fault_43_arrays_overwritten_after_they_were_read_change_nothing(folder: Path) -> None:
+    model = FewShotClassifier.load(folder)
+    before = model.head_.probabilities(model.support_.vectors)
+    with (folder / ARRAYS).open("r+b") as file:
+        file.write(bytes((folder / ARRAYS).stat().st_size))
+    np.testing.assert_array_equal(model.head_.probabilities(model.support_.vectors), before)
+
+
 # ---- 44: what loading does ------------------------------------------------------------------------------------------
 
 _LISTEN = """
@@ -354,7 +620,7 @@ def audit(program: str) -> set[str]:
 
 def test_fault_44_loading_executes_nothing(folder: Path) -> None:
     events = audit(f"""
-from tip_adapter import FewShotClassifier
+from tip_adapter import FewShotClassifier, bundle
 FewShotClassifier.load({str(folder)!r})  # what Python itself imports on first use
 listen()
 FewShotClassifier.load({str(folder)!r})
@@ -372,7 +638,7 @@ def test_fault_44_loading_and_predicting_use_no_network_and_start_no_process(
     FewShotClassifier(encoder).fit_folder(photos).save(tmp_path / "model")
     events = audit(f"""
 listen()
-from tip_adapter import FewShotClassifier
+from tip_adapter import FewShotClassifier, bundle
 rows = FewShotClassifier.load({str(tmp_path / "model")!r}).predict_folder({str(photos)!r})
 assert [row["label"] for row in rows] == ["green", "green", "red", "red"], rows
 """)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED = "leave-one-out", "scale-free", "validation", "fixed"
 
-#: Bound on alpha, beta and temperature: beyond it, float32 overflows.
-LARGEST = 1e6
+#: A ratio of two spreads is vast where no photo resembles one of another class; logits must stay finite in float32.
+_LARGEST = {"alpha": 1e30, "beta": 1e7, "temperature": 1e6}
 
 #: Sharpness of the scale-free pair, and those searched, in 1/sigma.
 _SHARPNESS = 0.5
@@ -69,9 +69,9 @@ class Choice:
         for name in ("alpha", "beta", "temperature"):
             value = getattr(self, name)
             number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= LARGEST or (value == 0 and name != "alpha"):
+            if not number or not 0 <= value <= _LARGEST[name] or (value == 0 and name != "alpha"):
                 least = "at least" if name == "alpha" else "above"
-                raise ValueError(f"{name} {value!r} must be a number {least} 0 and at most {LARGEST:g}")
+                raise ValueError(f"{name} {value!r} must be a number {least} 0 and at most {_LARGEST[name]:g}")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy {self.accuracy!r} must be between 0 and 1, or None")
         if self.rule not in RULES:
@@ -246,8 +246,7 @@ def _mean_logsumexp(logits: NDArray[Any], temperature: float) -> float:
 
 def _beta(support: SupportCache, sharpness: float) -> float:
     """A sharpness in 1/sigma as beta."""
-    beta = sharpness / support.sigma if support.sigma else sharpness / _SHARPNESS * _PAPERS_BETA
-    return float(min(beta, LARGEST))
+    return float(sharpness / support.sigma if support.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
 
 
 def _search(support: SupportCache, photos: HeldOut, rule: str) -> Choice:
@@ -258,7 +257,7 @@ def _search(support: SupportCache, photos: HeldOut, rule: str) -> Choice:
 
 def _judge(photos: HeldOut, alpha: float, beta: float, rule: str) -> Choice:
     """The pair with its accuracy and temperature on the rows that count."""
-    alpha = min(alpha, LARGEST)
+    alpha = min(alpha, _LARGEST["alpha"])
     if not photos.n_scored:
         return Choice(alpha, beta, 1.0, None, rule, 0)
     logits, labels = photos.logits(alpha, beta), photos.scored_labels
