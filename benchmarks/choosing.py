@@ -192,7 +192,8 @@ def against_grid(draw: Draw, pair: tuple[float, float], largest_beta: float, lar
     betas = 0.1 + np.arange(200) * (largest_beta - 0.1) / 200
     alphas = 0.1 + np.arange(20) * (largest_alpha - 0.1) / 20
     grid = [
-        steps.n_right[np.searchsorted(steps.ends, alphas, side="right") - 1].max() for steps in photos.stairs(betas)
+        steps.n_right[np.searchsorted(steps.ends, alphas, side="right") - 1].max()
+        for steps in photos.stairs(betas.tolist())
     ]
     right = int((photos.logits(*pair).argmax(axis=1) == photos.scored_labels).sum())
     return {"n": photos.n_scored, "found": right, "grid": int(max(grid))}

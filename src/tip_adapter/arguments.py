@@ -15,6 +15,8 @@ from tip_adapter.errors import UsageError, shown
 #: Characters of a class name or template: what a text encoder holds of a sentence grows with its length.
 MAX_TEXT = 1_000
 MAX_THREADS = 256
+#: `min_score` by the model's own threshold.
+AUTO = "auto"
 
 
 def require(fits: bool, name: str, wanted: str, value: object) -> None:

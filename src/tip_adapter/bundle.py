@@ -7,7 +7,6 @@ compared with its SHA-256 and checked whole before anything is used; what would 
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import math
 import os
@@ -18,7 +17,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
-from tip_adapter.errors import BundleError, DamagedBundle, NotWritable, OutputExists, counted, printable
+from tip_adapter.card import model_card
+from tip_adapter.errors import BundleError, DamagedBundle, NotWritable, OutputExists, printable
 from tip_adapter.files import not_writable, open_regular, standing, write_folder
 from tip_adapter.schema import (
     items,
@@ -61,6 +61,18 @@ _CHOICE = record(
         "n_rows": whole(0, 2**53),
     }
 )
+_SHARE = number(0, 1)
+_LEFT_OUT = record(
+    {
+        "accuracy": _SHARE,
+        "interval": items(_SHARE, least=2, most=2),
+        "n_rows": whole(1, 2**53),
+        "per_class": items(record({"label": text, "accuracy": _SHARE, "n_rows": whole(1, 2**53)})),
+        "confusions": items(record({"label": text, "called": text, "n_rows": whole(1, 2**53)})),
+        "kept": _SHARE,
+        "threshold": _SHARE,
+    }
+)
 _STATED = record(
     {
         "format": whole(FORMAT, FORMAT),
@@ -74,6 +86,8 @@ _STATED = record(
         "logit_scale": positive(1e4),
         "templates": items(text),
         "choice": maybe(_CHOICE),
+        "left_out": maybe(_LEFT_OUT),
+        "finetune_with": maybe(word),
     }
 )
 _SHA256 = matching("[0-9a-f]{64}", "a SHA-256 in hexadecimal")
@@ -197,10 +211,9 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
 
 def _contents(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """File name → content."""
-    trained = any(name.startswith("learned.") for name in arrays)
     files = {
         ARRAYS: save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),
-        CARD: model_card(stated, trained=trained).encode(),
+        CARD: model_card(stated).encode(),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     whole_config = {**stated, "files": {**digests, CONFIG: _digest(stated)}}
@@ -399,60 +412,3 @@ def _require_unit_rows(rows: NDArray[Any], name: str) -> None:
         squares = np.einsum("ij,ij->i", rows, rows)
     if not np.allclose(squares, 1, rtol=0, atol=1e-3):
         raise ValueError(f"{name} are not unit rows")
-
-
-# ---- the model card --------------------------------------------------------------------------------------------------
-
-
-def model_card(config: Mapping[str, Any], *, trained: bool = False) -> str:
-    """The model card of a configuration: YAML front matter, then what a person wants to know."""
-    choice = config["choice"]
-    pair = f"alpha {choice['alpha']:.4g}, beta {choice['beta']:.4g}" if choice else "none"
-    chosen = choice["rule"] if choice else "nothing to choose"
-    before = ", before the keys were fine-tuned" if trained and choice and choice["rule"] != "validation" else ""
-    judged = (
-        f"{choice['accuracy']:.1%} of {choice['n_rows']} photos ({choice['rule']}{before})"
-        if choice and choice["accuracy"] is not None
-        else "not measured: there were no photos to leave out"
-    )
-    rows = "\n".join(f"| {_cell(c['label'])} | {_cell(c['name'])} | {c['photos']} |" for c in config["classes"])
-    return f"""---
-library_name: tip-adapter
-pipeline_tag: image-classification
-tags: [few-shot, tip-adapter]
-base_encoder: {json.dumps(config["encoder"]["name"])}
----
-
-# A few-shot classifier of {counted(len(config["classes"]), "class", "classes")}
-
-| | |
-| --- | --- |
-| method | {config["method"]} |
-| encoder | {config["encoder"]["name"]}, fingerprint {config["encoder"]["fingerprint"][:12]}…, width {config["encoder"]["width"]} |
-| templates | {_cell("; ".join(config["templates"]))} |
-| photos | {sum(c["photos"] for c in config["classes"])} |
-| pair | {pair} |
-| protocol | {chosen} |
-| accuracy | {judged} |
-| made with | tip-adapter {config["tip_adapter"]}, seed {config["seed"]} |
-
-## How to run it
-
-    pip install tip-adapter
-    tip-adapter predict THIS_FOLDER photo.jpg
-
-## Classes
-
-| label | name | photos |
-| --- | --- | --- |
-{rows}
-"""
-
-
-_MARKDOWN = {ord(c): f"&#{ord(c)};" for c in "|`[\\"}
-
-
-def _cell(text: str) -> str:
-    """Any text as a cell of a Markdown table, with nothing in it that a page would run."""
-    escaped = html.escape(text, quote=False).translate(_MARKDOWN)
-    return "".join(c if c.isprintable() else " " for c in escaped)

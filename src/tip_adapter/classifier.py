@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 
 import tip_adapter
-from tip_adapter.arguments import path_argument, real_number, require, thread_count, whole_number
+from tip_adapter.arguments import AUTO, path_argument, real_number, require, thread_count, whole_number
 from tip_adapter.bundle import write_bundle
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 #: (n, d) vectors, top, min_score → one record a vector.
 Answers: TypeAlias = "Callable[[NDArray[np.float32], int, float], list[dict[str, Any]]]"
-#: `min_score` by the model's own threshold.
-AUTO = "auto"
 
 #: Constructor value → its types, and in words what it takes. Numbers state their bounds themselves.
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -463,7 +461,7 @@ class FewShotClassifier:
     def _records(
         self, photos: Sequence[PhotoLike], answers: Answers, top: int, min_score: float
     ) -> Iterator[dict[str, Any]]:
-        unanswered = {"label": None, "score": None, "top": []}
+        unanswered: dict[str, Any] = {"label": None, "score": None, "top": []}
         with closing(stream_vectors(photos, self.encoder_, threads=self.threads)) as stream:
             for batch in stream:
                 rows = dict(zip(batch.positions.tolist(), answers(batch.vectors, top, min_score), strict=True))

@@ -12,6 +12,9 @@ from scipy.stats import binomtest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: The share of known photos that "none of these" is to spare.
+KEPT = 0.95
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -63,6 +66,55 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
 def _confusions(truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[tuple[str, str, int], ...]:
     pairs = Counter(zip(truth.tolist(), predicted.tolist(), strict=True))
     return tuple((str(a), str(b), n) for (a, b), n in sorted(pairs.items(), key=lambda item: (-item[1], item[0])))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How right a classifier is on its own photos, each named by a classifier that has not seen it.
+
+    Parameters
+    ----------
+    accuracy : Accuracy
+    kept : float, the share of these photos whose best score reaches the threshold
+    threshold : float, the score below which a photo is none of these
+    """
+
+    accuracy: Accuracy
+    kept: float
+    threshold: float
+
+    @classmethod
+    def of(cls, truth: NDArray[Any], probabilities: NDArray[Any], classes: NDArray[Any]) -> LeftOut:
+        """From (n,) labels and (n, n_classes) left-out probabilities, n > 0."""
+        accuracy = accuracy_of(truth, classes[probabilities.argmax(axis=1)])
+        return cls(accuracy, KEPT, keeping_threshold(probabilities.max(axis=1), KEPT))
+
+    def to_record(self) -> dict[str, Any]:
+        """What a model folder keeps of it."""
+        per_class = self.accuracy.per_class.items()
+        return {
+            "accuracy": self.accuracy.accuracy,
+            "interval": list(self.accuracy.interval),
+            "n_rows": self.accuracy.n,
+            "per_class": [{"label": label, "accuracy": share, "n_rows": n} for label, (share, n) in per_class],
+            "confusions": [{"label": a, "called": b, "n_rows": n} for a, b, n in self.accuracy.confusions],
+            "kept": self.kept,
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> LeftOut:
+        """What `to_record` kept."""
+        per_class = {entry["label"]: (entry["accuracy"], entry["n_rows"]) for entry in record["per_class"]}
+        accuracy = Accuracy(
+            accuracy=record["accuracy"],
+            mean_per_class=float(np.mean([share for share, _ in per_class.values()])) if per_class else 0.0,
+            interval=(record["interval"][0], record["interval"][1]),
+            n=record["n_rows"],
+            per_class=per_class,
+            confusions=tuple((entry["label"], entry["called"], entry["n_rows"]) for entry in record["confusions"]),
+        )
+        return cls(accuracy, record["kept"], record["threshold"])
 
 
 def keeping_threshold(scores: NDArray[Any], kept: float) -> float:

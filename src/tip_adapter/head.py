@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ import numpy as np
 
 from tip_adapter.bundle import read_bundle
 from tip_adapter.errors import DamagedBundle, UnknownName, UsageError, counted, printable, warn
-from tip_adapter.evaluation import accuracy_of
+from tip_adapter.evaluation import LeftOut, accuracy_of
 from tip_adapter.methods import choose, method_class
+from tip_adapter.methods._base import ExplainedClassifier
 from tip_adapter.methods._left_out import SupportCache
 from tip_adapter.methods.choose import Choice, Given
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
-from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.methods._base import VectorClassifier
+    from tip_adapter.methods.evidence import ClassEvidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,9 @@ class Head:
     choice : Choice, or None where the method has no alpha and beta
     estimator : the fitted method
     logit_scale : float, the encoder's
+    left_out : how right it is on its own photos, each left out; None where there are none to leave out, or it was taught
+        since
+    finetune_with : the method with learned keys that it is to be fine-tuned with again since it was taught, or None
     """
 
     method: str
@@ -56,27 +61,79 @@ class Head:
     choice: Choice | None
     estimator: VectorClassifier
     logit_scale: float
+    left_out: LeftOut | None = None
+    finetune_with: str | None = None
 
     @cached_property
     def classes(self) -> NDArray[np.str_]:
         """(n_classes,) sorted labels."""
         return np.array(list(self.names), dtype=np.str_)
 
-    def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities of (n, d) vectors, (n, n_classes) float32: softmax of logits / temperature, 1 if none was fitted."""
-        logits = self.estimator.logits(vectors)
-        return np.asarray(softmax(logits / (self.choice.temperature if self.choice else 1.0)), dtype=np.float32)
+    @cached_property
+    def cache(self) -> SupportCache:
+        """The photos as a cache, by their own vectors: what the rules that choose look at."""
+        return _support_cache(self.support, self.class_embeddings, self.logit_scale)
 
-    def answer(self, probabilities: NDArray[np.float32], *, top: int, min_score: float) -> dict[str, Any]:
-        """One photo's (n_classes,) probabilities as label (None below `min_score`), score and the `top` likeliest."""
-        classes = self.classes
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax; 1 where none was fitted."""
+        return self.choice.temperature if self.choice else 1.0
+
+    @property
+    def threshold(self) -> float:
+        """The score below which a photo is none of these.
+
+        Raises
+        ------
+        UsageError
+            No photo could be left out to find it.
+        """
+        if self.left_out is None:
+            raise UsageError(
+                "the model has no threshold of its own: it needs photos to leave out, two of a class at least, and "
+                "`tip-adapter retune` after photos were added or removed; give --min-score a number"
+            )
+        return self.left_out.threshold
+
+    def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities of (n, d) vectors, (n, n_classes) float32: softmax of logits / temperature."""
+        return np.asarray(softmax(self.estimator.logits(vectors) / self.temperature), dtype=np.float32)
+
+    def answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
+        """One record for each of (n, d) vectors: label (None below `min_score`), score and the `top` likeliest."""
+        return [self._answer(row, top, min_score) for row in self.probabilities(vectors)]
+
+    def explained_answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
+        """`answers`, each with the logits of the answer and the runner-up taken apart.
+
+        Raises
+        ------
+        UsageError
+            The method has no photos to name.
+        """
+        if not isinstance(self.estimator, ExplainedClassifier):
+            raise UsageError(f"{self.method} has no photos to explain an answer by; the class names alone decide")
+        explained = self.estimator.explain(vectors)
+        return [
+            {**answer, "explanation": [self._explanation(evidence, row) for evidence in evidences[:2]]}
+            for answer, row, evidences in zip(
+                self.answers(vectors, top, min_score), self.probabilities(vectors), explained, strict=True
+            )
+        ]
+
+    def _answer(self, probabilities: NDArray[np.float32], top: int, min_score: float) -> dict[str, Any]:
         likeliest = np.argsort(-probabilities, kind="stable")
         best = likeliest[0]
         return {
-            "label": str(classes[best]) if float(probabilities[best]) >= min_score else None,
+            "label": str(self.classes[best]) if float(probabilities[best]) >= min_score else None,
             "score": float(probabilities[best]),
-            "top": [{"label": str(classes[c]), "score": float(probabilities[c])} for c in likeliest[:top]],
+            "top": [{"label": str(self.classes[c]), "score": float(probabilities[c])} for c in likeliest[:top]],
         }
+
+    def _explanation(self, evidence: ClassEvidence, probabilities: NDArray[np.float32]) -> dict[str, Any]:
+        record = {**asdict(evidence), "label": str(evidence.label), "photos": [asdict(p) for p in evidence.photos]}
+        score = float(probabilities[np.searchsorted(self.classes, evidence.label)])
+        return {"name": self.names[record["label"]], "score": score, **record}
 
     def evaluate(self, photos: SupportSet) -> dict[str, Any]:
         """How right it is on labelled photos; a label that it does not have counts as wrong."""
@@ -106,6 +163,8 @@ class Head:
             "logit_scale": float(self.logit_scale),
             "templates": list(self.templates),
             "choice": asdict(self.choice) if self.choice else None,
+            "left_out": self.left_out.to_record() if self.left_out else None,
+            "finetune_with": self.finetune_with,
         }
         arrays: dict[str, NDArray[Any]] = {
             "class_embeddings": np.asarray(self.class_embeddings.matrix, dtype=np.float32),
@@ -135,7 +194,16 @@ class Head:
         estimator = _restored(config, arrays, embeddings, support, choice)
         templates = tuple(config["templates"])
         return cls(
-            config["method"], names, templates, embeddings, support, choice, estimator, float(config["logit_scale"])
+            method=config["method"],
+            names=names,
+            templates=templates,
+            class_embeddings=embeddings,
+            support=support,
+            choice=choice,
+            estimator=estimator,
+            logit_scale=float(config["logit_scale"]),
+            left_out=LeftOut.from_record(config["left_out"]) if config["left_out"] else None,
+            finetune_with=config["finetune_with"],
         )
 
 
@@ -188,15 +256,27 @@ def learn(
     UsageError
         Leave-one-out was asked for and no class has two photos.
     """
-    choice = None
+    support = replace(support, vectors=unit_rows(support.vectors))
+    choice = left_out = None
     if method_class(method).has_pair and (len(support) or rule != choose.SCALE_FREE):
-        choice = _choose(_support_cache(support, class_embeddings, logit_scale), rule, given)
+        cache = _support_cache(support, class_embeddings, logit_scale)
+        choice = _choose(cache, rule, given)
+        left_out = _left_out(cache, choice, class_embeddings.labels)
     estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {"seed": seed})
-    estimator.fit(support.vectors, support.labels)
+    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist())
     if choice and given.validation and estimator.learned():
         choice = choose.on_validation(SupportCache.of(estimator, support.vectors), given)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
-    return Head(method, names, templates, class_embeddings, support, choice, estimator, logit_scale)
+    return Head(method, names, templates, class_embeddings, support, choice, estimator, logit_scale, left_out=left_out)
+
+
+def _left_out(cache: SupportCache, choice: Choice, classes: NDArray[Any]) -> LeftOut | None:
+    """How right the pair is on the support, each photo left out; None where none can be."""
+    photos = cache.left_out
+    if not photos.n_scored:
+        return None
+    probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
+    return LeftOut.of(classes[photos.scored_labels], probabilities, classes)
 
 
 def refuse_singles(labels: Iterable[str | int]) -> None:
@@ -242,7 +322,7 @@ def _restored(
     if parameters.keys() != estimator.settings().keys():
         raise ValueError(f"parameters of {method} are {sorted(estimator.settings())}")
     learned = {name.removeprefix("learned."): a for name, a in arrays.items() if name.startswith("learned.")}
-    estimator.restore(support.vectors, support.labels, learned)
+    estimator.restore(support.vectors, support.labels, learned, support.ids.tolist())
     if choice:
         _refuse_overflow(choice, estimator.keys_)
     return estimator

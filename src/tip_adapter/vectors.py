@@ -150,6 +150,10 @@ class SupportSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows: slice | NDArray[Any]) -> SupportSet:
+        """These photos only."""
+        return SupportSet(self.vectors[rows], self.labels[rows], self.ids[rows])
+
 
 def require_finite(rows: Array, what: str) -> None:
     """Raise VectorError if `rows` holds NaN or infinity."""

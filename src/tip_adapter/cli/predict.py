@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tip_adapter
+from tip_adapter.arguments import AUTO
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, print_line, progress_bar, say
-from tip_adapter.errors import NothingReadable, UsageError
+from tip_adapter.errors import NothingReadable, UsageError, counted, shown
 from tip_adapter.photos.find import find_photos
 
 if TYPE_CHECKING:
@@ -36,8 +38,15 @@ def predict(
     ] = False,
     top: Annotated[int, typer.Option(help="How many of the likeliest classes to list.", min=1, metavar="N")] = 5,
     min_score: Annotated[
-        float, typer.Option(help="Below this probability: none of these.", min=0, max=1, metavar="P")
-    ] = 0.0,
+        str,
+        typer.Option(
+            help="Below this probability: none of these; auto: the model's own threshold, found by leaving photos out.",
+            metavar="P|auto",
+        ),
+    ] = "0",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why: the photos and the name that weighed most.")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -46,14 +55,18 @@ def predict(
     """Name photos."""
     if json and as_csv:
         raise UsageError("--json and --csv exclude each other; choose one")
+    if explain and as_csv:
+        raise UsageError("--explain has more to say than a CSV cell holds; use --json")
     show = print_json if json else _print_csv if as_csv else _print_line
+    least = _probability(min_score)
     with notes(quiet), progress_bar("Naming photos", quiet=quiet or sys.stdout.isatty()) as progress:
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
         photos = [photo for image in _inputs(images) for photo in find_photos(image)]
         if as_csv:
             _write_csv_row(["image", "label", "score", "error"])
         failed = 0
-        for done, record in enumerate(model.predict_stream(photos, top=top, min_score=min_score), start=1):
+        answer = model.explain_stream if explain else model.predict_stream
+        for done, record in enumerate(answer(photos, top=top, min_score=least), start=1):
             show(record)
             failed += record["error"] is not None
             if progress:
@@ -87,6 +100,30 @@ def _print_line(record: dict[str, Any]) -> None:
         name, others = "none of these", [name, *others]
     listed = f"   ({', '.join(others)})" if others else ""
     print_line(f"{record['image']}: {name}{listed}")
+    for number, evidence in enumerate(record.get("explanation", [])):
+        _print_evidence(evidence, "because" if number == 0 else "next")
+
+
+def _print_evidence(evidence: dict[str, Any], role: str) -> None:
+    """A logit taken apart, in points: the photos that weighed most, the other photos, the name."""
+    print_line(f"  {role}: {evidence['label']}, {evidence['logit']:.2f} points ({percent(evidence['score'])})")
+    for photo in evidence["photos"]:
+        print_line(f"    {photo['part']:+9.2f}  looks like {photo['id']}")
+    if evidence["n_others"]:
+        others = counted(evidence["n_others"], "other photo", "other photos")
+        print_line(f"    {evidence['others']:+9.2f}  {others} of {evidence['label']}")
+    print_line(f"    {evidence['text']:+9.2f}  the name “{evidence['name']}”")
+
+
+def _probability(text: str) -> float | str:
+    """--min-score as a number, or auto."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if text != AUTO and not 0 <= number <= 1:
+        raise UsageError(f"--min-score takes a number from 0 to 1, or auto, not {shown(text)}")
+    return text if text == AUTO else number
 
 
 def _print_csv(record: dict[str, Any]) -> None:

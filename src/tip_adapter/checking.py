@@ -1,0 +1,101 @@
+"""Looks over the labelled photos themselves: labels that are likely wrong, near-duplicates, classes that need photos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.errors import UsageError
+from tip_adapter.vectors import softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.head import Head
+    from tip_adapter.vectors import SupportSet
+
+#: Cosine from which two photos are near-duplicates: a photo saved again, cropped by a few per cent or mirrored.
+NEAR = 0.95
+# Cosines are looked at in blocks of this many entries.
+_BLOCK_ENTRIES = 2**22
+
+
+def check_photos(head: Head) -> dict[str, Any]:
+    """What a person should look at in the photos that a head has learned from.
+
+    Returns
+    -------
+    n_photos : how many there are;  n_checked : how many could be left out
+    accuracy, accuracy_interval : of the photos that could be left out; None where none could
+    likely_wrong : photo, label, probability (of its label, by a classifier that has not seen it), called (what it would be
+        called): photos that would be called something else, the likeliest wrong label first
+    near_duplicates : photos, labels, similarity (cosine): pairs in different classes, the most alike first
+    need_photos : label, photos, accuracy: classes with fewer than two photos (accuracy None) or below the mean, the
+        hardest first
+
+    Raises
+    ------
+    UsageError
+        It has learned from no photos.
+    """
+    if not len(head.support):
+        raise UsageError("the model has no photos to check; fit it with --method tip-adapter")
+    accuracy = head.left_out.accuracy if head.left_out else None
+    wrong = likely_wrong(head)
+    return {
+        "n_photos": len(head.support),
+        "n_checked": accuracy.n if accuracy else 0,
+        "accuracy": accuracy.accuracy if accuracy else None,
+        "accuracy_interval": list(accuracy.interval) if accuracy else None,
+        "likely_wrong": [entry for entry in wrong if entry["called"] != entry["label"]],
+        "near_duplicates": sorted(_near_duplicates(head.support), key=lambda pair: -pair["similarity"]),
+        "need_photos": _need_photos(head),
+    }
+
+
+def likely_wrong(head: Head) -> list[dict[str, Any]]:
+    """Every photo that can be left out, by the probability of its own label when it is: photo, label, probability, called."""
+    photos = head.cache.left_out
+    if not photos.n_scored or head.choice is None:
+        return []
+    probabilities = softmax(photos.logits(head.choice.alpha, head.choice.beta) / head.temperature)
+    own = probabilities[np.arange(photos.n_scored), photos.scored_labels]
+    called, ids = head.classes[probabilities.argmax(axis=1)], head.support.ids[photos.scored]
+    labels = head.support.labels[photos.scored]
+    return [
+        {"photo": str(ids[i]), "label": str(labels[i]), "probability": float(own[i]), "called": str(called[i])}
+        for i in np.argsort(own, kind="stable").tolist()
+    ]
+
+
+def _near_duplicates(support: SupportSet) -> Iterator[dict[str, Any]]:
+    for a, b, similarity in _pairs(support.vectors, support.labels):
+        yield {
+            "photos": support.ids[[a, b]].tolist(),
+            "labels": support.labels[[a, b]].tolist(),
+            "similarity": similarity,
+        }
+
+
+def _pairs(vectors: NDArray[np.float32], labels: NDArray[np.str_]) -> Iterator[tuple[int, int, float]]:
+    """Pairs of rows of different labels that are nearer than `NEAR`."""
+    block = max(1, _BLOCK_ENTRIES // len(vectors))
+    for first in range(0, len(vectors), block):
+        cosines = vectors[first : first + block] @ vectors.T
+        for row, b in np.argwhere(cosines >= NEAR).tolist():
+            a = first + row
+            if a < b and labels[a] != labels[b]:
+                yield a, b, float(cosines[row, b])
+
+
+def _need_photos(head: Head) -> list[dict[str, Any]]:
+    counts = {label: int((head.support.labels == label).sum()) for label in head.names}
+    judged = head.left_out.accuracy.per_class if head.left_out else {}
+    mean = head.left_out.accuracy.mean_per_class if head.left_out else 0.0
+    accuracies = {label: judged[label][0] if label in judged else None for label in head.names}
+    weak = [label for label, share in accuracies.items() if counts[label] < 2 or (share is not None and share < mean)]
+    entries = [{"label": label, "photos": counts[label], "accuracy": accuracies[label]} for label in weak]
+    return sorted(entries, key=lambda entry: (entry["accuracy"] is not None, entry["accuracy"] or 0.0, entry["photos"]))

@@ -1,0 +1,108 @@
+"""`tip-adapter add`, `remove`, `retune`: a model folder is taught in place, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import tip_adapter
+from tip_adapter.bundle import read_config
+from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._output import choice_in_words, notes, print_line
+from tip_adapter.errors import BundleError, UsageError, counted, printable
+from tip_adapter.photos.find import find_photos
+from tip_adapter.photos.labels import path_as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from tip_adapter import FewShotClassifier
+
+ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")]
+
+
+def add(
+    model_dir: ModelDir,
+    label: Annotated[str, typer.Argument(metavar="CLASS", help="The class: one that it has, or a new one.")],
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO_OR_DIR", help="Photos, folders or lists of photos.")],
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Teach a classifier more photos of a class, known or new."""
+    paths = [path for photo in photos for path in find_photos(photo)]
+    with notes(quiet), _being_taught(model_dir, device, threads) as model:
+        before = len(model.support_)
+        model.partial_fit(paths, [label] * len(paths))
+    learned = counted(len(model.support_) - before, "photo", "photos")
+    print_line(f"Learned {learned} of {label}. {_now(model)}")
+    print_line(f"alpha and beta are as they were; `tip-adapter retune {model_dir}` chooses them again.")
+
+
+def remove(
+    model_dir: ModelDir,
+    label: Annotated[str | None, typer.Option("--class", help="A class, with all its photos.", metavar="NAME")] = None,
+    photo: Annotated[
+        list[str] | None,
+        typer.Option(help="A photo, by its id in the model or its path; may be repeated.", metavar="ID_OR_PATH"),
+    ] = None,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Let a classifier forget photos or a class."""
+    if label is None and not photo:
+        raise UsageError("nothing to remove: give --class NAME, --photo ID_OR_PATH, or both")
+    with notes(quiet), _being_taught(model_dir, device, threads) as model:
+        if photo:
+            ids = model.support_.ids.tolist()
+            model.remove([_id_of(name, ids) for name in photo])
+        if label is not None:
+            model.remove_class(label)
+    print_line(f"Forgotten. {_now(model)}")
+    print_line(f"alpha and beta are as they were; `tip-adapter retune {model_dir}` chooses them again.")
+
+
+def retune(
+    model_dir: ModelDir,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Choose alpha and beta again, after photos came or went."""
+    with notes(quiet), _being_taught(model_dir, device, threads) as model:
+        model.retune()
+    print_line(_now(model))
+    print_line(choice_in_words(model.head_.method, model.choice_, trained=bool(model.estimator_.learned())))
+
+
+@contextmanager
+def _being_taught(model_dir: Path, device: str | None, threads: int | None) -> Iterator[FewShotClassifier]:
+    """A model that is saved again in its place, unless another program has changed it meanwhile."""
+    before = read_config(model_dir)["files"]
+    model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
+    yield model
+    if read_config(model_dir)["files"] != before:
+        raise BundleError(
+            f"{printable(model_dir)} was changed by another program meanwhile; nothing was saved, run it again"
+        )
+    model.save(model_dir, force=True)
+
+
+def _id_of(name: str, ids: Collection[str]) -> str:
+    """The id that a path stands for: itself, or the only one that the path ends with; else as it was given."""
+    path = path_as_text(os.path.normpath(name))
+    ends = [known for known in ids if known == path or path.endswith(f"{os.sep}{known}")]
+    return name if name in ids or len(ends) != 1 else ends[0]
+
+
+def _now(model: FewShotClassifier) -> str:
+    classes, photos = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "photo", "photos")
+    return f"The model has {classes} and {photos}."
