@@ -18,12 +18,12 @@ from tip_adapter.bundle import (
     CARD,
     CONFIG,
     FORMAT,
-    model_card,
     read_bundle,
     read_config,
     refuse_unreplaceable,
     write_bundle,
 )
+from tip_adapter.card import model_card
 from tip_adapter.errors import BundleError, DamagedBundle, NotWritable, OutputExists
 from tip_adapter.files import refuse_existing
 
@@ -44,6 +44,16 @@ CONFIGURATION: dict[str, Any] = {
     "logit_scale": 20.0,
     "templates": ["{}"],
     "choice": {"alpha": 1.5, "beta": 2.0, "accuracy": 0.5, "rule": "leave-one-out", "n_rows": 2, "temperature": 3.0},
+    "left_out": {
+        "accuracy": 0.5,
+        "interval": [0.1, 0.9],
+        "n_rows": 2,
+        "per_class": [{"label": "cat_1", "accuracy": 0.5, "n_rows": 2}],
+        "confusions": [{"label": "cat_1", "called": "狗", "n_rows": 1}],
+        "kept": 0.95,
+        "threshold": 0.25,
+    },
+    "finetune_with": None,
 }
 VECTORS = np.eye(2, 3, dtype=np.float32)
 MODEL: dict[str, NDArray[Any]] = {
@@ -103,6 +113,11 @@ UNREADABLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     r"photos\[1\] is '\\udcff', not text of whole characters": ({"photos": ["a", "\udcff"]}, {}),
     "support_vectors are not unit rows": ({}, {"support_vectors": 2 * VECTORS}),
     "learned.flags of bool is not F32": ({}, {"learned.flags": np.ones(2, np.bool_)}),
+    r"left_out.interval is \[0.5\], not a list of at least 2": (
+        {"left_out": {**CONFIGURATION["left_out"], "interval": [0.5]}},
+        {},
+    ),
+    "finetune_with is 5, not a name": ({"finetune_with": 5}, {}),
     "names are more than 64 MiB": ({"templates": ["x" * 2**26]}, {}),
     "names are more than 64 MiB or 2097152; shorten": ({"templates": ["," * 2**21]}, {}),
 }
@@ -369,12 +384,22 @@ def test_the_card_says_classes_counts_encoder_and_protocol(folder: Path) -> None
     assert "| photos | 2 |" in card
     assert "| encoder | toy, fingerprint abababababab…, width 3 |" in card
     assert "| protocol | leave-one-out |" in card
-    assert "| accuracy | 50.0% of 2 photos (leave-one-out) |" in card
+    assert "| accuracy | 50.0% of 2 photos, each left out (95 % interval 10.0% to 90.0%) |" in card
+    assert "| cat_1 | 50.0% | 2 |" in card
+    assert "| cat_1 | 狗 | 1 |" in card
+    assert "A score of\n0.250 or more is reached by 95% of the photos" in card
     assert "tip-adapter predict THIS_FOLDER" in card
 
 
+def test_a_card_tells_what_was_taught_since() -> None:
+    card = model_card({**CONFIGURATION, "left_out": None, "finetune_with": "tip-adapter-f"})
+    assert "| method | tip-adapter; taught since it was fine-tuned with tip-adapter-f |" in card
+    assert "| accuracy | 50.0% of 2 photos (leave-one-out, before photos were added or removed) |" in card
+    assert "How good it is" not in card
+
+
 def test_a_card_without_a_pair_says_so() -> None:
-    card = model_card({**CONFIGURATION, "choice": None})
+    card = model_card({**CONFIGURATION, "choice": None, "left_out": None})
     assert "| pair | none |" in card
     assert "not measured" in card
 
