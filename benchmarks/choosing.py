@@ -20,6 +20,7 @@ from benchmarks.record import write_results
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, ZeroShotClassifier, choose_alpha_beta, load_encoder
 from tip_adapter.methods import choose
 from tip_adapter.methods._left_out import SupportCache
+from tip_adapter.methods._stairs import best_pair
 from tip_adapter.vectors import draw_shots, unit_rows
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def other_rules(support: TipAdapterClassifier) -> dict[str, tuple[float, float]]
         pair_at(stairs[b], ratio) for b in range(0, len(stairs), 5) for ratio in np.log(np.geomspace(1 / 64, 64, 25))
     ]
     return {
+        "best step nearest the centre": best_pair(stairs, photos.n_scored),
         "widest best step": middles[widest],
         "likelihood among the best": likeliest(photos, [middles[i] for i in widest_first]),
         "likelihood": likeliest(photos, likely),

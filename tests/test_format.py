@@ -77,7 +77,7 @@ def places(record: dict[str, Any], above: str = "") -> Iterator[str]:
     """The keys of a configuration as the page writes them: ``choice.alpha``, ``classes[].label``."""
     for key, value in record.items():
         yield above + key
-        if key in ("encoder", "choice"):
+        if key in ("encoder", "choice", "left_out"):
             yield from places(value, f"{key}.")
         if key == "classes":
             yield from places(value[0], f"{key}[].")

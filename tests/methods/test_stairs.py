@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support_cases import REPEATABLE
 
-from tip_adapter.methods._stairs import Stairs, best_pair, right_between
+from tip_adapter.methods._stairs import Stairs, best_pair, central_pair, right_between
 
 
 def lines(seed, n_rows, n_classes):
@@ -103,21 +103,41 @@ def test_steps_within_rounding_do_not_count():
 
 
 def test_of_equal_steps_the_one_nearest_to_the_plateaus_centre_is_taken():
-    """100 rows, 90 right: the standard error is 3 rows. The plateau spans 1/4 ... 64, its centre is at 4."""
+    """100 rows, 90 right: two standard errors are 6 rows. The plateau spans 1/4 ... 64, its centre is at 4."""
     stairs = steps([1 / 4, 1 / 2, 3.0, 5.0, 32.0], [0, 90, 88, 90, 88, 90])
     assert best_pair([stairs], 100) == pytest.approx((np.sqrt(15), 1.0))
+    assert central_pair([stairs], 100) == pytest.approx((4.0, 1.0))
 
 
 def test_a_wider_plateau_at_another_beta_draws_the_pair_there():
     narrow, wide = steps([1.0, 1.1], [0, 90, 0], beta=1.0), steps([1.0, 16.0], [0, 90, 0], beta=4.0)
     assert best_pair([narrow, wide], 100) == pytest.approx((4.0, 4.0))
+    assert central_pair([narrow, wide], 100)[1] == 4.0
 
 
 def test_fewer_rows_make_a_wider_plateau():
-    """At .9 the standard error is .95 of 10 rows: 8 right are worse; of 100 rows it is 3: 88 are as good."""
-    few = [steps([1.0, 2.0, 2.2, 4.0], [0, 9, 8, 9, 0])]
-    many = [steps([1.0, 2.0, 2.2, 4.0], [0, 90, 88, 90, 0])]
-    assert best_pair(few, 10)[0] == pytest.approx(best_pair(many, 100)[0])
+    """Of 10 rows, 9 right, two standard errors are 1.9 rows, of 1,000, 900 right, 19: 8 of 10 is as good, 80 % is not."""
+    few, many = (steps([1.0, 2.0, 32.0], [0, 9 * n, 8 * n, 0]) for n in (1, 100))
+    assert central_pair([few], 10)[0] == pytest.approx(np.sqrt(32))
+    assert central_pair([many], 1000)[0] == pytest.approx(np.sqrt(2))
+
+
+def test_the_centre_is_taken_only_where_it_is_as_good():
+    """The centre of two plateaus lies in the hole between them: the nearest edge."""
+    stairs = steps([1.0, 4.0, 5.0, 20.0], [0, 90, 10, 90, 0])
+    assert central_pair([stairs], 100)[0] in (pytest.approx(4.0), pytest.approx(5.0))
+
+
+@REPEATABLE
+@rows
+def test_the_central_pair_is_within_two_standard_errors_of_the_best(seed, n_rows, n_classes):
+    text, cache, labels = lines(seed, n_rows, n_classes)
+    stairs = staircase(text, cache, labels, unit=0.7)
+    alpha, _ = central_pair([stairs], n_rows)
+    best = stairs.best
+    least = best - 2 * np.sqrt(best * (1 - best / n_rows))
+    edge = np.abs(np.log(np.maximum(stairs.ends[1:-1], 1e-9) / alpha)).min(initial=1) < 1e-9
+    assert edge or n_right(text, cache, labels, alpha) >= least - 1e-9
 
 
 @pytest.mark.parametrize(("ends", "alpha"), [([1 / 512], 1 / np.sqrt(2) / 512), ([512.0], np.sqrt(2) * 512)])

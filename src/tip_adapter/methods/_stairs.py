@@ -3,9 +3,9 @@
 A row's logits are straight lines in alpha, text + alpha · cache, so it is right between two alphas: where its own class's
 line is on top. Sorting these ends gives the accuracy at every alpha there is.
 
-Accuracy on a few hundred rows has wide steps and many ties, so the best step says little by itself. Every pair within
-one standard error of the best forms a plateau; of all best steps, the one whose middle is nearest to the plateau's centre
-is taken.
+Accuracy on a few hundred rows has wide steps and many ties, so the best step says little by itself. The pairs that these
+rows cannot tell from the best, within two standard errors, form a plateau. Where the rows are the cache's own photos its
+centre is taken: a peak is theirs, not the next photo's. On other photos it is the best step nearest to that centre.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _REACH = 64.0
 #: Narrower steps (in the logarithm of alpha) are within rounding.
 _NARROWEST = 1e-5
+_STANDARD_ERRORS = 2.0
 
 
 def right_between(text: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
@@ -98,8 +99,8 @@ class Stairs:
         return np.log(low), np.log(high)
 
 
-def best_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
-    """Of all steps with the most rows right, the middle of the one nearest to the plateau's centre.
+def central_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
+    """The pair of the plateau that is nearest to its centre.
 
     Parameters
     ----------
@@ -110,16 +111,29 @@ def best_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
     -------
     float, float : alpha and beta
     """
-    best = max(steps.best for steps in stairs)
-    share = best / n_rows
-    plateau = _regions(stairs, best - np.sqrt(share * (1 - share) * n_rows) - 1e-9)
-    peaks = _regions(stairs, best)
+    plateau, centre = _plateau(stairs, n_rows)
+    points = _points(plateau, stairs, np.clip(centre[1], plateau[:, 1], plateau[:, 2]))
+    return _nearest(plateau, points, centre, stairs)
+
+
+def best_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
+    """Of all steps with the most rows right, the middle of the one nearest to the plateau's centre; as `central_pair`."""
+    _, centre = _plateau(stairs, n_rows)
+    peaks = _regions(stairs, _best(stairs))
+    return _nearest(peaks, _points(peaks, stairs, _middles(peaks)), centre, stairs)
+
+
+def _plateau(stairs: Sequence[Stairs], n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Regions as good as the best within the standard errors, and their centre: logarithms of beta and alpha / unit."""
+    best = _best(stairs)
+    error = np.sqrt(best * (1 - best / n_rows))
+    plateau = _regions(stairs, best - _STANDARD_ERRORS * error - 1e-9)
     widths = plateau[:, 2] - plateau[:, 1]
-    centre = np.average(_middles(plateau, stairs), axis=0, weights=widths)
-    middles = _middles(peaks, stairs)
-    nearest = np.square(middles - centre).sum(axis=1).argmin()
-    steps = stairs[int(peaks[nearest, 0])]
-    return (steps.unit or 1.0) * float(np.exp(middles[nearest, 1])), steps.beta
+    return plateau, np.average(_points(plateau, stairs, _middles(plateau)), axis=0, weights=widths)
+
+
+def _best(stairs: Sequence[Stairs]) -> int:
+    return max(steps.best for steps in stairs)
 
 
 def _regions(stairs: Sequence[Stairs], n_right: float) -> NDArray[np.float64]:
@@ -128,7 +142,23 @@ def _regions(stairs: Sequence[Stairs], n_right: float) -> NDArray[np.float64]:
     return np.concatenate(found)
 
 
-def _middles(regions: NDArray[np.float64], stairs: Sequence[Stairs]) -> NDArray[np.float64]:
-    """(k, 2) logarithms of beta and of alpha / unit."""
+def _middles(regions: NDArray[np.float64]) -> NDArray[np.float64]:
+    return regions[:, 1:].mean(axis=1)
+
+
+def _points(regions: NDArray[np.float64], stairs: Sequence[Stairs], ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One point a region at these (k,) logarithms of alpha / unit: (k, 2), the logarithm of beta before it."""
     betas = np.log([steps.beta for steps in stairs])
-    return np.stack([betas[regions[:, 0].astype(np.intp)], regions[:, 1:].mean(axis=1)], axis=1)
+    return np.stack([betas[regions[:, 0].astype(np.intp)], ratios], axis=1)
+
+
+def _nearest(
+    regions: NDArray[np.float64],
+    points: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    stairs: Sequence[Stairs],
+) -> tuple[float, float]:
+    """The point nearest to the centre, as alpha and beta."""
+    nearest = np.square(points - centre).sum(axis=1).argmin()
+    steps = stairs[int(regions[nearest, 0])]
+    return (steps.unit or 1.0) * float(np.exp(points[nearest, 1])), steps.beta

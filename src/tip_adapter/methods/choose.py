@@ -21,14 +21,15 @@ from scipy.special import logsumexp
 from tip_adapter.methods._base import checked_labels, positions
 from tip_adapter.methods._kernels import to_numpy
 from tip_adapter.methods._left_out import HeldOut, SupportCache
-from tip_adapter.methods._stairs import best_pair
+from tip_adapter.methods._stairs import best_pair, central_pair
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from tip_adapter.methods._stairs import Stairs
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED = "leave-one-out", "scale-free", "validation", "fixed"
@@ -162,7 +163,7 @@ def leave_one_out(support: SupportCache, _given: Given) -> Choice:
     """
     if np.bincount(support.labels, minlength=1).max() < 2:
         raise ValueError("leave-one-out needs a class with two photos; the scale-free rule works from one")
-    return _search(support, support.left_out, LEAVE_ONE_OUT)
+    return _search(support, support.left_out, LEAVE_ONE_OUT, central_pair)
 
 
 def scale_free(support: SupportCache, given: Given) -> Choice:
@@ -183,7 +184,7 @@ def on_validation(support: SupportCache, given: Given) -> Choice:
     if given.validation is None or not len(given.validation[0]):
         raise ValueError("the validation rule needs validation photos: validation=(X_val, y_val)")
     queries, labels = given.validation
-    return _search(support, support.unseen(queries, labels), VALIDATION)
+    return _search(support, support.unseen(queries, labels), VALIDATION, best_pair)
 
 
 def fixed(support: SupportCache, given: Given) -> Choice:
@@ -249,10 +250,12 @@ def _beta(support: SupportCache, sharpness: float) -> float:
     return float(sharpness / support.sigma if support.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
 
 
-def _search(support: SupportCache, photos: HeldOut, rule: str) -> Choice:
-    """The best pair over all alphas and some fifty betas."""
+def _search(
+    support: SupportCache, photos: HeldOut, rule: str, pick: Callable[[Sequence[Stairs], int], tuple[float, float]]
+) -> Choice:
+    """What `pick` takes from the accuracy over all alphas and some fifty betas."""
     stairs = photos.stairs([_beta(support, sharpness) for sharpness in _SHARPNESSES])
-    return _judge(photos, *best_pair(stairs, photos.n_scored), rule)
+    return _judge(photos, *pick(stairs, photos.n_scored), rule)
 
 
 def _judge(photos: HeldOut, alpha: float, beta: float, rule: str) -> Choice:
