@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tip_adapter.errors import PhotoError, PhotoTooLarge, printable
-from tip_adapter.photos import decode
+from tip_adapter.photos import decode, reduce
 from tip_adapter.photos.decode import decode_photo, open_photo, read_photo
 
 RNG = np.random.default_rng(0)
@@ -149,12 +149,21 @@ def test_both_jpeg_decoders_agree_on_gray_photos_and_odd_sizes(monkeypatch, shap
     np.testing.assert_array_equal(pixels(content), fast)
 
 
-def test_a_large_jpeg_takes_the_other_way_to_the_same_pixels(monkeypatch):
-    content = encoded(NOISE, "JPEG")
-    fast = pixels(content)
-    monkeypatch.setattr(decode, "_SIMPLEJPEG_PIXELS", NOISE.shape[0] * NOISE.shape[1] - 1)
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
-    np.testing.assert_array_equal(pixels(content), fast)
+def test_a_huge_jpeg_is_a_quarter_of_itself_in_each_direction(monkeypatch):
+    monkeypatch.setattr(reduce, "_HUGE_PIXELS", 1)
+    monkeypatch.setattr(reduce, "_SIDE_LEFT", 1)
+    content = encoded(UPRIGHT, "JPEG", **LOSSY["JPEG"])
+    whole = np.asarray(Image.open(io.BytesIO(content)).reduce(4))
+    np.testing.assert_allclose(pixels(content).astype(int), whole, atol=8)
+
+
+def test_a_huge_jpeg_is_put_upright(monkeypatch):
+    monkeypatch.setattr(reduce, "_HUGE_PIXELS", 1)
+    monkeypatch.setattr(reduce, "_SIDE_LEFT", 1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = pixels(encoded(STORED[6], "JPEG", exif=exif, **LOSSY["JPEG"]))
+    np.testing.assert_allclose(turned.astype(int), Image.fromarray(UPRIGHT).reduce(4), atol=8)
 
 
 def test_bytes_after_a_jpeg_do_no_harm():
