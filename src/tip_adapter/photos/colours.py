@@ -49,7 +49,7 @@ def to_rgb(image: Image.Image, stored: Stored) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ValueError("32-bit values have no defined brightness; convert it to 8 or 16 bits")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     if stored.raw_mode in _GRAY_STEPS:
         return _shallow_gray(image, _GRAY_STEPS[stored.raw_mode]).convert("RGB")
     if stored.raw_mode.startswith("RGB;16"):

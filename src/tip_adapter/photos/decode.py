@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import stat
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -25,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tip_adapter.errors import PhotoError, PhotoTooLarge, printable
 from tip_adapter.photos.colours import Stored, to_rgb
+from tip_adapter.photos.costs import coefficient_bytes, has_more_scans, webp_bytes
 from tip_adapter.photos.reduce import reduced, reduction
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ if _HAS_HEIC:
     pillow_heif.register_heif_opener()
     FORMATS.append("HEIF")
 
-_SCAN = b"\xff\xda"
-_MARKER = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)
 _COEFFICIENT_BYTES = 448 * 2**20  # of MAX_MEMORY, so that the file and the reduced pixels find room
 _ORIENTATION = 0x0112
 
@@ -132,6 +130,8 @@ def _decode(content: bytes, name: str) -> NDArray[np.uint8]:
     with _decoding(name):
         if content[4:12] in _HEIC_MARKS and not _HAS_HEIC:
             raise PhotoError(_message(name, "HEIC photos need pip install 'tip-adapter[heic]'"))
+        if webp_bytes(content) > MAX_MEMORY:  # opening one allocates already
+            raise _too_much_memory(name)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _refuse_large(image, name)
             if image.format in ("JPEG", "MPO"):
@@ -169,22 +169,10 @@ def _refuse_large(image: Image.Image, name: str) -> None:
 
 
 def _refuse_costly_jpeg(content: bytes, header: Any, name: str) -> None:
-    """Each scan goes over the whole photo, and a progressive photo is held as coefficients until its last scan."""
-    if content.count(_SCAN) > MAX_SCANS and _count_scans(content) > MAX_SCANS:
+    if has_more_scans(content, MAX_SCANS):
         raise PhotoError(_message(name, f"more than {MAX_SCANS} scans; save it again as a baseline JPEG"))
-    samples = [horizontal * vertical for _, horizontal, vertical, _ in header.layer]
-    coefficients = header.width * header.height * sum(samples) // max(1, *samples)
-    if header.info.get("progressive") and 2 * coefficients > _COEFFICIENT_BYTES:
+    if coefficient_bytes(header) > _COEFFICIENT_BYTES:
         raise _too_much_memory(name)
-
-
-def _count_scans(content: bytes) -> int:
-    """Scans of the first photo in a file; what its metadata and what follows it hold does not count."""
-    scans, position = 0, 2
-    while scans <= MAX_SCANS and (marker := _MARKER.search(content, position)) and marker[1] != b"\xd9":
-        scans += marker[1] == b"\xda"
-        position = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
-    return scans
 
 
 def _decode_jpeg(content: bytes, image: Any, name: str) -> NDArray[np.uint8]:

@@ -80,14 +80,22 @@ class DecodingProcesses:
 
     def _take(self) -> _DecodingProcess | None:
         """The process that was idle last, or a new one; None where none can be started."""
-        with self._lock:
-            process = self._idle.pop() if self._idle else None
-        if process is None or not process.is_alive():
-            process = self._start()
+        process = self._living() or self._start()
         if process is not None:
             with self._lock:
                 self._busy.add(process)
         return process
+
+    def _living(self) -> _DecodingProcess | None:
+        """An idle process; those that were ended from outside are cleared away."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                process = self._idle.pop()
+            if process.is_alive():
+                return process
+            process.end()
 
     def _start(self) -> _DecodingProcess | None:
         if self._none_starts:
