@@ -152,6 +152,20 @@ def test_an_encoder_that_fails_fails_the_stream_and_leaves_no_threads():
     assert decoders() == []
 
 
+@pytest.mark.parametrize("trouble", [MemoryError(), RuntimeError("a strange\nphoto")])
+def test_what_an_encoder_cannot_prepare_is_that_photos_error(trouble):
+    class Picky(FakeEncoder):
+        def prepare(self, image: Image.Image) -> Any:
+            if image.width == 7:
+                raise trouble
+            return super().prepare(image)
+
+    batch = encode_photos([*noise(3), np.zeros((2, 7, 3), np.uint8)], Picky())
+    assert batch.positions.tolist() == [0, 1, 2]
+    reason = "MemoryError" if isinstance(trouble, MemoryError) else r"a strange\nphoto"
+    assert str(batch.errors[3]) == f"cannot use photo 3: {reason}; remove the photo"
+
+
 def test_progress_is_told_after_each_batch(monkeypatch):
     monkeypatch.setattr(features, "BATCH", 4)
     told: list[tuple[int, int]] = []

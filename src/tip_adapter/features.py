@@ -176,15 +176,12 @@ def _prepare(photo: PhotoLike, position: int, encoder: Encoder, processes: Decod
     """Decode and crop one photo, in a thread."""
     try:
         image, digest = _open(photo, processes)
+        return _Prepared(encoder.prepare(image), digest)
     except PhotoError as error:
         return error
-    try:
-        return _Prepared(encoder.prepare(image), digest)
-    except Exception as error:  # an encoder of any origin; the photo is strange, or the memory full
+    except Exception as error:  # an encoder of any origin, or the memory is full
         reason = printable(str(error) or type(error).__name__)
-        return PhotoError(
-            f"cannot use {_name(photo, position)}: the encoder does not take it: {reason}; remove the photo"
-        )
+        return PhotoError(f"cannot use {_name(photo, position)}: {reason}; remove the photo")
 
 
 def _open(photo: PhotoLike, processes: DecodingProcesses) -> tuple[Image.Image, str]:

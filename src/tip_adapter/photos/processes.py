@@ -12,7 +12,7 @@ import select
 import subprocess
 import sys
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -57,8 +57,13 @@ class DecodingProcesses:
             return decode_file(path)
         try:
             return process.decode(os.fspath(path))
+        except PhotoError:
+            raise
         except _Ended as reason:
             raise PhotoError(f"cannot read {printable(path)}: {reason}; remove it") from None
+        except BaseException:
+            process.end()  # it may be in the middle of an answer
+            raise
         finally:
             self._give_back(process)
 
@@ -84,6 +89,8 @@ class DecodingProcesses:
         if process is not None:
             with self._lock:
                 self._busy.add(process)
+                if self._closed:  # meanwhile
+                    process.kill()
         return process
 
     def _living(self) -> _DecodingProcess | None:
@@ -132,12 +139,10 @@ class _DecodingProcess:
             stderr=subprocess.DEVNULL,
             env=_environment(),
         )
-        requests, answers = self._process.stdin, self._process.stdout
-        assert isinstance(requests, io.FileIO)  # both raw, for they are not buffered
-        assert isinstance(answers, io.FileIO)
-        self._requests, self._answers = requests, io.BufferedReader(answers)
+        self._requests = cast("io.FileIO", self._process.stdin)
+        self._answers = io.BufferedReader(cast("io.FileIO", self._process.stdout))
         self._arrival = select.poll()
-        self._arrival.register(answers, select.POLLIN)
+        self._arrival.register(self._answers, select.POLLIN)
         if self._read_line(_SECONDS_TO_START) != READY:
             self.end()
             raise _Ended(f"{sys.executable} starts something else")
@@ -168,7 +173,7 @@ class _DecodingProcess:
     def _read_line(self, seconds: float) -> dict[str, Any]:
         if not self._arrival.poll(1000 * seconds):
             self.end()
-            raise _Ended(f"it took longer than {seconds:g} s to decode")
+            raise _Ended(f"took longer than {seconds:g} s")
         line = self._answers.readline(_LONGEST_LINE)
         if not line:
             raise _Ended(self._reason())
