@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 #: Photos per batch, and how many batches are decoded ahead: bounds what is held in memory.
 BATCH = 32
 _AHEAD = 3
+# Starting a decoding process takes as long as decoding a few photos: for fewer, one more is not worth it.
+_PHOTOS_PER_START = 8
 
 
 class VectorBatch(NamedTuple):
@@ -76,7 +78,7 @@ def stream_vectors(
     VectorBatch
     """
     starts = range(0, len(photos), BATCH)
-    n_threads = min(threads or os.cpu_count() or 1, max(1, len(photos)))
+    n_threads = min(threads or os.cpu_count() or 1, 1 + len(photos) // _PHOTOS_PER_START)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingProcesses() as processes:
         pending: deque[list[Future[_Prepared | PhotoError]]] = deque()
         try:

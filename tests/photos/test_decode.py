@@ -280,7 +280,7 @@ def test_fault_12_16_bit_gray_with_a_transparent_value_keeps_its_upper_8_bits():
 
 def test_fault_12_16_bit_colours_with_a_transparent_one_are_refused():
     row = np.array([0x1234] * 3 + [0x1235] * 3, ">u2").tobytes()
-    with pytest.raises(PhotoError, match="the photo: of its 16-bit colours one is transparent.*convert it to 8 bits"):
+    with pytest.raises(PhotoError, match=r"the photo: of its 16-bit colours one is transparent.*convert it to 8 bits"):
         pixels(png(2, 1, depth=16, colour=2, data=b"\0" + row, transparent=b"\x12\x34" * 3))
 
 
