@@ -26,6 +26,11 @@ def noise(n: int) -> list[np.ndarray]:
     return list(RNG.integers(0, 256, (n, 6, 5, 3), dtype=np.uint8))
 
 
+@pytest.fixture(autouse=True)
+def decoded_in_processes() -> None:
+    """Yes."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Five photos and, third among them, a text that is called one."""

@@ -89,9 +89,15 @@ def readable(text: str) -> bool:
     return text.isprintable()
 
 
+@pytest.fixture(autouse=True)
+def decoded_in_processes() -> None:
+    """Yes."""
+
+
 @pytest.fixture
-def model(make_photos: Callable[..., Path]) -> FewShotClassifier:
-    return FewShotClassifier(encoder="toy").fit_folder(make_photos("taught", red=2, blue=2))
+def model(paint: Callable[..., Image.Image]) -> FewShotClassifier:
+    labels = ["red", "red", "blue", "blue"]
+    return FewShotClassifier(encoder="toy").fit([paint(label, n) for n, label in enumerate(labels)], labels)
 
 
 @pytest.fixture
@@ -559,6 +565,7 @@ def test_fault_18_vectors_that_say_nothing_are_not_answered(model, value):
         model.predict([NOISE])
 
 
+@pytest.mark.slow
 def test_faults_of_photos_on_the_command_line_are_rows(model, new):
     """fault_01 to fault_14, all at once: one row each, and nothing but rows."""
     model.save(new.parent / "model")

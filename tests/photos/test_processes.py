@@ -51,6 +51,11 @@ Image.open = opened
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces limits on memory")
 
 
+@pytest.fixture(autouse=True)
+def decoded_in_processes() -> None:
+    """Yes."""
+
+
 @pytest.fixture
 def decoders() -> Iterator[DecodingProcesses]:
     with DecodingProcesses() as opened:
