@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from tip_adapter import load_encoder
+from tip_adapter.photos.decode import decode_file
+from tip_adapter.photos.processes import DecodingProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,14 @@ def _paint(label: str, number: int = 0) -> Image.Image:
     rng = np.random.default_rng([number, *label.encode()])
     pixels = np.array(_COLOURS.get(label, (120, 120, 120))) + rng.normal(0, 40, (48, 40, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def decoded_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No: hundreds of tests fit on a handful of photos. Those about files that do harm override this, and the programs
+    that tests start are as they are.
+    """
+    monkeypatch.setattr(DecodingProcesses, "decode", staticmethod(decode_file))
 
 
 @pytest.fixture(scope="session")

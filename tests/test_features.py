@@ -26,6 +26,11 @@ def noise(n: int) -> list[np.ndarray]:
     return list(RNG.integers(0, 256, (n, 6, 5, 3), dtype=np.uint8))
 
 
+@pytest.fixture(autouse=True)
+def decoded_in_processes() -> None:
+    """Yes."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Five photos and, third among them, a text that is called one."""
@@ -150,6 +155,20 @@ def test_an_encoder_that_fails_fails_the_stream_and_leaves_no_threads():
     with pytest.raises(RuntimeError, match="no memory on the device"):
         encode_photos(noise(200), Failing(), threads=3)
     assert decoders() == []
+
+
+@pytest.mark.parametrize("trouble", [MemoryError(), RuntimeError("a strange\nphoto")])
+def test_what_an_encoder_cannot_prepare_is_that_photos_error(trouble):
+    class Picky(FakeEncoder):
+        def prepare(self, image: Image.Image) -> Any:
+            if image.width == 7:
+                raise trouble
+            return super().prepare(image)
+
+    batch = encode_photos([*noise(3), np.zeros((2, 7, 3), np.uint8)], Picky())
+    assert batch.positions.tolist() == [0, 1, 2]
+    reason = "MemoryError" if isinstance(trouble, MemoryError) else r"a strange\nphoto"
+    assert str(batch.errors[3]) == f"cannot use photo 3: {reason}; remove the photo"
 
 
 def test_progress_is_told_after_each_batch(monkeypatch):

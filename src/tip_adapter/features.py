@@ -1,4 +1,7 @@
-"""Photos to vectors, as a stream: worker threads decode the next photos while the encoder works on these."""
+"""Photos to vectors, as a stream: the next photos are decoded while the encoder works on these.
+
+Threads prepare them; files are decoded in processes of their own, so that no file can end the program.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from tip_adapter.errors import NothingReadable, PhotoError, printable, warn
-from tip_adapter.photos.decode import decode_photo, open_photo, read_photo
+from tip_adapter.photos.decode import open_photo
+from tip_adapter.photos.processes import DecodingProcesses
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 #: Photos per batch, and how many batches are decoded ahead: bounds what is held in memory.
 BATCH = 32
 _AHEAD = 3
+# Starting a decoding process takes as long as decoding a few photos: for fewer, one more is not worth it.
+_PHOTOS_PER_START = 8
 
 
 class VectorBatch(NamedTuple):
@@ -64,18 +71,21 @@ def stream_vectors(
     ----------
     photos : paths, PIL images or uint8 arrays
     encoder : Encoder
-    threads : int, decoding threads; None for one per core
+    threads : int, photos decoded at a time; None for one per core
 
     Yields
     ------
     VectorBatch
     """
     starts = range(0, len(photos), BATCH)
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="decode") as pool:
+    n_threads = min(threads or os.cpu_count() or 1, 1 + len(photos) // _PHOTOS_PER_START)
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingProcesses() as processes:
         pending: deque[list[Future[_Prepared | PhotoError]]] = deque()
         try:
             for start in starts:
-                pending.append([pool.submit(_prepare, photo, encoder) for photo in photos[start : start + BATCH]])
+                rows = range(start, min(start + BATCH, len(photos)))
+                taken = zip(rows, photos[start : start + BATCH], strict=True)
+                pending.append([pool.submit(_prepare, photo, row, encoder, processes) for row, photo in taken])
                 if len(pending) > _AHEAD:
                     yield _encode(pending.popleft(), start - _AHEAD * BATCH, encoder, photos)
             for start in starts[len(starts) - len(pending) :]:
@@ -164,18 +174,25 @@ def _twins(digests: Sequence[str], support: SupportSet) -> list[str]:
     return [f"{named[a]} and {named[b]}" for a, b in pairs if support.labels[a] != support.labels[b]]
 
 
-def _prepare(photo: PhotoLike, encoder: Encoder) -> _Prepared | PhotoError:
-    """Decode one photo, in a worker thread."""
+def _prepare(photo: PhotoLike, position: int, encoder: Encoder, processes: DecodingProcesses) -> _Prepared | PhotoError:
+    """Decode and crop one photo, in a thread."""
     try:
-        if isinstance(photo, (str, os.PathLike)):
-            content = read_photo(photo)
-            image = decode_photo(content, name=os.fspath(photo))
-        else:
-            image = open_photo(photo)
-            content = b"%d x %d " % image.size + image.tobytes()
-        return _Prepared(encoder.prepare(image), hashlib.sha256(content).hexdigest())
+        image, digest = _open(photo, processes)
+        return _Prepared(encoder.prepare(image), digest)
     except PhotoError as error:
         return error
+    except Exception as error:  # an encoder of any origin, or the memory is full
+        reason = printable(str(error) or type(error).__name__)
+        return PhotoError(f"cannot use {_name(photo, position)}: {reason}; remove the photo")
+
+
+def _open(photo: PhotoLike, processes: DecodingProcesses) -> tuple[Image.Image, str]:
+    """A photo and the SHA-256 of its content."""
+    if isinstance(photo, (str, os.PathLike)):
+        pixels, digest = processes.decode(photo)
+        return Image.fromarray(pixels), digest
+    image = open_photo(photo)
+    return image, hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).hexdigest()
 
 
 def _encode(
@@ -203,5 +220,9 @@ def _refuse_unusable(batch: VectorBatch, photos: Sequence[PhotoLike]) -> VectorB
 
 
 def _unusable(photo: PhotoLike, position: int) -> PhotoError:
-    name = printable(os.fspath(photo)) if isinstance(photo, (str, os.PathLike)) else f"photo {position}"
-    return PhotoError(f"cannot use {name}: the encoder's vector is zero, NaN or infinite; remove the photo")
+    reason = "the encoder's vector is zero, NaN or infinite"
+    return PhotoError(f"cannot use {_name(photo, position)}: {reason}; remove the photo")
+
+
+def _name(photo: PhotoLike, position: int) -> str:
+    return printable(photo) if isinstance(photo, (str, os.PathLike)) else f"photo {position}"

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
+import struct
+import subprocess
+import sys
 import unicodedata
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +22,10 @@ from PIL import Image
 from tip_adapter import FewShotClassifier
 from tip_adapter.errors import LabelError, NothingReadable, PhotoError, PhotoTooLarge, TipAdapterWarning
 from tip_adapter.features import encode_labelled, encode_photos
+from tip_adapter.photos import processes
 from tip_adapter.photos.decode import MAX_PIXELS, decode_photo
 from tip_adapter.photos.find import find_labelled, find_photos
+from tip_adapter.photos.processes import DecodingProcesses
 from tip_adapter.testing import FakeEncoder
 
 if TYPE_CHECKING:
@@ -52,6 +60,21 @@ STRANGE_NAMES = {
     "a quote": "\"a', ;b",
     "a backslash": "a\\..\\b",
 }
+#: Format → mode, size, options, and whether 512 MiB are enough.
+LARGEST = (9450, 9460)
+NEAR_THE_LIMIT = {
+    "JPEG": ("RGB", LARGEST, {}, True),
+    "progressive JPEG": ("RGB", LARGEST, {"progressive": True}, True),
+    "full-colour progressive JPEG": ("RGB", LARGEST, {"progressive": True, "subsampling": 0}, False),
+    "CMYK JPEG": ("CMYK", LARGEST, {}, True),
+    "PNG": ("RGBA", LARGEST, {"compress_level": 1}, True),
+    "GIF": ("P", LARGEST, {}, True),
+    "packed TIFF": ("RGB", LARGEST, {"compression": "tiff_lzw"}, True),
+    "plain TIFF": ("RGB", (9000, 8900), {}, False),
+    "WEBP": ("RGB", (5300, 5300), {"method": 0}, True),
+    "large WEBP": ("RGB", LARGEST, {"method": 0}, False),
+}
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces limits on memory")
 strange = pytest.mark.parametrize("name", STRANGE_NAMES.values(), ids=STRANGE_NAMES.keys())
 
 
@@ -66,9 +89,15 @@ def readable(text: str) -> bool:
     return text.isprintable()
 
 
+@pytest.fixture(autouse=True)
+def decoded_in_processes() -> None:
+    """Yes."""
+
+
 @pytest.fixture
-def model(make_photos: Callable[..., Path]) -> FewShotClassifier:
-    return FewShotClassifier(encoder="toy").fit_folder(make_photos("taught", red=2, blue=2))
+def model(paint: Callable[..., Image.Image]) -> FewShotClassifier:
+    labels = ["red", "red", "blue", "blue"]
+    return FewShotClassifier(encoder="toy").fit([paint(label, n) for n, label in enumerate(labels)], labels)
 
 
 @pytest.fixture
@@ -129,6 +158,21 @@ def test_fault_02_cut_file_is_a_row_with_its_reason(model, new):
     assert_one_bad(model, new, "truncated")
 
 
+def test_fault_03_flipped_bits_are_an_error_or_a_photo(tmp_path):
+    each = 10_000 if SOAK else 20
+    rng = np.random.default_rng(3)
+    with DecodingProcesses() as decoders:
+        for kind, options in FORMATS.items():
+            content = np.frombuffer(encoded(NOISE, kind, **options), np.uint8)
+            for _ in range(each // (len(FORMATS) if SOAK else 1)):
+                damaged = content.copy()
+                places = rng.integers(0, len(content), rng.integers(1, 9))
+                damaged[places] ^= 1 << rng.integers(0, 8, len(places)).astype(np.uint8)
+                (tmp_path / "photo").write_bytes(damaged.tobytes())
+                with suppress(PhotoError):
+                    assert decoders.decode(tmp_path / "photo")[0].shape[2] == 3
+
+
 def test_fault_04_wrong_ending_is_read_by_its_content(model, new):
     shutil.move(new / "red" / "5.png", new / "red" / "5.jpg")
     assert errors_of(model, new) == {"red/5.jpg": None, "blue/5.png": None}
@@ -143,6 +187,29 @@ def bitmap(width: int, height: int) -> bytes:
     return b"P4 %d %d\n" % (width, height)
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, *chunks: bytes) -> bytes:
+    """A gray PNG with these chunks before the end."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def squeezed(n: int, block: bytes = bytes(2**20)) -> bytes:
+    """`n` MiB of the same, which zlib makes a thousandth of."""
+    squeeze = zlib.compressobj(9)
+    return b"".join(squeeze.compress(block) for _ in range(n)) + squeeze.flush()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_fault_05_png_bomb_is_a_row_with_its_reason(model, new):
+    (new / "red" / "bad.jpg").write_bytes(png(50_000, 50_000, chunk(b"IDAT", squeezed(50))))
+    assert_one_bad(model, new, "limit of 89,478,485 pixels")
+
+
 @pytest.mark.parametrize("height", [17_895_696, 17_895_697])
 def test_fault_06_up_to_the_pixel_limit_the_size_is_no_reason_to_refuse(height):
     assert 5 * height <= MAX_PIXELS
@@ -154,7 +221,38 @@ def test_fault_06_up_to_the_pixel_limit_the_size_is_no_reason_to_refuse(height):
 @pytest.mark.slow
 def test_fault_06_at_the_pixel_limit_a_photo_is_read():
     photo = decode_photo(bitmap(5, MAX_PIXELS // 5) + bytes(MAX_PIXELS // 5), name="photo")
-    assert photo.width * photo.height == MAX_PIXELS
+    assert photo.getextrema() == ((255, 255),) * 3
+    assert photo.size == (5, 32_717)  # reduced, for it is huge
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NEAR_THE_LIMIT)
+def test_fault_06_near_the_limit_a_photo_takes_at_most_512_mib(tmp_path, kind):
+    mode, size, options, is_read = NEAR_THE_LIMIT[kind]
+    Image.new(mode, size, "tomato").save(tmp_path / "photo", kind.split()[-1], **options)
+    with DecodingProcesses() as decoders:
+        assert_refused(decoders, tmp_path / "nowhere", PhotoError)
+        idle = peak_mib(decoders)
+        if is_read:
+            pixels, _ = decoders.decode(tmp_path / "photo")
+            assert 2_000_000 <= pixels.shape[0] * pixels.shape[1] <= 32_000_000
+        else:
+            assert_refused(decoders, tmp_path / "photo", PhotoTooLarge)
+        assert peak_mib(decoders) - idle <= 512
+
+
+def assert_refused(decoders: DecodingProcesses, path: Path, kind: type[PhotoError]) -> None:
+    with pytest.raises(PhotoError) as caught:
+        decoders.decode(path)
+    assert type(caught.value) is kind
+
+
+def peak_mib(decoders: DecodingProcesses) -> float:
+    """The most memory that the one decoding process had so far."""
+    (process,) = decoders._idle
+    status = Path(f"/proc/{process._process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -169,6 +267,88 @@ def test_fault_06_above_the_pixel_limit_a_photo_is_refused_unread(size):
 def test_fault_06_photo_above_the_limit_is_a_row_with_its_reason(model, new):
     (new / "red" / "bad.jpg").write_bytes(bitmap(9_460, 9_460))
     assert_one_bad(model, new, "above the limit of 89,478,485 pixels")
+
+
+FRAMES = 100_000 if SOAK else 5_000
+LITTLE = {"lossless": True, "method": 0}
+
+
+def gif_of(frames: int) -> bytes:
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 2, 2, 0) + b"\2\2\x84\x51\0"
+    palette = b"\xff\xff\xff" + bytes(3)
+    return b"GIF89a" + struct.pack("<HHBBB", 2, 2, 0x80, 0, 0) + palette + frame * frames + b"\x3b"
+
+
+def webp_of(frames: int) -> bytes:
+    still = encoded(np.full((2, 2, 3), 255, np.uint8), "WEBP", **LITTLE)[12:]
+    place = bytes(6) + b"\1\0\0" + b"\1\0\0" + b"\1\0\0\0"
+    frame = b"ANMF" + struct.pack("<I", len(place) + len(still)) + place + still
+    canvas = b"VP8X" + struct.pack("<I", 10) + b"\2\0\0\0" + b"\1\0\0" + b"\1\0\0"
+    body = b"WEBP" + canvas + b"ANIM" + struct.pack("<I", 6) + bytes(6) + frame * frames
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def apng_of(frames: int) -> bytes:
+    pixels = zlib.compress(b"\0\xff\xff" * 2)
+    chunks = [chunk(b"acTL", struct.pack(">II", frames, 0))]
+    for number in range(frames):
+        place = struct.pack(">IIIIIHHBB", max(0, 2 * number - 1), 2, 2, 0, 0, 1, 1, 0, 0)
+        first = chunk(b"IDAT", pixels)
+        data = chunk(b"fdAT", struct.pack(">I", 2 * number) + pixels) if number else first
+        chunks += [chunk(b"fcTL", place), data]
+    return png(2, 2, *chunks)
+
+
+@pytest.mark.parametrize("animation", [gif_of, webp_of, apng_of])
+def test_fault_08_of_very_many_frames_one_is_decoded(tmp_path, animation):
+    (tmp_path / "photo").write_bytes(animation(FRAMES))
+    (one,) = encode_photos([tmp_path / "photo"], FakeEncoder()).vectors
+    np.testing.assert_array_equal(one, FakeEncoder().encode_images([np.full((2, 2, 3), 255, np.uint8)])[0])
+
+
+def test_fault_09_tiff_whose_pages_go_in_a_circle_is_its_first_page():
+    content = bytearray(encoded(NOISE, "TIFF"))
+    (start,) = struct.unpack_from("<I", content, 4)
+    (n_tags,) = struct.unpack_from("<H", content, start)
+    struct.pack_into("<I", content, start + 2 + 12 * n_tags, start)
+    np.testing.assert_array_equal(np.asarray(decode_photo(bytes(content), name="photo")), NOISE)
+
+
+def test_fault_09_big_tiff_is_a_tiff():
+    np.testing.assert_array_equal(decode_photo(encoded(NOISE, "TIFF", big_tiff=True), name="photo"), NOISE)
+
+
+@pytest.mark.parametrize("start", [b"II*\0\x08\0\0\0", b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0"])
+def test_fault_09_tiff_that_states_what_is_not_there_is_an_error(start):
+    with pytest.raises(PhotoError):
+        decode_photo(start + b"\xff" * 1000, name="photo")
+
+
+@pytest.mark.parametrize(("kind", "before"), [(b"zTXt", b"k\0\0"), (b"iTXt", b"k\0\1\0\0\0"), (b"iCCP", b"k\0\0")])
+def test_fault_10_text_that_unpacks_to_a_gigabyte_is_a_row_with_its_reason(model, new, kind, before):
+    pixels = chunk(b"IDAT", zlib.compress(b"\0\xff\xff" * 2))
+    (new / "red" / "bad.jpg").write_bytes(png(2, 2, chunk(kind, before + squeezed(1024 if SOAK else 64)), pixels))
+    assert_one_bad(model, new, "too large")
+
+
+OTHER_FORMATS = {
+    "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ls) run showpage\n",
+    "EPS with preview": b"\xc5\xd0\xd3\xc6" + bytes(60),
+    "PS": b"%!PS\n/pwn { (id) (r) file } def showpage\n",
+    "PDF": b"%PDF-1.7\n1 0 obj\n<</Type/Catalog>>\nendobj\n%%EOF\n",
+    "SVG": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+    "PSD": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 9, 9, 8, 3) + bytes(999),
+    "ICO": b"\0\0\1\0\1\0\x10\x10\0\0\1\0\x20\0" + struct.pack("<II", 1000, 22) + bytes(1000),
+    "FITS": b"SIMPLE  =                    T".ljust(2880),
+    "TGA": bytes([0, 0, 2]) + bytes(9) + b"\4\0\4\0\x18\0" + bytes(48),
+    "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FORMATS)
+def test_fault_11_other_formats_are_a_row_with_the_known_ones(model, new, kind):
+    (new / "red" / "bad.jpg").write_bytes(OTHER_FORMATS[kind])
+    assert_one_bad(model, new, "not a photo in a known format (JPEG, PNG, ")
 
 
 @pytest.mark.parametrize(
@@ -212,6 +392,30 @@ def test_fault_13_all_eight_orientations_give_the_same_vector(tmp_path, kind):
         paths[-1].write_bytes(encoded(pixels, kind, exif=exif, **options))
     vectors = encode_photos(paths, FakeEncoder()).vectors
     assert len({vector.tobytes() for vector in vectors}) == 1
+
+
+def test_fault_14_photo_of_a_thousand_scans_is_a_row_with_its_reason(model, new):
+    content = encoded(NOISE, "progressive JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    (new / "red" / "bad.jpg").write_bytes(content[:last] + content[last:-2] * 1000 + content[-2:])
+    assert_one_bad(model, new, "more than 100 scans")
+
+
+def test_fault_14_photo_that_takes_too_long_is_a_row_with_its_reason(model, new, monkeypatch):
+    content = encoded(NOISE, "JPEG")
+    (new / "red" / "bad.jpg").write_bytes(content[:2] + b"\xff" * 2**24 + content[2:])
+    monkeypatch.setattr(processes, "SECONDS", 0.5)
+    assert_one_bad(model, new, "took longer than 0.5 s")
+
+
+def test_fault_15_photo_that_is_also_a_page_is_the_photo(model, new):
+    page = b"<html><script>alert(1)</script></html>"
+    photo = (new / "red" / "5.png").read_bytes()
+    as_jpeg = encoded(np.asarray(Image.open(io.BytesIO(photo))), "JPEG", comment=page, quality=95)
+    (new / "red" / "page.html.jpg").write_bytes(as_jpeg + page)
+    assert set(errors_of(model, new).values()) == {None}
+    (new / "red" / "bad.jpg").write_bytes(page + as_jpeg)
+    assert "not a photo" in (errors_of(model, new)["red/bad.jpg"] or "")
 
 
 @strange
@@ -359,3 +563,27 @@ def test_fault_18_vectors_that_say_nothing_are_not_answered(model, value):
     model.encoder_ = Blind(value)
     with pytest.raises(ValueError, match=r"(?i)nan|infinity|zero"):
         model.predict([NOISE])
+
+
+@pytest.mark.slow
+def test_faults_of_photos_on_the_command_line_are_rows(model, new):
+    """fault_01 to fault_14, all at once: one row each, and nothing but rows."""
+    model.save(new.parent / "model")
+    content = encoded(NOISE, "JPEG")
+    bad = {
+        "empty": b"",
+        "cut": content[:500],
+        "text": b"a cat\n",
+        "bomb": png(50_000, 50_000, chunk(b"IDAT", squeezed(1))),
+        "no pixels": bitmap(0, 9),
+        "packed text": png(2, 2, chunk(b"zTXt", b"k\0\0" + squeezed(64))),
+        **OTHER_FORMATS,
+    }
+    for name, data in bad.items():
+        (new / "red" / f"{name}.jpg").write_bytes(data)
+    command = [sys.executable, "-m", "tip_adapter", "predict", str(new.parent / "model"), str(new), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows = {Path(row["image"]).stem: row for row in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 0
+    assert {name for name, row in rows.items() if row["error"]} == set(bad)
+    assert done.stderr == f"note: {len(bad)} of {len(bad) + 2} photos could not be read\n"

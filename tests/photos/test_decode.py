@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tip_adapter.errors import PhotoError, PhotoTooLarge, printable
-from tip_adapter.photos import decode
+from tip_adapter.photos import decode, reduce
 from tip_adapter.photos.decode import decode_photo, open_photo, read_photo
 
 RNG = np.random.default_rng(0)
@@ -53,14 +53,24 @@ def pixel(content: bytes) -> list[int]:
     return pixels(content)[0, 0].tolist()
 
 
-def png(width: int, height: int, *, depth: int = 1, colour: int = 0, data: bytes = b"") -> bytes:
-    """A PNG of any stated size, with any or no image data."""
+def png(
+    width: int, height: int, *, depth: int = 1, colour: int = 0, data: bytes = b"", transparent: bytes = b""
+) -> bytes:
+    """A PNG of any stated size, with any or no image data; `transparent` is the value that is."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    chunks = chunk(b"IHDR", header) + (chunk(b"tRNS", transparent) if transparent else b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def tiff(depth: int, values: bytes, width: int, *, photometric: int = 1) -> bytes:
+    """A gray TIFF of one row; photometric 0 says that white is zero."""
+    tags = [(256, width), (257, 1), (258, depth), (259, 1), (262, photometric), (273, 122), (277, 1), (278, 1)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*tags, (279, len(values))]]
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4) + values
 
 
 # ---- formats
@@ -149,12 +159,21 @@ def test_both_jpeg_decoders_agree_on_gray_photos_and_odd_sizes(monkeypatch, shap
     np.testing.assert_array_equal(pixels(content), fast)
 
 
-def test_a_large_jpeg_takes_the_other_way_to_the_same_pixels(monkeypatch):
-    content = encoded(NOISE, "JPEG")
-    fast = pixels(content)
-    monkeypatch.setattr(decode, "_SIMPLEJPEG_PIXELS", NOISE.shape[0] * NOISE.shape[1] - 1)
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
-    np.testing.assert_array_equal(pixels(content), fast)
+def test_a_huge_jpeg_is_a_quarter_of_itself_in_each_direction(monkeypatch):
+    monkeypatch.setattr(reduce, "_HUGE_PIXELS", 1)
+    monkeypatch.setattr(reduce, "_SIDE_LEFT", 1)
+    content = encoded(UPRIGHT, "JPEG", **LOSSY["JPEG"])
+    whole = np.asarray(Image.open(io.BytesIO(content)).reduce(4))
+    np.testing.assert_allclose(pixels(content).astype(int), whole, atol=8)
+
+
+def test_a_huge_jpeg_is_put_upright(monkeypatch):
+    monkeypatch.setattr(reduce, "_HUGE_PIXELS", 1)
+    monkeypatch.setattr(reduce, "_SIDE_LEFT", 1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = pixels(encoded(STORED[6], "JPEG", exif=exif, **LOSSY["JPEG"]))
+    np.testing.assert_allclose(turned.astype(int), Image.fromarray(UPRIGHT).reduce(4), atol=8)
 
 
 def test_bytes_after_a_jpeg_do_no_harm():
@@ -241,6 +260,39 @@ def test_16_bit_gray_of_a_pgm_keeps_its_upper_8_bits():
 def test_16_bit_colour_keeps_its_upper_8_bits():
     row = b"\0" + np.array([0x12FF, 0x3400, 0xFFFF], ">u2").tobytes()
     assert pixel(png(1, 1, depth=16, colour=2, data=row)) == [0x12, 0x34, 0xFF]
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8, 16])
+def test_fault_12_of_gray_only_the_transparent_value_is_white(depth):
+    one, two = 1, 2
+    values = np.array([one, two], ">u2" if depth == 16 else np.uint8).tobytes() if depth >= 8 else bytes([0b01100000])
+    values = bytes([one << 4 | two]) if depth == 4 else values
+    photo = pixels(png(2, 1, depth=depth, data=b"\0" + values, transparent=struct.pack(">H", one)))
+    shown = {2: 170, 4: 34, 8: 2, 16: 0}[depth]
+    assert photo[0].tolist() == [[255] * 3, [shown] * 3]
+
+
+def test_fault_12_16_bit_gray_with_a_transparent_value_keeps_its_upper_8_bits():
+    row = np.array([0x1234, 0x1235, 0xFF00], ">u2").tobytes()
+    photo = pixels(png(3, 1, depth=16, data=b"\0" + row, transparent=b"\x12\x34"))
+    assert photo[0, :, 0].tolist() == [255, 0x12, 0xFF]
+
+
+def test_fault_12_16_bit_colours_with_a_transparent_one_are_refused():
+    row = np.array([0x1234] * 3 + [0x1235] * 3, ">u2").tobytes()
+    with pytest.raises(PhotoError, match=r"the photo: of its 16-bit colours one is transparent.*convert it to 8 bits"):
+        pixels(png(2, 1, depth=16, colour=2, data=b"\0" + row, transparent=b"\x12\x34" * 3))
+
+
+def test_fault_12_gray_that_runs_from_white_to_black_is_turned():
+    row = np.array([0x0000, 0x1234, 0xFFFF], "<u2").tobytes()
+    assert pixels(tiff(16, row, 3, photometric=0))[0, :, 0].tolist() == [255, 255 - 0x12, 0]
+    assert pixels(tiff(16, row, 3))[0, :, 0].tolist() == [0, 0x12, 255]
+    assert pixels(tiff(8, b"\0\x12\xff", 3, photometric=0))[0, :, 0].tolist() == [255, 255 - 0x12, 0]
+
+
+def test_fault_12_12_bit_gray_keeps_its_upper_8_bits():
+    assert pixels(tiff(12, bytes([0x12, 0x3F, 0xFF]), 2))[0, :, 0].tolist() == [0x12, 0xFF]
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])

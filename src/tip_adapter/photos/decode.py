@@ -2,25 +2,30 @@
 
 What a file is, its content says, never its ending. Formats: see `FORMATS`. JPEGs go through simplejpeg and fall back
 to Pillow, which decodes the others; both give the same pixels. Defined here: EXIF orientation is applied; of an
-animation the first frame counts; transparency is laid on white; 16-bit gray keeps its upper 8 bits.
+animation the first frame counts; transparency is laid on white; 16-bit gray keeps its upper 8 bits; huge photos are
+reduced. What a crash, an endless photo or one that fills the memory costs is bounded elsewhere: see `processes.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from tip_adapter.errors import PhotoError, PhotoTooLarge, printable
+from tip_adapter.photos.colours import Stored, to_rgb
+from tip_adapter.photos.costs import coefficient_bytes, has_more_scans, webp_bytes
+from tip_adapter.photos.reduce import reduced, reduction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +36,10 @@ PhotoLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 256 * 2**20
+#: What decoding one photo may take above the idle process.
+MAX_MEMORY = 512 * 2**20
+#: Cameras and programs write 1 to about 10; every further one costs as much as the first.
+MAX_SCANS = 100
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM"]
 
 _HEIC_MARKS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypheim", b"ftypheis", b"ftypmsf1")
@@ -40,8 +49,7 @@ if _HAS_HEIC:
     pillow_heif.register_heif_opener()
     FORMATS.append("HEIF")
 
-# Larger photos take the path that holds them in memory once.
-_SIMPLEJPEG_PIXELS = 32_000_000
+_COEFFICIENT_BYTES = 448 * 2**20  # of MAX_MEMORY, so that the file and the reduced pixels find room
 _ORIENTATION = 0x0112
 
 
@@ -55,7 +63,8 @@ def open_photo(photo: PhotoLike) -> Image.Image:
     """
     if isinstance(photo, Image.Image):
         with _decoding("an image"):
-            return _upright_rgb(photo, "an image")
+            _refuse_large(photo, "an image")
+            return _upright_rgb(photo, reduction(photo.size), "an image")
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
     return decode_photo(read_photo(photo), name=os.fspath(photo))
@@ -82,10 +91,22 @@ def read_photo(path: str | os.PathLike[str]) -> bytes:
     except (OSError, ValueError) as error:
         if isinstance(error, PhotoError):
             raise
-        raise PhotoError(_message(name, getattr(error, "strerror", None) or str(error))) from error
+        raise PhotoError(_message(name, getattr(error, "strerror", None) or printable(str(error)))) from error
     if not content:
         raise PhotoError(_message(name, "the file is empty"))
     return content
+
+
+def decode_file(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], str]:
+    """A photo's file → upright RGB pixels, (h, w, 3) uint8, and the SHA-256 of its content.
+
+    Raises
+    ------
+    PhotoError
+        As `read_photo` and `decode_photo`.
+    """
+    content = read_photo(path)
+    return _decode(content, os.fspath(path)), hashlib.sha256(content).hexdigest()
 
 
 def decode_photo(content: bytes, *, name: str) -> Image.Image:
@@ -99,13 +120,24 @@ def decode_photo(content: bytes, *, name: str) -> Image.Image:
     Raises
     ------
     PhotoError
-        Not a photo in a known format, or damaged. PhotoTooLarge above `MAX_PIXELS`.
+        Not a photo in a known format, or damaged. PhotoTooLarge above `MAX_PIXELS`, or where decoding takes too much
+        memory.
     """
+    return Image.fromarray(_decode(content, name))
+
+
+def _decode(content: bytes, name: str) -> NDArray[np.uint8]:
     with _decoding(name):
         if content[4:12] in _HEIC_MARKS and not _HAS_HEIC:
             raise PhotoError(_message(name, "HEIC photos need pip install 'tip-adapter[heic]'"))
+        if webp_bytes(content) > MAX_MEMORY:  # opening one allocates already
+            raise _too_much_memory(name)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _fast_jpeg(content, image, name) or _upright_rgb(image, name)
+            _refuse_large(image, name)
+            if image.format in ("JPEG", "MPO"):
+                _refuse_costly_jpeg(content, image, name)
+                return _decode_jpeg(content, image, name)
+            return np.asarray(_upright_rgb(image, reduction(image.size), name))
 
 
 @contextmanager
@@ -119,29 +151,10 @@ def _decoding(name: str) -> Iterator[None]:
         raise PhotoError(_message(name, f"not a photo in a known format ({', '.join(FORMATS)})")) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PhotoTooLarge(_message(name, f"above the limit of {MAX_PIXELS:,} pixels; scale it down")) from error
+    except MemoryError as error:
+        raise _too_much_memory(name) from error
     except Exception as error:
-        raise PhotoError(_message(name, str(error) or type(error).__name__)) from error
-
-
-def _fast_jpeg(content: bytes, header: Image.Image, name: str) -> Image.Image | None:
-    """The fast way for plain JPEGs; None where Pillow has to do it (CMYK, huge, damaged, other formats)."""
-    _refuse_large(header, name)
-    if header.format not in ("JPEG", "MPO") or header.mode not in ("RGB", "L"):
-        return None
-    if header.width * header.height > _SIMPLEJPEG_PIXELS:
-        return None
-    try:
-        pixels = simplejpeg.decode_jpeg(content, "RGB", strict=True)
-    except ValueError:
-        return None
-    return _upright(Image.fromarray(pixels), _orientation(header))
-
-
-def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    _refuse_large(image, name)
-    image.load()
-    orientation = _orientation(image)  # after loading: TIFF turns itself and drops the tag
-    return _upright(_to_rgb(image, name), orientation)
+        raise PhotoError(_message(name, printable(str(error) or type(error).__name__))) from error
 
 
 def _refuse_large(image: Image.Image, name: str) -> None:
@@ -152,17 +165,38 @@ def _refuse_large(image: Image.Image, name: str) -> None:
         raise PhotoError(_message(name, f"{size} has no pixels"))
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.has_transparency_data:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        on_white = Image.new("RGB", rgba.size, "white")
-        on_white.paste(rgba, mask=rgba.getchannel("A"))
-        return on_white
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise PhotoError(_message(name, "32-bit values have no defined brightness; convert it to 8 or 16 bits"))
-    return image.convert("RGB")
+# ---- JPEG
+
+
+def _refuse_costly_jpeg(content: bytes, header: Any, name: str) -> None:
+    if has_more_scans(content, MAX_SCANS):
+        raise PhotoError(_message(name, f"more than {MAX_SCANS} scans; save it again as a baseline JPEG"))
+    if coefficient_bytes(header) > _COEFFICIENT_BYTES:
+        raise _too_much_memory(name)
+
+
+def _decode_jpeg(content: bytes, image: Any, name: str) -> NDArray[np.uint8]:
+    """By simplejpeg where it can; by Pillow what is huge, CMYK or damaged."""
+    across, down = reduction(image.size)
+    if (across, down) != (1, 1):
+        scale = min(across, down)  # libjpeg's share: it decodes to 1/1, 1/2 or 1/4 at once
+        image.draft(None, (image.width // scale, image.height // scale))
+        return np.asarray(_upright_rgb(image, (-(-across // scale), -(-down // scale)), name))
+    if image.mode in ("RGB", "L"):
+        with suppress(ValueError):
+            return _upright_pixels(simplejpeg.decode_jpeg(content, "RGB", strict=True), _orientation(image))
+    return np.asarray(_upright_rgb(image, (1, 1), name))
+
+
+# ---- any image → upright RGB
+
+
+def _upright_rgb(image: Image.Image, factors: tuple[int, int], name: str) -> Image.Image:
+    """Decode, convert and reduce, turn: in this order, so that a huge photo is held once."""
+    stored = Stored.of(image)
+    image.load()
+    orientation = _orientation(image)  # after loading: TIFF turns itself and drops the tag
+    return _upright(reduced(image, factors, lambda part: to_rgb(part, stored)), orientation)
 
 
 _TURNS = {
@@ -188,6 +222,10 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
+def _upright_pixels(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    return np.asarray(_upright(Image.fromarray(pixels), orientation)) if orientation in _TURNS else pixels
+
+
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise PhotoError(
@@ -195,7 +233,14 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
         )
     if 0 in pixels.shape:
         raise PhotoError(f"an array photo of shape {pixels.shape} has no pixels")
-    return _upright_rgb(Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels), "an array")
+    with _decoding("an array"):
+        image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
+        _refuse_large(image, "an array")
+        return _upright_rgb(image, reduction(image.size), "an array")
+
+
+def _too_much_memory(name: str) -> PhotoTooLarge:
+    return PhotoTooLarge(_message(name, f"needs more than {MAX_MEMORY // 2**20} MiB to decode; scale it down"))
 
 
 def _message(name: str, reason: str) -> str:

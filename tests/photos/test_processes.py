@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tip_adapter.errors import PhotoError, PhotoTooLarge, TipAdapterWarning
+from tip_adapter.features import encode_photos, stream_vectors
+from tip_adapter.photos import processes
+from tip_adapter.photos.decode import decode_file
+from tip_adapter.photos.processes import DecodingProcesses
+from tip_adapter.testing import FakeEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOISE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+#: What Python runs in a decoding process before anything else: some photos bring their decoder down.
+SABOTAGE = """
+import os, signal, sys, time
+from PIL import Image
+
+def opened(file, *args, real=Image.open, **kwargs):
+    content = file.getvalue()
+    if b"CRASH" in content:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if b"HANG" in content:
+        time.sleep(60)
+    if b"BLOAT" in content:
+        bytearray(2**30)
+    if b"PRINT" in content:
+        os.write(1, b"a decoder says hello\\n")
+    if b"EXIT" in content:
+        os._exit(3)
+    return real(file, *args, **kwargs)
+
+Image.open = opened
+"""
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces limits on memory")
+
+
+@pytest.fixture(autouse=True)
+def decoded_in_processes() -> None:
+    """Yes."""
+
+
+@pytest.fixture
+def decoders() -> Iterator[DecodingProcesses]:
+    with DecodingProcesses() as opened:
+        yield opened
+
+
+@pytest.fixture
+def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "sitecustomize.py").write_text(SABOTAGE)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+
+
+def write(path: Path, comment: str = "") -> Path:
+    """A photo; its comment may tell the sabotage what to do."""
+    file = io.BytesIO()
+    Image.fromarray(NOISE).save(file, "PNG")
+    path.write_bytes(file.getvalue() + comment.encode())
+    return path
+
+
+def pids(decoders: DecodingProcesses) -> list[int]:
+    return [process._process.pid for process in (*decoders._idle, *decoders._busy)]
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody asked about yet does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def gone_within(seconds: float, pid: int) -> bool:
+    until = time.monotonic() + seconds
+    while is_there(pid) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not is_there(pid)
+
+
+# ---- the same answers as without processes
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "AVIF"])
+def test_a_photo_has_the_pixels_and_the_digest_it_has_without_processes(
+    decoders: DecodingProcesses, tmp_path: Path, kind: str
+) -> None:
+    Image.fromarray(NOISE).save(tmp_path / "photo", kind)
+    pixels, digest = decoders.decode(tmp_path / "photo")
+    np.testing.assert_array_equal(pixels, decode_file(tmp_path / "photo")[0])
+    assert digest == hashlib.sha256((tmp_path / "photo").read_bytes()).hexdigest()
+
+
+def test_a_photo_larger_than_a_pipe_arrives_whole(decoders: DecodingProcesses, tmp_path: Path) -> None:
+    large = np.random.default_rng(0).integers(0, 256, (1500, 2100, 3), dtype=np.uint8)
+    Image.fromarray(large).save(tmp_path / "large.bmp")
+    np.testing.assert_array_equal(decoders.decode(tmp_path / "large.bmp")[0], large)
+
+
+@pytest.mark.parametrize("name", ["a\nb", '"', "猫", os.fsdecode(b"caf\xe9"), "x" * 200])
+def test_any_file_name_finds_its_photo(decoders: DecodingProcesses, tmp_path: Path, name: str) -> None:
+    assert decoders.decode(write(tmp_path / name))[0].shape == NOISE.shape
+
+
+@pytest.mark.parametrize("name", ["nowhere.jpg", "a\0b.jpg", "half \ud800.jpg", "x" * 100_000, "."])
+def test_an_error_is_the_one_without_processes(decoders: DecodingProcesses, tmp_path: Path, name: str) -> None:
+    with pytest.raises(PhotoError) as expected:
+        decode_file(tmp_path / name)
+    with pytest.raises(PhotoError) as caught:
+        decoders.decode(tmp_path / name)
+    assert str(caught.value) == str(expected.value)
+    assert type(caught.value) is type(expected.value)
+
+
+def test_a_photo_above_the_limits_keeps_its_own_error(decoders: DecodingProcesses, tmp_path: Path) -> None:
+    (tmp_path / "large.pbm").write_bytes(b"P4 9460 9460\n")
+    with pytest.raises(PhotoTooLarge, match="above the limit of 89,478,485 pixels"):
+        decoders.decode(tmp_path / "large.pbm")
+
+
+# ---- how many there are, and how long
+
+
+def test_photos_one_after_another_share_a_process(decoders: DecodingProcesses, tmp_path: Path) -> None:
+    assert pids(decoders) == []
+    decoders.decode(write(tmp_path / "a.png"))
+    first = pids(decoders)
+    with pytest.raises(PhotoError):
+        decoders.decode(tmp_path / "nowhere.png")
+    decoders.decode(tmp_path / "a.png")
+    assert pids(decoders) == first
+    assert len(first) == 1
+
+
+def test_photos_at_a_time_have_a_process_each(decoders: DecodingProcesses, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png")
+    with ThreadPoolExecutor(3) as pool:
+        shapes = {pixels.shape for pixels, _ in pool.map(decoders.decode, [path] * 100)}
+    assert shapes == {NOISE.shape}
+    assert 1 <= len(pids(decoders)) <= 3
+
+
+def test_closing_leaves_no_process(tmp_path: Path) -> None:
+    with DecodingProcesses() as decoders:
+        decoders.decode(write(tmp_path / "a.png"))
+        (pid,) = pids(decoders)
+        assert is_there(pid)
+    assert not is_there(pid)
+
+
+@pytest.mark.usefixtures("sabotage")
+def test_closing_does_not_wait_for_a_photo(tmp_path: Path) -> None:
+    caught: list[BaseException] = []
+
+    def ask() -> None:
+        with pytest.raises(PhotoError) as error:
+            decoders.decode(write(tmp_path / "slow.png", "HANG"))
+        caught.append(error.value)
+
+    with DecodingProcesses() as decoders:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while not decoders._busy:
+            time.sleep(0.01)
+        (pid,) = pids(decoders)
+    asking.join(timeout=8)
+    assert caught
+    assert not is_there(pid)
+
+
+@pytest.mark.usefixtures("sabotage")
+def test_a_stream_that_is_closed_early_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[DecodingProcesses] = []
+    monkeypatch.setattr(DecodingProcesses, "__enter__", lambda self: opened.append(self) or self)
+    good, slow = write(tmp_path / "good.png"), write(tmp_path / "slow.png", "HANG")
+    stream = stream_vectors([good] * 32 + [slow] * 32, FakeEncoder(), threads=2)
+    next(stream)
+    running = pids(opened[0])
+    assert running
+    stream.close()
+    assert [pid for pid in running if is_there(pid)] == []
+
+
+def test_a_process_ends_with_its_parent_however_that_ends(tmp_path: Path) -> None:
+    code = f"""
+import time
+from tip_adapter.photos.processes import DecodingProcesses
+decoders = DecodingProcesses()
+decoders.decode({str(write(tmp_path / "a.png"))!r})
+print(decoders._idle[0]._process.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        assert is_there(pid)
+        parent.kill()
+    assert gone_within(5, pid)
+
+
+def test_an_interrupt_is_the_parents_affair(decoders: DecodingProcesses, tmp_path: Path) -> None:
+    decoders.decode(write(tmp_path / "a.png"))
+    (pid,) = pids(decoders)
+    os.kill(pid, signal.SIGINT)
+    decoders.decode(tmp_path / "a.png")
+    assert pids(decoders) == [pid]
+
+
+def test_nothing_is_imported_from_the_folder_one_works_in(
+    decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("json", "numpy", "tip_adapter"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    assert decoders.decode(write(tmp_path / "a.png"))[0].shape == NOISE.shape
+
+
+# ---- photos that bring their decoder down
+
+
+@pytest.mark.usefixtures("sabotage")
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("CRASH", r"its decoder crashed \(signal 11\)"),
+        ("EXIT", r"its decoder ended \(status 3\)"),
+        ("PRINT", "its decoder gave no answer"),
+        ("HANG", r"took longer than 0\.5 s"),
+    ],
+)
+def test_fault_19_a_photo_that_brings_its_decoder_down_is_an_error_and_the_next_is_read(
+    harm: str, reason: str, decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoders.decode(write(tmp_path / "good.png"))
+    before = pids(decoders)
+    monkeypatch.setattr(processes, "SECONDS", 0.5)
+    with pytest.raises(PhotoError, match=rf"^cannot read .*bad\.png: {reason}; remove it$") as caught:
+        decoders.decode(write(tmp_path / "bad.png", harm))
+    assert caught.value.code == "unreadable_photo"
+    monkeypatch.setattr(processes, "SECONDS", 10)
+    assert decoders.decode(tmp_path / "good.png")[0].shape == NOISE.shape
+    assert pids(decoders) != before
+    assert not is_there(before[0])
+
+
+@linux
+@pytest.mark.usefixtures("sabotage")
+def test_a_photo_that_needs_too_much_memory_is_too_large_and_its_process_lives(
+    decoders: DecodingProcesses, tmp_path: Path
+) -> None:
+    decoders.decode(write(tmp_path / "good.png"))
+    before = pids(decoders)
+    with pytest.raises(PhotoTooLarge, match=r"bad\.png: needs more than 512 MiB to decode; scale it down"):
+        decoders.decode(write(tmp_path / "bad.png", "BLOAT"))
+    decoders.decode(tmp_path / "good.png")
+    assert pids(decoders) == before
+
+
+def test_a_process_that_died_idle_costs_no_photo(decoders: DecodingProcesses, tmp_path: Path) -> None:
+    decoders.decode(write(tmp_path / "a.png"))
+    (pid,) = pids(decoders)
+    os.kill(pid, signal.SIGKILL)
+    assert gone_within(5, pid)
+    assert decoders.decode(tmp_path / "a.png")[0].shape == NOISE.shape
+
+
+@pytest.mark.usefixtures("sabotage")
+def test_fault_19_among_other_photos_only_those_that_crash_are_errors(tmp_path: Path) -> None:
+    good = [write(tmp_path / f"{number}.png") for number in range(30)]
+    photos = [*good[:10], write(tmp_path / "bad.png", "CRASH"), *good[10:], write(tmp_path / "worse.png", "CRASH")]
+    batch = encode_photos(photos, FakeEncoder(), threads=2)
+    assert sorted(batch.errors) == [10, 31]
+    assert "bad.png" in str(batch.errors[10])
+    assert len(batch.positions) == 30
+
+
+# ---- where none can be started
+
+
+@pytest.mark.parametrize("executable", [None, "", "/nowhere/python", "/bin/true", "/bin/echo"])
+def test_where_no_process_can_be_started_photos_are_decoded_without(
+    executable: str | None, decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.warns(TipAdapterWarning, match="no decoding process can be started"):
+        assert decoders.decode(write(tmp_path / "a.png"))[0].shape == NOISE.shape
+    assert decoders.decode(tmp_path / "a.png")[0].shape == NOISE.shape  # and warns once
+
+
+def test_a_frozen_program_is_not_started_again(
+    decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.warns(TipAdapterWarning, match="this program brings its own interpreter"):
+        decoders.decode(write(tmp_path / "a.png"))
