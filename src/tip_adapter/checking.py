@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.errors import UsageError
+from tip_adapter.methods import choose
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
@@ -57,11 +58,16 @@ def check_photos(head: Head) -> dict[str, Any]:
 
 
 def likely_wrong(head: Head) -> list[dict[str, Any]]:
-    """Every photo that can be left out, by the probability of its own label when it is: photo, label, probability, called."""
+    """Every photo that can be left out, by the probability of its own label when it is: photo, label, probability, called.
+
+    Photos and names have equal weight here (the scale-free pair at ratio 1): a pair that was chosen on these very labels
+    trusts the wrong ones, too. LOG.md has the figures.
+    """
     photos = head.cache.left_out
-    if not photos.n_scored or head.choice is None:
+    if not photos.n_scored:
         return []
-    probabilities = softmax(photos.logits(head.choice.alpha, head.choice.beta) / head.temperature)
+    pair = choose.scale_free(head.cache, choose.Given(ratio=1.0))
+    probabilities = softmax(photos.logits(pair.alpha, pair.beta) / pair.temperature)
     own = probabilities[np.arange(photos.n_scored), photos.scored_labels]
     called, ids = head.classes[probabilities.argmax(axis=1)], head.support.ids[photos.scored]
     labels = head.support.labels[photos.scored]
