@@ -186,7 +186,7 @@ def test_one_place_holds_each_exponential() -> None:
     assert {name: count for name, count in places.items() if count} == {
         "vectors.py": 1,  # softmax
         "methods/_kernels.py": 1,  # the affinities of equation 3
-        "methods/choose.py": 2,  # a temperature that is searched for as its logarithm
+        "methods/choose.py": 3,  # a temperature that is searched for as its logarithm, and its likelihood
         "methods/_stairs.py": 1,  # alphas are looked at as logarithms
         "encoders/pocket.py": 1,  # the kernel of its text side
     }

@@ -76,8 +76,10 @@ class SupportCache:
         count, total, squares = 0, 0.0, 0.0
         for rows in _blocks(len(self.queries), len(self.keys)):
             cosines = self.queries[rows] @ self.keys.T
-            cosines = cosines[self.labels[rows, None] != self.labels].astype(np.float64)
-            count, total, squares = count + len(cosines), total + cosines.sum(), squares + (cosines**2).sum()
+            others = self.labels[rows, None] != self.labels
+            cosines *= others
+            count, total = count + int(others.sum()), total + float(cosines.sum(dtype=np.float64))
+            squares += float(np.square(cosines, out=cosines).sum(dtype=np.float64))
         if count < 4:  # two pairs, each seen from both sides
             return None
         sigma = float(np.sqrt(max(squares / count - (total / count) ** 2, 0)))
@@ -129,8 +131,8 @@ class HeldOut:
         """(n_scored, n_classes) logits of the rows that count."""
         logits = np.empty((self.n_scored, len(self.support.weights)), self.queries.dtype)
         first = 0
-        for rows, text, cosines in self._blocks():
-            cache = self._unrounded(self._cache(cosines, rows, beta), rows)
+        for rows, text, closeness in self._blocks():
+            cache = self._unrounded(self._cache(closeness, rows, beta, out=closeness), rows)
             block = (text + alpha * cache)[self.scored[rows]]
             logits[first : first + len(block)] = block
             first += len(block)
@@ -140,10 +142,11 @@ class HeldOut:
         """Accuracy as alpha rises, at each beta; cosines are computed once."""
         between = np.empty((len(betas), 2, len(self.labels)), self.queries.dtype)
         spreads = [_Spread() for _ in range(len(betas) + 1)]
-        for rows, text, cosines in self._blocks():
+        for rows, text, closeness in self._blocks():
             spreads[-1].add(text)
+            affinities = np.empty_like(closeness)
             for b, beta in enumerate(betas):
-                cache = self._cache(cosines.copy(), rows, beta)
+                cache = self._cache(closeness, rows, beta, out=affinities)
                 spreads[b].add(cache)
                 between[b][:, rows] = right_between(text, self._unrounded(cache, rows), self.labels[rows])
         return [
@@ -152,16 +155,22 @@ class HeldOut:
         ]
 
     def _blocks(self) -> Iterator[tuple[NDArray[np.intp], NDArray[Any], NDArray[Any]]]:
-        """Row numbers, their text logits and their cosines to the keys."""
+        """Row numbers, their text logits and their closeness to the keys, −(1 − f Fᵀ)."""
         support = self.support
         for rows in _blocks(len(self.queries), max(len(support.keys), len(support.weights))):
             queries = self.queries[rows]
-            yield rows, text_logits(queries, support.weights, support.logit_scale), queries @ support.keys.T
+            # Laid out column by column: sums by class, and steps over classes, then go along memory.
+            closeness = (support.keys @ queries.T).T
+            closeness -= 1
+            text = np.asfortranarray(text_logits(queries, support.weights, support.logit_scale))
+            yield rows, text, closeness
 
-    def _cache(self, cosines: NDArray[Any], rows: NDArray[np.intp], beta: float) -> NDArray[Any]:
-        """Cache logits of a block; its cosines are used up."""
+    def _cache(
+        self, closeness: NDArray[Any], rows: NDArray[np.intp], beta: float, *, out: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Cache logits of a block; its affinities are written to `out`."""
         n_classes = len(self.support.weights)
-        affinities, rescale = self.own_key(sharpen(cosines, beta), rows, self.support.labels, n_classes)
+        affinities, rescale = self.own_key(sharpen(closeness, beta, out=out), rows, self.support.labels, n_classes)
         cache: NDArray[Any] = sum_by_class(affinities, self.support.labels, n_classes) * rescale
         return cache
 

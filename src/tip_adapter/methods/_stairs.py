@@ -25,6 +25,8 @@ _REACH = 64.0
 #: Narrower steps (in the logarithm of alpha) are within rounding.
 _NARROWEST = 1e-5
 _STANDARD_ERRORS = 2.0
+#: How far inside the plateau (in the logarithm of alpha) a pair lies at least: on its edge, rounding decides.
+_INSET = 0.01
 
 
 def right_between(text: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
@@ -42,14 +44,16 @@ def right_between(text: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any])
     own = np.arange(len(labels)), labels
     behind = text - text[own][:, None]  # (m, N)  what alpha times `ahead` must make good
     ahead = cache[own][:, None] - cache  # (m, N)
-    gains, loses = ahead > 0, ahead < 0
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        crossings = np.divide(behind, ahead, out=ahead)  # (m, N)  alphas at which a class's line crosses the own one's
-    lowest = crossings.max(axis=1, where=gains, initial=0)
-    highest = crossings.min(axis=1, where=loses, initial=np.inf)
-    # Parallel lines never cross; a tie goes to the lower class index.
-    above = (behind > 0) | ((behind == 0) & (np.arange(text.shape[1]) < labels[:, None]))
-    lowest[(above & ~gains & ~loses).any(axis=1)] = np.inf
+        crossings = behind / ahead  # (m, N)  alphas at which a class's line crosses the own one's
+    lowest = np.where(ahead > 0, crossings, 0).max(axis=1)
+    highest = np.where(ahead < 0, crossings, np.inf).min(axis=1)
+    parallel = ahead == 0
+    if np.count_nonzero(parallel) > len(
+        labels
+    ):  # not the own lines only: these never cross, a tie is the lower class's
+        above = (behind > 0) | ((behind == 0) & (np.arange(text.shape[1]) < labels[:, None]))
+        lowest[(above & parallel).any(axis=1)] = np.inf
     return np.stack([lowest, highest])
 
 
@@ -112,7 +116,8 @@ def central_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
     float, float : alpha and beta
     """
     plateau, centre = _plateau(stairs, n_rows)
-    points = _points(plateau, stairs, np.clip(centre[1], plateau[:, 1], plateau[:, 2]))
+    inset = np.minimum(_INSET, (plateau[:, 2] - plateau[:, 1]) / 2)
+    points = _points(plateau, stairs, np.clip(centre[1], plateau[:, 1] + inset, plateau[:, 2] - inset))
     return _nearest(plateau, points, centre, stairs)
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from tip_adapter.methods._base import checked_labels, positions
 from tip_adapter.methods._kernels import to_numpy
@@ -42,7 +41,7 @@ _SHARPNESS = 0.5
 _SHARPNESSES = np.geomspace(0.1, 3.2, 51)
 #: The paper's sharpness, where the support has no units: fewer than two pairs of photos differ in class.
 _PAPERS_BETA = 5.5
-# The temperature is fitted in blocks of this many logits, in float64.
+# The temperature is fitted in blocks of this many logits.
 _BLOCK_ENTRIES = 2**20
 
 
@@ -230,19 +229,21 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     others = (1 - trust) / (n_classes - 1)  # what each other label is trusted to
     own, total = logits[np.arange(n), labels].mean(dtype=np.float64), logits.sum(axis=1, dtype=np.float64).mean()
     trusted = (trust - others) * own + others * total
+    highest = logits.max(axis=1, keepdims=True)
+    behind, top = logits - highest, float(highest.mean(dtype=np.float64))
 
     def loss(log_temperature: float) -> float:
-        temperature = np.exp(log_temperature)
-        return _mean_logsumexp(logits, temperature) - float(trusted / temperature)
+        temperature = float(np.exp(log_temperature))
+        return _mean_log_sum(behind, temperature) + float(top - trusted) / temperature
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.01, 1e5]), method="bounded").x))
 
 
-def _mean_logsumexp(logits: NDArray[Any], temperature: float) -> float:
-    """Mean over rows of log Σ exp(logits / temperature)."""
-    block = max(1, _BLOCK_ENTRIES // logits.shape[1])
-    blocks = (logits[first : first + block].astype(np.float64) for first in range(0, len(logits), block))
-    return float(sum(logsumexp(rows / temperature, axis=1).sum() for rows in blocks) / len(logits))
+def _mean_log_sum(behind: NDArray[Any], temperature: float) -> float:
+    """Mean over rows of log Σ exp(behind / temperature), where each row's largest entry is 0."""
+    block = max(1, _BLOCK_ENTRIES // behind.shape[1])
+    blocks = (behind[first : first + block] / temperature for first in range(0, len(behind), block))
+    return float(sum(np.log(np.exp(rows, out=rows).sum(axis=1)).sum(dtype=np.float64) for rows in blocks) / len(behind))
 
 
 def _beta(support: SupportCache, sharpness: float) -> float:
