@@ -153,3 +153,9 @@ def test_where_alpha_does_not_matter_it_is_the_unit():
 
 def test_a_spread_that_is_none_leaves_alpha_as_its_own_unit():
     assert best_pair([steps([], [7], unit=None)], 10) == pytest.approx((1.0, 1.0))
+
+
+def test_what_is_out_of_reach_does_not_draw_the_centre():
+    """Names alone are as good as any small alpha: of all those below 1/64 of the unit none counts."""
+    stairs = steps([1e-9, 1e-6, 1e-3, 64.0], [90, 89, 90, 90, 0])
+    assert central_pair([stairs], 100)[0] == pytest.approx(1.0)

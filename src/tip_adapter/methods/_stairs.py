@@ -97,7 +97,10 @@ class Stairs:
         return np.stack([low[changes[::2]], high[changes[1::2] - 1]], axis=1)
 
     def _logarithms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Low and high end of each step, (s,) logarithms of alpha / unit (of alpha where there is none), cut at `_REACH`."""
+        """Low and high end of each step, (s,) logarithms of alpha / unit (of alpha where there is none).
+
+        The first begins at 0 and the last has no end: they are cut at `_REACH`, or at half or twice their only end.
+        """
         low, high = self.ends[:-1] / (self.unit or 1.0), self.ends[1:] / (self.unit or 1.0)
         low, high = np.maximum(low, np.minimum(1 / _REACH, high / 2)), np.minimum(high, np.maximum(_REACH, 2 * low))
         return np.log(low), np.log(high)
@@ -131,8 +134,10 @@ def best_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
 def _plateau(stairs: Sequence[Stairs], n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Regions as good as the best within the standard errors, and their centre: logarithms of beta and alpha / unit."""
     best = _best(stairs)
-    error = np.sqrt(best * (1 - best / n_rows))
-    plateau = _regions(stairs, best - _STANDARD_ERRORS * error - 1e-9)
+    regions = _regions(stairs, best - _STANDARD_ERRORS * np.sqrt(best * (1 - best / n_rows)) - 1e-9)
+    within = np.column_stack([regions[:, 0], regions[:, 1:].clip(-np.log(_REACH), np.log(_REACH))])
+    within = within[within[:, 2] > within[:, 1]]
+    plateau = within if len(within) else regions  # all of it may be out of reach
     widths = plateau[:, 2] - plateau[:, 1]
     return plateau, np.average(_points(plateau, stairs, _middles(plateau)), axis=0, weights=widths)
 
