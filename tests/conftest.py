@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tip_adapter import load_encoder
+from tip_adapter.photos import processes
 from tip_adapter.photos.decode import decode_file
 from tip_adapter.photos.processes import DecodingProcesses
 
@@ -34,6 +35,7 @@ def decoded_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     that tests start are as they are.
     """
     monkeypatch.setattr(DecodingProcesses, "decode", staticmethod(decode_file))
+    monkeypatch.setattr(processes, "start_decoding", lambda: None)
 
 
 @pytest.fixture(scope="session")

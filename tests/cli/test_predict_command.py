@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tip_adapter import FewShotClassifier
+from tip_adapter.photos import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,6 +279,20 @@ def test_nothing_readable_is_a_failure(run: Callable[..., Ran], model: Path, tmp
 def test_threads_do_not_change_the_answers(run: Callable[..., Ran], model: Path, unseen: Path) -> None:
     one, three = (run("predict", model, unseen, "--json", "--threads", n) for n in (1, 3))
     assert one == three
+
+
+@pytest.mark.parametrize(("images", "expected"), [(["a.png"], ["start", "load"]), (["-"], ["load"])])
+def test_the_first_decoding_process_starts_before_the_model_is_loaded(
+    run: Callable[..., Ran], model: Path, monkeypatch: pytest.MonkeyPatch, images: list[str], expected: list[str]
+) -> None:
+    happened: list[str] = []
+    load = FewShotClassifier.load
+    monkeypatch.setattr(processes, "start_decoding", lambda: happened.append("start"))
+    monkeypatch.setattr(
+        FewShotClassifier, "load", lambda *args, **options: happened.append("load") or load(*args, **options)
+    )
+    run("predict", model, *images)
+    assert happened == expected
 
 
 # ---- models that cannot be used --------------------------------------------------------------------------------------

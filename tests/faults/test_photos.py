@@ -22,7 +22,7 @@ from PIL import Image
 from tip_adapter import FewShotClassifier
 from tip_adapter.errors import LabelError, NothingReadable, PhotoError, PhotoTooLarge, TipAdapterWarning
 from tip_adapter.features import encode_labelled, encode_photos
-from tip_adapter.photos import processes
+from tip_adapter.photos import process
 from tip_adapter.photos.decode import MAX_PIXELS, decode_photo
 from tip_adapter.photos.find import find_labelled, find_photos
 from tip_adapter.photos.processes import DecodingProcesses
@@ -250,8 +250,8 @@ def assert_refused(decoders: DecodingProcesses, path: Path, kind: type[PhotoErro
 
 def peak_mib(decoders: DecodingProcesses) -> float:
     """The most memory that the one decoding process had so far."""
-    (process,) = decoders._idle
-    status = Path(f"/proc/{process._process.pid}/status").read_text()
+    (decoding,) = decoders._idle._processes
+    status = Path(f"/proc/{decoding._process.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
@@ -404,7 +404,7 @@ def test_fault_14_photo_of_a_thousand_scans_is_a_row_with_its_reason(model, new)
 def test_fault_14_photo_that_takes_too_long_is_a_row_with_its_reason(model, new, monkeypatch):
     content = encoded(NOISE, "JPEG")
     (new / "red" / "bad.jpg").write_bytes(content[:2] + b"\xff" * 2**24 + content[2:])
-    monkeypatch.setattr(processes, "SECONDS", 0.5)
+    monkeypatch.setattr(process, "SECONDS", 0.5)
     assert_one_bad(model, new, "took longer than 0.5 s")
 
 

@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tip_adapter import FewShotClassifier
 from tip_adapter.errors import PhotoError, PhotoTooLarge, TipAdapterWarning
 from tip_adapter.features import encode_photos, stream_vectors
+from tip_adapter.photos import process as one_process
 from tip_adapter.photos import processes
 from tip_adapter.photos.decode import decode_file
-from tip_adapter.photos.processes import DecodingProcesses
+from tip_adapter.photos.processes import DecodingProcesses, start_decoding
 from tip_adapter.testing import FakeEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NOISE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
 #: What Python runs in a decoding process before anything else: some photos bring their decoder down.
@@ -56,6 +58,15 @@ def decoded_in_processes() -> None:
     """Yes."""
 
 
+@pytest.fixture(autouse=True)
+def no_spares(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test begins without a process, and leaves none."""
+    monkeypatch.setattr(processes, "_spares", processes._IdleProcesses(room=2))
+    yield
+    for process in processes._spares.close():
+        process.end()
+
+
 @pytest.fixture
 def decoders() -> Iterator[DecodingProcesses]:
     with DecodingProcesses() as opened:
@@ -78,7 +89,26 @@ def write(path: Path, comment: str = "") -> Path:
 
 
 def pids(decoders: DecodingProcesses) -> list[int]:
-    return [process._process.pid for process in (*decoders._idle, *decoders._busy)]
+    return [process._process.pid for process in (*decoders._idle._processes, *decoders._busy)]
+
+
+def spares() -> list[int]:
+    return [process._process.pid for process in processes._spares._processes]
+
+
+def decode_in_a_stream(*paths: Path) -> None:
+    """All at once."""
+    with DecodingProcesses() as decoders, ThreadPoolExecutor(len(paths)) as pool:
+        list(pool.map(decoders.decode, paths))
+
+
+def run(code: str, *options: str) -> str:
+    """What a program prints; it must be silent otherwise."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 def is_there(pid: int) -> bool:
@@ -160,14 +190,6 @@ def test_photos_at_a_time_have_a_process_each(decoders: DecodingProcesses, tmp_p
     assert 1 <= len(pids(decoders)) <= 3
 
 
-def test_closing_leaves_no_process(tmp_path: Path) -> None:
-    with DecodingProcesses() as decoders:
-        decoders.decode(write(tmp_path / "a.png"))
-        (pid,) = pids(decoders)
-        assert is_there(pid)
-    assert not is_there(pid)
-
-
 @pytest.mark.usefixtures("sabotage")
 def test_closing_does_not_wait_for_a_photo(tmp_path: Path) -> None:
     caught: list[BaseException] = []
@@ -189,7 +211,9 @@ def test_closing_does_not_wait_for_a_photo(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("sabotage")
-def test_a_stream_that_is_closed_early_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_is_closed_early_ends_the_processes_that_are_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[DecodingProcesses] = []
     monkeypatch.setattr(DecodingProcesses, "__enter__", lambda self: opened.append(self) or self)
     good, slow = write(tmp_path / "good.png"), write(tmp_path / "slow.png", "HANG")
@@ -207,7 +231,7 @@ import time
 from tip_adapter.photos.processes import DecodingProcesses
 decoders = DecodingProcesses()
 decoders.decode({str(write(tmp_path / "a.png"))!r})
-print(decoders._idle[0]._process.pid, flush=True)
+print(decoders._idle._processes[0]._process.pid, flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
@@ -236,6 +260,162 @@ def test_nothing_is_imported_from_the_folder_one_works_in(
     assert decoders.decode(write(tmp_path / "a.png"))[0].shape == NOISE.shape
 
 
+# ---- spares: idle processes between streams
+
+
+def test_the_next_stream_takes_the_process_that_the_last_one_left(tmp_path: Path) -> None:
+    with DecodingProcesses() as first:
+        first.decode(write(tmp_path / "a.png"))
+        before = pids(first)
+    assert spares() == before
+    with DecodingProcesses() as second:
+        second.decode(tmp_path / "a.png")
+        assert pids(second) == before
+        assert spares() == []
+    assert spares() == before
+
+
+def test_predicting_one_photo_after_another_uses_one_process(
+    tmp_path: Path, paint: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = FewShotClassifier(encoder="toy").fit([paint("red"), paint("blue")], ["red", "blue"])
+    paint("red", 1).save(tmp_path / "red.png")
+    started: list[object] = []
+    start = processes.DecodingProcess
+    monkeypatch.setattr(processes, "DecodingProcess", lambda: started.append(start()) or started[-1])
+    assert [model.predict([tmp_path / "red.png"])[0] for _ in range(5)] == ["red"] * 5
+    assert len(started) == 1
+
+
+def test_no_more_wait_than_there_is_room_for_and_the_latest_do(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png")
+    with DecodingProcesses() as one, DecodingProcesses() as two, DecodingProcesses() as three:
+        streams = [three, two, one]  # as they close
+        for decoders in streams:
+            decoders.decode(path)
+        first, *others = [pid for decoders in streams for pid in pids(decoders)]
+    assert spares() == others
+    assert not is_there(first)
+
+
+def test_a_spare_ends_by_itself_and_costs_no_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_process, "SECONDS_IDLE", 1)
+    decode_in_a_stream(write(tmp_path / "a.png"))
+    (pid,) = spares()
+    assert is_there(pid)
+    assert gone_within(10, pid)
+    decode_in_a_stream(tmp_path / "a.png")
+    assert spares() != [pid]
+
+
+def test_a_spare_that_is_about_to_end_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode_in_a_stream(write(tmp_path / "a.png"))
+    (pid,) = spares()
+    now = time.monotonic()
+    monkeypatch.setattr(one_process, "monotonic", lambda: now + one_process.SECONDS_IDLE - 2)
+    decode_in_a_stream(tmp_path / "a.png")
+    assert spares() != [pid]
+    assert not is_there(pid)
+
+
+def test_a_path_is_relative_to_the_folder_one_works_in_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "here"
+    for _ in range(2):  # anew, under the same name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        decode_in_a_stream(write(Path("a.png")))
+        Path("a.png").unlink()
+        folder.rmdir()
+
+
+def test_starting_to_decode_waits_for_nothing_and_the_first_photo_uses_it(tmp_path: Path) -> None:
+    start_decoding()
+    (process,) = processes._spares._processes
+    assert not process._is_ready
+    start_decoding()
+    assert processes._spares._processes == [process]
+    with DecodingProcesses() as decoders:
+        decoders.decode(write(tmp_path / "a.png"))
+        assert pids(decoders) == [process._process.pid]
+
+
+def test_where_none_can_be_started_starting_to_decode_leaves_it_to_the_first_photo_to_say_so(
+    decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    start_decoding()
+    with pytest.warns(TipAdapterWarning, match="no decoding process can be started"):
+        assert decoders.decode(write(tmp_path / "a.png"))[0].shape == NOISE.shape
+
+
+def test_a_child_of_fork_uses_processes_of_its_own_and_leaves_its_parents_alone(tmp_path: Path) -> None:
+    printed = run(f"""
+import os, signal
+from tip_adapter.photos import processes
+
+def decode():
+    with processes.DecodingProcesses() as decoders:
+        assert decoders.decode({str(write(tmp_path / "a.png"))!r})[0].shape == (37, 53, 3)
+    return [process._process.pid for process in processes._spares._processes]
+
+before = decode()
+with processes._spares._lock:  # as another thread might
+    child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    assert processes._spares._processes == []
+    assert decode() != before
+else:
+    assert os.waitpid(child, 0)[1] == 0
+    assert decode() == before
+    print("same")
+""")
+    assert printed == "same\n"
+
+
+def test_a_child_of_fork_closes_its_parents_stream_without_harm(tmp_path: Path) -> None:
+    printed = run(f"""
+import os
+from tip_adapter.photos import processes
+
+decoders = processes.DecodingProcesses()
+decoders.decode({str(write(tmp_path / "a.png"))!r})
+child = os.fork()
+if child == 0:
+    decoders.close()
+    assert processes._spares._processes == []
+else:
+    assert os.waitpid(child, 0)[1] == 0
+    (before,) = decoders._idle._processes
+    decoders.decode({str(tmp_path / "a.png")!r})
+    assert decoders._idle._processes == [before]
+    decoders.close()
+    print("same")
+""")
+    assert printed == "same\n"
+
+
+@pytest.mark.parametrize("last", ["", "next(open_stream)", "start_decoding()"])
+def test_spares_end_with_the_program_in_silence(tmp_path: Path, last: str) -> None:
+    write(tmp_path / "a.png")
+    pid = run(
+        f"""
+from tip_adapter.features import encode_photos, stream_vectors
+from tip_adapter.photos.processes import _spares, start_decoding
+from tip_adapter.testing import FakeEncoder
+
+paths = [{str(tmp_path / "a.png")!r}]
+open_stream = stream_vectors(200 * paths, FakeEncoder(), threads=2)
+encode_photos(paths, FakeEncoder())
+print(_spares._processes[0]._process.pid)
+{last}
+""",
+        "-W",
+        "error",
+    )
+    assert gone_within(5, int(pid))
+
+
 # ---- photos that bring their decoder down
 
 
@@ -254,11 +434,11 @@ def test_fault_19_a_photo_that_brings_its_decoder_down_is_an_error_and_the_next_
 ) -> None:
     decoders.decode(write(tmp_path / "good.png"))
     before = pids(decoders)
-    monkeypatch.setattr(processes, "SECONDS", 0.5)
+    monkeypatch.setattr(one_process, "SECONDS", 0.5)
     with pytest.raises(PhotoError, match=rf"^cannot read .*bad\.png: {reason}; remove it$") as caught:
         decoders.decode(write(tmp_path / "bad.png", harm))
     assert caught.value.code == "unreadable_photo"
-    monkeypatch.setattr(processes, "SECONDS", 10)
+    monkeypatch.setattr(one_process, "SECONDS", 10)
     assert decoders.decode(tmp_path / "good.png")[0].shape == NOISE.shape
     assert pids(decoders) != before
     assert not is_there(before[0])

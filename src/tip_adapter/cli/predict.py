@@ -60,6 +60,8 @@ def predict(
     show = print_json if json else _print_csv if as_csv else _print_line
     least = _probability(min_score)
     with notes(quiet), progress_bar("Naming photos", quiet=quiet or sys.stdout.isatty()) as progress:
+        if any(image != "-" for image in images):
+            _start_decoding()
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
         photos = [photo for image in _inputs(images) for photo in find_photos(image)]
         if as_csv:
@@ -78,6 +80,13 @@ def predict(
         raise NothingReadable(f"{who} be read")
     if failed and not quiet:
         say(f"note: {failed} of {len(photos)} photos could not be read")
+
+
+def _start_decoding() -> None:
+    """Let the first decoding process get ready while the model loads."""
+    from tip_adapter.photos.processes import start_decoding  # here: help needs no NumPy
+
+    start_decoding()
 
 
 def _inputs(images: Sequence[str]) -> list[str]:

@@ -1,37 +1,28 @@
 """Photos decoded in processes of our own, so that one that crashes, hangs or bloats its decoder costs that photo only.
 
-Not `multiprocessing`: its processes import the user's program again, or are forked beside the encoder's threads.
+A stream of photos holds as many as it decodes photos at a time. Those that are idle when it ends wait for the next one.
 """
 
 from __future__ import annotations
 
-import io
-import json
+import atexit
+import math
 import os
-import select
-import subprocess
-import sys
+from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from tip_adapter.errors import PhotoError, PhotoTooLarge, printable, warn
+from tip_adapter.errors import PhotoError, printable, warn
 from tip_adapter.photos.decode import decode_file
-from tip_adapter.photos.worker import READY, write_line
+from tip_adapter.photos.process import DecodingProcess, Ended
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-
-#: How long a photo may take.
-SECONDS = 10
-_SECONDS_TO_START = 60
-_LONGEST_LINE = 2**20
-_ERRORS = {kind.code: kind for kind in (PhotoError, PhotoTooLarge)}
 
 
 class DecodingProcesses:
-    """As many decoding processes as photos at a time need: started with the first ones, replaced when they die.
+    """As many decoding processes as photos at a time need: taken or started with the first ones, replaced when they die.
 
     Several threads may ask at once, each for a photo of its own. Where no process can be started (a frozen program, an
     interpreter inside another program) the asking threads decode for themselves, and a warning says so.
@@ -39,8 +30,8 @@ class DecodingProcesses:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._idle: list[_DecodingProcess] = []
-        self._busy: set[_DecodingProcess] = set()
+        self._idle = _IdleProcesses()
+        self._busy: set[DecodingProcess] = set()
         self._closed = False
         self._none_starts = False
 
@@ -50,7 +41,7 @@ class DecodingProcesses:
         Raises
         ------
         PhotoError
-            It cannot be read, its decoder crashed, or it took more than `SECONDS`. PhotoTooLarge above the limits.
+            It cannot be read, its decoder crashed, or it took too long. PhotoTooLarge above the limits.
         """
         process = self._take()
         if process is None:
@@ -59,7 +50,7 @@ class DecodingProcesses:
             return process.decode(os.fspath(path))
         except PhotoError:
             raise
-        except _Ended as reason:
+        except Ended as reason:
             raise PhotoError(f"cannot read {printable(path)}: {reason}; remove it") from None
         except BaseException:
             process.end()  # it may be in the middle of an answer
@@ -68,14 +59,14 @@ class DecodingProcesses:
             self._give_back(process)
 
     def close(self) -> None:
-        """End all processes; who waits for a photo gets an error."""
+        """Leave the idle processes to the next; end the busy ones: who waits for a photo gets an error."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
+            idle = self._idle.close()
             for process in self._busy:
                 process.kill()
         for process in idle:
-            process.end()
+            _spares.keep(process)
 
     def __enter__(self) -> Self:
         return self
@@ -83,9 +74,9 @@ class DecodingProcesses:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take(self) -> _DecodingProcess | None:
-        """The process that was idle last, or a new one; None where none can be started."""
-        process = self._living() or self._start()
+    def _take(self) -> DecodingProcess | None:
+        """The process that was idle last, a spare, or a new one; None where none can be started."""
+        process = self._idle.take() or self._begin()
         if process is not None:
             with self._lock:
                 self._busy.add(process)
@@ -93,116 +84,82 @@ class DecodingProcesses:
                     process.kill()
         return process
 
-    def _living(self) -> _DecodingProcess | None:
-        """An idle process; those that were ended from outside are cleared away."""
-        while True:
-            with self._lock:
-                if not self._idle:
-                    return None
-                process = self._idle.pop()
-            if process.is_alive():
-                return process
-            process.end()
-
-    def _start(self) -> _DecodingProcess | None:
+    def _begin(self) -> DecodingProcess | None:
+        """A process that is new to this stream, and ready."""
         if self._none_starts:
             return None
         try:
-            return _DecodingProcess()
-        except (OSError, _Ended) as reason:
+            process = _spares.take() or DecodingProcess()
+            process.wait_until_ready()
+        except (OSError, Ended) as reason:
             self._none_starts = True
             warn(f"no decoding process can be started ({printable(str(reason))}); a photo may end this program")
             return None
+        return process
 
-    def _give_back(self, process: _DecodingProcess) -> None:
+    def _give_back(self, process: DecodingProcess) -> None:
         with self._lock:
             self._busy.discard(process)
-            if process.is_alive() and not self._closed:
-                self._idle.append(process)
-                return
+        self._idle.keep(process)
+
+
+def start_decoding() -> None:
+    """Start a process, unless one is idle, and do not wait for it: it gets ready while something else is loaded."""
+    with suppress(OSError, Ended):  # who needs it then will try again, and say so
+        _spares.keep(_spares.take() or DecodingProcess())
+
+
+class _IdleProcesses:
+    """Processes that wait for a photo; the one that waited longest makes room."""
+
+    def __init__(self, room: float = math.inf) -> None:
+        self._lock = Lock()
+        self._room = room
+        self._processes: list[DecodingProcess] = []
+
+    def take(self) -> DecodingProcess | None:
+        """The one that came last; those that are of no use any more are cleared away."""
+        while True:
+            with self._lock:
+                if not self._processes:
+                    return None
+                process = self._processes.pop()
+            if process.is_usable():
+                return process
+            process.end()
+
+    def keep(self, process: DecodingProcess) -> None:
+        """Let it wait here, if it is of use and there is room; else it ends."""
+        surplus = process
+        if process.is_usable():
+            with self._lock:
+                self._processes.append(process)
+                if len(self._processes) <= self._room:
+                    return
+                surplus = self._processes.pop(0)
+        surplus.end()
+
+    def close(self) -> list[DecodingProcess]:
+        """All of them, to be ended or kept elsewhere; from now on there is no room."""
+        with self._lock:
+            self._room = 0
+            processes, self._processes = self._processes, []
+        return processes
+
+    def forget(self) -> None:
+        """Leave them to the parent, in a child of `os.fork`."""
+        self._lock = Lock()  # a thread that is not here may have held it
+        processes, self._processes = self._processes, []
+        for process in processes:
+            process.leave()
+
+
+#: Of the whole program: what one stream leaves, the next one takes.
+_spares = _IdleProcesses(room=os.cpu_count() or 1)
+os.register_at_fork(after_in_child=_spares.forget)
+
+
+@atexit.register
+def _end_spares() -> None:
+    for process in _spares.close():
         process.end()
-
-
-class _Ended(Exception):
-    """A process has ended, and why."""
-
-
-class _DecodingProcess:
-    """One process and its pipes; used by one thread at a time."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            _command(),
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-        )
-        self._requests = cast("io.FileIO", self._process.stdin)
-        self._answers = io.BufferedReader(cast("io.FileIO", self._process.stdout))
-        self._arrival = select.poll()
-        self._arrival.register(self._answers, select.POLLIN)
-        if self._read_line(_SECONDS_TO_START) != READY:
-            self.end()
-            raise _Ended(f"{sys.executable} starts something else")
-
-    def decode(self, path: str) -> tuple[NDArray[np.uint8], str]:
-        try:
-            write_line(self._requests, path)
-        except BrokenPipeError:
-            raise _Ended(self._reason()) from None
-        answer = self._read_line(SECONDS)
-        if "code" in answer:
-            raise _ERRORS[answer["code"]](answer["message"])
-        return self._read_pixels(answer["shape"]), answer["digest"]
-
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def end(self) -> None:
-        """Kill it, it has nothing to lose, and leave nothing of it behind."""
-        self._process.kill()
-        self._process.wait()
-        self._requests.close()
-        self._answers.close()
-
-    def _read_line(self, seconds: float) -> dict[str, Any]:
-        if not self._arrival.poll(1000 * seconds):
-            self.end()
-            raise _Ended(f"took longer than {seconds:g} s")
-        line = self._answers.readline(_LONGEST_LINE)
-        if not line:
-            raise _Ended(self._reason())
-        try:
-            return json.loads(line)
-        except ValueError:  # a library that prints
-            self.end()
-            raise _Ended("its decoder gave no answer") from None
-
-    def _read_pixels(self, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-        pixels = np.empty(shape, np.uint8)
-        if self._answers.readinto(pixels.data.cast("B")) < pixels.size:
-            raise _Ended(self._reason())
-        return pixels
-
-    def _reason(self) -> str:
-        """Why its pipes are closed."""
-        status = self._process.wait()
-        self.end()
-        return f"its decoder crashed (signal {-status})" if status < 0 else f"its decoder ended (status {status})"
-
-
-def _command() -> list[str]:
-    if not sys.executable or getattr(sys, "frozen", False):
-        raise _Ended("this program brings its own interpreter")
-    return [sys.executable, "-P", "-W", "ignore", "-m", "tip_adapter.photos.worker"]
-
-
-def _environment() -> dict[str, str]:
-    """It imports from where we import, and decodes on one core."""
-    places = os.pathsep.join(os.path.abspath(place) for place in sys.path)  # noqa: PTH100 # "" is the current folder
-    return os.environ | {"PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"}

@@ -1,8 +1,9 @@
-"""A decoding process: paths in on stdin, pixels out on stdout, one photo at a time. `processes.py` starts it.
+"""A decoding process: paths in on stdin, pixels out on stdout, one photo at a time. `process.py` starts it.
 
 A request is a path as a line of JSON. An answer is a line of JSON, ``{"shape", "digest"}`` with that many bytes of
 upright RGB pixels after it, or ``{"code", "message"}`` of an error. The first line says that the process is ready.
-Nothing is unpickled on either side. What a photo may cost is limited here: memory by the system, time by an alarm.
+Nothing is unpickled on either side. What a photo may cost is limited here: memory by the system, time by an alarm. So is
+how long the process waits for the next photo; the argument says it, in seconds.
 """
 
 from __future__ import annotations
@@ -32,15 +33,19 @@ _LAST_SECOND = 15
 
 
 def main() -> None:
-    """Answer until stdin closes, which it does at the latest when the parent ends, however it ends."""
+    """Answer until no photo comes, or stdin closes: at the latest when the parent ends, however it ends."""
+    seconds_idle = int(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     _decode_on_one_core()
     _limit_memory()
     answers = sys.stdout.buffer
     with suppress(BrokenPipeError):
         write_line(answers, READY)
+        signal.alarm(seconds_idle)
         for line in sys.stdin.buffer:
+            signal.alarm(_LAST_SECOND)
             _answer(json.loads(line), answers)
+            signal.alarm(seconds_idle)
 
 
 def write_line(stream: IO[bytes], value: object) -> None:
@@ -50,15 +55,12 @@ def write_line(stream: IO[bytes], value: object) -> None:
 
 
 def _answer(path: str, answers: IO[bytes]) -> None:
-    signal.alarm(_LAST_SECOND)
     try:
         pixels, digest = decode_file(path)
     except PhotoError as error:
         write_line(answers, {"code": error.code, "message": str(error)})
     else:
         _write_pixels(answers, pixels, digest)
-    finally:
-        signal.alarm(0)
 
 
 def _write_pixels(answers: IO[bytes], pixels: NDArray[np.uint8], digest: str) -> None:
