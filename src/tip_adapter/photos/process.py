@@ -149,6 +149,8 @@ class DecodingProcess:
 def _command() -> list[str]:
     if not sys.executable or getattr(sys, "frozen", False):
         raise Ended("this program brings its own interpreter")
+    if os.name == "nt":
+        raise Ended("Windows cannot limit what they may take")
     return [sys.executable, "-P", "-W", "ignore", "-m", "tip_adapter.photos.worker", str(SECONDS_IDLE)]
 
 

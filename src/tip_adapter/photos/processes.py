@@ -156,7 +156,8 @@ class _IdleProcesses:
 
 #: Of the whole program: what one stream leaves, the next one takes.
 _spares = _IdleProcesses(room=os.cpu_count() or 1)
-os.register_at_fork(after_in_child=_spares.forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_spares.forget)
 
 
 @atexit.register
