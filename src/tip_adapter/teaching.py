@@ -7,6 +7,7 @@ training-free one over the photos' own vectors, at the same pair, and remembers 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,12 +62,15 @@ def without_photos(head: Head, ids: Sequence[str]) -> Head:
     Raises
     ------
     UnknownName
-        There is no photo of that id, or it is given twice; the nearest is suggested.
+        There is no photo of that id; the nearest is suggested.
+    UsageError
+        An id is given twice.
     """
-    left = set(head.support.ids.tolist())
-    for name in ids:
-        _require(name, "photo", left)
-        left.remove(name)
+    known = set(head.support.ids.tolist())
+    for name, times in Counter(ids).items():
+        _require(name, "photo", known)
+        if times > 1:
+            raise UsageError(f"photo {shown(name)} is given twice; nothing was removed")
     estimator = _taught(head)
     if isinstance(estimator, TaughtClassifier):
         estimator.remove(ids)
