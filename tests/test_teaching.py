@@ -645,7 +645,7 @@ def test_teaching_equals_a_plain_list_of_photos_fitted_anew(paint: Paint, tmp_pa
     run_state_machine_as_test(
         lambda: Teaching(paint, tmp_path),
         settings=settings(
-            max_examples=30,
+            max_examples=60,
             stateful_step_count=15,
             deadline=None,
             derandomize=True,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.errors import UsageError
+from tip_adapter.evaluation import accuracy_of
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tip_adapter.evaluation import Accuracy
     from tip_adapter.head import Head
     from tip_adapter.vectors import SupportSet
 
@@ -42,17 +44,17 @@ def check_photos(head: Head) -> dict[str, Any]:
         It has learned from no photos.
     """
     if not len(head.support):
-        raise UsageError("the model has no photos to check; fit it with --method tip-adapter")
-    accuracy = head.left_out.accuracy if head.left_out else None
-    wrong = likely_wrong(head)
+        raise UsageError("the model has no photos to check; fit it with photos and --method tip-adapter")
+    judged = likely_wrong(head)
+    accuracy = _accuracy(judged)
     return {
         "n_photos": len(head.support),
         "n_checked": accuracy.n if accuracy else 0,
         "accuracy": accuracy.accuracy if accuracy else None,
         "accuracy_interval": list(accuracy.interval) if accuracy else None,
-        "likely_wrong": [entry for entry in wrong if entry["called"] != entry["label"]],
+        "likely_wrong": [entry for entry in judged if entry["called"] != entry["label"]],
         "near_duplicates": sorted(_near_duplicates(head.support), key=lambda pair: -pair["similarity"]),
-        "need_photos": _need_photos(head),
+        "need_photos": _need_photos(head, accuracy),
     }
 
 
@@ -69,6 +71,13 @@ def likely_wrong(head: Head) -> list[dict[str, Any]]:
         {"photo": str(ids[i]), "label": str(labels[i]), "probability": float(own[i]), "called": str(called[i])}
         for i in np.argsort(own, kind="stable").tolist()
     ]
+
+
+def _accuracy(judged: list[dict[str, Any]]) -> Accuracy | None:
+    """Of the photos as they are now, also where they were taught since the model was measured; None without any."""
+    if not judged:
+        return None
+    return accuracy_of(*(np.array([entry[key] for entry in judged]) for key in ("label", "called")))
 
 
 def _near_duplicates(support: SupportSet) -> Iterator[dict[str, Any]]:
@@ -91,10 +100,10 @@ def _pairs(vectors: NDArray[np.float32], labels: NDArray[np.str_]) -> Iterator[t
                 yield a, b, float(cosines[row, b])
 
 
-def _need_photos(head: Head) -> list[dict[str, Any]]:
+def _need_photos(head: Head, accuracy: Accuracy | None) -> list[dict[str, Any]]:
     counts = {label: int((head.support.labels == label).sum()) for label in head.names}
-    judged = head.left_out.accuracy.per_class if head.left_out else {}
-    mean = head.left_out.accuracy.mean_per_class if head.left_out else 0.0
+    judged = accuracy.per_class if accuracy else {}
+    mean = accuracy.mean_per_class if accuracy else 0.0
     accuracies = {label: judged[label][0] if label in judged else None for label in head.names}
     weak = [label for label, share in accuracies.items() if counts[label] < 2 or (share is not None and share < mean)]
     entries = [{"label": label, "photos": counts[label], "accuracy": accuracies[label]} for label in weak]
