@@ -45,14 +45,14 @@ def check_photos(head: Head) -> dict[str, Any]:
     """
     if not len(head.support):
         raise UsageError("the model has no photos to check; fit it with photos and --method tip-adapter")
-    judged = likely_wrong(head)
-    accuracy = _accuracy(judged)
+    accuracy = _accuracy(head)
+    wrong = likely_wrong(head)
     return {
         "n_photos": len(head.support),
         "n_checked": accuracy.n if accuracy else 0,
         "accuracy": accuracy.accuracy if accuracy else None,
         "accuracy_interval": list(accuracy.interval) if accuracy else None,
-        "likely_wrong": [entry for entry in judged if entry["called"] != entry["label"]],
+        "likely_wrong": [entry for entry in wrong if entry["called"] != entry["label"]],
         "near_duplicates": sorted(_near_duplicates(head.support), key=lambda pair: -pair["similarity"]),
         "need_photos": _need_photos(head, accuracy),
     }
@@ -73,11 +73,13 @@ def likely_wrong(head: Head) -> list[dict[str, Any]]:
     ]
 
 
-def _accuracy(judged: list[dict[str, Any]]) -> Accuracy | None:
-    """Of the photos as they are now, also where they were taught since the model was measured; None without any."""
-    if not judged:
-        return None
-    return accuracy_of(*(np.array([entry[key] for entry in judged]) for key in ("label", "called")))
+def _accuracy(head: Head) -> Accuracy | None:
+    """As it was measured; where photos came or went since, that of the same pair on the photos of now."""
+    photos = head.cache.left_out
+    if head.left_out or head.choice is None or not photos.n_scored:
+        return head.left_out.accuracy if head.left_out else None
+    called = photos.logits(head.choice.alpha, head.choice.beta).argmax(axis=1)
+    return accuracy_of(head.classes[photos.scored_labels], head.classes[called])
 
 
 def _near_duplicates(support: SupportSet) -> Iterator[dict[str, Any]]:

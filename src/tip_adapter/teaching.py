@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.errors import UnknownName, UsageError, shown, suggestion
+from tip_adapter.errors import UnknownName, UsageError, printable, shown, suggestion
 from tip_adapter.methods._teach import TaughtClassifier
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.vectors import ClassEmbeddings, SupportSet
@@ -47,7 +47,7 @@ def with_photos(head: Head, photos: SupportSet) -> Head:
     """
     present = set(head.support.ids.tolist()) & set(photos.ids.tolist())
     if present:
-        raise UsageError(f"photo {shown(min(present))} is in the model already; remove it first, or rename it")
+        raise UsageError(f"photo {printable(min(present))} is in the model already; remove it first, or rename it")
     estimator = _taught(head).set_params(class_embeddings=head.class_embeddings)
     if isinstance(estimator, TaughtClassifier):
         estimator.partial_fit(photos.vectors, photos.labels, ids=photos.ids.tolist())
