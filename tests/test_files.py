@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -18,7 +19,7 @@ import pytest
 
 from tip_adapter import files
 from tip_adapter.errors import NotWritable, OutputExists
-from tip_adapter.files import cache_folder, open_regular, refuse_existing, standing, write_file, write_folder
+from tip_adapter.files import cache_folder, held, open_regular, refuse_existing, standing, write_file, write_folder
 
 if TYPE_CHECKING:
     from typing import Any
@@ -369,6 +370,37 @@ def test_only_our_own_names_for_this_place_are_swept(model):
     write_folder(model, NEW, replace=True)
     assert all(os.path.lexists(other) for other in others)
     assert (others[0] / "new" / "arrays").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
+def test_who_holds_a_folder_waits_for_its_turn_and_then_holds_the_one_that_stands_there(model):
+    seen = []
+
+    def teach(version):
+        with held(model):
+            seen.append(contents(model).get("version"))
+            write_folder(model, NEW | {"version": version}, replace=True)
+
+    others = [threading.Thread(target=teach, args=(b"%d" % number,)) for number in range(8)]
+    with held(model):
+        for other in others:
+            other.start()
+        write_folder(model, NEW | {"version": b"first"}, replace=True)
+        assert seen == []
+    for other in others:
+        other.join()
+    last = contents(model)["version"]
+    assert seen[0] == b"first"
+    assert sorted([*seen[1:], last]) == [b"%d" % number for number in range(8)]
+    assert os.listdir(model.parent) == ["model"]
+
+
+def test_where_no_folder_stands_nobody_waits(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "missing", tmp_path / "file", tmp_path / "missing" / "x"):
+        with held(place), held(place):
+            pass
+    assert os.listdir(tmp_path) == ["file"]
 
 
 _WRITER = """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.errors import UsageError
+from tip_adapter.evaluation import accuracy_of
 from tip_adapter.methods import choose
 from tip_adapter.vectors import softmax
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tip_adapter.evaluation import Accuracy
     from tip_adapter.head import Head
     from tip_adapter.vectors import SupportSet
 
@@ -43,8 +45,8 @@ def check_photos(head: Head) -> dict[str, Any]:
         It has learned from no photos.
     """
     if not len(head.support):
-        raise UsageError("the model has no photos to check; fit it with --method tip-adapter")
-    accuracy = head.left_out.accuracy if head.left_out else None
+        raise UsageError("the model has no photos to check; fit it with photos and --method tip-adapter")
+    accuracy = _accuracy(head)
     wrong = likely_wrong(head)
     return {
         "n_photos": len(head.support),
@@ -53,7 +55,7 @@ def check_photos(head: Head) -> dict[str, Any]:
         "accuracy_interval": list(accuracy.interval) if accuracy else None,
         "likely_wrong": [entry for entry in wrong if entry["called"] != entry["label"]],
         "near_duplicates": sorted(_near_duplicates(head.support), key=lambda pair: -pair["similarity"]),
-        "need_photos": _need_photos(head),
+        "need_photos": _need_photos(head, accuracy),
     }
 
 
@@ -77,6 +79,15 @@ def likely_wrong(head: Head) -> list[dict[str, Any]]:
     ]
 
 
+def _accuracy(head: Head) -> Accuracy | None:
+    """As it was measured; where photos came or went since, that of the same pair on the photos of now."""
+    photos = head.cache.left_out
+    if head.left_out or head.choice is None or not photos.n_scored:
+        return head.left_out.accuracy if head.left_out else None
+    called = photos.logits(head.choice.alpha, head.choice.beta).argmax(axis=1)
+    return accuracy_of(head.classes[photos.scored_labels], head.classes[called])
+
+
 def _near_duplicates(support: SupportSet) -> Iterator[dict[str, Any]]:
     for a, b, similarity in _pairs(support.vectors, support.labels):
         yield {
@@ -97,10 +108,10 @@ def _pairs(vectors: NDArray[np.float32], labels: NDArray[np.str_]) -> Iterator[t
                 yield a, b, float(cosines[row, b])
 
 
-def _need_photos(head: Head) -> list[dict[str, Any]]:
+def _need_photos(head: Head, accuracy: Accuracy | None) -> list[dict[str, Any]]:
     counts = {label: int((head.support.labels == label).sum()) for label in head.names}
-    judged = head.left_out.accuracy.per_class if head.left_out else {}
-    mean = head.left_out.accuracy.mean_per_class if head.left_out else 0.0
+    judged = accuracy.per_class if accuracy else {}
+    mean = accuracy.mean_per_class if accuracy else 0.0
     accuracies = {label: judged[label][0] if label in judged else None for label in head.names}
     weak = [label for label, share in accuracies.items() if counts[label] < 2 or (share is not None and share < mean)]
     entries = [{"label": label, "photos": counts[label], "accuracy": accuracies[label]} for label in weak]

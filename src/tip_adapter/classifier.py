@@ -25,7 +25,7 @@ from tip_adapter.head import Head, learn, read_head, refuse_singles
 from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.draw import draw
 from tip_adapter.photos.find import find_labelled, find_photos
-from tip_adapter.photos.gate import listed_labels, listed_photos, photo_ids, photo_name
+from tip_adapter.photos.gate import listed_ids, listed_labels, listed_photos, photo_ids, photo_name
 from tip_adapter.photos.labels import refuse_twins
 from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
 from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 #: (n, d) vectors, top, min_score → one record a vector.
 Answers: TypeAlias = "Callable[[NDArray[np.float32], int, float], list[dict[str, Any]]]"
+
+#: What stands in the place of an answer where a photo cannot be read.
+_UNANSWERED: dict[str, Any] = {"label": None, "score": None, "top": []}
 
 #: Constructor value → its types, and in words what it takes. Numbers state their bounds themselves.
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -234,11 +237,12 @@ class FewShotClassifier:
     def teach(self, photos: SupportSet) -> Self:
         """`partial_fit` for photos that are encoded already."""
         head, known = self.head_, self.head_.names
+        require(isinstance(photos, SupportSet), "photos", "a SupportSet", photos)
         labels = sorted(set(photos.labels.tolist()))
         refuse_twins([*known, *labels])
         fresh = [label for label in labels if label not in known]
         if fresh:
-            names = self._names(fresh)
+            names = self._names(fresh, known)
             head = with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
         head = with_photos(head, photos)
         # Without photos there was nothing to choose alpha and beta by.
@@ -252,8 +256,10 @@ class FewShotClassifier:
         ------
         UnknownName
             There is no photo of that id; nothing is removed.
+        UsageError
+            `ids` are no texts, or one is given twice.
         """
-        return self._taught(without_photos(self.head_, [ids] if isinstance(ids, str) else list(ids)))
+        return self._taught(without_photos(self.head_, listed_ids(ids)))
 
     def remove_class(self, label: str) -> Self:
         """Forget a class and its photos: as if they had never been there.
@@ -261,9 +267,11 @@ class FewShotClassifier:
         Raises
         ------
         UnknownName
-            There is no such class. UsageError if it is the only one.
+            There is no such class. UsageError if it is the only one, or `label` is no text.
         """
-        return self._taught(without_class(self.head_, unicodedata.normalize("NFC", label)))
+        head = self.head_
+        require(isinstance(label, str), "label", "a text", label)
+        return self._taught(without_class(head, unicodedata.normalize("NFC", label)))
 
     def retune(self, *, progress: Progress | None = None) -> Self:
         """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again what was fine-tuned.
@@ -419,13 +427,13 @@ class FewShotClassifier:
         UsageError, NotFittedError
             As `predict_folder` and `predict`, before the first record.
         """
-        return self._stream(images, self.head_.answers, top, min_score)
+        return self._stream(images, self.head_.answers, _UNANSWERED, top, min_score)
 
     def explain_stream(
         self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up."""
-        return self._stream(images, self.head_.explained_answers, top, min_score)
+        return self._stream(images, self.head_.explained_answers, {**_UNANSWERED, "explanation": []}, top, min_score)
 
     def explain(self, image: PhotoLike) -> dict[str, Any]:
         """Why a photo is called what it is called: the answer and the runner-up, each logit taken apart.
@@ -452,16 +460,25 @@ class FewShotClassifier:
         return {"image": photo_name(image, 0), **answer, "error": None}
 
     def _stream(
-        self, images: Iterable[PhotoLike], answers: Answers, top: int, min_score: float | str
+        self,
+        images: Iterable[PhotoLike],
+        answers: Answers,
+        unanswered: dict[str, Any],
+        top: int,
+        min_score: float | str,
     ) -> Iterator[dict[str, Any]]:
         n_top = whole_number(top, "top", 1)
         least = self.head_.threshold if min_score == AUTO else real_number(min_score, "min_score", 0, 1)
-        return self._records(listed_photos(images), answers, n_top, least)
+        return self._records(listed_photos(images), answers, unanswered, n_top, least)
 
     def _records(
-        self, photos: Sequence[PhotoLike], answers: Answers, top: int, min_score: float
+        self,
+        photos: Sequence[PhotoLike],
+        answers: Answers,
+        unanswered: dict[str, Any],
+        top: int,
+        min_score: float,
     ) -> Iterator[dict[str, Any]]:
-        unanswered: dict[str, Any] = {"label": None, "score": None, "top": []}
         with closing(stream_vectors(photos, self.encoder_, threads=self.threads)) as stream:
             for batch in stream:
                 rows = dict(zip(batch.positions.tolist(), answers(batch.vectors, top, min_score), strict=True))
@@ -605,11 +622,11 @@ class FewShotClassifier:
     ) -> tuple[SupportSet, int]:
         return encode_labelled(images, labels, ids, self.encoder_, threads=self.threads, progress=progress)
 
-    def _names(self, labels: Sequence[str]) -> dict[str, str]:
-        """Label → name, for every class; warns of names that the encoder's text side does not read."""
+    def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
+        """Label → name, for every class beside those known; warns of names that the encoder's text side does not read."""
         given = checked_names((self.class_names or {}).items(), "class_names")
         names = {label: given.get(label, readable(label)) for label in labels}
-        unknown = [printable(label) for label in given if label not in names]
+        unknown = [printable(label) for label in given if label not in {*known, *labels}]
         if unknown:
             warn(f"class names are given for labels that are none: {', '.join(unknown[:5])}")
         foreign = [name for name in names.values() if not self.encoder_.record.reads(name)]

@@ -154,7 +154,7 @@ class TipAdapterWarning(UserWarning):
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Ask whether the nearest of `known` was meant; empty where none is near."""
     nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return f"did you mean {nearest[0]}? " if nearest else ""
+    return f"did you mean {printable(nearest[0])}? " if nearest else ""
 
 
 def warn(*notes: str) -> None:

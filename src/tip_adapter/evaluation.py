@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,9 @@ class LeftOut:
     def of(cls, truth: NDArray[Any], probabilities: NDArray[Any], classes: NDArray[Any]) -> LeftOut:
         """From (n,) labels and (n, n_classes) left-out probabilities, n > 0."""
         accuracy = accuracy_of(truth, classes[probabilities.argmax(axis=1)])
-        return cls(accuracy, KEPT, keeping_threshold(probabilities.max(axis=1), KEPT))
+        scores = probabilities.max(axis=1)
+        threshold = keeping_threshold(scores, KEPT)
+        return cls(accuracy, float((scores >= threshold).mean()), threshold)
 
     def to_record(self) -> dict[str, Any]:
         """What a model folder keeps of it."""
@@ -125,7 +128,8 @@ def keeping_threshold(scores: NDArray[Any], kept: float) -> float:
     scores : (n,) float array in [0, 1], n > 0: each photo's best probability, by a classifier that has not seen it
     kept : float, the share of them that is to be kept
     """
-    return float(np.quantile(scores, 1 - kept, method="lower"))
+    reached_by = max(math.ceil(round(kept * len(scores), 6)), 1)  # 0.55 of 20 is 11, not a little more
+    return float(np.sort(scores)[-reached_by])
 
 
 def accuracy_interval(n_right: int, n: int) -> tuple[float, float]:

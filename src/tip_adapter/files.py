@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from uuid import uuid4
@@ -92,6 +92,20 @@ def standing(path: str | os.PathLike[str]) -> Path:
     place = _real(path)
     old = _old(place)
     return old if os.path.lexists(old) and not os.path.lexists(place) else Path(path)
+
+
+@contextmanager
+def held(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a folder that is read, changed and replaced: others that hold it wait for their turn, readers do not.
+
+    Nothing is written for it. Where there is no folder, or no lock to be had, nobody waits.
+    """
+    place = _real(path)
+    while True:
+        with _locked(place) as lock:
+            if lock is None or _stands(lock, place):
+                yield
+                return
 
 
 @contextmanager
@@ -200,6 +214,30 @@ def _seize(lock: IO[bytes]) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[int | None]:
+    """The descriptor of a folder once its lock is ours; None where it has none."""
+    if sys.platform == "win32":
+        yield None
+        return
+    with ExitStack() as stack:
+        lock = None
+        with suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock = handle
+        yield lock
+
+
+def _stands(handle: int, place: Path) -> bool:
+    """Whether that folder is still the one at `place`: while its lock was waited for, another may have replaced it."""
+    try:
+        return os.path.samestat(os.fstat(handle), place.stat())
+    except OSError:
+        return True  # it is gone, and nobody is left to wait for
 
 
 def _stem(place: Path) -> str:

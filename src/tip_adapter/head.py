@@ -115,7 +115,7 @@ class Head:
             raise UsageError(f"{self.method} has no photos to explain an answer by; the class names alone decide")
         explained = self.estimator.explain(vectors)
         return [
-            {**answer, "explanation": [self._explanation(evidence, row) for evidence in evidences[:2]]}
+            {**answer, "explanation": self._explanation(evidences, row)}
             for answer, row, evidences in zip(
                 self.answers(vectors, top, min_score), self.probabilities(vectors), explained, strict=True
             )
@@ -130,9 +130,16 @@ class Head:
             "top": [{"label": str(self.classes[c]), "score": float(probabilities[c])} for c in likeliest[:top]],
         }
 
-    def _explanation(self, evidence: ClassEvidence, probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    def _explanation(
+        self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32]
+    ) -> list[dict[str, Any]]:
+        """Records of the answer and the runner-up: where classes all but tie, double precision would order them anew."""
+        by_label = {evidence.label: evidence for evidence in evidences}
+        likeliest = np.argsort(-probabilities, kind="stable")[:2]
+        return [self._explained(by_label[self.classes[c]], float(probabilities[c])) for c in likeliest]
+
+    def _explained(self, evidence: ClassEvidence, score: float) -> dict[str, Any]:
         record = {**asdict(evidence), "label": str(evidence.label), "photos": [asdict(p) for p in evidence.photos]}
-        score = float(probabilities[np.searchsorted(self.classes, evidence.label)])
         return {"name": self.names[record["label"]], "score": score, **record}
 
     def evaluate(self, photos: SupportSet) -> dict[str, Any]:

@@ -7,12 +7,13 @@ training-free one over the photos' own vectors, at the same pair, and remembers 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.errors import UnknownName, UsageError, shown, suggestion
+from tip_adapter.errors import UnknownName, UsageError, printable, shown, suggestion
 from tip_adapter.methods._teach import TaughtClassifier
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.vectors import ClassEmbeddings, SupportSet
@@ -46,7 +47,7 @@ def with_photos(head: Head, photos: SupportSet) -> Head:
     """
     present = set(head.support.ids.tolist()) & set(photos.ids.tolist())
     if present:
-        raise UsageError(f"photo {shown(min(present))} is in the model already; remove it first, or rename it")
+        raise UsageError(f"photo {printable(min(present))} is in the model already; remove it first, or rename it")
     estimator = _taught(head).set_params(class_embeddings=head.class_embeddings)
     if isinstance(estimator, TaughtClassifier):
         estimator.partial_fit(photos.vectors, photos.labels, ids=photos.ids.tolist())
@@ -61,12 +62,15 @@ def without_photos(head: Head, ids: Sequence[str]) -> Head:
     Raises
     ------
     UnknownName
-        There is no photo of that id, or it is given twice; the nearest is suggested.
+        There is no photo of that id; the nearest is suggested.
+    UsageError
+        An id is given twice.
     """
-    left = set(head.support.ids.tolist())
-    for name in ids:
-        _require(name, "photo", left)
-        left.remove(name)
+    known = set(head.support.ids.tolist())
+    for name, times in Counter(ids).items():
+        _require(name, "photo", known)
+        if times > 1:
+            raise UsageError(f"photo {shown(name)} is given twice; nothing was removed")
     estimator = _taught(head)
     if isinstance(estimator, TaughtClassifier):
         estimator.remove(ids)

@@ -148,6 +148,120 @@ def test_labels_are_written_in_their_own_script(
     assert ran.out.count('"label": "猫"') == 4
 
 
+# ---- why, and none of these ------------------------------------------------------------------------------------------
+
+
+def test_explain_says_what_weighed_most_for_the_answer_and_the_runner_up(
+    run: Callable[..., Ran], model: Path, unseen: Path
+) -> None:
+    photo = unseen / "red" / "100.png"
+    record = FewShotClassifier.load(model).explain(photo)
+    ran = run("predict", model, photo, "--explain")
+    assert (ran.status, ran.err) == (0, "")
+    answer, because, *parts = ran.out.splitlines()
+    assert answer == run("predict", model, photo).out.rstrip("\n")
+    best, second = record["explanation"]
+    assert because == f"  because: red, {best['logit']:.2f} points ({100 * best['score']:.1f} %)"
+    assert [line.split("looks like ")[1] for line in parts[:3]] == [entry["id"] for entry in best["photos"]]
+    assert [float(line.split()[0]) for line in parts[:3]] == [round(entry["part"], 2) for entry in best["photos"]]
+    assert parts[3] == f"    {best['others']:+9.2f}  1 other photo of red"
+    assert parts[4] == f"    {best['text']:+9.2f}  the name “red”"
+    assert parts[5].startswith(f"  next: {second['label']}, ")
+    assert len(parts) == 11
+
+
+def test_explain_as_json_adds_up_to_the_logit(run: Callable[..., Ran], model: Path, unseen: Path) -> None:
+    ran = run("predict", model, unseen, "--explain", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert len(rows(ran)) == 9
+    for record, plain in zip(rows(ran), rows(run("predict", model, unseen, "--json")), strict=True):
+        assert set(record) == {"image", "label", "score", "top", "error", "explanation"}
+        assert record["label"] == plain["label"]
+        assert [part["label"] for part in record["explanation"]] == [entry["label"] for entry in record["top"][:2]]
+        for part in record["explanation"]:
+            assert set(part) == {"label", "name", "score", "logit", "text", "photos", "others", "n_others"}
+            assert len(part["photos"]) == 3
+            assert part["n_others"] == 1
+            whole = part["text"] + sum(photo["part"] for photo in part["photos"]) + part["others"]
+            assert part["logit"] == pytest.approx(whole, abs=1e-4)
+
+
+def test_an_unreadable_photo_has_an_empty_explanation(
+    run: Callable[..., Ran], model: Path, unseen: Path, tmp_path: Path
+) -> None:
+    bad, good = rows(run("predict", model, tmp_path / "nothing.png", unseen / "red" / "100.png", "--explain", "--json"))
+    assert bad["explanation"] == []
+    assert set(bad) == set(good)
+    ran = run("predict", model, tmp_path / "nothing.png", unseen / "red" / "100.png", "--explain")
+    assert (ran.status, len(ran.out.splitlines())) == (0, 13)
+
+
+def test_below_the_threshold_the_likeliest_class_is_explained_all_the_same(
+    run: Callable[..., Ran], model: Path, unseen: Path
+) -> None:
+    ran = run("predict", model, unseen / "red" / "100.png", "--explain", "--min-score", "1")
+    assert ": none of these " in ran.out
+    assert "  because: red, " in ran.out
+
+
+def test_explain_and_csv_are_a_usage_error(run: Callable[..., Ran], model: Path, unseen: Path) -> None:
+    ran = run("predict", model, unseen, "--explain", "--csv")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == "error: --explain has more to say than a CSV cell holds; use --json\n"
+
+
+def test_names_alone_explain_nothing(run: Callable[..., Ran], train: Path, unseen: Path, tmp_path: Path) -> None:
+    run("fit", train, "--out", tmp_path / "names", "--encoder", "toy", "--method", "zero-shot")
+    ran = run("predict", tmp_path / "names", unseen, "--explain")
+    assert (ran.status, ran.out) == (2, "")
+    assert "zero-shot has no photos to explain an answer by" in ran.err
+
+
+def test_fault_16_names_in_an_explanation_cannot_steer_a_terminal(
+    run: Callable[..., Ran], train: Path, unseen: Path, tmp_path: Path
+) -> None:
+    (train / "red" / "0.png").rename(train / "red" / "a\nb\x1b[2J.png")
+    (train / "red").rename(train / "re\x1b[2Jd")
+    run("fit", train, "--out", tmp_path / "model", "--encoder", "toy")
+    ran = run("predict", tmp_path / "model", unseen / "red" / "100.png", "--explain")
+    assert ran.status == 0
+    assert "\x1b" not in ran.out
+    assert len(ran.out.splitlines()) == 13
+
+
+def test_min_score_auto_is_the_threshold_that_the_model_keeps(
+    run: Callable[..., Ran], model: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos = make_photos("some", 50, red=1, other=2)
+    threshold = json.loads((model / "config.json").read_text("utf-8"))["left_out"]["threshold"]
+    ran = run("predict", model, photos, "--json", "--min-score", "auto")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran == run("predict", model, photos, "--json", "--min-score", repr(threshold))
+    assert [record["label"] for record in rows(ran)] == [None, None, "red"]
+    assert None not in [record["label"] for record in rows(run("predict", model, photos, "--json"))]
+
+
+def test_a_model_without_a_threshold_says_how_to_get_one(
+    run: Callable[..., Ran], model: Path, unseen: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    run("add", copy, "red", unseen / "red" / "100.png")
+    ran = run("predict", copy, unseen, "--min-score", "auto")
+    assert (ran.status, ran.out) == (2, "")
+    assert "`tip-adapter retune` after photos were added or removed; give --min-score a number" in ran.err
+    run("retune", copy)
+    assert run("predict", copy, unseen, "--min-score", "auto").status == 0
+
+
+@pytest.mark.parametrize("value", ["", "AUTO", "automatic", "1.5", "-0.1", "nan", "inf", "1e400", "half", "0,5"])
+def test_a_min_score_that_is_none_is_a_usage_error(
+    run: Callable[..., Ran], model: Path, unseen: Path, value: str
+) -> None:
+    ran = run("predict", model, unseen, f"--min-score={value}")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == f"error: --min-score takes a number from 0 to 1, or auto, not {value!r}\n"
+
+
 # ---- what it reads ---------------------------------------------------------------------------------------------------
 
 

@@ -150,6 +150,13 @@ def test_a_vector_depends_on_neither_batch_nor_order(pocket: Encoder, photos: li
     np.testing.assert_allclose(together[::-1], pocket.encode_prepared(prepared[::-1]), atol=1e-5)
 
 
+def test_the_vector_of_a_name_depends_on_no_other_name_bit_by_bit(pocket: Encoder) -> None:
+    names = ["cat", "狗", "a very long class name of many words", "stop sign", "x"]
+    alone = np.concatenate([pocket.encode_texts([name]) for name in names])
+    np.testing.assert_array_equal(pocket.encode_texts(names), alone)
+    np.testing.assert_array_equal(pocket.encode_texts(names[::-1])[::-1], alone)
+
+
 def test_the_number_of_threads_changes_no_vector(pocket: Encoder, photos: list[Image.Image]) -> None:
     one = load_encoder("pocket", threads=1)
     np.testing.assert_allclose(one.encode_images(photos[:2]), pocket.encode_images(photos[:2]), atol=1e-5)

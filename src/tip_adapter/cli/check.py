@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from tip_adapter.checking import check_photos
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar
 from tip_adapter.errors import counted
+from tip_adapter.files import standing
 from tip_adapter.head import read_head
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def check(
 ) -> None:
     """Find likely wrong labels, near-duplicates across classes, and classes that need photos."""
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
-        if (source / CONFIG).exists():
+        if os.path.lexists(standing(source) / CONFIG):  # False also for a name that is too long
             head: Head = read_head(source)[0]
         else:
             model = tip_adapter.FewShotClassifier(encoder, device=device, threads=threads)

@@ -14,13 +14,14 @@ from tip_adapter.bundle import read_config
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import choice_in_words, notes, print_line
 from tip_adapter.errors import BundleError, UsageError, counted, printable
+from tip_adapter.files import held
 from tip_adapter.photos.find import find_photos
 from tip_adapter.photos.labels import path_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from tip_adapter import FewShotClassifier
+    from tip_adapter import Choice, FewShotClassifier
 
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")]
 
@@ -37,11 +38,11 @@ def add(
     """Teach a classifier more photos of a class, known or new."""
     paths = [path for photo in photos for path in find_photos(photo)]
     with notes(quiet), _being_taught(model_dir, device, threads) as model:
-        before = len(model.support_)
+        before, chosen = len(model.support_), model.choice_
         model.partial_fit(paths, [label] * len(paths))
     learned = counted(len(model.support_) - before, "photo", "photos")
     print_line(f"Learned {learned} of {label}. {_now(model)}")
-    print_line(f"alpha and beta are as they were; `tip-adapter retune {model_dir}` chooses them again.")
+    print_line(_about_the_pair(model, chosen, model_dir))
 
 
 def remove(
@@ -60,13 +61,14 @@ def remove(
     if label is None and not photo:
         raise UsageError("nothing to remove: give --class NAME, --photo ID_OR_PATH, or both")
     with notes(quiet), _being_taught(model_dir, device, threads) as model:
+        chosen = model.choice_
         if photo:
             ids = model.support_.ids.tolist()
             model.remove([_id_of(name, ids) for name in photo])
         if label is not None:
             model.remove_class(label)
     print_line(f"Forgotten. {_now(model)}")
-    print_line(f"alpha and beta are as they were; `tip-adapter retune {model_dir}` chooses them again.")
+    print_line(_about_the_pair(model, chosen, model_dir))
 
 
 def retune(
@@ -80,20 +82,21 @@ def retune(
     with notes(quiet), _being_taught(model_dir, device, threads) as model:
         model.retune()
     print_line(_now(model))
-    print_line(choice_in_words(model.head_.method, model.choice_, trained=bool(model.estimator_.learned())))
+    print_line(_about_the_pair(model, None, model_dir))
 
 
 @contextmanager
 def _being_taught(model_dir: Path, device: str | None, threads: int | None) -> Iterator[FewShotClassifier]:
-    """A model that is saved again in its place, unless another program has changed it meanwhile."""
-    before = read_config(model_dir)["files"]
-    model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
-    yield model
-    if read_config(model_dir)["files"] != before:
-        raise BundleError(
-            f"{printable(model_dir)} was changed by another program meanwhile; nothing was saved, run it again"
-        )
-    model.save(model_dir, force=True)
+    """A model that is saved again in its place, unless another program has replaced it meanwhile; others that teach wait."""
+    with held(model_dir):
+        before = read_config(model_dir)["files"]
+        model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
+        yield model
+        if read_config(model_dir)["files"] != before:
+            raise BundleError(
+                f"{printable(model_dir)} was changed by another program meanwhile; nothing was saved, run it again"
+            )
+        model.save(model_dir, force=True)
 
 
 def _id_of(name: str, ids: Collection[str]) -> str:
@@ -106,3 +109,10 @@ def _id_of(name: str, ids: Collection[str]) -> str:
 def _now(model: FewShotClassifier) -> str:
     classes, photos = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "photo", "photos")
     return f"The model has {classes} and {photos}."
+
+
+def _about_the_pair(model: FewShotClassifier, chosen: Choice | None, model_dir: Path) -> str:
+    """That the pair chosen before stays, or where there was none, what it is now."""
+    if chosen:
+        return f"alpha and beta are as they were; `tip-adapter retune {model_dir}` chooses them again."
+    return choice_in_words(model.head_.method, model.choice_, trained=bool(model.estimator_.learned()))

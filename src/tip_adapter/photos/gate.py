@@ -68,6 +68,22 @@ def listed_labels(labels: Any, name: str = "labels") -> list[str]:
     return [label_of(label, name) for label in texts]
 
 
+def listed_ids(ids: Any) -> list[str]:
+    """Ids of photos as a list: any iterable of text, or one alone.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+    """
+    texts = [ids] if isinstance(ids, str) else ids
+    require(isinstance(texts, Iterable) and not isinstance(texts, (bytes, Mapping)), "ids", "a list of texts", ids)
+    texts = list(texts)
+    for text in texts:
+        require(isinstance(text, str), "ids", "a list of texts", text)
+    return texts
+
+
 def photo_ids(photos: Sequence[PhotoLike], taken: Iterable[str] = ()) -> list[str]:
     """A name for each photo: a path as it is, another by a number after those taken; one that is there again is numbered."""
     numbers = [int(name.removeprefix(_UNNAMED)) for name in taken if re.fullmatch(f"{_UNNAMED}\\d{{1,9}}", name)]

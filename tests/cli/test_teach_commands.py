@@ -1,0 +1,434 @@
+"""`tip-adapter add`, `remove`, `retune`: the folder holds the old model or the new one, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tip_adapter import FewShotClassifier
+from tip_adapter.bundle import ARRAYS, CARD, CONFIG
+from tip_adapter.head import read_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Ran
+
+SOAK = "TIP_ADAPTER_SOAK" in os.environ
+
+
+@pytest.fixture
+def taught(model: Path, tmp_path: Path) -> Path:
+    """A copy of the toy model, to be taught: four photos each of red, green and blue."""
+    return shutil.copytree(model, tmp_path / "model")
+
+
+@pytest.fixture
+def yellow(make_photos: Callable[..., Path]) -> Path:
+    """A folder of three yellow photos."""
+    return make_photos("more", yellow=3) / "yellow"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def photos_of(folder: Path) -> dict[str, list[str]]:
+    """Label → ids, as the folder has them."""
+    head, _ = read_head(folder)
+    return {label: head.support.ids[head.support.labels == label].tolist() for label in head.names}
+
+
+# ---- add -------------------------------------------------------------------------------------------------------------
+
+
+def test_add_teaches_a_new_class(run: Callable[..., Ran], taught: Path, yellow: Path) -> None:
+    before = FewShotClassifier.load(taught)
+    ran = run("add", taught, "yellow", yellow)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "Learned 3 photos of yellow. The model has 4 classes and 15 photos.",
+        f"alpha and beta are as they were; `tip-adapter retune {taught}` chooses them again.",
+    ]
+    after = FewShotClassifier.load(taught)
+    assert photos_of(taught)["yellow"] == [str(yellow / f"{number}.png") for number in range(3)]
+    assert after.choice_ == before.choice_
+    before.partial_fit(sorted(yellow.iterdir()), ["yellow"] * 3)
+    np.testing.assert_array_equal(
+        after.predict_proba(sorted(yellow.iterdir())), before.predict_proba(sorted(yellow.iterdir()))
+    )
+
+
+def test_add_takes_photos_folders_and_lists(
+    run: Callable[..., Ran], taught: Path, yellow: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.csv").write_text("file_name\nmore/yellow/0.png\n")
+    ran = run("add", taught, "red", yellow / "1.png", tmp_path / "list.csv", yellow / "2.png")
+    assert ran.out.startswith("Learned 3 photos of red. The model has 3 classes and 15 photos.")
+    assert photos_of(taught)["red"][4:] == [str(yellow / f"{number}.png") for number in (1, 0, 2)]
+
+
+def test_add_takes_a_class_in_any_script_and_form(run: Callable[..., Ran], taught: Path, yellow: Path) -> None:
+    assert run("add", taught, "黄色", yellow / "0.png").out.startswith("Learned 1 photo of 黄色.")
+    run("add", taught, unicodedata.normalize("NFD", "citroën"), yellow / "1.png")
+    run("add", taught, unicodedata.normalize("NFC", "citroën"), yellow / "2.png")
+    counts = {label: len(ids) for label, ids in photos_of(taught).items()}
+    assert counts == {"blue": 4, "green": 4, "red": 4, "黄色": 1, "citroën": 2}
+
+
+def test_add_leaves_out_what_cannot_be_read_and_says_so(run: Callable[..., Ran], taught: Path, yellow: Path) -> None:
+    (yellow / "1.png").write_bytes(b"no photo")
+    ran = run("add", taught, "yellow", yellow, yellow / "nothing.png")
+    assert ran.status == 0
+    assert ran.err.startswith("note: 2 of 4 photos are left out: cannot read ")
+    assert ran.out.startswith("Learned 2 photos of yellow.")
+    assert run("add", taught, "red", yellow / "nothing.png", "--quiet").err.startswith("error: ")
+
+
+@pytest.fixture
+def names_alone(run: Callable[..., Ran], make_photos: Callable[..., Path], tmp_path: Path) -> Path:
+    """A Tip-Adapter of two empty class folders."""
+    photos = make_photos("empty", red=0, green=0)
+    assert run("fit", photos, "--out", tmp_path / "names", "--encoder", "toy").status == 0
+    return tmp_path / "names"
+
+
+def test_the_first_photos_choose_the_pair_and_it_is_said(
+    run: Callable[..., Ran], names_alone: Path, train: Path
+) -> None:
+    ran = run("add", names_alone, "red", train / "red")
+    assert ran.status == 0
+    assert "as they were" not in ran.out
+    assert "chosen by leaving each photo out" in ran.out
+    assert read_head(names_alone)[0].choice is not None
+
+
+def test_names_alone_learn_a_name_and_no_photo(
+    run: Callable[..., Ran], train: Path, yellow: Path, tmp_path: Path
+) -> None:
+    run("fit", train, "--out", tmp_path / "names", "--encoder", "toy", "--method", "zero-shot")
+    ran = run("add", tmp_path / "names", "yellow", yellow)
+    assert ran.out.splitlines() == [
+        "Learned 0 photos of yellow. The model has 4 classes and 0 photos.",
+        "zero-shot has nothing to choose: the class names alone decide.",
+    ]
+
+
+def test_what_was_fine_tuned_says_that_it_is_to_be_again(
+    run: Callable[..., Ran], train: Path, yellow: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    run("fit", train, "--out", model, "--encoder", "toy", "--method", "tip-adapter-f")
+    ran = run("add", model, "yellow", yellow)
+    assert ran.err.startswith("note: tip-adapter-f is not taught in place")
+    assert json.loads(run("info", model, "--json").out)["method"] == "tip-adapter"
+    assert "taught since it was fine-tuned with tip-adapter-f" in (model / CARD).read_text("utf-8")
+    assert run("add", model, "red", yellow / "0.png", "--quiet").status == 2  # it is there already, as yellow
+    ran = run("retune", model)
+    assert (ran.status, ran.err) == (0, "")
+    assert json.loads(run("info", model, "--json").out)["method"] == "tip-adapter-f"
+    assert FewShotClassifier.load(model).predict([yellow / "1.png"]).tolist() == ["yellow"]
+
+
+# ---- remove ----------------------------------------------------------------------------------------------------------
+
+
+def test_remove_takes_ids_and_paths_and_a_class(run: Callable[..., Ran], train: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    run("fit", train, "--out", model, "--encoder", "toy")
+    photos = ["--photo", "red/0.png", "--photo", train / "red" / "1.png", "--photo", f"{train}/green/../red/./2.png"]
+    ran = run("remove", model, *photos, "--class", "blue")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines()[0] == "Forgotten. The model has 2 classes and 5 photos."
+    assert photos_of(model) == {"green": [f"green/{number}.png" for number in range(4)], "red": ["red/3.png"]}
+
+
+def test_what_was_added_is_removed_by_the_path_it_was_added_by(
+    run: Callable[..., Ran], taught: Path, yellow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = photos_of(taught)
+    monkeypatch.chdir(tmp_path)
+    run("add", taught, "red", "./more/yellow/0.png", yellow / "1.png", "more/../more/yellow/2.png")
+    for path in ("more/yellow/0.png", yellow / "1.png", "more/../more/yellow/2.png"):
+        assert run("remove", taught, "--photo", path).status == 0
+    assert photos_of(taught) == before
+
+
+def test_fault_60_added_and_removed_is_never_added(run: Callable[..., Ran], taught: Path, yellow: Path) -> None:
+    run("add", taught, "yellow", yellow)
+    run("remove", taught, "--class", "yellow")
+    once = contents(taught)
+    assert run("add", taught, "yellow", yellow).status == 0
+    assert run("remove", taught, "--class", "yellow").status == 0
+    assert contents(taught) == once
+    assert run("retune", taught).status == 0
+    run("add", taught, "red", yellow)
+    run("remove", taught, *[part for path in sorted(yellow.iterdir()) for part in ("--photo", path)])
+    assert run("retune", taught).status == 0
+    again = contents(taught)
+    assert run("retune", taught).status == 0
+    assert contents(taught) == again
+
+
+def test_all_photos_may_go(run: Callable[..., Ran], taught: Path, unseen: Path) -> None:
+    ids = [name for names in photos_of(taught).values() for name in names]
+    ran = run("remove", taught, *[part for name in ids for part in ("--photo", name)])
+    assert ran.out.startswith("Forgotten. The model has 3 classes and 0 photos.")
+    assert run("retune", taught).status == 0
+    rows = [json.loads(line) for line in run("predict", taught, unseen / "red", "--json").out.splitlines()]
+    assert [row["label"] for row in rows] == ["red"] * 3
+
+
+# ---- retune ----------------------------------------------------------------------------------------------------------
+
+
+def test_retune_is_what_fit_would_have_chosen(
+    run: Callable[..., Ran], taught: Path, yellow: Path, tmp_path: Path
+) -> None:
+    run("add", taught, "yellow", yellow)
+    assert read_head(taught)[0].left_out is None
+    ran = run("retune", taught)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines()[0] == "The model has 4 classes and 15 photos."
+    assert "chosen by leaving each photo out. Of 15 photos" in ran.out
+    head, _ = read_head(taught)
+    refit = FewShotClassifier("toy").fit_support(head.support).head_
+    assert (head.choice, head.left_out) == (refit.choice, refit.left_out)
+
+
+# ---- what cannot be done ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "named"),
+    [
+        (("add", "MODEL", "red", "nothing.png"), 1, "nothing.png"),
+        (("add", "MODEL", "red", "empty"), 1, "empty holds no photos"),
+        (("add", "MODEL", "red", "text.png"), 1, "text.png"),
+        (("add", "MODEL", "red", "nothing.csv"), 1, "nothing.csv"),
+        (("add", "MODEL", "", "yellow.png"), 1, "label '' is not text"),
+        (("add", "MODEL", "Red", "yellow.png"), 1, "'red' and 'Red' differ only by case"),
+        (("add", "MODEL", "x" * 1001, "yellow.png"), 1, "1,001 characters"),
+        (("add", "MODEL", "red", ""), 2, "takes a path"),
+        (("add", "MODEL", "red"), 2, "PHOTO_OR_DIR"),
+        (("add", "nothing", "red", "yellow.png"), 1, "nothing is not a model folder"),
+        (("add", "empty", "red", "yellow.png"), 1, "empty is not a model folder"),
+        (("remove", "MODEL"), 2, "nothing to remove: give --class NAME, --photo ID_OR_PATH, or both"),
+        (("remove", "MODEL", "--class", "rde"), 2, "no class 'rde'; did you mean red? nothing was removed"),
+        (("remove", "MODEL", "--class", ""), 2, "no class ''"),
+        (("remove", "MODEL", "--photo", "image 0", "--photo", "image 99"), 2, "no photo 'image 99'"),
+        (("remove", "MODEL", "--photo", "image 0", "--photo", "image 0"), 2, "'image 0' is given twice"),
+        (("remove", "MODEL", "--photo", "image 0", "--class", "nothing"), 2, "no class 'nothing'"),
+        (("remove", "MODEL", "--photo", ""), 2, "no photo ''"),
+        (("remove", "nothing", "--class", "red"), 1, "nothing is not a model folder"),
+        (("retune", "nothing"), 1, "nothing is not a model folder"),
+        (("retune", "MODEL", "--threads", "0"), 2, "threads"),
+    ],
+    ids=lambda value: " ".join(map(str, value))[:50] if isinstance(value, tuple) else "",
+)
+def test_bad_input_is_one_sentence_and_the_model_stays(
+    run: Callable[..., Ran],
+    taught: Path,
+    yellow: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: tuple[str, ...],
+    status: int,
+    named: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no photo")
+    shutil.copy(yellow / "0.png", tmp_path / "yellow.png")
+    before = contents(taught)
+    ran = run(*("model" if arg == "MODEL" else arg for arg in args))
+    assert (ran.status, ran.out) == (status, "")
+    assert named in ran.err
+    assert contents(taught) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "model", "more", "text.png", "yellow.png"]
+
+
+def test_a_photo_that_is_there_is_not_learned_again(run: Callable[..., Ran], taught: Path, yellow: Path) -> None:
+    run("add", taught, "yellow", yellow)
+    before = contents(taught)
+    ran = run("add", taught, "green", yellow / "2.png")
+    assert ran.status == 2
+    assert ran.err == f"error: photo {yellow / '2.png'} is in the model already; remove it first, or rename it\n"
+    assert contents(taught) == before
+
+
+def test_the_only_class_stays(run: Callable[..., Ran], taught: Path) -> None:
+    assert run("remove", taught, "--class", "red").status == run("remove", taught, "--class", "green").status == 0
+    before = contents(taught)
+    ran = run("remove", taught, "--class", "blue")
+    assert (ran.status, ran.err) == (2, "error: 'blue' is the only class; a classifier needs one\n")
+    assert contents(taught) == before
+
+
+def test_fault_16_names_cannot_steer_a_terminal(
+    run: Callable[..., Ran], taught: Path, yellow: Path, tmp_path: Path
+) -> None:
+    photo = tmp_path / "\x1b[2J.png"
+    shutil.copy(yellow / "0.png", photo)
+    for ran in (
+        run("add", taught, "re\x1b[2Jd\n", photo),
+        run("add", taught, "red", photo),
+        run("remove", taught, "--class", "re\x1b[2J"),
+        run("remove", taught, "--photo", "\x1b[2J.pn"),
+    ):
+        assert "\x1b" not in ran.out + ran.err
+    assert photos_of(taught)["re\x1b[2Jd\n"] == [str(photo)]
+    assert run("remove", taught, "--photo", photo, "--class", "re\x1b[2Jd\n").status == 0
+
+
+@pytest.mark.parametrize("file", [CONFIG, ARRAYS, CARD])
+@pytest.mark.parametrize(
+    "command", [("add", "red", "PHOTO"), ("remove", "--class", "red"), ("retune",)], ids=lambda c: c[0]
+)
+def test_fault_42_a_damaged_model_is_not_taught(
+    run: Callable[..., Ran], taught: Path, yellow: Path, command: tuple[str, ...], file: str
+) -> None:
+    (taught / file).write_bytes((taught / file).read_bytes()[:-1] + b"?")
+    before = contents(taught)
+    name, *args = command
+    ran = run(name, taught, *(yellow if arg == "PHOTO" else arg for arg in args))
+    assert (ran.status, ran.out) == (1, "")
+    assert "is damaged" in ran.err
+    assert contents(taught) == before
+
+
+@pytest.mark.parametrize(
+    "command", [("add", "red", "PHOTO"), ("remove", "--class", "red"), ("retune",)], ids=lambda c: c[0]
+)
+def test_fault_47_a_full_disk_leaves_the_old_model(
+    run: Callable[..., Ran], taught: Path, yellow: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tip_adapter.files._sync_folder", fail)
+    before = contents(taught)
+    name, *args = command
+    ran = run(name, taught, *(yellow if arg == "PHOTO" else arg for arg in args))
+    assert (ran.status, ran.out) == (1, "")
+    assert f"cannot write {taught}: No space left on device" in ran.err
+    assert contents(taught) == before
+    assert sorted(os.listdir(taught.parent)) == ["model", "more"]
+
+
+# ---- several at once, and none to the end ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [("add", "red", "PHOTO"), ("remove", "--class", "red"), ("retune",)], ids=lambda c: c[0]
+)
+def test_fault_48_what_another_program_saved_meanwhile_is_not_lost(
+    run: Callable[..., Ran], taught: Path, yellow: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = FewShotClassifier.load
+
+    def load_and_be_overtaken(folder: Path, **options: Any) -> FewShotClassifier:
+        mine = load(folder, **options)
+        load(folder).remove("image 7").save(folder, force=True)
+        return mine
+
+    monkeypatch.setattr(FewShotClassifier, "load", load_and_be_overtaken)
+    name, *args = command
+    ran = run(name, taught, *(yellow if arg == "PHOTO" else arg for arg in args))
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.endswith("was changed by another program meanwhile; nothing was saved, run it again\n")
+    assert {label: len(ids) for label, ids in photos_of(taught).items()} == {"blue": 4, "green": 3, "red": 4}
+
+
+@pytest.mark.slow
+def test_fault_48_of_several_adds_at_once_all_are_learned(taught: Path, make_photos: Callable[..., Path]) -> None:
+    folders = [make_photos(f"more-{number}", 10 * number, red=2) / "red" for number in range(4)]
+    adds = [
+        subprocess.Popen([sys.executable, "-m", "tip_adapter", "add", taught, "red", folder], stdout=subprocess.PIPE)
+        for folder in folders
+    ]
+    said = [add.communicate(timeout=100)[0].decode() for add in adds]
+    assert [add.returncode for add in adds] == [0] * 4, said
+    learned = set(photos_of(taught)["red"][4:])
+    assert learned == {str(path) for folder in folders for path in folder.iterdir()}
+    assert sorted(os.listdir(taught.parent)) == ["model", *(f"more-{number}" for number in range(4))]
+
+
+# A line on stdin starts a process that adds for ever; forked, since importing takes longer than all the rest.
+_ADDERS = """
+import os, sys
+from itertools import count
+import tip_adapter.classifier
+from tip_adapter.cli import main, teach
+
+def add_for_ever(model, photos):
+    for number in count():
+        sys.argv = ["tip-adapter", "add", model, f"class {number}", f"{photos}/{number}.png", "--quiet"]
+        try:
+            main()
+        except SystemExit as ended:
+            assert not ended.code
+
+_, model, photos = sys.argv
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        add_for_ever(model, photos)
+    print("child", child, flush=True)
+    os.waitpid(child, 0)
+    print("dead", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
+def test_fault_46_kill_9_at_any_moment_of_add_leaves_the_old_or_the_new_model(
+    taught: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos, moments = make_photos("many", red=200) / "red", random.Random(0)
+    original = contents(taught)
+    with subprocess.Popen(
+        [sys.executable, "-c", _ADDERS, taught, photos], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as adders:
+        for _ in range(1000 if SOAK else 20):
+            acknowledged = killed_while_adding(adders, moments)
+            learned = [label for label in photos_of(taught) if label.startswith("class ")]
+            assert acknowledged <= len(learned) <= acknowledged + 1
+            assert set(learned) == {f"class {number}" for number in range(len(learned))}
+            restored = FewShotClassifier.load(taught)
+            for label in learned:
+                restored.remove_class(label)
+            restored.save(taught, force=True)  # the next writer tidies up
+            assert sorted(os.listdir(taught.parent)) == ["many", "model"]
+            assert (taught / ARRAYS).read_bytes() == original[ARRAYS]
+
+
+def killed_while_adding(adders: subprocess.Popen[str], moments: random.Random) -> int:
+    """Let a process add, kill it somewhere in its third photo or soon after; how many it said it had learned."""
+    assert adders.stdin is not None
+    assert adders.stdout is not None
+    print(file=adders.stdin, flush=True)
+    said, times = [], []
+    while sum(line.startswith("Learned") for line in said) < 2:
+        said.append(adders.stdout.readline())
+        assert said[-1], "the adders have died"
+        times.append(time.monotonic())
+    time.sleep(moments.uniform(0, 1.5 * (times[-1] - times[0])))
+    (child,) = (int(line.split()[1]) for line in said if line.startswith("child"))
+    os.kill(child, signal.SIGKILL)
+    while said[-1] != "dead\n":
+        said.append(adders.stdout.readline())
+    return sum(line.startswith("Learned 1 photo of class") for line in said)
