@@ -9,7 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -498,19 +500,28 @@ def test_info_refuses_a_damaged_model_too(run: Callable[..., Ran], model: Path, 
 
 
 @pytest.mark.slow
+def read_all(terminal: IO[bytes]) -> None:
+    """Until its other side is closed, which Linux reports as an error."""
+    with suppress(OSError):
+        while terminal.read(4096):
+            pass
+
+
 def test_what_is_redirected_from_a_terminal_is_in_the_file(model: Path, unseen: Path, tmp_path: Path) -> None:
     """Progress is shown on the terminal that stderr is; results go where stdout goes."""
     out = tmp_path / "answers.jsonl"
     leader, follower = os.openpty()
-    with out.open("wb") as file:
+    with out.open("wb") as file, os.fdopen(leader, "rb", buffering=0) as terminal:
+        reader = threading.Thread(target=read_all, args=(terminal,))
+        reader.start()  # a terminal that nobody reads would stop the program once it is full
         ran = subprocess.run(
             [sys.executable, "-m", "tip_adapter", "predict", model, unseen, "--json"],
             stdout=file,
             stderr=follower,
             check=False,
         )
-    os.close(follower)
-    os.close(leader)
+        os.close(follower)
+        reader.join()
     assert ran.returncode == 0
     assert len([json.loads(line) for line in out.read_text("utf-8").splitlines()]) == len(list(unseen.rglob("*.png")))
 
