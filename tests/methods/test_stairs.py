@@ -18,7 +18,9 @@ def lines(seed, n_rows, n_classes):
 
 
 def staircase(text, cache, labels, beta=1.0, unit=None):
-    return Stairs.of(right_between(np.array(text, float), np.array(cache, float), np.array(labels)), beta, unit)
+    text, labels = np.array(text, float), np.array(labels)
+    behind = text - text[np.arange(len(labels)), labels][:, None]
+    return Stairs.of(right_between(behind, np.array(cache, float), labels), beta, unit)
 
 
 def n_right(text, cache, labels, alpha):

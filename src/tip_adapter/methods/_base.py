@@ -7,6 +7,7 @@ A method stores its arrays in `_fit(keys, labels)`, names those that answering n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,7 +22,7 @@ from tip_adapter.methods.evidence import ClassEvidence, take_apart
 from tip_adapter.vectors import ClassEmbeddings, require_finite, softmax, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -178,7 +179,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         X = self._checked(X, reset=True)
         y = checked_labels(y, len(X))
         keys = unit_rows(X)
-        self.ids_, self._n_named = named(ids, len(keys), (), 0)
+        self.ids_, self._n_named = named(ids, len(keys), np.array([], dtype=np.str_), 0)
         self._named_by = self.class_embeddings
         if self.class_embeddings is None:
             self.classes_, labels = np.unique(y, return_inverse=True)
@@ -316,7 +317,9 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     return y
 
 
-def named(ids: Sequence[str | None] | None, n: int, taken: Iterable[str], n_named: int) -> tuple[NDArray[np.str_], int]:
+def named(
+    ids: Sequence[str | None] | None, n: int, taken: NDArray[np.str_], n_named: int
+) -> tuple[NDArray[np.str_], int]:
     """Ids of `n` new rows, running numbers for those without; → them and how many numbers were given by now.
 
     Raises
@@ -327,16 +330,16 @@ def named(ids: Sequence[str | None] | None, n: int, taken: Iterable[str], n_name
     given: list[Any] = [None] * n if ids is None else list(ids)
     if len(given) != n:
         raise ValueError(f"got {len(given)} ids for {n} rows")
-    known = set(taken)
-    for name in given:
-        if name is None:
-            continue
-        if not isinstance(name, str) or name in known:
-            raise ValueError(f"id {name!r} is {'there already' if isinstance(name, str) else 'not text'}")
-        known.add(name)
+    texts = [name for name in given if name is not None]
+    for name, times in Counter(texts).items():
+        if not isinstance(name, str):
+            raise ValueError(f"id {name!r} is not text")
+        if times > 1 or np.any(taken == name):
+            raise ValueError(f"id {name!r} is there already")
+    known = set(texts)
     for row, name in enumerate(given):
         if name is None:
-            while str(n_named) in known:
+            while str(n_named) in known or np.any(taken == str(n_named)):
                 n_named += 1
             given[row], n_named = str(n_named), n_named + 1
     return np.array(given, dtype=np.str_), n_named

@@ -5,6 +5,8 @@ Their logits at a pair, and for which alphas each of them is right.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 # Affinities are formed in blocks of this many entries.
 _BLOCK_ENTRIES = 2**22
+# Betas are looked at side by side; more threads would wait for the memory.
+_THREADS = min(os.cpu_count() or 1, 4)
 # A left-out photo's class is rescaled by K_c/(K_c−1), which rounds. Where other classes hold the same vectors the logits
 # should tie, and rounding must not tell which class is the photo's own: it gives up this share, more than rounding takes.
 _OWN_CLASS_SHARE = 1 - 1e-5
@@ -73,13 +77,12 @@ class SupportCache:
     @cached_property
     def sigma(self) -> float | None:
         """Standard deviation of the cosines between photos of different classes; None where it means nothing."""
-        count, total, squares = 0, 0.0, 0.0
+        sums = np.zeros(3)
         for rows in _blocks(len(self.queries), len(self.keys)):
-            cosines = self.queries[rows] @ self.keys.T
-            others = self.labels[rows, None] != self.labels
-            cosines *= others
-            count, total = count + int(others.sum()), total + float(cosines.sum(dtype=np.float64))
-            squares += float(np.square(cosines, out=cosines).sum(dtype=np.float64))
+            sums += _moments(self.queries[rows] @ self.keys.T)
+        for own in np.split(np.argsort(self.labels, kind="stable"), np.cumsum(np.bincount(self.labels))[:-1]):
+            sums -= _moments(self.queries[own] @ self.keys[own].T)
+        count, total, squares = sums
         if count < 4:  # two pairs, each seen from both sides
             return None
         sigma = float(np.sqrt(max(squares / count - (total / count) ** 2, 0)))
@@ -139,16 +142,24 @@ class HeldOut:
         return logits
 
     def stairs(self, betas: Sequence[float]) -> list[Stairs]:
+        """Accuracy as alpha rises, at each beta in ascending order; some betas at a time, each thread with its own blocks."""
+        n_threads = min(_THREADS, len(betas))
+        with ThreadPoolExecutor(n_threads, thread_name_prefix="stairs") as pool:
+            found = list(pool.map(self._stairs, [betas[thread::n_threads] for thread in range(n_threads)]))
+        return sorted((steps for share in found for steps in share), key=lambda steps: steps.beta)
+
+    def _stairs(self, betas: Sequence[float]) -> list[Stairs]:
         """Accuracy as alpha rises, at each beta; cosines are computed once."""
         between = np.empty((len(betas), 2, len(self.labels)), self.queries.dtype)
         spreads = [_Spread() for _ in range(len(betas) + 1)]
         for rows, text, closeness in self._blocks():
             spreads[-1].add(text)
+            behind = text - text[np.arange(len(rows)), self.labels[rows]][:, None]
             affinities = np.empty_like(closeness)
             for b, beta in enumerate(betas):
                 cache = self._cache(closeness, rows, beta, out=affinities)
                 spreads[b].add(cache)
-                between[b][:, rows] = right_between(text, self._unrounded(cache, rows), self.labels[rows])
+                between[b][:, rows] = right_between(behind, self._unrounded(cache, rows), self.labels[rows])
         return [
             Stairs.of(between[b][:, self.scored], beta, _unit(spreads[-1].mean, spreads[b].mean))
             for b, beta in enumerate(betas)
@@ -178,6 +189,12 @@ class HeldOut:
         """Cache logits, in place, without what rounding may have added to the own class."""
         cache[np.arange(len(rows)), self.labels[rows]] *= self.own_share
         return cache
+
+
+def _moments(cosines: NDArray[Any]) -> NDArray[np.float64]:
+    """How many there are, their sum, and the sum of their squares; they are used up."""
+    total = cosines.sum(dtype=np.float64)
+    return np.array([cosines.size, total, np.square(cosines, out=cosines).sum(dtype=np.float64)])
 
 
 class _Spread:

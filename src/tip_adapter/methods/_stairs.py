@@ -29,31 +29,31 @@ _STANDARD_ERRORS = 2.0
 _INSET = 0.01
 
 
-def right_between(text: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+def right_between(behind: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
     """For which alphas each row is right.
 
     Parameters
     ----------
-    text, cache : (m, n_classes) float arrays
+    behind : (m, n_classes) float array, how far the own class's text logit lies below each class's
+    cache : (m, n_classes) float array, cache logits
     labels : (m,) int array
 
     Returns
     -------
     (2, m) float array, lowest and highest alpha >= 0 of each row; never right where lowest >= highest
     """
-    own = np.arange(len(labels)), labels
-    behind = text - text[own][:, None]  # (m, N)  what alpha times `ahead` must make good
-    ahead = cache[own][:, None] - cache  # (m, N)
+    ahead = (
+        cache[np.arange(len(labels)), labels][:, None] - cache
+    )  # (m, N)  alpha times this must make good for `behind`
+    gains, loses = ahead > 0, ahead < 0
+    n_parallel = behind.size - np.count_nonzero(gains) - np.count_nonzero(loses)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        crossings = behind / ahead  # (m, N)  alphas at which a class's line crosses the own one's
-    lowest = np.where(ahead > 0, crossings, 0).max(axis=1)
-    highest = np.where(ahead < 0, crossings, np.inf).min(axis=1)
-    parallel = ahead == 0
-    if np.count_nonzero(parallel) > len(
-        labels
-    ):  # not the own lines only: these never cross, a tie is the lower class's
-        above = (behind > 0) | ((behind == 0) & (np.arange(text.shape[1]) < labels[:, None]))
-        lowest[(above & parallel).any(axis=1)] = np.inf
+        crossings = np.divide(behind, ahead, out=ahead)  # (m, N)  alphas at which a class's line crosses the own one's
+    lowest = np.where(gains, crossings, 0).max(axis=1)
+    highest = np.where(loses, crossings, np.inf).min(axis=1)
+    if n_parallel > len(labels):  # not the own lines only: these never cross, a tie is the lower class's
+        above = (behind > 0) | ((behind == 0) & (np.arange(behind.shape[1]) < labels[:, None]))
+        lowest[(above & ~gains & ~loses).any(axis=1)] = np.inf
     return np.stack([lowest, highest])
 
 

@@ -53,8 +53,10 @@ class TaughtClassifier(VectorClassifier):
         y = checked_labels(y, len(keys))
         known, weights = self._classes_with(y)
         _refuse_others(known if self.class_embeddings is None else np.unique(y), classes)
-        earlier, added = positions(self.classes_, known)[self.labels_], positions(y, known)
-        names, self._n_named = named(ids, len(keys), self.ids_.tolist(), self._n_named)
+        unchanged = known is self.classes_
+        earlier = self.labels_ if unchanged else positions(self.classes_, known)[self.labels_]
+        added = positions(y, known)
+        names, self._n_named = named(ids, len(keys), self.ids_, self._n_named)
         xp = array_api_compat.array_namespace(self.keys_)
         self.classes_, self.weights_ = known, weights
         self.keys_ = xp.concat([self.keys_, keys])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq
 
 from tip_adapter.methods._base import checked_labels, positions
 from tip_adapter.methods._kernels import to_numpy
@@ -41,6 +41,7 @@ _SHARPNESS = 0.5
 _SHARPNESSES = np.geomspace(0.1, 3.2, 51)
 #: The paper's sharpness, where the support has no units: fewer than two pairs of photos differ in class.
 _PAPERS_BETA = 5.5
+_TEMPERATURES = (0.01, 1e5)
 # The temperature is fitted in blocks of this many logits.
 _BLOCK_ENTRIES = 2**20
 
@@ -227,23 +228,29 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
         return 1.0
     trust = (n + 1) / (n + 2)
     others = (1 - trust) / (n_classes - 1)  # what each other label is trusted to
-    own, total = logits[np.arange(n), labels].mean(dtype=np.float64), logits.sum(axis=1, dtype=np.float64).mean()
-    trusted = (trust - others) * own + others * total
     highest = logits.max(axis=1, keepdims=True)
-    behind, top = logits - highest, float(highest.mean(dtype=np.float64))
+    behind = logits - highest
+    own, total = behind[np.arange(n), labels].mean(dtype=np.float64), behind.sum(axis=1, dtype=np.float64).mean()
+    trusted = float((trust - others) * own + others * total)
 
-    def loss(log_temperature: float) -> float:
-        temperature = float(np.exp(log_temperature))
-        return _mean_log_sum(behind, temperature) + float(top - trusted) / temperature
+    def surplus(log_temperature: float) -> float:
+        # The slope of the likelihood: it is 0 where the logit to be expected is the one that is trusted.
+        return _expected(behind, float(np.exp(log_temperature))) - trusted
 
-    return float(np.exp(minimize_scalar(loss, bounds=np.log([0.01, 1e5]), method="bounded").x))
+    coldest, hottest = np.log(_TEMPERATURES)
+    if surplus(coldest) <= 0 or surplus(hottest) >= 0:
+        return _TEMPERATURES[0] if surplus(coldest) <= 0 else _TEMPERATURES[1]
+    return float(np.exp(brentq(surplus, coldest, hottest, xtol=1e-9)))
 
 
-def _mean_log_sum(behind: NDArray[Any], temperature: float) -> float:
-    """Mean over rows of log Σ exp(behind / temperature), where each row's largest entry is 0."""
+def _expected(behind: NDArray[Any], temperature: float) -> float:
+    """Mean over rows of the entry to be expected under softmax(behind / temperature); each row's largest is 0."""
     block = max(1, _BLOCK_ENTRIES // behind.shape[1])
-    blocks = (behind[first : first + block] / temperature for first in range(0, len(behind), block))
-    return float(sum(np.log(np.exp(rows, out=rows).sum(axis=1)).sum(dtype=np.float64) for rows in blocks) / len(behind))
+    total = 0.0
+    for rows in (behind[first : first + block] for first in range(0, len(behind), block)):
+        weights = np.exp(rows / temperature)
+        total += float((np.einsum("ij,ij->i", weights, rows) / weights.sum(axis=1)).sum(dtype=np.float64))
+    return total / len(behind)
 
 
 def _beta(support: SupportCache, sharpness: float) -> float:
