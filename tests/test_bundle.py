@@ -154,6 +154,12 @@ def test_an_empty_folder_is_no_obstacle(tmp_path: Path) -> None:
     assert read_config(tmp_path / "model")["seed"] == 0
 
 
+def test_what_a_file_manager_left_in_a_model_folder_is_no_obstacle(folder: Path) -> None:
+    (folder / ".DS_Store").write_bytes(b"x")
+    write_bundle(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
+    assert read_bundle(folder)[0]["seed"] == 1
+
+
 def test_a_model_folder_with_something_else_in_it_is_not_replaced(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine", "utf-8")
     with pytest.raises(OutputExists, match="is not replaced"):
@@ -389,6 +395,10 @@ def test_the_card_says_classes_counts_encoder_and_protocol(folder: Path) -> None
     assert "| cat_1 | 狗 | 1 |" in card
     assert "A score of\n0.250 or more is reached by 95% of the photos" in card
     assert "tip-adapter predict THIS_FOLDER" in card
+
+
+def test_a_card_of_learned_keys_says_what_was_measured() -> None:
+    assert "each left out, before the keys were fine-tuned (95 %" in model_card(CONFIGURATION, trained=True)
 
 
 def test_a_card_tells_what_was_taught_since() -> None:

@@ -108,6 +108,8 @@ _HEADER = mapping(
         }
     )
 )
+#: What file managers leave in a folder that a person has looked at.
+_CLUTTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 #: A folder that is replaced while it is read is read again, so many times.
 _ATTEMPTS = 10
 
@@ -197,12 +199,12 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
     place = Path(os.path.realpath(folder))
     try:
         place.lstat()
-        ours = place.is_dir() and {path.name for path in place.iterdir()} in (set(), {CONFIG, ARRAYS, CARD})
+        names = {path.name for path in place.iterdir()} - _CLUTTER if place.is_dir() else {place.name}
     except FileNotFoundError:
         return
     except OSError as error:
         raise not_writable(folder, error) from error
-    if not ours:
+    if names not in (set(), {CONFIG, ARRAYS, CARD}):
         raise OutputExists(f"{printable(folder)} is not a model folder and is not replaced; choose another place")
 
 
@@ -211,9 +213,10 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
 
 def _contents(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """File name → content."""
+    trained = any(name.startswith("learned.") for name in arrays)
     files = {
         ARRAYS: save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),
-        CARD: model_card(stated).encode(),
+        CARD: model_card(stated, trained=trained).encode(),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     whole_config = {**stated, "files": {**digests, CONFIG: _digest(stated)}}

@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 _HARDEST = 10
 
 
-def model_card(config: Mapping[str, Any]) -> str:
-    """The card of a model's configuration: YAML front matter, what it is, how to run it, how good it is, its classes."""
-    parts = [_front_matter(config), _summary(config), _HOW_TO, _how_good(config), _classes(config)]
+def model_card(config: Mapping[str, Any], *, trained: bool = False) -> str:
+    """The card of a model's configuration: YAML front matter, what it is, how to run it, how good it is, its classes.
+
+    Parameters
+    ----------
+    config : as format.md says
+    trained : whether its keys are learned
+    """
+    parts = [_front_matter(config), _summary(config, trained), _HOW_TO, _how_good(config), _classes(config)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -32,7 +38,7 @@ def _front_matter(config: Mapping[str, Any]) -> str:
     return "\n".join(["---", *lines, f"base_encoder: {json.dumps(config['encoder']['name'])}", "---"])
 
 
-def _summary(config: Mapping[str, Any]) -> str:
+def _summary(config: Mapping[str, Any], trained: bool) -> str:
     choice, encoder = config["choice"], config["encoder"]
     pair = f"alpha {choice['alpha']:.4g}, beta {choice['beta']:.4g}" if choice else "none"
     rows = [
@@ -42,7 +48,7 @@ def _summary(config: Mapping[str, Any]) -> str:
         ("photos", str(sum(entry["photos"] for entry in config["classes"]))),
         ("pair", pair),
         ("protocol", choice["rule"] if choice else "nothing to choose"),
-        ("accuracy", _accuracy(config)),
+        ("accuracy", _accuracy(config, trained)),
         ("made with", f"tip-adapter {config['tip_adapter']}, seed {config['seed']}"),
     ]
     title = f"# A few-shot classifier of {counted(len(config['classes']), 'class', 'classes')}"
@@ -54,12 +60,12 @@ def _method(config: Mapping[str, Any]) -> str:
     return f"{config['method']}{later}"
 
 
-def _accuracy(config: Mapping[str, Any]) -> str:
+def _accuracy(config: Mapping[str, Any], trained: bool) -> str:
     """What was measured without photos of its own; a learned key has seen its photo, so it is the untrained ones'."""
     choice, left_out = config["choice"], config["left_out"]
     if left_out:
         low, high = left_out["interval"]
-        before = ", before the keys were fine-tuned" if config["method"] == "tip-adapter-f" else ""
+        before = ", before the keys were fine-tuned" if trained else ""
         counts = counted(left_out["n_rows"], "photo", "photos")
         return f"{left_out['accuracy']:.1%} of {counts}, each left out{before} (95 % interval {low:.1%} to {high:.1%})"
     if choice and choice["accuracy"] is not None:
