@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Cosine from which two photos are near-duplicates: a photo saved again, cropped by a few per cent or mirrored.
 NEAR = 0.95
+#: As many pairs are named at most, the most alike: a person will not look at more.
+MOST_PAIRS = 1000
 # Cosines are looked at in blocks of this many entries.
 _BLOCK_ENTRIES = 2**22
 
@@ -35,7 +39,7 @@ def check_photos(head: Head) -> dict[str, Any]:
     accuracy, accuracy_interval : of the photos that could be left out; None where none could
     likely_wrong : photo, label, probability (of its label, by a classifier that has not seen it), called (what it would be
         called): photos that would be called something else, the likeliest wrong label first
-    near_duplicates : photos, labels, similarity (cosine): pairs in different classes, the most alike first
+    near_duplicates : photos, labels, similarity (cosine): pairs in different classes, the most alike first, at most 1,000
     need_photos : label, photos, accuracy: classes with fewer than two photos (accuracy None) or below the mean, the
         hardest first
 
@@ -54,7 +58,7 @@ def check_photos(head: Head) -> dict[str, Any]:
         "accuracy": accuracy.accuracy if accuracy else None,
         "accuracy_interval": list(accuracy.interval) if accuracy else None,
         "likely_wrong": [entry for entry in wrong if entry["called"] != entry["label"]],
-        "near_duplicates": sorted(_near_duplicates(head.support), key=lambda pair: -pair["similarity"]),
+        "near_duplicates": _near_duplicates(head.support),
         "need_photos": _need_photos(head, accuracy),
     }
 
@@ -88,28 +92,27 @@ def _accuracy(head: Head) -> Accuracy | None:
     return accuracy_of(head.classes[photos.scored_labels], head.classes[called])
 
 
-def _near_duplicates(support: SupportSet) -> Iterator[dict[str, Any]]:
-    for a, b, similarity in _pairs(support.vectors, support.labels):
-        yield {
-            "photos": support.ids[[a, b]].tolist(),
-            "labels": support.labels[[a, b]].tolist(),
-            "similarity": similarity,
-        }
+def _near_duplicates(support: SupportSet) -> list[dict[str, Any]]:
+    nearest = heapq.nlargest(MOST_PAIRS, _pairs(support.vectors, np.unique(support.labels, return_inverse=True)[1]))
+    return [
+        {"photos": support.ids[[a, b]].tolist(), "labels": support.labels[[a, b]].tolist(), "similarity": similarity}
+        for similarity, a, b in nearest
+    ]
 
 
-def _pairs(vectors: NDArray[np.float32], labels: NDArray[np.str_]) -> Iterator[tuple[int, int, float]]:
-    """Pairs of rows of different labels that are nearer than `NEAR`."""
+def _pairs(vectors: NDArray[np.float32], labels: NDArray[Any]) -> Iterator[tuple[float, int, int]]:
+    """Similarity and rows of pairs of different labels that are nearer than `NEAR`."""
     block = max(1, _BLOCK_ENTRIES // len(vectors))
     for first in range(0, len(vectors), block):
-        cosines = vectors[first : first + block] @ vectors.T
-        for row, b in np.argwhere(cosines >= NEAR).tolist():
-            a = first + row
-            if a < b and labels[a] != labels[b]:
-                yield a, b, float(cosines[row, b])
+        rows = np.arange(first, min(first + block, len(vectors)))
+        cosines = vectors[rows] @ vectors.T
+        near = (cosines >= NEAR) & (labels[rows, None] != labels) & (rows[:, None] < np.arange(len(vectors)))
+        for row, b in zip(*np.nonzero(near), strict=True):
+            yield float(cosines[row, b]), int(rows[row]), int(b)
 
 
 def _need_photos(head: Head, accuracy: Accuracy | None) -> list[dict[str, Any]]:
-    counts = {label: int((head.support.labels == label).sum()) for label in head.names}
+    counts = Counter(head.support.labels.tolist())
     judged = accuracy.per_class if accuracy else {}
     mean = accuracy.mean_per_class if accuracy else 0.0
     accuracies = {label: judged[label][0] if label in judged else None for label in head.names}

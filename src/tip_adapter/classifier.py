@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 #: (n, d) vectors, top, min_score → one record a vector.
 Answers: TypeAlias = "Callable[[NDArray[np.float32], int, float], list[dict[str, Any]]]"
 
+#: A model folder keeps it in 64 bits.
+_LARGEST_SEED = 2**63 - 1
 #: What stands in the place of an answer where a photo cannot be read.
 _UNANSWERED: dict[str, Any] = {"label": None, "score": None, "top": []}
 
@@ -187,7 +190,7 @@ class FewShotClassifier:
             As `fit`.
         """
         self._check_usage()
-        require(isinstance(support, SupportSet), "support", "a SupportSet", support)
+        support = self._checked_support(support, "support")
         labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
         if not labels:
             raise LabelError("there are no classes to learn; give at least one photo or class name")
@@ -230,21 +233,16 @@ class FewShotClassifier:
         photos, texts = listed_photos(images), listed_labels(labels)
         if len(photos) != len(texts):
             raise LabelError(f"{len(photos)} images but {len(texts)} labels; give one label an image")
-        ids = photo_ids(photos, self.head_.support.ids.tolist())
-        support, _ = self._encode(photos, texts, ids, None)
+        head = self.head_
+        if not head.estimator.needs_photos:
+            return self._taught(self._with_named(head, sorted(set(texts))))
+        support, _ = self._encode(photos, texts, photo_ids(photos, head.support.ids.tolist()), None)
         return self.teach(support)
 
     def teach(self, photos: SupportSet) -> Self:
         """`partial_fit` for photos that are encoded already."""
-        head, known = self.head_, self.head_.names
-        require(isinstance(photos, SupportSet), "photos", "a SupportSet", photos)
-        labels = sorted(set(photos.labels.tolist()))
-        refuse_twins([*known, *labels])
-        fresh = [label for label in labels if label not in known]
-        if fresh:
-            names = self._names(fresh, known)
-            head = with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
-        head = with_photos(head, photos)
+        photos = self._checked_support(photos, "photos")
+        head = with_photos(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
         # Without photos there was nothing to choose alpha and beta by.
         unchosen = head.choice is None and head.estimator.has_pair and len(head.support)
         return self._relearn(head) if unchosen else self._taught(head)
@@ -282,6 +280,15 @@ class FewShotClassifier:
             As `fit`.
         """
         return self._relearn(self.head_, progress)
+
+    def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
+        """The head with those of the labels, too, that are new to it."""
+        refuse_twins([*head.names, *labels])
+        fresh = [label for label in labels if label not in head.names]
+        if not fresh:
+            return head
+        names = self._names(fresh, head.names)
+        return with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
 
     def _taught(self, head: Head) -> Self:
         if head.finetune_with and not self.head_.finetune_with:
@@ -377,12 +384,14 @@ class FewShotClassifier:
         NotFittedError
             Before `fit`.
         """
-        winners = self.predict_proba(images).argmax(axis=1)
-        return self.classes_[winners]
+        head = self.head_
+        return head.classes[self._probabilities(head, images).argmax(axis=1)]
 
     def predict_proba(self, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
         """Probabilities, (n, n_classes) in the order of `classes_`: softmax of logits / temperature. Raises as `predict`."""
-        head = self.head_
+        return self._probabilities(self.head_, images)
+
+    def _probabilities(self, head: Head, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
         batch = encode_photos(listed_photos(images), self.encoder_, threads=self.threads)
         for error in batch.errors.values():
             raise error
@@ -427,13 +436,15 @@ class FewShotClassifier:
         UsageError, NotFittedError
             As `predict_folder` and `predict`, before the first record.
         """
-        return self._stream(images, self.head_.answers, _UNANSWERED, top, min_score)
+        head = self.head_
+        return self._stream(images, head, head.answers, _UNANSWERED, top, min_score)
 
     def explain_stream(
         self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up."""
-        return self._stream(images, self.head_.explained_answers, {**_UNANSWERED, "explanation": []}, top, min_score)
+        head = self.head_
+        return self._stream(images, head, head.explained_answers, {**_UNANSWERED, "explanation": []}, top, min_score)
 
     def explain(self, image: PhotoLike) -> dict[str, Any]:
         """Why a photo is called what it is called: the answer and the runner-up, each logit taken apart.
@@ -462,13 +473,14 @@ class FewShotClassifier:
     def _stream(
         self,
         images: Iterable[PhotoLike],
+        head: Head,
         answers: Answers,
         unanswered: dict[str, Any],
         top: int,
         min_score: float | str,
     ) -> Iterator[dict[str, Any]]:
         n_top = whole_number(top, "top", 1)
-        least = self.head_.threshold if min_score == AUTO else real_number(min_score, "min_score", 0, 1)
+        least = head.threshold if min_score == AUTO else real_number(min_score, "min_score", 0, 1)
         return self._records(listed_photos(images), answers, unanswered, n_top, least)
 
     def _records(
@@ -517,8 +529,17 @@ class FewShotClassifier:
         return {**record, "n_failed": n_failed, **timing}
 
     def evaluate_support(self, support: SupportSet) -> dict[str, Any]:
-        """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times."""
-        return self.head_.evaluate(support)
+        """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times.
+
+        Raises
+        ------
+        UsageError
+            `support` is no SupportSet of the encoder's width, or empty.
+        """
+        head = self.head_
+        photos = self._checked_support(support, "support")
+        require(len(photos) > 0, "support", "at least one photo", photos)
+        return head.evaluate(photos)
 
     # ---- keeping --------------------------------------------------------------------------------------------------
 
@@ -585,7 +606,7 @@ class FewShotClassifier:
 
     @property
     def _seed(self) -> int:
-        return whole_number(self.seed, "seed", 0)
+        return whole_number(self.seed, "seed", 0, _LARGEST_SEED)
 
     def _check_usage(self) -> None:
         """Raise what can be told of the constructor's values before any photo is read."""
@@ -596,7 +617,7 @@ class FewShotClassifier:
         check_tuning(self.method, self.tune, self.alpha, self.beta)
         resolve_templates(self.templates or ())
         checked_names((self.class_names or {}).items(), "class_names")
-        whole_number(self.seed, "seed", 0)
+        whole_number(self.seed, "seed", 0, _LARGEST_SEED)
         thread_count(self.threads)
 
     def _fit_photos(
@@ -616,6 +637,16 @@ class FewShotClassifier:
         if lost:
             warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
         return self.fit_support(support, classes, progress=progress)
+
+    def _checked_support(self, support: SupportSet, name: str) -> SupportSet:
+        """Photos that are encoded already, their labels in Unicode NFC."""
+        require(isinstance(support, SupportSet), name, "a SupportSet", support)
+        width = self.encoder_.identity.width
+        require(support.vectors.shape[1] == width, name, f"vectors of width {width}", support.vectors.shape[1])
+        twice = [photo for photo, times in Counter(support.ids.tolist()).items() if times > 1]
+        require(not twice, name, "ids that are unique", twice[:1])
+        labels = listed_labels(support.labels)
+        return replace(support, labels=np.array(labels, dtype=np.str_)) if labels else support
 
     def _encode(
         self, images: Sequence[PhotoLike], labels: Sequence[str], ids: Sequence[str], progress: Progress | None
@@ -649,5 +680,6 @@ class FewShotClassifier:
 def _is_encoder(encoder: object) -> bool:
     """A name, or what has all that an Encoder has; a class has no identity yet."""
     return isinstance(encoder, str) or all(
-        hasattr(encoder, name) for name in ("record", "identity", "logit_scale", "prepare", "encode_prepared")
+        hasattr(encoder, name)
+        for name in ("record", "identity", "logit_scale", "prepare", "encode_prepared", "encode_texts")
     )

@@ -274,6 +274,7 @@ def learn(
     if choice and given.validation and estimator.learned():
         choice = choose.on_validation(SupportCache.of(estimator, support.vectors), given)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
+        left_out = None  # it was measured at the pair of before
     return Head(method, names, templates, class_embeddings, support, choice, estimator, logit_scale, left_out=left_out)
 
 

@@ -51,9 +51,8 @@ def with_photos(head: Head, photos: SupportSet) -> Head:
     estimator = _taught(head).set_params(class_embeddings=head.class_embeddings)
     if isinstance(estimator, TaughtClassifier):
         estimator.partial_fit(photos.vectors, photos.labels, ids=photos.ids.tolist())
-    else:
-        estimator.fit(head.support.vectors, head.support.labels)
-    return _answering(head, estimator)
+        return _answering(head, estimator, _support_of(estimator))
+    return _refitted(head, estimator, head.support.with_more(photos) if estimator.needs_photos else head.support)
 
 
 def without_photos(head: Head, ids: Sequence[str]) -> Head:
@@ -73,8 +72,8 @@ def without_photos(head: Head, ids: Sequence[str]) -> Head:
             raise UsageError(f"photo {shown(name)} is given twice; nothing was removed")
     estimator = _taught(head)
     if isinstance(estimator, TaughtClassifier):
-        estimator.remove(ids)
-    return _answering(head, estimator)
+        return _answering(head, estimator.remove(ids), _support_of(estimator))
+    return _refitted(head, estimator, head.support.take(np.flatnonzero(~np.isin(head.support.ids, list(ids)))))
 
 
 def without_class(head: Head, label: str) -> Head:
@@ -91,12 +90,15 @@ def without_class(head: Head, label: str) -> Head:
     if len(head.names) == 1:
         raise UsageError(f"{shown(label)} is the only class; a classifier needs one")
     names = {other: name for other, name in head.names.items() if other != label}
-    embeddings, estimator = head.class_embeddings.without(label), _taught(head)
+    estimator, smaller = (
+        _taught(head),
+        replace(head, names=names, class_embeddings=head.class_embeddings.without(label)),
+    )
     if isinstance(estimator, TaughtClassifier):
         estimator.remove_class(label)
-    else:
-        estimator.set_params(class_embeddings=embeddings).fit(head.support.vectors, head.support.labels)
-    return _answering(replace(head, names=names, class_embeddings=embeddings), estimator)
+        return _answering(smaller, estimator, _support_of(estimator))
+    estimator.set_params(class_embeddings=smaller.class_embeddings)
+    return _refitted(smaller, estimator, head.support.take(np.flatnonzero(head.support.labels != label)))
 
 
 def _taught(head: Head) -> VectorClassifier:
@@ -108,11 +110,18 @@ def _taught(head: Head) -> VectorClassifier:
     return estimator.fit(head.support.vectors, head.support.labels, ids=head.support.ids.tolist())
 
 
-def _answering(head: Head, estimator: VectorClassifier) -> Head:
+def _support_of(estimator: TaughtClassifier) -> SupportSet:
+    """The photos that an estimator holds; its keys are their vectors."""
+    return SupportSet(estimator.keys_, estimator.classes_[estimator.labels_], estimator.ids_)
+
+
+def _refitted(head: Head, estimator: VectorClassifier, support: SupportSet) -> Head:
+    """The head with a method that is not taught in place, fitted anew."""
+    return _answering(head, estimator.fit(support.vectors, support.labels, ids=support.ids.tolist()), support)
+
+
+def _answering(head: Head, estimator: VectorClassifier, support: SupportSet) -> Head:
     """The head with another estimator; what was measured on the photos of before is no longer true."""
-    support = head.support
-    if isinstance(estimator, TaughtClassifier):
-        support = SupportSet(estimator.keys_, estimator.classes_[estimator.labels_], estimator.ids_)
     if head.estimator.learned():
         head = replace(head, method=TRAINING_FREE, finetune_with=head.method)
     return replace(head, estimator=estimator, support=support, left_out=None)

@@ -89,7 +89,8 @@ def encode_validation(
     photos = find_labelled(source, part="val")
     warn(*photos.notes)
     refuse_unknown(photos, labels)
-    known = [row for row, label in enumerate(photos.labels) if label in labels]
+    names = set(labels)
+    known = [row for row, label in enumerate(photos.labels) if label in names]
     if len(known) < len(photos):
         unknown = counted(len(photos) - len(known), "validation photo is", "validation photos are")
         warn(f"{unknown} of classes without support, and skipped")

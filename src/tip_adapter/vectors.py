@@ -150,6 +150,11 @@ class SupportSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def with_more(self, others: SupportSet) -> SupportSet:
+        """These photos, then others."""
+        pairs = [(self.vectors, others.vectors), (self.labels, others.labels), (self.ids, others.ids)]
+        return SupportSet(*(np.concatenate(pair) for pair in pairs))
+
     def take(self, rows: slice | NDArray[Any]) -> SupportSet:
         """These photos only."""
         return SupportSet(self.vectors[rows], self.labels[rows], self.ids[rows])

@@ -180,6 +180,8 @@ def test_ctrl_c_while_photos_are_read_is_130_and_leaves_nothing(train: Path, tmp
         [*PROGRAM, "fit", long, "--out", tmp_path / "out", "--encoder", "toy", "--shots", "200000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell that runs the tests in the background lets its programs ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr.readline().startswith(b"note: ")  # said before the first photo is read
         process.send_signal(signal.SIGINT)

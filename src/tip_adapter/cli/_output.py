@@ -13,7 +13,7 @@ from tip_adapter.errors import TipAdapterWarning, counted, printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tip_adapter import Choice
+    from tip_adapter.head import Head
 
 
 # What some readers of lines take for the end of one, and JSON does not escape by itself.
@@ -84,10 +84,11 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def choice_in_words(method: str, choice: Choice | None, *, trained: bool) -> str:
+def choice_in_words(head: Head) -> str:
     """The pair, how it was chosen, and how right it was on the photos it was chosen on."""
+    choice = head.choice
     if choice is None:
-        return f"{method} has nothing to choose: the class names alone decide."
+        return f"{head.method} has nothing to choose: the class names alone decide."
     how = {
         "leave-one-out": "chosen by leaving each photo out",
         "scale-free": "set from the photos' own spread (scale-free)",
@@ -97,7 +98,10 @@ def choice_in_words(method: str, choice: Choice | None, *, trained: bool) -> str
     pair = f"alpha {choice.alpha:.4g}, beta {choice.beta:.4g}: {how}."
     if choice.accuracy is None:
         return f"{pair} Its accuracy is unknown: no class has two photos."
-    kind = "validation photo" if choice.rule == "validation" else "photo"
-    on = counted(choice.n_rows, kind, f"{kind}s") + ("" if choice.rule == "validation" else ", each left out in turn,")
-    before = ", before the keys were fine-tuned" if trained and choice.rule != "validation" else ""
-    return f"{pair} Of {on} {percent(choice.accuracy)} were named right{before}."
+    if choice.rule == "validation":
+        on = counted(choice.n_rows, "validation photo", "validation photos")
+        return f"{pair} Of {on} {percent(choice.accuracy)} were named right."
+    since = "before photos came or went" if head.left_out is None else "before the keys were fine-tuned"
+    before = f", {since}" if head.left_out is None or head.estimator.learned() else ""
+    on = counted(choice.n_rows, "photo", "photos")
+    return f"{pair} Of {on}, each left out in turn, {percent(choice.accuracy)} were named right{before}."

@@ -73,5 +73,5 @@ def fit(
         model.save(out, force=force)
     classes, photos = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "photo", "photos")
     print_line(f"{method}, {classes}, {photos if model.estimator_.needs_photos else 'photos are not used'}.")
-    print_line(choice_in_words(method, model.choice_, trained=bool(model.estimator_.learned())))
+    print_line(choice_in_words(model.head_))
     print_line(f"Saved to {out}. Next: tip-adapter predict {out} PHOTO")

@@ -33,11 +33,16 @@ def info(
     print_line(
         f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}"
     )
-    print_line(choice_in_words(head.method, head.choice, trained=bool(head.estimator.learned())))
+    print_line(choice_in_words(head))
+    if head.left_out:
+        print_line(f"None of these, with --min-score auto: a score below {head.threshold:.3f}.")
+    if head.finetune_with:
+        print_line(f"To be fine-tuned again with {head.finetune_with}: tip-adapter retune {model_dir}")
     print_line(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
 
 
 def _record(config: dict[str, Any]) -> dict[str, Any]:
+    left_out = config["left_out"] or dict.fromkeys(("interval", "threshold", "kept"))
     choice = config["choice"] or dict.fromkeys(("alpha", "beta", "temperature", "accuracy", "rule", "n_rows"))
     return {
         "method": config["method"],
@@ -51,6 +56,10 @@ def _record(config: dict[str, Any]) -> dict[str, Any]:
         "temperature": choice["temperature"],
         "left_out_accuracy": None if choice["rule"] == "validation" else choice["accuracy"],
         "validation_accuracy": choice["accuracy"] if choice["rule"] == "validation" else None,
+        "left_out_interval": left_out["interval"],
+        "threshold": left_out["threshold"],
+        "kept": left_out["kept"],
+        "finetune_with": config["finetune_with"],
         "templates": config["templates"],
         "logit_scale": config["logit_scale"],
         "parameters": config["parameters"],

@@ -115,4 +115,4 @@ def _about_the_pair(model: FewShotClassifier, chosen: Choice | None, model_dir: 
     """That the pair chosen before stays, or where there was none, what it is now."""
     if chosen:
         return f"alpha and beta are as they were; `tip-adapter retune {model_dir}` chooses them again."
-    return choice_in_words(model.head_.method, model.choice_, trained=bool(model.estimator_.learned()))
+    return choice_in_words(model.head_)

@@ -99,7 +99,7 @@ class Stairs:
     def _logarithms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Low and high end of each step, (s,) logarithms of alpha / unit (of alpha where there is none).
 
-        The first begins at 0 and the last has no end: they are cut at `_REACH`, or at half or twice their only end.
+        The first begins at 0, the last has no end: they are cut at `_REACH`, or at half or twice their only end.
         """
         low, high = self.ends[:-1] / (self.unit or 1.0), self.ends[1:] / (self.unit or 1.0)
         low, high = np.maximum(low, np.minimum(1 / _REACH, high / 2)), np.minimum(high, np.maximum(_REACH, 2 * low))

@@ -58,7 +58,7 @@ class TaughtClassifier(VectorClassifier):
         added = positions(y, known)
         names, self._n_named = named(ids, len(keys), self.ids_, self._n_named)
         xp = array_api_compat.array_namespace(self.keys_)
-        self.classes_, self.weights_ = known, weights
+        self.classes_, self.weights_, self._named_by = known, weights, self.class_embeddings
         self.keys_ = xp.concat([self.keys_, keys])
         self.labels_ = np.concatenate([earlier, added])
         self.ids_ = np.concatenate([self.ids_, names])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, cos, pi, sqrt
+from math import ceil, cos, isfinite, pi, sqrt
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat
@@ -48,7 +48,7 @@ def train(
     Raises
     ------
     ValueError
-        `epochs` or `batch_size` is too small.
+        `epochs` or `batch_size` is too small, or the loss is no longer finite.
     """
     if epochs < 0 or batch_size < 1:
         raise ValueError(f"epochs {epochs} must be at least 0 and batch_size {batch_size} at least 1")
@@ -63,6 +63,8 @@ def train(
         for first in range(0, n_photos, batch_size):
             rows = order[first : first + batch_size]
             loss, gradient = loss_and_gradient(parameters, photos[rows], rows)
+            if not isfinite(loss):
+                raise ValueError(f"the loss is {loss} in epoch {epoch + 1}; choose a smaller beta or learning rate")
             optimiser.step(parameters, gradient, share=(1 + cos(pi * step / n_steps)) / 2)
             losses[epoch] += loss * len(rows) / n_photos
             step += 1

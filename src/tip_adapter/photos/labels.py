@@ -68,9 +68,14 @@ def path_as_text(path: str | os.PathLike[str]) -> str:
 
 def numbered(names: Iterable[str]) -> list[str]:
     """The same names, made unique: one that stands again gets a number."""
-    seen: Counter[str] = Counter()
-    unique = []
+    names = list(names)
+    taken, times, unique = set(names), Counter[str](), []
     for name in names:
-        seen[name] += 1
-        unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+        times[name] += 1
+        candidate = name
+        while times[name] > 1 and candidate in taken:
+            candidate = f"{name}#{times[name]}"
+            times[name] += candidate in taken
+        taken.add(candidate)
+        unique.append(candidate)
     return unique

@@ -89,18 +89,28 @@ class DecodingProcesses:
         if self._none_starts:
             return None
         try:
-            process = _spares.take() or DecodingProcess()
-            process.wait_until_ready()
+            return self._ready_spare() or _ready(DecodingProcess())
         except (OSError, Ended) as reason:
             self._none_starts = True
             warn(f"no decoding process can be started ({printable(str(reason))}); a photo may end this program")
             return None
-        return process
+
+    def _ready_spare(self) -> DecodingProcess | None:
+        """A spare; one that ended while it got ready is no reason to start none."""
+        spare = _spares.take()
+        with suppress(OSError, Ended):
+            return _ready(spare) if spare else None
+        return None
 
     def _give_back(self, process: DecodingProcess) -> None:
         with self._lock:
             self._busy.discard(process)
         self._idle.keep(process)
+
+
+def _ready(process: DecodingProcess) -> DecodingProcess:
+    process.wait_until_ready()
+    return process
 
 
 def start_decoding() -> None:

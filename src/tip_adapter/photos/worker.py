@@ -9,7 +9,6 @@ how long the process waits for the next photo; the argument says it, in seconds.
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import sys
 from contextlib import suppress
@@ -80,6 +79,8 @@ def _limit_memory() -> None:
     """The idle process and `MAX_MEMORY`; Linux enforces it, macOS does not."""
     if sys.platform != "linux":
         return
+    import resource  # Windows has none, and this module is imported there, too
+
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     _, highest = resource.getrlimit(resource.RLIMIT_AS)
     limit = pages * resource.getpagesize() + MAX_MEMORY
