@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.checking import NEAR, check_photos, likely_wrong
+from tip_adapter.checking import MOST_PAIRS, NEAR, check_photos, likely_wrong
 from tip_adapter.errors import UsageError
 from tip_adapter.vectors import SupportSet, unit_rows
 
@@ -193,3 +193,16 @@ def test_checking_changes_nothing_and_does_not_depend_on_the_order(photos: Any) 
     first, same = one["likely_wrong"][0], other["likely_wrong"][0]
     assert (first["label"], first["called"]) == (same["label"], same["called"])
     assert first["probability"] == pytest.approx(same["probability"], rel=1e-3)
+
+
+def test_as_many_pairs_are_named_as_a_person_may_look_at() -> None:
+    """300 photos of two classes, all nearly the same: 22,500 pairs."""
+    rng = np.random.default_rng(0)
+    alike = unit_rows(np.ones((300, 49)) + 1e-3 * rng.standard_normal((300, 49))).astype(np.float32)
+    labels, ids = np.repeat(["a", "b"], 150), np.array([f"{row}.jpg" for row in range(300)])
+    with warnings.catch_warnings(action="ignore"):
+        head = FewShotClassifier("toy").fit_support(SupportSet(alike, labels, ids)).head_
+    pairs = check_photos(head)["near_duplicates"]
+    assert len(pairs) == MOST_PAIRS
+    similar = [pair["similarity"] for pair in pairs]
+    assert similar == sorted(similar, reverse=True)

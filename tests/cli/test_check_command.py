@@ -38,7 +38,7 @@ def test_people_see_what_to_look_at(run: Callable[..., Ran], mistaken: Path) -> 
     assert ran.err.startswith("note: the same photo is in two classes")
     text = ran.out
     wrong, duplicates = (
-        text.index("Likely wrong labels, 2 in all:"),
+        text.index("Likely wrong labels, photos and names weighed alike, 2 in all:"),
         text.index("Nearly the same photo in two classes, "),
     )
     assert wrong < text.index("green/wrong.png") < duplicates
@@ -81,7 +81,7 @@ def test_what_was_added_is_checked_before_it_is_tuned(
     copy = shutil.copytree(model, tmp_path / "model")
     run("add", copy, "red", unseen / "blue" / "100.png")
     ran = run("check", copy)
-    assert "Likely wrong labels, 1 in all:" in ran.out
+    assert "Likely wrong labels, photos and names weighed alike, 1 in all:" in ran.out
     assert "Of 13 photos, each left out in turn, " in ran.out
 
 

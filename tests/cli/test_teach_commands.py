@@ -122,7 +122,7 @@ def test_names_alone_learn_a_name_and_no_photo(
     run("fit", train, "--out", tmp_path / "names", "--encoder", "toy", "--method", "zero-shot")
     ran = run("add", tmp_path / "names", "yellow", yellow)
     assert ran.out.splitlines() == [
-        "Learned 0 photos of yellow. The model has 4 classes and 0 photos.",
+        "Names alone decide: no photo is kept. The model has 4 classes and 0 photos.",
         "zero-shot has nothing to choose: the class names alone decide.",
     ]
 
@@ -152,7 +152,10 @@ def test_remove_takes_ids_and_paths_and_a_class(run: Callable[..., Ran], train: 
     photos = ["--photo", "red/0.png", "--photo", train / "red" / "1.png", "--photo", f"{train}/green/../red/./2.png"]
     ran = run("remove", model, *photos, "--class", "blue")
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out.splitlines()[0] == "Forgotten. The model has 2 classes and 5 photos."
+    assert (
+        ran.out.splitlines()[0]
+        == "Forgotten: red/0.png, red/1.png, red/2.png, class blue. The model has 2 classes and 5 photos."
+    )
     assert photos_of(model) == {"green": [f"green/{number}.png" for number in range(4)], "red": ["red/3.png"]}
 
 
@@ -186,7 +189,7 @@ def test_fault_60_added_and_removed_is_never_added(run: Callable[..., Ran], taug
 def test_all_photos_may_go(run: Callable[..., Ran], taught: Path, unseen: Path) -> None:
     ids = [name for names in photos_of(taught).values() for name in names]
     ran = run("remove", taught, *[part for name in ids for part in ("--photo", name)])
-    assert ran.out.startswith("Forgotten. The model has 3 classes and 0 photos.")
+    assert " and 7 more. The model has 3 classes and 0 photos." in ran.out
     assert run("retune", taught).status == 0
     rows = [json.loads(line) for line in run("predict", taught, unseen / "red", "--json").out.splitlines()]
     assert [row["label"] for row in rows] == ["red"] * 3

@@ -304,3 +304,18 @@ def test_with_one_photo_a_class_own_keys_are_kept_unless_asked():
     np.testing.assert_array_equal(unasked.keys_, kept.keys_)
     queries = X + 0.05 * rng.standard_normal(X.shape)
     assert unasked.predict(queries).tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_ends_training(loss):
+    with pytest.raises(ValueError, match=rf"the loss is {loss} in epoch 2; choose a smaller beta or learning rate"):
+        train(
+            np.ones((2, 3)),
+            lambda learned, queries, rows: (1.0 if learned.max() == 1 else loss, learned),
+            lambda epoch: np.ones((2, 3)),
+            AdamW(0.1),
+            n_photos=2,
+            epochs=3,
+            batch_size=2,
+            seed=0,
+        )

@@ -18,7 +18,7 @@ from tip_adapter.photos.find import (
     is_split,
     walk_photos,
 )
-from tip_adapter.photos.labels import path_as_text
+from tip_adapter.photos.labels import numbered, path_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -459,3 +459,7 @@ def test_any_path_has_a_text(path, text):
 def test_a_model_beside_the_class_folders_is_no_class(tmp_path):
     place(tmp_path, "cat/1.jpg", "dog/1.jpg", "model/config.json", "model/adapter.safetensors", "model/README.md")
     assert find_labelled(tmp_path, part="train").classes == ("cat", "dog")
+
+
+def test_a_number_that_is_taken_is_passed_over():
+    assert numbered(["a", "a", "a#2", "a", "b"]) == ["a", "a#3", "a#2", "a#4", "b"]

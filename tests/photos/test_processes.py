@@ -494,3 +494,9 @@ def test_a_frozen_program_is_not_started_again(
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.warns(TipAdapterWarning, match="this program brings its own interpreter"):
         decoders.decode(write(tmp_path / "a.png"))
+
+
+def test_what_only_some_systems_have_is_not_needed_to_import() -> None:
+    """Windows has no `resource`: there the library decodes in threads."""
+    program = "import sys; sys.modules['resource'] = None; import tip_adapter.features"
+    subprocess.run([sys.executable, "-c", program], check=True)

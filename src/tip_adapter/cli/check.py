@@ -13,7 +13,7 @@ from tip_adapter.bundle import CONFIG
 from tip_adapter.checking import check_photos
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar
-from tip_adapter.errors import counted
+from tip_adapter.errors import UsageError, counted
 from tip_adapter.files import standing
 from tip_adapter.head import read_head
 
@@ -29,7 +29,9 @@ def check(
         Path,
         typer.Argument(metavar="MODEL_DIR|TRAIN_DIR", help="A model, or photos as `fit` takes them."),
     ],
-    encoder: Annotated[str, typer.Option(help="For photos; see `tip-adapter encoders`.", metavar="NAME")] = "pocket",
+    encoder: Annotated[
+        str | None, typer.Option(help="For photos, pocket if not given; see `tip-adapter encoders`.", metavar="NAME")
+    ] = None,
     json: Json = False,
     device: Device = None,
     threads: Threads = None,
@@ -39,9 +41,11 @@ def check(
     """Find likely wrong labels, near-duplicates across classes, and classes that need photos."""
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
         if os.path.lexists(standing(source) / CONFIG):  # False also for a name that is too long
+            if encoder is not None:
+                raise UsageError("a model has its own encoder; leave out --encoder")
             head: Head = read_head(source)[0]
         else:
-            model = tip_adapter.FewShotClassifier(encoder, device=device, threads=threads)
+            model = tip_adapter.FewShotClassifier(encoder or "pocket", device=device, threads=threads)
             head = model.fit_folder(source, progress=progress).head_
         record = check_photos(head)
     if json:
@@ -69,7 +73,7 @@ def _print_wrong(entries: list[dict[str, Any]]) -> None:
     if not entries:
         print_line("No label looks wrong.")
         return
-    print_line(f"Likely wrong labels, {_how_many(entries)}:")
+    print_line(f"Likely wrong labels, photos and names weighed alike, {_how_many(entries)}:")
     rows = [[e["photo"], e["label"], percent(e["probability"]), e["called"]] for e in entries[:_SHOWN]]
     print_table(["photo", "label", "how likely", "looks like"], rows)
 

@@ -14,14 +14,18 @@ from tip_adapter.bundle import read_config
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import choice_in_words, notes, print_line
 from tip_adapter.errors import BundleError, UsageError, counted, printable
+from tip_adapter.features import encode_photos
 from tip_adapter.files import held
 from tip_adapter.photos.find import find_photos
 from tip_adapter.photos.labels import path_as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from tip_adapter import Choice, FewShotClassifier
+
+#: Cosine from which two vectors are of the same photo.
+SAME = 1 - 1e-6
 
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")]
 
@@ -41,7 +45,10 @@ def add(
         before, chosen = len(model.support_), model.choice_
         model.partial_fit(paths, [label] * len(paths))
     learned = counted(len(model.support_) - before, "photo", "photos")
-    print_line(f"Learned {learned} of {label}. {_now(model)}")
+    kept = (
+        f"Learned {learned} of {label}." if model.estimator_.needs_photos else "Names alone decide: no photo is kept."
+    )
+    print_line(f"{kept} {_now(model)}")
     print_line(_about_the_pair(model, chosen, model_dir))
 
 
@@ -61,13 +68,15 @@ def remove(
     if label is None and not photo:
         raise UsageError("nothing to remove: give --class NAME, --photo ID_OR_PATH, or both")
     with notes(quiet), _being_taught(model_dir, device, threads) as model:
-        chosen = model.choice_
+        chosen, ids = model.choice_, []
         if photo:
-            ids = model.support_.ids.tolist()
-            model.remove([_id_of(name, ids) for name in photo])
+            ids = [_id_of(name, model) for name in photo]
+            model.remove(ids)
         if label is not None:
             model.remove_class(label)
-    print_line(f"Forgotten. {_now(model)}")
+    gone = [*ids, *([f"class {label}"] if label else [])]
+    more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
+    print_line(f"Forgotten: {', '.join(gone[:5])}{more}. {_now(model)}")
     print_line(_about_the_pair(model, chosen, model_dir))
 
 
@@ -99,11 +108,16 @@ def _being_taught(model_dir: Path, device: str | None, threads: int | None) -> I
         model.save(model_dir, force=True)
 
 
-def _id_of(name: str, ids: Collection[str]) -> str:
-    """The id that a path stands for: itself, or the only one that the path ends with; else as it was given."""
+def _id_of(name: str, model: FewShotClassifier) -> str:
+    """The id that a path stands for: itself, or the only one that it ends with and that is the same photo."""
+    ids = model.support_.ids
     path = path_as_text(os.path.normpath(name))
-    ends = [known for known in ids if known == path or path.endswith(f"{os.sep}{known}")]
-    return name if name in ids or len(ends) != 1 else ends[0]
+    ends = [row for row, known in enumerate(ids.tolist()) if path.endswith(f"{os.sep}{known}")]
+    if name in ids or len(ends) != 1 or not Path(name).is_file():
+        return path if path in ids else name
+    vector = encode_photos([name], model.encoder_, threads=model.threads).vectors
+    is_same = len(vector) == 1 and float(vector[0] @ model.support_.vectors[ends[0]]) >= SAME
+    return str(ids[ends[0]]) if is_same else name
 
 
 def _now(model: FewShotClassifier) -> str:

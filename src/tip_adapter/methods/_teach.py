@@ -51,11 +51,11 @@ class TaughtClassifier(VectorClassifier):
         check_settings(self)
         keys = unit_rows(like(self._checked(X, reset=False), self.keys_))
         y = checked_labels(y, len(keys))
-        known, weights = self._classes_with(y)
-        _refuse_others(known if self.class_embeddings is None else np.unique(y), classes)
+        known, weights = self._classes_with(y) if len(y) else self._classes_with(self.classes_[:0])
+        _refuse_others(np.unique(y), classes)
         unchanged = known is self.classes_
-        earlier = self.labels_ if unchanged else positions(self.classes_, known)[self.labels_]
-        added = positions(y, known)
+        earlier = self.labels_ if unchanged else self._moved(known)
+        added = positions(y, known) if len(y) else np.zeros(0, np.intp)
         names, self._n_named = named(ids, len(keys), self.ids_, self._n_named)
         xp = array_api_compat.array_namespace(self.keys_)
         self.classes_, self.weights_, self._named_by = known, weights, self.class_embeddings
@@ -77,7 +77,8 @@ class TaughtClassifier(VectorClassifier):
         gone = []
         for name in [ids] if isinstance(ids, str) else ids:
             if name not in rows:
-                raise ValueError(f"there is no id {name!r}, or it is given twice; nothing was removed")
+                reason = "is given twice" if name in self.ids_.tolist() else "is not there"
+                raise ValueError(f"id {name!r} {reason}; nothing was removed")
             gone.append(rows.pop(name))
         kept = np.delete(np.arange(len(self.ids_)), gone)
         if self.class_embeddings is None and not len(kept):
@@ -114,6 +115,12 @@ class TaughtClassifier(VectorClassifier):
             raise ValueError(f"label {y.tolist()[0]!r} is of another kind than the earlier ones")
         classes = np.unique(np.concatenate([self.classes_, y]))
         return classes, like(np.zeros((len(classes), self.keys_.shape[1])), self.keys_)
+
+    def _moved(self, known: NDArray[Any]) -> NDArray[np.intp]:
+        """Positions in `known` of the classes of the vectors; those without any may be gone."""
+        present, labels = np.unique(self.labels_, return_inverse=True)
+        moved: NDArray[np.intp] = positions(self.classes_[present], known)[labels] if len(present) else labels
+        return moved
 
     def _keep(self, rows: NDArray[np.intp]) -> Self:
         """Keep these vectors, and without embeddings only their classes."""

@@ -5,7 +5,6 @@ Not `multiprocessing`: its processes import the user's program again, or are for
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import select
@@ -19,9 +18,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tip_adapter.errors import PhotoError, PhotoTooLarge
-from tip_adapter.photos.worker import READY, write_line
+from tip_adapter.photos.worker import READY, write_message
 
 if TYPE_CHECKING:
+    import io
+
     from numpy.typing import NDArray
 
 #: How long a photo may take.
@@ -29,7 +30,8 @@ SECONDS = 10
 #: How long a process waits for a photo before it ends by itself.
 SECONDS_IDLE = 60
 _SECONDS_TO_START = 60
-_LONGEST_LINE = 2**20
+_LONGEST_MESSAGE = 2**20
+_SLICES = 10
 _ERRORS = {kind.code: kind for kind in (PhotoError, PhotoTooLarge)}
 
 
@@ -57,21 +59,21 @@ class DecodingProcess:
             env=_environment(),
         )
         self._requests = cast("io.FileIO", self._process.stdin)
-        self._answers = io.BufferedReader(cast("io.FileIO", self._process.stdout))
+        self._answers = cast("io.FileIO", self._process.stdout)
         self._arrival = select.poll()
         self._arrival.register(self._answers, select.POLLIN)
         self._is_ready = False
         self._idle_since = monotonic()
 
     def wait_until_ready(self) -> None:
-        """Wait for its first line, unless that has come.
+        """Wait for its first message, unless that has come.
 
         Raises
         ------
         Ended
             It came to nothing, or something else was started.
         """
-        if not self._is_ready and self._read_line(_SECONDS_TO_START) != READY:
+        if not self._is_ready and self._read_message(_SECONDS_TO_START) != READY:
             self.end()
             raise Ended(f"{sys.executable} starts something else")
         self._is_ready = True
@@ -87,10 +89,10 @@ class DecodingProcess:
             The decoder did not survive it.
         """
         try:
-            write_line(self._requests, path)
+            write_message(self._requests, path)
         except BrokenPipeError:
             raise Ended(self._reason()) from None
-        answer = self._read_line(SECONDS)
+        answer = self._read_message(SECONDS)
         self._idle_since = monotonic()
         if "code" in answer:
             raise _ERRORS[answer["code"]](answer["message"])
@@ -120,24 +122,42 @@ class DecodingProcess:
         self._requests.close()
         self._answers.close()
 
-    def _read_line(self, seconds: float) -> dict[str, Any]:
-        if not self._arrival.poll(1000 * seconds):
-            self.end()
-            raise Ended(f"took longer than {seconds:g} s")
-        line = self._answers.readline(_LONGEST_LINE)
-        if not line:
-            raise Ended(self._reason())
+    def _read_message(self, seconds: float) -> dict[str, Any]:
+        length = int.from_bytes(self._read(4, seconds), "big")
         try:
-            return json.loads(line)
-        except ValueError:  # a library that prints
-            self.end()
-            raise Ended("its decoder gave no answer") from None
+            return json.loads(self._read(length, seconds)) if length <= _LONGEST_MESSAGE else self._refuse()
+        except ValueError:
+            return self._refuse()
+
+    def _refuse(self) -> dict[str, Any]:
+        """What came is no answer: a library that prints."""
+        self.end()
+        raise Ended("its decoder gave no answer")
 
     def _read_pixels(self, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         pixels = np.empty(shape, np.uint8)
-        if self._answers.readinto(pixels.data.cast("B")) < pixels.size:
-            raise Ended(self._reason())
+        self._fill(pixels.data.cast("B"), SECONDS)
         return pixels
+
+    def _read(self, length: int, seconds: float) -> bytes:
+        content = bytearray(length)
+        self._fill(memoryview(content), seconds)
+        return bytes(content)
+
+    def _fill(self, view: memoryview, seconds: float) -> None:
+        """Read until `view` is full; waiting is counted in slices, so that time in which we were stopped does not count."""
+        filled = waited = 0
+        while filled < len(view):
+            if not self._arrival.poll(1000 * seconds / _SLICES):
+                waited += 1
+                if waited == _SLICES:
+                    self.end()
+                    raise Ended(f"took longer than {seconds:g} s")
+                continue
+            n_read = self._answers.readinto(view[filled:])
+            if not n_read:
+                raise Ended(self._reason())
+            filled += n_read
 
     def _reason(self) -> str:
         """Why its pipes are closed."""

@@ -1,9 +1,8 @@
 """A decoding process: paths in on stdin, pixels out on stdout, one photo at a time. `process.py` starts it.
 
-A request is a path as a line of JSON. An answer is a line of JSON, ``{"shape", "digest"}`` with that many bytes of
-upright RGB pixels after it, or ``{"code", "message"}`` of an error. The first line says that the process is ready.
-Nothing is unpickled on either side. What a photo may cost is limited here: memory by the system, time by an alarm. So is
-how long the process waits for the next photo; the argument says it, in seconds.
+A request is a path as JSON after its length in four bytes. An answer is ``{"shape", "digest"}`` in the same form with that
+many bytes of upright RGB pixels after it, or ``{"code", "message"}`` of an error. The first message says that the process
+is ready. Nothing is unpickled on either side. What a photo may cost is limited here: memory by the system, time by an alarm.
 """
 
 from __future__ import annotations
@@ -39,17 +38,19 @@ def main() -> None:
     _limit_memory()
     answers = sys.stdout.buffer
     with suppress(BrokenPipeError):
-        write_line(answers, READY)
+        write_message(answers, READY)
         signal.alarm(seconds_idle)
-        for line in sys.stdin.buffer:
+        while length := int.from_bytes(sys.stdin.buffer.read(4), "big"):
+            path = json.loads(sys.stdin.buffer.read(length))
             signal.alarm(_LAST_SECOND)
-            _answer(json.loads(line), answers)
+            _answer(path, answers)
             signal.alarm(seconds_idle)
 
 
-def write_line(stream: IO[bytes], value: object) -> None:
-    """A value as one line of JSON; paths keep bytes that are not UTF-8."""
-    stream.write(json.dumps(value).encode() + b"\n")
+def write_message(stream: IO[bytes], value: object) -> None:
+    """A value as JSON after its length; paths keep bytes that are not UTF-8."""
+    content = json.dumps(value).encode()
+    stream.write(len(content).to_bytes(4, "big") + content)
     stream.flush()
 
 
@@ -57,13 +58,13 @@ def _answer(path: str, answers: IO[bytes]) -> None:
     try:
         pixels, digest = decode_file(path)
     except PhotoError as error:
-        write_line(answers, {"code": error.code, "message": str(error)})
+        write_message(answers, {"code": error.code, "message": str(error)})
     else:
         _write_pixels(answers, pixels, digest)
 
 
 def _write_pixels(answers: IO[bytes], pixels: NDArray[np.uint8], digest: str) -> None:
-    write_line(answers, {"shape": pixels.shape, "digest": digest})
+    write_message(answers, {"shape": pixels.shape, "digest": digest})
     answers.write(np.ascontiguousarray(pixels).data.cast("B"))
     answers.flush()
 
