@@ -344,6 +344,7 @@ def _closed(redirections: str, *args: object) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_costs_nothing_but_what_it_would_have_said(closed: str, train: Path, tmp_path: Path) -> None:
     (train / "red" / "broken.png").write_bytes(b"broken")
@@ -356,6 +357,7 @@ def test_a_closed_stream_costs_nothing_but_what_it_would_have_said(closed: str, 
     assert json.loads(_closed("", "info", tmp_path / "model", "--json").stdout)["n_photos"] == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_does_not_change_a_failures_status(closed: str, tmp_path: Path) -> None:
     assert _closed(closed, "info", tmp_path / "nothing").returncode == 1

@@ -467,6 +467,7 @@ def test_the_temperature_belongs_to_the_left_out_rows_of_the_pair():
 # Memory
 
 
+@pytest.mark.slow
 @every_rule
 def test_no_photo_by_photo_matrix_is_formed(rule, monkeypatch):
     example = case([700, 800, 500], width=4, dtype=np.float32)
