@@ -26,7 +26,7 @@ from tip_adapter.head import Head, learn, read_head, refuse_singles
 from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.draw import draw
 from tip_adapter.photos.find import find_labelled, find_photos
-from tip_adapter.photos.gate import listed_ids, listed_labels, listed_photos, photo_ids, photo_name
+from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, listed_photos, photo_ids, photo_name
 from tip_adapter.photos.labels import refuse_twins
 from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
 from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
@@ -144,9 +144,7 @@ class FewShotClassifier:
             of them. Told before any photo is read.
         """
         self._check_usage()
-        photos, texts = listed_photos(images), listed_labels(labels)
-        if len(photos) != len(texts):
-            raise LabelError(f"{len(photos)} images but {len(texts)} labels; give one label an image")
+        photos, texts = listed_pairs(images, labels)
         return self._fit_photos(photos, texts, sorted(set(texts)), photo_ids(photos), None)
 
     def fit_folder(
@@ -230,9 +228,7 @@ class FewShotClassifier:
         LabelError, NothingReadable, UsageError
             As `fit`; UsageError also for a photo that is in the model already. Nothing is learned then.
         """
-        photos, texts = listed_photos(images), listed_labels(labels)
-        if len(photos) != len(texts):
-            raise LabelError(f"{len(photos)} images but {len(texts)} labels; give one label an image")
+        photos, texts = listed_pairs(images, labels)
         head = self.head_
         if not head.estimator.needs_photos:
             return self._taught(self._with_named(head, sorted(set(texts))))

@@ -113,12 +113,10 @@ class Head:
         """
         if not isinstance(self.estimator, ExplainedClassifier):
             raise UsageError(f"{self.method} has no photos to explain an answer by; the class names alone decide")
-        explained = self.estimator.explain(vectors)
+        explained = zip(self.probabilities(vectors), self.estimator.explain(vectors), strict=True)
         return [
-            {**answer, "explanation": self._explanation(evidences, row)}
-            for answer, row, evidences in zip(
-                self.answers(vectors, top, min_score), self.probabilities(vectors), explained, strict=True
-            )
+            {**self._answer(row, top, min_score), "explanation": self._explanation(evidences, row)}
+            for row, evidences in explained
         ]
 
     def _answer(self, probabilities: NDArray[np.float32], top: int, min_score: float) -> dict[str, Any]:

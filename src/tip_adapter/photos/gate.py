@@ -68,6 +68,20 @@ def listed_labels(labels: Any, name: str = "labels") -> list[str]:
     return [label_of(label, name) for label in texts]
 
 
+def listed_pairs(images: Any, labels: Any) -> tuple[list[PhotoLike], list[str]]:
+    """As many photos as labels, as `listed_photos` and `listed_labels`.
+
+    Raises
+    ------
+    UsageError, LabelError
+        As these; LabelError also where their numbers differ.
+    """
+    photos, texts = listed_photos(images), listed_labels(labels)
+    if len(photos) != len(texts):
+        raise LabelError(f"{len(photos)} images but {len(texts)} labels; give one label an image")
+    return photos, texts
+
+
 def listed_ids(ids: Any) -> list[str]:
     """Ids of photos as a list: any iterable of text, or one alone.
 
