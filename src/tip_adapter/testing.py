@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tip_adapter.encoders.toy import ToyEncoder as FakeEncoder
-from tip_adapter.vectors import ClassEmbeddings, softmax
+from tip_adapter.vectors import ClassEmbeddings, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,11 @@ def check_encoder(encoder: Encoder) -> None:
     np.testing.assert_allclose(alone, vectors, atol=1e-5, err_msg="a vector depends on the photo's neighbours")
     stacked = encoder.encode_prepared(np.stack([encoder.prepare(photo) for photo in photos]))
     np.testing.assert_allclose(stacked, vectors, atol=1e-5, err_msg="prepare + encode_prepared is not encode_images")
+    if encoder.gives_raw:
+        raw = encoder.encode_images(photos, normalize=False)
+        np.testing.assert_allclose(
+            unit_rows(raw), vectors, atol=1e-5, err_msg="encode_raw, normalised, is not encode_prepared"
+        )
     assert encoder.record.width == encoder.identity.width, "record and identity state different widths"
     assert encoder.logit_scale > 0, "the logit scale is not positive"
     assert all("{}" in template for template in encoder.record.templates), "a template has no {}"

@@ -1,4 +1,7 @@
-"""Encoders: photos and class names become vectors of one space. To add one: a file here and a line below."""
+"""Encoders: photos and class names become vectors of one space. To add one: a file here and a line below.
+
+A name stands for one encoder, such as ``pocket``; a family makes many, each from a source: ``family:source``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tip_adapter.arguments import require, thread_count
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.errors import UsageError, printable
 from tip_adapter.extensions import known_names, resolve
 
 if TYPE_CHECKING:
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENCODERS",
+    "FAMILIES",
     "Encoder",
     "EncoderIdentity",
     "EncoderRecord",
@@ -28,13 +33,17 @@ ENCODERS = {
     "toy": "tip_adapter.encoders.toy:ToyEncoder",
 }
 
+#: Family → what makes one of it: called with the source, and `device` and `threads` by name.
+FAMILIES: dict[str, str] = {}
+
 
 def load_encoder(name: str = "pocket", *, device: str | None = None, threads: int | None = None) -> Encoder:
     """Load an encoder by name.
 
     Parameters
     ----------
-    name : a name of `ENCODERS`, or of an entry point ``tip_adapter.encoders`` of an installed package
+    name : a name of `ENCODERS`, or of an entry point ``tip_adapter.encoders`` of an installed package; or
+        ``family:source``, of `FAMILIES` or such an entry point
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per core
 
@@ -52,8 +61,15 @@ def load_encoder(name: str = "pocket", *, device: str | None = None, threads: in
         Its weights are not the ones we know.
     """
     require(device is None or isinstance(device, str), "device", "cpu or cuda", device)
-    make = resolve(_GROUP, "encoder", name, ENCODERS)
-    encoder: Encoder = make(device=device, threads=thread_count(threads))
+    require(isinstance(name, str), "encoder", "a name", name)
+    family, colon, source = name.partition(":")
+    make = resolve(_GROUP, "encoder", family, {**ENCODERS, **FAMILIES})
+    if not colon and family in FAMILIES:
+        raise UsageError(f"encoder {family} needs a source: {family}:SOURCE; see `tip-adapter encoders`")
+    if colon and family in ENCODERS:
+        raise UsageError(f"encoder {family} takes no source; leave out {printable(colon + source)}")
+    sources = (source,) if colon else ()
+    encoder: Encoder = make(*sources, device=device, threads=thread_count(threads))
     return encoder
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -67,7 +67,7 @@ class PocketEncoder(Encoder):
     (2, 1280)
     """
 
-    record: ClassVar = EncoderRecord(
+    record = EncoderRecord(
         description="EfficientNet-Lite0 and the multilingual Universal Sentence Encoder; works offline",
         width=WIDTH,
         logit_scale=30.0,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tip_adapter.errors import UsageError
 from tip_adapter.photos.decode import open_photo
 
 if TYPE_CHECKING:
@@ -78,12 +79,14 @@ class Encoder(Protocol):
     """A frozen pair of towers.
 
     An encoder states its record and implements `prepare`, `encode_prepared` and `encode_texts`; subclassing gives
-    `encode_images`. `tip_adapter.testing.check_encoder` holds an implementation to this contract.
+    `encode_images`. One whose network gives vectors of any length says so by `gives_raw` and implements `encode_raw`.
+    `tip_adapter.testing.check_encoder` holds an implementation to this contract.
     """
 
-    record: ClassVar[EncoderRecord]
+    record: EncoderRecord
     identity: EncoderIdentity
     logit_scale: float
+    gives_raw: bool = False
 
     def prepare(self, image: Image) -> NDArray[Any]:
         """One upright RGB photo → what `encode_prepared` takes one of. Runs in worker threads."""
@@ -97,17 +100,24 @@ class Encoder(Protocol):
         """Sentences → (n, width) float32 unit rows."""
         ...
 
-    def encode_images(self, images: Sequence[PhotoLike]) -> NDArray[np.float32]:
+    def encode_raw(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        """`encode_prepared` before it is normalised; only where `gives_raw`."""
+        raise UsageError(f"{self.identity.name} gives unit rows only; leave out normalize=False")
+
+    def encode_images(self, images: Sequence[PhotoLike], *, normalize: bool = True) -> NDArray[np.float32]:
         """Encode photos: paths, PIL images or uint8 arrays.
 
         Returns
         -------
-        (n, width) float32 array, unit rows
+        (n, width) float32 array; unit rows if `normalize`
 
         Raises
         ------
         PhotoError
             A photo cannot be read; the message names it.
+        UsageError
+            `normalize` is false and the encoder gives unit rows only (`gives_raw` is false).
         """
-        vectors = [self.encode_prepared(self.prepare(open_photo(image))[None]) for image in images]
+        encode = self.encode_prepared if normalize else self.encode_raw
+        vectors = [encode(self.prepare(open_photo(image))[None]) for image in images]
         return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])

@@ -6,7 +6,7 @@ It knows the names of eight colours, so that zero-shot means something.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -36,7 +36,7 @@ _COLOURS = {
 class ToyEncoder(Encoder):
     """A deterministic encoder for tests; `device` and `threads` are accepted and mean nothing."""
 
-    record: ClassVar = EncoderRecord(
+    record = EncoderRecord(
         description="deterministic colours and hashed words, for tests",
         width=_WIDTH,
         logit_scale=20.0,
