@@ -15,7 +15,9 @@ def test_scikit_learns_checks(estimator, check):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_our_laws(name):
-    check_method(lambda names: method_class(name)(class_embeddings=names))
+    made = method_class(name)
+    takes_names = "class_embeddings" in made().get_params(deep=False)
+    check_method(lambda names: made(class_embeddings=names) if takes_names else made())
 
 
 WRONG_SETTINGS = [
@@ -29,6 +31,9 @@ WRONG_SETTINGS = [
     ("logit_scale", 0.0),
     ("logit_scale", -np.inf),
     ("learning_rate", np.nan),
+    ("ratio", -0.1),
+    ("reduction", 0),
+    ("C", 0.0),
     ("epochs", 1.5),
     ("batch_size", 0),
     ("seed", -1),

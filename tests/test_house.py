@@ -103,9 +103,11 @@ def test_the_page_of_faults_names_files_that_are_there() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert tip_adapter.__all__ == [
+        "CLIPAdapterClassifier",
         "Choice",
         "ClassEmbeddings",
         "FewShotClassifier",
+        "LinearProbeClassifier",
         "TipAdapterClassifier",
         "TipAdapterFClassifier",
         "ZeroShotClassifier",

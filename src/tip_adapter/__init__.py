@@ -11,14 +11,18 @@ if TYPE_CHECKING:
     from tip_adapter.classifier import FewShotClassifier
     from tip_adapter.encoders import load_encoder
     from tip_adapter.methods.choose import Choice, choose_alpha_beta
+    from tip_adapter.methods.clip_adapter import CLIPAdapterClassifier
+    from tip_adapter.methods.linear_probe import LinearProbeClassifier
     from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
     from tip_adapter.methods.zero_shot import ZeroShotClassifier
     from tip_adapter.vectors import ClassEmbeddings
 
 __all__ = [
+    "CLIPAdapterClassifier",
     "Choice",
     "ClassEmbeddings",
     "FewShotClassifier",
+    "LinearProbeClassifier",
     "TipAdapterClassifier",
     "TipAdapterFClassifier",
     "ZeroShotClassifier",
@@ -28,9 +32,11 @@ __all__ = [
 
 # Loaded on first use, so that `import tip_adapter` and `tip-adapter --help` import neither NumPy nor scikit-learn.
 _HOMES = {
+    "CLIPAdapterClassifier": "tip_adapter.methods.clip_adapter",
     "Choice": "tip_adapter.methods.choose",
     "ClassEmbeddings": "tip_adapter.vectors",
     "FewShotClassifier": "tip_adapter.classifier",
+    "LinearProbeClassifier": "tip_adapter.methods.linear_probe",
     "TipAdapterClassifier": "tip_adapter.methods.tip_adapter",
     "TipAdapterFClassifier": "tip_adapter.methods.tip_adapter",
     "ZeroShotClassifier": "tip_adapter.methods.zero_shot",

@@ -63,7 +63,7 @@ def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:
 
     Parameters
     ----------
-    make : class embeddings → an unfitted estimator that uses them
+    make : class embeddings → an unfitted estimator that uses them, or has none
 
     Raises
     ------
@@ -80,8 +80,11 @@ def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:
 
     fitted = make(names).fit(X, y)
     logits = fitted.logits(queries)
-    assert fitted.classes_.tolist() == sorted(labels), "classes_ are not the sorted labels of the class embeddings"
-    assert logits.shape == (7, 4), "logits are not (n, n_classes), a class without photos included"
+    classes = sorted(set(y) if fitted.class_embeddings is None else set(labels))
+    assert fitted.classes_.tolist() == classes, (
+        "classes_ are not the sorted labels: those of the class embeddings, or of y where there are none"
+    )
+    assert logits.shape == (7, len(classes)), "logits are not (n, n_classes), a class without photos included"
     assert fitted.predict(queries).tolist() == fitted.classes_[logits.argmax(axis=1)].tolist(), (
         "predict is not the argmax"
     )

@@ -13,7 +13,7 @@ from support_cases import case
 from tip_adapter import TipAdapterFClassifier
 from tip_adapter.methods import _train
 from tip_adapter.methods import tip_adapter as page
-from tip_adapter.methods._train import AdamW, train
+from tip_adapter.methods._train import SGD, AdamW, cosine, train
 
 KINDS = {"numpy": np.asarray, "torch": torch.tensor}
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -45,11 +45,11 @@ class Trace:
 def traced(example, *, views=None, **settings):
     rows, keys = [], []
 
-    def spy(parameters, loss_and_gradient, *rest, **options):
+    def spy(parameters, loss_and_gradients, *rest, **options):
         def record(now, queries, batch):
             rows.append(batch.copy())
-            keys.append(now.copy())
-            return loss_and_gradient(now, queries, batch)
+            keys.append(now[0].copy())
+            return loss_and_gradients(now, queries, batch)
 
         return train(parameters, record, *rest, **options)
 
@@ -112,19 +112,36 @@ def test_training_on_views_is_torchs_too(own_key):
     np.testing.assert_allclose([*trace.keys, trace.last], expected, rtol=0, atol=1e-5)
 
 
+OPTIMISERS = {
+    "AdamW": (
+        lambda leaves, rate: torch.optim.AdamW(leaves, lr=rate, eps=1e-3, weight_decay=0.2, betas=(0.8, 0.95)),
+        lambda rate: AdamW(rate, epsilon=1e-3, weight_decay=0.2, betas=(0.8, 0.95)),
+    ),
+    "SGD": (
+        lambda leaves, rate: torch.optim.SGD(leaves, lr=rate, momentum=0.7, weight_decay=0.1),
+        lambda rate: SGD(rate, momentum=0.7, weight_decay=0.1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
 @pytest.mark.parametrize("share", [1.0, 0.3])
 @every_kind
-def test_an_optimisers_step_is_torchs(share, kind):
+def test_an_optimisers_step_is_torchs(share, kind, name):
     rng = np.random.default_rng(0)
-    start, gradients = rng.standard_normal((7, 3)), rng.standard_normal((5, 7, 3))
-    leaf = torch.nn.Parameter(torch.tensor(start))
-    theirs = torch.optim.AdamW([leaf], lr=0.1 * share, eps=1e-3, weight_decay=0.2, betas=(0.8, 0.95))
-    parameters, ours = KINDS[kind](start.copy()), AdamW(0.1, epsilon=1e-3, weight_decay=0.2, betas=(0.8, 0.95))
-    for gradient in gradients:
-        leaf.grad = torch.tensor(gradient)
+    starts = [rng.standard_normal((7, 3)), rng.standard_normal((2, 5))]
+    leaves = [torch.nn.Parameter(torch.tensor(start)) for start in starts]
+    make_theirs, make_ours = OPTIMISERS[name]
+    theirs, ours = make_theirs(leaves, 0.1 * share), make_ours(0.1)
+    parameters = [KINDS[kind](start.copy()) for start in starts]
+    for _ in range(5):
+        gradients = [rng.standard_normal(start.shape) for start in starts]
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            leaf.grad = torch.tensor(gradient)
         theirs.step()
-        ours.step(parameters, KINDS[kind](gradient), share=share)
-        np.testing.assert_allclose(np.asarray(parameters), leaf.detach(), rtol=0, atol=1e-12)
+        ours.step(parameters, [KINDS[kind](gradient) for gradient in gradients], share=share)
+        for array, leaf in zip(parameters, leaves, strict=True):
+            np.testing.assert_allclose(np.asarray(array), leaf.detach(), rtol=0, atol=1e-12)
 
 
 def test_the_optimisers_blocks_do_not_change_its_steps(monkeypatch):
@@ -310,12 +327,13 @@ def test_with_one_photo_a_class_own_keys_are_kept_unless_asked():
 def test_a_loss_that_is_no_number_ends_training(loss):
     with pytest.raises(ValueError, match=rf"the loss is {loss} in epoch 2; choose a smaller beta or learning rate"):
         train(
-            np.ones((2, 3)),
-            lambda learned, queries, rows: (1.0 if learned.max() == 1 else loss, learned),
+            [np.ones((2, 3))],
+            lambda learned, queries, rows: (1.0 if learned[0].max() == 1 else loss, learned),
             lambda epoch: np.ones((2, 3)),
             AdamW(0.1),
             n_photos=2,
             epochs=3,
             batch_size=2,
             seed=0,
+            schedule=cosine,
         )

@@ -13,6 +13,8 @@ METHODS = {
     "zero-shot": "tip_adapter.methods.zero_shot:ZeroShotClassifier",
     "tip-adapter": "tip_adapter.methods.tip_adapter:TipAdapterClassifier",
     "tip-adapter-f": "tip_adapter.methods.tip_adapter:TipAdapterFClassifier",
+    "linear-probe": "tip_adapter.methods.linear_probe:LinearProbeClassifier",
+    "clip-adapter": "tip_adapter.methods.clip_adapter:CLIPAdapterClassifier",
 }
 
 

@@ -34,10 +34,15 @@ _NUMBERS: dict[str, tuple[type[Any], float, bool]] = {
     "beta": (Real, 0, False),
     "logit_scale": (Real, 0, False),
     "learning_rate": (Real, 0, True),
+    "ratio": (Real, 0, True),
+    "C": (Real, 0, False),
     "epochs": (Integral, 0, True),
+    "reduction": (Integral, 1, True),
     "batch_size": (Integral, 1, True),
     "seed": (Integral, 0, True),
 }
+#: Those that may be None: to be searched for.
+_SEARCHED = {"C"}
 # Queries are answered in blocks so that a block's affinities (16 MiB) are the largest array there is.
 _BLOCK_ENTRIES = 2**22
 #: Learned arrays start as unit rows; what is read from a file may not be larger than this.
@@ -277,7 +282,8 @@ def check_settings(classifier: BaseEstimator) -> None:
         A number is none, is not finite or is out of bounds; class embeddings are something else; the name is given.
     """
     for name, value in classifier.get_params(deep=False).items():
-        if name in _NUMBERS and not _is_number(value, *_NUMBERS[name]):
+        searched = name in _SEARCHED and value is None
+        if name in _NUMBERS and not searched and not _is_number(value, *_NUMBERS[name]):
             kind, lowest, inclusive = _NUMBERS[name]
             number = "a whole number" if kind is Integral else "a finite number"
             raise ValueError(f"{name} must be {number} {'at least' if inclusive else 'above'} {lowest}, not {value!r}")

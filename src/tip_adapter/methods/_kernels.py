@@ -8,7 +8,7 @@ import array_api_compat
 import numpy as np
 from scipy.sparse import csr_array
 
-from tip_adapter.vectors import softmax
+from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,11 @@ def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Arr
     affinities = affinities[:, order]
     columns = [xp.sum(affinities[:, bounds[c] : bounds[c + 1]], axis=1) for c in range(n_classes)]
     return xp.stack(columns, axis=1)
+
+
+def class_means(keys: Array, labels: NDArray[Any], n_classes: int) -> Array:
+    """The mean of each class's keys, as a unit row: (n, d) and (n,) → (n_classes, d)."""
+    return unit_rows(sum_by_class(keys.T, labels, n_classes).T)
 
 
 def keep_own_key(

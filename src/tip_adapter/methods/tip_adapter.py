@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tip_adapter.methods._base import ExplainedClassifier, unit_views
 from tip_adapter.methods._kernels import affinity, cross_entropy, own_key_step, sum_by_class, text_logits
 from tip_adapter.methods._teach import TaughtClassifier
-from tip_adapter.methods._train import AdamW, train
+from tip_adapter.methods._train import AdamW, cosine, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -227,22 +227,25 @@ class TipAdapterFClassifier(_CacheClassifier):
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         treat_own_key, n_classes = own_key_step(self.own_key, labels, plain=views is None), len(self.classes_)
 
-        def loss_and_gradient(learned: Array, queries: Array, rows: NDArray[Any]) -> tuple[float, Array]:
+        def loss_and_gradients(
+            learned: Sequence[Array], queries: Array, rows: NDArray[Any]
+        ) -> tuple[float, Sequence[Array]]:
             # `cache_logits` with A at hand for the gradient; a query may leave out its own key: A∘M, and G beside it.
-            affinities, rescale = treat_own_key(affinity(queries, learned, self.beta), rows, labels, n_classes)
+            affinities, rescale = treat_own_key(affinity(queries, learned[0], self.beta), rows, labels, n_classes)
             cache = sum_by_class(affinities, labels, n_classes) * rescale  # (m, N)  ((A∘M) L)∘G
             text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
             loss, errors = cross_entropy(text + self.alpha * cache, labels[rows])  # (m, N)  P
-            return loss, cache_gradient(queries, affinities, errors * rescale, labels, self.alpha, self.beta)
+            return loss, [cache_gradient(queries, affinities, errors * rescale, labels, self.alpha, self.beta)]
 
         self.labels_ = labels
-        self.keys_, self.losses_ = train(
-            keys,
-            loss_and_gradient,
+        (self.keys_,), self.losses_ = train(
+            [keys],
+            loss_and_gradients,
             unit_views(views, keys),
             AdamW(self.learning_rate),
             n_photos=len(keys),
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=self.seed,
+            schedule=cosine,
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.methods._base import VectorClassifier
-from tip_adapter.methods._kernels import sum_by_class, text_logits
-from tip_adapter.vectors import unit_rows
+from tip_adapter.methods._kernels import class_means, text_logits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +51,7 @@ class ZeroShotClassifier(VectorClassifier):
         """The names are all there is to know."""
 
     def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
-        return unit_rows(sum_by_class(keys.T, labels, len(self.classes_)).T)
+        return class_means(keys, labels, len(self.classes_))
 
     def _logits(self, queries: Array, weights: Array) -> Array:
         return text_logits(queries, weights, self.logit_scale)

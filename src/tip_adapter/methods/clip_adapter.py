@@ -1,0 +1,205 @@
+"""CLIP-Adapter: two small layers bend the image vectors; what they give is mixed with the vectors as they were.
+
+    a(f)   = ReLU(ReLU(f W₁ᵀ) W₂ᵀ)                    down to d/4 and up again
+    f'     = ratio · a(f) + (1 − ratio) · f           then normalised
+    logits = logit_scale · f' Wᵀ
+
+Everything but W₁ and W₂ stays frozen; the gradient is a handful of products.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import array_api_compat
+import numpy as np
+
+from tip_adapter.methods._base import VectorClassifier, unit_views
+from tip_adapter.methods._kernels import class_means, cross_entropy, like, text_logits
+from tip_adapter.methods._train import SGD, AdamW, cosine_after_warm_up, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.methods._train import Optimiser
+    from tip_adapter.vectors import Array, ClassEmbeddings
+
+#: How the layers may be trained: its public code's way, and the way that its paper states.
+OPTIMISERS: dict[str, Callable[[float], Optimiser]] = {
+    "sgd": SGD,
+    "adam": lambda rate: AdamW(rate, epsilon=1e-8, weight_decay=0.0),
+}
+
+
+class Bent(NamedTuple):
+    """What the layers make of (m, d) queries f, step by step."""
+
+    hidden: Array  # (m, d/4)  ReLU(f W₁ᵀ)
+    bend: Array  # (m, d)  a(f)
+    length: Array  # (m, 1)  |ratio · a(f) + (1 − ratio) · f|
+    vectors: Array  # (m, d)  f', unit rows
+
+
+def bend(queries: Array, down: Array, up: Array, ratio: float) -> Bent:
+    """Send (m, d) unit rows through the layers `down` (d/4, d) and `up` (d, d/4), and mix."""
+    xp = array_api_compat.array_namespace(queries)
+    hidden = xp.clip(queries @ down.T, 0, None)  # (m, d/4)
+    bent = xp.clip(hidden @ up.T, 0, None)  # (m, d)
+    mixed = ratio * bent + (1 - ratio) * queries  # (m, d)
+    length = xp.sqrt(xp.sum(mixed * mixed, axis=1, keepdims=True))  # (m, 1)
+    length = xp.where(length > 0, length, xp.ones_like(length))  # a zero row stays zero
+    return Bent(hidden, bent, length, mixed / length)
+
+
+def bend_gradients(queries: Array, bent: Bent, up: Array, slopes: Array, ratio: float) -> tuple[Array, Array]:
+    """Gradients of the loss in the two layers.
+
+    Parameters
+    ----------
+    queries : (m, d) float array f
+    bent : Bent, what `bend` made of them
+    up : (d, d/4) float array W₂
+    slopes : (m, d) float array, the loss's gradient in f'
+    ratio : float
+
+    Returns
+    -------
+    (d/4, d) and (d, d/4) float arrays
+    """
+    xp = array_api_compat.array_namespace(queries)
+    along = xp.sum(slopes * bent.vectors, axis=1, keepdims=True)
+    mixed = (slopes - along * bent.vectors) / bent.length  # (m, d)  through the normalising
+    bends = ratio * mixed * xp.astype(bent.bend > 0, mixed.dtype)  # (m, d)  through the outer ReLU
+    hidden = (bends @ up) * xp.astype(bent.hidden > 0, mixed.dtype)  # (m, d/4)  through the inner one
+    return hidden.T @ queries, bends.T @ bent.hidden
+
+
+class CLIPAdapterClassifier(VectorClassifier):
+    """CLIP-Adapter: a bottleneck adapter on the image vectors, trained for some epochs.
+
+    Parameters
+    ----------
+    class_embeddings : ClassEmbeddings, or None to use the support's class means as W
+    logit_scale : float, the encoder's own; 100 for CLIP
+    ratio : float, weight of the adapter beside the vector as it was (0.2; its paper searches 0.2 to 1.0)
+    reduction : int, the bottleneck is this much narrower than the vectors
+    epochs, batch_size : int
+    optimiser : ``sgd`` (its public code's: CoOp's, learning rate 0.002) or ``adam`` (its paper's, 1e-5)
+    learning_rate : float; the first epoch at a 200th of it, then falling to zero by a cosine
+    seed : int, of the layers and of the batches
+
+    Attributes
+    ----------
+    classes_ : (n_classes,) sorted labels
+    weights_ : (n_classes, d) array W, unit rows
+    down_, up_ : (d / reduction, d) and (d, d / reduction) arrays W₁ and W₂, learned
+    losses_ : (epochs,) mean loss of each epoch
+
+    Examples
+    --------
+    >>> from tip_adapter import CLIPAdapterClassifier, ClassEmbeddings
+    >>> names = ClassEmbeddings(["cat", "dog"], [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    >>> photos = [[0.9, 0.1, 0.3, 0.0], [0.2, 0.8, 0.0, 0.3]]
+    >>> clf = CLIPAdapterClassifier(class_embeddings=names).fit(photos, ["cat", "dog"])
+    >>> print(clf.predict([[0.8, 0.3, 0.1, 0.0]])[0])
+    cat
+
+    Notes
+    -----
+    CLIP-Adapter (Gao et al., 2021), its visual adapter, without biases as in its public code. Tip-Adapter's paper writes
+    it in equation 6.
+    """
+
+    _arrays = ("weights_", "down_", "up_")
+    _learned = ("down_", "up_")
+
+    def __init__(
+        self,
+        class_embeddings: ClassEmbeddings | None = None,
+        logit_scale: float = 100.0,
+        ratio: float = 0.2,
+        reduction: int = 4,
+        epochs: int = 200,
+        batch_size: int = 32,
+        optimiser: str = "sgd",
+        learning_rate: float = 0.002,
+        seed: int = 0,
+    ) -> None:
+        self.class_embeddings = class_embeddings
+        self.logit_scale = logit_scale
+        self.ratio = ratio
+        self.reduction = reduction
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimiser = optimiser
+        self.learning_rate = learning_rate
+        self.seed = seed
+
+    def fit(
+        self,
+        X: Array,
+        y: Any,
+        ids: Sequence[str | None] | None = None,
+        views: Callable[[int], Array] | None = None,
+    ) -> Self:
+        """Learn the layers.
+
+        Parameters
+        ----------
+        X, y, ids, views : as in TipAdapterFClassifier.fit
+
+        Raises
+        ------
+        ValueError
+            As TipAdapterFClassifier.fit; `optimiser` is unknown.
+        """
+        self._fit(*self._support(X, y, ids), views)
+        return self
+
+    def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"unknown optimiser {self.optimiser!r}: known are {', '.join(OPTIMISERS)}")
+
+        def loss_and_gradients(
+            learned: Sequence[Array], queries: Array, rows: NDArray[Any]
+        ) -> tuple[float, Sequence[Array]]:
+            down, up = learned
+            bent = bend(queries, down, up, self.ratio)
+            loss, errors = cross_entropy(text_logits(bent.vectors, self.weights_, self.logit_scale), labels[rows])
+            slopes = self.logit_scale * (errors @ self.weights_)  # (m, d)
+            return loss, bend_gradients(queries, bent, up, slopes, self.ratio)
+
+        (self.down_, self.up_), self.losses_ = train(
+            self._fresh_layers(keys),
+            loss_and_gradients,
+            unit_views(views, keys),
+            OPTIMISERS[self.optimiser](self.learning_rate),
+            n_photos=len(keys),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            schedule=cosine_after_warm_up,
+        )
+
+    def _fresh_layers(self, keys: Array) -> list[Array]:
+        """W₁ and W₂ uniform within one over the root of their inputs, as a linear layer begins."""
+        width = keys.shape[1]
+        narrow = max(width // self.reduction, 1)
+        rng = np.random.default_rng([self.seed, 1])  # the batches' order is drawn from the seed itself
+        shapes = [(narrow, width), (width, narrow)]
+        return [like(rng.uniform(-1, 1, shape) / np.sqrt(shape[1]), keys) for shape in shapes]
+
+    def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
+        return class_means(keys, labels, len(self.classes_))
+
+    def _logits(self, queries: Array, weights: Array, down: Array, up: Array) -> Array:
+        return text_logits(bend(queries, down, up, self.ratio).vectors, weights, self.logit_scale)
+
+    def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
+        shapes = {name: tuple(array.shape) for name, array in learned.items()}
+        narrow = max(keys.shape[1] // self.reduction, 1)
+        if shapes != {"down_": (narrow, keys.shape[1]), "up_": (keys.shape[1], narrow)}:
+            raise ValueError(f"layers of shape {shapes} do not fit vectors of width {keys.shape[1]}")
+        super()._restore(keys, labels, learned)

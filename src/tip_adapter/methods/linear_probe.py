@@ -1,0 +1,201 @@
+"""Linear-probe CLIP: logistic regression on the image vectors, without the class names.
+
+How strongly it is held back, C, is searched in two stages: coarsely over twelve orders of magnitude, then by bisection
+around the peak; scored on validation photos, or by likelihood where parts of the support take turns to be held out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from tip_adapter.methods._base import VectorClassifier, checked_labels, positions
+from tip_adapter.methods._kernels import cross_entropy, like, to_numpy
+from tip_adapter.vectors import unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.vectors import Array
+
+#: log10 of the C that are tried first, and how often the range around the best of them is halved.
+_COARSE = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
+_HALVINGS = 8
+#: Where nothing can be held out.
+_UNSEARCHED = 1.0
+_FOLDS = 5
+_MOST_ITERATIONS = 1000
+
+
+class LinearProbeClassifier(VectorClassifier):
+    """Linear-probe CLIP: multinomial logistic regression on unit vectors, L2, by L-BFGS.
+
+    It knows no class names: a class without photos is not among its classes.
+
+    Parameters
+    ----------
+    C : float, inverse strength of the regularisation; None to search for it
+    seed : int, of the parts that are held out where there are no validation photos
+
+    Attributes
+    ----------
+    classes_ : (n_classes,) sorted labels
+    C_ : float, the C that was used
+    searched_by_ : ``given``, ``validation``, ``cross-validation``, or ``nothing``: one photo a class leaves none to hold
+        out, and C is 1
+    coef_ : (n_classes, d) array, learned
+    intercept_ : (1, n_classes) array, learned
+
+    Examples
+    --------
+    >>> from tip_adapter import LinearProbeClassifier
+    >>> clf = LinearProbeClassifier().fit([[0.9, 0.1], [0.2, 0.8]], ["cat", "dog"])
+    >>> print(clf.predict([[0.8, 0.3]])[0], clf.C_, clf.searched_by_)
+    cat 1.0 nothing
+
+    Notes
+    -----
+    CLIP (Radford et al., 2021), section 3.2 and appendix A.3; the search over C is the one that few-shot papers quote.
+    """
+
+    _arrays = ("coef_", "intercept_")
+    _learned = ("coef_", "intercept_")
+
+    class_embeddings = None
+
+    def __init__(self, C: float | None = None, seed: int = 0) -> None:
+        self.C = C
+        self.seed = seed
+
+    def fit(
+        self,
+        X: Array,
+        y: Any,
+        ids: Sequence[str | None] | None = None,
+        validation: tuple[Array, Any] | None = None,
+    ) -> Self:
+        """Learn from labelled vectors.
+
+        Parameters
+        ----------
+        X, y, ids : as in TipAdapterClassifier.fit
+        validation : (X_val, y_val), other photos to search C by; None to hold out parts of X
+
+        Raises
+        ------
+        ValueError
+            As TipAdapterClassifier.fit; a validation label that is not among y's.
+        """
+        keys, labels = self._support(X, y, ids)
+        others = None if validation is None else self._checked_validation(*validation)
+        self._fit(keys, labels, others)
+        return self
+
+    def _fit(
+        self, keys: Array, labels: NDArray[Any], validation: tuple[NDArray[Any], NDArray[Any]] | None = None
+    ) -> None:
+        vectors = to_numpy(keys)
+        self.C_, self.searched_by_ = self._strength(vectors, labels, validation)
+        coef, intercept = _regress(vectors, labels, self.C_)
+        self.coef_, self.intercept_ = like(coef, keys), like(intercept[None], keys)
+
+    def _strength(
+        self,
+        vectors: NDArray[Any],
+        labels: NDArray[Any],
+        validation: tuple[NDArray[Any], NDArray[Any]] | None,
+    ) -> tuple[float, str]:
+        """C and what it was searched by."""
+        if self.C is not None:
+            return float(self.C), "given"
+        if len(self.classes_) == 1:
+            return _UNSEARCHED, "nothing"
+        if validation is not None:
+            return best_strength(lambda C: _accuracy(_regress(vectors, labels, C), *validation)), "validation"
+        parts = list(held_out_parts(labels, self.seed))
+        if not parts:
+            return _UNSEARCHED, "nothing"
+        return best_strength(lambda C: _left_out_likelihood(vectors, labels, parts, C)), "cross-validation"
+
+    def _checked_validation(self, X: Array, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        queries = to_numpy(unit_rows(self._checked(X, reset=False)))
+        return queries, positions(checked_labels(y, len(queries)), self.classes_)
+
+    def _logits(self, queries: Array, coef: Array, intercept: Array) -> Array:
+        return queries @ coef.T + intercept  # (m, n_classes)
+
+
+def best_strength(score: Callable[[float], float]) -> float:
+    """The C of the highest score: coarse, then halving the range around the peak, towards its better end.
+
+    Parameters
+    ----------
+    score : C → what is to be high; ties go to the smaller C
+    """
+
+    @cache
+    def at(exponent: float) -> float:
+        return score(10.0**exponent)
+
+    peak = max(_COARSE, key=at)
+    low, high = peak - 1.0, peak + 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(low) < at(high) else (low, middle)
+    return float(10.0 ** (high if at(low) < at(high) else low))
+
+
+def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
+    """Rows that take turns to be held out, at most five parts; a photo that is alone in its class stays in.
+
+    Parameters
+    ----------
+    labels : (n,) int array
+    seed : int, which photo of a class goes into which part
+    """
+    rng = np.random.default_rng(seed)
+    part = np.full(len(labels), -1)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        if len(own) > 1:
+            part[rng.permutation(own)] = np.arange(len(own)) % _FOLDS
+    for number in range(part.max(initial=-1) + 1):
+        yield np.flatnonzero(part == number)
+
+
+def _regress(vectors: NDArray[Any], labels: NDArray[Any], C: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(n_classes, d) weights and (n_classes,) biases of the classes 0 … n_classes − 1, all of which are there."""
+    n_classes = int(labels.max()) + 1
+    if n_classes == 1:
+        return np.zeros((1, vectors.shape[1])), np.zeros(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations are the recipe
+        fitted = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS).fit(vectors, labels)
+    if n_classes == 2:  # one row, for the second class against the first
+        return np.concatenate([-fitted.coef_, fitted.coef_]) / 2, np.array([-1, 1]) * fitted.intercept_ / 2
+    return fitted.coef_, fitted.intercept_
+
+
+def _accuracy(probe: tuple[NDArray[Any], NDArray[Any]], queries: NDArray[Any], labels: NDArray[Any]) -> float:
+    coef, intercept = probe
+    return float(((queries @ coef.T + intercept).argmax(axis=1) == labels).mean())
+
+
+def _left_out_likelihood(
+    vectors: NDArray[Any], labels: NDArray[Any], parts: Sequence[NDArray[np.intp]], C: float
+) -> float:
+    """Sum over the parts of the log-likelihood under a probe that has not seen the part."""
+    total = 0.0
+    for part in parts:
+        kept = np.delete(np.arange(len(labels)), part)
+        coef, intercept = _regress(vectors[kept], labels[kept], C)
+        loss, _ = cross_entropy(vectors[part] @ coef.T + intercept, labels[part])
+        total -= loss * len(part)
+    return total

@@ -1,0 +1,113 @@
+"""The linear probe against scikit-learn's own regression, and its search for C."""
+
+import numpy as np
+import pytest
+import torch
+from formulas import unit
+from sklearn.linear_model import LogisticRegression
+
+from tip_adapter import LinearProbeClassifier
+from tip_adapter.methods.linear_probe import best_strength, held_out_parts
+
+
+def photos(n_classes, per_class, seed=0, width=6, spread=0.8):
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(n_classes), per_class)
+    return np.eye(max(width, n_classes))[y] + spread * rng.standard_normal((len(y), max(width, n_classes))), y
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_it_is_logistic_regression_on_unit_vectors(n_classes):
+    X, y = photos(n_classes, 8)
+    queries, _ = photos(n_classes, 3, seed=1)
+    ours = LinearProbeClassifier(C=3.0).fit(5 * X, y)
+    theirs = LogisticRegression(C=3.0, max_iter=1000).fit(unit(X), y)
+    np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=1e-9)
+    assert ours.logits(queries).shape == (len(queries), n_classes)
+
+
+def test_a_tensor_gets_tensors_and_the_same_answer():
+    X, y = photos(3, 5)
+    plain = LinearProbeClassifier(C=1.0).fit(X, y)
+    tensors = LinearProbeClassifier(C=1.0).fit(torch.tensor(X), y)
+    answer = tensors.logits(torch.tensor(X))
+    assert isinstance(answer, torch.Tensor)
+    np.testing.assert_allclose(answer, plain.logits(X), atol=1e-10)
+
+
+# ---- the search ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("peak", [-5.3, -2.0, 0.4, 1.77, 5.9])
+def test_the_search_finds_a_peak_of_any_place(peak):
+    found = best_strength(lambda C: -abs(np.log10(C) - peak))
+    assert abs(np.log10(found) - peak) < 0.02
+
+
+def test_ties_go_to_the_smaller_one():
+    assert best_strength(lambda C: 0.0) == pytest.approx(1e-7)
+
+
+def test_each_strength_is_fitted_once():
+    asked = []
+    best_strength(lambda C: asked.append(C) or -abs(np.log10(C)))
+    assert len(asked) == len(set(asked)) <= 7 + 2 + 8
+
+
+def test_validation_photos_choose_where_they_are_given():
+    X, y = photos(3, 6, spread=1.5)
+    clf = LinearProbeClassifier().fit(X, y, validation=photos(3, 30, seed=7, spread=1.5))
+    assert clf.searched_by_ == "validation"
+    val_X, val_y = photos(3, 30, seed=7, spread=1.5)
+
+    def accuracy(C):
+        return (LinearProbeClassifier(C=C).fit(X, y).predict(val_X) == val_y).mean()
+
+    assert accuracy(clf.C_) >= max(accuracy(C) for C in (1e-4, 1e-2, 1.0, 1e2, 1e4)) - 1e-12
+
+
+def test_without_validation_photos_parts_of_the_support_take_turns():
+    X, y = photos(4, 6)
+    clf = LinearProbeClassifier().fit(X, y)
+    assert clf.searched_by_ == "cross-validation"
+    assert 1e-7 <= clf.C_ <= 1e7
+    noise = np.random.default_rng(0).standard_normal(X.shape)
+    assert LinearProbeClassifier().fit(noise, y).C_ < clf.C_  # nothing to learn: held back more
+
+
+def test_with_one_photo_a_class_the_strength_is_1_and_it_says_so():
+    X, y = photos(4, 1)
+    clf = LinearProbeClassifier().fit(X, y)
+    assert (clf.C_, clf.searched_by_) == (1.0, "nothing")
+
+
+def test_a_photo_alone_in_its_class_is_never_held_out():
+    labels = np.array([0, 0, 1, 2, 2, 2, 2, 2, 2, 2])
+    parts = list(held_out_parts(labels, seed=0))
+    assert sorted(np.concatenate(parts)) == [0, 1, *range(3, 10)]
+    for part in parts:
+        assert set(np.delete(labels, part)) == {0, 1, 2}
+
+
+def test_the_same_seed_gives_the_same_parts_and_another_others():
+    labels = np.repeat([0, 1], 10)
+    drawn = [np.concatenate(list(held_out_parts(labels, seed))).tolist() for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_given_strength_is_used_as_it_is():
+    X, y = photos(3, 4)
+    clf = LinearProbeClassifier(C=0.25).fit(X, y)
+    assert (clf.C_, clf.searched_by_) == (0.25, "given")
+
+
+def test_a_single_class_answers_itself():
+    X, _ = photos(2, 2)
+    assert LinearProbeClassifier().fit(X, ["cat"] * 4).predict(X).tolist() == ["cat"] * 4
+
+
+def test_restored_weights_answer_the_same():
+    X, y = photos(3, 4)
+    clf = LinearProbeClassifier(C=1.0).fit(X, y)
+    again = LinearProbeClassifier(C=1.0).restore(X, y, clf.learned())
+    np.testing.assert_array_equal(again.logits(X), clf.logits(X))
