@@ -15,7 +15,8 @@
     │   └── WrongEncoder                      … because it was made with another encoder
     ├── NotWritable (OSError)                 a file or folder could not be written
     │   └── OutputExists (FileExistsError)    … because something is there already
-    └── NothingReadable (ValueError)          not one photo could be read
+    ├── NothingReadable (ValueError)          not one photo could be read
+    └── ResultsError (ValueError)             a file of results that cannot be read
 
     TipAdapterWarning (UserWarning)           it works, and a person should know
 
@@ -145,6 +146,12 @@ class NothingReadable(TipAdapterError, ValueError):
         if len(errors) == 1:
             return cls(f"the only photo cannot be read: {errors[0]}")
         return cls(f"none of {len(errors)} photos can be read; the first: {errors[0]}")
+
+
+class ResultsError(TipAdapterError, ValueError):
+    """A file of results that cannot be read, or is of another version."""
+
+    code = "bad_results"
 
 
 class TipAdapterWarning(UserWarning):

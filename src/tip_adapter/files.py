@@ -16,6 +16,7 @@ import shutil
 import stat
 import sys
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from uuid import uuid4
@@ -106,6 +107,54 @@ def held(path: str | os.PathLike[str]) -> Iterator[None]:
             if lock is None or _stands(lock, place):
                 yield
                 return
+
+
+@contextmanager
+def journal(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
+    """Append to a file of lines, one writer at a time; each line is whole and synced, or not there.
+
+    Yields
+    ------
+    a function that appends one line, given without its end
+
+    Raises
+    ------
+    NotWritable
+        Another process is writing it, or with the system's reason. What was there stays.
+    """
+    place = _real(path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("a+b") as file:
+            if sys.platform != "win32" and not _seize(file):
+                raise NotWritable(
+                    f"{printable(path)} is being written by another run; wait for it, or use another folder"
+                )
+            _cut_unfinished(file)
+            yield partial(_append, file)
+    except NotWritable:
+        raise
+    except OSError as error:
+        raise not_writable(path, error) from error
+
+
+def _cut_unfinished(file: IO[bytes]) -> None:
+    """Cut off a last line without an end: whoever wrote it was stopped."""
+    file.seek(0)
+    whole = sum(len(line) for line in file if line.endswith(b"\n"))
+    file.truncate(whole)
+
+
+def _append(file: IO[bytes], line: bytes) -> None:
+    end = file.seek(0, os.SEEK_END)
+    try:
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            file.truncate(end)
+        raise
 
 
 @contextmanager

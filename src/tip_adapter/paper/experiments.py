@@ -1,0 +1,194 @@
+"""The paper's tables and figures as records, and what has to be measured for one of them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from tip_adapter.errors import UnknownName
+from tip_adapter.methods import method_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+#: Names that stand for others.
+ALIASES = {"table2": "figure4"}
+#: Axes that a block may set, and that a person may choose.
+_AXES = ("datasets", "targets", "encoders", "methods", "shots", "seeds", "protocols")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A product of lists, part of an experiment.
+
+    Parameters
+    ----------
+    datasets : data sets that the support comes from
+    targets : data sets that are tested on; empty for the support's own
+    encoders, methods, protocols : names; no protocols for those that a method and a data set allow
+    shots, seeds : int
+    variants : name → settings of the method that it changes
+    n_classes : how many classes, the first ones; None for all
+    """
+
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
+    methods: tuple[str, ...]
+    shots: tuple[int, ...]
+    seeds: tuple[int, ...]
+    targets: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
+    n_classes: int | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One table or figure of the paper.
+
+    Parameters
+    ----------
+    name, title : str
+    published : the experiment under which the published numbers stand
+    rows : the axis that a line of the table stands for
+    columns : an axis, or the fields to show
+    picture : ``curves``, ``bars`` or ``scatter``
+    notes : what a reader should know
+    blocks : what is measured
+    """
+
+    name: str
+    title: str
+    published: str
+    rows: str
+    columns: str | tuple[str, ...]
+    picture: str
+    notes: tuple[str, ...]
+    blocks: tuple[Block, ...]
+
+    def restricted(self, wanted: Mapping[str, tuple[Any, ...]]) -> Experiment:
+        """The experiment with other values on some axes: axis → values; methods only where a block has them."""
+        blocks = []
+        changes: dict[str, Any] = {axis: values for axis, values in wanted.items() if axis != "methods"}
+        for block in self.blocks:
+            methods = tuple(m for m in block.methods if m in wanted.get("methods", block.methods))
+            if methods:
+                blocks.append(replace(block, methods=methods, **changes))
+        return replace(self, blocks=tuple(blocks))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One result to be measured; the fields of a result's line, and the settings of its variant."""
+
+    experiment: str
+    dataset: str
+    target: str
+    encoder: str
+    method: str
+    shots: int
+    seed: int
+    protocol: str
+    variant: str
+    settings: Mapping[str, Any] = field(compare=False)
+    n_classes: int | None = None
+
+    def axes(self) -> dict[str, Any]:
+        """What the line of its result begins with."""
+        names = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
+        return {name: getattr(self, name) for name in names}
+
+
+@cache
+def experiments() -> dict[str, Experiment]:
+    """Name → experiment, in the order of the paper."""
+    tables = tomllib.loads(_data("experiments.toml"))
+    defaults = tables.pop("defaults")
+    return {name: _experiment(name, table, defaults) for name, table in tables.items()}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name, or that it stands for.
+
+    Raises
+    ------
+    UnknownName
+        With the nearest known name.
+    """
+    known = experiments()
+    if ALIASES.get(name, name) not in known:
+        raise UnknownName.among("experiment", name, [*known, *ALIASES])
+    return known[ALIASES.get(name, name)]
+
+
+@cache
+def published() -> tuple[dict[str, Any], ...]:
+    """The paper's numbers, one record each, accuracies in percent; fields as a result's, and `experiment`."""
+    return tuple(json.loads(line) for line in _data("published.jsonl").splitlines())
+
+
+def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str, ...]]) -> Iterator[Task]:
+    """What has to be measured, in an order that asks for each encoder and data set in one piece.
+
+    Parameters
+    ----------
+    chosen : Experiment
+    protocols_for : (method, data set, shots) → protocols, where a block names none
+    """
+    for block in chosen.blocks:
+        pairs = product(block.encoders, block.datasets, block.targets or (None,))
+        for encoder, dataset, target in pairs:
+            for method, variant in product(block.methods, block.variants):
+                for shots, seed in _draws(method, block):
+                    for protocol in block.protocols or protocols_for(method, dataset, shots):
+                        yield Task(
+                            experiment=chosen.name,
+                            dataset=dataset,
+                            target=target or dataset,
+                            encoder=encoder,
+                            method=method,
+                            shots=shots,
+                            seed=seed,
+                            protocol=protocol,
+                            variant=variant,
+                            settings=block.variants[variant],
+                            n_classes=block.n_classes,
+                        )
+
+
+def _draws(method: str, block: Block) -> list[tuple[int, int]]:
+    """Shots and seeds; a method that learns nothing from photos is measured once, at 0 shots."""
+    if not method_class(method).needs_photos:
+        return [(0, block.seeds[0])]
+    return list(product(block.shots, block.seeds))
+
+
+def _experiment(name: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> Experiment:
+    axes = {axis: table[axis] for axis in _AXES if axis in table}
+    blocks = tuple(_block({**defaults, **axes, **block}) for block in table["blocks"])
+    columns = table["columns"]
+    return Experiment(
+        name=name,
+        title=table["title"],
+        published=table.get("published", name),
+        rows=table["rows"],
+        columns=columns if isinstance(columns, str) else tuple(columns),
+        picture=table["picture"],
+        notes=tuple(table.get("notes", ())),
+        blocks=blocks,
+    )
+
+
+def _block(values: Mapping[str, Any]) -> Block:
+    lists: dict[str, Any] = {axis: tuple(values[axis]) for axis in _AXES if axis in values}
+    others = {name: values[name] for name in ("variants", "n_classes") if name in values}
+    return Block(**lists, **others)
+
+
+def _data(name: str) -> str:
+    return (files("tip_adapter.paper") / "data" / name).read_text(encoding="utf-8")

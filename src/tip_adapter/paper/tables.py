@@ -1,0 +1,207 @@
+"""Renderer: an experiment's results as a page of Markdown, the published number and the difference beside ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tip_adapter.paper.protocols import PROTOCOLS
+from tip_adapter.paper.statistics import Mean, means, paired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from tip_adapter.paper.experiments import Experiment
+
+#: Methods as the paper calls them, in its order.
+TITLES = {
+    "zero-shot": "Zero-shot CLIP",
+    "linear-probe": "Linear-probe CLIP",
+    "coop": "CoOp",
+    "clip-adapter": "CLIP-Adapter",
+    "tip-adapter": "Tip-Adapter",
+    "tip-adapter-f": "Tip-Adapter-F",
+    "full training": "Full training",
+}
+#: Fields that are fractions, shown in percent.
+_FRACTIONS = {"accuracy", "gain", "tuning_gap"}
+#: What a line of the table stands for, beside the experiment's own axis.
+_LINE = ("dataset", "target", "encoder", "method", "protocol", "variant")
+
+
+@dataclass(frozen=True)
+class Published:
+    """The paper's numbers for one experiment, and whether ours may be held against them.
+
+    Parameters
+    ----------
+    rows : records as in published.jsonl
+    comparable : result → whether it was measured with the paper's encoder on the paper's data
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    comparable: Callable[[dict[str, Any]], bool]
+
+    def of(self, result: dict[str, Any], value: str) -> Any:
+        """The published number for a result; None where the paper has none."""
+        for row in self.rows:
+            if all(row.get(axis, default) == result.get(axis) for axis, default in _asked(result)):
+                return row.get(value)
+        return None
+
+
+def _asked(result: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The axes on which a published number must agree, and what it has where it states none."""
+    return [("dataset", None), ("target", result["dataset"]), ("method", None), ("shots", None), ("variant", "")]
+
+
+def render_table(experiment: Experiment, results: Sequence[dict[str, Any]], published: Published) -> str:
+    """The page of an experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    results : its results, of all seeds
+    published : Published
+
+    Returns
+    -------
+    Markdown
+    """
+    parts = [f"# {experiment.name}: {experiment.title}", _heading(results)]
+    parts.append(_main_table(experiment, results, published))
+    comparisons = _comparisons(results)
+    if comparisons:
+        parts.append(f"## Methods compared, draw by draw\n\n{comparisons}")
+    notes = [*experiment.notes, *_marks(results)]
+    if notes:
+        parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(results: Sequence[dict[str, Any]]) -> str:
+    seeds = sorted({result["seed"] for result in results if result["shots"]})
+    return (
+        f"Accuracies in percent: mean over seeds {', '.join(map(str, seeds)) or '(none)'}, ± half of Student's 95 % interval. "
+        "In brackets the published number and the difference."
+    )
+
+
+def _main_table(experiment: Experiment, results: Sequence[dict[str, Any]], published: Published) -> str:
+    lines = tuple(axis for axis in _LINE if axis != experiment.columns)
+    shown = [axis for axis in lines if axis == experiment.rows or _tells(axis, results)]
+    if isinstance(experiment.columns, str):
+        header, cells = _by_axis(experiment.columns, lines, results, published)
+    else:
+        header, cells = _by_field(experiment.columns, lines, results, published)
+    gaps = means(results, lines, "tuning_gap")
+    if gaps:
+        header = [*header, "tuning gap"]
+        cells = {line: [*row, _number(gaps.get(line), "tuning_gap")] for line, row in cells.items()}
+    rows = [[*(_name(axis, line[lines.index(axis)]) for axis in shown), *cells[line]] for line in cells]
+    return _markdown([*shown, *header], rows)
+
+
+def _tells(axis: str, results: Sequence[dict[str, Any]]) -> bool:
+    """Whether an axis tells lines apart; a target that is the data set itself says nothing."""
+    differs = axis != "target" or any(result["target"] != result["dataset"] for result in results)
+    return differs and len({result.get(axis) for result in results}) > 1
+
+
+def _by_axis(
+    axis: str, lines: Sequence[str], results: Sequence[dict[str, Any]], published: Published
+) -> tuple[list[str], dict[Any, list[str]]]:
+    """Accuracies with a column for each value of an axis; what has no shots stands in every column of shots."""
+    values = sorted(
+        {result[axis] for result in results if result[axis] != 0 or axis != "shots"}, key=_order(results, axis)
+    )
+    values = values or [0]
+    found = means(results, (*lines, axis), "accuracy")
+    examples = {(*_key(result, lines), result[axis]): result for result in results}
+    cells = {}
+    for line in dict.fromkeys(_key(result, lines) for result in results):
+        keys = [(*line, value) if (*line, value) in found else (*line, 0) for value in values]
+        cells[line] = [_compared(found.get(key), examples.get(key), "accuracy", published) for key in keys]
+    return [str(value) for value in values], cells
+
+
+def _by_field(
+    fields: Sequence[str], lines: Sequence[str], results: Sequence[dict[str, Any]], published: Published
+) -> tuple[list[str], dict[Any, list[str]]]:
+    """One column for each field."""
+    found = {name: means(_numbers(results, name), lines, name) for name in fields}
+    examples = {_key(result, lines): result for result in results}
+    cells = {
+        line: [_compared(found[name].get(line), example, name, published) for name in fields]
+        for line, example in examples.items()
+    }
+    return [name.replace("_", " ") for name in fields], cells
+
+
+def _numbers(results: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [result for result in results if isinstance(result.get(name), (int, float))]
+
+
+def _compared(mean: Mean | None, result: dict[str, Any] | None, name: str, published: Published) -> str:
+    """Ours, and in brackets theirs and the difference."""
+    if result is None:
+        return "–"
+    ours = _number(mean, name) if mean else str(result.get(name) or result.get("outcome") or "–")
+    theirs = published.of(result, name)
+    if theirs is None:
+        return ours
+    if not published.comparable(result):
+        return f"{ours} ({theirs}; not comparable)"
+    if mean is None or not isinstance(theirs, (int, float)):
+        return f"{ours} ({theirs})"
+    scale = 100 if name in _FRACTIONS else 1
+    return f"{ours} ({theirs}, {scale * mean.mean - theirs:+.2f})"
+
+
+def _number(mean: Mean | None, name: str) -> str:
+    if mean is None:
+        return "–"
+    scale = 100 if name in _FRACTIONS else 1
+    half = "" if mean.half_width is None else f" ± {scale * mean.half_width:.2f}"
+    return f"{scale * mean.mean:.2f}{half}" if scale == 100 else f"{mean.mean:.4g}{half}"
+
+
+def _comparisons(results: Sequence[dict[str, Any]]) -> str:
+    """Each method against Tip-Adapter, over the draws that both saw, by the protocol that comes first for each."""
+    main = [result for result in results if not result.get("beside") and not result.get("variant")]
+    methods = [method for method in TITLES if any(result["method"] == method for result in main)]
+    rows = []
+    for method in methods:
+        difference = paired(main, method, "tip-adapter") if method != "tip-adapter" else None
+        if difference:
+            rows.append([f"{TITLES[method]} − Tip-Adapter", _number(difference, "gain"), str(difference.n)])
+    return _markdown(["difference", "points", "draws"], rows) if rows else ""
+
+
+def _marks(results: Iterable[dict[str, Any]]) -> list[str]:
+    """What the words in the table mean, and what was not as it should be."""
+    found = list(results)
+    used = dict.fromkeys(result["protocol"] for result in found)
+    words = [f"`{name}`: {PROTOCOLS[name].words}." for name in used if name in PROTOCOLS]
+    return [*words, *dict.fromkeys(note for result in found for note in result.get("notes", ()))]
+
+
+def _name(axis: str, value: Any) -> str:
+    if axis == "protocol" and value in PROTOCOLS and PROTOCOLS[value].upper_bound:
+        return f"{value} (upper bound)"
+    return TITLES.get(value, str(value)) if axis == "method" else str(value)
+
+
+def _order(results: Sequence[dict[str, Any]], axis: str) -> Callable[[Any], Any]:
+    """Numbers by size, names as they come."""
+    seen = list(dict.fromkeys(result[axis] for result in results))
+    return lambda value: value if isinstance(value, int) else seen.index(value)
+
+
+def _key(result: dict[str, Any], axes: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(result.get(axis) for axis in axes)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
