@@ -182,9 +182,10 @@ def draw_shots(labels: Sequence[Any] | NDArray[Any], shots: int, seed: int) -> N
     -------
     (m,) int array, sorted positions in `labels`
     """
-    labels = np.asarray(labels)
+    _, classes = np.unique(np.asarray(labels), return_inverse=True)
     rng = np.random.default_rng(seed)
-    drawn = [rng.permutation(np.flatnonzero(labels == label))[:shots] for label in np.unique(labels)]
+    own = np.split(np.argsort(classes, kind="stable"), np.cumsum(np.bincount(classes))[:-1])
+    drawn = [rng.permutation(rows)[:shots] for rows in own]
     return np.sort(np.concatenate([np.zeros(0, np.intp), *drawn]))
 
 

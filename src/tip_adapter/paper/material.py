@@ -1,0 +1,225 @@
+"""What every result of a data set and an encoder is measured on: vectors, made once and shared by all methods and shots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tip_adapter.errors import MissingDataset
+from tip_adapter.extraction import extract_listed
+from tip_adapter.feature_folder import is_feature_folder
+from tip_adapter.paper.protocols import FEW
+from tip_adapter.prompts import embed_classes, readable, resolve_templates
+from tip_adapter.sources import encode_labelled, labelled_source
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, draw_shots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.features import Progress
+    from tip_adapter.paper.splits import DatasetSplits
+    from tip_adapter.photos.find import PhotoList
+    from tip_adapter.sources import VectorSource
+
+
+@dataclass(eq=False)
+class Material:
+    """The vectors of a data set by an encoder.
+
+    Parameters
+    ----------
+    dataset : name of the data set
+    encoder : Encoder
+    names : label → what the text encoder reads
+    templates : the data set's sentences, or the encoder's own
+    part : name of a part → its vectors with labels, drawn where it is ``train``; see `support`
+    parts : the parts that there are
+    """
+
+    dataset: str
+    encoder: Encoder
+    names: Mapping[str, str]
+    templates: tuple[str, ...]
+    parts: tuple[str, ...]
+    drawn: Callable[[int, int], SupportSet]
+    whole: Callable[[str], SupportSet]
+    _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is a validation split."""
+        return "val" in self.parts
+
+    def support(self, shots: int, seed: int) -> SupportSet:
+        """The draw of `shots` photos a class; none at 0."""
+        return self.drawn(shots, seed)
+
+    def validation(self) -> SupportSet:
+        """The whole validation split."""
+        return self.whole("val")
+
+    def few_validation(self, shots: int, seed: int) -> SupportSet:
+        """As many validation photos a class as shots, at most four."""
+        photos = self.validation()
+        return photos.take(draw_shots(photos.labels, min(shots, FEW), seed))
+
+    def test(self) -> SupportSet:
+        """The whole test split."""
+        return self.whole("test")
+
+    def embeddings(self, templates: Sequence[str] | None = None) -> ClassEmbeddings:
+        """The class names as vectors, by these templates or the data set's."""
+        sentences = resolve_templates(templates) if templates else self.templates
+        if sentences not in self._embedded:
+            self._embedded[sentences] = embed_classes(self.names, sentences, self.encoder.encode_texts)
+        return self._embedded[sentences]
+
+    def of_classes(self, n_classes: int | None) -> Material:
+        """The same with the first classes only."""
+        if n_classes is None or n_classes >= len(self.names):
+            return self
+        names = dict(list(self.names.items())[:n_classes])
+        kept = np.array(list(names), dtype=np.str_)
+
+        def only(photos: SupportSet) -> SupportSet:
+            return photos.take(np.flatnonzero(np.isin(photos.labels, kept)))
+
+        return replace(
+            self,
+            names=dict(sorted(names.items())),
+            drawn=lambda shots, seed: only(self.drawn(shots, seed)),
+            whole=lambda part: only(self.whole(part)),
+            _embedded={},
+        )
+
+
+@dataclass(eq=False)
+class PhotoStore:
+    """A data set's photos, each encoded once, into folders of features below a folder.
+
+    Parameters
+    ----------
+    splits : DatasetSplits
+    encoder : Encoder
+    folder : where the folders of features go
+    draws : the shots and seeds that will be asked for, so that their photos are encoded in one go
+    threads, progress : as in `extract`
+    n_encoded : how many photos went through the encoder so far
+    """
+
+    splits: DatasetSplits
+    encoder: Encoder
+    folder: Path
+    draws: frozenset[tuple[int, int]]
+    threads: int | None = None
+    progress: Progress | None = None
+    n_encoded: int = 0
+
+    def material(self, templates: tuple[str, ...]) -> Material:
+        """The data set as material."""
+        return Material(
+            dataset=self.splits.record.name,
+            encoder=self.encoder,
+            names=dict(sorted(self.splits.names.items())),
+            templates=templates,
+            parts=self.splits.parts,
+            drawn=self.support,
+            whole=self.part,
+        )
+
+    def support(self, shots: int, seed: int) -> SupportSet:
+        """A draw of the train split."""
+        if not shots:
+            return _nothing(self.encoder.identity.width)
+        return _of_ids(self._all_drawn, self._drawn_ids(shots, seed))
+
+    def part(self, name: str) -> SupportSet:
+        """A whole part."""
+        if name not in self._parts:
+            self._parts[name] = self._vectors(name, set(self._listed(name)[1]))
+        return self._parts[name]
+
+    @cached_property
+    def _parts(self) -> dict[str, SupportSet]:
+        return {}
+
+    @cached_property
+    def _lists(self) -> dict[str, tuple[PhotoList, list[str]]]:
+        return {}
+
+    def _listed(self, part: str) -> tuple[PhotoList, list[str]]:
+        """The photos of a part and their ids."""
+        if part not in self.splits.parts:
+            raise MissingDataset(f"{self.splits.record.title} has no part {part}; it is a target only")
+        if part not in self._lists:
+            photos = self.splits.photos(part)
+            self._lists[part] = photos, photos.ids()
+        return self._lists[part]
+
+    def _drawn_ids(self, shots: int, seed: int) -> set[str]:
+        photos, ids = self._listed("train")
+        return {ids[row] for row in draw_shots(photos.labels, shots, seed)}
+
+    @cached_property
+    def _all_drawn(self) -> SupportSet:
+        """Every photo that some draw holds: of a large train split far from all."""
+        return self._vectors("train", set[str]().union(*(self._drawn_ids(*draw) for draw in self.draws)))
+
+    def _vectors(self, part: str, wanted: set[str]) -> SupportSet:
+        """Vectors of these photos; those that are stored are read, the others are encoded and stored beside them."""
+        place = self.folder / self.encoder.identity.fingerprint[:12] / f"{self.splits.record.name}-{part}"
+        stored = set(labelled_source(place, part=part).ids) if is_feature_folder(place) else set()
+        if not wanted <= stored:
+            photos, ids = self._listed(part)
+            rows = [row for row, name in enumerate(ids) if name in wanted | stored]
+            listed = photos.take(rows)
+            done = extract_listed(listed, place, self.encoder, threads=self.threads, progress=self.progress)
+            self.n_encoded += done.n_encoded
+        source = labelled_source(place, part=part)
+        source = source.take([row for row, name in enumerate(source.ids) if name in wanted])
+        return encode_labelled(source, self.encoder)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class FileMaterial:
+    """A file of vectors, or a folder of features, as material: its parts train, val and test."""
+
+    path: Path
+    encoder: Encoder
+
+    def material(self, dataset: str, templates: tuple[str, ...]) -> Material:
+        """The file as the material of a data set."""
+        parts = tuple(part for part in ("train", "val", "test") if len(self._source(part)))
+        classes = sorted({label for part in parts for label in self._source(part).classes})
+        return Material(
+            dataset=dataset,
+            encoder=self.encoder,
+            names={label: readable(label) for label in classes},
+            templates=templates,
+            parts=parts,
+            drawn=self._support,
+            whole=self._whole,
+        )
+
+    def _source(self, part: str) -> VectorSource:
+        return labelled_source(self.path, part=part)
+
+    def _support(self, shots: int, seed: int) -> SupportSet:
+        photos = self._whole("train")
+        return photos.take(draw_shots(photos.labels, shots, seed)) if shots else photos.take(slice(0))
+
+    def _whole(self, part: str) -> SupportSet:
+        return encode_labelled(self._source(part), self.encoder)[0]
+
+
+def _of_ids(photos: SupportSet, wanted: set[str]) -> SupportSet:
+    return photos.take(np.flatnonzero([name in wanted for name in photos.ids.tolist()]))
+
+
+def _nothing(width: int) -> SupportSet:
+    return SupportSet(np.zeros((0, width), np.float32), np.zeros(0, np.str_), np.zeros(0, np.str_))
