@@ -74,12 +74,8 @@ def _where(record: DatasetRecord) -> list[str]:
 
 
 def _get(record: DatasetRecord) -> list[str]:
-    notes = [record.advice] if record.advice else []
-    return [
-        f"`{record.name}`",
-        f"<{record.url}>",
-        "; ".join([*notes, *(f"no longer at `{link}`" for link in record.dead_links)]),
-    ]
+    notes = [*filter(None, [record.advice]), *(f"no longer at `{link}`" for link in record.dead_links)]
+    return [f"`{record.name}`", f"<{record.url}>", "; ".join(notes)]
 
 
 def _settings(record: DatasetRecord) -> list[str]:

@@ -54,7 +54,7 @@ def _list(data_root: Path | None, *, json: bool) -> None:
     header = ["data set", "classes", "train", "val", "test", "size", "licence", "found"]
     print_table(header, [_line(record, absent[record.name]) for record in records])
     for record in records:
-        print_line("; ".join(_where(record)))
+        print_line(_where(record))
     print_line(f"the splits: {SPLITS_URL}")
 
 
@@ -86,10 +86,10 @@ def _size(mib: int) -> str:
     return f"{mib} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
 
 
-def _where(record: DatasetRecord) -> list[str]:
+def _where(record: DatasetRecord) -> str:
     """Where to get it, what to know, and where it is no longer."""
-    advice = [record.advice] if record.advice else []
-    return [f"{record.name}: {record.url}", *advice, *(f"no longer at {link}" for link in record.dead_links)]
+    notes = "; ".join([*filter(None, [record.advice]), *(f"no longer at {link}" for link in record.dead_links)])
+    return f"{record.name}: {record.url}{f' ({notes})' if notes else ''}"
 
 
 def _check(name: str | None, data_root: Path | None, *, json: bool) -> None:
