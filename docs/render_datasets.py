@@ -31,8 +31,9 @@ GET = """## Where to get each
 """
 SETTINGS = """## Templates, epochs, and the public code's search
 
-The template set that class names are put into, the epochs of Tip-Adapter-F, and how the authors' public code searches: it
-starts from a pair and looks up to the two ends for a better one. A target is answered with what its source taught.
+The set of [templates](../../src/tip_adapter/data/templates.toml) that class names are put into, the epochs of
+Tip-Adapter-F, and how the authors' public code searches: it starts from a pair and looks up to the two ends for a better
+one. A target is answered with what its source taught.
 """
 
 

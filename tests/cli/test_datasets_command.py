@@ -101,7 +101,7 @@ def test_a_data_set_that_is_not_whole_is_exit_status_1_and_what_is_missing_is_na
         (["check", "dtdd", "--data-root", "."], 2, "did you mean dtd?"),
         (["check", "dtd", "--data-root", "nowhere"], 1, "data root nowhere is no folder"),
         (["--data-root", "nowhere"], 1, "data root nowhere is no folder"),
-        (["check", "dtd", "--data-root", "."], 1, "DTD is not whole below .: no dtd; get it from https://"),
+        (["check", "dtd", "--data-root", "."], 1, "DTD is not whole below .: no dtd; its photos: https://"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(

@@ -199,13 +199,22 @@ def test_class_folders_are_listed_by_name_alone(make_dataset: Maker) -> None:
 # ---- what is missing -------------------------------------------------------------------------------------------------
 
 
-def test_a_data_root_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FolderError, match="nowhere is no folder; name the folder that holds the data sets' folders"):
-        open_dataset(dataset_record("dtd"), tmp_path / "nowhere")
+@pytest.mark.parametrize("root", ["nowhere", "x" * 5000, "a\0b"])
+def test_a_data_root_that_is_no_folder_is_an_error(root: str, tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="is no folder; name the folder that holds the data sets' folders"):
+        open_dataset(dataset_record("dtd"), tmp_path / root)
+
+
+@pytest.mark.parametrize("root", ["", None, 5])
+def test_a_data_root_that_is_no_path_is_an_error(root: Any) -> None:
+    with pytest.raises(UsageError, match="data root takes a path"):
+        open_dataset(dataset_record("dtd"), root)
 
 
 def test_a_data_set_that_is_not_there_is_an_error_that_says_where_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(MissingDataset, match=r"DTD is not whole below .*: no dtd; get it from https://www.robots.ox"):
+    with pytest.raises(
+        MissingDataset, match=r"DTD is not whole below .*: no dtd; its photos: https://www.robots.ox\S+, "
+    ):
         open_dataset(dataset_record("dtd"), tmp_path)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tip_adapter.arguments import read_small_file
 from tip_adapter.errors import SplitError, counted, first_of, printable, shown
-from tip_adapter.paper.datasets import plain_or_packed
+from tip_adapter.paper.datasets import is_file, is_listed, packed
 from tip_adapter.photos.find import ENDINGS
 from tip_adapter.photos.labels import label_of, numbered
 from tip_adapter.prompts import readable
@@ -33,7 +33,7 @@ Rows: TypeAlias = "list[tuple[str, str]]"
 #: Label → what a text encoder reads, in the order of the classes; and part → what lists it.
 Listing: TypeAlias = "tuple[dict[str, str], dict[str, Callable[[], Rows]]]"
 
-#: The largest split, 101,000 photos, has half of it; lists of nothing would take twenty times as much memory.
+#: A split of 101,000 photos, the largest, is less than half of it; lists of nothing would take twenty times the memory.
 MAX_BYTES = 16 * 2**20
 
 _PATH = matching(
@@ -127,7 +127,7 @@ def _readable(labels: Iterable[str]) -> dict[str, str]:
 def _imagenet_names(folder: Path) -> dict[str, str]:
     """WordNet identifier → class name, in order: from classnames.txt, where the literature puts one, or as we know them."""
     own = folder / "classnames.txt"
-    if any(place.is_file() for place in plain_or_packed(own)):
+    if is_listed(own):
         return _wnids_and_names(own, _lines(own))
     known = files("tip_adapter") / "data" / "imagenet_classnames.txt"
     return _wnids_and_names(own, known.read_text(encoding="utf-8").splitlines())
@@ -180,9 +180,8 @@ def _lines(place: Path) -> list[str]:
 
 def _read_text(place: Path) -> str:
     """Text of a list, plain or packed."""
-    plain, packed = plain_or_packed(place)
     try:
-        content = read_small_file(plain, MAX_BYTES) if plain.is_file() else _unpacked(packed)
+        content = read_small_file(place, MAX_BYTES) if is_file(place) else _unpacked(packed(place))
         return content.decode("utf-8-sig")
     except OSError as error:
         raise _unreadable(place, error.strerror or error) from error

@@ -5,6 +5,7 @@ The layouts are those of the few-shot literature, so that who has the data moves
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,6 @@ from tip_adapter.arguments import path_argument, require
 from tip_adapter.errors import FolderError, UnknownName, printable
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -118,10 +118,10 @@ def absent_pieces(record: DatasetRecord, data_root: str | os.PathLike[str]) -> t
         `data_root` is no folder.
     """
     folder = existing_root(data_root) / record.folder
-    if not folder.is_dir():
+    if not _is_folder(folder):
         return (record.folder,)
-    lists = [name for name in record.files if not any(place.is_file() for place in plain_or_packed(folder / name))]
-    folders = [name for name in dict.fromkeys(record.photos_under.values()) if not (folder / name).is_dir()]
+    lists = [name for name in record.files if not is_listed(folder / name)]
+    folders = [name for name in dict.fromkeys(record.photos_under.values()) if not _is_folder(folder / name)]
     return tuple(f"{record.folder}/{name}" for name in [*lists, *folders])
 
 
@@ -136,16 +136,30 @@ def existing_root(data_root: str | os.PathLike[str]) -> Path:
         It is no path.
     """
     root = path_argument(data_root, "data root")
-    if not root.is_dir():
+    if not _is_folder(root):
         raise FolderError(
             f"data root {printable(root)} is no folder; name the folder that holds the data sets' folders"
         )
     return root
 
 
-def plain_or_packed(path: Path) -> tuple[Path, Path]:
-    """Where a list may lie: as it is called, or packed."""
-    return path, path.with_name(f"{path.name}.gz")
+def is_listed(path: Path) -> bool:
+    """Whether a list is there, plain or packed."""
+    return is_file(path) or is_file(packed(path))
+
+
+def packed(path: Path) -> Path:
+    """Where a list lies if it is packed."""
+    return path.with_name(f"{path.name}.gz")
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False also where the system will not say, such as for names that are too long."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises, and takes twice the time
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - likewise
 
 
 def _record(name: str, entry: dict[str, Any]) -> DatasetRecord:

@@ -6,16 +6,16 @@ class folders are listed.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import MissingDataset, SplitError, UsageError, counted, first_of, printable, shown
 from tip_adapter.paper._layouts import LAYOUTS
-from tip_adapter.paper.datasets import absent_pieces, existing_root
+from tip_adapter.paper.datasets import SPLITS_URL, absent_pieces, existing_root, is_file
 from tip_adapter.photos.find import PhotoList
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -32,7 +32,7 @@ class DatasetSplits:
     record : what it is
     folder : where it lies
     names : label → what a text encoder reads, in the order of the classes. Labels are unique, names need not be:
-        two of ImageNet's classes have the same
+        two pairs of ImageNet's classes share theirs
     rows : part → what lists its photos
     """
 
@@ -89,7 +89,7 @@ def open_dataset(dataset: DatasetRecord, data_root: str | os.PathLike[str]) -> D
     if absent:
         raise MissingDataset(
             f"{dataset.title} is not whole below {printable(data_root)}: no {', no '.join(absent)}; "
-            f"get it from {dataset.url}, see `tip-adapter datasets`"
+            f"its photos: {dataset.url}, layout and splits: {SPLITS_URL}"
         )
     folder = existing_root(data_root) / dataset.folder
     names, rows = LAYOUTS[dataset.layout](dataset, folder)
@@ -177,5 +177,5 @@ def _check_part(part: str, n_published: int, photos: PhotoList) -> PartCheck:
 
 
 def _missing(photos: PhotoList) -> tuple[str, ...]:
-    absent = [place for place, path in enumerate(photos.paths) if not os.path.isfile(path)]  # noqa: PTH113 - a third of the time
+    absent = [place for place, path in enumerate(photos.paths) if not is_file(path)]
     return tuple(photos.take(absent).ids())
