@@ -61,6 +61,8 @@ def test_codes_do_not_change():
         "PhotoError": "unreadable_photo",
         "PhotoTooLarge": "photo_too_large",
         "FolderError": "bad_folder",
+        "MissingDataset": "missing_dataset",
+        "SplitError": "bad_split",
         "LabelError": "bad_labels",
         "VectorError": "bad_vectors",
         "CheckpointError": "untrusted_checkpoint",

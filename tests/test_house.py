@@ -71,9 +71,10 @@ def test_every_line_of_the_tree_has_a_few_words() -> None:
     assert [name for name, words in tree_in_readme().items() if not words] == []
 
 
-def test_the_page_of_commands_is_current() -> None:
-    page = runpy.run_path(str(ROOT / "docs" / "render_commands.py"))
-    assert page["PAGE"].read_text(encoding="utf-8") == page["render"](), "run: python docs/render_commands.py"
+@pytest.mark.parametrize("script", ["docs/render_commands.py", "docs/render_datasets.py"])
+def test_a_rendered_page_is_current(script: str) -> None:
+    page = runpy.run_path(str(ROOT / script))
+    assert page["PAGE"].read_text(encoding="utf-8") == page["render"](), f"run: python {script}"
 
 
 def fault_tests() -> set[int]:

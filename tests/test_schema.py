@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from tip_adapter.schema import (
     one_of,
     positive,
     record,
+    row,
     setting,
     text,
+    unique_keys,
     whole,
     word,
 )
@@ -33,6 +36,7 @@ FITS: list[tuple[Any, list[Any]]] = [
     (setting, [None, True, 1, -0.5, "", 2**63]),
     (maybe(text), [None, "a"]),
     (items(text, least=1, most=2), [["a"], ["a", "b"]]),
+    (row(text, whole(0, 1)), [["a", 1]]),
     (mapping(text), [{}, {"any": "text"}]),
     (record({"a": text, "b": whole(0, 1)}), [{"b": 1, "a": ""}]),
 ]
@@ -57,6 +61,8 @@ MISFITS: list[tuple[Any, Any, str]] = [
     (items(text), {}, "the whole is {}, not a list"),
     (items(text, least=1), [], "the whole is [], not a list of at least 1"),
     (items(text, least=2, most=2), ["a"], "the whole is ['a'], not a list of at least 2 and at most 2"),
+    (row(text, text), ["a"], "the whole is ['a'], not a list of 2"),
+    (row(text, text), ["a", 5], "[1] is 5, not text"),
     (items(items(text)), [[], ["a", 5]], "[1][1] is 5, not text"),
     (record({"a": items(record({"b": text}))}), {"a": [{"b": None}]}, "a[0].b is None, not text"),
     (record({"a": text}), {}, "the whole has no key a"),
@@ -71,6 +77,12 @@ def test_what_does_not_fit_is_named_with_its_place(check: Any, value: Any, messa
     with pytest.raises(Misfit) as refused:
         check(value)
     assert str(refused.value) == message
+
+
+def test_a_key_that_stands_twice_is_named() -> None:
+    assert json.loads('{"a": 1, "b": {"a": 2}}', object_pairs_hook=unique_keys) == {"a": 1, "b": {"a": 2}}
+    with pytest.raises(ValueError, match="key 'a' stands twice"):
+        json.loads('{"a": 1, "a": 1}', object_pairs_hook=unique_keys)
 
 
 def test_a_huge_value_makes_a_short_message() -> None:

@@ -70,6 +70,7 @@ def test_the_wheel_holds_data_types_and_licence(python: Path, tmp_path: Path) ->
     assert {
         "tip_adapter/data/templates.toml",
         "tip_adapter/data/imagenet_classnames.txt",
+        "tip_adapter/paper/data/datasets.toml",
         "tip_adapter/py.typed",
     } <= held
     assert any(name.endswith("/LICENSE") for name in held)

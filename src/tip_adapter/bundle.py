@@ -31,6 +31,7 @@ from tip_adapter.schema import (
     record,
     setting,
     text,
+    unique_keys,
     whole,
     word,
 )
@@ -344,14 +345,9 @@ def _layout(header: bytes, n_bytes: int) -> dict[str, tuple[np.dtype[Any], list[
 
 def _parse(content: bytes) -> Any:
     """JSON, with nothing in it that two readers could understand in two ways."""
-    return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
+    return json.loads(
+        content.decode("utf-8"), object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite
+    )
 
 
 def _finite(number_text: str) -> float:

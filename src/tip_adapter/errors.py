@@ -7,6 +7,8 @@
     ├── PhotoError (ValueError)               one photo cannot be used
     │   └── PhotoTooLarge                     … because it is above the limits
     ├── FolderError (ValueError)              a folder or list of photos cannot be used
+    │   ├── MissingDataset                    … because a data set is not there, or not whole
+    │   └── SplitError                        … because a data set's split is damaged, or names photos that are not there
     ├── LabelError (ValueError)               labels that contradict each other
     ├── VectorError (ValueError)              NaN, infinite or zero vectors, wrong widths
     ├── CheckpointError (ValueError)          third-party weights that are not what they should be
@@ -85,6 +87,18 @@ class FolderError(TipAdapterError, ValueError):
     """A folder or list of photos cannot be used."""
 
     code = "bad_folder"
+
+
+class MissingDataset(FolderError):
+    """A data set is not below the data root, or not whole."""
+
+    code = "missing_dataset"
+
+
+class SplitError(FolderError):
+    """A data set's split cannot be read, or names photos that are not there."""
+
+    code = "bad_split"
 
 
 class LabelError(TipAdapterError, ValueError):
@@ -173,6 +187,11 @@ def warn(*notes: str) -> None:
 def counted(n: int, one: str, many: str) -> str:
     """A number and its noun."""
     return f"{n} {one if n == 1 else many}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first five of some names."""
+    return ", ".join([*map(printable, names[:5]), *["…"] * (len(names) > 5)])
 
 
 def shown(value: object) -> str:

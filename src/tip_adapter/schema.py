@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import reprlib
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tip_adapter.errors import printable
@@ -111,6 +112,18 @@ def items(check: Check, least: int = 0, most: int = sys.maxsize) -> Check:
     return check_items
 
 
+def row(*checks: Check) -> Check:
+    """A list of exactly so many values, each what its own check wants."""
+
+    def check_row(value: Any) -> None:
+        if not isinstance(value, list) or len(value) != len(checks):
+            raise _misfit(value, f"a list of {len(checks)}")
+        for position, (check, item) in enumerate(zip(checks, value, strict=True)):
+            _check_inside(check, item, f"[{position}]")
+
+    return check_row
+
+
 def mapping(check: Check) -> Check:
     """An object of any keys, with values that `check` wants."""
 
@@ -134,6 +147,15 @@ def record(fields: Mapping[str, Check]) -> Check:
             _check_inside(check, value[key], f".{key}")
 
     return check_fields
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `json.loads`; a key that stands twice is a ValueError."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise ValueError(f"key {_short(twice)} stands twice")
+    return found
 
 
 def _check_inside(check: Check, value: Any, where: str) -> None:

@@ -43,7 +43,7 @@ def test_every_command_has_help_and_the_options_that_are_everywhere(run: Callabl
         assert option in ran.out
 
 
-@pytest.mark.parametrize("command", ["demo", "evaluate", "info", "encoders", "predict"])
+@pytest.mark.parametrize("command", ["demo", "evaluate", "info", "encoders", "datasets", "predict"])
 def test_every_command_that_answers_takes_json(run: Callable[..., Ran], command: str) -> None:
     assert "--json" in run(command, "--help").out
 

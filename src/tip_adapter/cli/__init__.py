@@ -26,6 +26,7 @@ COMMANDS = {
     "check": ("tip_adapter.cli.check:check", "Find likely wrong labels, near-duplicates, classes that need photos."),
     "info": ("tip_adapter.cli.info:info", "Show what a classifier is made of."),
     "encoders": ("tip_adapter.cli.encoders:encoders", "List the encoders that can be loaded here."),
+    "datasets": ("tip_adapter.cli.datasets:datasets", "List the paper's data sets, and check what is there of one."),
     "doctor": ("tip_adapter.cli.doctor:doctor", "Show versions, devices, caches, and what is missing."),
 }
 

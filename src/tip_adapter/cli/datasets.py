@@ -1,0 +1,119 @@
+"""`tip-adapter datasets`: the paper's data sets, which of them are here, and whether they are whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._output import print_json, print_line, print_table
+from tip_adapter.errors import UsageError, first_of
+from tip_adapter.paper.datasets import SPLITS_URL, DatasetRecord, absent_pieces, dataset_record, dataset_records
+from tip_adapter.paper.splits import check_dataset, open_dataset
+
+if TYPE_CHECKING:
+    from tip_adapter.paper.splits import DatasetCheck
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="The folder that holds the data sets' folders.", metavar="DIR", envvar="TIP_ADAPTER_DATA"),
+]
+
+
+def datasets(
+    action: Annotated[
+        Literal["check"] | None, typer.Argument(metavar="check", help="Count a data set's files against its split.")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The data set to check.")] = None,
+    data_root: DataRoot = None,
+    json: Json = False,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """List the paper's data sets: size, licence, where to get each, and whether it is found under --data-root.
+
+    `tip-adapter datasets check NAME` counts one's files against its split and names what is missing.
+    """
+    if action is None:
+        _list(data_root, json=json)
+    else:
+        _check(name, data_root, json=json)
+
+
+def _list(data_root: Path | None, *, json: bool) -> None:
+    records = dataset_records().values()
+    absent = {record.name: None if data_root is None else absent_pieces(record, data_root) for record in records}
+    if json:
+        print_json({"datasets": [_entry(record, absent[record.name]) for record in records]})
+        return
+    header = ["data set", "classes", "train", "val", "test", "size", "licence", "found"]
+    print_table(header, [_line(record, absent[record.name]) for record in records])
+    for record in records:
+        print_line(_where(record))
+    print_line(f"the splits: {SPLITS_URL}")
+
+
+def _entry(record: DatasetRecord, absent: tuple[str, ...] | None) -> dict[str, Any]:
+    return {**asdict(record), "found": None if absent is None else not absent, "absent": absent}
+
+
+def _line(record: DatasetRecord, absent: tuple[str, ...] | None) -> list[str]:
+    counts = [f"{record.n_photos[part]:,}" if part in record.n_photos else "–" for part in ("train", "val", "test")]
+    return [
+        record.name,
+        f"{record.n_classes:,}",
+        *counts,
+        _size(record.size_mib),
+        record.licence,
+        _found(record, absent),
+    ]
+
+
+def _found(record: DatasetRecord, absent: tuple[str, ...] | None) -> str:
+    if absent is None:
+        return "–"
+    if record.folder in absent:
+        return "no"
+    return f"without {first_of(absent)}" if absent else "yes"
+
+
+def _size(mib: int) -> str:
+    return f"{mib} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
+
+
+def _where(record: DatasetRecord) -> str:
+    """Where to get it, what to know, and where it is no longer."""
+    notes = "; ".join([*filter(None, [record.advice]), *(f"no longer at {link}" for link in record.dead_links)])
+    return f"{record.name}: {record.url}{f' ({notes})' if notes else ''}"
+
+
+def _check(name: str | None, data_root: Path | None, *, json: bool) -> None:
+    if name is None:
+        raise UsageError("datasets check needs the name of a data set; `tip-adapter datasets` lists them")
+    record = dataset_record(name)
+    if data_root is None:
+        raise UsageError("datasets check needs --data-root DIR, or TIP_ADAPTER_DATA")
+    checked = check_dataset(open_dataset(record, data_root))
+    if json:
+        print_json({"name": name, **asdict(checked), "complete": checked.complete})
+    else:
+        _print_check(record, checked)
+    if not checked.complete:
+        raise typer.Exit(1)
+
+
+def _print_check(record: DatasetRecord, checked: DatasetCheck) -> None:
+    print_table(
+        ["part", "published", "listed", "missing"],
+        [[p.part, f"{p.n_published:,}", f"{p.n_listed:,}", f"{len(p.missing):,}"] for p in checked.parts],
+    )
+    for part in checked.parts:
+        if part.missing:
+            print_line(f"Missing of {part.part}: {first_of(part.missing)}")
+    listed = f"{checked.n_listed:,} of {checked.n_published:,} classes"
+    print_line(f"{record.title} is {'complete' if checked.complete else 'not complete'}: {listed} listed.")
