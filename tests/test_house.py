@@ -106,6 +106,7 @@ def test_the_public_names_are_these() -> None:
         "CLIPAdapterClassifier",
         "Choice",
         "ClassEmbeddings",
+        "CoOpClassifier",
         "FewShotClassifier",
         "LinearProbeClassifier",
         "TipAdapterClassifier",
@@ -225,9 +226,17 @@ def test_nothing_that_is_read_can_run() -> None:
     assert files_that_call(r"^subprocess\.\w+$") == {"photos/process.py"}
 
 
-def test_the_package_imports_no_torch() -> None:
-    imported = {
-        (name, module.partition(".")[0])
+#: The files that may import torch, when they are asked for: towers to learn through, and what learns through them.
+WITH_TORCH = {
+    "encoders/_pocket_tower.py",
+    "encoders/_toy_towers.py",
+    "methods/coop.py",
+}
+
+
+def test_only_what_learns_through_towers_imports_torch() -> None:
+    importing = {
+        name
         for name, tree in TREES.items()
         for node in ast.walk(tree)
         for module in (
@@ -237,8 +246,13 @@ def test_the_package_imports_no_torch() -> None:
             if isinstance(node, ast.ImportFrom)
             else []
         )
+        if module.partition(".")[0] in ("torch", "torchvision", "timm", "open_clip")
     }
-    assert [pair for pair in imported if pair[1] in ("torch", "torchvision", "timm")] == []
+    assert importing == WITH_TORCH
+
+
+def test_gradients_by_torch_are_asked_for_where_towers_are_learned_through() -> None:
+    assert files_that_call(r"autograd\.grad$") == {"methods/coop.py"}
 
 
 # ---- what stands in no file ------------------------------------------------------------------------------------------
