@@ -63,6 +63,7 @@ def test_codes_do_not_change():
         "FolderError": "bad_folder",
         "LabelError": "bad_labels",
         "VectorError": "bad_vectors",
+        "Diverged": "diverged",
         "CheckpointError": "untrusted_checkpoint",
         "BundleError": "bad_bundle",
         "DamagedBundle": "damaged_bundle",

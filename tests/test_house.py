@@ -228,9 +228,11 @@ def test_nothing_that_is_read_can_run() -> None:
 
 #: The files that may import torch, when they are asked for: towers to learn through, and what learns through them.
 WITH_TORCH = {
+    "encoders/_open_clip_towers.py",
     "encoders/_pocket_tower.py",
     "encoders/_toy_towers.py",
     "methods/coop.py",
+    "paper/parts.py",
 }
 
 
@@ -252,7 +254,7 @@ def test_only_what_learns_through_towers_imports_torch() -> None:
 
 
 def test_gradients_by_torch_are_asked_for_where_towers_are_learned_through() -> None:
-    assert files_that_call(r"autograd\.grad$") == {"methods/coop.py"}
+    assert files_that_call(r"autograd\.grad$") == {"methods/coop.py", "paper/parts.py"}
 
 
 # ---- what stands in no file ------------------------------------------------------------------------------------------
