@@ -115,10 +115,11 @@ def test_a_class_without_photos_is_known_by_its_name(method: str, photos: Any, p
     assert model.predict([paint("yellow", 5)]).tolist() == ["yellow"]
 
 
-def test_the_linear_probe_of_names_alone_is_refused() -> None:
+@pytest.mark.parametrize("method", WITHOUT_PAIR)
+def test_names_alone_are_nothing_to_train_on(method: str) -> None:
     nothing = SupportSet(np.zeros((0, 49), np.float32), *[np.zeros(0, np.str_)] * 2)
-    with pytest.raises(UsageError, match="linear-probe learns from photos alone, and there are none"):
-        FewShotClassifier("toy", "linear-probe").fit_support(nothing, ["red", "blue"])
+    with pytest.raises(UsageError, match=f"{method} learns from photos, and there are none"):
+        FewShotClassifier("toy", method).fit_support(nothing, ["red", "blue"])
 
 
 # ---- validation photos -----------------------------------------------------------------------------------------------

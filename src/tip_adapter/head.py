@@ -268,11 +268,11 @@ def learn(
     UnknownName
         There is no such method; the nearest is suggested.
     UsageError
-        Leave-one-out was asked for and no class has two photos; or there are no photos, and the method knows no names.
+        Leave-one-out was asked for and no class has two photos; or there are no photos to train on.
     """
     made = method_class(method)
-    if not len(support) and "class_embeddings" not in inspect.signature(made).parameters:
-        raise UsageError(f"{method} learns from photos alone, and there are none; give it photos, or use zero-shot")
+    if not len(support) and made.needs_photos and not made.has_pair:
+        raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
     support = replace(support, vectors=unit_rows(support.vectors))
     choice = left_out = None
     if made.has_pair and (len(support) or rule != choose.SCALE_FREE):

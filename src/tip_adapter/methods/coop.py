@@ -15,7 +15,7 @@ import numpy as np
 
 from tip_adapter.errors import MissingExtra
 from tip_adapter.methods._base import VectorClassifier, unit_views
-from tip_adapter.methods._kernels import cross_entropy, like, text_logits, to_numpy
+from tip_adapter.methods._kernels import cross_entropy, like, text_logits
 from tip_adapter.methods._train import SGD, cosine_after_warm_up, train
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class CoOpClassifier(VectorClassifier):
             loss, errors = cross_entropy(text_logits(queries, weights, self.logit_scale), labels[rows])
             return loss, [pull_back(self.logit_scale * (errors.T @ queries))]  # (N, d)  the loss's gradient in W
 
-        self._n_shots, self._put_into = _most(labels), {"prompt_tower": tower.description}
+        self._papers_epochs, self._stands_in = papers_epochs(labels), {"prompt_tower": tower.description}
         context = self._fresh_context(tower.width, keys)
         _require_width(read(prompts, context)[0], keys)
         (self.context_,), self.losses_ = train(
@@ -173,7 +173,7 @@ class CoOpClassifier(VectorClassifier):
             unit_views(views, keys),
             SGD(self.learning_rate),
             n_photos=len(keys),
-            epochs=self.training()["epochs"],
+            epochs=self._epochs,
             batch_size=self.batch_size,
             seed=self.seed,
             schedule=cosine_after_warm_up,
@@ -182,8 +182,11 @@ class CoOpClassifier(VectorClassifier):
 
     def training(self) -> dict[str, Any]:
         """Epochs, the paper's for so many photos a class, and, unless it was restored, what the context stands in."""
-        papers = next(epochs for most, epochs in EPOCHS if self._n_shots <= most)
-        return {"epochs": papers if self.epochs is None else self.epochs, "papers_epochs": papers, **self._put_into}
+        return {"epochs": self._epochs, "papers_epochs": self._papers_epochs, **self._stands_in}
+
+    @property
+    def _epochs(self) -> int:
+        return self._papers_epochs if self.epochs is None else self.epochs
 
     def _fresh_context(self, width: int, keys: Array) -> Array:
         rng = np.random.default_rng([self.seed, 1])  # the batches' order is drawn from the seed itself
@@ -197,7 +200,13 @@ class CoOpClassifier(VectorClassifier):
         if shape != wanted or learned["context_"].shape[:-1] != (self.n_context,):
             raise ValueError(f"weights_ of shape {shape} are not {wanted}, or the context is not {self.n_context} rows")
         super()._restore(keys, labels, learned)
-        self._n_shots, self._put_into = _most(labels), {}
+        self._papers_epochs, self._stands_in = papers_epochs(labels), {}
+
+
+def papers_epochs(labels: NDArray[Any]) -> int:
+    """How long the paper trains on photos of these classes, (n,) int array."""
+    shots = np.bincount(labels, minlength=1).max()
+    return next(epochs for most, epochs in EPOCHS if shots <= most)
 
 
 def read(prompts: Prompts, context: Array) -> tuple[Array, Callable[[Array], Array]]:
@@ -235,8 +244,3 @@ def _import_torch() -> Any:
     except ImportError as error:
         raise MissingExtra.of("torch", "torch") from error
     return torch
-
-
-def _most(labels: NDArray[Any]) -> int:
-    """Photos of the largest class."""
-    return int(np.bincount(to_numpy(labels), minlength=1).max())

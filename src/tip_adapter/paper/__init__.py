@@ -1,1 +1,1 @@
-"""The paper: its data sets, experiments and published numbers as data; one runner, three renderers."""
+"""The paper: its data sets, experiments and published numbers as data, run and rendered."""
