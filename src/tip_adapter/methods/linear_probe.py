@@ -194,6 +194,7 @@ def _regress(vectors: NDArray[Any], labels: NDArray[Any], C: float) -> tuple[NDA
         return np.zeros((1, vectors.shape[1])), np.zeros(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations are the recipe
+        warnings.filterwarnings("ignore", "The number of unique classes")  # few shots: they are labels all the same
         fitted = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS).fit(vectors, labels)
     if n_classes == 2:  # one row, for the second class against the first
         return np.concatenate([-fitted.coef_, fitted.coef_]) / 2, np.array([-1, 1]) * fitted.intercept_ / 2
