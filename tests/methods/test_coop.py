@@ -11,6 +11,7 @@ from formulas import unit
 
 from tip_adapter import ClassEmbeddings, CoOpClassifier, FewShotClassifier, ZeroShotClassifier
 from tip_adapter.encoders.toy import ToyEncoder
+from tip_adapter.errors import MissingExtra
 from tip_adapter.methods import coop as page
 from tip_adapter.methods._train import train
 
@@ -154,6 +155,13 @@ def test_restored_weights_answer_the_same_and_others_are_refused(encoder):
         fresh.restore(X, y, {**clf.learned(), "weights_": clf.weights_[:3]})
 
 
+def test_without_torch_the_line_to_type_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "tip_adapter.encoders._toy_towers", raising=False)
+    with pytest.raises(MissingExtra, match=r"pip install 'tip-adapter\[torch\]'"):
+        FewShotClassifier("toy", "coop").fit(["nothing.png"], ["red"])
+
+
 @pytest.mark.slow
 def test_a_saved_model_answers_without_torch(encoder, paint, tmp_path):
     labels = ["red", "green", "blue"] * 2
@@ -162,7 +170,11 @@ def test_a_saved_model_answers_without_torch(encoder, paint, tmp_path):
     pictures[0].save(tmp_path / "photo.png")
     code = """
 import sys
-sys.modules["torch"] = None  # importing it is an ImportError
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NoTorch())
 from tip_adapter import FewShotClassifier
 model = FewShotClassifier.load(sys.argv[1])
 print(*model.predict([sys.argv[2]]))
