@@ -192,7 +192,8 @@ def few_shot(X: Any, labels: Any) -> FewShotClassifier:
         ("{}",),
         embeddings,
         logit_scale=100.0,
-        seed=0,
+        settings={},
+        offers={},
         rule="fixed",
         given=Given(pair=(1.0, 5.5)),
     )

@@ -65,6 +65,7 @@ def test_codes_do_not_change():
         "SplitError": "bad_split",
         "LabelError": "bad_labels",
         "VectorError": "bad_vectors",
+        "Diverged": "diverged",
         "CheckpointError": "untrusted_checkpoint",
         "BundleError": "bad_bundle",
         "DamagedBundle": "damaged_bundle",

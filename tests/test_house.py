@@ -107,6 +107,7 @@ def test_the_public_names_are_these() -> None:
         "CLIPAdapterClassifier",
         "Choice",
         "ClassEmbeddings",
+        "CoOpClassifier",
         "FewShotClassifier",
         "LinearProbeClassifier",
         "TipAdapterClassifier",
@@ -216,7 +217,8 @@ def test_one_place_holds_a_training_loop() -> None:
         if isinstance(node, (ast.For, ast.While)) and "epoch" in ast.unparse(node).split("\n")[0]
     }
     assert loops == {"methods/_train.py"}
-    assert files_that_call(r"(\.step|\.backward)$") == {"methods/_train.py"}
+    # parts.py holds two optimisers, and passes to each its own parameters.
+    assert files_that_call(r"(\.step|\.backward)$") == {"methods/_train.py", "paper/parts.py"}
 
 
 def test_nothing_that_is_read_can_run() -> None:
@@ -226,9 +228,19 @@ def test_nothing_that_is_read_can_run() -> None:
     assert files_that_call(r"^subprocess\.\w+$") == {"photos/process.py"}
 
 
-def test_the_package_imports_no_torch() -> None:
-    imported = {
-        (name, module.partition(".")[0])
+#: The files that may import torch, when they are asked for: towers to learn through, and what learns through them.
+WITH_TORCH = {
+    "encoders/_open_clip_towers.py",
+    "encoders/_pocket_tower.py",
+    "encoders/_toy_towers.py",
+    "methods/coop.py",
+    "paper/parts.py",
+}
+
+
+def test_only_what_learns_through_towers_imports_torch() -> None:
+    importing = {
+        name
         for name, tree in TREES.items()
         for node in ast.walk(tree)
         for module in (
@@ -238,8 +250,13 @@ def test_the_package_imports_no_torch() -> None:
             if isinstance(node, ast.ImportFrom)
             else []
         )
+        if module.partition(".")[0] in ("torch", "torchvision", "timm", "open_clip")
     }
-    assert [pair for pair in imported if pair[1] in ("torch", "torchvision", "timm")] == []
+    assert importing == WITH_TORCH
+
+
+def test_gradients_by_torch_are_asked_for_where_towers_are_learned_through() -> None:
+    assert files_that_call(r"autograd\.grad$") == {"methods/coop.py", "paper/parts.py"}
 
 
 # ---- what stands in no file ------------------------------------------------------------------------------------------

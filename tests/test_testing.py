@@ -187,7 +187,7 @@ class CountsLengthOfPhotos(TipAdapterClassifier):
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        (UnsortedClasses, "classes_ are not the sorted labels of the class embeddings"),
+        (UnsortedClasses, "classes_ are not the sorted labels: those of the class embeddings"),
         (OnlyClassesWithPhotos, r"logits are not \(n, n_classes\), a class without photos included"),
         (WorstFirst, "predict is not the argmax"),
         (SumsToTwo, "probabilities do not sum to 1"),

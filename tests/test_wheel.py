@@ -78,7 +78,7 @@ def test_the_wheel_holds_data_types_and_licence(python: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("encoder", ["toy", "pocket"])
-@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-adapter-f"])
+@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-adapter-f", "linear-probe", "clip-adapter"])
 def test_fit_predict_and_evaluate_run(away: Callable[..., str], encoder: str, method: str) -> None:
     assert method in away("fit", "train", "--out", "model", "--encoder", encoder, "--method", method)
     answers = [json.loads(line) for line in away("predict", "model", "test", "--json").splitlines()]

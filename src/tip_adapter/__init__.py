@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import load_encoder
     from tip_adapter.methods.choose import Choice, choose_alpha_beta
     from tip_adapter.methods.clip_adapter import CLIPAdapterClassifier
+    from tip_adapter.methods.coop import CoOpClassifier
     from tip_adapter.methods.linear_probe import LinearProbeClassifier
     from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
     from tip_adapter.methods.zero_shot import ZeroShotClassifier
@@ -21,6 +22,7 @@ __all__ = [
     "CLIPAdapterClassifier",
     "Choice",
     "ClassEmbeddings",
+    "CoOpClassifier",
     "FewShotClassifier",
     "LinearProbeClassifier",
     "TipAdapterClassifier",
@@ -35,6 +37,7 @@ _HOMES = {
     "CLIPAdapterClassifier": "tip_adapter.methods.clip_adapter",
     "Choice": "tip_adapter.methods.choose",
     "ClassEmbeddings": "tip_adapter.vectors",
+    "CoOpClassifier": "tip_adapter.methods.coop",
     "FewShotClassifier": "tip_adapter.classifier",
     "LinearProbeClassifier": "tip_adapter.methods.linear_probe",
     "TipAdapterClassifier": "tip_adapter.methods.tip_adapter",

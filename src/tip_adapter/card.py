@@ -71,7 +71,7 @@ def _accuracy(config: Mapping[str, Any], trained: bool) -> str:
     if choice and choice["accuracy"] is not None:
         since = "" if choice["rule"] == "validation" else ", before photos were added or removed"
         return f"{choice['accuracy']:.1%} of {counted(choice['n_rows'], 'photo', 'photos')} ({choice['rule']}{since})"
-    return "not measured: there were no photos to leave out"
+    return "not measured: no photos were left out"
 
 
 def _how_good(config: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from tip_adapter.bundle import write_bundle
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
 from tip_adapter.features import encode_labelled, encode_photos, stream_vectors
-from tip_adapter.head import Head, learn, read_head, refuse_singles
+from tip_adapter.head import Head, learn, read_head, refuse_singles, with_pair
 from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.draw import draw
 from tip_adapter.photos.find import find_labelled, find_photos
@@ -30,7 +30,15 @@ from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, lis
 from tip_adapter.photos.labels import refuse_twins
 from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
 from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
-from tip_adapter.tuning import check_tuning, encode_validation, given_pair, refuse_unknown, rule_for
+from tip_adapter.tuning import (
+    check_epochs,
+    check_tuning,
+    encode_validation,
+    given_pair,
+    offers_of,
+    refuse_unknown,
+    rule_for,
+)
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -70,12 +78,15 @@ class FewShotClassifier:
     Parameters
     ----------
     encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder
-    method : ``zero-shot``, ``tip-adapter`` or ``tip-adapter-f``
+    method : ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry
+        point ``tip_adapter.methods`` of an installed package
     tune : how alpha and beta are chosen: ``loo`` (leave-one-out), ``scale-free``, or a folder or list of validation
-        photos; None for leave-one-out where at least half the classes with photos have two, else scale-free
+        photos; None for leave-one-out where at least half the classes with photos have two, else scale-free. For
+        ``linear-probe``: a folder or list of validation photos to search C by
     alpha, beta : float, a given pair: both, and then no `tune`
     templates : sentences with ``{}`` for the class name, or names of template sets; None for the encoder's own
     class_names : label → the name that the text encoder reads; None for the labels, underscores as spaces
+    epochs : int, how long a method trains; None for as long as its paper
     seed : int, of draws and of training
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per core
@@ -107,6 +118,7 @@ class FewShotClassifier:
         beta: float | None = None,
         templates: Sequence[str] | None = None,
         class_names: Mapping[str, str] | None = None,
+        epochs: int | None = None,
         seed: int = 0,
         device: str | None = None,
         threads: int | None = None,
@@ -118,6 +130,7 @@ class FewShotClassifier:
         self.beta = beta
         self.templates = templates
         self.class_names = class_names
+        self.epochs = epochs
         self.seed = seed
         self.device = device
         self.threads = threads
@@ -204,9 +217,10 @@ class FewShotClassifier:
             templates,
             embed_classes(names, templates, self.encoder_.encode_texts),
             logit_scale=self.encoder_.logit_scale,
-            seed=self._seed,
             rule=rule,
             given=self._given(rule, labels, progress),
+            settings=self._settings,
+            offers=offers_of(self.encoder_, self.method),
         )
         return self
 
@@ -221,7 +235,8 @@ class FewShotClassifier:
 
         Returns
         -------
-        self. Learned keys (tip-adapter-f) fall back to Tip-Adapter over the photos' own vectors: `needs_finetune_`.
+        self. What was trained (tip-adapter-f, linear-probe, clip-adapter, coop) falls back to Tip-Adapter over the photos'
+        own vectors, at its pair or one that is chosen then: `needs_finetune_`.
 
         Raises
         ------
@@ -240,7 +255,9 @@ class FewShotClassifier:
         photos = self._checked_support(photos, "photos")
         head = with_photos(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
         # Without photos there was nothing to choose alpha and beta by.
-        unchosen = head.choice is None and head.estimator.has_pair and len(head.support)
+        unchosen = (
+            head.choice is None and method_class(head.finetune_with or head.method).has_pair and len(head.support)
+        )
         return self._relearn(head) if unchosen else self._taught(head)
 
     def remove(self, ids: Iterable[str]) -> Self:
@@ -292,6 +309,9 @@ class FewShotClassifier:
                 f"{head.finetune_with} is not taught in place: the photos' own vectors answer until it is fine-tuned again "
                 "(retune)"
             )
+        if head.choice is None and head.estimator.has_pair and len(head.support):  # its method had no pair
+            rule = rule_for(self.tune, self.alpha, head.support.labels)
+            head = with_pair(head, rule, self._given(rule, list(head.names), None))
         self._head = head
         return self
 
@@ -299,22 +319,24 @@ class FewShotClassifier:
         """Choose and fit anew what the head holds."""
         self._check_usage()
         rule = rule_for(self.tune, self.alpha, head.support.labels)
+        method = head.finetune_with or head.method
         self._head = learn(
-            head.finetune_with or head.method,
+            method,
             head.support,
             head.names,
             head.templates,
             head.class_embeddings,
             logit_scale=head.logit_scale,
-            seed=self._seed,
             rule=rule,
             given=self._given(rule, list(head.names), progress),
+            settings=self._settings,
+            offers=offers_of(self.encoder_, method),
         )
         return self
 
     @property
     def needs_finetune_(self) -> bool:
-        """Whether learned keys fell back to the photos' own vectors; `retune` fine-tunes again."""
+        """Whether what was trained fell back to the photos' own vectors; `retune` trains again."""
         return self.head_.finetune_with is not None
 
     @property
@@ -576,8 +598,8 @@ class FewShotClassifier:
             As `load_encoder`.
         """
         head, config = read_head(path_argument(folder, "folder"))
-        made_with = config["encoder"]
-        model = cls(made_with["name"], head.method, seed=config["seed"], device=device, threads=threads)
+        made_with, epochs = config["encoder"], config["parameters"].get("epochs")
+        model = cls(made_with["name"], head.method, epochs=epochs, seed=config["seed"], device=device, threads=threads)
         model._head = head
         if asdict(model.encoder_.identity) != made_with:
             raise WrongEncoder(
@@ -601,6 +623,12 @@ class FewShotClassifier:
         return {name: value for name, value in self.__dict__.items() if not (named and name == "encoder_")}
 
     @property
+    def _settings(self) -> dict[str, int]:
+        """Of training, what is not left to the method."""
+        shortened = {} if self.epochs is None else {"epochs": self.epochs}
+        return {"seed": self._seed, **shortened}
+
+    @property
     def _seed(self) -> int:
         return whole_number(self.seed, "seed", 0, _LARGEST_SEED)
 
@@ -611,6 +639,9 @@ class FewShotClassifier:
             require(isinstance(getattr(self, name), kinds), name, wanted, getattr(self, name))
         method_class(self.method)
         check_tuning(self.method, self.tune, self.alpha, self.beta)
+        check_epochs(self.method, self.epochs)
+        if method_class(self.method).needs:
+            offers_of(self.encoder_, self.method)
         resolve_templates(self.templates or ())
         checked_names((self.class_names or {}).items(), "class_names")
         whole_number(self.seed, "seed", 0, _LARGEST_SEED)

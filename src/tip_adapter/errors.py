@@ -11,6 +11,7 @@
     │   └── SplitError                        … because a data set's split is damaged, or names photos that are not there
     ├── LabelError (ValueError)               labels that contradict each other
     ├── VectorError (ValueError)              NaN, infinite or zero vectors, wrong widths
+    ├── Diverged (ValueError)                 training whose loss is no number any more
     ├── CheckpointError (ValueError)          third-party weights that are not what they should be
     ├── BundleError (ValueError)              a model folder that cannot be read
     │   ├── DamagedBundle                     … because a file is not the one that was saved
@@ -111,6 +112,12 @@ class VectorError(TipAdapterError, ValueError):
     """NaN, infinite or zero vectors, or vectors of the wrong width."""
 
     code = "bad_vectors"
+
+
+class Diverged(TipAdapterError, ValueError):
+    """The loss of a training is no longer a number."""
+
+    code = "diverged"
 
 
 class CheckpointError(TipAdapterError, ValueError):

@@ -5,6 +5,7 @@ A head is replaced, never changed: who holds one keeps a consistent state.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -90,14 +91,20 @@ class Head:
         """
         if self.left_out is None:
             raise UsageError(
-                "the model has no threshold of its own: it needs photos to leave out, two of a class at least, and "
-                "`tip-adapter retune` after photos were added or removed; give --min-score a number"
+                "the model has no threshold of its own: it needs alpha and beta, photos to leave out, two of a class at "
+                "least, and `tip-adapter retune` after photos were added or removed; give --min-score a number"
             )
         return self.left_out.threshold
 
     def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities of (n, d) vectors, (n, n_classes) float32: softmax of logits / temperature."""
-        return np.asarray(softmax(self.estimator.logits(vectors) / self.temperature), dtype=np.float32)
+        """Probabilities of (n, d) vectors, (n, n_classes) float32: softmax of logits / temperature.
+
+        A class that the method does not know, having no photo of it, has probability 0.
+        """
+        known = np.searchsorted(self.classes, self.estimator.classes_)
+        probabilities = np.zeros((len(vectors), len(self.classes)), np.float32)
+        probabilities[:, known] = softmax(self.estimator.logits(vectors) / self.temperature)
+        return probabilities
 
     def answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
         """One record for each of (n, d) vectors: label (None below `min_score`), score and the `top` likeliest."""
@@ -112,7 +119,7 @@ class Head:
             The method has no photos to name.
         """
         if not isinstance(self.estimator, ExplainedClassifier):
-            raise UsageError(f"{self.method} has no photos to explain an answer by; the class names alone decide")
+            raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
         explained = zip(self.probabilities(vectors), self.estimator.explain(vectors), strict=True)
         return [
             {**self._answer(row, top, min_score), "explanation": self._explanation(evidences, row)}
@@ -239,9 +246,10 @@ def learn(
     class_embeddings: ClassEmbeddings,
     *,
     logit_scale: float,
-    seed: int,
     rule: str,
     given: Given,
+    settings: Mapping[str, Any],
+    offers: Mapping[str, Any],
 ) -> Head:
     """Choose alpha and beta, fit the method; with learned keys and validation photos, choose once more.
 
@@ -250,30 +258,71 @@ def learn(
     method : name of a method
     support, names, templates, class_embeddings : as in Head
     logit_scale : float, the encoder's
-    seed : int, of training
     rule : key of `choose.RULES`
     given : Given, what the rule may look at beside the support
+    settings : constructor values of the method that differ from its own; those that it does not take are left out
+    offers : what the method needs beyond vectors (`VectorClassifier.needs`), as the encoder offers it
 
     Raises
     ------
     UnknownName
         There is no such method; the nearest is suggested.
     UsageError
-        Leave-one-out was asked for and no class has two photos.
+        Leave-one-out was asked for and no class has two photos; or there are no photos to train on.
     """
+    made = method_class(method)
+    if not len(support) and made.needs_photos and not made.has_pair:
+        raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
     support = replace(support, vectors=unit_rows(support.vectors))
     choice = left_out = None
-    if method_class(method).has_pair and (len(support) or rule != choose.SCALE_FREE):
+    if made.has_pair and (len(support) or rule != choose.SCALE_FREE):
         cache = _support_cache(support, class_embeddings, logit_scale)
         choice = _choose(cache, rule, given)
         left_out = _left_out(cache, choice, class_embeddings.labels)
-    estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {"seed": seed})
-    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist())
+    estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
+    validation = {"validation": _of_classes(given.validation, support, names)} if made.takes_validation else {}
+    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **validation)
+    estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it
+    _say_unknown(method, names, estimator)
     if choice and given.validation and estimator.learned():
         choice = choose.on_validation(SupportCache.of(estimator, support.vectors), given)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured at the pair of before
     return Head(method, names, templates, class_embeddings, support, choice, estimator, logit_scale, left_out=left_out)
+
+
+def with_pair(head: Head, rule: str, given: Given) -> Head:
+    """The head at a pair that is chosen now, for a training-free method that had none.
+
+    Parameters
+    ----------
+    rule, given : as in `learn`
+    """
+    choice = _choose(head.cache, rule, given)
+    estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
+    left_out = _left_out(head.cache, choice, head.classes)
+    return replace(head, choice=choice, estimator=estimator, left_out=left_out)
+
+
+def _of_classes(
+    validation: tuple[Any, Any] | None, support: SupportSet, names: Mapping[str, str]
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Of validation photos, as `Given` has them, those of classes with support, and their labels; None without any."""
+    if validation is None:
+        return None
+    vectors, positions = validation
+    labels = np.array(list(names), dtype=np.str_)[positions]
+    known = np.isin(labels, support.labels)
+    return (vectors[known], labels[known]) if known.any() else None
+
+
+def _say_unknown(method: str, names: Mapping[str, str], estimator: VectorClassifier) -> None:
+    """Warn where a class has a name and no photo, and the method knows no names."""
+    unknown = sorted(set(names) - set(estimator.classes_.tolist()))
+    if unknown:
+        who = counted(len(unknown), "class without photos is", "classes without photos are")
+        listed = ", ".join(map(printable, unknown[:5]))
+        warn(f"{who} never answered, for {method} knows photos alone: {listed}")
 
 
 def _left_out(cache: SupportCache, choice: Choice, classes: NDArray[Any]) -> LeftOut | None:

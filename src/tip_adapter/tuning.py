@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.arguments import real_number
+from tip_adapter.arguments import real_number, whole_number
 from tip_adapter.errors import FolderError, LabelError, UsageError, counted, printable, warn
 from tip_adapter.features import encode_labelled
 from tip_adapter.methods import choose, method_class
@@ -28,6 +29,10 @@ _RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}
 _LARGEST = 1_000_000
 
 
+#: A million passes over one photo take minutes.
+_MOST_EPOCHS = 1_000_000
+
+
 def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
     """Refuse what makes no sense together.
 
@@ -37,16 +42,48 @@ def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float 
         There is no such method.
     UsageError
         alpha without beta, either with `tune`, out of bounds, or for a method without a pair; `tune` is no rule and no
-        folder or list that exists.
+        folder or list that exists, or no photos for a method that searches a setting by them.
     """
     given = [name for name, value in [("alpha", alpha), ("beta", beta), ("tune", tune)] if value is not None]
-    if given and not method_class(method).has_pair:
-        raise UsageError(f"{method} has no alpha and beta to choose; leave out {', '.join(given)}")
+    made = method_class(method)
+    by_photos = given == ["tune"] and os.fspath(tune or "") not in _RULES
+    if given and not made.has_pair and not (made.takes_validation and by_photos):
+        photos = "; tune takes the path of validation photos" if made.takes_validation else ""
+        raise UsageError(f"{method} has no alpha and beta to choose; leave out {', '.join(given)}{photos}")
     if given not in ([], ["tune"], ["alpha", "beta"]):
         raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
     if tune is not None and os.fspath(tune) not in _RULES and not os.path.lexists(tune):
         raise UsageError(f"tune {os.fspath(tune)!r} is not loo or scale-free, nor a folder or list that exists")
     given_pair(alpha, beta)
+
+
+def check_epochs(method: str, epochs: int | None) -> None:
+    """Raise UsageError if `epochs` is given to a method that is not trained in epochs, or is no number of them."""
+    if epochs is None:
+        return
+    if "epochs" not in inspect.signature(method_class(method)).parameters:
+        raise UsageError(f"{method} is not trained in epochs; leave out epochs")
+    whole_number(epochs, "epochs", 0, _MOST_EPOCHS)
+
+
+def offers_of(encoder: Encoder, method: str) -> dict[str, Any]:
+    """What a method needs beyond vectors, as the encoder offers it.
+
+    Raises
+    ------
+    UsageError
+        The encoder offers no such thing.
+    MissingExtra
+        It needs a package for it that is not installed.
+    """
+    needs = method_class(method).needs
+    for need in needs:
+        if not hasattr(encoder, need):
+            name = printable(encoder.identity.name)
+            raise UsageError(
+                f"{method} needs a {need.replace('_', ' ')}, which {name} does not offer; use another encoder"
+            )
+    return {need: getattr(encoder, need)() for need in needs}
 
 
 def given_pair(alpha: float | None, beta: float | None) -> tuple[float, float] | None:

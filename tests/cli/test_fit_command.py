@@ -14,6 +14,7 @@ import pytest
 
 from tip_adapter import files
 from tip_adapter.encoders.toy import ToyEncoder
+from tip_adapter.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ def test_fit_says_the_pair_how_it_was_chosen_and_the_left_out_accuracy(
     assert f"tip-adapter predict {tmp_path / 'model'}" in ran.out
 
 
-@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-adapter-f"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_and_answers(
     fit: Callable[..., Ran],
     run: Callable[..., Ran],
@@ -83,6 +84,35 @@ def test_every_method_learns_and_answers(
     assert ran.out.startswith(method)
     assert info()["method"] == method
     assert ": red " in run("predict", tmp_path / "model", train / "red" / "0.png").out
+
+
+def test_help_lists_the_methods(run: Callable[..., Ran]) -> None:
+    words = " ".join(run("fit", "--help").out.split())
+    assert [method for method in METHODS if method not in words] == []
+
+
+def test_a_shortened_training_says_so(
+    fit: Callable[..., Ran], run: Callable[..., Ran], info: Callable[[], dict[str, Any]], train: Path, tmp_path: Path
+) -> None:
+    said = "Trained for 3 epochs (the paper: 100)."
+    ran = fit(train, "--method", "coop", "--epochs", 3)
+    assert f"{said} The context stands in the toy encoder's text tower" in ran.out
+    assert said in run("info", tmp_path / "model").out
+    assert info()["training"] == {"epochs": 3, "papers_epochs": 100}
+
+
+def test_the_linear_probe_says_its_c_and_what_it_was_searched_by(
+    fit: Callable[..., Ran], run: Callable[..., Ran], train: Path, unseen: Path, tmp_path: Path
+) -> None:
+    ran = fit(train, "--method", "linear-probe", "--tune", unseen)
+    assert "searched on the validation photos." in ran.out
+    assert "as it was found." in run("info", tmp_path / "model").out
+
+
+def test_epochs_of_what_is_not_trained_are_a_usage_error(fit: Callable[..., Ran], train: Path) -> None:
+    ran = fit(train, "--epochs", 3)
+    assert ran.status == 2
+    assert "tip-adapter is not trained in epochs; leave out epochs" in ran.err
 
 
 def test_fine_tuning_says_that_the_accuracy_is_from_before(fit: Callable[..., Ran], train: Path) -> None:

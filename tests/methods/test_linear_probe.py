@@ -81,6 +81,11 @@ def test_with_one_photo_a_class_the_strength_is_1_and_it_says_so():
     assert (clf.C_, clf.searched_by_) == (1.0, "nothing")
 
 
+def test_more_classes_than_half_the_photos_are_no_reason_to_warn():
+    X, y = photos(30, 1)
+    assert LinearProbeClassifier().fit(X, y).predict(X).tolist() == y.tolist()
+
+
 def test_a_photo_alone_in_its_class_is_never_held_out():
     labels = np.array([0, 0, 1, 2, 2, 2, 2, 2, 2, 2])
     parts = list(held_out_parts(labels, seed=0))
@@ -111,3 +116,12 @@ def test_restored_weights_answer_the_same():
     clf = LinearProbeClassifier(C=1.0).fit(X, y)
     again = LinearProbeClassifier(C=1.0).restore(X, y, clf.learned())
     np.testing.assert_array_equal(again.logits(X), clf.logits(X))
+
+
+def test_weights_that_are_no_probe_of_these_classes_are_refused():
+    X, y = photos(3, 4)
+    learned = LinearProbeClassifier(C=1.0).fit(X, y).learned()
+    with pytest.raises(ValueError, match="a probe of C None"):
+        LinearProbeClassifier().restore(X, y, learned)
+    with pytest.raises(ValueError, match="is none of 3 classes, width 6"):
+        LinearProbeClassifier(C=1.0).restore(X, y, {**learned, "coef_": learned["coef_"][:2]})

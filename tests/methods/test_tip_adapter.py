@@ -168,9 +168,13 @@ def loss_of(clf, X, y):
     """The function batch → loss and gradient that `clf` trains with, and the unit keys it would start from."""
     caught = []
 
-    def catch(keys, loss_and_gradient, *_, **__):
-        caught.append((loss_and_gradient, keys))
-        return keys, np.zeros(0)
+    def catch(parameters, loss_and_gradients, *_, **__):
+        def of_keys(keys, queries, rows):
+            loss, (gradient,) = loss_and_gradients([keys], queries, rows)
+            return loss, gradient
+
+        caught.append((of_keys, *parameters))
+        return parameters, np.zeros(0)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "train", catch)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tip_adapter.head import Head
+    from tip_adapter.methods.choose import Choice
 
 
 # What some readers of lines take for the end of one, and JSON does not escape by itself.
@@ -84,11 +85,37 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def choice_in_words(head: Head) -> str:
+#: What a result says of training (`VectorClassifier.training`) → a sentence.
+_TRAINING = {
+    "C": "C {C:.4g}: {searched_by}.",
+    "epochs": "Trained for {epochs} epochs (the paper: {papers_epochs}).",
+    "prompt_tower": "The context stands in {prompt_tower}.",
+}
+_SEARCHED_BY = {
+    "given": "given",
+    "validation": "searched on the validation photos",
+    "cross-validation": "searched by leaving parts of the photos out",
+    "nothing": "no class has two photos to search it by",
+    "saved": "as it was found",
+}
+
+
+def outcome_in_words(head: Head) -> str:
+    """What was chosen and how it was trained."""
+    training = head.estimator.training()
+    facts = {**training, "searched_by": _SEARCHED_BY.get(training.get("searched_by", ""))}
+    sentences = [sentence.format(**facts) for name, sentence in _TRAINING.items() if name in training]
+    if head.choice is not None:
+        sentences = [_choice_in_words(head, head.choice), *sentences]
+    return " ".join(sentences) or f"{head.method} has nothing to choose{_BY_NAMES[head.estimator.needs_photos]}."
+
+
+#: Whether photos teach a method → why there is nothing to choose.
+_BY_NAMES = {False: ": the class names alone decide", True: ""}
+
+
+def _choice_in_words(head: Head, choice: Choice) -> str:
     """The pair, how it was chosen, and how right it was on the photos it was chosen on."""
-    choice = head.choice
-    if choice is None:
-        return f"{head.method} has nothing to choose: the class names alone decide."
     how = {
         "leave-one-out": "chosen by leaving each photo out",
         "scale-free": "set from the photos' own spread (scale-free)",

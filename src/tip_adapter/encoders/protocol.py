@@ -79,7 +79,8 @@ class Encoder(Protocol):
     """A frozen pair of towers.
 
     An encoder states its record and implements `prepare`, `encode_prepared` and `encode_texts`; subclassing gives
-    `encode_images`. One whose network gives vectors of any length says so by `gives_raw` and implements `encode_raw`.
+    `encode_images`. It may offer more to methods that need it (`VectorClassifier.needs`), each by a method of that name:
+    ``prompt_tower()`` gives a `methods.coop.PromptTower`. One whose network gives vectors of any length says so by `gives_raw` and implements `encode_raw`.
     `tip_adapter.testing.check_encoder` holds an implementation to this contract.
     """
 

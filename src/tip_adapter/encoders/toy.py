@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from tip_adapter.encoders._extras import torch_side
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.vectors import unit_rows
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from tip_adapter.encoders._toy_towers import ToyPromptTower, ToyTowers
 
 _SIDE = 4
 _WIDTH = _SIDE * _SIDE * 3 + 1
@@ -65,6 +68,16 @@ class ToyEncoder(Encoder):
         if not len(sentences):
             return np.zeros((0, _WIDTH), np.float32)
         return unit_rows(np.stack([self._sentence(sentence) for sentence in sentences]))
+
+    def prompt_tower(self) -> ToyPromptTower:
+        """The text side as CoOp learns through it; needs torch."""
+        tower: ToyPromptTower = torch_side("_toy_towers").ToyPromptTower(self.encode_texts, _WIDTH)
+        return tower
+
+    def towers(self) -> ToyTowers:
+        """Both sides as torch modules, fresh at each call; needs torch."""
+        towers: ToyTowers = torch_side("_toy_towers").ToyTowers(self.encode_texts, _WIDTH)
+        return towers
 
     def _sentence(self, sentence: str) -> NDArray[np.float32]:
         words = sentence.lower().strip(" .").split() or [""]

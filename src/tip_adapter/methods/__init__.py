@@ -15,6 +15,7 @@ METHODS = {
     "tip-adapter-f": "tip_adapter.methods.tip_adapter:TipAdapterFClassifier",
     "linear-probe": "tip_adapter.methods.linear_probe:LinearProbeClassifier",
     "clip-adapter": "tip_adapter.methods.clip_adapter:CLIPAdapterClassifier",
+    "coop": "tip_adapter.methods.coop:CoOpClassifier",
 }
 
 

@@ -6,6 +6,7 @@ A method stores its arrays in `_fit(keys, labels)`, names those that answering n
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
 from numbers import Integral, Real
@@ -39,10 +40,9 @@ _NUMBERS: dict[str, tuple[type[Any], float, bool]] = {
     "epochs": (Integral, 0, True),
     "reduction": (Integral, 1, True),
     "batch_size": (Integral, 1, True),
+    "n_context": (Integral, 1, True),
     "seed": (Integral, 0, True),
 }
-#: Those that may be None: to be searched for.
-_SEARCHED = {"C"}
 # Queries are answered in blocks so that a block's affinities (16 MiB) are the largest array there is.
 _BLOCK_ENTRIES = 2**22
 #: Learned arrays start as unit rows; what is read from a file may not be larger than this.
@@ -61,6 +61,10 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     needs_photos: ClassVar[bool] = True
     #: Whether it has alpha and beta to choose.
     has_pair: ClassVar[bool] = False
+    #: Whether `fit` takes photos to search a setting by: ``validation=(X_val, y_val)``.
+    takes_validation: ClassVar[bool] = False
+    #: Constructor values beyond vectors that only an encoder can give, each by its method of the same name.
+    needs: ClassVar[tuple[str, ...]] = ()
 
     class_embeddings: ClassEmbeddings | None
     logit_scale: float
@@ -143,9 +147,14 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         """Arrays that training made, by attribute: empty for training-free methods."""
         return {name: to_numpy(getattr(self, name)) for name in self._learned}
 
+    def training(self) -> dict[str, Any]:
+        """What a result says of how it was trained: for most, `epochs` and `papers_epochs`; empty where nothing is."""
+        epochs = inspect.signature(type(self)).parameters.get("epochs")
+        return {"epochs": self.get_params()["epochs"], "papers_epochs": epochs.default} if epochs else {}
+
     def settings(self) -> dict[str, Any]:
-        """Constructor values that are neither the pair nor the encoder's."""
-        others = ("alpha", "beta", "class_embeddings", "logit_scale")
+        """Constructor values that are neither the pair nor the encoder's nor the names."""
+        others = ("alpha", "beta", "class_embeddings", "names", "logit_scale", *self.needs)
         return {name: value for name, value in self.get_params(deep=False).items() if name not in others}
 
     def restore(self, X: Array, y: Any, learned: Mapping[str, Array], ids: Sequence[str] | None = None) -> Self:
@@ -281,9 +290,10 @@ def check_settings(classifier: BaseEstimator) -> None:
     ValueError
         A number is none, is not finite or is out of bounds; class embeddings are something else; the name is given.
     """
+    defaults = inspect.signature(type(classifier)).parameters
     for name, value in classifier.get_params(deep=False).items():
-        searched = name in _SEARCHED and value is None
-        if name in _NUMBERS and not searched and not _is_number(value, *_NUMBERS[name]):
+        left_open = value is None and defaults[name].default is None
+        if name in _NUMBERS and not left_open and not _is_number(value, *_NUMBERS[name]):
             kind, lowest, inclusive = _NUMBERS[name]
             number = "a whole number" if kind is Integral else "a finite number"
             raise ValueError(f"{name} must be {number} {'at least' if inclusive else 'above'} {lowest}, not {value!r}")

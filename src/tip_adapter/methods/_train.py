@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import array_api_compat
 import numpy as np
 
+from tip_adapter.errors import Diverged
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -58,7 +60,9 @@ def train(
     Raises
     ------
     ValueError
-        `epochs` or `batch_size` is too small, or the loss is no longer finite.
+        `epochs` or `batch_size` is too small.
+    Diverged
+        The loss is no longer finite.
     """
     if epochs < 0 or batch_size < 1:
         raise ValueError(f"epochs {epochs} must be at least 0 and batch_size {batch_size} at least 1")
@@ -73,7 +77,7 @@ def train(
             rows = order[batch * batch_size : (batch + 1) * batch_size]
             loss, gradients = loss_and_gradients(learned, photos[rows], rows)
             if not isfinite(loss):
-                raise ValueError(f"the loss is {loss} in epoch {epoch + 1}; choose a smaller beta or learning rate")
+                raise Diverged(f"the loss is {loss} in epoch {epoch + 1}; choose a smaller beta or learning rate")
             share = schedule(epoch * steps_per_epoch + batch, steps_per_epoch, epochs)
             optimiser.step(learned, gradients, share=share)
             losses[epoch] += loss * len(rows) / n_photos

@@ -19,7 +19,7 @@ from tip_adapter.methods._kernels import cross_entropy, like, to_numpy
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,8 +48,8 @@ class LinearProbeClassifier(VectorClassifier):
     ----------
     classes_ : (n_classes,) sorted labels
     C_ : float, the C that was used
-    searched_by_ : ``given``, ``validation``, ``cross-validation``, or ``nothing``: one photo a class leaves none to hold
-        out, and C is 1
+    searched_by_ : ``given``, ``validation``, ``cross-validation``, ``nothing`` (one photo a class leaves none to hold out,
+        and C is 1), or ``saved``: by one of these, before it was restored
     coef_ : (n_classes, d) array, learned
     intercept_ : (1, n_classes) array, learned
 
@@ -67,6 +67,7 @@ class LinearProbeClassifier(VectorClassifier):
 
     _arrays = ("coef_", "intercept_")
     _learned = ("coef_", "intercept_")
+    takes_validation = True
 
     class_embeddings = None
 
@@ -97,6 +98,22 @@ class LinearProbeClassifier(VectorClassifier):
         others = None if validation is None else self._checked_validation(*validation)
         self._fit(keys, labels, others)
         return self
+
+    def training(self) -> dict[str, Any]:
+        """C and what it was searched by."""
+        return {"C": self.C_, "searched_by": self.searched_by_}
+
+    def settings(self) -> dict[str, Any]:
+        """As they would fit the same model again: C as it was found."""
+        return {**super().settings(), "C": getattr(self, "C_", self.C)}
+
+    def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
+        n_classes, width = len(self.classes_), keys.shape[1]
+        shapes = [learned[name].shape for name in self._learned]
+        if self.C is None or shapes != [(n_classes, width), (1, n_classes)]:
+            raise ValueError(f"a probe of C {self.C} and shapes {shapes} is none of {n_classes} classes, width {width}")
+        super()._restore(keys, labels, learned)
+        self.C_, self.searched_by_ = float(self.C), "saved"
 
     def _fit(
         self, keys: Array, labels: NDArray[Any], validation: tuple[NDArray[Any], NDArray[Any]] | None = None
@@ -177,6 +194,7 @@ def _regress(vectors: NDArray[Any], labels: NDArray[Any], C: float) -> tuple[NDA
         return np.zeros((1, vectors.shape[1])), np.zeros(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations are the recipe
+        warnings.filterwarnings("ignore", "The number of unique classes")  # few shots: they are labels all the same
         fitted = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS).fit(vectors, labels)
     if n_classes == 2:  # one row, for the second class against the first
         return np.concatenate([-fitted.coef_, fitted.coef_]) / 2, np.array([-1, 1]) * fitted.intercept_ / 2
