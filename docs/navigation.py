@@ -27,4 +27,7 @@ def on_config(config: Any) -> Any:
 def pages(section: str) -> list[str]:
     """The index of a section, then what it lists."""
     index = (DOCS / section / "index.md").read_text(encoding="utf-8")
-    return [f"{section}/index.md", *(f"{section}/{page}" for page in re.findall(r"^- \[[^]]+\]\(([^)]+)\)", index, re.M))]
+    return [
+        f"{section}/index.md",
+        *(f"{section}/{page}" for page in re.findall(r"^- \[[^]]+\]\(([^)]+)\)", index, re.M)),
+    ]
