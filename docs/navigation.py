@@ -20,7 +20,11 @@ SECTIONS = {
 
 def on_config(config: Any) -> Any:
     """Set the navigation before mkdocs looks for it."""
-    config.nav = ["index.md", {"Tutorial": "tutorial.md"}, *({title: pages(name)} for title, name in SECTIONS.items())]
+    config.nav = [
+        {"Home": "index.md"},
+        {"Tutorial": "tutorial.md"},
+        *({title: pages(name)} for title, name in SECTIONS.items()),
+    ]
     return config
 
 

@@ -32,7 +32,7 @@ STEP = re.compile(
 
 #: Commands that no test runs → why not.
 NOT_RUN = {
-    r"make \w+": "makes an environment and installs into it; continuous integration runs these",
+    r"make \w+": "makes an environment and installs into it",
     r"python3 -m venv .*": "makes an environment",
     r"(.venv/bin/)?pip install .*": "needs a package index",
     r"source \S+": "is for the reader's own shell",

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tip_adapter import FewShotClassifier
+from tip_adapter import FewShotClassifier, errors
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
-import navigation  # noqa: E402 - beside the pages
+import codes  # noqa: E402 - beside the pages
+import docstrings  # noqa: E402
+import navigation  # noqa: E402
 import steps  # noqa: E402
 from benchmarks import render  # noqa: E402 - benchmarks/ lies beside src/
 
@@ -148,6 +150,25 @@ def test_every_link_between_pages_leads_somewhere() -> None:
         if "://" not in link and not (page.parent / link).exists()
     ]
     assert broken == []
+
+
+# ---- pages that are made ---------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_codes_holds_every_error() -> None:
+    everything = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    rows = codes.table().splitlines()[2:]
+    assert len(rows) == len(everything - {errors.TipAdapterWarning})
+    assert "| `PhotoTooLarge` | `photo_too_large` |  |" in codes.table()
+    assert "| `UnknownName` | `unknown_name` | `LookupError` |" in codes.table()
+
+
+def test_a_section_of_a_docstring_becomes_a_list() -> None:
+    written = "Parameters\n----------\nX, y : array, one\n    row each\n\nReturns\n-------\n(n,) array\n\nRaises\n------\nValueError\n    NaN."
+    made = docstrings.SECTION.sub(docstrings.listed, written)
+    assert made == (
+        "**Parameters**\n\n- `X`, `y`: array, one row each\n\n**Returns** (n,) array\n\n**Raises**\n\n- `ValueError`: NaN.\n\n"
+    )
 
 
 # ---- the web service -------------------------------------------------------------------------------------------------
