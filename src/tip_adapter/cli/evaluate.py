@@ -46,8 +46,24 @@ def _print(record: dict[str, Any]) -> None:
     print_line(
         f"Mean over classes: {percent(record['mean_per_class_accuracy'])}. The class names alone: {percent(record['zero_shot_accuracy'])}."
     )
+    print_line(_about_scores(record["calibration"]))
     if record["n_failed"]:
         print_line(f"Not counted: {counted(record['n_failed'], 'photo', 'photos')} that could not be read.")
     if record["unknown_classes"]:
         print_line(f"Counted as wrong, unknown to the model: {', '.join(record['unknown_classes'])}.")
     print_line(f"{record['seconds']:.1f} s, {record['images_per_second']:.0f} photos a second.")
+
+
+def _about_scores(calibration: dict[str, Any]) -> str:
+    """How far off the scores are, and what the temperature did to it."""
+    after = _figures(calibration["after"])
+    if calibration["temperature"] == 1:
+        return f"Calibration: {after}; no temperature was fitted."
+    return f"Calibration: {after}; without the temperature: {_figures(calibration['before'])}."
+
+
+def _figures(calibration: dict[str, Any]) -> str:
+    likelihood = calibration["negative_log_likelihood"]
+    return f"ECE {percent(calibration['ece'])}, negative log-likelihood " + (
+        "unknown" if likelihood is None else f"{likelihood:.3f}"
+    )
