@@ -595,6 +595,7 @@ def test_the_record_of_an_evaluation(make_photos: MakePhotos, photos: Any) -> No
         record = model.evaluate_folder(folder)
     assert record.pop("seconds") > 0
     assert record.pop("images_per_second") > 0
+    assert record.pop("calibration")["n_known"] == 5
     assert record == {
         "accuracy": 4 / 5,
         "mean_per_class_accuracy": pytest.approx((2 / 3 + 1) / 2),
