@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,7 @@ def test_headings_go_down_one_step_at_a_time_and_tables_have_scopes(page: str) -
     levels = [int(name[1]) for name, _ in parsed.tags if re.fullmatch(r"h\d", name)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert all(cell.get("scope") in ("col", "row") for cell in parsed.all("th"))
     assert len(parsed.all("caption")) == len(parsed.all("table"))
     assert all("alt" in image for image in parsed.all("img"))
@@ -209,9 +210,8 @@ def test_the_matrix_shows_the_classes_with_most_mistakes() -> None:
 def test_fault_34_a_name_is_text_wherever_it_stands() -> None:
     for page in pages(NASTY, noise=1.0).values():
         parsed = Page(page)
-        assert {name for name, _ in parsed.tags} & {"script", "b", "iframe"} == set()
+        assert {name for name, _ in parsed.tags} & {"script", "img", "iframe"} == set()
         assert not any(key.startswith("on") for _, attributes in parsed.tags for key in attributes)
-        assert all(image["src"] != "x" for image in parsed.all("img"))
         assert "\u202e" not in page
         assert "a\\u202egpj.b" in parsed.text
         assert parsed.open == []

@@ -101,7 +101,7 @@ def _cell(row: int, column: int, label: str, called: str, n: int, n_row: int, si
                 y=f"{row * size:.2f}",
                 width=f"{size * 0.94:.2f}",
                 height=f"{size * 0.94:.2f}",
-                fill_opacity=f"{0.18 + 0.82 * share:.2f}",
+                fill_opacity=f"{0.35 + 0.65 * share:.2f}",
             ),
             class_="right" if label == called else "wrong",
         )

@@ -224,7 +224,7 @@ def _evidence(head: Head, mistake: Mistake, support: Thumbnails) -> Markup | Non
     rows = [_part(joined("the name ", named(evidence["name"], "q")), evidence["text"], scale)]
     if evidence["n_others"]:
         more = counted(evidence["n_others"], "other photo", "other photos")
-        rows.append(_part(joined(more, " of ", named(evidence["label"])), evidence["others"], scale))
+        rows.append(_part(joined(more), evidence["others"], scale))
     runner_up = [_runner_up(other, mistake.label) for other in others]
     return joined(tag("ul", *photos, class_="looks-like"), tag("ul", *rows, class_="parts"), *runner_up)
 
