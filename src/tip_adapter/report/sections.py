@@ -287,12 +287,12 @@ def gallery(head: Head, photos: Thumbnails) -> Markup:
 
 
 def _card(label: str, name: str, ids: Sequence[str], n_shown: int, photos: Thumbnails) -> Markup:
-    read_as = None if name == label else tag("span", "read as “", named(name), "”", class_="note")
+    read_as = None if name == label else tag("span", ", read as ", named(name, "q"), class_="note")
     uris = {photo: photos.uri(photo, TINY) for photo in ids[:n_shown]}
     shown = [tag("img", src=uri, alt=photo, title=photo) for photo, uri in uris.items() if uri]
     strip = tag("div", *shown, class_="strip") if shown else None
     count = tag("span", counted(len(ids), "photo", "photos"), class_="note")
-    return tag("li", tag("h3", named(label)), tag("p", count, " ", read_as), strip)
+    return tag("li", tag("h3", named(label)), tag("p", count, read_as), strip)
 
 
 def wrong_labels(entries: Sequence[dict[str, Any]], photos: Thumbnails) -> Markup:
