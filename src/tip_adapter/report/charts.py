@@ -91,21 +91,15 @@ def _cell(row: int, column: int, label: str, called: str, n: int, n_row: int, si
         if label == called
         else (f"{shortened(label, 80)} called {shortened(called, 80)}: {n} of {n_row}")
     )
-    return joined(
-        tag(
-            "g",
-            tag("title", said),
-            tag(
-                "rect",
-                x=f"{_GUTTER + column * size:.2f}",
-                y=f"{row * size:.2f}",
-                width=f"{size * 0.94:.2f}",
-                height=f"{size * 0.94:.2f}",
-                fill_opacity=f"{0.35 + 0.65 * share:.2f}",
-            ),
-            class_="right" if label == called else "wrong",
-        )
+    cell = tag(
+        "rect",
+        x=f"{_GUTTER + column * size:.2f}",
+        y=f"{row * size:.2f}",
+        width=f"{size * 0.94:.2f}",
+        height=f"{size * 0.94:.2f}",
+        fill_opacity=f"{0.35 + 0.65 * share:.2f}",
     )
+    return tag("g", tag("title", said), cell, class_="right" if label == called else "wrong")
 
 
 def _row_name(label: str, row: int, cell: float, size: float) -> Markup:
