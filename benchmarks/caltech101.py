@@ -26,7 +26,7 @@ from tip_adapter.methods.choose import Given
 from tip_adapter.vectors import SupportSet, draw_shots
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tip_adapter.encoders import Encoder
 
@@ -64,10 +64,10 @@ def main() -> None:
     write_results("caltech101", "python -m benchmarks.caltech101 --data-root $TIP_ADAPTER_DATA", results)
 
 
-def read_parts(root: Path, encoder: Encoder) -> dict[str, SupportSet]:
+def read_parts(root: Path, encoder: Encoder, names: Sequence[str] = ("train", "val", "test")) -> dict[str, SupportSet]:
     """The literature's train, val and test as vectors."""
     split = json.loads((root / "split_zhou_Caltech101.json").read_text(encoding="utf-8"))
-    return {name: read_part(root / "101_ObjectCategories", rows, encoder) for name, rows in split.items()}
+    return {name: read_part(root / "101_ObjectCategories", split[name], encoder) for name in names}
 
 
 def read_part(folder: Path, rows: list[tuple[str, int, str]], encoder: Encoder) -> SupportSet:

@@ -194,6 +194,7 @@ def few_shot(X: Any, labels: Any) -> FewShotClassifier:
         logit_scale=100.0,
         seed=0,
         rule="fixed",
+        calibrate=True,
         given=Given(pair=(1.0, 5.5)),
     )
     return model

@@ -53,6 +53,12 @@ def test_every_page_of_results_and_every_results_file_is_rendered() -> None:
     assert {path.stem for path in render.RESULTS.glob("*.json")} == set(render.PAGES)
 
 
+@pytest.mark.parametrize("name", render.PICTURES)
+def test_a_picture_of_results_is_its_results_rendered_again(name: str) -> None:
+    drawn = render.PICTURES[name](render.read(name))
+    assert (render.RESULTS / f"{name}.svg").read_text(encoding="utf-8") == drawn
+
+
 @pytest.mark.parametrize("name", render.READMES)
 def test_the_table_in_a_readme_is_the_results_rendered_again(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from tip_adapter.arguments import AUTO, path_argument, real_number, require, thr
 from tip_adapter.bundle import write_bundle
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
-from tip_adapter.features import encode_labelled, encode_photos, stream_vectors
+from tip_adapter.features import encode_labelled, encode_photos, stream_labelled, stream_vectors
 from tip_adapter.head import Head, learn, read_head, refuse_singles
 from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.draw import draw
@@ -34,15 +34,17 @@ from tip_adapter.tuning import check_tuning, encode_validation, given_pair, refu
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
+    from tip_adapter.evaluation import Tally
     from tip_adapter.features import Progress
     from tip_adapter.methods import VectorClassifier
     from tip_adapter.methods.choose import Choice
     from tip_adapter.photos.decode import PhotoLike
+    from tip_adapter.photos.find import PhotoList
     from tip_adapter.vectors import ClassEmbeddings
 
 
@@ -60,6 +62,7 @@ _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "tune": ((str, os.PathLike, NoneType), "loo, scale-free, or the path of a folder or list of validation photos"),
     "templates": ((list, tuple, NoneType), "a list of sentences with {} for the class name, or of template sets"),
     "class_names": ((Mapping, NoneType), "a mapping label → name"),
+    "calibrate": ((bool,), "true or false"),
     "device": ((str, NoneType), "cpu or cuda"),
 }
 
@@ -76,6 +79,7 @@ class FewShotClassifier:
     alpha, beta : float, a given pair: both, and then no `tune`
     templates : sentences with ``{}`` for the class name, or names of template sets; None for the encoder's own
     class_names : label → the name that the text encoder reads; None for the labels, underscores as spaces
+    calibrate : bool, whether a temperature is fitted, so that scores can be taken at their word; else it is 1. Labels are the same
     seed : int, of draws and of training
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per core
@@ -107,6 +111,7 @@ class FewShotClassifier:
         beta: float | None = None,
         templates: Sequence[str] | None = None,
         class_names: Mapping[str, str] | None = None,
+        calibrate: bool = True,
         seed: int = 0,
         device: str | None = None,
         threads: int | None = None,
@@ -118,6 +123,7 @@ class FewShotClassifier:
         self.beta = beta
         self.templates = templates
         self.class_names = class_names
+        self.calibrate = calibrate
         self.seed = seed
         self.device = device
         self.threads = threads
@@ -206,6 +212,7 @@ class FewShotClassifier:
             logit_scale=self.encoder_.logit_scale,
             seed=self._seed,
             rule=rule,
+            calibrate=self.calibrate,
             given=self._given(rule, labels, progress),
         )
         return self
@@ -308,6 +315,7 @@ class FewShotClassifier:
             logit_scale=head.logit_scale,
             seed=self._seed,
             rule=rule,
+            calibrate=self.calibrate,
             given=self._given(rule, list(head.names), progress),
         )
         return self
@@ -494,8 +502,20 @@ class FewShotClassifier:
                 for position in sorted(rows):
                     yield {"image": photo_name(photos[position], position), "error": None, **rows[position]}
 
-    def evaluate_folder(self, folder: str | os.PathLike[str], *, progress: Progress | None = None) -> dict[str, Any]:
+    def evaluate_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        progress: Progress | None = None,
+        tally: Tally | None = None,
+    ) -> dict[str, Any]:
         """Score the classifier on labelled photos: a folder of class folders, a split folder (its test part) or a list.
+
+        Parameters
+        ----------
+        folder : path
+        progress : called with (photos done, photos in all)
+        tally : an empty one of `head_.new_tally`, for who wants to see more of what was counted; None makes one
 
         Returns
         -------
@@ -503,6 +523,8 @@ class FewShotClassifier:
         n_images : photos scored;  n_failed : photos that could not be read, outside all figures
         unknown_classes : labels that the model does not have; their photos count as wrong
         per_class : label → {accuracy, n}
+        calibration : temperature, n_known (photos of known classes, those that the likelihood counts), and before (at
+            temperature 1) and after: {ece, negative_log_likelihood, curve: [{confidence, accuracy, n}]}; see Calibration
         protocol, alpha, beta : how the pair was chosen, and it; None where the method has none
         seconds, images_per_second
 
@@ -518,11 +540,19 @@ class FewShotClassifier:
         photos = find_labelled(folder, part="test")
         warn(*photos.notes)
         refuse_unknown(photos, labels)
-        support, n_failed = self._encode(photos.paths, photos.labels, photos.ids(), progress)
-        record = self.evaluate_support(support)
+        head = self.head_
+        tally = head.new_tally() if tally is None else tally
+        with closing(self._stream_labelled(photos, progress)) as stream:
+            for batch in stream:
+                head.count(batch, tally)
         seconds = time.perf_counter() - started
-        timing = {"seconds": seconds, "images_per_second": record["n_images"] / seconds}
-        return {**record, "n_failed": n_failed, **timing}
+        timing = {"seconds": seconds, "images_per_second": len(tally) / seconds}
+        return {**head.evaluated(tally), "n_failed": len(photos) - len(tally), **timing}
+
+    def _stream_labelled(self, photos: PhotoList, progress: Progress | None) -> Generator[SupportSet]:
+        return stream_labelled(
+            photos.paths, photos.labels, photos.ids(), self.encoder_, threads=self.threads, progress=progress
+        )
 
     def evaluate_support(self, support: SupportSet) -> dict[str, Any]:
         """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times.
@@ -535,7 +565,9 @@ class FewShotClassifier:
         head = self.head_
         photos = self._checked_support(support, "support")
         require(len(photos) > 0, "support", "at least one photo", photos)
-        return head.evaluate(photos)
+        tally = head.new_tally()
+        head.count(photos, tally)
+        return head.evaluated(tally)
 
     # ---- keeping --------------------------------------------------------------------------------------------------
 

@@ -133,45 +133,89 @@ def encode_labelled(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[SupportSet, int]:
-    """Encode labelled photos; warns of photos that cannot be read, and of a photo that is in two classes.
+    """Encode labelled photos and keep all vectors; warns and raises as `stream_labelled`.
 
     Parameters
     ----------
-    photos, encoder, threads, progress : as in `encode_photos`
-    labels, ids : one a photo
+    photos, labels, ids, encoder, threads, progress : as in `stream_labelled`
 
     Returns
     -------
     support : SupportSet of the photos that can be read
     n_failed : int, how many cannot
+    """
+    width = encoder.identity.width
+    parts = [SupportSet(np.zeros((0, width), np.float32), np.zeros(0, np.str_), np.zeros(0, np.str_))]
+    parts += stream_labelled(photos, labels, ids, encoder, threads=threads, progress=progress)
+    columns = ([getattr(part, name) for part in parts] for name in ("vectors", "labels", "ids"))
+    support = SupportSet(*map(np.concatenate, columns))
+    return support, len(photos) - len(support)
+
+
+def stream_labelled(
+    photos: Sequence[PhotoLike],
+    labels: Sequence[str],
+    ids: Sequence[str],
+    encoder: Encoder,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Generator[SupportSet]:
+    """Encode labelled photos, batch by batch; warns of photos that cannot be read, and of a photo that is in two classes.
+
+    Parameters
+    ----------
+    photos, encoder, threads : as in `stream_vectors`
+    labels, ids : one a photo
+    progress : called with (photos done, photos in all) after each batch
+
+    Yields
+    ------
+    SupportSet of the photos of a batch that can be read
 
     Raises
     ------
     NothingReadable
         There are photos, and not one can be read.
     """
-    batch = encode_photos(photos, encoder, threads=threads, progress=progress)
-    failed = [str(error) for error in batch.errors.values()]
-    if failed and not len(batch.positions):
+    failed: list[str] = []
+    first: dict[str, tuple[str, str]] = {}
+    twins: list[str] = []
+    done = 0
+    with closing(stream_vectors(photos, encoder, threads=threads)) as stream:
+        for batch in stream:
+            failed += map(str, batch.errors.values())
+            rows = batch.positions.tolist()
+            texts, names = [labels[row] for row in rows], [ids[row] for row in rows]
+            twins += _twins(batch.digests, texts, names, first)
+            done += len(rows) + len(batch.errors)
+            if progress:
+                progress(done, len(photos))
+            yield SupportSet(batch.vectors, np.array(texts, dtype=np.str_), np.array(names, dtype=np.str_))
+    if failed and len(failed) == len(photos):
         raise NothingReadable.among(failed)
-    texts, names = np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_)
-    support = SupportSet(batch.vectors, texts[batch.positions], names[batch.positions])
     if failed:
-        more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
-        warn(f"{len(failed)} of {len(photos)} photos are left out: {'; '.join(failed[:3])}{more}")
-    twins = _twins(batch.digests, support)
+        warn(f"{len(failed)} of {len(photos)} photos are left out: {_first_three(failed)}")
     if twins:
-        more = f" (and {len(twins) - 3} more)" if len(twins) > 3 else ""
-        warn(f"the same photo is in two classes: {'; '.join(twins[:3])}{more}; remove one")
-    return support, len(failed)
+        warn(f"the same photo is in two classes: {_first_three(twins)}; remove one")
 
 
-def _twins(digests: Sequence[str], support: SupportSet) -> list[str]:
-    """Pairs of the same photo with different labels: one of them must be wrong."""
-    first: dict[str, int] = {}
-    pairs = [(first.setdefault(digest, row), row) for row, digest in enumerate(digests)]
-    named = [f"{printable(name)} ({printable(label)})" for name, label in zip(support.ids, support.labels, strict=True)]
-    return [f"{named[a]} and {named[b]}" for a, b in pairs if support.labels[a] != support.labels[b]]
+def _first_three(texts: Sequence[str]) -> str:
+    more = f" (and {len(texts) - 3} more)" if len(texts) > 3 else ""
+    return f"{'; '.join(texts[:3])}{more}"
+
+
+def _twins(
+    digests: Sequence[str], labels: Sequence[str], ids: Sequence[str], first: dict[str, tuple[str, str]]
+) -> list[str]:
+    """Pairs of the same photo with different labels: one of them must be wrong. `first` remembers, by digest."""
+    photos = list(zip(ids, labels, strict=True))
+    pairs = [(first.setdefault(digest, photo), photo) for digest, photo in zip(digests, photos, strict=True)]
+    return [f"{_in_class(*a)} and {_in_class(*b)}" for a, b in pairs if a[1] != b[1]]
+
+
+def _in_class(name: str, label: str) -> str:
+    return f"{printable(name)} ({printable(label)})"
 
 
 def _prepare(photo: PhotoLike, position: int, encoder: Encoder, processes: DecodingProcesses) -> _Prepared | PhotoError:

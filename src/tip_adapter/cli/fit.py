@@ -36,6 +36,10 @@ def fit(
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="A given weight of the photos; with --beta.", metavar="A")] = None,
     beta: Annotated[float | None, typer.Option(help="A given sharpness; with --alpha.", metavar="B")] = None,
+    no_calibrate: Annotated[
+        bool,
+        typer.Option("--no-calibrate", help="Scores as plain softmax values: no temperature is fitted."),
+    ] = False,
     template: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,6 +68,7 @@ def fit(
         beta=beta,
         templates=template,
         class_names=read_class_names(class_names) if class_names else None,
+        calibrate=not no_calibrate,
         seed=seed,
         device=device,
         threads=threads,
