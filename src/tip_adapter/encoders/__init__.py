@@ -34,7 +34,9 @@ ENCODERS = {
 }
 
 #: Family → what makes one of it: called with the source, and `device` and `threads` by name.
-FAMILIES: dict[str, str] = {}
+FAMILIES = {
+    "open_clip": "tip_adapter.encoders.open_clip:OpenClipEncoder",
+}
 
 
 def load_encoder(name: str = "pocket", *, device: str | None = None, threads: int | None = None) -> Encoder:
