@@ -46,7 +46,7 @@ def load_encoder(name: str = "pocket", *, device: str | None = None, threads: in
     ----------
     name : a name of `ENCODERS`, or of an entry point ``tip_adapter.encoders`` of an installed package; or
         ``family:source``, of `FAMILIES` or such an entry point
-    device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
+    device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it, or torch for an encoder on torch
     threads : int, None for one per core
 
     Returns
@@ -59,8 +59,10 @@ def load_encoder(name: str = "pocket", *, device: str | None = None, threads: in
         With the nearest known name.
     UsageError
         The device is not there, or `threads` is no number from 1 to 256.
+    MissingExtra
+        It needs a part that is not installed.
     CheckpointError
-        Its weights are not the ones we know.
+        Its weights are not the ones we know, cannot be had, or hold more than tensors.
     """
     require(device is None or isinstance(device, str), "device", "cpu or cuda", device)
     require(isinstance(name, str), "encoder", "a name", name)
