@@ -21,6 +21,7 @@ from tip_adapter import FewShotClassifier, load_encoder
 from tip_adapter.encoders.open_clip import find_source
 from tip_adapter.errors import (
     CheckpointError,
+    DownloadError,
     MissingExtra,
     TipAdapterWarning,
     UnknownName,
@@ -325,12 +326,27 @@ def test_an_architecture_that_open_clip_does_not_have_is_an_error(small: Loaded)
         load_encoder(f"open_clip:RN5/{small.path}")
 
 
-def test_a_download_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_download_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("open_clip.pretrained.hf_hub_download", offline)
-    with pytest.raises(
-        CheckpointError, match=r"cannot load open_clip:RN50-quickgelu/openai: .* connect once, or give a"
-    ):
+    with pytest.raises(DownloadError, match=r"cannot load open_clip:RN50-quickgelu/openai: .* connect once, or give a"):
         load_encoder("open_clip:RN50/openai")
+
+
+@pytest.mark.slow
+def test_offline_the_program_says_one_sentence(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    fit = [
+        "fit",
+        make_photos("photos", red=2, blue=2),
+        "--out",
+        tmp_path / "model",
+        "--encoder",
+        "open_clip:RN50/openai",
+    ]
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "tip_adapter", *map(str, fit)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: cannot load open_clip:RN50-quickgelu/openai: .*\n", done.stderr)
 
 
 def test_a_repository_without_weights_is_never_a_model_of_random_ones(

@@ -6,8 +6,9 @@ Of open_clip it uses `create_model_and_transforms`, `get_tokenizer` and `list_pr
 from __future__ import annotations
 
 import hashlib
+import logging
 import zipfile
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from tip_adapter.errors import UsageError, printable
 from tip_adapter.photos.reduce import middle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -38,7 +39,8 @@ def published() -> list[tuple[str, str]]:
 
 def tokenizer_of(model: str) -> Any:
     """Sentences → (n, context length) int tensor."""
-    return open_clip.get_tokenizer(model)
+    with _without_its_log():
+        return open_clip.get_tokenizer(model)
 
 
 def use_threads(n: int) -> None:
@@ -77,16 +79,28 @@ def load_towers(model: str, pretrained: str | None, device: str, preprocessing: 
     device : ``cpu`` or ``cuda``
     preprocessing : what of it differs from open_clip's default, in the words of `create_model_and_transforms`
     """
-    network, _, preprocess = open_clip.create_model_and_transforms(
-        model,
-        pretrained,
-        precision="fp32",
-        device=device,
-        weights_only=True,
-        require_pretrained=True,  # or weights that cannot be had would be random ones
-        **preprocessing,
-    )
+    with _without_its_log():
+        network, _, preprocess = open_clip.create_model_and_transforms(
+            model,
+            pretrained,
+            precision="fp32",
+            device=device,
+            weights_only=True,
+            require_pretrained=True,  # or weights that cannot be had would be random ones
+            **preprocessing,
+        )
     return Towers(network.eval().requires_grad_(False), preprocess, device)
+
+
+@contextmanager
+def _without_its_log() -> Iterator[None]:
+    """open_clip logs to the root logger, which prints what it is told unless somebody listens: what matters is raised."""
+    listener = logging.NullHandler()
+    logging.root.addHandler(listener)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(listener)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,21 @@ import numpy as np
 
 from tip_adapter.arguments import read_small_file
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
-from tip_adapter.errors import CheckpointError, MissingExtra, UnknownName, UsageError, printable, suggestion, warn
+from tip_adapter.errors import (
+    CheckpointError,
+    DownloadError,
+    MissingExtra,
+    UnknownName,
+    UsageError,
+    printable,
+    suggestion,
+    warn,
+)
 from tip_adapter.prompts import template_sets
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -94,8 +103,10 @@ class OpenClipEncoder(Encoder):
         open_clip has no such architecture or weights; the nearest is suggested.
     UsageError
         Nothing says which weights, or the device is not there.
+    DownloadError
+        The weights are not here and cannot be downloaded.
     CheckpointError
-        The weights cannot be had, hold more than tensors, or do not fit the architecture.
+        They hold more than tensors, or do not fit the architecture.
 
     Notes
     -----
@@ -139,8 +150,8 @@ class OpenClipEncoder(Encoder):
         ------
         MissingExtra
             Its tokenizer needs a package that is not installed.
-        CheckpointError
-            Its tokenizer cannot be had.
+        DownloadError
+            Its tokenizer cannot be downloaded.
         """
         # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
         # been there from the beginning.
@@ -262,13 +273,19 @@ def _read_preprocessing(source: Source) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {printable(path)}: {reason}; repair or remove it") from error
 
 
-def _unloadable(source: Source, error: Exception) -> CheckpointError:
-    way_out = (
-        f"is it a file of tensors, of {source.model}?"
-        if source.is_file
-        else "it is downloaded at first use: connect once, or give a file: open_clip:ARCH/path/to/file"
-    )
-    return CheckpointError(f"cannot load {printable(source.name)}: {_first_line(error)}; {way_out}")
+def _unloadable(source: Source, error: Exception) -> CheckpointError | DownloadError:
+    what = f"cannot load {printable(source.name)}: {_first_line(error)}"
+    if source.is_file:
+        return CheckpointError(f"{what}; is it a file of tensors, of {source.model}?")
+    kind = DownloadError if any(isinstance(cause, OSError) for cause in _causes(error)) else CheckpointError
+    return kind(f"{what}; it is downloaded at first use: connect once, or give a file: open_clip:ARCH/path/to/file")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those it came from: open_clip hides what the network said behind errors of its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _first_line(error: Exception) -> str:
