@@ -189,6 +189,7 @@ def test_one_place_holds_each_exponential() -> None:
         "methods/choose.py": 3,  # a temperature that is searched for as its logarithm, and its likelihood
         "methods/_stairs.py": 1,  # alphas are looked at as logarithms
         "encoders/pocket.py": 1,  # the kernel of its text side
+        "encoders/_towers.py": 1,  # a logit scale that is stored as its logarithm
     }
     assert defined("^_?softmax$") == {"vectors.py"}
     assert defined("affinity|cache_logits|sum_by_class") == {"methods/_kernels.py", "methods/tip_adapter.py"}
@@ -218,12 +219,18 @@ def test_one_place_holds_a_training_loop() -> None:
 
 def test_nothing_that_is_read_can_run() -> None:
     runs = r"^(eval|exec|compile|__import__|os\.system|os\.popen)$"
-    reads = r"^(pickle\.loads?|joblib\.load|torch\.load|yaml\.load|marshal\.loads?|np\.load|numpy\.load|shelve\.open)$"
+    reads = r"^(pickle\.loads?|joblib\.load|yaml\.load|marshal\.loads?|np\.load|numpy\.load|shelve\.open)$"
     assert files_that_call(f"{runs}|{reads}") == set()
     assert files_that_call(r"^subprocess\.\w+$") == {"photos/process.py"}
 
 
-def test_the_package_imports_no_torch() -> None:
+def test_torch_reads_tensors_only() -> None:
+    loads = [ast.unparse(call) for tree in TREES.values() for called, call in calls(tree) if called == "torch.load"]
+    assert loads
+    assert all("weights_only=True" in load for load in loads)
+
+
+def test_one_module_imports_torch() -> None:
     imported = {
         (name, module.partition(".")[0])
         for name, tree in TREES.items()
@@ -236,7 +243,8 @@ def test_the_package_imports_no_torch() -> None:
             else []
         )
     }
-    assert [pair for pair in imported if pair[1] in ("torch", "torchvision", "timm")] == []
+    ours = {name for name, package in imported if package in ("torch", "torchvision", "timm", "open_clip")}
+    assert ours == {"encoders/_towers.py"}
 
 
 # ---- what stands in no file ------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn", "onnxruntime", "onnx", "safetenso
 _OPTIONAL = {
     "conformal_clip_data": ("the photos of `tip-adapter demo`", "demo"),
     "pillow_heif": ("HEIC photos", "heic"),
-    "torch": ("vectors as tensors, on any device", "torch"),
+    "torch": ("open_clip's CLIPs, vectors as tensors", "torch"),
 }
 
 

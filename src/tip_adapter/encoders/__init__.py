@@ -1,6 +1,7 @@
 """Encoders: photos and class names become vectors of one space. To add one: a file here and a line below.
 
-A name stands for one encoder, such as ``pocket``; a family makes many, each from a source: ``family:source``.
+A name stands for one encoder, such as ``pocket``; a family makes many, each from a source: ``family:source``. What makes one
+encoder states its `record`; what makes a family cannot, before it has a source.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ ENCODERS = {
 }
 
 #: Family → what makes one of it: called with the source, and `device` and `threads` by name.
-FAMILIES: dict[str, str] = {}
+FAMILIES = {
+    "open_clip": "tip_adapter.encoders.open_clip:OpenClipEncoder",
+}
 
 
 def load_encoder(name: str = "pocket", *, device: str | None = None, threads: int | None = None) -> Encoder:
@@ -44,7 +47,7 @@ def load_encoder(name: str = "pocket", *, device: str | None = None, threads: in
     ----------
     name : a name of `ENCODERS`, or of an entry point ``tip_adapter.encoders`` of an installed package; or
         ``family:source``, of `FAMILIES` or such an entry point
-    device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
+    device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it, or torch for an encoder on torch
     threads : int, None for one per core
 
     Returns
@@ -57,16 +60,19 @@ def load_encoder(name: str = "pocket", *, device: str | None = None, threads: in
         With the nearest known name.
     UsageError
         The device is not there, or `threads` is no number from 1 to 256.
+    MissingExtra
+        It needs a part that is not installed.
     CheckpointError
-        Its weights are not the ones we know.
+        Its weights are not the ones we know, cannot be had, or hold more than tensors.
     """
     require(device is None or isinstance(device, str), "device", "cpu or cuda", device)
     require(isinstance(name, str), "encoder", "a name", name)
     family, colon, source = name.partition(":")
     make = resolve(_GROUP, "encoder", family, {**ENCODERS, **FAMILIES})
-    if not colon and family in FAMILIES:
+    is_family = not hasattr(make, "record")
+    if not colon and is_family:
         raise UsageError(f"encoder {family} needs a source: {family}:SOURCE; see `tip-adapter encoders`")
-    if colon and family in ENCODERS:
+    if colon and not is_family:
         raise UsageError(f"encoder {family} takes no source; leave out {printable(colon + source)}")
     sources = (source,) if colon else ()
     encoder: Encoder = make(*sources, device=device, threads=thread_count(threads))
@@ -79,6 +85,8 @@ def encoder_names() -> list[str]:
 
 
 def encoder_records() -> Iterator[tuple[str, EncoderRecord]]:
-    """Name and record of each encoder that can be loaded here; loads no weights."""
+    """Name and record of each encoder that can be loaded here; loads no weights. Families have none before a source."""
     for name in encoder_names():
-        yield name, resolve(_GROUP, "encoder", name, ENCODERS).record
+        make = resolve(_GROUP, "encoder", name, ENCODERS)
+        if hasattr(make, "record"):
+            yield name, make.record
