@@ -10,6 +10,7 @@
     ├── LabelError (ValueError)               labels that contradict each other
     ├── VectorError (ValueError)              NaN, infinite or zero vectors, wrong widths
     ├── CheckpointError (ValueError)          third-party weights that are not what they should be
+    ├── DownloadError (OSError)               third-party weights that could not be had
     ├── BundleError (ValueError)              a model folder that cannot be read
     │   ├── DamagedBundle                     … because a file is not the one that was saved
     │   └── WrongEncoder                      … because it was made with another encoder
@@ -102,6 +103,12 @@ class CheckpointError(TipAdapterError, ValueError):
     """Third-party weights that are not what they should be; nothing of them was run."""
 
     code = "untrusted_checkpoint"
+
+
+class DownloadError(TipAdapterError, OSError):
+    """Third-party weights are not here and could not be downloaded."""
+
+    code = "download_failed"
 
 
 class BundleError(TipAdapterError, ValueError):

@@ -38,7 +38,7 @@ def test_doctor_shows_versions_devices_and_encoders(run: Callable[..., Ran]) -> 
     assert (ran.status, ran.err) == (0, "")
     assert f"tip-adapter {__version__}, Python {platform.python_version()}" in ran.out
     for package in ("numpy", "scikit-learn", "onnxruntime", "pillow"):
-        assert f"{package:14} {version(package)}" in ran.out
+        assert f"{package:15} {version(package)}" in ran.out
     assert "CPUExecutionProvider" in ran.out
     assert "Encoder pocket: ready, fingerprint " in ran.out
     assert "Encoder toy: ready, fingerprint " in ran.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from contextlib import contextmanager
@@ -22,9 +23,11 @@ _LINE_ENDS = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
 
 @contextmanager
 def notes(quiet: bool) -> Iterator[None]:
-    """Within, the package's warnings are notes on stderr, or nothing when quiet."""
+    """Within, the package's warnings are notes on stderr, or nothing when quiet; nor are downloads shown then."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if quiet:
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         if not quiet:
             warnings.simplefilter("always", TipAdapterWarning)
             warnings.showwarning = lambda message, *_: say(f"note: {message}")
@@ -74,9 +77,17 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Left to itself, the bar would send what is printed to stdout to its own console, stderr.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+    task = bar.add_task(title, total=None)
+
+    def move(done: int, total: int) -> None:
+        bar.start()  # not before: until the first photos are done, an encoder may show the progress of its download
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield move
+    finally:
+        bar.stop()
 
 
 def percent(fraction: float) -> str:

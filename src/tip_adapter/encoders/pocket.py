@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from tip_adapter.encoders._checkpoint import read_checkpoint, read_trusted
 from tip_adapter.encoders._efficientnet import SIDE, WIDTH, build_network
 from tip_adapter.encoders._onnx import open_session
+from tip_adapter.encoders._pixels import middle
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.vectors import unit_rows
 
@@ -159,17 +160,11 @@ class _TextSide:
 def _centre_crop(image: Image.Image) -> Image.Image:
     """Short side to 256, then the middle 224 x 224."""
     short = min(image.size)
-    image = _middle(image, 16 * short)
+    image = middle(image, 16 * short)
     width, height = (_SHORT_SIDE * side // short for side in image.size)
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - SIDE) / 2), round((height - SIDE) / 2)
     return resized.crop((left, top, left + SIDE, top + SIDE))
-
-
-def _middle(image: Image.Image, longest: int) -> Image.Image:
-    """At most `longest` pixels of each side: the ends of a strip are not in the crop, and would fill the memory."""
-    left, top = (max(side - longest, 0) // 2 for side in image.size)
-    return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
 
 
 def _imagenet_names() -> list[str]:
