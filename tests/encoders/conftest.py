@@ -209,14 +209,60 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture
-def clip_folder(tmp_path: Path, open_clip_files: dict[str, bytes]) -> Callable[..., Path]:
-    """clip_folder({"config.json": b"…"}) → a folder in open_clip's layout, with these files instead (None: without)."""
+def clip_folder(tmp_path: Path, tiny_files: dict[str, bytes]) -> Callable[..., Path]:
+    """clip_folder({"config.json": b"…"}) → a folder of the tiny CLIP, or of others, with these files instead (None: not)."""
 
-    def make(changed: dict[str, Any] | None = None, files: dict[str, bytes] = open_clip_files) -> Path:
+    def make(changed: dict[str, Any] | None = None, files: dict[str, bytes] = tiny_files) -> Path:
         wanted = {**files, **(changed or {})}
         return write_files(tmp_path / "clip", {name: file for name, file in wanted.items() if file is not None})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_files() -> dict[str, bytes]:
+    """A CLIP made by hand in open_clip's layout, for tests that need no real one: colours, and a few words."""
+    words = {"": 0, "<end>": 1, "a": 2, "photo": 3, "of": 4, "red": 5, "green": 6, "blue": 7, "?": 8}
+    rng = np.random.default_rng(0)
+    mixed = rng.standard_normal((3, 8))
+    table = rng.standard_normal((len(words), 8)) / 10
+    table[5:8] = mixed
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    preprocessing = {"size": 8, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "resize_mode": "squash"}
+    return {
+        "visual/model.onnx": tiny_image_graph(mixed),
+        "visual/preprocess_cfg.json": _json(preprocessing),
+        "textual/model.onnx": tiny_text_graph(table),
+        "textual/tokenizer.json": tokenizer.to_str().encode(),
+        "textual/tokenizer_config.json": _json({}),
+        "config.json": _json({}),
+    }
+
+
+def tiny_image_graph(mixed: np.ndarray) -> bytes:
+    """The mean colour, mixed."""
+    steps = [
+        helper.make_node("GlobalAveragePool", ["image"], ["mean_colour"]),
+        helper.make_node("Flatten", ["mean_colour"], ["colour"]),
+        helper.make_node("MatMul", ["colour", "mixed"], ["rows"]),
+    ]
+    return _tiny_graph(steps, _given("image", TensorProto.FLOAT, ["n", 3, 8, 8]), mixed=mixed)
+
+
+def tiny_text_graph(table: np.ndarray) -> bytes:
+    """The mean of the words' vectors."""
+    steps = [
+        helper.make_node("Gather", ["table", "text"], ["words"]),
+        helper.make_node("ReduceMean", ["words"], ["rows"], axes=[1], keepdims=0),
+    ]
+    return _tiny_graph(steps, _given("text", TensorProto.INT32, ["n", 9]), table=table)
+
+
+def _tiny_graph(steps: list[onnx.NodeProto], given: onnx.ValueInfoProto, **weights: np.ndarray) -> bytes:
+    tensors = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
+    graph = helper.make_graph(steps, "tiny", [given], [_given("rows", TensorProto.FLOAT, ["n", 8])], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
 # ---- the hub ---------------------------------------------------------------------------------------------------------
@@ -253,11 +299,11 @@ class Hub:
 
 
 @pytest.fixture
-def hub(open_clip_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(tiny_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub on loopback that the hub's library asks, and an empty cache for it."""
     from huggingface_hub import constants
 
-    state = Hub(files=dict(open_clip_files))
+    state = Hub(files=dict(tiny_files))
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": state}))
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     state.url = f"http://127.0.0.1:{server.server_port}"

@@ -17,7 +17,7 @@ from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import print_line
 from tip_adapter.encoders import encoder_names
 from tip_adapter.encoders._hub import cached
-from tip_adapter.encoders.clips import clips
+from tip_adapter.encoders.clips import named_clips
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.files import cache_folder
 
@@ -60,7 +60,7 @@ def doctor(
     print_line(f"Downloads: {constants.HF_HUB_CACHE} (HF_HOME moves it)")
     for name in encoder_names():
         print_line(f"Encoder {name}: {_state_of(name, device)}")
-    for name, clip in clips().items():
+    for name, clip in named_clips().items():
         print_line(f"Encoder {name}: {'downloaded' if cached(clip) else 'not downloaded'}, {clip.repository}")
     for module, (purpose, extra) in _OPTIONAL.items():
         state = "installed" if find_spec(module) else f"not installed; pip install 'tip-adapter[{extra}]'"

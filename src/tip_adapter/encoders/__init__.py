@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tip_adapter.arguments import require, thread_count
-from tip_adapter.encoders.clips import clips
+from tip_adapter.encoders.clips import named_clips
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.errors import UsageError, printable
 from tip_adapter.extensions import known_names, resolve
@@ -62,7 +62,7 @@ FAMILIES = {
     ),
 }
 
-#: What makes an encoder of a short name of `clips`: called with the name, and `device` and `threads` by name.
+#: What makes an encoder of a short name of a CLIP: called with the name, and `device` and `threads` by name.
 _NAMED = "tip_adapter.encoders.onnx_clip:load_named"
 
 
@@ -97,9 +97,9 @@ def load_encoder(name: str = "pocket", *, device: str | None = None, threads: in
     make = resolve(_GROUP, "encoder", family, _makers())
     if not colon and family in FAMILIES:
         raise UsageError(f"encoder {family} needs a source: {FAMILIES[family].usage}; see `tip-adapter encoders`")
-    if colon and family in {*ENCODERS, *clips()}:
+    if colon and family in {*ENCODERS, *named_clips()}:
         raise UsageError(f"encoder {family} takes no source; leave out {printable(colon + source)}")
-    sources = (source,) if colon else (name,) if name in clips() else ()
+    sources = (source,) if colon else (name,) if name in named_clips() else ()
     encoder: Encoder = make(*sources, device=device, threads=thread_count(threads))
     return encoder
 
@@ -113,10 +113,14 @@ def encoder_records() -> Iterator[tuple[str, EncoderRecord]]:
     """Name and record of each encoder that has a name; loads no weights."""
     for name in encoder_names():
         yield name, resolve(_GROUP, "encoder", name, ENCODERS).record
-    for name, clip in clips().items():
+    for name, clip in named_clips().items():
         yield name, clip.record
 
 
 def _makers() -> dict[str, str]:
     """Name or family → ``module:attribute`` of what makes it."""
-    return {**dict.fromkeys(clips(), _NAMED), **{name: family.make for name, family in FAMILIES.items()}, **ENCODERS}
+    return {
+        **dict.fromkeys(named_clips(), _NAMED),
+        **{name: family.make for name, family in FAMILIES.items()},
+        **ENCODERS,
+    }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import DryRunError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from tip_adapter.encoders._layouts import FOR_OTHER_CHIPS, LAYOUTS, layout_of
 from tip_adapter.errors import CheckpointError, DownloadError, printable, warn
@@ -31,6 +31,8 @@ _ANSWERS = {
     404: _DENIED,
     429: "the hub asks to wait (429 Too Many Requests): run it again in a while, or run `hf auth login` for a higher limit",
 }
+#: What the hub's library says when nothing at all was answered.
+_NO_NETWORK = (DryRunError, LocalEntryNotFoundError, OfflineModeIsEnabled)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -110,7 +112,7 @@ def _reason(clip: Clip, error: Exception) -> str:
             return _ANSWERS.get(status, f"the hub answered {status}: run it again in a while")
         if isinstance(cause, OSError) and cause.errno in _FULL:
             return f"{cause.strerror}: free space at {constants.HF_HUB_CACHE}, or set HF_HOME to another disk"
-    if any(isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled)) for cause in causes):
+    if any(isinstance(cause, _NO_NETWORK) for cause in causes):
         return _without_network(clip)
     return f"{printable(str(error) or type(error).__name__)}: run it again; what is there already is kept"
 

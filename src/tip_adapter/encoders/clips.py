@@ -36,7 +36,7 @@ class Clip:
 
 
 @cache
-def clips() -> dict[str, Clip]:
+def named_clips() -> dict[str, Clip]:
     """Short name → Clip."""
     stated = tomllib.loads((files("tip_adapter") / "data" / "clips.toml").read_text(encoding="utf-8"))
     known = {name: _clip(**entry) for name, entry in stated.items() if isinstance(entry, dict)}
@@ -46,7 +46,7 @@ def clips() -> dict[str, Clip]:
 
 def known_clip(repository: str) -> Clip | None:
     """The record of a repository that has a short name."""
-    return next((clip for clip in clips().values() if clip.repository == repository), None)
+    return next((clip for clip in named_clips().values() if clip.repository == repository), None)
 
 
 def unknown_record(what: str, width: int = 0) -> EncoderRecord:

@@ -21,7 +21,7 @@ from tip_adapter.encoders._layouts import layout_in, read_preprocessing
 from tip_adapter.encoders._onnx import provider
 from tip_adapter.encoders._tokens import SentenceTokenizer
 from tip_adapter.encoders._tower import Tower
-from tip_adapter.encoders.clips import Clip, clips, known_clip, unknown_record
+from tip_adapter.encoders.clips import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.errors import CheckpointError, UsageError, printable
 from tip_adapter.files import open_regular
@@ -69,7 +69,7 @@ class ClipFolder:
 
 def load_named(name: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
     """The CLIP of a short name, from the hub; raises as `load_source`."""
-    return OnnxClipEncoder(_from_hub(clips()[name], name, device), device=device, threads=threads)
+    return OnnxClipEncoder(_from_hub(named_clips()[name], name, device), device=device, threads=threads)
 
 
 def load_source(source: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
