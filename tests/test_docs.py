@@ -79,8 +79,9 @@ def test_the_commands_and_then_the_python_examples_run(
 
 
 @pytest.fixture
-def cats_and_dogs(home: Path, make_photos: Callable[..., Path]) -> Path:
-    """A folder of someone who follows a how-to guide: as README's, with cats and dogs and a model of them."""
+def cats_and_dogs(home: Path, make_photos: Callable[..., Path], clip_folder: Callable[..., Path]) -> Path:
+    """A folder of someone who follows a how-to guide: as README's, with cats and dogs, a model of them, and a CLIP."""
+    clip_folder().rename(home / "my-clip")
     shutil.rmtree(home / "photos")
     make_photos("photos", cat=3, dog=3)
     make_photos("val-photos", 10, cat=1, dog=1)

@@ -164,8 +164,11 @@ def test_predicting_opens_no_text_graph(
 #: A program in which torch cannot be imported.
 WITHOUT_TORCH = """
 import sys
-for name in ("torch", "torchvision", "open_clip", "timm", "transformers"):
-    sys.modules[name] = None
+class Without:
+    def find_spec(self, name, *_):
+        if name in ("torch", "torchvision", "open_clip", "timm", "transformers"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Without())
 from tip_adapter.cli import main
 main()
 """

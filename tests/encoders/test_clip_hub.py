@@ -96,8 +96,9 @@ def test_fault_56_offline_one_sentence_says_what_to_put_where(small: None) -> No
         load_encoder("small")
     message = str(refused.value)
     assert message.startswith("cannot download someone/clip: it is not in the cache and there is no network")
-    assert "pass --encoder onnx:FOLDER (visual/model.onnx, " in message
-    assert "hf download someone/clip --revision main --local-dir FOLDER" in message
+    assert "pass --encoder onnx:FOLDER, a folder with its files" in message
+    assert "`hf download someone/clip visual/model.onnx " in message
+    assert " --revision main --local-dir FOLDER` gets" in message
     assert "onnx/vision_model.onnx" not in message
     assert refused.value.code == "download_failed"
     assert isinstance(refused.value, OSError)

@@ -20,7 +20,6 @@ from tip_adapter.errors import CheckpointError, DownloadError, printable, warn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tip_adapter.encoders._layouts import Layout
     from tip_adapter.encoders.clips import Clip
 
 _DENIED = "it is not there, or private or gated: check its name, or ask for access and run `hf auth login`"
@@ -125,10 +124,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _without_network(clip: Clip) -> str:
     """One sentence: what to put where."""
-    layouts: list[Layout] = [layout for layout in LAYOUTS if clip.layout in (None, layout.name)]
-    wanted = "; or ".join(", ".join(layout.files) for layout in layouts)
+    layouts = [layout for layout in LAYOUTS if clip.layout in (None, layout.name)]
+    commands = [
+        f"`hf download {printable(clip.repository)} {' '.join(layout.files)} --revision {clip.revision} --local-dir FOLDER`"
+        for layout in layouts
+    ]
     return (
-        "it is not in the cache and there is no network (or HF_HUB_OFFLINE says so): put its files into a folder and "
-        f"pass --encoder onnx:FOLDER ({wanted}; `hf download {printable(clip.repository)} --revision {clip.revision} "
-        "--local-dir FOLDER` gets them where there is a network)"
+        "it is not in the cache and there is no network (or HF_HUB_OFFLINE says so): pass --encoder onnx:FOLDER, a folder "
+        f"with its files, which {' or '.join(commands)} gets where there is one"
     )
