@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tip_adapter.encoders import load_encoder
 from tip_adapter.encoders._graphs import read_graph
+from tip_adapter.encoders._onnx import provider
 from tip_adapter.errors import CheckpointError
 from tip_adapter.testing import check_encoder
 
@@ -137,3 +138,100 @@ def test_a_width_that_the_graph_does_not_state_is_found_by_a_trial(
     encoder = load_encoder(f"onnx:{clip_folder({IMAGE: image_graph.SerializeToString()})}")
     assert encoder.identity.width == 8
     check_encoder(encoder)
+
+
+def test_the_named_rows_of_several_outputs_are_taken_and_a_mask_is_given(
+    tiny_files: dict[str, bytes], image_graph: onnx.ModelProto, clip_folder: Callable[..., Path]
+) -> None:
+    image_graph.graph.output[0].name = "image_embeds"
+    image_graph.graph.node[-1].output[0] = "image_embeds"
+    for other, dim in [("photos", 4), ("colour", 2)]:
+        shape = [None] * dim
+        image_graph.graph.output.insert(0, helper.make_tensor_value_info(other, TensorProto.FLOAT, shape))
+    image_graph.graph.node.append(helper.make_node("Identity", ["image"], ["photos"]))
+    files = {
+        "onnx/vision_model.onnx": image_graph.SerializeToString(),
+        "onnx/text_model.onnx": text_graph_with_mask(),
+        "preprocessor_config.json": b'{"size": 8, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}',
+        "tokenizer.json": tiny_files["textual/tokenizer.json"],
+        "tokenizer_config.json": b'{"pad_token": "<end>"}',
+        "config.json": b'{"text_config": {"max_position_embeddings": 5}}',
+    }
+    encoder = load_encoder(f"onnx:{clip_folder(files=files)}")
+    check_encoder(encoder)
+    words = np.eye(9, 8, dtype=np.float32)
+    np.testing.assert_allclose(encoder.encode_texts(["a red"]), (words[[2]] + words[[5]]) / 2**0.5, atol=1e-6)
+
+
+def text_graph_with_mask() -> bytes:
+    """The sum of those words that the mask counts, and the mask itself; a sentence may have any length."""
+    steps = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+        helper.make_node("Cast", ["attention_mask"], ["counts"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["counts", "last"], ["counted"]),
+        helper.make_node("Mul", ["words", "counted"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["sums"], keepdims=0),
+        helper.make_node("Add", ["sums", "little"], ["text_embeds"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "length"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    outputs = [helper.make_tensor_value_info("text_embeds", TensorProto.FLOAT, ["n", 8])]
+    weights = {
+        "table": np.eye(9, 8, dtype=np.float32),
+        "little": np.full(8, 1e-9, np.float32),  # so that no sentence is zero
+        "last": np.array([-1]),
+        "middle": np.array([1]),
+    }
+    tensors = [numpy_helper.from_array(values, name) for name, values in weights.items()]
+    graph = helper.make_graph(steps, "text", inputs, outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "sentence"),
+    [
+        (IMAGE, ("image", TensorProto.INT8, ["n", 3, 8, 8]), "does not take photos: one input of four dimensions"),
+        (IMAGE, ("image", TensorProto.FLOAT, [4, 3, 8, 8]), "photos one by one or in any number, but 4 at once"),
+        (
+            "textual/model.onnx",
+            ("text", TensorProto.FLOAT, ["n", 9]),
+            "does not take sentences: inputs of two dimensions",
+        ),
+        ("textual/model.onnx", ("text", TensorProto.INT32, [7, 9]), "does not take sentences one by one"),
+    ],
+)
+def test_a_graph_that_takes_something_else_is_told(
+    name: str,
+    given: tuple[str, int, list[Any]],
+    sentence: str,
+    tiny_files: dict[str, bytes],
+    clip_folder: Callable[..., Path],
+) -> None:
+    graph = onnx.ModelProto.FromString(tiny_files[name])
+    graph.graph.input[0].CopyFrom(helper.make_tensor_value_info(*given))
+    with pytest.raises(CheckpointError, match=sentence):
+        load_encoder(f"onnx:{clip_folder({name: graph.SerializeToString()})}").encode_texts(["a"])
+
+
+def test_towers_of_different_widths_are_refused(tiny_files: dict[str, bytes], clip_folder: Callable[..., Path]) -> None:
+    text = onnx.ModelProto.FromString(tiny_files["textual/model.onnx"])
+    text.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+    with pytest.raises(CheckpointError, match="the width of photos, 8"):
+        load_encoder(f"onnx:{clip_folder({'textual/model.onnx': text.SerializeToString()})}")
+
+
+def test_what_onnx_runtime_cannot_run_is_told(image_graph: onnx.ModelProto, clip_folder: Callable[..., Path]) -> None:
+    image_graph.graph.node[0].op_type = "NoSuchThing"
+    encoder = load_encoder(f"onnx:{clip_folder({IMAGE: image_graph.SerializeToString()})}")
+    with pytest.raises(CheckpointError, match=r"model\.onnx (does not run|cannot be opened)"):
+        encoder.encode_images([np.zeros((8, 8, 3), np.uint8)])
+
+
+def test_cuda_is_onnx_runtimes_provider_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    assert provider("cuda") == "CUDAExecutionProvider"
+    assert provider(None) == "CPUExecutionProvider"

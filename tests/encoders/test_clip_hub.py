@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_use_says_what_is_downloaded_and_the_second_asks_nobody(
     hub: Hub, clip_folder: Callable[..., Path]
 ) -> None:
-    with pytest.warns(TipAdapterWarning, match=r"downloading someone/clip \(0 MiB, licence: its own\) to .*hub, once"):
+    with pytest.warns(
+        TipAdapterWarning, match=r"downloading someone/clip \(0 MiB, licence: see its repository\) to .*hub, once"
+    ):
         first = load_encoder(SOURCE)
     assert first.identity.name == SOURCE
     asked = len(hub.asked)
@@ -162,6 +166,27 @@ def test_a_repository_without_a_clip_is_refused_before_it_is_downloaded(hub: Hub
     with pytest.raises(CheckpointError, match=r"holds no CLIP as ONNX files"):
         load_encoder(SOURCE)
     assert not list((tmp_path / "hub").rglob("model.onnx"))
+
+
+@pytest.mark.slow
+def test_the_command_line_downloads_once_is_quiet_if_asked_and_works_offline_afterwards(
+    hub: Hub, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_photos("photos", red=2, blue=2)
+    place = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+
+    def program(*args: str, **env: str) -> str:
+        command = [sys.executable, "-m", "tip_adapter", *args]
+        env = {**os.environ, **place, **env}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True, env=env).stderr
+
+    fit = ("fit", "photos", "--encoder", SOURCE, "--force", "--logit-scale", "20", "--out", "model")
+    assert program(*fit, "--quiet", HF_HOME=str(tmp_path / "other")) == ""
+    (note,) = program(*fit).splitlines()
+    assert note.startswith("note: downloading someone/clip (0 MiB, licence: see its repository) to ")
+    asked = len(hub.asked)
+    assert program("predict", "model", "photos", HF_HUB_OFFLINE="1") == ""
+    assert len(hub.asked) == asked
 
 
 def test_the_short_names_are_records_of_their_repositories() -> None:

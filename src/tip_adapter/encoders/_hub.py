@@ -7,12 +7,14 @@ reads them.
 from __future__ import annotations
 
 import errno
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import DryRunError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils.tqdm import tqdm
 
 from tip_adapter.encoders._layouts import FOR_OTHER_CHIPS, LAYOUTS, layout_of
 from tip_adapter.errors import CheckpointError, DownloadError, printable, warn
@@ -73,7 +75,7 @@ def cache_root(folder: Path) -> Path:
 
 def _download(clip: Clip) -> Path:
     everything = [pattern for layout in LAYOUTS for pattern in layout.patterns]
-    plan: Any = _snapshot(clip, everything, dry_run=True)
+    plan: Any = _snapshot(clip, everything, dry_run=True, tqdm_class=_NoBar)
     layout = layout_of([file.filename for file in plan])
     if layout is None:
         wanted = "; or ".join(", ".join(layout.files) for layout in LAYOUTS)
@@ -83,7 +85,14 @@ def _download(clip: Clip) -> Path:
         f"downloading {clip.repository} ({mib:,.0f} MiB, licence: {clip.record.licence}) "
         f"to {constants.HF_HUB_CACHE}, once; HF_HOME moves it"
     )
-    return _snapshot(clip, layout.patterns)
+    return _snapshot(clip, layout.patterns, tqdm_class=tqdm if sys.stderr.isatty() else _NoBar)
+
+
+class _NoBar(tqdm):
+    """For what takes no time, and where nobody watches."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
 
 def _snapshot(clip: Clip, patterns: list[str], **options: Any) -> Any:

@@ -102,7 +102,7 @@ def _transformers_pixels(stated: dict[str, Any]) -> Preprocessing:
     size = stated["size"]
     whole_photo = isinstance(size, dict) and "shortest_edge" not in size
     target = _sides(size)
-    crop = _sides(stated["crop_size"]) if stated.get("do_center_crop", not whole_photo) else target
+    crop = _sides(stated.get("crop_size", size)) if stated.get("do_center_crop", not whole_photo) else target
     resample = Image.Resampling(stated.get("resample", Image.Resampling.BICUBIC))
     mode = "squash" if whole_photo else "shortest"
     return Preprocessing(crop, target, mode, resample, *_scaling(stated["image_mean"], stated["image_std"]))

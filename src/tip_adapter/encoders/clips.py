@@ -58,7 +58,7 @@ def unknown_record(what: str, width: int = 0) -> EncoderRecord:
         templates=template_sets()["clip"],
         scale_free_ratio=_SCALE_FREE_RATIO,
         languages=("en",),
-        licence="its own",
+        licence="see its repository",
         size_mib=0,
         logit_scale_assumed=True,
     )

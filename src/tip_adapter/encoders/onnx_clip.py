@@ -19,6 +19,7 @@ import numpy as np
 
 from tip_adapter.encoders._layouts import layout_in, read_preprocessing
 from tip_adapter.encoders._onnx import provider
+from tip_adapter.encoders._pixels import Preprocessing
 from tip_adapter.encoders._tokens import SentenceTokenizer
 from tip_adapter.encoders._tower import Tower
 from tip_adapter.encoders.clips import Clip, known_clip, named_clips, unknown_record
@@ -140,6 +141,8 @@ class OnnxClipEncoder(Encoder):
         width = self._image.output.shape[1] or self._trial.shape[1]
         self.record = replace(folder.record, width=width)
         self.logit_scale = self.record.logit_scale
+        if self._text.output.shape[1] not in (None, width):
+            raise _unlike(self._text, f"sentences to vectors of the width of photos, {width}")
         towers = (self._image, self._text)
         self.identity = EncoderIdentity(folder.name, _fingerprint(self._layout, folder.path, towers), width)
 
@@ -174,7 +177,7 @@ class OnnxClipEncoder(Encoder):
 
     def _run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         as_taken = _TAKEN[self._pixels.dtype]
-        return self._image.run({self._pixels.name: as_taken(self, prepared)})
+        return self._image.run({self._pixels.name: as_taken(self._preprocessing, prepared)})
 
     def _encode_sentence(self, sentence: str) -> NDArray[np.float32]:
         tokens = self._tokenizer(sentence)
@@ -193,17 +196,11 @@ class OnnxClipEncoder(Encoder):
     def _tokenizer(self) -> SentenceTokenizer:
         return SentenceTokenizer(self._layout, self._folder.path, _sentence_length(self._text))
 
-    def _scaled(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._preprocessing.scaled(prepared)
-
-    def _as_they_are(self, prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return prepared
-
 
 #: Type of the image input → how pixels are handed over: scaled by us, channels first; or by the graph, channels last.
-_TAKEN: dict[str, Callable[[OnnxClipEncoder, NDArray[np.uint8]], NDArray[Any]]] = {
-    "FLOAT": OnnxClipEncoder._scaled,
-    "UINT8": OnnxClipEncoder._as_they_are,
+_TAKEN: dict[str, Callable[[Preprocessing, NDArray[np.uint8]], NDArray[Any]]] = {
+    "FLOAT": Preprocessing.scaled,
+    "UINT8": lambda _, pixels: pixels,
 }
 _INTEGERS = {"INT32": np.int32, "INT64": np.int64}
 
@@ -223,6 +220,8 @@ def _sentence_length(tower: Tower) -> int | None:
     inputs = tower.graph.inputs
     if not inputs or any(len(tensor.shape) != 2 or tensor.dtype not in _INTEGERS for tensor in inputs):
         raise _unlike(tower, "sentences: inputs of two dimensions, INT32 or INT64")
+    if any(tensor.shape[0] not in (None, 1) for tensor in inputs):
+        raise _unlike(tower, "sentences one by one")
     return inputs[0].shape[1]
 
 
