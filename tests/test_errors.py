@@ -64,6 +64,7 @@ def test_codes_do_not_change():
         "LabelError": "bad_labels",
         "VectorError": "bad_vectors",
         "CheckpointError": "untrusted_checkpoint",
+        "DownloadError": "download_failed",
         "BundleError": "bad_bundle",
         "DamagedBundle": "damaged_bundle",
         "WrongEncoder": "wrong_encoder",
