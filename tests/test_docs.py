@@ -69,8 +69,14 @@ def test_the_table_in_a_readme_is_the_results_rendered_again(name: str) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of someone who follows a page: photos to learn from, to choose by and to test on, and new ones."""
+def home(
+    tmp_path: Path,
+    make_photos: Callable[..., Path],
+    clip_folder: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A folder of someone who follows a page: photos to learn from, to choose by and to test on, new ones, and a CLIP."""
+    clip_folder().rename(tmp_path / "my-clip")
     for name in ("photos", "照片"):
         make_photos(name, cat=3, dog=3)
     for name in ("val-photos", "test-photos", "测试照片"):

@@ -28,6 +28,7 @@ from tip_adapter.schema import (
     number,
     one_of,
     positive,
+    printable_line,
     record,
     setting,
     text,
@@ -77,7 +78,7 @@ _STATED = record(
     {
         "format": whole(FORMAT, FORMAT),
         "tip_adapter": word,
-        "encoder": record({"name": word, "fingerprint": word, "width": whole(1, 2**20)}),
+        "encoder": record({"name": printable_line, "fingerprint": word, "width": whole(1, 2**20)}),
         "seed": whole(-(2**63), 2**63 - 1),
         "method": word,
         "parameters": mapping(setting),

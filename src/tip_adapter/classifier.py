@@ -30,7 +30,14 @@ from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, lis
 from tip_adapter.photos.labels import refuse_twins
 from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
 from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
-from tip_adapter.tuning import check_tuning, encode_validation, given_pair, refuse_unknown, rule_for
+from tip_adapter.tuning import (
+    check_tuning,
+    encode_validation,
+    given_logit_scale,
+    given_pair,
+    refuse_unknown,
+    rule_for,
+)
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -56,6 +63,7 @@ _LARGEST_SEED = 2**63 - 1
 #: What stands in the place of an answer where a photo cannot be read.
 _UNANSWERED: dict[str, Any] = {"label": None, "score": None, "top": []}
 
+_AN_ENCODER = "the name of an encoder, or a loaded one"
 #: Constructor value → its types, and in words what it takes. Numbers state their bounds themselves.
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "method": ((str,), "the name of a method"),
@@ -80,6 +88,7 @@ class FewShotClassifier:
     templates : sentences with ``{}`` for the class name, or names of template sets; None for the encoder's own
     class_names : label → the name that the text encoder reads; None for the labels, underscores as spaces
     calibrate : bool, whether a temperature is fitted, so that scores can be taken at their word; else it is 1. Labels are the same
+    logit_scale : float, what text logits are multiplied by; None for the encoder's own
     seed : int, of draws and of training
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per core
@@ -112,6 +121,7 @@ class FewShotClassifier:
         templates: Sequence[str] | None = None,
         class_names: Mapping[str, str] | None = None,
         calibrate: bool = True,
+        logit_scale: float | None = None,
         seed: int = 0,
         device: str | None = None,
         threads: int | None = None,
@@ -124,6 +134,8 @@ class FewShotClassifier:
         self.templates = templates
         self.class_names = class_names
         self.calibrate = calibrate
+
+        self.logit_scale = logit_scale
         self.seed = seed
         self.device = device
         self.threads = threads
@@ -209,7 +221,7 @@ class FewShotClassifier:
             names,
             templates,
             embed_classes(names, templates, self.encoder_.encode_texts),
-            logit_scale=self.encoder_.logit_scale,
+            logit_scale=self._logit_scale_to_learn_with(),
             seed=self._seed,
             rule=rule,
             calibrate=self.calibrate,
@@ -594,9 +606,21 @@ class FewShotClassifier:
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        encoder: str | Encoder | None = None,
+        device: str | None = None,
+        threads: int | None = None,
     ) -> FewShotClassifier:
         """Read a model folder; predicting needs no text side.
+
+        Parameters
+        ----------
+        folder : path
+        encoder : name of the encoder, or an Encoder, where it is not to be had any more by the name that the model keeps,
+            such as that of a folder that was moved; of the same fingerprint
+        device, threads : as in the constructor
 
         Raises
         ------
@@ -604,17 +628,20 @@ class FewShotClassifier:
             There is no model, it is damaged, or it was made with another encoder.
         UnknownName
             Its method or encoder is not installed here.
-        UsageError, CheckpointError
+        UsageError, CheckpointError, DownloadError
             As `load_encoder`.
         """
+        require(encoder is None or _is_encoder(encoder), "encoder", _AN_ENCODER, encoder)
         head, config = read_head(path_argument(folder, "folder"))
         made_with = config["encoder"]
-        model = cls(made_with["name"], head.method, seed=config["seed"], device=device, threads=threads)
+        chosen = made_with["name"] if encoder is None else encoder
+        model = cls(chosen, head.method, seed=config["seed"], device=device, threads=threads)
         model._head = head
-        if asdict(model.encoder_.identity) != made_with:
+        identity = model.encoder_.identity
+        if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
             raise WrongEncoder(
                 f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
-                f"than the one installed ({model.encoder_.identity.fingerprint[:12]}…); fit it again"
+                f"than the one at hand ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
             )
         return model
 
@@ -638,13 +665,14 @@ class FewShotClassifier:
 
     def _check_usage(self) -> None:
         """Raise what can be told of the constructor's values before any photo is read."""
-        require(_is_encoder(self.encoder), "encoder", "the name of an encoder, or a loaded one", self.encoder)
+        require(_is_encoder(self.encoder), "encoder", _AN_ENCODER, self.encoder)
         for name, (kinds, wanted) in _TAKES.items():
             require(isinstance(getattr(self, name), kinds), name, wanted, getattr(self, name))
         method_class(self.method)
         check_tuning(self.method, self.tune, self.alpha, self.beta)
         resolve_templates(self.templates or ())
         checked_names((self.class_names or {}).items(), "class_names")
+        given_logit_scale(self.logit_scale)
         whole_number(self.seed, "seed", 0, _LARGEST_SEED)
         thread_count(self.threads)
 
@@ -696,6 +724,16 @@ class FewShotClassifier:
                 "used as it stands; class names (--class-names) can translate"
             )
         return names
+
+    def _logit_scale_to_learn_with(self) -> float:
+        """The one given, else the encoder's; warns where that is a guess."""
+        given = given_logit_scale(self.logit_scale)
+        if given is None and self.encoder_.record.logit_scale_assumed:
+            warn(
+                f"the logit scale of {printable(self.encoder_.identity.name)} stands in none of its files: "
+                f"{self.encoder_.logit_scale:g} is assumed, that of OpenAI's CLIPs; --logit-scale (logit_scale=) sets another"
+            )
+        return self.encoder_.logit_scale if given is None else given
 
     def _given(self, rule: str, labels: Sequence[str], progress: Progress | None) -> choose.Given:
         """What the rule may look at beside the support."""

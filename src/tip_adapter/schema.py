@@ -66,8 +66,12 @@ def text(value: Any) -> None:
 
 def word(value: Any) -> None:
     """A short text that can be shown as it is: a name of something of ours."""
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 200:
-        raise _misfit(value, "a name of 1 to 200 printable characters")
+    _require_printable(value, 200)
+
+
+def printable_line(value: Any) -> None:
+    """A text that can be shown as it is, as long as a path may be."""
+    _require_printable(value, 4096)
 
 
 def one_of(known: Collection[str]) -> Check:
@@ -134,6 +138,11 @@ def record(fields: Mapping[str, Check]) -> Check:
             _check_inside(check, value[key], f".{key}")
 
     return check_fields
+
+
+def _require_printable(value: Any, most: int) -> None:
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= most:
+        raise _misfit(value, f"a name of 1 to {most} printable characters")
 
 
 def _check_inside(check: Check, value: Any, where: str) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: What `tune` may be beside a folder or list.
 _RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}
+#: As a model folder keeps it.
+_LARGEST_LOGIT_SCALE = 10_000
 #: Of alpha and beta: far beyond any use, and far below what overflows in float32.
 _LARGEST = 1_000_000
 
@@ -60,6 +62,11 @@ def given_pair(alpha: float | None, beta: float | None) -> tuple[float, float] |
     if alpha is None or beta is None:
         return None
     return real_number(alpha, "alpha", 0, _LARGEST), real_number(beta, "beta", 0, _LARGEST, above=True)
+
+
+def given_logit_scale(logit_scale: float | None) -> float | None:
+    """A given logit scale as a float; raises UsageError if it is no number, or out of bounds."""
+    return None if logit_scale is None else real_number(logit_scale, "logit_scale", 0, _LARGEST_LOGIT_SCALE, above=True)
 
 
 def rule_for(tune: str | os.PathLike[str] | None, alpha: float | None, labels: NDArray[np.str_]) -> str:

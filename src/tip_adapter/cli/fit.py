@@ -21,7 +21,9 @@ def fit(
         Path, typer.Argument(metavar="TRAIN_DIR", help="Class folders, a split folder (its train part), or a list.")
     ],
     out: Annotated[Path, typer.Option(help="Where the model goes.", metavar="MODEL_DIR")],
-    encoder: Annotated[str, typer.Option(help="See `tip-adapter encoders`.", metavar="NAME")] = "pocket",
+    encoder: Annotated[
+        str, typer.Option(help="A name or family:source; see `tip-adapter encoders`.", metavar="NAME")
+    ] = "pocket",
     method: Annotated[
         str, typer.Option(help="zero-shot, tip-adapter or tip-adapter-f.", metavar="NAME")
     ] = "tip-adapter",
@@ -50,6 +52,10 @@ def fit(
         Path | None,
         typer.Option(help="JSON or CSV (label,name): what the text encoder reads for a label.", metavar="FILE"),
     ] = None,
+    logit_scale: Annotated[
+        float | None,
+        typer.Option(help="Of the encoder, where it is not known: what text logits are multiplied by.", metavar="S"),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the model at MODEL_DIR; anything else there is left alone.")
     ] = False,
@@ -69,6 +75,7 @@ def fit(
         templates=template,
         class_names=read_class_names(class_names) if class_names else None,
         calibrate=not no_calibrate,
+        logit_scale=logit_scale,
         seed=seed,
         device=device,
         threads=threads,

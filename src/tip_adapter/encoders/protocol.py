@@ -56,6 +56,7 @@ class EncoderRecord:
     size_mib : int, of the weights
     needs : pip requirements beyond the base install, empty if none
     scripts : Unicode's names of the scripts in which class names are understood
+    logit_scale_assumed : whether `logit_scale` is a guess, since nothing states it
     """
 
     description: str
@@ -68,6 +69,7 @@ class EncoderRecord:
     size_mib: int
     needs: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ("LATIN",)
+    logit_scale_assumed: bool = False
 
     def reads(self, name: str) -> bool:
         """Whether every letter of `name` is of a script that the text side knows."""
