@@ -134,7 +134,6 @@ class FewShotClassifier:
         self.templates = templates
         self.class_names = class_names
         self.calibrate = calibrate
-
         self.logit_scale = logit_scale
         self.seed = seed
         self.device = device
