@@ -91,8 +91,8 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
     task = bar.add_task(title, total=None)
 
     def move(done: int, total: int) -> None:
-        bar.start()  # not before: until the first photos are done, an encoder may show the progress of its download
         bar.update(task, completed=done, total=total)
+        bar.start()  # not before: until the first photos are done, an encoder may show the progress of its download
 
     try:
         yield move
