@@ -54,6 +54,7 @@ def home(tmp_path: Path, make_photos: Callable[..., Path], monkeypatch: pytest.M
     for name in ("new.jpg", "新照片.jpg"):
         (tmp_path / name).write_bytes(next((tmp_path / "more-photos").rglob("*.png")).read_bytes())
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("webbrowser.open", lambda url: True)
     return tmp_path
 
 
@@ -87,8 +88,10 @@ def test_the_commands_and_then_the_python_examples_run(
 @pytest.fixture
 def cats_and_dogs(home: Path, make_photos: Callable[..., Path]) -> Path:
     """A folder of someone who follows a how-to guide: as README's, with cats and dogs and a model of them."""
-    shutil.rmtree(home / "photos")
+    for name in ("photos", "test-photos"):
+        shutil.rmtree(home / name)
     make_photos("photos", cat=3, dog=3)
+    make_photos("test-photos", 20, cat=1, dog=1)
     make_photos("val-photos", 10, cat=1, dog=1)
     make_photos(".", rabbits=2)
     return home
