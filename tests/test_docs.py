@@ -87,6 +87,7 @@ def home(
     for name in ("new.jpg", "新照片.jpg"):
         (tmp_path / name).write_bytes((tmp_path / "rabbits" / "0.png").read_bytes())
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("webbrowser.open", lambda url: True)
     return tmp_path
 
 
