@@ -13,6 +13,9 @@
     ├── BundleError (ValueError)              a model folder that cannot be read
     │   ├── DamagedBundle                     … because a file is not the one that was saved
     │   └── WrongEncoder                      … because it was made with another encoder
+    ├── ExportError (ValueError)              a model that cannot become an ONNX file
+    ├── DownloadError (OSError)               a model that could not be fetched from the hub
+    ├── UploadError (OSError)                 a model that could not be sent to the hub
     ├── NotWritable (OSError)                 a file or folder could not be written
     │   └── OutputExists (FileExistsError)    … because something is there already
     └── NothingReadable (ValueError)          not one photo could be read
@@ -120,6 +123,24 @@ class WrongEncoder(BundleError):
     """A model folder was made with another encoder than the one at hand."""
 
     code = "wrong_encoder"
+
+
+class ExportError(TipAdapterError, ValueError):
+    """A model that cannot become an ONNX file; nothing was written."""
+
+    code = "cannot_export"
+
+
+class DownloadError(TipAdapterError, OSError):
+    """A model could not be fetched from the hub."""
+
+    code = "download_failed"
+
+
+class UploadError(TipAdapterError, OSError):
+    """A model could not be sent to the hub; what the repository held before, it still holds."""
+
+    code = "upload_failed"
 
 
 class NotWritable(TipAdapterError, OSError):
