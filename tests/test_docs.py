@@ -22,6 +22,8 @@ from benchmarks import render  # noqa: E402 - benchmarks/ lies beside src/
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fake_hub import FakeHub
+
 HOW_TOS = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 README_ZH = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
@@ -91,7 +93,7 @@ def cats_and_dogs(home: Path, make_photos: Callable[..., Path]) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", HOW_TOS, ids=lambda page: page.stem)
 def test_the_commands_and_then_the_python_of_a_how_to_guide_run(
-    page: Path, cats_and_dogs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path, cats_and_dogs: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = page.read_text(encoding="utf-8")
     commands = re.findall(r"^    (tip-adapter .*?)(?:\s+#.*)?$", text, re.MULTILINE)

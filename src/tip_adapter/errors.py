@@ -14,7 +14,7 @@
     │   ├── DamagedBundle                     … because a file is not the one that was saved
     │   └── WrongEncoder                      … because it was made with another encoder
     ├── ExportError (ValueError)              a model that cannot become an ONNX file
-    ├── DownloadError (OSError)               a model that could not be fetched from the hub
+    ├── DownloadError (OSError)               weights or a model that could not be fetched
     ├── UploadError (OSError)                 a model that could not be sent to the hub
     ├── NotWritable (OSError)                 a file or folder could not be written
     │   └── OutputExists (FileExistsError)    … because something is there already
@@ -132,7 +132,7 @@ class ExportError(TipAdapterError, ValueError):
 
 
 class DownloadError(TipAdapterError, OSError):
-    """A model could not be fetched from the hub."""
+    """Weights or a model could not be fetched."""
 
     code = "download_failed"
 
