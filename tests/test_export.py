@@ -25,7 +25,7 @@ from tip_adapter.errors import ExportError, OutputExists
 from tip_adapter.export import export_pixels, export_vectors
 from tip_adapter.graphs import GraphWriter
 from tip_adapter.head import Head, learn
-from tip_adapter.methods.choose import FIXED, Given
+from tip_adapter.methods.choose import FIXED, Choice, Given
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
 
@@ -59,6 +59,18 @@ def random_head(
     embeddings = ClassEmbeddings(list(names), unit_rows(rng.standard_normal((len(counts), width)).astype(np.float32)))
     pair = Given(1.5, None, (alpha, beta))
     return learn(method, support, names, ("{}",), embeddings, logit_scale=30.0, seed=0, rule=FIXED, given=pair)
+
+
+def large_head(n_photos: int, n_classes: int, width: int) -> Head:
+    """A head of random vectors, put together without choosing anything: that would take minutes."""
+    rng = np.random.default_rng(0)
+    names = {f"{c:05}": f"{c:05}" for c in range(n_classes)}
+    embeddings = ClassEmbeddings(list(names), unit_rows(rng.standard_normal((n_classes, width), dtype=np.float32)))
+    vectors = unit_rows(rng.standard_normal((n_photos, width), dtype=np.float32))
+    support = SupportSet(vectors, rng.choice(list(names), n_photos), np.arange(n_photos).astype(str))
+    estimator = TipAdapterClassifier(20.0, 3.0, embeddings, 30.0).fit(vectors, support.labels)
+    choice = Choice(20.0, 3.0, temperature=2.0, accuracy=None, rule=FIXED, n_rows=0)
+    return Head("tip-adapter", names, ("{}",), embeddings, support, choice, estimator, 30.0)
 
 
 def identity_of(head: Head) -> EncoderIdentity:
@@ -221,6 +233,7 @@ class Graph(ToyEncoder):
         centred = graph.node("Sub", graph.node("Div", flat, graph.constant(127.5)), graph.constant(1.0))
         padded = graph.node("Pad", centred, graph.constant(np.array([0, 0, 0, 1])), graph.constant(0.1))
         graph.output(padded, "vectors", [self._batch, 49])
+        graph.state({"preprocessing": "4 x 4 pixels"})
         return graph.model
 
 
@@ -247,6 +260,28 @@ def test_an_encoder_without_a_graph_is_told_what_can_be_exported(tmp_path: Path)
         export_pixels(random_head([1, 1], width=49), ToyEncoder(), tmp_path / "photos.onnx")
 
 
+class Mirrored(Graph):
+    """Its graph sees each photo's columns from right to left."""
+
+    def image_graph(self) -> onnx.ModelProto:
+        model = super().image_graph()
+        for node in model.graph.node:
+            node.input[:] = ["mirrored" if name == "pixels" else name for name in node.input]
+        columns = onnx.numpy_helper.from_array(np.arange(4)[::-1].copy(), "columns")
+        model.graph.initializer.append(columns)
+        model.graph.node.insert(0, onnx.helper.make_node("Gather", ["pixels", "columns"], ["mirrored"], axis=2))
+        return model
+
+
+def test_an_encoders_graph_that_gives_other_vectors_is_refused(
+    paint: Callable[..., Image.Image], tmp_path: Path
+) -> None:
+    model = FewShotClassifier(Mirrored()).fit([paint("red"), paint("green")], ["red", "green"])
+    with pytest.raises(ExportError, match="the image graph of encoder toy gives other vectors than Python"):
+        export_pixels(model.head_, model.encoder_, tmp_path / "photos.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 class OwnLogits(TipAdapterClassifier):
     """A method that is none of ours, though it descends from one."""
 
@@ -263,14 +298,14 @@ def test_a_method_without_a_graph_is_refused(tmp_path: Path) -> None:
 def test_a_graph_that_answers_otherwise_than_python_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_answers", lambda *_: np.full((128, 2), 0.5, np.float32))
+    monkeypatch.setattr(export, "_run", lambda *_: np.full((128, 2), 0.5, np.float32))
     with pytest.raises(ExportError, match=r"differ from Python's by 0\.\d+, above 0.0001"):
         export_vectors(random_head([2, 2]), identity_of(random_head([2, 2])), tmp_path / "head.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_that_answers_nan_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "_answers", lambda *_: np.full((128, 2), np.nan, np.float32))
+    monkeypatch.setattr(export, "_run", lambda *_: np.full((128, 2), np.nan, np.float32))
     with pytest.raises(ExportError):
         export_vectors(random_head([2, 2]), identity_of(random_head([2, 2])), tmp_path / "head.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -280,6 +315,30 @@ def test_what_rounding_does_to_python_itself_is_no_difference(tmp_path: Path) ->
     head = random_head([3, 3], alpha=1e3, beta=3e4, width=64)  # a photo is answered by keys that are all but itself
     export_vectors(head, identity_of(head), tmp_path / "head.onnx")
     assert (tmp_path / "head.onnx").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own counter of memory is read")
+def test_exporting_takes_four_times_the_keys_of_memory_at_most(tmp_path: Path) -> None:
+    program = f"""
+import re, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_export import export_vectors, identity_of, large_head, random_head
+
+def kib(field):
+    return int(re.search(field + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+export_vectors(random_head([1, 1]), identity_of(random_head([1, 1])), "small.onnx")  # imports are none of it
+head = large_head(30_000, 1_000, 512)
+Path("/proc/self/clear_refs").write_text("5")
+before = kib("VmRSS")
+export_vectors(head, identity_of(head), "large.onnx")
+print((kib("VmHWM") - before) * 1024 / (30_000 * 512 * 4))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 4
 
 
 def test_a_head_too_large_for_one_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ import yaml
 from huggingface_hub import constants, file_download
 
 from tip_adapter import FewShotClassifier
+from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import BundleError, DamagedBundle, DownloadError, TipAdapterWarning, UploadError, UsageError
 
 if TYPE_CHECKING:
@@ -168,6 +170,14 @@ def test_whole_paths_are_warned_of(hub: FakeHub, make_photos: Callable[..., Path
     photos = sorted(make_photos("photos", red=1, green=1).rglob("*.png"))
     model = FewShotClassifier(encoder="toy").fit(photos, ["green", "red"])
     with pytest.warns(TipAdapterWarning, match="2 photos are known by a whole path"):
+        model.push_to_hub(REPOSITORY)
+
+
+def test_an_encoder_that_is_named_by_a_whole_path_is_warned_of(hub: FakeHub, paint: Callable[..., object]) -> None:
+    encoder = ToyEncoder()
+    encoder.identity = replace(encoder.identity, name="onnx:/models/of/somebody")
+    model = FewShotClassifier(encoder).fit([paint("red"), paint("green")], ["red", "green"])
+    with pytest.warns(TipAdapterWarning, match="the encoder is named by a whole path"):
         model.push_to_hub(REPOSITORY)
 
 

@@ -20,6 +20,7 @@ from tip_adapter.files import refuse_existing, write_file
 from tip_adapter.graphs import GraphWriter
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
+from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
     import os
@@ -70,6 +71,7 @@ def export_vectors(
     """
     if not force:
         refuse_existing(path)
+    _refuse_large(GraphWriter().model, head)
     vectors = _random_vectors(head)
     return _checked_and_written(_from_vectors(head, identity), {"vectors": vectors}, head, vectors, path)
 
@@ -89,13 +91,16 @@ def export_pixels(head: Head, encoder: Encoder, path: str | os.PathLike[str], *,
     Raises
     ------
     ExportError
-        The encoder has no graph; or as `export_vectors`, as all else.
+        The encoder has no graph, or one that gives other vectors; or as `export_vectors`, as all else.
     """
     if not force:
         refuse_existing(path)
-    content, n_photos = _from_pixels(head, encoder)
-    pixels = _random_pixels(encoder, n_photos or _N_PHOTOS)
-    return _checked_and_written(content, {"pixels": pixels}, head, encoder.encode_prepared(pixels), path)
+    model = _image_graph(encoder)
+    _refuse_large(model, head)
+    pixels = _random_pixels(encoder, model)
+    vectors = encoder.encode_prepared(pixels)
+    _refuse_other_vectors(model, pixels, vectors, encoder.identity)
+    return _checked_and_written(_from_pixels(model, head, encoder.identity), {"pixels": pixels}, head, vectors, path)
 
 
 # ---- the graph -------------------------------------------------------------------------------------------------------
@@ -108,16 +113,20 @@ def _from_vectors(head: Head, identity: EncoderIdentity) -> bytes:
     return _finished(graph, vectors, head, identity)
 
 
-def _from_pixels(head: Head, encoder: Encoder) -> tuple[bytes, int]:
-    """The content of a file that takes pixels, and how many photos at a time, 0 for any number."""
-    model = encoder.image_graph()
+def _image_graph(encoder: Encoder) -> ModelProto:
+    """The encoder's image side: pixels → vectors."""
+    # An encoder of another package need not descend from ours.
+    model: ModelProto | None = encoder.image_graph() if hasattr(encoder, "image_graph") else None
     if model is None:
         name = printable(encoder.identity.name)
         raise ExportError(f"encoder {name} has no ONNX graph of its image side; export what follows: --input vectors")
+    return model
+
+
+def _from_pixels(model: ModelProto, head: Head, identity: EncoderIdentity) -> bytes:
+    """The content of a file that takes pixels: the encoder's graph, and behind it the head."""
     del model.graph.output[:]
-    graph = GraphWriter(model, prefix="tip_adapter/")
-    n_photos: int = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-    return _finished(graph, "vectors", head, encoder.identity), n_photos
+    return _finished(GraphWriter(model, prefix="tip_adapter/"), "vectors", head, identity)
 
 
 def _finished(graph: GraphWriter, vectors: str, head: Head, identity: EncoderIdentity) -> bytes:
@@ -128,7 +137,6 @@ def _finished(graph: GraphWriter, vectors: str, head: Head, identity: EncoderIde
         raise ExportError(
             f"method {printable(head.method)} cannot be written as an ONNX graph; fit with another --method"
         )
-    _refuse_large(graph.model, estimator)
     logits = write(graph, graph.to_unit_length(vectors), estimator)
     softened = graph.node("Div", logits, graph.constant(float(head.temperature)))
     graph.output(graph.node("Softmax", softened, axis=1), "probabilities", ["n", len(head.classes)])
@@ -197,15 +205,27 @@ def _facts(head: Head, identity: EncoderIdentity) -> dict[str, str]:
     }
 
 
-def _refuse_large(model: ModelProto, estimator: Any) -> None:
-    n_keys = len(getattr(estimator, "keys_", ()))
-    n_rows, width = estimator.weights_.shape
-    if model.ByteSize() + 4 * width * (n_rows + n_keys) > _MOST_BYTES:
-        what = f"{counted(n_keys, 'photo', 'photos')} and {counted(n_rows, 'class', 'classes')} of width {width}"
+# ---- the check -------------------------------------------------------------------------------------------------------
+
+
+def _refuse_large(model: ModelProto, head: Head) -> None:
+    """Raise ExportError where the head behind a model would be more than an ONNX file holds."""
+    n_classes, n_photos, width = len(head.classes), len(head.support), head.class_embeddings.matrix.shape[1]
+    if model.ByteSize() + 4 * width * (n_classes + n_photos) > _MOST_BYTES:
+        what = f"{counted(n_photos, 'photo', 'photos')} and {counted(n_classes, 'class', 'classes')} of width {width}"
         raise ExportError(f"{what} do not fit into an ONNX file, which holds 2 GiB; fit with fewer --shots")
 
 
-# ---- the check -------------------------------------------------------------------------------------------------------
+def _refuse_other_vectors(
+    model: ModelProto, pixels: NDArray[Any], vectors: NDArray[np.float32], identity: EncoderIdentity
+) -> None:
+    """Raise ExportError where an encoder's graph gives others than Python: probabilities of 0 and 1 would hide it."""
+    gap = _gap(unit_rows(_run(model.SerializeToString(), "vectors", {"pixels": pixels})), vectors)
+    if not gap <= TOLERANCE:
+        raise ExportError(
+            f"the image graph of encoder {printable(identity.name)} gives other vectors than Python, by {gap:.2g}, above "
+            f"{TOLERANCE:g}; export what follows: --input vectors"
+        )
 
 
 def _checked_and_written(
@@ -216,7 +236,7 @@ def _checked_and_written(
     path: str | os.PathLike[str],
 ) -> float:
     """Write the file if it answers the inputs, whose vectors Python knows, as Python does; by how much it does not."""
-    gap = _gap(_answers(content, inputs), head.probabilities(vectors))
+    gap = _gap(_run(content, "probabilities", inputs), head.probabilities(vectors))
     if not (gap <= TOLERANCE or gap <= _ROUNDINGS * _own_rounding(head, vectors)):
         raise ExportError(
             f"the exported graph's probabilities differ from Python's by {gap:.2g}, above {TOLERANCE:g}; {printable(path)} "
@@ -226,10 +246,10 @@ def _checked_and_written(
     return gap
 
 
-def _answers(content: bytes, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+def _run(content: bytes, output: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
     session = open_session(content, device="cpu", threads=None)
-    (probabilities,) = session.run(["probabilities"], inputs)
-    return probabilities
+    (rows,) = session.run([output], inputs)
+    return rows
 
 
 def _gap(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
@@ -251,8 +271,9 @@ def _random_vectors(head: Head) -> NDArray[np.float32]:
     return np.asarray(lengths * (near + distances * noise), dtype=np.float32)
 
 
-def _random_pixels(encoder: Encoder, n_photos: int) -> NDArray[Any]:
-    """What the encoder prepares of random photos."""
+def _random_pixels(encoder: Encoder, model: ModelProto) -> NDArray[Any]:
+    """What the encoder prepares of random photos, as many as its graph takes."""
     rng = np.random.default_rng(0)
+    n_photos = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or _N_PHOTOS
     coarse = rng.integers(0, 256, (n_photos, 12, 16, 3), dtype=np.uint8)
     return np.stack([encoder.prepare(Image.fromarray(photo).resize((400, 300))) for photo in coarse])

@@ -82,7 +82,7 @@ def upload_model(
         `repo_id` or `revision` cannot be one.
     """
     _check_place(repo_id, revision)
-    _warn_of_paths(config["photos"])
+    _warn_of_paths(config["photos"], config["encoder"]["name"])
     api = HfApi(token=token)
     with _told(UploadError, f"cannot send the model to {printable(repo_id)}"):
         files = bundle_files(config, arrays)
@@ -145,7 +145,7 @@ def _is_repository(repo_id: object) -> bool:
     return repo_id is not None
 
 
-def _warn_of_paths(photos: Sequence[str]) -> None:
+def _warn_of_paths(photos: Sequence[str], encoder: str) -> None:
     """Whole paths tell of a machine and its people."""
     paths = [photo for photo in photos if Path(photo).is_absolute()]
     if paths:
@@ -153,6 +153,8 @@ def _warn_of_paths(photos: Sequence[str]) -> None:
             f"{counted(len(paths), 'photo is', 'photos are')} known by a whole path, such as {shown(paths[0])}, which goes "
             "to the hub; learn with fit_folder to have paths from the folder"
         )
+    if Path(encoder.partition(":")[2]).is_absolute():
+        warn(f"the encoder is named by a whole path, {printable(encoder)}, which goes to the hub; nobody else has it")
 
 
 @contextmanager
