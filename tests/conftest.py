@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +18,14 @@ from tip_adapter.photos import processes
 from tip_adapter.photos.decode import decode_file
 from tip_adapter.photos.processes import DecodingProcesses
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+sys.path.insert(0, str(Path(__file__).parent))
 
+from fake_hub import TOKEN, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fake_hub import FakeHub
     from tip_adapter.encoders import Encoder
 
 _COLOURS = {"red": (230, 30, 20), "green": (20, 220, 40), "blue": (30, 20, 230), "yellow": (230, 220, 20)}
@@ -64,6 +70,24 @@ def make_photos(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def pocket() -> Encoder:
     return load_encoder("pocket")
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub on loopback in the place of Hugging Face's, an empty cache, and a stored token."""
+    from huggingface_hub import constants
+
+    with serving() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        yield hub
 
 
 # ---- a CLIP as ONNX files ----------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from fake_hub import FakeHub
+
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in steps.PAGES}
 WITH_CONSOLES = [name for name, text in TEXTS.items() if "```console" in text]
 WITH_STEPS = [
@@ -73,6 +75,7 @@ def home(
     tmp_path: Path,
     make_photos: Callable[..., Path],
     clip_folder: Callable[..., Path],
+    hub: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """A folder of someone who follows a page: photos to learn from, to choose by and to test on, new ones, and a CLIP."""

@@ -140,14 +140,29 @@ def write_bundle(
     """
     if replace:
         refuse_unreplaceable(folder)
-    stated = {"format": FORMAT, **config}
     try:
-        _check_stated(stated)
-        _check_arrays(stated, arrays)
-        files = _contents(stated, arrays)
+        files = bundle_files(config, arrays)
     except ValueError as error:
         raise NotWritable(f"cannot write {printable(folder)}: {error}") from error
     write_folder(folder, files, replace=replace)
+
+
+def bundle_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
+    """File name → content of a model folder.
+
+    Parameters
+    ----------
+    config, arrays : as in `write_bundle`
+
+    Raises
+    ------
+    ValueError
+        What of it could not be read again.
+    """
+    stated = {"format": FORMAT, **config}
+    _check_stated(stated)
+    _check_arrays(stated, arrays)
+    return _contents(stated, arrays)
 
 
 def read_bundle(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

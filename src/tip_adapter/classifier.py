@@ -595,13 +595,7 @@ class FewShotClassifier:
             `folder` is no path.
         """
         path = path_argument(folder, "folder")
-        config, arrays = self.head_.to_record()
-        made_by = {
-            "tip_adapter": tip_adapter.__version__,
-            "encoder": asdict(self.encoder_.identity),
-            "seed": self._seed,
-        }
-        write_bundle(path, {**made_by, **config}, arrays, replace=force)
+        write_bundle(path, *self._to_record(), replace=force)
 
     @classmethod
     def load(
@@ -644,6 +638,70 @@ class FewShotClassifier:
             )
         return model
 
+    def push_to_hub(
+        self, repo_id: str, *, revision: str | None = None, private: bool = False, token: str | None = None
+    ) -> str:
+        """Send the model to the Hugging Face hub: the files of `save`, its card as the repository's page.
+
+        No photo goes up; the photos' vectors, their ids (`support_.ids`, paths as a rule) and the class names do.
+
+        Parameters
+        ----------
+        repo_id : ``namespace/name``; made where there is none
+        revision : branch, made where there is none; None for the main one
+        private : whether a repository that is made is private
+        token : of the hub; None for that of `hf auth login` or HF_TOKEN
+
+        Returns
+        -------
+        the commit: a revision that `from_pretrained` takes
+
+        Raises
+        ------
+        UploadError
+            With the reason; the repository holds what it held.
+        UsageError
+            `repo_id` or `revision` cannot be one.
+        """
+        from tip_adapter.hub import upload_model  # a third of a second that others do not pay
+
+        return upload_model(*self._to_record(), repo_id, revision=revision, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id_or_folder: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> FewShotClassifier:
+        """`load` a model from a folder, or from a repository of the Hugging Face hub.
+
+        Parameters
+        ----------
+        repo_id_or_folder : a folder, or ``namespace/name``
+        revision : branch, tag or commit of a repository; None for its main branch
+        token : of the hub; None for that of `hf auth login` or HF_TOKEN
+        device, threads : as in `load`
+
+        Raises
+        ------
+        DownloadError
+            With the reason; what was fetched before is in the cache and answers offline.
+        UsageError
+            It is neither a folder nor can it be a repository.
+        BundleError, UnknownName, CheckpointError
+            As `load`: what was fetched is checked as any model folder.
+        """
+        folder = path_argument(repo_id_or_folder, "repo_id_or_folder")
+        if not folder.is_dir():
+            from tip_adapter.hub import download_model
+
+            folder = download_model(os.fspath(repo_id_or_folder), revision=revision, token=token)
+        return cls.load(folder, device=device, threads=threads)
+
     # ---- inside ---------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -657,6 +715,16 @@ class FewShotClassifier:
         """Without an encoder that was given by name: its sessions cannot be copied, and it is loaded when needed."""
         named = isinstance(self.encoder, str)
         return {name: value for name, value in self.__dict__.items() if not (named and name == "encoder_")}
+
+    def _to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What a model folder keeps: configuration and arrays."""
+        config, arrays = self.head_.to_record()
+        made_by = {
+            "tip_adapter": tip_adapter.__version__,
+            "encoder": asdict(self.encoder_.identity),
+            "seed": self._seed,
+        }
+        return {**made_by, **config}, arrays
 
     @property
     def _seed(self) -> int:

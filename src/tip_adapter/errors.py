@@ -10,10 +10,12 @@
     ├── LabelError (ValueError)               labels that contradict each other
     ├── VectorError (ValueError)              NaN, infinite or zero vectors, wrong widths
     ├── CheckpointError (ValueError)          third-party weights that are not what they should be
-    ├── DownloadError (OSError)               third-party weights that could not be had
     ├── BundleError (ValueError)              a model folder that cannot be read
     │   ├── DamagedBundle                     … because a file is not the one that was saved
     │   └── WrongEncoder                      … because it was made with another encoder
+    ├── ExportError (ValueError)              a model that cannot become an ONNX file
+    ├── DownloadError (OSError)               weights or a model that could not be fetched
+    ├── UploadError (OSError)                 a model that could not be sent to the hub
     ├── NotWritable (OSError)                 a file or folder could not be written
     │   └── OutputExists (FileExistsError)    … because something is there already
     └── NothingReadable (ValueError)          not one photo could be read
@@ -105,12 +107,6 @@ class CheckpointError(TipAdapterError, ValueError):
     code = "untrusted_checkpoint"
 
 
-class DownloadError(TipAdapterError, OSError):
-    """Third-party weights are not here and could not be downloaded."""
-
-    code = "download_failed"
-
-
 class BundleError(TipAdapterError, ValueError):
     """A model folder that cannot be read."""
 
@@ -127,6 +123,24 @@ class WrongEncoder(BundleError):
     """A model folder was made with another encoder than the one at hand."""
 
     code = "wrong_encoder"
+
+
+class ExportError(TipAdapterError, ValueError):
+    """A model that cannot become an ONNX file; nothing was written."""
+
+    code = "cannot_export"
+
+
+class DownloadError(TipAdapterError, OSError):
+    """Weights or a model are not here and could not be downloaded."""
+
+    code = "download_failed"
+
+
+class UploadError(TipAdapterError, OSError):
+    """A model could not be sent to the hub; what the repository held before, it still holds."""
+
+    code = "upload_failed"
 
 
 class NotWritable(TipAdapterError, OSError):

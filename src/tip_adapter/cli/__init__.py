@@ -24,6 +24,7 @@ COMMANDS = {
     "remove": ("tip_adapter.cli.teach:remove", "Let a classifier forget photos or a class."),
     "retune": ("tip_adapter.cli.teach:retune", "Choose alpha and beta again, after photos came or went."),
     "check": ("tip_adapter.cli.check:check", "Find likely wrong labels, near-duplicates, classes that need photos."),
+    "export": ("tip_adapter.cli.export:export", "Write a classifier as one ONNX file."),
     "info": ("tip_adapter.cli.info:info", "Show what a classifier is made of."),
     "show": ("tip_adapter.cli.show:show", "Look at a classifier as a page: classes, photos, leave-one-out."),
     "encoders": ("tip_adapter.cli.encoders:encoders", "List the encoders that can be loaded here."),
