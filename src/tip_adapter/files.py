@@ -77,6 +77,28 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
         _settle(place, _replace(new, place) if replace else _move_in(new, place))
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it, durably; one that is there stays as it is.
+
+    Raises
+    ------
+    NotWritable
+        With the system's reason, also where a file stands there.
+    """
+    place = _real(path)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        _sync_folder(place.parent)
+    except OSError as error:
+        raise not_writable(path, error) from error
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a file that nothing needs any more; where that fails, it stays."""
+    with suppress(OSError):
+        Path(path).unlink()
+
+
 def refuse_existing(path: str | os.PathLike[str]) -> None:
     """Raise OutputExists unless `path` is free or an empty folder."""
     try:

@@ -16,7 +16,10 @@ from tip_adapter.errors import counted
 def evaluate(
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
     test_dir: Annotated[
-        Path, typer.Argument(metavar="TEST_DIR", help="Class folders, a split folder (its test part), or a list.")
+        Path,
+        typer.Argument(
+            metavar="TEST_DIR", help="Class folders, a split folder (its test part), a list, or stored vectors."
+        ),
     ],
     json: Json = False,
     device: Device = None,

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,17 +18,22 @@ from tip_adapter.arguments import AUTO
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, print_line, progress_bar, say
 from tip_adapter.errors import NothingReadable, UsageError, counted, shown
-from tip_adapter.photos.find import find_photos
+from tip_adapter.photos.find import find_photos, is_folder
+from tip_adapter.sources import is_stored, listed_source, photo_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from tip_adapter.sources import VectorSource
 
 
 def predict(
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
     images: Annotated[
         list[str],
-        typer.Argument(help='Photos, folders or lists; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"),
+        typer.Argument(
+            help='Photos, folders, lists or stored vectors; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"
+        ),
     ],
     json: Json = False,
     as_csv: Annotated[
@@ -63,23 +69,25 @@ def predict(
         if any(image != "-" for image in images):
             _start_decoding()
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
-        photos = [photo for image in _inputs(images) for photo in find_photos(image)]
+        sources = list(_sources(_inputs(images)))
+        n_photos = sum(map(len, sources))
         if as_csv:
             _write_csv_row(["image", "label", "score", "error"])
         failed = 0
         answer = model.explain_stream if explain else model.predict_stream
-        for done, record in enumerate(answer(photos, top=top, min_score=least), start=1):
+        records = (record for source in sources for record in answer(source, top=top, min_score=least))
+        for done, record in enumerate(records, start=1):
             show(record)
             failed += record["error"] is not None
             if progress:
-                progress(done, len(photos))
-    if not photos:
+                progress(done, n_photos)
+    if not n_photos:
         raise NothingReadable("there were no paths on stdin")
-    if failed == len(photos):
+    if failed == n_photos:
         who = "the only photo could not" if failed == 1 else f"none of {failed} photos could"
         raise NothingReadable(f"{who} be read")
     if failed and not quiet:
-        say(f"note: {failed} of {len(photos)} photos could not be read")
+        say(f"note: {failed} of {n_photos} photos could not be read")
 
 
 def _start_decoding() -> None:
@@ -92,6 +100,15 @@ def _start_decoding() -> None:
 def _inputs(images: Sequence[str]) -> list[str]:
     """The arguments, "-" replaced by the paths on stdin, one a line."""
     return [path for image in images for path in (_stdin_paths() if image == "-" else [image])]
+
+
+def _sources(inputs: Sequence[str]) -> Iterator[VectorSource]:
+    """Each folder and each file of vectors for itself; photos that follow one another in one stream."""
+    for is_whole, group in groupby(inputs, key=lambda image: is_folder(Path(image)) or is_stored(image)):
+        if is_whole:
+            yield from map(photo_source, group)
+        else:
+            yield listed_source([photo for image in group for photo in find_photos(image)])
 
 
 def _stdin_paths() -> list[str]:

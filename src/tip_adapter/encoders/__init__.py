@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "DEFAULT",
     "ENCODERS",
     "FAMILIES",
     "Encoder",
@@ -28,16 +29,21 @@ __all__ = [
 
 _GROUP = "tip_adapter.encoders"
 
+#: The encoder where none is asked for.
+DEFAULT = "pocket"
+
 ENCODERS = {
     "pocket": "tip_adapter.encoders.pocket:PocketEncoder",
     "toy": "tip_adapter.encoders.toy:ToyEncoder",
 }
 
 #: Family → what makes one of it: called with the source, and `device` and `threads` by name.
-FAMILIES: dict[str, str] = {}
+FAMILIES: dict[str, str] = {
+    "vectors": "tip_adapter.encoders.vectors_file:VectorsFileEncoder",
+}
 
 
-def load_encoder(name: str = "pocket", *, device: str | None = None, threads: int | None = None) -> Encoder:
+def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int | None = None) -> Encoder:
     """Load an encoder by name.
 
     Parameters
