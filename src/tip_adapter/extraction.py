@@ -106,7 +106,7 @@ def extract_batches(
         photos = [Path(root, path) for path in paths]
         table = PhotoTable(ids, paths, [None] * len(ids), labels, _no_vectors(len(ids), encoder), [None] * len(ids))
         with closing(stream_vectors(photos, encoder, views=drawn, threads=threads)) as stream:
-            yield to_batch(_with_vectors(table, stream))
+            yield to_batch(_with_vectors(table, stream, photos))
 
 
 def extract(
@@ -372,15 +372,15 @@ def _no_vectors(n: int, encoder: Encoder) -> NDArray[np.float32]:
     return np.zeros((n, encoder.identity.width), np.float32)
 
 
-def _with_vectors(table: PhotoTable, stream: Iterable[VectorBatch]) -> PhotoTable:
-    """The table with what a stream of its photos gives."""
+def _with_vectors(table: PhotoTable, stream: Iterable[VectorBatch], photos: Sequence[Path]) -> PhotoTable:
+    """The table with what a stream of its photos gives; errors name a photo by its path in the table."""
     vectors, digests, errors = table.vectors, list(table.sha256), list(table.errors)
     for batch in stream:
         vectors[batch.positions] = batch.vectors
         for position, digest in zip(batch.positions.tolist(), batch.digests, strict=True):
             digests[position] = digest
         for position, error in batch.errors.items():
-            errors[position] = printable(str(error))
+            errors[position] = str(error).replace(printable(photos[position]), printable(table.paths[position]))
     return replace(table, sha256=digests, errors=errors)
 
 
