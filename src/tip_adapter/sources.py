@@ -19,7 +19,7 @@ from tip_adapter.arguments import path_argument
 from tip_adapter.encoders.vectors_file import VectorsFileEncoder
 from tip_adapter.errors import FeaturesError, FolderError, NothingReadable, PhotoError, WrongEncoder, printable, warn
 from tip_adapter.feature_folder import is_feature_folder, read_manifest, read_shard
-from tip_adapter.features import VectorBatch, gathered, stream_vectors
+from tip_adapter.features import BATCH, VectorBatch, gathered, stream_vectors
 from tip_adapter.photos.find import find_labelled, find_photos
 from tip_adapter.photos.gate import photo_name
 from tip_adapter.photos.labels import path_as_text
@@ -371,24 +371,30 @@ def _blocks_of(file: VectorFile, rows: NDArray[np.intp]) -> Generator[VectorBatc
         first, last = np.searchsorted(rows, [start, start + len(block)])
         vectors = block[rows[first:last] - start]
         if len(vectors):
-            digests = tuple(hashlib.sha256(vector.tobytes()).hexdigest() for vector in vectors)
-            yield VectorBatch(np.arange(first, last), vectors, digests, {})
+            yield VectorBatch(np.arange(first, last), vectors, _digests(vectors), {})
 
 
 def _looked_up(source: VectorSource, photos: Sequence[PhotoLike], file: VectorFile) -> Generator[VectorBatch]:
-    """Vectors of photos by their ids, or by their paths from the source's root; a missing one is that photo's error."""
+    """Vectors of photos by their ids, or by their paths from the source's root; a missing one is that photo's error.
+
+    The file has an order of its own: vectors are held until they are given in that of the photos.
+    """
     known = {name: row for row, name in enumerate(file.ids)}
     paths = [_below(source.root, photos[row]) for row in source.rows]
-    found = [known.get(name, known.get(path, -1)) for name, path in zip(source.ids, paths, strict=True)]
-    missing = [position for position, row in enumerate(found) if row < 0]
-    if missing:
-        errors = {position: _not_stored(source.ids[position], file) for position in missing}
-        yield VectorBatch(np.zeros(0, np.intp), np.zeros((0, file.width), np.float32), (), errors)
-    positions = np.array([position for position, row in enumerate(found) if row >= 0], dtype=np.intp)
-    rows = np.array(found, dtype=np.intp)[positions]
-    order = np.argsort(rows, kind="stable")
-    for batch in _blocks_of(file, rows[order]):
-        yield batch._replace(positions=positions[order[batch.positions]])
+    found = np.array([known.get(i, known.get(path, -1)) for i, path in zip(source.ids, paths, strict=True)], np.intp)
+    rows = np.unique(found[found >= 0])
+    vectors = np.concatenate([np.zeros((0, file.width), np.float32), *(b.vectors for b in _blocks_of(file, rows))])
+    for start in range(0, len(found), BATCH):
+        here = np.arange(start, min(start + BATCH, len(found)))
+        there, missing = here[found[here] >= 0], here[found[here] < 0]
+        taken = vectors[np.searchsorted(rows, found[there])]
+        errors = {position: _not_stored(source.ids[position], file) for position in missing.tolist()}
+        yield VectorBatch(there, taken, _digests(taken), errors)
+
+
+def _digests(vectors: NDArray[np.float32]) -> tuple[str, ...]:
+    """What tells vectors apart whose photos are not known."""
+    return tuple(hashlib.sha256(vector.tobytes()).hexdigest() for vector in vectors)
 
 
 def _below(root: Path, photo: PhotoLike) -> str:

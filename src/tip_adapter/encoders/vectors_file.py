@@ -85,11 +85,6 @@ class VectorsFileEncoder(Encoder):
             return np.zeros((0, self.identity.width), np.float32)
         return self.file.classes.matrix[rows]
 
-    @cached_property
-    def rows(self) -> dict[str, int]:
-        """Id → row of its vector."""
-        return {name: row for row, name in enumerate(self.file.ids)}
-
     def _row_of(self, name: str) -> int:
         if self.file.classes is None:
             raise UsageError(
