@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.feature_folder import Manifest
+    from tip_adapter.feature_folder import Manifest, Shard
     from tip_adapter.features import Progress
     from tip_adapter.photos.decode import PhotoLike
     from tip_adapter.photos.find import PhotoList
@@ -148,16 +148,22 @@ class FolderReader(Reader):
         """Vectors as they are stored; a photo without one is an entry in `errors`."""
         made_with = self.manifest.recipe.encoder
         _require_encoder(encoder, made_with["fingerprint"], made_with["name"], self.folder)
-        for start, table in self.tables():
-            first, last = np.searchsorted(source.rows, [start, start + len(table)])
+        for start, shard in self._starts():
+            first, last = np.searchsorted(source.rows, [start, start + shard.rows])
             if last > first:
+                table = read_shard(self.folder, shard, made_with["width"])
                 yield _batch_of(table, np.arange(first, last), source.rows[first:last] - start)
 
-    def tables(self) -> Iterator[tuple[int, PhotoTable]]:
-        """Each shard with the number of its first row."""
+    def tables(self) -> Iterator[PhotoTable]:
+        """Each shard."""
+        for _, shard in self._starts():
+            yield read_shard(self.folder, shard, self.manifest.recipe.encoder["width"])
+
+    def _starts(self) -> Iterator[tuple[int, Shard]]:
+        """Number of the first row of each shard, and it."""
         start = 0
         for shard in self.manifest.shards:
-            yield start, read_shard(self.folder, shard, self.manifest.recipe.encoder["width"])
+            yield start, shard
             start += shard.rows
 
 
@@ -303,7 +309,7 @@ def _of_folder(path: Path) -> tuple[VectorSource, Sequence[str]]:
     reader = FolderReader(path, manifest)
     ids: list[str] = []
     labels: list[str] = []
-    for _, table in reader.tables():
+    for table in reader.tables():
         ids += table.ids
         labels += [label for label in table.labels if label is not None]
     if len(set(ids)) < len(ids) or len(labels) not in (0, len(ids)):

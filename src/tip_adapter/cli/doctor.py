@@ -23,6 +23,7 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn", "onnxruntime", "onnx", "safetenso
 _OPTIONAL = {
     "conformal_clip_data": ("the photos of `tip-adapter demo`", "demo"),
     "pillow_heif": ("HEIC photos", "heic"),
+    "pyarrow": ("stored features and Parquet files of vectors", "features"),
     "torch": ("vectors as tensors, on any device", "torch"),
 }
 
