@@ -385,6 +385,14 @@ def test_without_pyarrow_one_sentence_says_what_to_install(
         extract(photos, tmp_path / "features", FakeEncoder())
 
 
+def test_features_may_lie_beside_the_class_folders(photos: Path) -> None:
+    for n_encoded in (10, 0):
+        assert extract(photos, photos / "features", FakeEncoder()).n_encoded == n_encoded
+    (photos / "features" / MANIFEST).unlink()
+    assert extract(photos, photos / "features", FakeEncoder()).n_encoded == 0
+    assert FewShotClassifier("toy").fit_folder(photos).classes_.tolist() == ["blue", "green", "red"]
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from tip_adapter import FewShotClassifier, load_encoder
-from tip_adapter.errors import FeaturesError, TipAdapterWarning, UnknownName, UsageError, VectorError, WrongEncoder
+from tip_adapter.errors import (
+    FeaturesError,
+    MissingExtra,
+    TipAdapterWarning,
+    UnknownName,
+    UsageError,
+    VectorError,
+    WrongEncoder,
+)
 from tip_adapter.vector_file import open_vector_file
 
 if TYPE_CHECKING:
@@ -96,6 +105,16 @@ def test_without_an_encoder_a_file_is_its_own(save: Callable[..., Path]) -> None
     model = FewShotClassifier().fit_folder(path)
     assert model.encoder_.identity.name == f"vectors:{path}"
     assert len(model.support_) == 6
+
+
+def test_an_archive_needs_no_pyarrow_and_a_parquet_file_says_that_it_does(
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert len(FewShotClassifier().fit_folder(save(ours(part=None))).support_) == 6
+    (tmp_path / "v.parquet").touch()
+    with pytest.raises(MissingExtra, match=r"pip install 'tip-adapter\[features\]'"):
+        open_vector_file(tmp_path / "v.parquet")
 
 
 def test_class_embeddings_are_found_by_name_and_by_label(save: Callable[..., Path]) -> None:

@@ -242,9 +242,9 @@ def _recipe(encoder: Encoder, views: int, seed: int) -> Recipe:
 # ---- encoding --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _KnownVectors:
-    """The vectors that a folder holds already.
+    """The vectors that a folder holds already; more of them with each shard that is written.
 
     Parameters
     ----------
@@ -260,23 +260,32 @@ class _KnownVectors:
     @classmethod
     def of(cls, place: Path, recipe: Recipe) -> Self:
         """Look into every shard of this recipe, also those of a run that was killed; a damaged one is left aside."""
-        files: dict[str, str] = {}
-        done: dict[str, Shard] = {}
+        known = cls(place, {}, {})
+        listed = _listed_digests(place)
         for name in _shards_at(place):
             try:
-                content = read_content(place / name)
-                table, note = read_parquet(content, SHARD_ROWS)
-                usable = recipe.makes(note)
+                known.look_into(name, recipe, listed.get(name))
             except (OSError, ValueError, RecursionError) as error:
                 warn(f"{printable(place / name)} cannot be used and is made again: {printable(str(error))}")
-                continue
-            if not usable:
-                continue
-            digests = zip(table.sha256, table.errors, strict=True)
-            files |= {digest: name for digest, error in digests if digest and error is None}
-            if not any(table.errors) and shard_name(recipe, table) == name:  # what failed may be readable by now
-                done[name] = Shard(name, len(table), hashlib.sha256(content).hexdigest())
-        return cls(place, files, done)
+        return known
+
+    def look_into(self, name: str, recipe: Recipe, listed: str | None) -> None:
+        """Know what a shard holds; raises OSError or ValueError where it is not what it should be."""
+        content = read_content(self.place / name)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != (listed or digest):
+            raise ValueError("it is not the file that was saved (another SHA-256)")
+        table, note = read_parquet(content, SHARD_ROWS)
+        if not recipe.makes(note):
+            return
+        self.add(name, table)
+        if not any(table.errors) and shard_name(recipe, table) == name:  # what failed may be readable by now
+            self.done[name] = Shard(name, len(table), digest)
+
+    def add(self, name: str, table: PhotoTable) -> None:
+        """Know the vectors of a shard."""
+        columns = zip(table.sha256, table.errors, strict=True)
+        self.files.update((digest, name) for digest, error in columns if digest and error is None)
 
     def take(self, digests: Sequence[str | None]) -> dict[str, NDArray[np.float32]]:
         """SHA-256 → vector of those that are known; each shard is read once."""
@@ -312,7 +321,7 @@ class _Run:
         table = self._encoded(rows)
         content = parquet_of(table, self.recipe.note())
         write_file(self.place / name, content)
-        self.known.files.update((digest, name) for digest in _vectors_by_digest(table, set(table.sha256)))
+        self.known.add(name, table)
         failed = [error for error in table.errors if error]
         return Shard(name, len(table), hashlib.sha256(content).hexdigest()), failed
 
@@ -389,6 +398,13 @@ def _with_vectors(table: PhotoTable, stream: Iterable[VectorBatch], photos: Sequ
 
 def _shards_at(place: Path) -> list[str]:
     return sorted(name for name in os.listdir(place) if re.fullmatch(SHARD, name))
+
+
+def _listed_digests(place: Path) -> dict[str, str]:
+    """Shard → its SHA-256, as far as a manifest that can be read lists them."""
+    with suppress(FeaturesError):
+        return {shard.file: shard.sha256 for shard in read_manifest(place).shards}
+    return {}
 
 
 def _refuse_foreign(place: Path) -> None:

@@ -2,13 +2,15 @@
 
 The rules. A *class folder* holds the photos of one class, at any depth; its name in Unicode NFC is the label. Hidden
 files and folders are skipped, symbolic links are followed, endings may be in upper case (see `ENDINGS`); other files
-are skipped, and so is a model that lies beside the class folders. A *split folder* has only the sub-folders train and val and/or test, and train holds class folders. A
-*list* has the columns file_name and label (CSV, with a header) or those keys (JSONL); paths are relative to the list.
+are skipped, and so are a model and features that lie beside the class folders. A *split folder* has only the sub-folders
+train and val and/or test, and train holds class folders. A *list* has the columns file_name and label (CSV, with a
+header) or those keys (JSONL); paths are relative to the list.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +52,7 @@ ENDINGS = frozenset(
 )
 _PARTS = {"train", "val", "test"}
 _MODEL_FILES = ("config.json", "adapter.safetensors")
+_MANIFEST, _SHARDS = "manifest.json", r"shard-\w+\.parquet"
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
     if _is_file(source):
         return _labelled(source.parent, read_labelled_list(source), [], [])
     folder, notes = _choose_part(_existing(source), part)
-    classes = [child for child in _children(folder) if is_folder(child) and not _is_model(child)]
+    classes = [child for child in _children(folder) if is_folder(child) and not _is_made(child)]
     if not classes:
         raise FolderError(
             f"{printable(source)} holds no class folders; put the photos of each class into a folder of its own"
@@ -244,9 +247,12 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _is_model(folder: Path) -> bool:
-    """A model that was saved beside the class folders: `tip-adapter fit . --out model` may be run again."""
-    return all(_is_file(folder / name) for name in _MODEL_FILES)
+def _is_made(folder: Path) -> bool:
+    """A model or features that lie beside the class folders: `tip-adapter fit . --out model` may be run again."""
+    if all(_is_file(folder / name) for name in _MODEL_FILES):
+        return True
+    names = [child.name for child in _children(folder)]
+    return bool(names) and all(name == _MANIFEST or re.fullmatch(_SHARDS, name) for name in names)
 
 
 def _is_file(path: Path) -> bool:
