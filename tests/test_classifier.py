@@ -929,7 +929,6 @@ def test_threads_are_a_whole_number_up_to_256(threads: Any, photos: Any, tmp_pat
         {"class_names": {"caf\u00e9": "a", "cafe\u0301": "b"}},
         {"method": None},
         {"method": ["tip-adapter"]},
-        {"encoder": None},
         {"encoder": 5},
         {"encoder": ToyEncoder},
         {"device": 5},

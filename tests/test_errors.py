@@ -67,6 +67,8 @@ def test_codes_do_not_change():
         "BundleError": "bad_bundle",
         "DamagedBundle": "damaged_bundle",
         "WrongEncoder": "wrong_encoder",
+        "FeaturesError": "bad_features",
+        "DamagedFeatures": "damaged_features",
         "ExportError": "cannot_export",
         "DownloadError": "download_failed",
         "UploadError": "upload_failed",

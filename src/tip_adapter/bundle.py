@@ -27,6 +27,7 @@ from tip_adapter.schema import (
     maybe,
     number,
     one_of,
+    parse_json,
     positive,
     printable_line,
     record,
@@ -200,7 +201,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         content = _text_of(file)
         if content.count(b",") > MOST_VALUES:
             raise ValueError(f"it holds more than {MOST_VALUES} values")
-        config = _parse(content)
+        config = parse_json(content)
         _check_format(config, path.parent)
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
@@ -342,7 +343,7 @@ def _arrays_of(file: IO[bytes], digest: str) -> dict[str, NDArray[Any]]:
 
 def _layout(header: bytes, n_bytes: int) -> dict[str, tuple[np.dtype[Any], list[int], int]]:
     """Name → dtype, shape and offset of arrays that fill `n_bytes` without a hole or an overlap."""
-    entries = _parse(header)
+    entries = parse_json(header)
     _HEADER(entries)
     layout: dict[str, tuple[np.dtype[Any], list[int], int]] = {}
     end = 0
@@ -356,25 +357,6 @@ def _layout(header: bytes, n_bytes: int) -> dict[str, tuple[np.dtype[Any], list[
     if end != n_bytes:
         raise ValueError(f"its arrays take {end} bytes, but it has {n_bytes}")
     return layout
-
-
-def _parse(content: bytes) -> Any:
-    """JSON, with nothing in it that two readers could understand in two ways."""
-    return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
-def _finite(number_text: str) -> float:
-    value = float(number_text)
-    if not math.isfinite(value):
-        raise ValueError(f"{number_text} is not a number")
-    return value
 
 
 # ---- checks that no single value can tell ----------------------------------------------------------------------------

@@ -19,16 +19,23 @@ from sklearn.exceptions import NotFittedError
 import tip_adapter
 from tip_adapter.arguments import AUTO, path_argument, real_number, require, thread_count, whole_number
 from tip_adapter.bundle import write_bundle
-from tip_adapter.encoders import load_encoder
+from tip_adapter.encoders import DEFAULT, load_encoder
 from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
-from tip_adapter.features import encode_labelled, encode_photos, stream_labelled, stream_vectors
+from tip_adapter.features import encode_photos
 from tip_adapter.head import Head, learn, read_head, refuse_singles
 from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.draw import draw
-from tip_adapter.photos.find import find_labelled, find_photos
 from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, listed_photos, photo_ids, photo_name
 from tip_adapter.photos.labels import refuse_twins
 from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
+from tip_adapter.sources import (
+    VectorSource,
+    encode_labelled,
+    labelled_source,
+    listed_source,
+    photo_source,
+    stream_labelled,
+)
 from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
 from tip_adapter.tuning import (
     check_tuning,
@@ -41,7 +48,7 @@ from tip_adapter.tuning import (
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,7 +58,6 @@ if TYPE_CHECKING:
     from tip_adapter.methods import VectorClassifier
     from tip_adapter.methods.choose import Choice
     from tip_adapter.photos.decode import PhotoLike
-    from tip_adapter.photos.find import PhotoList
     from tip_adapter.vectors import ClassEmbeddings
 
 
@@ -80,7 +86,8 @@ class FewShotClassifier:
 
     Parameters
     ----------
-    encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder
+    encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder; None for ``pocket``, or for the one that
+        stored vectors were made with
     method : ``zero-shot``, ``tip-adapter`` or ``tip-adapter-f``
     tune : how alpha and beta are chosen: ``loo`` (leave-one-out), ``scale-free``, or a folder or list of validation
         photos; None for leave-one-out where at least half the classes with photos have two, else scale-free
@@ -113,7 +120,7 @@ class FewShotClassifier:
 
     def __init__(
         self,
-        encoder: str | Encoder = "pocket",
+        encoder: str | Encoder | None = None,
         method: str = "tip-adapter",
         tune: str | os.PathLike[str] | None = None,
         alpha: float | None = None,
@@ -139,6 +146,7 @@ class FewShotClassifier:
         self.device = device
         self.threads = threads
         self._head: Head | None = None
+        self._made_with: str | None = None
 
     # ---- learning -------------------------------------------------------------------------------------------------
 
@@ -162,31 +170,34 @@ class FewShotClassifier:
         """
         self._check_usage()
         photos, texts = listed_pairs(images, labels)
-        return self._fit_photos(photos, texts, sorted(set(texts)), photo_ids(photos), None)
+        return self._fit_photos(listed_source(photos, texts, photo_ids(photos)), None)
 
     def fit_folder(
         self, folder: str | os.PathLike[str], shots: int | None = None, *, progress: Progress | None = None
     ) -> Self:
-        """Learn from a folder of class folders, a split folder (its train part) or a list.
+        """Learn from a folder of class folders, a split folder (its train part), a list, or stored vectors.
 
         Parameters
         ----------
-        folder : path
+        folder : path; stored vectors are a folder of features or a file of vectors, and nothing is encoded then
         shots : int, photos per class, drawn by `seed`; None for all
         progress : called with (photos done, photos in all)
 
         Raises
         ------
-        FolderError, LabelError
-            As `find_labelled`. The others as `fit`.
+        FolderError, LabelError, FeaturesError
+            As `labelled_source`. The others as `fit`.
+        WrongEncoder
+            The vectors were made with another encoder than the one given.
         """
         self._check_usage()
         n_shots = None if shots is None else whole_number(shots, "shots", 1)
-        photos = find_labelled(folder, part="train")
+        photos = labelled_source(folder, part="train")
+        self._follow(photos)
         if n_shots is not None:
             photos = draw(photos, n_shots, self._seed)
         warn(*photos.notes)
-        return self._fit_photos(photos.paths, photos.labels, photos.classes, photos.ids(), progress)
+        return self._fit_photos(photos, progress)
 
     def fit_support(
         self, support: SupportSet, classes: Iterable[str] = (), *, progress: Progress | None = None
@@ -250,7 +261,7 @@ class FewShotClassifier:
         head = self.head_
         if not head.estimator.needs_photos:
             return self._taught(self._with_named(head, sorted(set(texts))))
-        support, _ = self._encode(photos, texts, photo_ids(photos, head.support.ids.tolist()), None)
+        support, _ = self._encode(listed_source(photos, texts, photo_ids(photos, head.support.ids.tolist())), None)
         return self.teach(support)
 
     def teach(self, photos: SupportSet) -> Self:
@@ -415,7 +426,7 @@ class FewShotClassifier:
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0
     ) -> list[dict[str, Any]]:
-        """Name every photo of a folder, at any depth, or of a list.
+        """Name every photo of a folder, at any depth, of a list, or of stored vectors.
 
         Parameters
         ----------
@@ -432,19 +443,22 @@ class FewShotClassifier:
         ------
         FolderError
             There are no photos.
+        FeaturesError, WrongEncoder
+            Stored vectors cannot be read, or are another encoder's.
         UsageError
             `folder` is no path, `top` or `min_score` is out of bounds, or the model has no threshold.
         """
-        return list(self.predict_stream(find_photos(folder), top=top, min_score=min_score))
+        return list(self.predict_stream(photo_source(folder), top=top, min_score=min_score))
 
     def predict_stream(
-        self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float | str = 0.0
+        self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`.
 
         Parameters
         ----------
-        images, top, min_score : as in `predict` and `predict_folder`
+        images : as in `predict`, or a VectorSource (`tip_adapter.sources.photo_source`)
+        top, min_score : as in `predict_folder`
 
         Raises
         ------
@@ -455,7 +469,7 @@ class FewShotClassifier:
         return self._stream(images, head, head.answers, _UNANSWERED, top, min_score)
 
     def explain_stream(
-        self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float | str = 0.0
+        self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up."""
         head = self.head_
@@ -487,7 +501,7 @@ class FewShotClassifier:
 
     def _stream(
         self,
-        images: Iterable[PhotoLike],
+        images: Iterable[PhotoLike] | VectorSource,
         head: Head,
         answers: Answers,
         unanswered: dict[str, Any],
@@ -496,22 +510,23 @@ class FewShotClassifier:
     ) -> Iterator[dict[str, Any]]:
         n_top = whole_number(top, "top", 1)
         least = head.threshold if min_score == AUTO else real_number(min_score, "min_score", 0, 1)
-        return self._records(listed_photos(images), answers, unanswered, n_top, least)
+        photos = images if isinstance(images, VectorSource) else listed_source(listed_photos(images))
+        return self._records(photos, answers, unanswered, n_top, least)
 
     def _records(
         self,
-        photos: Sequence[PhotoLike],
+        photos: VectorSource,
         answers: Answers,
         unanswered: dict[str, Any],
         top: int,
         min_score: float,
     ) -> Iterator[dict[str, Any]]:
-        with closing(stream_vectors(photos, self.encoder_, threads=self.threads)) as stream:
+        with closing(photos.stream(self.encoder_, threads=self.threads)) as stream:
             for batch in stream:
                 rows = dict(zip(batch.positions.tolist(), answers(batch.vectors, top, min_score), strict=True))
                 rows |= {position: {**unanswered, "error": str(error)} for position, error in batch.errors.items()}
                 for position in sorted(rows):
-                    yield {"image": photo_name(photos[position], position), "error": None, **rows[position]}
+                    yield {"image": photos.ids[position], "error": None, **rows[position]}
 
     def evaluate_folder(
         self,
@@ -520,7 +535,7 @@ class FewShotClassifier:
         progress: Progress | None = None,
         tally: Tally | None = None,
     ) -> dict[str, Any]:
-        """Score the classifier on labelled photos: a folder of class folders, a split folder (its test part) or a list.
+        """Score the classifier on labelled photos: class folders, a split folder (its test part), a list, or stored vectors.
 
         Parameters
         ----------
@@ -541,29 +556,24 @@ class FewShotClassifier:
 
         Raises
         ------
-        FolderError, LabelError
-            As `find_labelled`; LabelError also if the model knows none of the classes.
+        FolderError, LabelError, FeaturesError, WrongEncoder
+            As `labelled_source` and `fit_folder`; LabelError also if the model knows none of the classes.
         NothingReadable
             Not one photo could be read.
         """
         started = time.perf_counter()
         labels = list(self.names_)
-        photos = find_labelled(folder, part="test")
+        photos = labelled_source(folder, part="test")
         warn(*photos.notes)
         refuse_unknown(photos, labels)
         head = self.head_
         tally = head.new_tally() if tally is None else tally
-        with closing(self._stream_labelled(photos, progress)) as stream:
+        with closing(stream_labelled(photos, self.encoder_, threads=self.threads, progress=progress)) as stream:
             for batch in stream:
                 head.count(batch, tally)
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": len(tally) / seconds}
         return {**head.evaluated(tally), "n_failed": len(photos) - len(tally), **timing}
-
-    def _stream_labelled(self, photos: PhotoList, progress: Progress | None) -> Generator[SupportSet]:
-        return stream_labelled(
-            photos.paths, photos.labels, photos.ids(), self.encoder_, threads=self.threads, progress=progress
-        )
 
     def evaluate_support(self, support: SupportSet) -> dict[str, Any]:
         """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times.
@@ -707,13 +717,20 @@ class FewShotClassifier:
     @cached_property
     def encoder_(self) -> Encoder:
         """The encoder, loaded when first needed."""
-        if isinstance(self.encoder, str):
-            return load_encoder(self.encoder, device=self.device, threads=self.threads)
+        if self.encoder is None or isinstance(self.encoder, str):
+            name = self.encoder or self._made_with or DEFAULT
+            return load_encoder(name, device=self.device, threads=self.threads)
         return self.encoder
+
+    def _follow(self, photos: VectorSource) -> None:
+        """Where no encoder was asked for, take the one that the vectors were made with."""
+        if photos.encoder_name != self._made_with and self.encoder is None:
+            self._made_with = photos.encoder_name
+            self.__dict__.pop("encoder_", None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without an encoder that was given by name: its sessions cannot be copied, and it is loaded when needed."""
-        named = isinstance(self.encoder, str)
+        named = self.encoder is None or isinstance(self.encoder, str)
         return {name: value for name, value in self.__dict__.items() if not (named and name == "encoder_")}
 
     def _to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -743,23 +760,15 @@ class FewShotClassifier:
         whole_number(self.seed, "seed", 0, _LARGEST_SEED)
         thread_count(self.threads)
 
-    def _fit_photos(
-        self,
-        images: Sequence[PhotoLike],
-        labels: Sequence[str],
-        classes: Sequence[str],
-        ids: Sequence[str],
-        progress: Progress | None,
-    ) -> Self:
+    def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:
         if self.tune == "loo":
-            refuse_singles(labels)
-        if not method_class(self.method).needs_photos:
-            images, labels, ids = [], [], []
-        support, _ = self._encode(images, labels, ids, progress)
-        lost = sorted(set(labels) - set(support.labels.tolist()))
+            refuse_singles(photos.labels)
+        used = photos if method_class(self.method).needs_photos else photos.take(())
+        support, _ = self._encode(used, progress)
+        lost = sorted(set(used.labels) - set(support.labels.tolist()))
         if lost:
             warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
-        return self.fit_support(support, classes, progress=progress)
+        return self.fit_support(support, photos.classes, progress=progress)
 
     def _checked_support(self, support: SupportSet, name: str) -> SupportSet:
         """Photos that are encoded already, their labels in Unicode NFC."""
@@ -771,10 +780,8 @@ class FewShotClassifier:
         labels = listed_labels(support.labels)
         return replace(support, labels=np.array(labels, dtype=np.str_)) if labels else support
 
-    def _encode(
-        self, images: Sequence[PhotoLike], labels: Sequence[str], ids: Sequence[str], progress: Progress | None
-    ) -> tuple[SupportSet, int]:
-        return encode_labelled(images, labels, ids, self.encoder_, threads=self.threads, progress=progress)
+    def _encode(self, photos: VectorSource, progress: Progress | None) -> tuple[SupportSet, int]:
+        return encode_labelled(photos, self.encoder_, threads=self.threads, progress=progress)
 
     def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
         """Label → name, for every class beside those known; warns of names that the encoder's text side does not read."""
@@ -811,8 +818,12 @@ class FewShotClassifier:
 
 
 def _is_encoder(encoder: object) -> bool:
-    """A name, or what has all that an Encoder has; a class has no identity yet."""
-    return isinstance(encoder, str) or all(
-        hasattr(encoder, name)
-        for name in ("record", "identity", "logit_scale", "prepare", "encode_prepared", "encode_texts")
+    """None, a name, or what has all that an Encoder has; a class has no identity yet."""
+    return (
+        encoder is None
+        or isinstance(encoder, str)
+        or all(
+            hasattr(encoder, name)
+            for name in ("record", "identity", "logit_scale", "prepare", "encode_prepared", "encode_texts")
+        )
     )

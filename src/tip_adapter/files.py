@@ -157,6 +157,26 @@ def filling(folder: str | os.PathLike[str]) -> Iterator[Filling]:
         _remove(workshop)
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it, durably; one that is there stays as it is.
+
+    Raises
+    ------
+    NotWritable
+        With the system's reason, also where a file stands there.
+    """
+    place = _real(path)
+    with _reasons(path):
+        place.mkdir(parents=True, exist_ok=True)
+        _sync_folder(place.parent)
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a file that nothing needs any more; where that fails, it stays."""
+    with suppress(OSError):
+        Path(path).unlink()
+
+
 def refuse_existing(path: str | os.PathLike[str]) -> None:
     """Raise OutputExists unless `path` is free or an empty folder."""
     try:

@@ -9,9 +9,8 @@ import numpy as np
 
 from tip_adapter.arguments import real_number
 from tip_adapter.errors import FolderError, LabelError, UsageError, counted, printable, warn
-from tip_adapter.features import encode_labelled
 from tip_adapter.methods import choose, method_class
-from tip_adapter.photos.find import find_labelled
+from tip_adapter.sources import encode_labelled, labelled_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features import Progress
-    from tip_adapter.photos.find import PhotoList
+    from tip_adapter.sources import VectorSource
 
 #: What `tune` may be beside a folder or list.
 _RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}
@@ -90,10 +89,10 @@ def encode_validation(
 
     Raises
     ------
-    FolderError, LabelError
-        As `find_labelled`; there are no photos, or none of a class among `labels`.
+    FolderError, LabelError, FeaturesError, WrongEncoder
+        As `labelled_source` and `VectorSource.stream`; there are no photos, or none of a class among `labels`.
     """
-    photos = find_labelled(source, part="val")
+    photos = labelled_source(source, part="val")
     warn(*photos.notes)
     refuse_unknown(photos, labels)
     names = set(labels)
@@ -102,11 +101,11 @@ def encode_validation(
         unknown = counted(len(photos) - len(known), "validation photo is", "validation photos are")
         warn(f"{unknown} of classes without support, and skipped")
     photos = photos.take(known)
-    support, _ = encode_labelled(photos.paths, photos.labels, photos.ids(), encoder, threads=threads, progress=progress)
+    support, _ = encode_labelled(photos, encoder, threads=threads, progress=progress)
     return support.vectors, np.searchsorted(np.array(labels), support.labels)
 
 
-def refuse_unknown(photos: PhotoList, labels: Sequence[str]) -> None:
+def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
     """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
     if not len(photos):
         raise FolderError(f"{printable(photos.root)} holds no photos in its class folders")

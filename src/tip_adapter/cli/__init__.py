@@ -20,6 +20,7 @@ COMMANDS = {
     "fit": ("tip_adapter.cli.fit:fit", "Learn a classifier from class folders."),
     "predict": ("tip_adapter.cli.predict:predict", "Name photos."),
     "evaluate": ("tip_adapter.cli.evaluate:evaluate", "Score a classifier on labelled photos."),
+    "extract": ("tip_adapter.cli.extract:extract", "Encode photos once and keep their vectors."),
     "add": ("tip_adapter.cli.teach:add", "Teach a classifier more photos of a class, known or new."),
     "remove": ("tip_adapter.cli.teach:remove", "Let a classifier forget photos or a class."),
     "retune": ("tip_adapter.cli.teach:retune", "Choose alpha and beta again, after photos came or went."),

@@ -38,6 +38,7 @@ _PACKAGES = (
 _OPTIONAL = {
     "conformal_clip_data": ("the photos of `tip-adapter demo`", "demo"),
     "pillow_heif": ("HEIC photos", "heic"),
+    "pyarrow": ("stored features and Parquet files of vectors", "features"),
     "torch": ("open_clip's CLIPs, vectors as tensors", "torch"),
 }
 

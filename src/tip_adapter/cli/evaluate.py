@@ -19,7 +19,10 @@ from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_
 def evaluate(
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
     test_dir: Annotated[
-        Path, typer.Argument(metavar="TEST_DIR", help="Class folders, a split folder (its test part), or a list.")
+        Path,
+        typer.Argument(
+            metavar="TEST_DIR", help="Class folders, a split folder (its test part), a list, or stored vectors."
+        ),
     ],
     json: Json = False,
     report: Annotated[

@@ -18,12 +18,19 @@ from tip_adapter.prompts import read_class_names
 
 def fit(
     train_dir: Annotated[
-        Path, typer.Argument(metavar="TRAIN_DIR", help="Class folders, a split folder (its train part), or a list.")
+        Path,
+        typer.Argument(
+            metavar="TRAIN_DIR", help="Class folders, a split folder (its train part), a list, or stored vectors."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Where the model goes.", metavar="MODEL_DIR")],
     encoder: Annotated[
-        str, typer.Option(help="A name or family:source; see `tip-adapter encoders`.", metavar="NAME")
-    ] = "pocket",
+        str | None,
+        typer.Option(
+            help="A name or family:source, see `tip-adapter encoders`; if not given pocket, or what stored vectors were made with.",
+            metavar="NAME",
+        ),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="zero-shot, tip-adapter or tip-adapter-f.", metavar="NAME")
     ] = "tip-adapter",

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from contextlib import contextmanager
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,19 +17,24 @@ from tip_adapter.arguments import AUTO
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, print_line, progress_bar, say
 from tip_adapter.errors import NothingReadable, UsageError, counted, printable, shown, warn
-from tip_adapter.photos.find import find_photos
+from tip_adapter.photos.find import find_photos, is_folder
 from tip_adapter.photos.lists import csv_line
 from tip_adapter.photos.sort import TABLE, outside, sorting
+from tip_adapter.sources import is_stored, listed_source, photo_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from tip_adapter.sources import VectorSource
 
 
 def predict(
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
     images: Annotated[
         list[str],
-        typer.Argument(help='Photos, folders or lists; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"),
+        typer.Argument(
+            help='Photos, folders, lists or stored vectors; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"
+        ),
     ],
     json: Json = False,
     as_csv: Annotated[
@@ -76,19 +82,22 @@ def predict(
         if any(image != "-" for image in images):
             _start_decoding()
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
-        photos = _to_be_named(images, sort_into)
+        sources = _to_be_named(images, sort_into)
+        n_photos = sum(map(len, sources))
         if as_csv:
             _print_cells(["image", "label", "score", "error"])
         failed = 0
         answer = model.explain_stream if explain else model.predict_stream
+        records = (record for source in sources for record in answer(source, top=top, min_score=least))
+        photos = (photo for source in sources for photo in source.photos) if sort_into else repeat(None)
         with _sorting(sort_into, link, quiet) as put:
-            for done, record in enumerate(answer(photos, top=top, min_score=least), start=1):
+            for done, (record, photo) in enumerate(zip(records, photos, strict=False), start=1):
                 show(record)
-                put(photos[done - 1], record)
+                put(photo, record)
                 failed += record["error"] is not None
                 if progress:
-                    progress(done, len(photos))
-    _say_what_failed(failed, len(photos), quiet)
+                    progress(done, n_photos)
+    _say_what_failed(failed, n_photos, quiet)
 
 
 def _say_what_failed(failed: int, n_photos: int, quiet: bool) -> None:
@@ -102,21 +111,22 @@ def _say_what_failed(failed: int, n_photos: int, quiet: bool) -> None:
         say(f"note: {failed} of {n_photos} photos could not be read")
 
 
-def _to_be_named(images: Sequence[str], sort_into: Path | None) -> list[Path]:
+def _to_be_named(images: Sequence[str], sort_into: Path | None) -> list[VectorSource]:
     """The photos of all arguments, but those that are sorted already."""
-    found = [photo for image in _inputs(images) for photo in find_photos(image)]
-    photos = found if sort_into is None else outside(found, sort_into)
-    if found and not photos:
-        raise UsageError(f"every photo lies in {printable(str(sort_into))} already; choose another folder to sort into")
-    if len(photos) < len(found):
-        warn(
-            f"{len(found) - len(photos)} of {len(found)} photos lie in {printable(str(sort_into))} already and stay there"
-        )
-    return photos
+    found = list(_sources(_inputs(images)))
+    if sort_into is None:
+        return found
+    left = [source.take(outside(source.photos, sort_into)) for source in found]
+    n_found, n_left = sum(map(len, found)), sum(map(len, left))
+    if n_found and not n_left:
+        raise UsageError(f"every photo lies in {printable(sort_into)} already; choose another folder to sort into")
+    if n_left < n_found:
+        warn(f"{n_found - n_left} of {n_found} photos lie in {printable(sort_into)} already and stay there")
+    return left
 
 
 @contextmanager
-def _sorting(folder: Path | None, link: bool, quiet: bool) -> Iterator[Callable[[Path, dict[str, Any]], object]]:
+def _sorting(folder: Path | None, link: bool, quiet: bool) -> Iterator[Callable[[Any, dict[str, Any]], object]]:
     """What to do with a photo and its answer: nothing, unless there is a folder to sort into."""
     if folder is None:
         yield lambda *_: None
@@ -140,6 +150,15 @@ def _start_decoding() -> None:
 def _inputs(images: Sequence[str]) -> list[str]:
     """The arguments, "-" replaced by the paths on stdin, one a line."""
     return [path for image in images for path in (_stdin_paths() if image == "-" else [image])]
+
+
+def _sources(inputs: Sequence[str]) -> Iterator[VectorSource]:
+    """Each folder and each file of vectors for itself; photos that follow one another in one stream."""
+    for is_whole, group in groupby(inputs, key=lambda image: is_folder(Path(image)) or is_stored(image)):
+        if is_whole:
+            yield from map(photo_source, group)
+        else:
+            yield listed_source([photo for image in group for photo in find_photos(image)])
 
 
 def _stdin_paths() -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "DEFAULT",
     "ENCODERS",
     "FAMILIES",
     "Encoder",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 _GROUP = "tip_adapter.encoders"
+
+#: The encoder where none is asked for.
+DEFAULT = "pocket"
 
 
 class Family(NamedTuple):
@@ -67,13 +71,18 @@ FAMILIES = {
         "any CLIP of open_clip, by name, from its hub or a file",
         needs=("tip-adapter[torch]",),
     ),
+    "vectors": Family(
+        "tip_adapter.encoders.vectors_file:VectorsFileEncoder",
+        "vectors:FILE",
+        "vectors from elsewhere, from a .npz or Parquet file",
+    ),
 }
 
 #: What makes an encoder of a short name of a CLIP: called with the name, and `device` and `threads` by name.
 _NAMED = "tip_adapter.encoders.onnx_clip:load_named"
 
 
-def load_encoder(name: str = "pocket", *, device: str | None = None, threads: int | None = None) -> Encoder:
+def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int | None = None) -> Encoder:
     """Load an encoder by name.
 
     Parameters

@@ -158,10 +158,10 @@ class PhotoSorter:
             yield place
 
 
-def outside(photos: Sequence[Path], folder: str | os.PathLike[str]) -> list[Path]:
-    """Those photos that do not lie in the folder: what is sorted already is not sorted again into itself."""
+def outside(photos: Sequence[Path], folder: str | os.PathLike[str]) -> list[int]:
+    """Positions of the photos that do not lie in the folder: what is sorted already is not sorted again into itself."""
     root = Path(os.path.realpath(path_argument(folder, "sort_into")))
-    return [photo for photo in photos if not Path(os.path.realpath(photo.parent)).is_relative_to(root)]
+    return [row for row, photo in enumerate(photos) if not Path(os.path.realpath(photo.parent)).is_relative_to(root)]
 
 
 def folder_name(label: str | None) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 from PIL import Image
 
 from tip_adapter.errors import PhotoError
-from tip_adapter.photos.find import find_labelled
 from tip_adapter.photos.processes import DecodingProcesses
+from tip_adapter.sources import is_stored, labelled_source
 
 if TYPE_CHECKING:
     import os
@@ -53,15 +53,17 @@ class Thumbnails:
 
 
 def paths_by_id(source: str | os.PathLike[str], *, part: str) -> dict[str, Path]:
-    """The photos of a folder or list by the ids that they have in a model.
+    """The photos of a folder or list by the ids that they have in a model; none where vectors are stored.
 
     Raises
     ------
-    FolderError, LabelError
-        As `find_labelled`.
+    FolderError, LabelError, FeaturesError
+        As `labelled_source`.
     """
-    photos = find_labelled(source, part=part)
-    return dict(zip(photos.ids(), photos.paths, strict=True))
+    if is_stored(source):  # where its photos lay is its maker's word, and nobody named that folder
+        return {}
+    photos = labelled_source(source, part=part)
+    return dict(zip(photos.ids, photos.photos, strict=True))
 
 
 def _data_uri(image: Image.Image, side: int) -> str:
