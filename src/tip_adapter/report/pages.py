@@ -29,7 +29,7 @@ GENERATOR = "tip-adapter report"
 N_MISTAKES = 12
 #: No script, no other file, no network: whatever a name may hold.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_NOT_MEASURED = "A photo of a class that the model does not have counts as wrong; it has no likelihood."
+_UNKNOWN_CLASSES = "A photo of a class that the model does not have counts as wrong; it has no likelihood."
 _SAME_ROWS = "The temperature was fitted on these very photos, left out: on new photos expect a little less."
 
 
@@ -86,7 +86,7 @@ def evaluation_page(
             sections.figures(key_figures),
             sections.confusions(accuracy),
             sections.classes(accuracy),
-            sections.calibration(tally, _NOT_MEASURED),
+            sections.calibration(tally, _UNKNOWN_CLASSES),
             sections.mistakes(head, tally.mistakes(), shown, known),
             sections.about(_facts(head, occasion)),
         ]
