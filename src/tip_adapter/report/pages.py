@@ -29,8 +29,10 @@ GENERATOR = "tip-adapter report"
 N_MISTAKES = 12
 #: No script, no other file, no network: whatever a name may hold.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_NOT_MEASURED = "A photo of a class that the model does not have counts as wrong; it has no likelihood."
-_SAME_ROWS = "The temperature was fitted on these very photos, left out: on new photos expect a little less."
+_UNKNOWN_CLASSES = "A photo of a class that the model does not have counts as wrong; it has no likelihood."
+_SAME_ROWS = (
+    "Each photo is left out in turn; where a temperature was fitted on photos that were left out, it was on these."
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def evaluation_page(
             sections.figures(key_figures),
             sections.confusions(accuracy),
             sections.classes(accuracy),
-            sections.calibration(tally, _NOT_MEASURED),
+            sections.calibration(tally, _UNKNOWN_CLASSES),
             sections.mistakes(head, tally.mistakes(), shown, known),
             sections.about(_facts(head, occasion)),
         ]
