@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -111,7 +113,7 @@ def test_fault_74_a_batch_of_photos_gives_a_batch_of_vectors_in_a_stable_schema(
     assert pa.Table.from_batches(parts).combine_chunks().equals(whole.combine_chunks())
     assert (whole["error"].null_count, whole["vector"].null_count, whole["sha256"].null_count) == (10, 1, 1)
     assert (
-        whole.filter(pa.compute.is_valid(whole["error"]))["error"]
+        whole.filter(pc.is_valid(whole["error"]))["error"]
         .to_pylist()[0]
         .startswith("cannot read red/bad.png: not a photo")
     )
@@ -461,7 +463,7 @@ def with_columns(**columns: Any) -> bytes:
     table = pa.table({name: column for name, column in rows.items() if column is not None})
     fields = [pa.field(field.name, field.type, field.name not in ("id", "path")) for field in table.schema]
     sink = pa.BufferOutputStream()
-    pa.parquet.write_table(table.cast(pa.schema(fields)), sink)
+    pq.write_table(table.cast(pa.schema(fields)), sink)
     return sink.getvalue().to_pybytes()
 
 
@@ -575,7 +577,7 @@ def test_fault_48_of_two_runs_at_once_the_second_waits_and_encodes_nothing(photo
 
 #: Extracts argv[1] into argv[2] in shards of 8, and notes each photo that is encoded in argv[3].
 PROGRAM = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from tip_adapter import extraction
 from tip_adapter.photos.decode import decode_file
@@ -586,6 +588,7 @@ class Noting(FakeEncoder):
     def encode_prepared(self, prepared):
         with open(sys.argv[3], "a") as notes:
             notes.writelines(photo.tobytes().hex() + "\\n" for photo in prepared)
+        time.sleep(0.02)  # so that there is time to be killed in
         return super().encode_prepared(prepared)
 
 DecodingProcesses.decode = staticmethod(decode_file)
@@ -614,7 +617,7 @@ def test_fault_46_killed_at_random_moments_a_rerun_finishes_and_does_no_finished
         began = time.monotonic()
         while len(notes.read_text()) == noted and run.poll() is None and time.monotonic() - began < 60:
             time.sleep(0.002)  # it is at work: only now can it be stopped in the middle of something
-        time.sleep(rng.uniform(0, 0.02))
+        time.sleep(rng.uniform(0, 0.15))
         run.send_signal(signal.SIGKILL)
         was_killed = run.wait() == -signal.SIGKILL
         kills += was_killed
@@ -627,7 +630,7 @@ def test_fault_46_killed_at_random_moments_a_rerun_finishes_and_does_no_finished
 
 
 def ids_in(shard: Path) -> list[str]:
-    return pa.parquet.read_table(shard, columns=["id"])["id"].to_pylist()
+    return pq.read_table(shard, columns=["id"])["id"].to_pylist()
 
 
 def check_and_clear(photos: Path, features: Path, clean: Path) -> None:
