@@ -39,6 +39,9 @@ NOT_RUN = {
     r"\.venv/bin/tip-adapter demo": "needs the environment made above it; the tutorial runs the demo",
     r"python service\.py .*": "serves until it is stopped; the test of the page serves and asks",
     r"curl .*": "asks that service; the test of the page does the same",
+    r"tip-adapter (fit|predict) .*\btiles.*": "needs the page's package installed; tests/encoders installs and asks it",
+    r"tip-adapter fit .* --encoder (clip|onnx:immich-app/\S+) .*": "downloads weights; tests/encoders does, from a hub on loopback",
+    r"hf download .*": "downloads weights",
 }
 
 
@@ -85,7 +88,8 @@ def commands_of(kind: str | None, body: str | None, line: str | None) -> list[st
     """The commands of a step, without their comments."""
     if kind == "console":
         return prompts(body or "")
-    lines = [line or ""] if kind is None else (body or "").splitlines() if kind == "sh" else []
+    whole = re.sub(r"\\\n\s*", "", body or "")  # a command over several lines
+    lines = [line or ""] if kind is None else whole.splitlines() if kind == "sh" else []
     bare = [re.sub(r"(^|\s+)#\s.*$", "", text) for text in lines]
     return [text for text in bare if text.strip()]
 

@@ -136,7 +136,7 @@ def test_what_is_not_run_is_there_and_says_why(pattern: str, reason: str) -> Non
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_command_hides_in_a_block_that_is_not_run(name: str) -> None:
     blocks = [step for step in steps.STEP.finditer(TEXTS[name]) if step["kind"] is not None]
-    assert {step["kind"] for step in blocks} <= {"sh", "console", "python", "text", ""}
+    assert {step["kind"] for step in blocks} <= {"sh", "console", "python", "text", "toml", ""}
     others = "\n".join(step["body"] for step in blocks if step["kind"] in ("text", ""))
     assert not re.search(r"^\s*\$? ?tip-adapter ", others, re.MULTILINE)
 

@@ -58,7 +58,9 @@ def random_head(
     support = SupportSet(vectors, labels, np.arange(len(labels)).astype(str))
     embeddings = ClassEmbeddings(list(names), unit_rows(rng.standard_normal((len(counts), width)).astype(np.float32)))
     pair = Given(1.5, None, (alpha, beta))
-    return learn(method, support, names, ("{}",), embeddings, logit_scale=30.0, seed=0, rule=FIXED, given=pair)
+    return learn(
+        method, support, names, ("{}",), embeddings, logit_scale=30.0, seed=0, rule=FIXED, calibrate=True, given=pair
+    )
 
 
 def large_head(n_photos: int, n_classes: int, width: int) -> Head:

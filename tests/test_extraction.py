@@ -328,7 +328,9 @@ def test_fault_65_what_is_stored_is_the_digest_of_what_was_encoded(
 # ---- the folder ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", [{"encoder": Another()}, {"views": 2}, {"views": 3, "seed": 1}], ids=["encoder", "views", "seed"])
+@pytest.mark.parametrize(
+    "change", [{"encoder": Another()}, {"views": 2}, {"views": 3, "seed": 1}], ids=["encoder", "views", "seed"]
+)
 def test_vectors_of_another_recipe_are_kept_unless_force_replaces_them(
     photos: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:

@@ -31,7 +31,7 @@ def test_the_root_offers_load_encoder() -> None:
 
 @pytest.mark.parametrize(("wrong", "nearest"), [("poket", "pocket"), ("POCKET", None), ("tox", "toy"), ("", None)])
 def test_an_unknown_name_is_refused_and_the_nearest_suggested(wrong: str, nearest: str | None) -> None:
-    with pytest.raises(UnknownName, match=r"known are clip, .*onnx, pocket, .*toy") as refused:
+    with pytest.raises(UnknownName, match=r"known are clip, .*onnx, open_clip, pocket, .*toy") as refused:
         load_encoder(wrong)
     assert (f"did you mean {nearest}?" in str(refused.value)) == bool(nearest)
     assert isinstance(refused.value, UsageError)
