@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo setup check test bench soak
+.PHONY: demo setup check test docs bench soak
+export NO_MKDOCS_2_WARNING := 1
 
 demo: $(VENV)/.has-base
 	$(BIN)/tip-adapter demo
@@ -16,6 +17,7 @@ check: $(VENV)/.has-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mkdocs build --strict --quiet
 	$(BIN)/pytest -m "not slow and not data" --quiet --numprocesses auto
 
 test: $(VENV)/.has-dev
@@ -23,8 +25,13 @@ test: $(VENV)/.has-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mkdocs build --strict --quiet
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
+
+# The site in site/, from docs/ and the docstrings; a warning is an error.
+docs: $(VENV)/.has-dev
+	$(BIN)/mkdocs build --strict
 
 # Writes docs/results/speed.json; run by hand, on an otherwise idle machine.
 bench: $(VENV)/.has-dev

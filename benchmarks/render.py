@@ -6,10 +6,14 @@ python -m benchmarks.render
 from __future__ import annotations
 
 import json
+from math import ceil
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.record import RESULTS, ROOT
+from tip_adapter.evaluation import N_BINS, Bin, Calibration
+from tip_adapter.report import charts
+from tip_adapter.report.markup import tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -25,14 +29,22 @@ READMES = ("README.md", "README.zh-CN.md")
 def main() -> None:
     for name in PAGES:
         (RESULTS / f"{name}.md").write_text(render(name), encoding="utf-8")
+    for name, draw in PICTURES.items():
+        (RESULTS / f"{name}.svg").write_text(draw(read(name)), encoding="utf-8")
     for name in READMES:
         path = ROOT / name
         path.write_text(with_measured(path.read_text(encoding="utf-8"), name), encoding="utf-8")
 
 
+def read(name: str) -> dict[str, Any]:
+    """A results file."""
+    record: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return record
+
+
 def render(name: str) -> str:
     """The page of a results file."""
-    record = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    record = read(name)
     title, body = PAGES[name]
     source = (
         f"`{record['command']}`, {record['date']}, on {record['machine']}. Rendered from [{name}.json]({name}.json)."
@@ -350,6 +362,107 @@ def trust(record: dict[str, Any]) -> str:
     )
 
 
+def calibration(record: dict[str, Any]) -> str:
+    rows = record["rows"]
+    figures = [
+        [
+            shots_words(shots),
+            f"{mean(r['temperature'] for r in chosen):.2f}",
+            *(spread([r[when]["ece"] for r in chosen]) for when in MOMENTS),
+            *(likelihoods([r[when]["negative_log_likelihood"] for r in chosen]) for when in MOMENTS),
+        ]
+        for shots, chosen in by_shots(rows).items()
+    ]
+    single = [
+        [
+            str(r["shots"]),
+            str(r["seed"]),
+            f"{100 * r['accuracy']:.1f}",
+            f"{r['temperature']:.2f}",
+            *(f"{100 * r[when]['ece']:.1f}" for when in MOMENTS),
+            *(f"{r[when]['negative_log_likelihood']:.3f}" for when in MOMENTS),
+        ]
+        for r in rows
+    ]
+    text = (
+        f"Scores of Tip-Adapter on Caltech101's {record['n_photos']:,} test photos, offline encoder `{record['encoder']}`, bare "
+        "class names, alpha and beta by the default rule; before (temperature 1) and after the temperature that was fitted on "
+        "left-out photos. At one shot there is no photo to leave out: the temperature is 1. Expected calibration error (ECE, "
+        "15 bins of equal width, confidence is the highest score) in percent, negative log-likelihood (NLL) in nats; mean ± "
+        "standard deviation over seeds 1, 2, 3."
+    )
+    heads = ["temperature", "ECE before", "ECE after", "NLL before", "NLL after"]
+    picture = "![Accuracy by confidence, before and after the temperature.](calibration.svg)"
+    explained = (
+        "Photos of the three draws together; bars: how many have that confidence after. "
+        "[How to read it](../how-to/report.md#reading-the-calibration)."
+    )
+    return "\n\n".join(
+        [
+            text,
+            table(["", *heads], figures),
+            f"## Reliability curves\n\n{picture}\n\n{explained}",
+            "## Each draw",
+            table(["shots", "seed", "accuracy", *heads], single),
+        ]
+    )
+
+
+MOMENTS = ("before", "after")
+
+
+def by_shots(rows: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    return {shots: [r for r in rows if r["shots"] == shots] for shots in sorted({r["shots"] for r in rows})}
+
+
+def likelihoods(values: Sequence[float]) -> str:
+    return f"{mean(values):.3f} ± {stdev(values):.3f}"
+
+
+#: Read on white and on black pages; the names are those of the chart in a report.
+STYLE = (
+    "text{font:12px system-ui,sans-serif;fill:#7d858e}.title{font-size:14px;font-weight:600}.middle{text-anchor:middle}"
+    ".end{text-anchor:end}.grid{stroke:#7d858e;stroke-opacity:.25}.ideal{stroke:#7d858e;stroke-dasharray:4 4}"
+    ".count{fill:#7d858e;fill-opacity:.35}polyline{fill:none;stroke:currentColor;stroke-width:2}"
+    "circle{fill:currentColor}.before{color:#c8602f}.before polyline{stroke-dasharray:6 4}.after{color:#1f8f80}"
+)
+
+
+def reliability_curves(record: dict[str, Any]) -> str:
+    """The reliability curves, side by side: one for each number of shots, its draws together."""
+    panels = [panel(place, shots, rows) for place, (shots, rows) in enumerate(by_shots(record["rows"]).items())]
+    legend = "".join(
+        tag("text", text, x=x, y=20, class_=kind, style="fill:currentColor")
+        for x, kind, text in [(44, "before", "- - temperature 1"), (180, "after", "— temperature fitted")]
+    )
+    size = f'viewBox="0 0 {360 * len(panels)} 420"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{STYLE}</style>{legend}{"".join(panels)}</svg>\n'
+
+
+def panel(place: int, shots: int, rows: Sequence[dict[str, Any]]) -> str:
+    before, after = (pooled([r[when] for r in rows]) for when in MOMENTS)
+    chart = charts.reliability(before, after, sum(entry.n for entry in after.curve))
+    title = tag("text", shots_words(shots), x=360 * place + 44, y=48, class_="title")
+    return title + chart.replace("<svg ", f'<svg x="{360 * place}" y="56" width="358" height="356" ', 1)
+
+
+def pooled(figures: Sequence[dict[str, Any]]) -> Calibration:
+    """Draws of as many photos as one: their bins put together."""
+    bins: dict[int, list[dict[str, Any]]] = {}
+    for entry in (entry for each in figures for entry in each["curve"]):
+        bins.setdefault(ceil(entry["confidence"] * N_BINS), []).append(entry)
+    curve = tuple(together(bins[number]) for number in sorted(bins))
+    n = sum(entry.n for entry in curve)
+    ece = sum(entry.n * abs(entry.accuracy - entry.confidence) for entry in curve) / n
+    return Calibration(ece, None, n, curve)
+
+
+def together(entries: Sequence[dict[str, Any]]) -> Bin:
+    n = sum(entry["n"] for entry in entries)
+    confidence, accuracy = (sum(e["n"] * e[name] for e in entries) / n for name in ("confidence", "accuracy"))
+    return Bin(confidence, accuracy, n)
+
+
 def shots_words(shots: int) -> str:
     return "1 shot" if shots == 1 else f"{shots} shots"
 
@@ -370,8 +483,12 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "equations": ("The equations on real CLIP vectors", equations),
     "choosing": ("How alpha and beta are chosen", choosing_page),
     "trust": ("What a classifier says of itself", trust),
+    "calibration": ("How far scores can be taken at their word", calibration),
     "speed": ("Speed", speed),
 }
+
+#: Pictures beside a page, rendered from the same results.
+PICTURES: dict[str, Callable[[dict[str, Any]], str]] = {"calibration": reliability_curves}
 
 
 if __name__ == "__main__":

@@ -195,6 +195,7 @@ def few_shot(X: Any, labels: Any) -> FewShotClassifier:
         settings={},
         offers={},
         rule="fixed",
+        calibrate=True,
         given=Given(pair=(1.0, 5.5)),
     )
     return model

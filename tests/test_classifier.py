@@ -599,6 +599,7 @@ def test_the_record_of_an_evaluation(make_photos: MakePhotos, photos: Any) -> No
         record = model.evaluate_folder(folder)
     assert record.pop("seconds") > 0
     assert record.pop("images_per_second") > 0
+    assert record.pop("calibration")["n_known"] == 5
     assert record == {
         "accuracy": 4 / 5,
         "mean_per_class_accuracy": pytest.approx((2 / 3 + 1) / 2),
@@ -932,7 +933,6 @@ def test_threads_are_a_whole_number_up_to_256(threads: Any, photos: Any, tmp_pat
         {"class_names": {"caf\u00e9": "a", "cafe\u0301": "b"}},
         {"method": None},
         {"method": ["tip-adapter"]},
-        {"encoder": None},
         {"encoder": 5},
         {"encoder": ToyEncoder},
         {"device": 5},
@@ -1039,3 +1039,20 @@ def test_a_fitted_pocket_can_be_pickled(photos: Any, queries: Any) -> None:
     model = FewShotClassifier("pocket").fit(photos, LABELS)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(queries), model.predict_proba(queries))
+
+
+@pytest.mark.parametrize("method", ["tip-adapter", "tip-adapter-f"])
+@pytest.mark.parametrize("tune", ["loo", "VAL"])
+def test_without_calibration_the_temperature_is_one_also_after_retune(
+    make_photos: Callable[..., Path], method: str, tune: str
+) -> None:
+    train, val = make_photos("train", red=3, green=3), make_photos("val", 50, red=2, green=2)
+    model = FewShotClassifier("toy", method, str(val) if tune == "VAL" else tune, calibrate=False).fit_folder(train)
+    assert model.choice_.temperature == 1
+    assert model.retune().choice_.temperature == 1
+    assert model.head_.left_out is None or 0 < model.head_.left_out.threshold <= 1
+
+
+def test_calibrate_takes_true_or_false() -> None:
+    with pytest.raises(UsageError, match="calibrate takes true or false, not 'no'"):
+        FewShotClassifier("toy", calibrate="no").fit([np.zeros((32, 32, 3), np.uint8)], ["a"])

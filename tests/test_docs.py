@@ -1,36 +1,64 @@
-"""What the documentation says is true: figures are rendered from results, commands and examples run."""
+"""What the documentation says is true: figures are rendered from results, commands and examples run, links lead on."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
-import shutil
 import sys
+from contextlib import closing
+from http.client import HTTPConnection
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import gettempdir
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from tip_adapter.cli import main
+from tip_adapter import FewShotClassifier, errors
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+DOCS = ROOT / "docs"
+sys.path[:0] = [str(ROOT), str(DOCS)]
 
+import codes  # noqa: E402 - beside the pages
+import docstrings  # noqa: E402
+import navigation  # noqa: E402
+import steps  # noqa: E402
 from benchmarks import render  # noqa: E402 - benchmarks/ lies beside src/
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-HOW_TOS = sorted((ROOT / "docs" / "how-to").glob("*.md"))
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-README_ZH = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    from PIL import Image
+
+    from fake_hub import FakeHub
+
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in steps.PAGES}
+WITH_CONSOLES = [name for name, text in TEXTS.items() if "```console" in text]
+WITH_STEPS = [
+    name for name, text in TEXTS.items() if name not in WITH_CONSOLES and (steps.commands(text) or "```python" in text)
+]
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", render.PAGES)
 def test_a_page_of_results_is_its_results_rendered_again(name: str) -> None:
     assert (render.RESULTS / f"{name}.md").read_text(encoding="utf-8") == render.render(name)
+
+
+def test_every_page_of_results_and_every_results_file_is_rendered() -> None:
+    assert {path.stem for path in render.RESULTS.glob("*.md")} - {"index"} == set(render.PAGES)
+    assert {path.stem for path in render.RESULTS.glob("*.json")} == set(render.PAGES)
+
+
+@pytest.mark.parametrize("name", render.PICTURES)
+def test_a_picture_of_results_is_its_results_rendered_again(name: str) -> None:
+    drawn = render.PICTURES[name](render.read(name))
+    assert (render.RESULTS / f"{name}.svg").read_text(encoding="utf-8") == drawn
 
 
 @pytest.mark.parametrize("name", render.READMES)
@@ -39,55 +67,38 @@ def test_the_table_in_a_readme_is_the_results_rendered_again(name: str) -> None:
     assert render.with_measured(text, name) == text
 
 
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture
-def home(tmp_path: Path, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of someone who follows README: photos, test photos and new ones."""
-    for name in ("photos", "test-photos", "照片", "测试照片"):
-        make_photos(name, red=2, green=2)
+def home(
+    tmp_path: Path,
+    make_photos: Callable[..., Path],
+    clip_folder: Callable[..., Path],
+    hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A folder of someone who follows a page: photos to learn from, to choose by and to test on, new ones, and a CLIP."""
+    clip_folder().rename(tmp_path / "my-clip")
+    for name in ("photos", "照片"):
+        make_photos(name, cat=3, dog=3)
+    for name in ("val-photos", "test-photos", "测试照片"):
+        make_photos(name, 10, cat=1, dog=1)
     for name in ("more-photos", "更多照片"):
         make_photos(f"{name}/some", blue=1)
+    make_photos(".", rabbits=2)
     for name in ("new.jpg", "新照片.jpg"):
-        (tmp_path / name).write_bytes(next((tmp_path / "more-photos").rglob("*.png")).read_bytes())
+        (tmp_path / name).write_bytes((tmp_path / "rabbits" / "0.png").read_bytes())
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("webbrowser.open", lambda url: True)
     return tmp_path
 
 
-def run(commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Run command lines in this process, each to its end without a failure."""
-    for command in commands:
-        monkeypatch.setattr(sys, "argv", shlex.split(command))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert not ended.value.code, f"{command}: {capsys.readouterr().err}"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("readme", [README, README_ZH], ids=["English", "Chinese"])
-def test_the_commands_and_then_the_python_examples_run(
-    readme: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    commands = re.findall(r"^    (tip-adapter (?:fit|predict|evaluate|info) .*?)(?:\s+#.*)?$", readme, re.MULTILINE)
-    assert len(commands) == 4
-    run(commands, monkeypatch, capsys)
-    assert (home / "model" / "config.json").exists()
+def some_vectors() -> dict[str, Any]:
+    """What README's example of vectors finds defined."""
     rng = np.random.default_rng(0)
     vectors = {"X": rng.random((4, 8)), "X_new": rng.random((2, 8)), "text_vectors": rng.random((2, 8))}
-    known = {**vectors, "y": ["cat", "cat", "dog", "dog"], "labels": ["cat", "dog"]}
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(compile(block, "README", "exec"), dict(known))
-
-
-@pytest.fixture
-def cats_and_dogs(home: Path, make_photos: Callable[..., Path]) -> Path:
-    """A folder of someone who follows a how-to guide: as README's, with cats and dogs and a model of them."""
-    shutil.rmtree(home / "photos")
-    make_photos("photos", cat=3, dog=3)
-    make_photos("val-photos", 10, cat=1, dog=1)
-    make_photos(".", rabbits=2)
-    lay_out_dtd(home / "data" / "dtd")
-    return home
+    return {**vectors, "y": ["cat", "cat", "dog", "dog"], "labels": ["cat", "dog"]}
 
 
 def lay_out_dtd(folder: Path) -> None:
@@ -105,30 +116,150 @@ def lay_out_dtd(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", HOW_TOS, ids=lambda page: page.stem)
-def test_the_commands_and_then_the_python_of_a_how_to_guide_run(
-    page: Path, cats_and_dogs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = page.read_text(encoding="utf-8")
-    commands = re.findall(r"^    (tip-adapter .*?)(?:\s+#.*)?$", text, re.MULTILINE)
-    assert commands
-    run(["tip-adapter fit photos --out model", *commands], monkeypatch, capsys)
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(block, page.name, "exec"), {})
+@pytest.mark.parametrize("name", WITH_STEPS)
+def test_the_steps_of_a_page_can_be_taken(name: str, home: Path) -> None:
+    if "how-to/" in name:  # guides begin with a model
+        steps.run("tip-adapter fit photos --out model")
+    steps.follow(TEXTS[name], some_vectors())
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
-def test_every_how_to_guide_is_linked_from_a_readme(readme: str) -> None:
-    linked = re.findall(r"\((docs/how-to/[^)]+)\)", (ROOT / readme).read_text(encoding="utf-8"))
-    assert sorted(linked) == [page.relative_to(ROOT).as_posix() for page in HOW_TOS]
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_CONSOLES)
+def test_a_console_shows_what_its_commands_print(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown, printed = TEXTS[name], steps.follow(TEXTS[name], {})
+    assert words(printed) == words(shown), "run: python docs/steps.py"
+    np.testing.assert_allclose(percentages(printed), percentages(shown), atol=3)  # another machine may round otherwise
+
+
+def words(page: str) -> str:
+    """Its words; figures as #, so that a time may be another."""
+    return re.sub(r"\s+", " ", re.sub(r"\d[\d.,]*", "#", page))
+
+
+def percentages(page: str) -> list[float]:
+    return [float(figure) for figure in re.findall(r"([\d.]+) %", page)]
+
+
+@pytest.mark.parametrize(("pattern", "reason"), steps.NOT_RUN.items())
+def test_what_is_not_run_is_there_and_says_why(pattern: str, reason: str) -> None:
+    assert any(re.fullmatch(pattern, command) for text in TEXTS.values() for command in steps.commands(text))
+    assert reason
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_command_hides_in_a_block_that_is_not_run(name: str) -> None:
+    blocks = [step for step in steps.STEP.finditer(TEXTS[name]) if step["kind"] is not None]
+    assert {step["kind"] for step in blocks} <= {"sh", "console", "python", "text", "toml", ""}
+    others = "\n".join(step["body"] for step in blocks if step["kind"] in ("text", ""))
+    assert not re.search(r"^\s*\$? ?tip-adapter ", others, re.MULTILINE)
+
+
+# ---- finding pages ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("section", navigation.SECTIONS.values())
+def test_every_page_is_listed_by_the_index_of_its_section(section: str) -> None:
+    pages = {path.relative_to(DOCS).as_posix() for path in (DOCS / section).glob("*.md")}
+    assert set(navigation.pages(section)) == pages
+    assert len(navigation.pages(section)) == len(pages)
+
+
+@pytest.mark.parametrize("readme", render.READMES)
+def test_a_readme_leads_to_the_tutorial_and_every_section(readme: str) -> None:
+    linked = set(re.findall(r"\((docs/[^)]+)\)", TEXTS[readme]))
+    indexes = {f"docs/{section}/index.md" for section in navigation.SECTIONS.values()}
+    assert {"docs/tutorial.md", *indexes} <= linked
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "README.zh-CN.md", *(ROOT / "docs").rglob("*.md")]
     broken = [
         (page.name, link)
-        for page in pages
-        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        for page in steps.PAGES
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8")))
         if "://" not in link and not (page.parent / link).exists()
     ]
     assert broken == []
+
+
+# ---- pages that are made ---------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_codes_holds_every_error() -> None:
+    everything = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    rows = codes.table().splitlines()[2:]
+    assert len(rows) == len(everything - {errors.TipAdapterWarning})
+    assert "| `PhotoTooLarge` | `photo_too_large` |  |" in codes.table()
+    assert "| `UnknownName` | `unknown_name` | `LookupError` |" in codes.table()
+
+
+def test_a_section_of_a_docstring_becomes_a_list() -> None:
+    written = "Parameters\n----------\nX, y : array, one\n    row each\n\nReturns\n-------\n(n,) array\n\nRaises\n------\nValueError\n    NaN."
+    made = docstrings.SECTION.sub(docstrings.listed, written)
+    assert made == (
+        "**Parameters**\n\n- `X`, `y`: array, one row each\n\n**Returns** (n,) array\n\n**Raises**\n\n- `ValueError`: NaN.\n\n"
+    )
+
+
+# ---- the web service -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def service(paint: Callable[..., Image.Image]) -> Iterator[Any]:
+    """The guide's service over a model of two colours, on a port of its own."""
+    names: dict[str, Any] = {}
+    steps.follow(TEXTS["docs/how-to/web-service.md"], names)
+    model = FewShotClassifier("toy").fit([paint(label) for label in ("red", "green")], ["red", "green"])
+    with names["PhotoService"](("127.0.0.1", 0), model) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def post(service: Any, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
+    with closing(HTTPConnection(*service.server_address, timeout=10)) as connection:
+        connection.putrequest("POST", "/")
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders(body)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def as_png(photo: Image.Image) -> bytes:
+    file = BytesIO()
+    photo.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_web_service_names_a_photo(service: Any, paint: Callable[..., Image.Image]) -> None:
+    photo = as_png(paint("green", 7))
+    status, record = post(service, photo, Content_Length=str(len(photo)))
+    assert (status, record["label"]) == (200, "green")
+    assert record["top"][0] == {"label": "green", "score": record["score"]}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "sentence"),
+    [
+        ({}, 411, "Content-Length"),
+        ({"Content_Length": "-1"}, 411, "Content-Length"),
+        ({"Content_Length": "999999999"}, 413, "bytes"),
+        ({"Content_Length": "9"}, 422, "cannot be read"),
+    ],
+)
+def test_the_web_service_refuses_in_a_sentence_without_paths(
+    service: Any, headers: dict[str, str], status: int, sentence: str
+) -> None:
+    refused, record = post(service, b"no photo!", **headers)
+    assert refused == status
+    assert sentence in record["error"]
+    assert gettempdir() not in record["error"]
+
+
+def test_the_web_service_is_busy_rather_than_without_bounds(service: Any) -> None:
+    while service.places.acquire(blocking=False):
+        pass
+    assert post(service, b"", Content_Length="0") == (503, {"error": "busy; come again in a second"})

@@ -11,7 +11,8 @@ from PIL import Image
 
 from tip_adapter import features
 from tip_adapter.errors import NothingReadable, PhotoError, TipAdapterWarning
-from tip_adapter.features import encode_labelled, encode_photos, stream_vectors
+from tip_adapter.features import encode_photos, stream_vectors
+from tip_adapter.sources import encode_labelled, listed_source
 from tip_adapter.testing import FakeEncoder
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def test_a_damaged_pil_image_is_an_error_among_others(folder):
 
 def encode_folder(folder: Path, labels: list[str], **options: Any) -> Any:
     paths = sorted(folder.glob("*.png"))
-    return encode_labelled(paths, labels, [path.name for path in paths], FakeEncoder(), **options)
+    return encode_labelled(listed_source(paths, labels, [path.name for path in paths]), FakeEncoder(), **options)
 
 
 @pytest.fixture
@@ -245,12 +246,12 @@ def test_the_same_photo_twice_in_a_class_is_no_matter(folder):
 @pytest.mark.usefixtures("no_warning")
 def test_plain_arrays_of_other_shapes_are_other_photos():
     wide, high = np.zeros((2, 8, 3), np.uint8), np.zeros((8, 2, 3), np.uint8)
-    support, _ = encode_labelled([wide, high], ["a", "b"], ["1", "2"], FakeEncoder())
+    support, _ = encode_labelled(listed_source([wide, high], ["a", "b"], ["1", "2"]), FakeEncoder())
     assert len(support) == 2
 
 
 def test_no_labelled_photos_are_an_empty_support_set():
-    support, n_failed = encode_labelled([], [], [], FakeEncoder())
+    support, n_failed = encode_labelled(listed_source([], [], []), FakeEncoder())
     assert (len(support), n_failed) == (0, 0)
     assert support.vectors.shape == (0, FakeEncoder().identity.width)
 
@@ -264,5 +265,5 @@ def test_a_photo_whose_vector_says_nothing_is_left_out_and_named(value):
             return vectors
 
     with pytest.warns(TipAdapterWarning, match="1 of 3 photos are left out: cannot use photo 1"):
-        support, n_failed = encode_labelled(noise(3), list("abc"), ["0", "1", "2"], Blind())
+        support, n_failed = encode_labelled(listed_source(noise(3), list("abc"), ["0", "1", "2"]), Blind())
     assert (support.ids.tolist(), n_failed) == (["0", "2"], 1)

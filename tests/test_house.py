@@ -193,6 +193,7 @@ def test_one_place_holds_each_exponential() -> None:
         "methods/choose.py": 3,  # a temperature that is searched for as its logarithm, and its likelihood
         "methods/_stairs.py": 1,  # alphas are looked at as logarithms
         "encoders/pocket.py": 1,  # the kernel of its text side
+        "encoders/_towers.py": 1,  # a logit scale that is stored as its logarithm
     }
     assert defined("^_?softmax$") == {"vectors.py"}
     assert defined("affinity|cache_logits|sum_by_class") == {"methods/_kernels.py", "methods/tip_adapter.py"}
@@ -223,22 +224,29 @@ def test_one_place_holds_a_training_loop() -> None:
 
 def test_nothing_that_is_read_can_run() -> None:
     runs = r"^(eval|exec|compile|__import__|os\.system|os\.popen)$"
-    reads = r"^(pickle\.loads?|joblib\.load|torch\.load|yaml\.load|marshal\.loads?|np\.load|numpy\.load|shelve\.open)$"
+    reads = r"^(pickle\.loads?|joblib\.load|yaml\.load|marshal\.loads?|np\.load|numpy\.load|shelve\.open)$"
     assert files_that_call(f"{runs}|{reads}") == set()
     assert files_that_call(r"^subprocess\.\w+$") == {"photos/process.py"}
 
 
-#: The files that may import torch, when they are asked for: towers to learn through, and what learns through them.
+def test_torch_reads_tensors_only() -> None:
+    loads = [ast.unparse(call) for tree in TREES.values() for called, call in calls(tree) if called == "torch.load"]
+    assert loads
+    assert all("weights_only=True" in load for load in loads)
+
+
+#: The files that may import torch, when they are asked for: encoders on it, towers to learn through, and what learns.
 WITH_TORCH = {
     "encoders/_open_clip_towers.py",
     "encoders/_pocket_tower.py",
+    "encoders/_towers.py",
     "encoders/_toy_towers.py",
     "methods/coop.py",
     "paper/parts.py",
 }
 
 
-def test_only_what_learns_through_towers_imports_torch() -> None:
+def test_only_what_runs_or_learns_through_towers_imports_torch() -> None:
     importing = {
         name
         for name, tree in TREES.items()

@@ -41,8 +41,8 @@ PUBLISHED = {
 }
 
 
-def test_the_template_sets_are_the_published_ones_and_the_bare_name() -> None:
-    assert template_sets() == {"bare": ("{}",), **PUBLISHED}
+def test_the_template_sets_are_the_published_ones_the_bare_name_and_clips() -> None:
+    assert template_sets() == {"bare": ("{}",), "clip": ("a photo of a {}.",), **PUBLISHED}
 
 
 def test_sets_and_texts_may_be_mixed() -> None:
@@ -54,7 +54,7 @@ def test_sets_and_texts_may_be_mixed() -> None:
 def test_a_template_that_is_neither_is_a_usage_error_naming_the_sets(wrong: str) -> None:
     with pytest.raises(
         UsageError,
-        match=r"no \{\} for the class name and is no set; (did you mean [a-z0-9]+. )?sets are bare, imagenet, cal",
+        match=r"no \{\} for the class name and is no set; (did you mean [a-z0-9]+. )?sets are bare, clip, imagenet, cal",
     ):
         resolve_templates(["{}", wrong])
 

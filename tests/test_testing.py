@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from tip_adapter import TipAdapterClassifier, ZeroShotClassifier
+from tip_adapter.graphs import GraphWriter
 from tip_adapter.testing import FakeEncoder, check_encoder, check_method
 from tip_adapter.vectors import unit_rows
 
@@ -100,6 +102,39 @@ class ShortFingerprint(FakeEncoder):
         self.identity = replace(self.identity, fingerprint="abc")
 
 
+class Graph(FakeEncoder):
+    """Its image side leaves as a graph: the last column of a vector is 0.1 before it is normalised."""
+
+    scale = 127.5
+
+    def image_graph(self):
+        graph = GraphWriter()
+        pixels = graph.input("pixels", TensorProto.UINT8, ["n", 4, 4, 3])
+        flat = graph.node("Reshape", pixels, graph.constant(np.array([-1, 48])))
+        scaled = graph.node("Div", graph.node("Cast", flat, to=TensorProto.FLOAT), graph.constant(self.scale))
+        centred = graph.node("Sub", scaled, graph.constant(1.0))
+        padded = graph.node("Pad", centred, graph.constant(np.array([0, 0, 0, 1])), graph.constant(0.1))
+        graph.output(padded, "vectors", ["n", 49])
+        graph.state(self.facts())
+        return graph.model
+
+    def facts(self):
+        return {"preprocessing": "4 x 4 pixels"}
+
+
+class OtherGraph(Graph):
+    scale = 128.0
+
+
+class SilentGraph(Graph):
+    def facts(self):
+        return {}
+
+
+def test_an_encoder_with_an_image_graph_keeps_the_contract():
+    check_encoder(Graph())
+
+
 def test_the_fake_encoder_keeps_the_contract():
     check_encoder(FakeEncoder())
 
@@ -118,6 +153,8 @@ def test_the_fake_encoder_keeps_the_contract():
         (LooksAtThePhotoBefore, "a vector depends on the photo's neighbours"),
         (NormalisesOverTheBatch, "a vector depends on the photo's neighbours"),
         (PreparesOtherwise, r"prepare \+ encode_prepared is not encode_images"),
+        (OtherGraph, "image_graph is not encode_prepared"),
+        (SilentGraph, "image_graph does not say in its metadata how to prepare"),
         (OtherRecord, "record and identity state different widths"),
         (NegativeScale, "the logit scale is not positive"),
         (TemplateWithoutName, "a template has no {}"),

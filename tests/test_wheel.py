@@ -64,6 +64,19 @@ def test_the_environment_has_no_torch_and_nothing_of_the_checkout(python: Path, 
     assert python.parents[1] in Path(where).parents
 
 
+def test_an_encoder_that_needs_torch_names_the_line_to_type(python: Path, tmp_path: Path) -> None:
+    code = """
+from tip_adapter import load_encoder
+from tip_adapter.errors import MissingExtra
+try:
+    load_encoder("open_clip:RN50/openai")
+except MissingExtra as error:
+    print(error)
+"""
+    said = _checked([python, "-c", code], cwd=tmp_path).strip()
+    assert said == "open_clip is not installed: pip install 'tip-adapter[torch]'"
+
+
 def test_the_wheel_holds_data_types_and_licence(python: Path, tmp_path: Path) -> None:
     code = "from importlib.metadata import files; print(*files('tip-adapter'), sep='\\n')"
     held = set(_checked([python, "-c", code], cwd=tmp_path).split())

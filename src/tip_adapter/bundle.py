@@ -27,11 +27,12 @@ from tip_adapter.schema import (
     maybe,
     number,
     one_of,
+    parse_json,
     positive,
+    printable_line,
     record,
     setting,
     text,
-    unique_keys,
     whole,
     word,
 )
@@ -78,7 +79,7 @@ _STATED = record(
     {
         "format": whole(FORMAT, FORMAT),
         "tip_adapter": word,
-        "encoder": record({"name": word, "fingerprint": word, "width": whole(1, 2**20)}),
+        "encoder": record({"name": printable_line, "fingerprint": word, "width": whole(1, 2**20)}),
         "seed": whole(-(2**63), 2**63 - 1),
         "method": word,
         "parameters": mapping(setting),
@@ -140,14 +141,29 @@ def write_bundle(
     """
     if replace:
         refuse_unreplaceable(folder)
-    stated = {"format": FORMAT, **config}
     try:
-        _check_stated(stated)
-        _check_arrays(stated, arrays)
-        files = _contents(stated, arrays)
+        files = bundle_files(config, arrays)
     except ValueError as error:
         raise NotWritable(f"cannot write {printable(folder)}: {error}") from error
     write_folder(folder, files, replace=replace)
+
+
+def bundle_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
+    """File name → content of a model folder.
+
+    Parameters
+    ----------
+    config, arrays : as in `write_bundle`
+
+    Raises
+    ------
+    ValueError
+        What of it could not be read again.
+    """
+    stated = {"format": FORMAT, **config}
+    _check_stated(stated)
+    _check_arrays(stated, arrays)
+    return _contents(stated, arrays)
 
 
 def read_bundle(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -185,7 +201,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         content = _text_of(file)
         if content.count(b",") > MOST_VALUES:
             raise ValueError(f"it holds more than {MOST_VALUES} values")
-        config = _parse(content)
+        config = parse_json(content)
         _check_format(config, path.parent)
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
@@ -327,7 +343,7 @@ def _arrays_of(file: IO[bytes], digest: str) -> dict[str, NDArray[Any]]:
 
 def _layout(header: bytes, n_bytes: int) -> dict[str, tuple[np.dtype[Any], list[int], int]]:
     """Name → dtype, shape and offset of arrays that fill `n_bytes` without a hole or an overlap."""
-    entries = _parse(header)
+    entries = parse_json(header)
     _HEADER(entries)
     layout: dict[str, tuple[np.dtype[Any], list[int], int]] = {}
     end = 0
@@ -341,20 +357,6 @@ def _layout(header: bytes, n_bytes: int) -> dict[str, tuple[np.dtype[Any], list[
     if end != n_bytes:
         raise ValueError(f"its arrays take {end} bytes, but it has {n_bytes}")
     return layout
-
-
-def _parse(content: bytes) -> Any:
-    """JSON, with nothing in it that two readers could understand in two ways."""
-    return json.loads(
-        content.decode("utf-8"), object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite
-    )
-
-
-def _finite(number_text: str) -> float:
-    value = float(number_text)
-    if not math.isfinite(value):
-        raise ValueError(f"{number_text} is not a number")
-    return value
 
 
 # ---- checks that no single value can tell ----------------------------------------------------------------------------

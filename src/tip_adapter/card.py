@@ -30,7 +30,12 @@ def model_card(config: Mapping[str, Any], *, trained: bool = False) -> str:
 _HOW_TO = """## How to run it
 
     pip install tip-adapter
-    tip-adapter predict THIS_FOLDER photo.jpg"""
+    tip-adapter predict THIS_FOLDER photo.jpg
+
+From Python, a folder or a repository of the Hugging Face hub:
+
+    from tip_adapter import FewShotClassifier
+    FewShotClassifier.from_pretrained("NAMESPACE/NAME").predict(["photo.jpg"])"""
 
 
 def _front_matter(config: Mapping[str, Any]) -> str:

@@ -19,21 +19,29 @@ from sklearn.exceptions import NotFittedError
 import tip_adapter
 from tip_adapter.arguments import AUTO, path_argument, real_number, require, thread_count, whole_number
 from tip_adapter.bundle import write_bundle
-from tip_adapter.encoders import load_encoder
+from tip_adapter.encoders import DEFAULT, load_encoder
 from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
-from tip_adapter.features import encode_labelled, encode_photos, stream_vectors
+from tip_adapter.features import encode_photos
 from tip_adapter.head import Head, learn, read_head, refuse_singles, with_pair
 from tip_adapter.methods import choose, method_class
 from tip_adapter.photos.draw import draw
-from tip_adapter.photos.find import find_labelled, find_photos
 from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, listed_photos, photo_ids, photo_name
 from tip_adapter.photos.labels import refuse_twins
 from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
+from tip_adapter.sources import (
+    VectorSource,
+    encode_labelled,
+    labelled_source,
+    listed_source,
+    photo_source,
+    stream_labelled,
+)
 from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
 from tip_adapter.tuning import (
     check_epochs,
     check_tuning,
     encode_validation,
+    given_logit_scale,
     given_pair,
     offers_of,
     refuse_unknown,
@@ -47,6 +55,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
+    from tip_adapter.evaluation import Tally
     from tip_adapter.features import Progress
     from tip_adapter.methods import VectorClassifier
     from tip_adapter.methods.choose import Choice
@@ -62,12 +71,14 @@ _LARGEST_SEED = 2**63 - 1
 #: What stands in the place of an answer where a photo cannot be read.
 _UNANSWERED: dict[str, Any] = {"label": None, "score": None, "top": []}
 
+_AN_ENCODER = "the name of an encoder, or a loaded one"
 #: Constructor value → its types, and in words what it takes. Numbers state their bounds themselves.
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "method": ((str,), "the name of a method"),
     "tune": ((str, os.PathLike, NoneType), "loo, scale-free, or the path of a folder or list of validation photos"),
     "templates": ((list, tuple, NoneType), "a list of sentences with {} for the class name, or of template sets"),
     "class_names": ((Mapping, NoneType), "a mapping label → name"),
+    "calibrate": ((bool,), "true or false"),
     "device": ((str, NoneType), "cpu or cuda"),
 }
 
@@ -77,7 +88,8 @@ class FewShotClassifier:
 
     Parameters
     ----------
-    encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder
+    encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder; None for ``pocket``, or for the one that
+        stored vectors were made with
     method : ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry
         point ``tip_adapter.methods`` of an installed package
     tune : how alpha and beta are chosen: ``loo`` (leave-one-out), ``scale-free``, or a folder or list of validation
@@ -87,6 +99,8 @@ class FewShotClassifier:
     templates : sentences with ``{}`` for the class name, or names of template sets; None for the encoder's own
     class_names : label → the name that the text encoder reads; None for the labels, underscores as spaces
     epochs : int, how long a method trains; None for as long as its paper
+    calibrate : bool, whether a temperature is fitted, so that scores can be taken at their word; else it is 1. Labels are the same
+    logit_scale : float, what text logits are multiplied by; None for the encoder's own
     seed : int, of draws and of training
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per core
@@ -111,7 +125,7 @@ class FewShotClassifier:
 
     def __init__(
         self,
-        encoder: str | Encoder = "pocket",
+        encoder: str | Encoder | None = None,
         method: str = "tip-adapter",
         tune: str | os.PathLike[str] | None = None,
         alpha: float | None = None,
@@ -119,6 +133,8 @@ class FewShotClassifier:
         templates: Sequence[str] | None = None,
         class_names: Mapping[str, str] | None = None,
         epochs: int | None = None,
+        calibrate: bool = True,
+        logit_scale: float | None = None,
         seed: int = 0,
         device: str | None = None,
         threads: int | None = None,
@@ -131,10 +147,13 @@ class FewShotClassifier:
         self.templates = templates
         self.class_names = class_names
         self.epochs = epochs
+        self.calibrate = calibrate
+        self.logit_scale = logit_scale
         self.seed = seed
         self.device = device
         self.threads = threads
         self._head: Head | None = None
+        self._made_with: str | None = None
 
     # ---- learning -------------------------------------------------------------------------------------------------
 
@@ -158,31 +177,34 @@ class FewShotClassifier:
         """
         self._check_usage()
         photos, texts = listed_pairs(images, labels)
-        return self._fit_photos(photos, texts, sorted(set(texts)), photo_ids(photos), None)
+        return self._fit_photos(listed_source(photos, texts, photo_ids(photos)), None)
 
     def fit_folder(
         self, folder: str | os.PathLike[str], shots: int | None = None, *, progress: Progress | None = None
     ) -> Self:
-        """Learn from a folder of class folders, a split folder (its train part) or a list.
+        """Learn from a folder of class folders, a split folder (its train part), a list, or stored vectors.
 
         Parameters
         ----------
-        folder : path
+        folder : path; stored vectors are a folder of features or a file of vectors, and nothing is encoded then
         shots : int, photos per class, drawn by `seed`; None for all
         progress : called with (photos done, photos in all)
 
         Raises
         ------
-        FolderError, LabelError
-            As `find_labelled`. The others as `fit`.
+        FolderError, LabelError, FeaturesError
+            As `labelled_source`. The others as `fit`.
+        WrongEncoder
+            The vectors were made with another encoder than the one given.
         """
         self._check_usage()
         n_shots = None if shots is None else whole_number(shots, "shots", 1)
-        photos = find_labelled(folder, part="train")
+        photos = labelled_source(folder, part="train")
+        self._follow(photos)
         if n_shots is not None:
             photos = draw(photos, n_shots, self._seed)
         warn(*photos.notes)
-        return self._fit_photos(photos.paths, photos.labels, photos.classes, photos.ids(), progress)
+        return self._fit_photos(photos, progress)
 
     def fit_support(
         self, support: SupportSet, classes: Iterable[str] = (), *, progress: Progress | None = None
@@ -216,8 +238,9 @@ class FewShotClassifier:
             names,
             templates,
             embed_classes(names, templates, self.encoder_.encode_texts),
-            logit_scale=self.encoder_.logit_scale,
+            logit_scale=self._logit_scale_to_learn_with(),
             rule=rule,
+            calibrate=self.calibrate,
             given=self._given(rule, labels, progress),
             settings=self._settings,
             offers=offers_of(self.encoder_, self.method),
@@ -247,7 +270,7 @@ class FewShotClassifier:
         head = self.head_
         if not head.estimator.needs_photos:
             return self._taught(self._with_named(head, sorted(set(texts))))
-        support, _ = self._encode(photos, texts, photo_ids(photos, head.support.ids.tolist()), None)
+        support, _ = self._encode(listed_source(photos, texts, photo_ids(photos, head.support.ids.tolist())), None)
         return self.teach(support)
 
     def teach(self, photos: SupportSet) -> Self:
@@ -328,6 +351,7 @@ class FewShotClassifier:
             head.class_embeddings,
             logit_scale=head.logit_scale,
             rule=rule,
+            calibrate=self.calibrate,
             given=self._given(rule, list(head.names), progress),
             settings=self._settings,
             offers=offers_of(self.encoder_, method),
@@ -418,7 +442,7 @@ class FewShotClassifier:
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0
     ) -> list[dict[str, Any]]:
-        """Name every photo of a folder, at any depth, or of a list.
+        """Name every photo of a folder, at any depth, of a list, or of stored vectors.
 
         Parameters
         ----------
@@ -435,19 +459,22 @@ class FewShotClassifier:
         ------
         FolderError
             There are no photos.
+        FeaturesError, WrongEncoder
+            Stored vectors cannot be read, or are another encoder's.
         UsageError
             `folder` is no path, `top` or `min_score` is out of bounds, or the model has no threshold.
         """
-        return list(self.predict_stream(find_photos(folder), top=top, min_score=min_score))
+        return list(self.predict_stream(photo_source(folder), top=top, min_score=min_score))
 
     def predict_stream(
-        self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float | str = 0.0
+        self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`.
 
         Parameters
         ----------
-        images, top, min_score : as in `predict` and `predict_folder`
+        images : as in `predict`, or a VectorSource (`tip_adapter.sources.photo_source`)
+        top, min_score : as in `predict_folder`
 
         Raises
         ------
@@ -458,7 +485,7 @@ class FewShotClassifier:
         return self._stream(images, head, head.answers, _UNANSWERED, top, min_score)
 
     def explain_stream(
-        self, images: Iterable[PhotoLike], *, top: int = 5, min_score: float | str = 0.0
+        self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up."""
         head = self.head_
@@ -490,7 +517,7 @@ class FewShotClassifier:
 
     def _stream(
         self,
-        images: Iterable[PhotoLike],
+        images: Iterable[PhotoLike] | VectorSource,
         head: Head,
         answers: Answers,
         unanswered: dict[str, Any],
@@ -499,25 +526,38 @@ class FewShotClassifier:
     ) -> Iterator[dict[str, Any]]:
         n_top = whole_number(top, "top", 1)
         least = head.threshold if min_score == AUTO else real_number(min_score, "min_score", 0, 1)
-        return self._records(listed_photos(images), answers, unanswered, n_top, least)
+        photos = images if isinstance(images, VectorSource) else listed_source(listed_photos(images))
+        return self._records(photos, answers, unanswered, n_top, least)
 
     def _records(
         self,
-        photos: Sequence[PhotoLike],
+        photos: VectorSource,
         answers: Answers,
         unanswered: dict[str, Any],
         top: int,
         min_score: float,
     ) -> Iterator[dict[str, Any]]:
-        with closing(stream_vectors(photos, self.encoder_, threads=self.threads)) as stream:
+        with closing(photos.stream(self.encoder_, threads=self.threads)) as stream:
             for batch in stream:
                 rows = dict(zip(batch.positions.tolist(), answers(batch.vectors, top, min_score), strict=True))
                 rows |= {position: {**unanswered, "error": str(error)} for position, error in batch.errors.items()}
                 for position in sorted(rows):
-                    yield {"image": photo_name(photos[position], position), "error": None, **rows[position]}
+                    yield {"image": photos.ids[position], "error": None, **rows[position]}
 
-    def evaluate_folder(self, folder: str | os.PathLike[str], *, progress: Progress | None = None) -> dict[str, Any]:
-        """Score the classifier on labelled photos: a folder of class folders, a split folder (its test part) or a list.
+    def evaluate_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        progress: Progress | None = None,
+        tally: Tally | None = None,
+    ) -> dict[str, Any]:
+        """Score the classifier on labelled photos: class folders, a split folder (its test part), a list, or stored vectors.
+
+        Parameters
+        ----------
+        folder : path
+        progress : called with (photos done, photos in all)
+        tally : an empty one of `head_.new_tally`, for who wants to see more of what was counted; None makes one
 
         Returns
         -------
@@ -525,26 +565,31 @@ class FewShotClassifier:
         n_images : photos scored;  n_failed : photos that could not be read, outside all figures
         unknown_classes : labels that the model does not have; their photos count as wrong
         per_class : label → {accuracy, n}
+        calibration : temperature, n_known (photos of known classes, those that the likelihood counts), and before (at
+            temperature 1) and after: {ece, negative_log_likelihood, curve: [{confidence, accuracy, n}]}; see Calibration
         protocol, alpha, beta : how the pair was chosen, and it; None where the method has none
         seconds, images_per_second
 
         Raises
         ------
-        FolderError, LabelError
-            As `find_labelled`; LabelError also if the model knows none of the classes.
+        FolderError, LabelError, FeaturesError, WrongEncoder
+            As `labelled_source` and `fit_folder`; LabelError also if the model knows none of the classes.
         NothingReadable
             Not one photo could be read.
         """
         started = time.perf_counter()
         labels = list(self.names_)
-        photos = find_labelled(folder, part="test")
+        photos = labelled_source(folder, part="test")
         warn(*photos.notes)
         refuse_unknown(photos, labels)
-        support, n_failed = self._encode(photos.paths, photos.labels, photos.ids(), progress)
-        record = self.evaluate_support(support)
+        head = self.head_
+        tally = head.new_tally() if tally is None else tally
+        with closing(stream_labelled(photos, self.encoder_, threads=self.threads, progress=progress)) as stream:
+            for batch in stream:
+                head.count(batch, tally)
         seconds = time.perf_counter() - started
-        timing = {"seconds": seconds, "images_per_second": record["n_images"] / seconds}
-        return {**record, "n_failed": n_failed, **timing}
+        timing = {"seconds": seconds, "images_per_second": len(tally) / seconds}
+        return {**head.evaluated(tally), "n_failed": len(photos) - len(tally), **timing}
 
     def evaluate_support(self, support: SupportSet) -> dict[str, Any]:
         """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times.
@@ -557,7 +602,9 @@ class FewShotClassifier:
         head = self.head_
         photos = self._checked_support(support, "support")
         require(len(photos) > 0, "support", "at least one photo", photos)
-        return head.evaluate(photos)
+        tally = head.new_tally()
+        head.count(photos, tally)
+        return head.evaluated(tally)
 
     # ---- keeping --------------------------------------------------------------------------------------------------
 
@@ -574,19 +621,25 @@ class FewShotClassifier:
             `folder` is no path.
         """
         path = path_argument(folder, "folder")
-        config, arrays = self.head_.to_record()
-        made_by = {
-            "tip_adapter": tip_adapter.__version__,
-            "encoder": asdict(self.encoder_.identity),
-            "seed": self._seed,
-        }
-        write_bundle(path, {**made_by, **config}, arrays, replace=force)
+        write_bundle(path, *self._to_record(), replace=force)
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        encoder: str | Encoder | None = None,
+        device: str | None = None,
+        threads: int | None = None,
     ) -> FewShotClassifier:
         """Read a model folder; predicting needs no text side.
+
+        Parameters
+        ----------
+        folder : path
+        encoder : name of the encoder, or an Encoder, where it is not to be had any more by the name that the model keeps,
+            such as that of a folder that was moved; of the same fingerprint
+        device, threads : as in the constructor
 
         Raises
         ------
@@ -594,33 +647,117 @@ class FewShotClassifier:
             There is no model, it is damaged, or it was made with another encoder.
         UnknownName
             Its method or encoder is not installed here.
-        UsageError, CheckpointError
+        UsageError, CheckpointError, DownloadError
             As `load_encoder`.
         """
+        require(encoder is None or _is_encoder(encoder), "encoder", _AN_ENCODER, encoder)
         head, config = read_head(path_argument(folder, "folder"))
         made_with, epochs = config["encoder"], config["parameters"].get("epochs")
-        model = cls(made_with["name"], head.method, epochs=epochs, seed=config["seed"], device=device, threads=threads)
+        chosen = made_with["name"] if encoder is None else encoder
+        model = cls(chosen, head.method, epochs=epochs, seed=config["seed"], device=device, threads=threads)
         model._head = head
-        if asdict(model.encoder_.identity) != made_with:
+        identity = model.encoder_.identity
+        if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
             raise WrongEncoder(
                 f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
-                f"than the one installed ({model.encoder_.identity.fingerprint[:12]}…); fit it again"
+                f"than the one at hand ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
             )
         return model
+
+    def push_to_hub(
+        self, repo_id: str, *, revision: str | None = None, private: bool = False, token: str | None = None
+    ) -> str:
+        """Send the model to the Hugging Face hub: the files of `save`, its card as the repository's page.
+
+        No photo goes up; the photos' vectors, their ids (`support_.ids`, paths as a rule) and the class names do.
+
+        Parameters
+        ----------
+        repo_id : ``namespace/name``; made where there is none
+        revision : branch, made where there is none; None for the main one
+        private : whether a repository that is made is private
+        token : of the hub; None for that of `hf auth login` or HF_TOKEN
+
+        Returns
+        -------
+        the commit: a revision that `from_pretrained` takes
+
+        Raises
+        ------
+        UploadError
+            With the reason; the repository holds what it held.
+        UsageError
+            `repo_id` or `revision` cannot be one.
+        """
+        from tip_adapter.hub import upload_model  # a third of a second that others do not pay
+
+        return upload_model(*self._to_record(), repo_id, revision=revision, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id_or_folder: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> FewShotClassifier:
+        """`load` a model from a folder, or from a repository of the Hugging Face hub.
+
+        Parameters
+        ----------
+        repo_id_or_folder : a folder, or ``namespace/name``
+        revision : branch, tag or commit of a repository; None for its main branch
+        token : of the hub; None for that of `hf auth login` or HF_TOKEN
+        device, threads : as in `load`
+
+        Raises
+        ------
+        DownloadError
+            With the reason; what was fetched before is in the cache and answers offline.
+        UsageError
+            It is neither a folder nor can it be a repository.
+        BundleError, UnknownName, CheckpointError
+            As `load`: what was fetched is checked as any model folder.
+        """
+        folder = path_argument(repo_id_or_folder, "repo_id_or_folder")
+        if not folder.is_dir():
+            from tip_adapter.hub import download_model
+
+            folder = download_model(os.fspath(repo_id_or_folder), revision=revision, token=token)
+        return cls.load(folder, device=device, threads=threads)
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
     @cached_property
     def encoder_(self) -> Encoder:
         """The encoder, loaded when first needed."""
-        if isinstance(self.encoder, str):
-            return load_encoder(self.encoder, device=self.device, threads=self.threads)
+        if self.encoder is None or isinstance(self.encoder, str):
+            name = self.encoder or self._made_with or DEFAULT
+            return load_encoder(name, device=self.device, threads=self.threads)
         return self.encoder
+
+    def _follow(self, photos: VectorSource) -> None:
+        """Where no encoder was asked for, take the one that the vectors were made with."""
+        if photos.encoder_name != self._made_with and self.encoder is None:
+            self._made_with = photos.encoder_name
+            self.__dict__.pop("encoder_", None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without an encoder that was given by name: its sessions cannot be copied, and it is loaded when needed."""
-        named = isinstance(self.encoder, str)
+        named = self.encoder is None or isinstance(self.encoder, str)
         return {name: value for name, value in self.__dict__.items() if not (named and name == "encoder_")}
+
+    def _to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What a model folder keeps: configuration and arrays."""
+        config, arrays = self.head_.to_record()
+        made_by = {
+            "tip_adapter": tip_adapter.__version__,
+            "encoder": asdict(self.encoder_.identity),
+            "seed": self._seed,
+        }
+        return {**made_by, **config}, arrays
 
     @property
     def _settings(self) -> dict[str, int]:
@@ -634,7 +771,7 @@ class FewShotClassifier:
 
     def _check_usage(self) -> None:
         """Raise what can be told of the constructor's values before any photo is read."""
-        require(_is_encoder(self.encoder), "encoder", "the name of an encoder, or a loaded one", self.encoder)
+        require(_is_encoder(self.encoder), "encoder", _AN_ENCODER, self.encoder)
         for name, (kinds, wanted) in _TAKES.items():
             require(isinstance(getattr(self, name), kinds), name, wanted, getattr(self, name))
         method_class(self.method)
@@ -644,26 +781,19 @@ class FewShotClassifier:
             offers_of(self.encoder_, self.method)
         resolve_templates(self.templates or ())
         checked_names((self.class_names or {}).items(), "class_names")
+        given_logit_scale(self.logit_scale)
         whole_number(self.seed, "seed", 0, _LARGEST_SEED)
         thread_count(self.threads)
 
-    def _fit_photos(
-        self,
-        images: Sequence[PhotoLike],
-        labels: Sequence[str],
-        classes: Sequence[str],
-        ids: Sequence[str],
-        progress: Progress | None,
-    ) -> Self:
+    def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:
         if self.tune == "loo":
-            refuse_singles(labels)
-        if not method_class(self.method).needs_photos:
-            images, labels, ids = [], [], []
-        support, _ = self._encode(images, labels, ids, progress)
-        lost = sorted(set(labels) - set(support.labels.tolist()))
+            refuse_singles(photos.labels)
+        used = photos if method_class(self.method).needs_photos else photos.take(())
+        support, _ = self._encode(used, progress)
+        lost = sorted(set(used.labels) - set(support.labels.tolist()))
         if lost:
             warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
-        return self.fit_support(support, classes, progress=progress)
+        return self.fit_support(support, photos.classes, progress=progress)
 
     def _checked_support(self, support: SupportSet, name: str) -> SupportSet:
         """Photos that are encoded already, their labels in Unicode NFC."""
@@ -675,10 +805,8 @@ class FewShotClassifier:
         labels = listed_labels(support.labels)
         return replace(support, labels=np.array(labels, dtype=np.str_)) if labels else support
 
-    def _encode(
-        self, images: Sequence[PhotoLike], labels: Sequence[str], ids: Sequence[str], progress: Progress | None
-    ) -> tuple[SupportSet, int]:
-        return encode_labelled(images, labels, ids, self.encoder_, threads=self.threads, progress=progress)
+    def _encode(self, photos: VectorSource, progress: Progress | None) -> tuple[SupportSet, int]:
+        return encode_labelled(photos, self.encoder_, threads=self.threads, progress=progress)
 
     def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
         """Label → name, for every class beside those known; warns of names that the encoder's text side does not read."""
@@ -696,6 +824,16 @@ class FewShotClassifier:
             )
         return names
 
+    def _logit_scale_to_learn_with(self) -> float:
+        """The one given, else the encoder's; warns where that is a guess."""
+        given = given_logit_scale(self.logit_scale)
+        if given is None and self.encoder_.record.logit_scale_assumed:
+            warn(
+                f"the logit scale of {printable(self.encoder_.identity.name)} stands in none of its files: "
+                f"{self.encoder_.logit_scale:g} is assumed, that of OpenAI's CLIPs; --logit-scale (logit_scale=) sets another"
+            )
+        return self.encoder_.logit_scale if given is None else given
+
     def _given(self, rule: str, labels: Sequence[str], progress: Progress | None) -> choose.Given:
         """What the rule may look at beside the support."""
         validation = None
@@ -705,8 +843,12 @@ class FewShotClassifier:
 
 
 def _is_encoder(encoder: object) -> bool:
-    """A name, or what has all that an Encoder has; a class has no identity yet."""
-    return isinstance(encoder, str) or all(
-        hasattr(encoder, name)
-        for name in ("record", "identity", "logit_scale", "prepare", "encode_prepared", "encode_texts")
+    """None, a name, or what has all that an Encoder has; a class has no identity yet."""
+    return (
+        encoder is None
+        or isinstance(encoder, str)
+        or all(
+            hasattr(encoder, name)
+            for name in ("record", "identity", "logit_scale", "prepare", "encode_prepared", "encode_texts")
+        )
     )

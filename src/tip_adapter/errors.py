@@ -15,7 +15,13 @@
     ├── CheckpointError (ValueError)          third-party weights that are not what they should be
     ├── BundleError (ValueError)              a model folder that cannot be read
     │   ├── DamagedBundle                     … because a file is not the one that was saved
-    │   └── WrongEncoder                      … because it was made with another encoder
+    │   └── WrongEncoder                      … because it, or stored vectors, were made with another encoder
+    ├── FeaturesError (ValueError)            stored vectors that cannot be used
+    │   └── DamagedFeatures                   … because a file is not what it should be
+    ├── ExportError (ValueError)              a model that cannot become an ONNX file
+    ├── DownloadError (OSError)               weights or a model that could not be fetched
+    ├── UploadError (OSError)                 a model that could not be sent to the hub
+
     ├── NotWritable (OSError)                 a file or folder could not be written
     │   └── OutputExists (FileExistsError)    … because something is there already
     ├── NothingReadable (ValueError)          not one photo could be read
@@ -139,9 +145,39 @@ class DamagedBundle(BundleError):
 
 
 class WrongEncoder(BundleError):
-    """A model folder was made with another encoder than the one at hand."""
+    """A model folder or stored vectors were made with another encoder than the one at hand."""
 
     code = "wrong_encoder"
+
+
+class ExportError(TipAdapterError, ValueError):
+    """A model that cannot become an ONNX file; nothing was written."""
+
+    code = "cannot_export"
+
+
+class DownloadError(TipAdapterError, OSError):
+    """Weights or a model are not here and could not be downloaded."""
+
+    code = "download_failed"
+
+
+class UploadError(TipAdapterError, OSError):
+    """A model could not be sent to the hub; what the repository held before, it still holds."""
+
+    code = "upload_failed"
+
+
+class FeaturesError(TipAdapterError, ValueError):
+    """A folder of features or a file of vectors that cannot be used."""
+
+    code = "bad_features"
+
+
+class DamagedFeatures(FeaturesError):
+    """A file of stored vectors is not the one that was saved, or not what it should be."""
+
+    code = "damaged_features"
 
 
 class NotWritable(TipAdapterError, OSError):

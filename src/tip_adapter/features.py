@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tip_adapter.errors import NothingReadable, PhotoError, printable, warn
+from tip_adapter.errors import PhotoError, printable
 from tip_adapter.photos.decode import open_photo
 from tip_adapter.photos.processes import DecodingProcesses
-from tip_adapter.vectors import SupportSet
+from tip_adapter.photos.views import NO_VIEWS
+from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.photos.decode import PhotoLike
+    from tip_adapter.photos.views import Views
 
     #: Called with (photos done, photos in all).
     Progress = Callable[[int, int], None]
@@ -63,7 +65,7 @@ class _Prepared:
 
 
 def stream_vectors(
-    photos: Sequence[PhotoLike], encoder: Encoder, *, threads: int | None = None
+    photos: Sequence[PhotoLike], encoder: Encoder, *, views: Views = NO_VIEWS, threads: int | None = None
 ) -> Generator[VectorBatch]:
     """Encode photos in order, batch by batch; a photo that cannot be read is an entry in `errors`.
 
@@ -71,25 +73,27 @@ def stream_vectors(
     ----------
     photos : paths, PIL images or uint8 arrays
     encoder : Encoder
+    views : Views whose mean a photo's vector is; by default the photo itself is encoded
     threads : int, photos decoded at a time; None for one per core
 
     Yields
     ------
     VectorBatch
     """
-    starts = range(0, len(photos), BATCH)
+    size = max(1, BATCH // max(1, views.number))  # as many prepared pixels are held, with views or without
+    starts = range(0, len(photos), size)
     n_threads = min(threads or os.cpu_count() or 1, 1 + len(photos) // _PHOTOS_PER_START)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingProcesses() as processes:
         pending: deque[list[Future[_Prepared | PhotoError]]] = deque()
         try:
             for start in starts:
-                rows = range(start, min(start + BATCH, len(photos)))
-                taken = zip(rows, photos[start : start + BATCH], strict=True)
-                pending.append([pool.submit(_prepare, photo, row, encoder, processes) for row, photo in taken])
+                rows = range(start, min(start + size, len(photos)))
+                taken = zip(rows, photos[start : start + size], strict=True)
+                pending.append([pool.submit(_prepare, photo, row, encoder, views, processes) for row, photo in taken])
                 if len(pending) > _AHEAD:
-                    yield _encode(pending.popleft(), start - _AHEAD * BATCH, encoder, photos)
+                    yield _encode(pending.popleft(), start - _AHEAD * size, encoder, views, photos)
             for start in starts[len(starts) - len(pending) :]:
-                yield _encode(pending.popleft(), start, encoder, photos)
+                yield _encode(pending.popleft(), start, encoder, views, photos)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -108,14 +112,29 @@ def encode_photos(
     photos, encoder, threads : as in `stream_vectors`
     progress : called with (photos done, photos in all) after each batch
     """
-    batches = []
-    with closing(stream_vectors(photos, encoder, threads=threads)) as stream:
+    return gathered(stream_vectors(photos, encoder, threads=threads), len(photos), encoder.identity.width, progress)
+
+
+def gathered(
+    stream: Generator[VectorBatch], n_photos: int, width: int, progress: Progress | None = None
+) -> VectorBatch:
+    """All batches of a stream as one VectorBatch: (n, width) vectors in memory.
+
+    Parameters
+    ----------
+    stream : of VectorBatch; closed at the end
+    n_photos : int, how many photos it reads
+    width : int, of a vector
+    progress : called with (photos done, photos in all) after each batch
+    """
+    parts = [VectorBatch(np.zeros(0, np.intp), np.zeros((0, width), np.float32), (), {})]
+    done = 0
+    with closing(stream):
         for batch in stream:
-            batches.append(batch)
+            parts.append(batch)
+            done += len(batch.positions) + len(batch.errors)
             if progress:
-                progress(min(len(batches) * BATCH, len(photos)), len(photos))
-    empty = VectorBatch(np.zeros(0, np.intp), np.zeros((0, encoder.identity.width), np.float32), (), {})
-    parts = [empty, *batches]
+                progress(done, n_photos)
     return VectorBatch(
         np.concatenate([part.positions for part in parts]),
         np.concatenate([part.vectors for part in parts]),
@@ -124,61 +143,20 @@ def encode_photos(
     )
 
 
-def encode_labelled(
-    photos: Sequence[PhotoLike],
-    labels: Sequence[str],
-    ids: Sequence[str],
-    encoder: Encoder,
-    *,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[SupportSet, int]:
-    """Encode labelled photos; warns of photos that cannot be read, and of a photo that is in two classes.
-
-    Parameters
-    ----------
-    photos, encoder, threads, progress : as in `encode_photos`
-    labels, ids : one a photo
-
-    Returns
-    -------
-    support : SupportSet of the photos that can be read
-    n_failed : int, how many cannot
-
-    Raises
-    ------
-    NothingReadable
-        There are photos, and not one can be read.
-    """
-    batch = encode_photos(photos, encoder, threads=threads, progress=progress)
-    failed = [str(error) for error in batch.errors.values()]
-    if failed and not len(batch.positions):
-        raise NothingReadable.among(failed)
-    texts, names = np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_)
-    support = SupportSet(batch.vectors, texts[batch.positions], names[batch.positions])
-    if failed:
-        more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
-        warn(f"{len(failed)} of {len(photos)} photos are left out: {'; '.join(failed[:3])}{more}")
-    twins = _twins(batch.digests, support)
-    if twins:
-        more = f" (and {len(twins) - 3} more)" if len(twins) > 3 else ""
-        warn(f"the same photo is in two classes: {'; '.join(twins[:3])}{more}; remove one")
-    return support, len(failed)
+def averaging(encoder: Encoder) -> str:
+    """What is averaged over a photo's views: ``raw`` vectors where the encoder gives them, else ``unit`` rows."""
+    return "raw" if encoder.gives_raw else "unit"
 
 
-def _twins(digests: Sequence[str], support: SupportSet) -> list[str]:
-    """Pairs of the same photo with different labels: one of them must be wrong."""
-    first: dict[str, int] = {}
-    pairs = [(first.setdefault(digest, row), row) for row, digest in enumerate(digests)]
-    named = [f"{printable(name)} ({printable(label)})" for name, label in zip(support.ids, support.labels, strict=True)]
-    return [f"{named[a]} and {named[b]}" for a, b in pairs if support.labels[a] != support.labels[b]]
-
-
-def _prepare(photo: PhotoLike, position: int, encoder: Encoder, processes: DecodingProcesses) -> _Prepared | PhotoError:
+def _prepare(
+    photo: PhotoLike, position: int, encoder: Encoder, views: Views, processes: DecodingProcesses
+) -> _Prepared | PhotoError:
     """Decode and crop one photo, in a thread."""
     try:
         image, digest = _open(photo, processes)
-        return _Prepared(encoder.prepare(image), digest)
+        if not views.number:
+            return _Prepared(encoder.prepare(image), digest)
+        return _Prepared(np.stack([encoder.prepare(view) for view in views.of(image, digest)]), digest)
     except PhotoError as error:
         return error
     except Exception as error:  # an encoder of any origin, or the memory is full
@@ -196,7 +174,11 @@ def _open(photo: PhotoLike, processes: DecodingProcesses) -> tuple[Image.Image, 
 
 
 def _encode(
-    futures: list[Future[_Prepared | PhotoError]], start: int, encoder: Encoder, photos: Sequence[PhotoLike]
+    futures: list[Future[_Prepared | PhotoError]],
+    start: int,
+    encoder: Encoder,
+    views: Views,
+    photos: Sequence[PhotoLike],
 ) -> VectorBatch:
     outcomes = {start + i: future.result() for i, future in enumerate(futures)}
     errors = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, PhotoError)}
@@ -205,8 +187,18 @@ def _encode(
     digests = tuple(outcome.digest for outcome in read.values())
     if not read:
         return VectorBatch(positions, np.zeros((0, encoder.identity.width), np.float32), digests, errors)
-    vectors = encoder.encode_prepared(np.stack([outcome.pixels for outcome in read.values()]))
+    prepared = np.stack([outcome.pixels for outcome in read.values()])
+    vectors = _mean_over_views(prepared, encoder) if views.number else encoder.encode_prepared(prepared)
     return _refuse_unusable(VectorBatch(positions, vectors, digests, errors), photos)
+
+
+def _mean_over_views(prepared: NDArray[Any], encoder: Encoder) -> NDArray[np.float32]:
+    """(n, views, …) prepared views → (n, d) float32 unit rows."""
+    n, n_views = prepared.shape[:2]
+    encode = encoder.encode_raw if encoder.gives_raw else encoder.encode_prepared
+    vectors = encode(prepared.reshape(n * n_views, *prepared.shape[2:]))
+    means: NDArray[np.float32] = unit_rows(vectors.reshape(n, n_views, -1).mean(axis=1))
+    return means
 
 
 def _refuse_unusable(batch: VectorBatch, photos: Sequence[PhotoLike]) -> VectorBatch:

@@ -30,7 +30,10 @@ if sys.platform != "win32":
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from io import BufferedReader
 
+#: What a file system says that has no hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 #: What a rename of a folder says where something stands that is not an empty folder.
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
@@ -76,6 +79,103 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
             _write_synced(new / name, content)
         _sync_folder(new)
         _settle(place, _replace(new, place) if replace else _move_in(new, place))
+
+
+class Filling:
+    """A folder that files are added to: each whole or not at all, and never in the place of what is there.
+
+    Parameters
+    ----------
+    folder : its real path
+    workshop : a folder in it, where files are made
+    """
+
+    def __init__(self, folder: Path, workshop: Path) -> None:
+        self.folder = folder
+        self._workshop = workshop
+        self._changed: set[Path] = set()
+
+    def copy(self, source: IO[bytes], name: str) -> bool:
+        """Add a copy of an open file; False where something stands at `name`.
+
+        Raises
+        ------
+        NotWritable
+            With the system's reason, also where the source cannot be read to its end; nothing half-written stays.
+        """
+        new = self._workshop / "new"
+        with self._adding(name) as place:
+            try:
+                _copy_synced(source, new)
+                return _move_onto_nothing(new, place)
+            finally:
+                new.unlink(missing_ok=True)
+
+    def link(self, source: str | os.PathLike[str], name: str) -> bool:
+        """Add a symbolic link, relative, so that both may move together; False where something stands at `name`."""
+        with self._adding(name) as place:
+            try:
+                place.symlink_to(os.path.relpath(_real(source), _real(place.parent)))
+            except FileExistsError:
+                return False
+            return True
+
+    @contextmanager
+    def _adding(self, name: str) -> Iterator[Path]:
+        place = self.folder / name
+        with _reasons(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self._changed.update((place.parent, place.parent.parent))
+            yield place
+
+    def sync(self) -> None:
+        """Make what was added last."""
+        for folder in self._changed:
+            with _reasons(folder):
+                _sync_folder(folder)
+
+
+@contextmanager
+def filling(folder: str | os.PathLike[str]) -> Iterator[Filling]:
+    """Make a folder if there is none, and add files to it; all of them last when the block ends.
+
+    Raises
+    ------
+    NotWritable
+        With the system's reason.
+    """
+    place = _real(folder) / "filling"
+    with _reasons(folder):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(place)
+        workshop, lock = _set_up(place)
+    target = Filling(place.parent, workshop)
+    try:
+        with lock:
+            yield target
+        target.sync()
+    finally:
+        _remove(workshop)
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it, durably; one that is there stays as it is.
+
+    Raises
+    ------
+    NotWritable
+        With the system's reason, also where a file stands there.
+    """
+    place = _real(path)
+    with _reasons(path):
+        place.mkdir(parents=True, exist_ok=True)
+        _sync_folder(place.parent)
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a file that nothing needs any more; where that fails, it stays."""
+    with suppress(OSError):
+        Path(path).unlink()
 
 
 def refuse_existing(path: str | os.PathLike[str]) -> None:
@@ -158,7 +258,7 @@ def _append(file: IO[bytes], line: bytes) -> None:
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     """Open a file to read; a pipe or a device is refused at once, without waiting for it.
 
     Raises
@@ -188,7 +288,7 @@ def not_writable(path: str | os.PathLike[str], error: OSError) -> NotWritable:
 @contextmanager
 def _workshop(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     """Where `path` really is, and a folder beside it that is gone afterwards; the system's errors become ours."""
-    try:
+    with _reasons(path):
         place = _real(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place)
@@ -198,6 +298,13 @@ def _workshop(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
                 yield place, workshop
         finally:
             _remove(workshop)  # with the old in it after an exchange, with the new after a failure
+
+
+@contextmanager
+def _reasons(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Within, what the system says against writing `path` is NotWritable."""
+    try:
+        yield
     except NotWritable:
         raise
     except OSError as error:
@@ -409,6 +516,43 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _copy_synced(source: IO[bytes], path: Path) -> None:
+    """Copy content and time of change, a piece at a time."""
+    with path.open("xb") as file:
+        shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(file.fileno())
+    status = os.fstat(source.fileno())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _move_onto_nothing(new: Path, place: Path) -> bool:
+    """Give a file its name unless that is taken."""
+    try:
+        os.link(new, place)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _claim_and_move(new, place)
+    return True
+
+
+def _claim_and_move(new: Path, place: Path) -> bool:
+    """As above, where the file system has no links, such as a camera's card: an empty file takes the name first."""
+    try:
+        place.open("xb").close()
+    except FileExistsError:
+        return False
+    try:
+        os.replace(new, place)
+    except OSError:
+        _remove(place)
+        raise
+    return True
 
 
 def _sync_folder(path: Path) -> None:

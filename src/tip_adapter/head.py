@@ -16,7 +16,7 @@ import numpy as np
 
 from tip_adapter.bundle import read_bundle
 from tip_adapter.errors import DamagedBundle, UnknownName, UsageError, counted, printable, warn
-from tip_adapter.evaluation import LeftOut, accuracy_of
+from tip_adapter.evaluation import LeftOut, Tally
 from tip_adapter.methods import choose, method_class
 from tip_adapter.methods._base import ExplainedClassifier
 from tip_adapter.methods._left_out import SupportCache
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from tip_adapter.methods._base import VectorClassifier
     from tip_adapter.methods.evidence import ClassEvidence
+
+#: Photos that are scored at once: bounds what is held in memory.
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,18 +150,48 @@ class Head:
         record = {**asdict(evidence), "label": str(evidence.label), "photos": [asdict(p) for p in evidence.photos]}
         return {"name": self.names[record["label"]], "score": score, **record}
 
-    def evaluate(self, photos: SupportSet) -> dict[str, Any]:
-        """How right it is on labelled photos; a label that it does not have counts as wrong."""
-        result = accuracy_of(photos.labels, self.estimator.predict(photos.vectors))
-        zero_shot = ZeroShotClassifier(self.class_embeddings).fit(photos.vectors[:0], photos.labels[:0])
+    @cached_property
+    def zero_shot(self) -> ZeroShotClassifier:
+        """The class names alone."""
+        none = self.support.take(slice(0))
+        return ZeroShotClassifier(self.class_embeddings).fit(none.vectors, none.labels)
+
+    def new_tally(self, n_mistakes: int = 0) -> Tally:
+        """Of labelled photos, empty: `count` adds to it."""
+        return Tally(self.classes, self.temperature, n_mistakes)
+
+    def count(self, photos: SupportSet, tally: Tally) -> None:
+        """Score labelled photos, a block at a time, and add them to a tally."""
+        for start in range(0, len(photos), _BLOCK):
+            block = photos.take(slice(start, start + _BLOCK))
+            tally.add(block, self.estimator.logits(block.vectors), self.zero_shot.logits(block.vectors))
+
+    def count_left_out(self, tally: Tally) -> None:
+        """Add its own photos to a tally, each scored by a cache without it; those alone in their class are not."""
+        photos = self.cache.left_out
+        if self.choice and photos.n_scored:
+            support = self.support.take(np.flatnonzero(photos.scored))
+            tally.add(
+                support, photos.logits(self.choice.alpha, self.choice.beta), self.zero_shot.logits(support.vectors)
+            )
+
+    def evaluated(self, tally: Tally) -> dict[str, Any]:
+        """How right it is on the photos of a tally, one at least."""
+        result, zero_shot, (before, after) = tally.accuracy(), tally.zero_shot(), tally.calibrations()
         return {
             "accuracy": result.accuracy,
             "mean_per_class_accuracy": result.mean_per_class,
             "accuracy_interval": list(result.interval),
-            "zero_shot_accuracy": float((zero_shot.predict(photos.vectors) == photos.labels).mean()),
+            "zero_shot_accuracy": zero_shot.accuracy,
             "n_images": result.n,
-            "unknown_classes": sorted(set(result.per_class) - set(self.names)),
+            "unknown_classes": tally.unknown_classes(),
             "per_class": {label: {"accuracy": share, "n": n} for label, (share, n) in result.per_class.items()},
+            "calibration": {
+                "temperature": self.temperature,
+                "n_known": after.n_known,
+                "before": before.to_record(),
+                "after": after.to_record(),
+            },
             "protocol": self.choice.rule if self.choice else None,
             "alpha": self.choice.alpha if self.choice else None,
             "beta": self.choice.beta if self.choice else None,
@@ -247,6 +280,7 @@ def learn(
     *,
     logit_scale: float,
     rule: str,
+    calibrate: bool,
     given: Given,
     settings: Mapping[str, Any],
     offers: Mapping[str, Any],
@@ -259,6 +293,7 @@ def learn(
     support, names, templates, class_embeddings : as in Head
     logit_scale : float, the encoder's
     rule : key of `choose.RULES`
+    calibrate : bool, whether the choice keeps its temperature; else it is 1
     given : Given, what the rule may look at beside the support
     settings : constructor values of the method that differ from its own; those that it does not take are left out
     offers : what the method needs beyond vectors (`VectorClassifier.needs`), as the encoder offers it
@@ -277,7 +312,7 @@ def learn(
     choice = left_out = None
     if made.has_pair and (len(support) or rule != choose.SCALE_FREE):
         cache = _support_cache(support, class_embeddings, logit_scale)
-        choice = _choose(cache, rule, given)
+        choice = _tempered(_choose(cache, rule, given), calibrate)
         left_out = _left_out(cache, choice, class_embeddings.labels)
     estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
     validation = {"validation": _of_classes(given.validation, support, names)} if made.takes_validation else {}
@@ -285,7 +320,7 @@ def learn(
     estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it
     _say_unknown(method, names, estimator)
     if choice and given.validation and estimator.learned():
-        choice = choose.on_validation(SupportCache.of(estimator, support.vectors), given)
+        choice = _tempered(choose.on_validation(SupportCache.of(estimator, support.vectors), given), calibrate)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured at the pair of before
     return Head(method, names, templates, class_embeddings, support, choice, estimator, logit_scale, left_out=left_out)
@@ -323,6 +358,10 @@ def _say_unknown(method: str, names: Mapping[str, str], estimator: VectorClassif
         who = counted(len(unknown), "class without photos is", "classes without photos are")
         listed = ", ".join(map(printable, unknown[:5]))
         warn(f"{who} never answered, for {method} knows photos alone: {listed}")
+
+
+def _tempered(choice: Choice, calibrate: bool) -> Choice:
+    return choice if calibrate else replace(choice, temperature=1.0)
 
 
 def _left_out(cache: SupportCache, choice: Choice, classes: NDArray[Any]) -> LeftOut | None:

@@ -6,6 +6,8 @@ PAIR({"alpha": 1.0, "beta": "x"})      # Misfit: beta is 'x', not a number above
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import reprlib
 import sys
@@ -42,6 +44,13 @@ class Misfit(ValueError):
         return Misfit(self.fault, outer + self.where)
 
 
+def parse_json(content: bytes) -> Any:
+    """JSON, with nothing in it that two readers could understand in two ways; raises ValueError or RecursionError."""
+    return json.loads(
+        content.decode("utf-8"), object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite
+    )
+
+
 def whole(least: int, most: int) -> Check:
     """A whole number in bounds; true and false are none."""
     return _is(lambda value: type(value) is int and least <= value <= most, f"a whole number from {least} to {most}")
@@ -67,8 +76,12 @@ def text(value: Any) -> None:
 
 def word(value: Any) -> None:
     """A short text that can be shown as it is: a name of something of ours."""
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 200:
-        raise _misfit(value, "a name of 1 to 200 printable characters")
+    _require_printable(value, 200)
+
+
+def printable_line(value: Any) -> None:
+    """A text that can be shown as it is, as long as a path may be."""
+    _require_printable(value, 4096)
 
 
 def one_of(known: Collection[str]) -> Check:
@@ -156,6 +169,18 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
         raise ValueError(f"key {_short(twice)} stands twice")
     return found
+
+
+def _require_printable(value: Any, most: int) -> None:
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= most:
+        raise _misfit(value, f"a name of 1 to {most} printable characters")
+
+
+def _finite(number_text: str) -> float:
+    value = float(number_text)
+    if not math.isfinite(value):
+        raise ValueError(f"{number_text} is not a number")
+    return value
 
 
 def _check_inside(check: Check, value: Any, where: str) -> None:

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from tip_adapter.encoders._onnx import open_session
 from tip_adapter.encoders.toy import ToyEncoder as FakeEncoder
 from tip_adapter.vectors import ClassEmbeddings, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto
 
     from tip_adapter.encoders import Encoder
 
@@ -52,10 +56,23 @@ def check_encoder(encoder: Encoder) -> None:
         np.testing.assert_allclose(
             unit_rows(raw), vectors, atol=1e-5, err_msg="encode_raw, normalised, is not encode_prepared"
         )
+    graph = encoder.image_graph()
+    if graph is not None:
+        _check_image_graph(graph, encoder, np.stack([encoder.prepare(photo) for photo in photos]))
     assert encoder.record.width == encoder.identity.width, "record and identity state different widths"
     assert encoder.logit_scale > 0, "the logit scale is not positive"
     assert all("{}" in template for template in encoder.record.templates), "a template has no {}"
     assert len(encoder.identity.fingerprint) == 64, "the fingerprint is not a SHA-256"
+
+
+def _check_image_graph(graph: ModelProto, encoder: Encoder, prepared: NDArray[Any]) -> None:
+    taken = prepared[: graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or len(prepared)]
+    (vectors,) = open_session(graph.SerializeToString(), device="cpu", threads=None).run(["vectors"], {"pixels": taken})
+    np.testing.assert_allclose(
+        unit_rows(vectors), encoder.encode_prepared(taken), atol=1e-5, err_msg="image_graph is not encode_prepared"
+    )
+    facts = {entry.key for entry in graph.metadata_props}
+    assert "preprocessing" in facts, "image_graph does not say in its metadata how to prepare a photo"
 
 
 def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 
 from tip_adapter.arguments import real_number, whole_number
 from tip_adapter.errors import FolderError, LabelError, UsageError, counted, printable, warn
-from tip_adapter.features import encode_labelled
 from tip_adapter.methods import choose, method_class
-from tip_adapter.photos.find import find_labelled
+from tip_adapter.sources import encode_labelled, labelled_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +20,12 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features import Progress
-    from tip_adapter.photos.find import PhotoList
+    from tip_adapter.sources import VectorSource
 
 #: What `tune` may be beside a folder or list.
 _RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}
+#: As a model folder keeps it.
+_LARGEST_LOGIT_SCALE = 10_000
 #: Of alpha and beta: far beyond any use, and far below what overflows in float32.
 _LARGEST = 1_000_000
 
@@ -99,6 +100,11 @@ def given_pair(alpha: float | None, beta: float | None) -> tuple[float, float] |
     return real_number(alpha, "alpha", 0, _LARGEST), real_number(beta, "beta", 0, _LARGEST, above=True)
 
 
+def given_logit_scale(logit_scale: float | None) -> float | None:
+    """A given logit scale as a float; raises UsageError if it is no number, or out of bounds."""
+    return None if logit_scale is None else real_number(logit_scale, "logit_scale", 0, _LARGEST_LOGIT_SCALE, above=True)
+
+
 def rule_for(tune: str | os.PathLike[str] | None, alpha: float | None, labels: NDArray[np.str_]) -> str:
     """The rule of `choose.RULES`: (n,) labels of the support decide where nothing was asked for."""
     if alpha is not None:
@@ -120,10 +126,10 @@ def encode_validation(
 
     Raises
     ------
-    FolderError, LabelError
-        As `find_labelled`; there are no photos, or none of a class among `labels`.
+    FolderError, LabelError, FeaturesError, WrongEncoder
+        As `labelled_source` and `VectorSource.stream`; there are no photos, or none of a class among `labels`.
     """
-    photos = find_labelled(source, part="val")
+    photos = labelled_source(source, part="val")
     warn(*photos.notes)
     refuse_unknown(photos, labels)
     names = set(labels)
@@ -132,11 +138,11 @@ def encode_validation(
         unknown = counted(len(photos) - len(known), "validation photo is", "validation photos are")
         warn(f"{unknown} of classes without support, and skipped")
     photos = photos.take(known)
-    support, _ = encode_labelled(photos.paths, photos.labels, photos.ids(), encoder, threads=threads, progress=progress)
+    support, _ = encode_labelled(photos, encoder, threads=threads, progress=progress)
     return support.vectors, np.searchsorted(np.array(labels), support.labels)
 
 
-def refuse_unknown(photos: PhotoList, labels: Sequence[str]) -> None:
+def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
     """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
     if not len(photos):
         raise FolderError(f"{printable(photos.root)} holds no photos in its class folders")

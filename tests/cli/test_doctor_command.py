@@ -38,7 +38,7 @@ def test_doctor_shows_versions_devices_and_encoders(run: Callable[..., Ran]) -> 
     assert (ran.status, ran.err) == (0, "")
     assert f"tip-adapter {__version__}, Python {platform.python_version()}" in ran.out
     for package in ("numpy", "scikit-learn", "onnxruntime", "pillow"):
-        assert f"{package:14} {version(package)}" in ran.out
+        assert f"{package:15} {version(package)}" in ran.out
     assert "CPUExecutionProvider" in ran.out
     assert "Encoder pocket: ready, fingerprint " in ran.out
     assert "Encoder toy: ready, fingerprint " in ran.out
@@ -52,6 +52,16 @@ def test_doctor_shows_the_cache_and_how_to_move_it(
     assert f"Cache: {tmp_path / 'elsewhere'} (empty" in ran.out
     assert "TIP_ADAPTER_HOME" in ran.out
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_doctor_says_which_clips_are_downloaded_and_downloads_none(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", lambda *_, **__: pytest.fail("downloaded"))
+    assert "Encoder clip: not downloaded, Xenova/clip-vit-base-patch32" in run("doctor").out
+    monkeypatch.setattr(doctor, "cached", lambda clip: tmp_path)
+    assert "Encoder clip: downloaded, Xenova/clip-vit-base-patch32" in run("doctor").out
 
 
 def test_doctor_says_what_is_missing_and_the_line_to_type(

@@ -26,10 +26,24 @@ def test_json_is_one_object_with_every_encoders_record(run: Callable[..., Ran]) 
         assert {"needs", "languages", "size_mib", "licence", "width", "templates"} <= set(entry)
     assert len(listed["pocket"]["languages"]) == 16
     assert listed["pocket"]["needs"] == []
+    assert "onnx:REPO_OR_FOLDER" in [family["usage"] for family in json.loads(ran.out)["families"]]
 
 
 @pytest.mark.parametrize(
-    "word", ["needs", "languages", "size", "licence", "pocket", "toy", "Apache-2.0", "zh-TW", "50 MiB"]
+    "word",
+    [
+        "needs",
+        "languages",
+        "size",
+        "licence",
+        "pocket",
+        "toy",
+        "Apache-2.0",
+        "zh-TW",
+        "50 MiB",
+        "clip-vit-l-14",
+        "onnx:REPO_OR_FOLDER",
+    ],
 )
 def test_people_get_a_table(run: Callable[..., Ran], word: str) -> None:
     ran = run("encoders")
@@ -39,4 +53,5 @@ def test_people_get_a_table(run: Callable[..., Ran], word: str) -> None:
 
 def test_listing_loads_no_weights(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tip_adapter.encoders.pocket.PocketEncoder.__init__", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("downloaded"))
     assert run("encoders").status == 0

@@ -26,6 +26,7 @@ KEYS = {
     "n_failed": int,
     "unknown_classes": list,
     "per_class": dict,
+    "calibration": dict,
     "protocol": str,
     "alpha": float,
     "beta": float,
@@ -86,6 +87,44 @@ def test_the_record_says_how_the_pair_was_chosen(
     assert {type(record["alpha"]), type(record["beta"])} == {float}
     if protocol == "fixed":
         assert (record["alpha"], record["beta"]) == (2, 3.5)
+
+
+def test_the_record_says_how_far_scores_can_be_trusted(evaluate: Callable[..., Any], unseen: Path) -> None:
+    shutil.move(unseen / "blue" / "100.png", unseen / "red" / "blue.png")
+    calibration = evaluate(unseen)["calibration"]
+    assert set(calibration) == {"temperature", "n_known", "before", "after"}
+    assert calibration["n_known"] == 9
+    for figures in (calibration["before"], calibration["after"]):
+        assert set(figures) == {"ece", "negative_log_likelihood", "curve"}
+        assert sum(entry["n"] for entry in figures["curve"]) == 9
+    assert calibration["before"] != calibration["after"]
+
+
+def test_people_get_a_line_on_calibration(
+    run: Callable[..., Ran], model: Path, train: Path, unseen: Path, tmp_path: Path
+) -> None:
+    assert "; without the temperature: ECE" in run("evaluate", model, unseen).out
+    run("fit", train, "--out", tmp_path / "model", "--encoder", "toy", "--no-calibrate")
+    assert "no temperature was fitted" in run("evaluate", tmp_path / "model", unseen).out
+
+
+def test_photos_of_unknown_classes_have_no_likelihood_and_count_as_wrong_in_the_bins(
+    evaluate: Callable[..., Any], make_photos: Callable[..., Path]
+) -> None:
+    calibration = evaluate(make_photos("test", 50, red=3, yellow=1))["calibration"]
+    assert calibration["n_known"] == 3
+    assert sum(entry["n"] for entry in calibration["after"]["curve"]) == 4
+    assert sum(entry["n"] * entry["accuracy"] for entry in calibration["after"]["curve"]) == pytest.approx(3)
+
+
+def test_where_no_photo_of_a_known_class_can_be_read_the_likelihood_is_unknown(
+    run: Callable[..., Ran], model: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos = make_photos("test", 50, red=1, yellow=1)
+    (photos / "red" / "50.png").write_bytes(b"")
+    ran = run("evaluate", model, photos)
+    assert ran.status == 0
+    assert "negative log-likelihood unknown" in ran.out
 
 
 def test_zero_shot_has_no_protocol_and_no_pair(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tip_adapter import files
+from tip_adapter import FewShotClassifier, files
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.methods import METHODS
 
@@ -639,3 +639,16 @@ def test_fault_16_no_name_or_template_steers_a_terminal(
     assert r"b\x1b[31mlue" in shown[1].out
     record = json.loads(run("info", tmp_path / "model", "--json").out)
     assert "b\x1b[31mlue" in [entry["label"] for entry in record["classes"]]  # for machines it is as it is
+
+
+def test_no_calibrate_leaves_the_temperature_at_one_and_every_label_as_it_is(
+    run: Callable[..., Ran], train: Path, unseen: Path, tmp_path: Path
+) -> None:
+    plain = run("fit", train, "--out", tmp_path / "plain", "--encoder", "toy", "--no-calibrate")
+    assert plain.status == 0
+    run("fit", train, "--out", tmp_path / "calibrated", "--encoder", "toy")
+    models = {name: FewShotClassifier.load(tmp_path / name) for name in ("plain", "calibrated")}
+    assert models["plain"].choice_.temperature == 1 != models["calibrated"].choice_.temperature
+    rows = {name: model.predict_folder(unseen) for name, model in models.items()}
+    assert [row["label"] for row in rows["plain"]] == [row["label"] for row in rows["calibrated"]]
+    assert rows["plain"] != rows["calibrated"]

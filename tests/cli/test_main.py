@@ -111,7 +111,7 @@ def test_show_completion_prints_a_script_for_the_shell(program: Callable[..., Ra
     ("words", "expected"),
     [
         ("tip-adapter pre", {"predict"}),
-        ("tip-adapter e", {"evaluate", "encoders"}),
+        ("tip-adapter e", {"evaluate", "encoders", "export", "extract"}),
         ("tip-adapter fit --me", {"--method"}),
     ],
 )

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 import tip_adapter
-from tip_adapter.encoders import ENCODERS, encoder_records, load_encoder
+from tip_adapter.encoders import ENCODERS, FAMILIES, encoder_records, load_encoder
+from tip_adapter.encoders.clips import named_clips
 from tip_adapter.encoders.pocket import PocketEncoder
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import UnknownName, UsageError
@@ -30,7 +31,7 @@ def test_the_root_offers_load_encoder() -> None:
 
 @pytest.mark.parametrize(("wrong", "nearest"), [("poket", "pocket"), ("POCKET", None), ("tox", "toy"), ("", None)])
 def test_an_unknown_name_is_refused_and_the_nearest_suggested(wrong: str, nearest: str | None) -> None:
-    with pytest.raises(UnknownName, match="known are pocket, toy") as refused:
+    with pytest.raises(UnknownName, match=r"known are clip, .*onnx, open_clip, pocket, .*toy") as refused:
         load_encoder(wrong)
     assert (f"did you mean {nearest}?" in str(refused.value)) == bool(nearest)
     assert isinstance(refused.value, UsageError)
@@ -40,7 +41,7 @@ def test_an_unknown_name_is_refused_and_the_nearest_suggested(wrong: str, neares
 def test_an_entry_point_is_an_encoder_like_ours(install) -> None:
     install(mine="tip_adapter.encoders.toy:ToyEncoder")
     assert isinstance(load_encoder("mine"), ToyEncoder)
-    assert [name for name, _ in encoder_records()] == [*ENCODERS, "mine"]
+    assert [name for name, _ in encoder_records()] == [*ENCODERS, "mine", *named_clips()]
     with pytest.raises(UnknownName, match="did you mean mine"):
         load_encoder("mien")
 
@@ -48,7 +49,7 @@ def test_an_entry_point_is_an_encoder_like_ours(install) -> None:
 def test_no_entry_point_takes_the_place_of_ours(install) -> None:
     install(toy="tip_adapter.encoders.pocket:PocketEncoder")
     assert isinstance(load_encoder("toy"), ToyEncoder)
-    assert [name for name, _ in encoder_records()] == [*ENCODERS]
+    assert [name for name, _ in encoder_records()] == [*ENCODERS, *named_clips()]
 
 
 def test_device_and_threads_reach_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def test_records_are_read_without_loading_weights(monkeypatch: pytest.MonkeyPatc
     records = dict(encoder_records())
     with pytest.raises(AssertionError, match="weights were loaded"):
         load_encoder("pocket")
-    assert list(records) == list(ENCODERS)
+    assert list(records) == [*ENCODERS, *named_clips()]
     assert records["pocket"].licence == "Apache-2.0"
     assert all("{}" in template for record in records.values() for template in record.templates)
 
@@ -81,3 +82,16 @@ def test_what_is_no_name_is_a_usage_error(name):
 def test_a_device_that_is_no_text_is_a_usage_error(device):
     with pytest.raises(UsageError, match="device takes cpu or cuda"):
         load_encoder("toy", device=device)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        *((family, f"needs a source: {made.usage}") for family, made in FAMILIES.items()),
+        ("pocket:x", "takes no source; leave out :x"),
+        ("clip:x", "takes no source; leave out :x"),
+    ],
+)
+def test_a_family_needs_a_source_and_a_name_takes_none(name: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        load_encoder(name)

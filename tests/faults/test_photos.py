@@ -21,11 +21,12 @@ from PIL import Image
 
 from tip_adapter import FewShotClassifier
 from tip_adapter.errors import LabelError, NothingReadable, PhotoError, PhotoTooLarge, TipAdapterWarning
-from tip_adapter.features import encode_labelled, encode_photos
+from tip_adapter.features import encode_photos
 from tip_adapter.photos import process
 from tip_adapter.photos.decode import MAX_PIXELS, decode_photo
 from tip_adapter.photos.find import find_labelled, find_photos
 from tip_adapter.photos.processes import DecodingProcesses
+from tip_adapter.sources import encode_labelled, found_source
 from tip_adapter.testing import FakeEncoder
 
 if TYPE_CHECKING:
@@ -458,7 +459,7 @@ def test_fault_16_strange_names_do_no_harm_in_a_warning(tmp_path, name):
         Image.fromarray(NOISE).save(tmp_path / label / f"{name}.png")
     photos = find_labelled(tmp_path, part="train")
     with pytest.warns(TipAdapterWarning, match="the same photo is in two classes") as caught:
-        encode_labelled(photos.paths, photos.labels, photos.ids(), FakeEncoder())
+        encode_labelled(found_source(photos), FakeEncoder())
     assert readable(str(caught[0].message))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import TipAdapterWarning, counted, printable
@@ -17,19 +18,31 @@ if TYPE_CHECKING:
     from tip_adapter.methods.choose import Choice
 
 
+_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"
 # What some readers of lines take for the end of one, and JSON does not escape by itself.
 _LINE_ENDS = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
 
 
 @contextmanager
 def notes(quiet: bool) -> Iterator[None]:
-    """Within, the package's warnings are notes on stderr, or nothing when quiet."""
-    with warnings.catch_warnings():
+    """Within, the package's warnings are notes on stderr, or nothing when quiet; nor are downloads shown then."""
+    with warnings.catch_warnings(), _without_bars_of_downloads() if quiet else nullcontext():
         warnings.simplefilter("ignore")
         if not quiet:
             warnings.simplefilter("always", TipAdapterWarning)
             warnings.showwarning = lambda message, *_: say(f"note: {message}")
         yield
+
+
+@contextmanager
+def _without_bars_of_downloads() -> Iterator[None]:
+    """The hub's library shows its own, and asks the environment when it is imported, at the first download."""
+    before = os.environ.get(_BARS)
+    os.environ[_BARS] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_BARS) if before is None else os.environ.update({_BARS: before})
 
 
 def say(text: str) -> None:
@@ -75,9 +88,17 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Left to itself, the bar would send what is printed to stdout to its own console, stderr.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+    task = bar.add_task(title, total=None)
+
+    def move(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        bar.start()  # not before: until the first photos are done, an encoder may show the progress of its download
+
+    try:
+        yield move
+    finally:
+        bar.stop()
 
 
 def percent(fraction: float) -> str:

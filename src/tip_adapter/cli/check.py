@@ -30,7 +30,7 @@ def check(
         typer.Argument(metavar="MODEL_DIR|TRAIN_DIR", help="A model, or photos as `fit` takes them."),
     ],
     encoder: Annotated[
-        str | None, typer.Option(help="For photos, pocket if not given; see `tip-adapter encoders`.", metavar="NAME")
+        str | None, typer.Option(help="For photos, as `fit` takes it; see `tip-adapter encoders`.", metavar="NAME")
     ] = None,
     json: Json = False,
     device: Device = None,
@@ -45,7 +45,7 @@ def check(
                 raise UsageError("a model has its own encoder; leave out --encoder")
             head: Head = read_head(source)[0]
         else:
-            model = tip_adapter.FewShotClassifier(encoder or "pocket", device=device, threads=threads)
+            model = tip_adapter.FewShotClassifier(encoder, device=device, threads=threads)
             head = model.fit_folder(source, progress=progress).head_
         record = check_photos(head)
     if json:

@@ -13,9 +13,9 @@ import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar
 from tip_adapter.errors import MissingExtra, counted, warn
-from tip_adapter.features import encode_labelled
 from tip_adapter.photos.draw import draw_train_and_test
 from tip_adapter.photos.lists import write_list
+from tip_adapter.sources import encode_labelled, found_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ def _draw(source: Path, shots: int, seed: int, lists: Path | None) -> tuple[Phot
 
 
 def _encoded(photos: PhotoList, encoder: Encoder, threads: int | None, progress: Progress | None) -> SupportSet:
-    support, _ = encode_labelled(photos.paths, photos.labels, photos.ids(), encoder, threads=threads, progress=progress)
+    support, _ = encode_labelled(found_source(photos), encoder, threads=threads, progress=progress)
     return support
 
 

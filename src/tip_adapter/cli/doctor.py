@@ -10,20 +10,36 @@ from importlib.metadata import version as version_of
 from importlib.util import find_spec
 
 import onnxruntime
+from huggingface_hub import constants
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import print_line
 from tip_adapter.encoders import encoder_names
+from tip_adapter.encoders._hub import cached
+from tip_adapter.encoders.clips import named_clips
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.files import cache_folder
 
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "onnxruntime", "onnx", "safetensors", "pillow", "simplejpeg", "typer")
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "onnxruntime",
+    "onnx",
+    "safetensors",
+    "tokenizers",
+    "huggingface-hub",
+    "pillow",
+    "simplejpeg",
+    "typer",
+)
 #: Module → what it is good for and the extra that brings it.
 _OPTIONAL = {
     "conformal_clip_data": ("the photos of `tip-adapter demo`", "demo"),
     "pillow_heif": ("HEIC photos", "heic"),
-    "torch": ("vectors as tensors, on any device", "torch"),
+    "pyarrow": ("stored features and Parquet files of vectors", "features"),
+    "torch": ("open_clip's CLIPs, vectors as tensors", "torch"),
 }
 
 
@@ -36,14 +52,17 @@ def doctor(
     """Show versions, devices, caches, and what is missing and how to get it."""
     print_line(f"tip-adapter {tip_adapter.__version__}, Python {platform.python_version()}, {platform.platform()}")
     for package in _PACKAGES:
-        print_line(f"  {package:14} {_version(package)}")
+        print_line(f"  {package:15} {_version(package)}")
     print_line(f"Processor: {os.cpu_count()} cores. ONNX Runtime: {', '.join(onnxruntime.get_available_providers())}")
     cache = cache_folder()
     print_line(
         f"Cache: {cache} ({'in use' if cache.exists() else 'empty'}; TIP_ADAPTER_HOME moves it; deleting it costs only time)"
     )
+    print_line(f"Downloads: {constants.HF_HUB_CACHE} (HF_HOME moves it)")
     for name in encoder_names():
         print_line(f"Encoder {name}: {_state_of(name, device)}")
+    for name, clip in named_clips().items():
+        print_line(f"Encoder {name}: {'downloaded' if cached(clip) else 'not downloaded'}, {clip.repository}")
     for module, (purpose, extra) in _OPTIONAL.items():
         state = "installed" if find_spec(module) else f"not installed; pip install 'tip-adapter[{extra}]'"
         print_line(f"Optional, {purpose}: {state}")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import print_json, print_table
-from tip_adapter.encoders import encoder_records
+from tip_adapter.encoders import FAMILIES, EncoderRecord, encoder_records
 
 
 def encoders(
@@ -19,10 +19,18 @@ def encoders(
     """List the encoders that can be loaded here: what each needs, languages, size, licence of its weights."""
     records = dict(encoder_records())
     if json:
-        print_json({"encoders": [{"name": name, **asdict(record)} for name, record in records.items()]})
+        encoders = [{"name": name, **asdict(record)} for name, record in records.items()]
+        print_json({"encoders": encoders, "families": [family._asdict() for family in FAMILIES.values()]})
         return
     rows = [
-        [name, r.description, " ".join(r.languages), f"{r.size_mib} MiB", r.licence, " ".join(r.needs) or "nothing"]
+        [name, r.description, _languages(r), f"{r.size_mib} MiB", r.licence, " ".join(r.needs) or "nothing"]
         for name, r in records.items()
     ]
     print_table(["encoder", "what it is", "languages", "size", "licence", "needs"], rows)
+    families = [[family.usage, family.description, " ".join(family.needs) or "nothing"] for family in FAMILIES.values()]
+    print_table(["and any of", "what it is", "needs"], families)
+
+
+def _languages(record: EncoderRecord) -> str:
+    many = len(record.languages) > 16
+    return f"{len(record.languages)}, zh among them" if many else " ".join(record.languages)

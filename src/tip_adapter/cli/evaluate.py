@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,29 +10,57 @@ import typer
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar
-from tip_adapter.errors import counted
+from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar, say
+from tip_adapter.cli._pages import occasion
+from tip_adapter.errors import UsageError, counted
+from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_unreplaceable, write_page
 
 
 def evaluate(
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
     test_dir: Annotated[
-        Path, typer.Argument(metavar="TEST_DIR", help="Class folders, a split folder (its test part), or a list.")
+        Path,
+        typer.Argument(
+            metavar="TEST_DIR", help="Class folders, a split folder (its test part), a list, or stored vectors."
+        ),
     ],
     json: Json = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a page to look at, DIR/index.html; a report there is replaced.", metavar="DIR"),
+    ] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --report: the photos that the model has learned from, to show them.", metavar="TRAIN_DIR"
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the page also where something else than a report stands.")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
     version: Version = False,
 ) -> None:
     """Score a classifier on labelled photos."""
+    if report is None and (photos or force):
+        raise UsageError("--photos and --force are about the page; give --report DIR, too")
+    if report and not force:
+        refuse_unreplaceable(report)
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
+        support = paths_by_id(photos, part="train") if photos else {}
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
-        record = model.evaluate_folder(test_dir, progress=progress)
+        tally = model.head_.new_tally(N_MISTAKES if report else 0)
+        record = model.evaluate_folder(test_dir, progress=progress, tally=tally)
     if json:
         print_json(record)
     else:
         _print(record)
+    if report:
+        made = occasion(model_dir, asdict(model.encoder_.identity))
+        page = evaluation_page(model.head_, record, tally, made, paths_by_id(test_dir, part="test"), support)
+        say(f"Report: {write_page(report, page, force=force)}")
 
 
 def _print(record: dict[str, Any]) -> None:
@@ -46,8 +75,24 @@ def _print(record: dict[str, Any]) -> None:
     print_line(
         f"Mean over classes: {percent(record['mean_per_class_accuracy'])}. The class names alone: {percent(record['zero_shot_accuracy'])}."
     )
+    print_line(_about_scores(record["calibration"]))
     if record["n_failed"]:
         print_line(f"Not counted: {counted(record['n_failed'], 'photo', 'photos')} that could not be read.")
     if record["unknown_classes"]:
         print_line(f"Counted as wrong, unknown to the model: {', '.join(record['unknown_classes'])}.")
     print_line(f"{record['seconds']:.1f} s, {record['images_per_second']:.0f} photos a second.")
+
+
+def _about_scores(calibration: dict[str, Any]) -> str:
+    """How far off the scores are, and what the temperature did to it."""
+    after = _figures(calibration["after"])
+    if calibration["temperature"] == 1:
+        return f"Calibration: {after}; no temperature was fitted."
+    return f"Calibration: {after}; without the temperature: {_figures(calibration['before'])}."
+
+
+def _figures(calibration: dict[str, Any]) -> str:
+    likelihood = calibration["negative_log_likelihood"]
+    return f"ECE {percent(calibration['ece'])}, negative log-likelihood " + (
+        "unknown" if likelihood is None else f"{likelihood:.3f}"
+    )

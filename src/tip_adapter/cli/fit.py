@@ -18,10 +18,19 @@ from tip_adapter.prompts import read_class_names
 
 def fit(
     train_dir: Annotated[
-        Path, typer.Argument(metavar="TRAIN_DIR", help="Class folders, a split folder (its train part), or a list.")
+        Path,
+        typer.Argument(
+            metavar="TRAIN_DIR", help="Class folders, a split folder (its train part), a list, or stored vectors."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Where the model goes.", metavar="MODEL_DIR")],
-    encoder: Annotated[str, typer.Option(help="See `tip-adapter encoders`.", metavar="NAME")] = "pocket",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="A name or family:source, see `tip-adapter encoders`; if not given pocket, or what stored vectors were made with.",
+            metavar="NAME",
+        ),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -43,6 +52,10 @@ def fit(
     epochs: Annotated[
         int | None, typer.Option(help="How long it trains; as its paper if not given.", min=0, metavar="N")
     ] = None,
+    no_calibrate: Annotated[
+        bool,
+        typer.Option("--no-calibrate", help="Scores as plain softmax values: no temperature is fitted."),
+    ] = False,
     template: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,6 +65,10 @@ def fit(
     class_names: Annotated[
         Path | None,
         typer.Option(help="JSON or CSV (label,name): what the text encoder reads for a label.", metavar="FILE"),
+    ] = None,
+    logit_scale: Annotated[
+        float | None,
+        typer.Option(help="Of the encoder, where it is not known: what text logits are multiplied by.", metavar="S"),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the model at MODEL_DIR; anything else there is left alone.")
@@ -72,6 +89,8 @@ def fit(
         templates=template,
         class_names=read_class_names(class_names) if class_names else None,
         epochs=epochs,
+        calibrate=not no_calibrate,
+        logit_scale=logit_scale,
         seed=seed,
         device=device,
         threads=threads,

@@ -37,11 +37,19 @@ def info(
         f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}"
     )
     print_line(outcome_in_words(head))
+    if head.choice:
+        print_line(_about_scores(head.choice.temperature))
     if head.left_out:
         print_line(f"None of these, with --min-score auto: a score below {head.threshold:.3f}.")
     if head.finetune_with:
         print_line(f"To be trained again with {head.finetune_with}: tip-adapter retune {model_dir}")
     print_line(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
+
+
+def _about_scores(temperature: float) -> str:
+    if temperature == 1:
+        return "Scores are plain softmax values, not calibrated: temperature 1."
+    return f"Scores are calibrated: temperature {temperature:.4g}."
 
 
 def _record(config: dict[str, Any], head: Head) -> dict[str, Any]:

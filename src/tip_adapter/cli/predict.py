@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import sys
+from contextlib import contextmanager
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,18 +16,25 @@ import tip_adapter
 from tip_adapter.arguments import AUTO
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, percent, print_json, print_line, progress_bar, say
-from tip_adapter.errors import NothingReadable, UsageError, counted, shown
-from tip_adapter.photos.find import find_photos
+from tip_adapter.errors import NothingReadable, UsageError, counted, printable, shown, warn
+from tip_adapter.photos.find import find_photos, is_folder
+from tip_adapter.photos.lists import csv_line
+from tip_adapter.photos.sort import TABLE, outside, sorting
+from tip_adapter.sources import is_stored, listed_source, photo_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tip_adapter.sources import VectorSource
 
 
 def predict(
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
     images: Annotated[
         list[str],
-        typer.Argument(help='Photos, folders or lists; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"),
+        typer.Argument(
+            help='Photos, folders, lists or stored vectors; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"
+        ),
     ],
     json: Json = False,
     as_csv: Annotated[
@@ -47,6 +54,16 @@ def predict(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why: the photos and the name that weighed most.")
     ] = False,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(
+            help="Copy each photo into DIR/LABEL; what is there already stays. DIR/sorted.csv says what went where, and why.",
+            metavar="DIR",
+        ),
+    ] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="With --sort-into: symbolic links in the place of copies.")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -57,29 +74,70 @@ def predict(
         raise UsageError("--json and --csv exclude each other; choose one")
     if explain and as_csv:
         raise UsageError("--explain has more to say than a CSV cell holds; use --json")
+    if link and sort_into is None:
+        raise UsageError("--link says how photos are sorted; give --sort-into DIR, too")
     show = print_json if json else _print_csv if as_csv else _print_line
     least = _probability(min_score)
     with notes(quiet), progress_bar("Naming photos", quiet=quiet or sys.stdout.isatty()) as progress:
         if any(image != "-" for image in images):
             _start_decoding()
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
-        photos = [photo for image in _inputs(images) for photo in find_photos(image)]
+        sources = _to_be_named(images, sort_into)
+        n_photos = sum(map(len, sources))
         if as_csv:
-            _write_csv_row(["image", "label", "score", "error"])
+            _print_cells(["image", "label", "score", "error"])
         failed = 0
         answer = model.explain_stream if explain else model.predict_stream
-        for done, record in enumerate(answer(photos, top=top, min_score=least), start=1):
-            show(record)
-            failed += record["error"] is not None
-            if progress:
-                progress(done, len(photos))
-    if not photos:
+        records = (record for source in sources for record in answer(source, top=top, min_score=least))
+        photos = (photo for source in sources for photo in source.photos) if sort_into else repeat(None)
+        with _sorting(sort_into, link, quiet) as put:
+            for done, (record, photo) in enumerate(zip(records, photos, strict=False), start=1):
+                show(record)
+                put(photo, record)
+                failed += record["error"] is not None
+                if progress:
+                    progress(done, n_photos)
+    _say_what_failed(failed, n_photos, quiet)
+
+
+def _say_what_failed(failed: int, n_photos: int, quiet: bool) -> None:
+    """Raise if not one photo could be read; a note if some could not."""
+    if not n_photos:
         raise NothingReadable("there were no paths on stdin")
-    if failed == len(photos):
+    if failed == n_photos:
         who = "the only photo could not" if failed == 1 else f"none of {failed} photos could"
         raise NothingReadable(f"{who} be read")
     if failed and not quiet:
-        say(f"note: {failed} of {len(photos)} photos could not be read")
+        say(f"note: {failed} of {n_photos} photos could not be read")
+
+
+def _to_be_named(images: Sequence[str], sort_into: Path | None) -> list[VectorSource]:
+    """The photos of all arguments, but those that are sorted already."""
+    found = list(_sources(_inputs(images)))
+    if sort_into is None:
+        return found
+    left = [source.take(outside(source.photos, sort_into)) for source in found]
+    n_found, n_left = sum(map(len, found)), sum(map(len, left))
+    if n_found and not n_left:
+        raise UsageError(f"every photo lies in {printable(sort_into)} already; choose another folder to sort into")
+    if n_left < n_found:
+        warn(f"{n_found - n_left} of {n_found} photos lie in {printable(sort_into)} already and stay there")
+    return left
+
+
+@contextmanager
+def _sorting(folder: Path | None, link: bool, quiet: bool) -> Iterator[Callable[[Any, dict[str, Any]], object]]:
+    """What to do with a photo and its answer: nothing, unless there is a folder to sort into."""
+    if folder is None:
+        yield lambda *_: None
+        return
+    with sorting(folder, link=link) as sorter:
+        yield sorter.put
+    if not quiet:
+        how = "linked" if link else "copied"
+        say(
+            f"note: {sorter.n_placed} photos {how}, {sorter.n_present} there already; {folder / TABLE} says what and why"
+        )
 
 
 def _start_decoding() -> None:
@@ -92,6 +150,15 @@ def _start_decoding() -> None:
 def _inputs(images: Sequence[str]) -> list[str]:
     """The arguments, "-" replaced by the paths on stdin, one a line."""
     return [path for image in images for path in (_stdin_paths() if image == "-" else [image])]
+
+
+def _sources(inputs: Sequence[str]) -> Iterator[VectorSource]:
+    """Each folder and each file of vectors for itself; photos that follow one another in one stream."""
+    for is_whole, group in groupby(inputs, key=lambda image: is_folder(Path(image)) or is_stored(image)):
+        if is_whole:
+            yield from map(photo_source, group)
+        else:
+            yield listed_source([photo for image in group for photo in find_photos(image)])
 
 
 def _stdin_paths() -> list[str]:
@@ -136,16 +203,8 @@ def _probability(text: str) -> float | str:
 
 
 def _print_csv(record: dict[str, Any]) -> None:
-    _write_csv_row([record["image"], record["label"], record["score"], record["error"]])
+    _print_cells([record["image"], record["label"], record["score"], record["error"]])
 
 
-def _write_csv_row(cells: Sequence[Any]) -> None:
-    row = io.StringIO()
-    csv.writer(row).writerow(map(_cell, cells))  # its own line end, so that a lone \r in a name is quoted
-    print(row.getvalue().removesuffix("\r\n"), flush=True)
-
-
-def _cell(value: Any) -> str:
-    """A spreadsheet must not take a file or class name for a formula."""
-    risky = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if risky else "" if value is None else str(value)
+def _print_cells(cells: Sequence[Any]) -> None:
+    print(csv_line(cells), flush=True)

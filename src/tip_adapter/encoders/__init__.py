@@ -1,13 +1,16 @@
 """Encoders: photos and class names become vectors of one space. To add one: a file here and a line below.
 
-A name stands for one encoder, such as ``pocket``; a family makes many, each from a source: ``family:source``.
+A name stands for one encoder, such as ``pocket``; a family makes many, each from a source: ``family:source``. CLIPs that
+are known have short names, such as ``clip``: records in data/clips.toml. What makes one encoder states its `record`; what
+makes a family cannot, before it has a source.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tip_adapter.arguments import require, thread_count
+from tip_adapter.encoders.clips import named_clips
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.errors import UsageError, printable
 from tip_adapter.extensions import known_names, resolve
@@ -16,11 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "DEFAULT",
     "ENCODERS",
     "FAMILIES",
     "Encoder",
     "EncoderIdentity",
     "EncoderRecord",
+    "Family",
     "encoder_names",
     "encoder_records",
     "load_encoder",
@@ -28,23 +33,63 @@ __all__ = [
 
 _GROUP = "tip_adapter.encoders"
 
+#: The encoder where none is asked for.
+DEFAULT = "pocket"
+
+
+class Family(NamedTuple):
+    """Encoders of one kind, each made from a source.
+
+    Parameters
+    ----------
+    make : ``module:function``, called with the source, and `device` and `threads` by name
+    usage : what is typed, such as ``onnx:FOLDER``
+    description : str, one line
+    needs : pip requirements beyond the base install
+    """
+
+    make: str
+    usage: str
+    description: str
+    needs: tuple[str, ...] = ()
+
+
 ENCODERS = {
     "pocket": "tip_adapter.encoders.pocket:PocketEncoder",
     "toy": "tip_adapter.encoders.toy:ToyEncoder",
 }
 
-#: Family → what makes one of it: called with the source, and `device` and `threads` by name.
-FAMILIES: dict[str, str] = {}
+FAMILIES = {
+    "onnx": Family(
+        "tip_adapter.encoders.onnx_clip:load_source",
+        "onnx:REPO_OR_FOLDER",
+        "a CLIP stored as ONNX files, without torch",
+    ),
+    "open_clip": Family(
+        "tip_adapter.encoders.open_clip:OpenClipEncoder",
+        "open_clip:ARCH/PRETRAINED",
+        "any CLIP of open_clip, by name, from its hub or a file",
+        needs=("tip-adapter[torch]",),
+    ),
+    "vectors": Family(
+        "tip_adapter.encoders.vectors_file:VectorsFileEncoder",
+        "vectors:FILE",
+        "vectors from elsewhere, from a .npz or Parquet file",
+    ),
+}
+
+#: What makes an encoder of a short name of a CLIP: called with the name, and `device` and `threads` by name.
+_NAMED = "tip_adapter.encoders.onnx_clip:load_named"
 
 
-def load_encoder(name: str = "pocket", *, device: str | None = None, threads: int | None = None) -> Encoder:
+def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int | None = None) -> Encoder:
     """Load an encoder by name.
 
     Parameters
     ----------
-    name : a name of `ENCODERS`, or of an entry point ``tip_adapter.encoders`` of an installed package; or
-        ``family:source``, of `FAMILIES` or such an entry point
-    device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
+    name : a name of `ENCODERS`, a short name of a CLIP, or an entry point ``tip_adapter.encoders`` of an installed
+        package; or ``family:source``, of `FAMILIES` or such an entry point
+    device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it, or torch for an encoder on torch
     threads : int, None for one per core
 
     Returns
@@ -57,28 +102,48 @@ def load_encoder(name: str = "pocket", *, device: str | None = None, threads: in
         With the nearest known name.
     UsageError
         The device is not there, or `threads` is no number from 1 to 256.
+    MissingExtra
+        It needs a part that is not installed.
     CheckpointError
-        Its weights are not the ones we know.
+        Its weights are not the ones we know, cannot be had, or hold more than tensors.
+    DownloadError
+        Its weights are to be downloaded, and cannot be.
     """
     require(device is None or isinstance(device, str), "device", "cpu or cuda", device)
     require(isinstance(name, str), "encoder", "a name", name)
     family, colon, source = name.partition(":")
-    make = resolve(_GROUP, "encoder", family, {**ENCODERS, **FAMILIES})
-    if not colon and family in FAMILIES:
-        raise UsageError(f"encoder {family} needs a source: {family}:SOURCE; see `tip-adapter encoders`")
-    if colon and family in ENCODERS:
+    make = resolve(_GROUP, "encoder", family, _makers())
+    short = family in named_clips()
+    is_family = not short and not hasattr(make, "record")
+    if not colon and is_family:
+        usage = FAMILIES[family].usage if family in FAMILIES else f"{family}:SOURCE"
+        raise UsageError(f"encoder {family} needs a source: {usage}; see `tip-adapter encoders`")
+    if colon and not is_family:
         raise UsageError(f"encoder {family} takes no source; leave out {printable(colon + source)}")
-    sources = (source,) if colon else ()
+    sources = (source,) if colon else (name,) if short else ()
     encoder: Encoder = make(*sources, device=device, threads=thread_count(threads))
     return encoder
 
 
 def encoder_names() -> list[str]:
-    """Names of the encoders that can be loaded here; imports none of them."""
-    return known_names(_GROUP, ENCODERS)
+    """Names of the encoders that can be loaded here without a download; imports none of them."""
+    return [name for name in known_names(_GROUP, ENCODERS) if name not in FAMILIES]
 
 
 def encoder_records() -> Iterator[tuple[str, EncoderRecord]]:
-    """Name and record of each encoder that can be loaded here; loads no weights."""
+    """Name and record of each encoder that has a name; loads no weights. Families have none before a source."""
     for name in encoder_names():
-        yield name, resolve(_GROUP, "encoder", name, ENCODERS).record
+        make = resolve(_GROUP, "encoder", name, ENCODERS)
+        if hasattr(make, "record"):
+            yield name, make.record
+    for name, clip in named_clips().items():
+        yield name, clip.record
+
+
+def _makers() -> dict[str, str]:
+    """Name or family → ``module:attribute`` of what makes it."""
+    return {
+        **dict.fromkeys(named_clips(), _NAMED),
+        **{name: family.make for name, family in FAMILIES.items()},
+        **ENCODERS,
+    }

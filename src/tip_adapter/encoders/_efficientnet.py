@@ -10,7 +10,9 @@ from math import erf, exp, pi, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
+
+from tip_adapter.graphs import GraphWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 SIDE = 224
 WIDTH = 1280
 _EPSILON = 1e-3
-_OPSET = 17
-_IR_VERSION = 10
 
 
 class _Stage(NamedTuple):
@@ -62,21 +62,33 @@ def build_network(tensors: Mapping[str, NDArray[Any]]) -> Network:
     -------
     Network
     """
-    *arrays, classifier, _classifier_bias = [
-        array for name, array in tensors.items() if not name.endswith("num_batches_tracked")
-    ]
-    layers = _fold_batch_norms(arrays)
-    graph = _GraphWriter()
-    graph.pixels()
-    graph.convolution(next(layers), stride=2)
+    graph = GraphWriter()
+    pixels = graph.input("pixels", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
+    graph.output(write_network(graph, pixels, tensors), "features", ["n", WIDTH])
+    arrays, classifier = _arrays(tensors)
+    return Network(graph.model.SerializeToString(), _mean_of_relu6(arrays[-3], arrays[-4]), classifier)
+
+
+def write_network(graph: GraphWriter, pixels: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Append the network to a graph: `pixels`, (n, 224, 224, 3) uint8 → its features, (n, 1280) float32."""
+    layers = _fold_batch_norms(_arrays(tensors)[0])
+    network = _NetworkWriter(graph, pixels)
+    network.pixels()
+    network.convolution(next(layers), stride=2)
     channels = 32
     for stage in _STAGES:
         for repeat in range(stage.repeats):
-            graph.bottleneck(layers, stage, stride=stage.stride if repeat == 0 else 1, channels=channels)
+            network.bottleneck(layers, stage, stride=stage.stride if repeat == 0 else 1, channels=channels)
             channels = stage.channels
-    head = next(layers)
-    graph.convolution(head)
-    return Network(graph.finish(), _mean_of_relu6(arrays[-3], arrays[-4]), classifier)
+    network.convolution(next(layers))
+    network.node("ReduceMean", axes=[2, 3], keepdims=0)
+    return network.top
+
+
+def _arrays(tensors: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], NDArray[np.float32]]:
+    """Those of the layers, and the classifier's rows."""
+    *layers, classifier, _bias = [array for name, array in tensors.items() if not name.endswith("num_batches_tracked")]
+    return layers, classifier
 
 
 class _Layer(NamedTuple):
@@ -107,46 +119,37 @@ def _mean_above(floor: float, mean: float, deviation: float) -> float:
     return (mean - floor) * (1 + erf(z / sqrt(2))) / 2 + deviation * exp(-z * z / 2) / sqrt(2 * pi)
 
 
-class _GraphWriter:
-    """Appends nodes to a chain; `self.top` is the name of the last output."""
+class _NetworkWriter:
+    """Appends layers in a chain; `self.top` is the name of the last output."""
 
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self.top = "pixels"
+    def __init__(self, graph: GraphWriter, pixels: str) -> None:
+        self._graph = graph
+        self.top = pixels
 
-    def node(self, kind: str, *inputs: str, **attributes: Any) -> None:
-        output = f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
-        self.top = output
-
-    def constant(self, array: NDArray[Any] | np.float32) -> str:
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
+    def node(self, kind: str, *others: str, **attributes: Any) -> None:
+        self.top = self._graph.node(kind, self.top, *others, **attributes)
 
     def pixels(self) -> None:
         """uint8 (n, 224, 224, 3) → float (n, 3, 224, 224) in [-1, 1]."""
-        self.node("Cast", self.top, to=TensorProto.FLOAT)
-        self.node("Div", self.top, self.constant(np.float32(127.5)))
-        self.node("Sub", self.top, self.constant(np.float32(1)))
-        self.node("Transpose", self.top, perm=[0, 3, 1, 2])
+        self.node("Cast", to=TensorProto.FLOAT)
+        self.node("Div", self._graph.constant(127.5))
+        self.node("Sub", self._graph.constant(1.0))
+        self.node("Transpose", perm=[0, 3, 1, 2])
 
     def convolution(self, layer: _Layer, *, stride: int = 1, relu6: bool = True) -> None:
         kernel = layer.weight.shape[2]
         group = layer.weight.shape[0] if layer.weight.shape[1] == 1 else 1
         self.node(
             "Conv",
-            self.top,
-            self.constant(layer.weight),
-            self.constant(layer.bias),
+            self._graph.constant(layer.weight),
+            self._graph.constant(layer.bias),
             kernel_shape=[kernel, kernel],
             strides=[stride, stride],
             group=group,
             auto_pad="SAME_UPPER",
         )
         if relu6:
-            self.node("Clip", self.top, self.constant(np.float32(0)), self.constant(np.float32(6)))
+            self.node("Clip", self._graph.constant(0.0), self._graph.constant(6.0))
 
     def bottleneck(self, layers: Iterator[_Layer], stage: _Stage, *, stride: int, channels: int) -> None:
         before = self.top
@@ -155,19 +158,4 @@ class _GraphWriter:
         self.convolution(next(layers), stride=stride)
         self.convolution(next(layers), relu6=False)
         if stride == 1 and channels == stage.channels:
-            self.node("Add", self.top, before)
-
-    def finish(self) -> bytes:
-        self.node("ReduceMean", self.top, axes=[2, 3], keepdims=0)
-        self.nodes[-1].output[0] = "features"
-        graph = helper.make_graph(
-            self.nodes,
-            "efficientnet_lite0",
-            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
-            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", WIDTH])],
-            self.constants,
-        )
-        opset = helper.make_opsetid("", _OPSET)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
-        content: bytes = model.SerializeToString()
-        return content
+            self.node("Add", before)

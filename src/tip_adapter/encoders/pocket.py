@@ -14,20 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 import numpy as np
+from onnx import TensorProto
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.encoders._checkpoint import read_checkpoint, read_trusted
-from tip_adapter.encoders._efficientnet import SIDE, WIDTH, build_network
+from tip_adapter.encoders._efficientnet import SIDE, WIDTH, build_network, write_network
 from tip_adapter.encoders._extras import torch_side
 from tip_adapter.encoders._onnx import open_session
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.graphs import GraphWriter
+from tip_adapter.photos.reduce import middle
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from onnx import ModelProto
 
     from tip_adapter.encoders._pocket_tower import SentenceTower
     from tip_adapter.vectors import Array
@@ -43,6 +47,12 @@ _TEXT_WEIGHTS = (
 )
 #: Its number goes up when the same weights give other vectors.
 _DEFINITION = "pocket 1: centre crop 224 of 256 + whole photo squashed to 224, bicubic; names by kernel ridge 3, 0.1"
+#: `prepare` in words, for those who have the graph alone.
+_PREPROCESSING = (
+    "pixels are (n, 2, 224, 224, 3) uint8: two crops of each photo, upright, RGB, channels last. "
+    "Crop 0: resized so that its short side is 256 (the long side rounded down), then the middle 224 x 224. "
+    "Crop 1: the whole photo resized to 224 x 224. Both by Pillow's bicubic filter; no mean or deviation is taken off."
+)
 
 # The peak of five-fold cross-validation over ImageNet's classes; no photo of any target was looked at.
 _GAMMA = 3.0
@@ -107,6 +117,19 @@ class PocketEncoder(Encoder):
     def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """Sentences in any of 16 languages → (n, 1280) float32 unit rows."""
         return self._text_side.encode(sentences)
+
+    def image_graph(self) -> ModelProto:
+        """`encode_prepared` as an ONNX graph: pixels, (n, 2, 224, 224, 3) uint8 → vectors, (n, 1280) float32."""
+        graph = GraphWriter()
+        pixels = graph.input("pixels", TensorProto.UINT8, ["n", 2, SIDE, SIDE, 3])
+        crops = graph.node("Reshape", pixels, graph.constant(np.array([-1, SIDE, SIDE, 3])))
+        features = write_network(graph, crops, read_image_weights())
+        units = graph.to_unit_length(graph.node("Sub", features, graph.constant(self._mean)))
+        pairs = graph.node("Reshape", units, graph.constant(np.array([-1, 2, WIDTH])))
+        sums = graph.node("ReduceSum", pairs, graph.constant(np.array([1])), keepdims=0)
+        graph.output(graph.to_unit_length(sums), "vectors", ["n", WIDTH])
+        graph.state({"preprocessing": _PREPROCESSING})
+        return graph.model
 
     def prompt_tower(self) -> SentenceTower:
         """What CoOp learns through, in the space of sentences: there is no tower of words. Needs torch."""
@@ -183,17 +206,11 @@ def kernel(vectors: Array, others: Array) -> Array:
 def _centre_crop(image: Image.Image) -> Image.Image:
     """Short side to 256, then the middle 224 x 224."""
     short = min(image.size)
-    image = _middle(image, 16 * short)
+    image = middle(image, 16 * short)
     width, height = (_SHORT_SIDE * side // short for side in image.size)
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - SIDE) / 2), round((height - SIDE) / 2)
     return resized.crop((left, top, left + SIDE, top + SIDE))
-
-
-def _middle(image: Image.Image, longest: int) -> Image.Image:
-    """At most `longest` pixels of each side: the ends of a strip are not in the crop, and would fill the memory."""
-    left, top = (max(side - longest, 0) // 2 for side in image.size)
-    return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
 
 
 def _imagenet_names() -> list[str]:

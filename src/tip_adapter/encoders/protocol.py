@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from onnx import ModelProto
     from PIL.Image import Image
 
     from tip_adapter.photos.decode import PhotoLike
@@ -56,6 +57,7 @@ class EncoderRecord:
     size_mib : int, of the weights
     needs : pip requirements beyond the base install, empty if none
     scripts : Unicode's names of the scripts in which class names are understood
+    logit_scale_assumed : whether `logit_scale` is a guess, since nothing states it
     """
 
     description: str
@@ -68,6 +70,7 @@ class EncoderRecord:
     size_mib: int
     needs: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ("LATIN",)
+    logit_scale_assumed: bool = False
 
     def reads(self, name: str) -> bool:
         """Whether every letter of `name` is of a script that the text side knows."""
@@ -79,8 +82,9 @@ class Encoder(Protocol):
     """A frozen pair of towers.
 
     An encoder states its record and implements `prepare`, `encode_prepared` and `encode_texts`; subclassing gives
-    `encode_images`. It may offer more to methods that need it (`VectorClassifier.needs`), each by a method of that name:
-    ``prompt_tower()`` gives a `methods.coop.PromptTower`. One whose network gives vectors of any length says so by `gives_raw` and implements `encode_raw`.
+    `encode_images`. One whose network gives vectors of any length says so by `gives_raw` and implements `encode_raw`; one
+    whose image side can leave this program as an ONNX graph implements `image_graph`. It may offer more to methods that
+    need it (`VectorClassifier.needs`), each by a method of that name: ``prompt_tower()`` gives a `methods.coop.PromptTower`.
     `tip_adapter.testing.check_encoder` holds an implementation to this contract.
     """
 
@@ -104,6 +108,17 @@ class Encoder(Protocol):
     def encode_raw(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
         """`encode_prepared` before it is normalised; only where `gives_raw`."""
         raise UsageError(f"{self.identity.name} gives unit rows only; leave out normalize=False")
+
+    def image_graph(self) -> ModelProto | None:
+        """`encode_prepared` as an ONNX graph, for programs without this package; None where there is none.
+
+        Returns
+        -------
+        a model of one input, ``pixels`` (a stack of prepared photos), and one output, ``vectors`` ((n, width) float32,
+            of any length); ``preprocessing`` in its metadata says in words what `prepare` does. Made anew: the caller
+            may change it
+        """
+        return None
 
     def encode_images(self, images: Sequence[PhotoLike], *, normalize: bool = True) -> NDArray[np.float32]:
         """Encode photos: paths, PIL images or uint8 arrays.

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tip_adapter.errors import TipAdapterError
-from tip_adapter.evaluation import accuracy_of
-from tip_adapter.head import Head, learn
-from tip_adapter.methods import choose, method_class
-from tip_adapter.methods._left_out import SupportCache
-from tip_adapter.methods.choose import Given
 from tip_adapter.paper.experiments import Task
-from tip_adapter.paper.measure import PeakMemory, inference_ms
-from tip_adapter.paper.protocols import PAPERS_PAIR, PROTOCOLS, protocols_for
 from tip_adapter.paper.results import key_of
-from tip_adapter.paper.variants import prepared
-from tip_adapter.tuning import offers_of
-from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable
 
     from tip_adapter.paper.material import Material
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from tip_adapter.errors import FolderError, printable
 from tip_adapter.photos.find import PhotoList, find_labelled, is_split
@@ -12,8 +11,35 @@ from tip_adapter.vectors import draw_shots
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
+    from numpy.typing import NDArray
 
-def draw(photos: PhotoList, shots: int, seed: int) -> PhotoList:
+
+class Drawable(Protocol):
+    """Labelled photos, some of which can be taken."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One a photo."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Label → number of photos."""
+        ...
+
+    def take(self, positions: NDArray[np.intp], /) -> Self:
+        """These photos only."""
+        ...
+
+    def noted(self, *notes: str) -> Self:
+        """The same photos, with more to know about them."""
+        ...
+
+
+Photos = TypeVar("Photos", bound=Drawable)
+
+
+def draw(photos: Photos, shots: int, seed: int) -> Photos:
     """`shots` photos of each class, seeded and nested; a class with fewer gives all, and a note says so."""
     few = [printable(label) for label, n in photos.counts().items() if 0 < n < shots]
     taken = photos.take(draw_shots(photos.labels, shots, seed))
@@ -22,7 +48,7 @@ def draw(photos: PhotoList, shots: int, seed: int) -> PhotoList:
     which = f"{', '.join(few[:5])}{', …' if len(few) > 5 else ''}"
     who = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
     note = f"{who} fewer than {shots} photos; all of theirs are used: {which}"
-    return replace(taken, notes=(*taken.notes, note))
+    return taken.noted(note)
 
 
 def draw_train_and_test(

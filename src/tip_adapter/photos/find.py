@@ -2,13 +2,15 @@
 
 The rules. A *class folder* holds the photos of one class, at any depth; its name in Unicode NFC is the label. Hidden
 files and folders are skipped, symbolic links are followed, endings may be in upper case (see `ENDINGS`); other files
-are skipped, and so is a model that lies beside the class folders. A *split folder* has only the sub-folders train and val and/or test, and train holds class folders. A
-*list* has the columns file_name and label (CSV, with a header) or those keys (JSONL); paths are relative to the list.
+are skipped, and so are a model and features that lie beside the class folders. A *split folder* has only the sub-folders
+train and val and/or test, and train holds class folders. A *list* has the columns file_name and label (CSV, with a
+header) or those keys (JSONL); paths are relative to the list.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +52,7 @@ ENDINGS = frozenset(
 )
 _PARTS = {"train", "val", "test"}
 _MODEL_FILES = ("config.json", "adapter.safetensors")
+_MANIFEST, _SHARDS = "manifest.json", r"shard-\w+\.parquet"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class PhotoList:
         rows = [int(position) for position in positions]
         paths, labels = tuple(self.paths[row] for row in rows), tuple(self.labels[row] for row in rows)
         return replace(self, paths=paths, labels=labels)
+
+    def noted(self, *notes: str) -> PhotoList:
+        """The same photos, with more to know about them."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def ids(self) -> list[str]:
         """A name for each photo: its path from the root; one that is listed again gets a number."""
@@ -117,7 +124,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
     if _is_file(source):
         return _labelled(source.parent, read_labelled_list(source), [], [])
     folder, notes = _choose_part(_existing(source), part)
-    classes = [child for child in _children(folder) if _is_folder(child) and not _is_model(child)]
+    classes = [child for child in _children(folder) if is_folder(child) and not _is_made(child)]
     if not classes:
         raise FolderError(
             f"{printable(source)} holds no class folders; put the photos of each class into a folder of its own"
@@ -142,7 +149,7 @@ def find_photos(source: str | os.PathLike[str]) -> list[Path]:
     source = path_argument(source, "folder")
     if source.suffix.lower() in LIST_ENDINGS and _is_file(source):
         return read_list(source)
-    if not _is_folder(source):
+    if not is_folder(source):
         return [source]
     photos = list(walk_photos(source))
     if not photos:
@@ -163,7 +170,7 @@ def _existing(source: Path) -> Path:
     FolderError
         There is none.
     """
-    if not _is_folder(source):
+    if not is_folder(source):
         raise FolderError(
             f"{printable(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path"
         )
@@ -173,18 +180,23 @@ def _existing(source: Path) -> Path:
 def is_split(source: str | os.PathLike[str]) -> bool:
     """Whether a folder's sub-folders are only train with val and/or test, and train holds class folders."""
     folder = Path(source)
-    if not _is_folder(folder):
+    if not is_folder(folder):
         return False
-    names = {child.name for child in _children(folder) if _is_folder(child)}
+    names = {child.name for child in _children(folder) if is_folder(child)}
     split = "train" in names and len(names) > 1 and names <= _PARTS
-    return split and any(_is_folder(child) for child in _children(folder / "train"))
+    return split and any(is_folder(child) for child in _children(folder / "train"))
+
+
+def parts_of(folder: Path) -> tuple[str, ...]:
+    """The parts of a split folder."""
+    return tuple(sorted(child.name for child in _children(folder) if is_folder(child)))
 
 
 def _choose_part(folder: Path, part: str) -> tuple[Path, list[str]]:
     """The part of a split folder, or the folder itself if it is not split."""
     if not is_split(folder):
         return folder, []
-    names = sorted(child.name for child in _children(folder) if _is_folder(child))
+    names = parts_of(folder)
     if part not in names:
         raise FolderError(f"{printable(folder)} is split into {', '.join(names)}; it has no {part} folder")
     return folder / part, [f"{printable(folder)} is split into {', '.join(names)}: its {part} folder is read"]
@@ -211,7 +223,7 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
     if real in above:
         return
     for child in _children(folder):
-        if _is_folder(child):
+        if is_folder(child):
             yield from _walk(child, above | {real})
         elif _is_photo(child):
             yield child
@@ -225,7 +237,7 @@ def _children(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
     """False also where the system will not say, such as for names that are too long."""
     try:
         return path.is_dir()
@@ -235,9 +247,12 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _is_model(folder: Path) -> bool:
-    """A model that was saved beside the class folders: `tip-adapter fit . --out model` may be run again."""
-    return all(_is_file(folder / name) for name in _MODEL_FILES)
+def _is_made(folder: Path) -> bool:
+    """A model or features that lie beside the class folders: `tip-adapter fit . --out model` may be run again."""
+    if all(_is_file(folder / name) for name in _MODEL_FILES):
+        return True
+    names = [child.name for child in _children(folder)]
+    return bool(names) and all(name == _MANIFEST or re.fullmatch(_SHARDS, name) for name in names)
 
 
 def _is_file(path: Path) -> bool:
@@ -248,4 +263,4 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and not _is_folder(path)
+    return path.suffix.lower() in ENDINGS and not is_folder(path)

@@ -70,6 +70,19 @@ def write_list(path: str | os.PathLike[str], photos: Sequence[Path], labels: Seq
     write_file(path, content)
 
 
+def csv_line(cells: Sequence[Any]) -> str:
+    """Values as one line of CSV, without its end."""
+    row = io.StringIO()
+    csv.writer(row).writerow(map(csv_cell, cells))  # its own line end, so that a lone \r in a name is quoted
+    return row.getvalue().removesuffix("\r\n")
+
+
+def csv_cell(value: Any) -> str:
+    """A value as text; one that a spreadsheet could take for a formula, such as a file's name, gets a ' in front."""
+    risky = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if risky else "" if value is None else str(value)
+
+
 def _holds(path: Path, content: bytes) -> bool:
     try:
         return read_small_file(path, MAX_BYTES) == content

@@ -52,5 +52,11 @@ def reduced(image: Image.Image, factors: tuple[int, int], convert: Callable[[Ima
     return small
 
 
+def middle(image: Image.Image, longest: int) -> Image.Image:
+    """At most `longest` pixels of each side: the ends of a strip are in no centre crop, and would fill the memory."""
+    left, top = (max(side - longest, 0) // 2 for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
+
+
 def _ceil(whole: int, part: int) -> int:
     return -(-whole // part)

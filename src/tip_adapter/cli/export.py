@@ -1,0 +1,43 @@
+"""`tip-adapter export`: a model folder in, an ONNX file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tip_adapter.classifier import FewShotClassifier
+from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._output import notes, print_line
+from tip_adapter.encoders import EncoderIdentity
+from tip_adapter.errors import counted
+from tip_adapter.export import export_pixels, export_vectors
+from tip_adapter.head import read_head
+
+
+def export(
+    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    onnx: Annotated[Path, typer.Option(help="Where the ONNX file goes.", metavar="FILE")],
+    takes: Annotated[
+        Literal["vectors", "pixels"],
+        typer.Option("--input", help="What the file takes: vectors of the encoder, or pixels as it prepares them."),
+    ] = "vectors",
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Write a classifier as one ONNX file that gives probabilities, for programs that have ONNX Runtime alone."""
+    with notes(quiet):
+        if takes == "pixels":
+            model = FewShotClassifier.load(model_dir, device=device, threads=threads)
+            head, gap = model.head_, export_pixels(model.head_, model.encoder_, onnx, force=force)
+        else:
+            head, config = read_head(model_dir)
+            gap = export_vectors(head, EncoderIdentity(**config["encoder"]), onnx, force=force)
+    classes = counted(len(head.classes), "class", "classes")
+    print_line(f"{takes.capitalize()} to probabilities of {classes}, {onnx.stat().st_size / 2**20:.1f} MiB.")
+    print_line(f"On random input it answers as Python does: probabilities differ by {gap:.1g} at most.")
+    print_line(f"Saved to {onnx}.")

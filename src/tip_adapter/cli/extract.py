@@ -1,0 +1,63 @@
+"""`tip-adapter extract`: photos in, a folder of features out; photos that are in it already are not encoded again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tip_adapter
+from tip_adapter import extraction
+from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._output import notes, print_json, print_line, progress_bar, say
+from tip_adapter.encoders import DEFAULT
+from tip_adapter.errors import counted
+
+
+def extract(
+    image_dir: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE_DIR", help="Class folders, a split folder (all its parts), a list, or photos."),
+    ],
+    out: Annotated[Path, typer.Option(help="Where the vectors go, or are already.", metavar="FEATURES_DIR")],
+    encoder: Annotated[str, typer.Option(help="See `tip-adapter encoders`.", metavar="NAME")] = DEFAULT,
+    views: Annotated[
+        int,
+        typer.Option(help="Augmented views whose mean a vector is; 0 for the photo itself.", min=0, metavar="V"),
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the views.", min=0, metavar="S")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace vectors of another encoder, number of views or seed.")
+    ] = False,
+    json: Json = False,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Encode photos once and keep their vectors: `fit`, `evaluate` and `predict` take FEATURES_DIR in place of a folder."""
+    started = time.perf_counter()
+    with notes(quiet), progress_bar("Encoding photos", quiet=quiet) as progress:
+        done = extraction.extract(
+            image_dir,
+            out,
+            tip_adapter.load_encoder(encoder, device=device, threads=threads),
+            views=views,
+            seed=seed,
+            force=force,
+            threads=threads,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - started
+    if done.n_errors and not quiet:
+        more = f" (and {done.n_errors - len(done.errors)} more)" if done.n_errors > len(done.errors) else ""
+        say(f"note: {counted(done.n_errors, 'photo has', 'photos have')} no vector: {'; '.join(done.errors)}{more}")
+    if json:
+        record = {"n_photos": done.n_photos, "n_encoded": done.n_encoded, "n_failed": done.n_errors}
+        print_json({**record, "seconds": seconds})
+    else:
+        photos = counted(done.n_photos, "photo", "photos")
+        print_line(f"{photos}, {done.n_encoded} of them encoded now, in {seconds:.1f} s.")
+        print_line(f"Saved to {out}. Next: tip-adapter fit {out} --out MODEL_DIR")

@@ -1,0 +1,62 @@
+"""`tip-adapter show`: a classifier as a page to look at."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._output import notes, print_line, say
+from tip_adapter.cli._pages import occasion
+from tip_adapter.errors import UsageError
+from tip_adapter.files import cache_folder
+from tip_adapter.head import read_head
+from tip_adapter.report import model_page, paths_by_id, refuse_unreplaceable, write_page
+
+
+def show(
+    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    photos: Annotated[
+        Path | None, typer.Option(help="The photos that it has learned from, to show them.", metavar="TRAIN_DIR")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the page goes, DIR/index.html; the cache folder if not given.", metavar="DIR"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the page also where something else than a report stands.")
+    ] = False,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Look at a classifier: its classes, its photos, and how right it is when each is left out."""
+    if force and out is None:
+        raise UsageError("--force is about --out; give a DIR, too")
+    if out and not force:
+        refuse_unreplaceable(out)
+    with notes(quiet):
+        head, config = read_head(model_dir)
+        paths = paths_by_id(photos, part="train") if photos else {}
+        page = model_page(head, occasion(model_dir, config["encoder"]), paths)
+        path = write_page(out or _cached(model_dir), page, force=force)
+    print_line(str(path))
+    if _has_display() and not webbrowser.open(path.absolute().as_uri()):
+        say("note: no browser could be opened")
+
+
+def _cached(model_dir: Path) -> Path:
+    """A place of its own for each model, the same each time."""
+    return cache_folder() / "shown" / hashlib.sha256(os.fsencode(os.path.realpath(model_dir))).hexdigest()[:16]
+
+
+def _has_display() -> bool:
+    """Whether a browser has a window to open: one that writes into a terminal would keep a script waiting."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

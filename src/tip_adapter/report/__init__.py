@@ -1,0 +1,64 @@
+"""Reports: one HTML file that needs nothing else, no script and no network, of an evaluation or of a model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tip_adapter.errors import OutputExists, printable
+from tip_adapter.files import not_writable, open_regular, write_file
+from tip_adapter.report.pages import GENERATOR, N_MISTAKES, Occasion, evaluation_page, model_page
+from tip_adapter.report.thumbnails import paths_by_id
+
+__all__ = [
+    "N_MISTAKES",
+    "Occasion",
+    "evaluation_page",
+    "model_page",
+    "paths_by_id",
+    "refuse_unreplaceable",
+    "write_page",
+]
+
+PAGE = "index.html"
+#: Where a page says that it is ours, at its beginning.
+_MARK = f'<meta name="generator" content="{GENERATOR}">'.encode()
+_BEGINNING = 1024
+
+
+def write_page(folder: str | os.PathLike[str], page: str, *, force: bool = False) -> Path:
+    """Write a page into a folder and return its path; other files there are left alone.
+
+    Raises
+    ------
+    OutputExists
+        As `refuse_unreplaceable`, unless `force`.
+    NotWritable
+        With the system's reason.
+    """
+    if not force:
+        refuse_unreplaceable(folder)
+    path = Path(folder) / PAGE
+    write_file(path, page.encode())
+    return path
+
+
+def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
+    """Raise OutputExists unless there is nothing, an empty folder, or a folder with a report in it."""
+    place = Path(folder)
+    try:
+        if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())) or _is_report(place / PAGE):
+            return
+    except OSError as error:
+        raise not_writable(folder, error) from error
+    raise OutputExists(
+        f"{printable(folder)} exists and holds no report; choose another place, or pass --force to write {PAGE} there"
+    )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        with open_regular(path) as file:
+            return _MARK in file.read(_BEGINNING)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -1,0 +1,168 @@
+"""The pictures of a report: bars and intervals in HTML, the confusion matrix and the reliability curve in SVG."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tip_adapter.report.markup import Markup, joined, shortened, tag
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tip_adapter.evaluation import Accuracy, Bin, Calibration
+
+#: The matrix shows as many classes: those with most mistakes where there are more.
+MOST_CLASSES = 120
+#: A name beside the matrix is cut after so many characters.
+_LONGEST_NAME = 24
+_GUTTER, _CELLS = 190, 850  # widths of the names and of the cells
+_LEFT, _TOP, _SIDE = 44, 12, 300  # of the reliability curve's square
+_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def percent(fraction: float) -> str:
+    """A fraction as a person reads it."""
+    return f"{100 * fraction:.1f} %"
+
+
+def bar(share: float, kind: str = "") -> Markup:
+    """A bar of a share in [0, 1]; the figure beside it says the same."""
+    width = f"width:{100 * min(max(share, 0), 1):.2f}%"
+    return tag("span", tag("span", style=width), class_=f"bar {kind}".strip(), aria_hidden="true")
+
+
+def interval(accuracy: Accuracy, kind: str) -> Markup:
+    """An accuracy on a scale from 0 to 1, its interval around it."""
+    low, high = accuracy.interval
+    span = tag("span", class_="span", style=f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%")
+    point = tag("span", class_="point", style=f"left:{100 * accuracy.accuracy:.2f}%")
+    return tag("span", span, point, class_=f"scale {kind}", aria_hidden="true")
+
+
+# ---- the confusion matrix --------------------------------------------------------------------------------------------
+
+
+def matrix(accuracy: Accuracy) -> Markup:
+    """What each class (a row) was called (a column), as shares of the class; empty cells are left out."""
+    labels = matrix_classes(accuracy)
+    position = {label: number for number, label in enumerate(labels)}
+    cell = _CELLS / len(labels)
+    cells = [
+        _cell(position[label], position[called], label, called, n, accuracy.per_class[label][1], cell)
+        for label, called, n in _entries(accuracy)
+        if label in position and called in position
+    ]
+    size = min(13.0, cell * 0.92)
+    names = [_row_name(label, number, cell, size) for number, label in enumerate(labels)]
+    width, height = _GUTTER + _CELLS, _CELLS
+    return tag(
+        "svg",
+        tag("rect", class_="ground", x=_GUTTER, y=0, width=_CELLS, height=height),
+        *cells,
+        *names,
+        viewBox=f"0 0 {width} {height}",
+        class_="matrix",
+        role="img",
+        aria_label=f"Confusion matrix of {len(labels)} classes; the strongest confusions are listed in the table",
+    )
+
+
+def matrix_classes(accuracy: Accuracy) -> list[str]:
+    """Sorted labels of the matrix: all that were met, or those with most mistakes."""
+    met = set(accuracy.per_class) | {called for _, called, _ in accuracy.confusions}
+    mistakes: Counter[str] = Counter()
+    for label, called, n in accuracy.confusions:
+        mistakes.update({label: n, called: n})
+    worst = sorted(met, key=lambda label: (-mistakes[label], label))
+    return sorted(worst[:MOST_CLASSES])
+
+
+def _entries(accuracy: Accuracy) -> list[tuple[str, str, int]]:
+    """Label, what it was called, photos: right ones too."""
+    right = [(label, label, round(share * n)) for label, (share, n) in accuracy.per_class.items()]
+    return [entry for entry in [*right, *accuracy.confusions] if entry[2]]
+
+
+def _cell(row: int, column: int, label: str, called: str, n: int, n_row: int, size: float) -> Markup:
+    share = n / n_row
+    said = (
+        f"{shortened(label, 80)}: {n} of {n_row} right"
+        if label == called
+        else (f"{shortened(label, 80)} called {shortened(called, 80)}: {n} of {n_row}")
+    )
+    cell = tag(
+        "rect",
+        x=f"{_GUTTER + column * size:.2f}",
+        y=f"{row * size:.2f}",
+        width=f"{size * 0.94:.2f}",
+        height=f"{size * 0.94:.2f}",
+        fill_opacity=f"{0.35 + 0.65 * share:.2f}",
+    )
+    return tag("g", tag("title", said), cell, class_="right" if label == called else "wrong")
+
+
+def _row_name(label: str, row: int, cell: float, size: float) -> Markup:
+    text = shortened(label, _LONGEST_NAME)
+    return tag("text", text, x=_GUTTER - 8, y=f"{(row + 0.5) * cell:.2f}", font_size=f"{size:.1f}", class_="name")
+
+
+# ---- the reliability curve -------------------------------------------------------------------------------------------
+
+
+def reliability(before: Calibration, after: Calibration, n: int) -> Markup:
+    """Accuracy by confidence, at temperature 1 and at the model's; below, how many photos have which confidence."""
+    grid = [_gridline(tick) for tick in _TICKS]
+    counts = [_count(entry, n) for entry in after.curve]
+    curves = [_curve(before.curve, "before"), _curve(after.curve, "after")]
+    diagonal = tag("line", x1=_x(0), y1=_y(0), x2=_x(1), y2=_y(1), class_="ideal")
+    axes = [
+        tag("text", "confidence", x=_x(0.5), y=_TOP + _SIDE + 36, class_="axis middle"),
+        tag("text", "accuracy", x=12, y=_y(0.5), class_="axis middle", transform=f"rotate(-90 12 {_y(0.5)})"),
+    ]
+    return tag(
+        "svg",
+        *grid,
+        *counts,
+        diagonal,
+        *curves,
+        *axes,
+        viewBox=f"0 0 {_LEFT + _SIDE + 14} {_TOP + _SIDE + 44}",
+        class_="reliability",
+        role="img",
+        aria_label=f"Reliability curve: expected calibration error {percent(before.ece)} before, {percent(after.ece)} after",
+    )
+
+
+def _x(value: float) -> str:
+    return f"{_LEFT + _SIDE * value:.1f}"
+
+
+def _y(value: float) -> str:
+    return f"{_TOP + _SIDE * (1 - value):.1f}"
+
+
+def _gridline(tick: float) -> Markup:
+    across = tag("line", x1=_x(0), y1=_y(tick), x2=_x(1), y2=_y(tick), class_="grid")
+    down = tag("line", x1=_x(tick), y1=_y(0), x2=_x(tick), y2=_y(1), class_="grid")
+    below = tag("text", f"{tick:g}", x=_x(tick), y=_TOP + _SIDE + 18, class_="axis middle")
+    beside = tag("text", f"{tick:g}", x=_LEFT - 8, y=f"{float(_y(tick)) + 4:.1f}", class_="axis end")
+    return joined(across, down, below, beside)
+
+
+def _count(entry: Bin, n: int) -> Markup:
+    """How many photos: a bar from the floor, a quarter of the square for all of them."""
+    height = _SIDE * 0.25 * entry.n / n
+    x, y = float(_x(entry.confidence)) - 7, float(_y(0)) - height
+    return tag("rect", x=f"{x:.1f}", y=f"{y:.1f}", width=14, height=f"{height:.1f}", class_="count")
+
+
+def _curve(curve: Sequence[Bin], kind: str) -> Markup:
+    points = " ".join(f"{_x(entry.confidence)},{_y(entry.accuracy)}" for entry in curve)
+    return tag("g", tag("polyline", points=points), *(_point(entry) for entry in curve), class_=kind)
+
+
+def _point(entry: Bin) -> Markup:
+    said = f"confidence {entry.confidence:.2f}, accuracy {entry.accuracy:.2f}, {entry.n} photos"
+    dot = tag("circle", cx=_x(entry.confidence), cy=_y(entry.accuracy), r=3.5)
+    return tag("g", tag("title", said), dot)

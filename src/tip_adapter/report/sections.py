@@ -1,0 +1,334 @@
+"""The parts of a page, each a section with its heading; what both pages show stands here once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tip_adapter.errors import counted
+from tip_adapter.methods._base import ExplainedClassifier
+from tip_adapter.report import charts
+from tip_adapter.report.charts import bar, percent
+from tip_adapter.report.markup import Markup, joined, named, tag
+from tip_adapter.report.thumbnails import LARGE, SMALL, TINY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tip_adapter.evaluation import Accuracy, Calibration, Mistake, Tally
+    from tip_adapter.head import Head
+    from tip_adapter.report.thumbnails import Thumbnails
+
+#: Rows of a table before the rest is folded away.
+_SHOWN = 15
+#: Wrong labels that are shown with their photo.
+_MOST_WRONG = 24
+#: Of all classes together, and of one class.
+_MOST_PHOTOS, _PHOTOS_PER_CLASS = 1000, 8
+
+#: How the pair was chosen, in words.
+RULES = {
+    "leave-one-out": "leave-one-out: by leaving each photo out in turn",
+    "scale-free": "scale-free: from the photos' own spread",
+    "validation": "on validation photos",
+    "fixed": "given",
+}
+
+
+def section(anchor: str, title: str, *content: object) -> Markup:
+    """A part of the page that the contents lead to."""
+    heading = tag("h2", title, id=f"{anchor}-title")
+    return tag("section", heading, *content, id=anchor, aria_labelledby=f"{anchor}-title")
+
+
+def table(heads: Sequence[str], rows: Sequence[Markup], caption: str, numbers: Sequence[int] = ()) -> Markup:
+    """A table, some of its columns numbers; its caption is for those who do not see what it stands below."""
+    kinds = ["number" if column in numbers else None for column in range(len(heads))]
+    columns = [tag("th", text, scope="col", class_=kind) for text, kind in zip(heads, kinds, strict=True)]
+    head = tag("thead", tag("tr", *columns))
+    content = tag("table", tag("caption", caption, class_="unseen"), head, tag("tbody", *rows))
+    return tag("div", content, class_="wide", tabindex=0, role="region", aria_label=caption)
+
+
+# ---- accuracy --------------------------------------------------------------------------------------------------------
+
+
+def headline(accuracy: Accuracy, zero_shot: Accuracy, method: str, photos: str) -> Markup:
+    """The accuracy in large, its interval, and the class names alone beside it."""
+    low, high = (percent(end) for end in accuracy.interval)
+    figure = tag("p", f"{100 * accuracy.accuracy:.1f}", tag("span", "%"), class_="figure")
+    sentence = tag("p", f"of {photos} were named right. With 95 % confidence it is {low} to {high}.", class_="lead")
+    return tag("div", tag("div", figure, sentence), _scales(accuracy, zero_shot, method), class_="headline")
+
+
+def _scales(accuracy: Accuracy, zero_shot: Accuracy, method: str) -> Markup:
+    rows = [_scale(method, accuracy, "model")]
+    if method != "zero-shot":
+        rows.append(_scale("the class names alone", zero_shot, "names"))
+    ends = tag("div", tag("span", "0"), tag("span", "50"), tag("span", "100 %"), class_="ends", aria_hidden="true")
+    return tag("div", tag("dl", *rows, class_="scales"), ends)
+
+
+def _scale(name: str, accuracy: Accuracy, kind: str) -> Markup:
+    figure = tag("b", percent(accuracy.accuracy))
+    return tag("div", tag("dt", name), tag("dd", charts.interval(accuracy, kind), figure))
+
+
+def photos_in_words(n: int) -> str:
+    """A number of photos, thousands apart."""
+    return f"{n:,} {'photo' if n == 1 else 'photos'}"
+
+
+def figures(entries: Sequence[tuple[str, str]]) -> Markup:
+    """Key figures in a row: what it is, and the figure."""
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in entries), class_="figures")
+
+
+# ---- confusions and classes ------------------------------------------------------------------------------------------
+
+
+def confusions(accuracy: Accuracy) -> Markup:
+    """The matrix, and the strongest confusions as a table."""
+    if not accuracy.confusions:
+        return section("confusions", "Confusions", tag("p", "No photo was called anything else."))
+    shown, met = charts.matrix_classes(accuracy), len(accuracy.per_class)
+    part = f"The {len(shown)} classes with most mistakes are shown." if len(shown) < met else ""
+    note = tag("p", f"A row is a class, a column what it was called. {part}", class_="note")
+    picture = tag(
+        "div", charts.matrix(accuracy), class_="wide", tabindex=0, role="region", aria_label="Confusion matrix"
+    )
+    rows = [_confusion(entry, accuracy.per_class[entry[0]][1]) for entry in accuracy.confusions]
+    heads = ("class", "was called", "photos", "share of the class")
+    listed = long_table(heads, rows, "confusions", (2,))
+    return section("confusions", "Confusions", note, picture, tag("h3", "The strongest"), listed)
+
+
+def _confusion(entry: tuple[str, str, int], n_photos: int) -> Markup:
+    label, called, n = entry
+    return tag(
+        "tr",
+        tag("th", named(label), scope="row"),
+        tag("td", named(called)),
+        tag("td", f"{n} of {n_photos}", class_="number"),
+        tag("td", bar(n / n_photos, "wrong"), class_="chart"),
+    )
+
+
+def classes(accuracy: Accuracy) -> Markup:
+    """A bar a class, the hardest first."""
+    strongest: dict[str, tuple[str, int]] = {}
+    for label, called, n in accuracy.confusions:
+        strongest.setdefault(label, (called, n))
+    hardest = sorted(accuracy.per_class.items(), key=lambda item: (item[1][0], item[0]))
+    rows = [_class(label, share, n, strongest.get(label)) for label, (share, n) in hardest]
+    heads = ("class, hardest first", "right", "", "photos", "most often called instead")
+    n_classes = counted(len(rows), "class", "classes")
+    mean = tag("p", f"Mean over the {n_classes}: {percent(accuracy.mean_per_class)}.", class_="note")
+    return section("classes", "Classes", mean, long_table(heads, rows, "classes", (1, 3)))
+
+
+def _class(label: str, share: float, n: int, instead: tuple[str, int] | None) -> Markup:
+    return tag(
+        "tr",
+        tag("th", named(label), scope="row"),
+        tag("td", percent(share), class_="number"),
+        tag("td", bar(share), class_="chart"),
+        tag("td", n, class_="number"),
+        tag("td", named(instead[0]), f" ({instead[1]})") if instead else tag("td", "–"),
+    )
+
+
+def long_table(heads: Sequence[str], rows: Sequence[Markup], what: str, numbers: Sequence[int]) -> Markup:
+    """A table whose rows beyond the first few are folded away."""
+    first, rest = rows[:_SHOWN], rows[_SHOWN:]
+    if not rest:
+        return table(heads, first, what, numbers)
+    more = f"{len(rest)} more {what}"
+    return joined(
+        table(heads, first, f"{what}, the first {_SHOWN}", numbers),
+        tag("details", tag("summary", more), table(heads, rest, more, numbers)),
+    )
+
+
+# ---- calibration -----------------------------------------------------------------------------------------------------
+
+
+def calibration(tally: Tally, note: str) -> Markup:
+    """The reliability curve, and what the temperature did."""
+    before, after = tally.calibrations()
+    picture = tag("figure", charts.reliability(before, after, len(tally)), _legend(tally.temperature))
+    explained = tag(
+        "p",
+        "A score is to be taken at its word: of photos named with 80 % confidence, 80 % are to be right. Points on the "
+        "diagonal do so; below it the scores are too sure. Grey bars: how many photos have that confidence.",
+    )
+    text = tag("div", explained, _calibration_table(before, after, tally.temperature), tag("p", note, class_="note"))
+    return section("calibration", "Calibration", tag("div", picture, text, class_="beside"))
+
+
+def _legend(temperature: float) -> Markup:
+    entries = [("before", "temperature 1"), ("after", f"temperature {temperature:.3g}")]
+    marks = [tag("span", tag("span", class_=f"mark {kind}", aria_hidden="true"), text) for kind, text in entries]
+    return tag("figcaption", *marks)
+
+
+def _calibration_table(before: Calibration, after: Calibration, temperature: float) -> Markup:
+    rows = [
+        _figures_row("Expected calibration error", percent(before.ece), percent(after.ece)),
+        _figures_row("Negative log-likelihood", *map(_likelihood, (before, after))),
+    ]
+    heads = ("", "temperature 1", f"temperature {temperature:.3g}")
+    return table(heads, rows, "Calibration before and after the temperature", (1, 2))
+
+
+def _figures_row(name: str, before: str, after: str) -> Markup:
+    return tag("tr", tag("th", name, scope="row"), *(tag("td", text, class_="number") for text in (before, after)))
+
+
+def _likelihood(entry: Calibration) -> str:
+    return "–" if entry.negative_log_likelihood is None else f"{entry.negative_log_likelihood:.3f}"
+
+
+# ---- mistakes --------------------------------------------------------------------------------------------------------
+
+
+def mistakes(head: Head, worst: Sequence[Mistake], photos: Thumbnails, support: Thumbnails) -> Markup:
+    """The most confident mistakes, each with its photo and what the answer rests on."""
+    if not worst:
+        return section("mistakes", "Worst mistakes", tag("p", "There is none: every photo was named right."))
+    note = tag(
+        "p",
+        "Wrong, and surest of it. Beside each photo the three photos that weighed most for the answer, with their points and "
+        "their share of all points.",
+        class_="note",
+    )
+    cards = [_mistake(head, mistake, photos, support) for mistake in worst]
+    return section("mistakes", "Worst mistakes", note, tag("ol", *cards, class_="mistakes"))
+
+
+def _mistake(head: Head, mistake: Mistake, photos: Thumbnails, support: Thumbnails) -> Markup:
+    unknown = None if mistake.label in head.names else " (unknown to the model)"
+    title = tag("h3", "called ", named(mistake.called, "em"), ", is ", named(mistake.label, "em"), unknown)
+    sure = tag("p", f"{percent(mistake.score)} sure · ", named(mistake.id), class_="note")
+    picture = picture_of(mistake.id, photos, LARGE, f"{mistake.id}: {mistake.label}, called {mistake.called}")
+    return tag("li", picture, tag("div", title, sure, _evidence(head, mistake, support)), class_="mistake")
+
+
+def _evidence(head: Head, mistake: Mistake, support: Thumbnails) -> Markup | None:
+    if not isinstance(head.estimator, ExplainedClassifier):
+        return None
+    (answer,) = head.explained_answers(mistake.vector[None], 2, 0.0)
+    evidence, *others = answer["explanation"]
+    parts = [evidence["text"], evidence["others"], *(photo["part"] for photo in evidence["photos"])]
+    scale = Scale(max(map(abs, parts)) or 1.0, sum(map(abs, parts)) or 1.0)
+    photos = [_photo(photo, scale, support) for photo in evidence["photos"]]
+    rows = [_part(joined("the name ", named(evidence["name"], "q")), evidence["text"], scale)]
+    if evidence["n_others"]:
+        more = counted(evidence["n_others"], "other photo", "other photos")
+        rows.append(_part(joined(more), evidence["others"], scale))
+    runner_up = [_runner_up(other, mistake.label) for other in others]
+    return joined(tag("ul", *photos, class_="looks-like"), tag("ul", *rows, class_="parts"), *runner_up)
+
+
+class Scale(NamedTuple):
+    """What the parts of an answer are measured by: the largest of them, and all of them together."""
+
+    largest: float
+    whole: float
+
+
+def _photo(photo: dict[str, Any], scale: Scale, support: Thumbnails) -> Markup:
+    """A photo that the answer rests on; its name where it cannot be shown."""
+    uri = support.uri(photo["id"], SMALL)
+    shown = tag("img", src=uri, alt=photo["id"], title=photo["id"]) if uri else named(photo["id"])
+    return tag("li", shown, *_weight(photo["part"], scale))
+
+
+def _part(what: Markup, part: float, scale: Scale) -> Markup:
+    return tag("li", tag("span", what), *_weight(part, scale))
+
+
+def _weight(part: float, scale: Scale) -> tuple[Markup, Markup]:
+    """A bar, and how many points and which share of all that was said for or against."""
+    said = f"{part:+.1f} · {100 * abs(part) / scale.whole:.0f} %"
+    return bar(abs(part) / scale.largest, "" if part >= 0 else "wrong"), tag("span", said, class_="number")
+
+
+def _runner_up(evidence: dict[str, Any], label: str) -> Markup:
+    right = ", the right one" if evidence["label"] == label else ""
+    return tag("p", "next: ", named(evidence["label"], "em"), f", {percent(evidence['score'])}{right}", class_="note")
+
+
+def picture_of(photo: str, photos: Thumbnails, side: int, alt: str) -> Markup:
+    """A photo made small, or a blank of its size."""
+    uri = photos.uri(photo, side)
+    if uri is None:
+        return (
+            tag("span", class_="blank", role="img", aria_label=alt)
+            if alt
+            else tag("span", class_="blank", aria_hidden="true")
+        )
+    return tag("img", src=uri, alt=alt, title=photo)
+
+
+# ---- a model's own photos --------------------------------------------------------------------------------------------
+
+
+def gallery(head: Head, photos: Thumbnails) -> Markup:
+    """Each class with some of its photos."""
+    ids: dict[str, list[str]] = {label: [] for label in head.names}
+    for photo, label in zip(head.support.ids.tolist(), head.support.labels.tolist(), strict=True):
+        ids[label].append(photo)
+    per_class = max(1, min(_PHOTOS_PER_CLASS, _MOST_PHOTOS // len(ids)))
+    cards = [
+        _card(label, name, ids[label], per_class if number * per_class < _MOST_PHOTOS else 0, photos)
+        for number, (label, name) in enumerate(head.names.items())
+    ]
+    return section("photos", "Classes and their photos", tag("ul", *cards, class_="gallery"))
+
+
+def _card(label: str, name: str, ids: Sequence[str], n_shown: int, photos: Thumbnails) -> Markup:
+    read_as = None if name == label else tag("span", ", read as ", named(name, "q"), class_="note")
+    uris = {photo: photos.uri(photo, TINY) for photo in ids[:n_shown]}
+    shown = [tag("img", src=uri, alt=photo, title=photo) for photo, uri in uris.items() if uri]
+    strip = tag("div", *shown, class_="strip") if shown else None
+    count = tag("span", counted(len(ids), "photo", "photos"), class_="note")
+    return tag("li", tag("h3", named(label)), tag("p", count, read_as), strip)
+
+
+def wrong_labels(entries: Sequence[dict[str, Any]], photos: Thumbnails) -> Markup:
+    """Photos that would be called something else, the likeliest wrong label first."""
+    if not entries:
+        return section("labels", "Labels to look at", tag("p", "No label looks wrong."))
+    note = tag(
+        "p",
+        f"Photos that look like another class when photos and names weigh alike, {_how_many(len(entries))}. Look at them: "
+        "some are wrong labels, some are hard photos.",
+        class_="note",
+    )
+    rows = [_wrong_label(entry, photos) for entry in entries[:_MOST_WRONG]]
+    heads = ("photo", "", "label", "how likely", "looks like")
+    return section("labels", "Labels to look at", note, table(heads, rows, "Labels that are likely wrong", (3,)))
+
+
+def _how_many(n: int) -> str:
+    return f"the first {_MOST_WRONG} of {n}" if n > _MOST_WRONG else f"{n} in all"
+
+
+def _wrong_label(entry: dict[str, Any], photos: Thumbnails) -> Markup:
+    return tag(
+        "tr",
+        tag("td", picture_of(entry["photo"], photos, SMALL, ""), class_="thumb"),
+        tag("th", named(entry["photo"]), scope="row"),
+        tag("td", named(entry["label"])),
+        tag("td", percent(entry["probability"]), class_="number"),
+        tag("td", named(entry["called"])),
+    )
+
+
+# ---- how it was made -------------------------------------------------------------------------------------------------
+
+
+def about(entries: Sequence[tuple[str, object]]) -> Markup:
+    """What the figures rest on: what it is, and what it was; None leaves one out."""
+    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in entries if value is not None]
+    return section("made", "How it was made", tag("dl", *rows, class_="facts"))

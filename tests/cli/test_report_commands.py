@@ -1,0 +1,131 @@
+"""`tip-adapter evaluate --report` and `tip-adapter show`: where the page goes, and what is looked for to show it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tip_adapter.cli import show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Ran
+
+
+@pytest.fixture
+def fitted(run: Callable[..., Ran], train: Path, tmp_path: Path) -> Path:
+    run("fit", train, "--out", tmp_path / "model", "--encoder", "toy")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a browser was asked to open; there is a display."""
+    asked: list[str] = []
+    monkeypatch.setattr(show.webbrowser, "open", lambda url: asked.append(url) or True)
+    monkeypatch.setenv("DISPLAY", ":0")
+    return asked
+
+
+def n_pictures(page: Path) -> int:
+    return page.read_text(encoding="utf-8").count('src="data:image/jpeg;base64,')
+
+
+# ---- evaluate --report -----------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_is_written_as_a_page_beside_its_lines(
+    run: Callable[..., Ran], fitted: Path, unseen: Path, tmp_path: Path
+) -> None:
+    ran = run("evaluate", fitted, unseen, "--json", "--report", tmp_path / "report")
+    assert ran.status == 0
+    assert json.loads(ran.out)["accuracy"] == 1
+    assert ran.err == f"Report: {tmp_path / 'report' / 'index.html'}\n"
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert f"tip-adapter evaluate {fitted} {unseen}" in page
+
+
+def test_a_mistake_is_shown_with_its_photo_and_with_its_evidence_where_that_can_be_found(
+    run: Callable[..., Ran], fitted: Path, train: Path, unseen: Path, tmp_path: Path
+) -> None:
+    shutil.move(unseen / "blue" / "100.png", unseen / "red" / "blue.png")
+    page = tmp_path / "report" / "index.html"
+    assert run("evaluate", fitted, unseen, "--report", page.parent).status == 0
+    assert n_pictures(page) == 1
+    assert str(Path("blue", "3.png")) in page.read_text(encoding="utf-8")  # a name, where the photo is not shown
+    assert run("evaluate", fitted, unseen, "--report", page.parent, "--photos", train).status == 0
+    assert n_pictures(page) == 4
+
+
+def test_what_is_no_report_is_refused_before_any_photo_is_read(
+    run: Callable[..., Ran], fitted: Path, unseen: Path
+) -> None:
+    ran = run("evaluate", fitted, unseen, "--report", unseen)
+    assert (ran.status, ran.out) == (1, "")
+    assert "holds no report" in ran.err
+    assert run("evaluate", fitted, unseen, "--report", unseen, "--force").status == 0
+    assert (unseen / "red" / "100.png").exists()
+
+
+@pytest.mark.parametrize("options", [["--force"], ["--photos", "x"]])
+def test_options_of_the_page_without_a_page_are_a_usage_error(
+    run: Callable[..., Ran], fitted: Path, unseen: Path, options: list[str]
+) -> None:
+    ran = run("evaluate", fitted, unseen, *options)
+    assert ran.status == 2
+    assert "give --report DIR" in ran.err
+
+
+# ---- show ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_shown_in_the_browser_and_its_place_is_printed(
+    run: Callable[..., Ran], fitted: Path, train: Path, tmp_path: Path, opened: list[str]
+) -> None:
+    ran = run("show", fitted, "--photos", train, "--out", tmp_path / "shown")
+    page = tmp_path / "shown" / "index.html"
+    assert (ran.status, ran.out, ran.err) == (0, f"{page}\n", "")
+    assert opened == [page.as_uri()]
+    assert n_pictures(page) == 12
+
+
+def test_without_a_place_the_page_lies_in_the_cache_the_same_each_time(
+    run: Callable[..., Ran], fitted: Path, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIP_ADAPTER_HOME", str(tmp_path / "cache"))
+    first, again = run("show", fitted), run("show", fitted)
+    assert (first.status, first.out) == (again.status, again.out) == (0, again.out)
+    assert re.fullmatch(
+        r"shown/[0-9a-f]{16}/index.html\n", str(Path(first.out).relative_to(tmp_path / "cache").as_posix())
+    )
+    assert len(opened) == 2
+
+
+def test_without_a_display_no_browser_is_asked(
+    run: Callable[..., Ran], fitted: Path, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show.sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert run("show", fitted, "--out", tmp_path / "shown").status == 0
+    assert opened == []
+
+
+def test_a_model_is_not_mistaken_for_a_place_to_write_to(
+    run: Callable[..., Ran], fitted: Path, tmp_path: Path, opened: list[str]
+) -> None:
+    assert run("show", fitted, "--out", fitted).status == 1
+    assert "holds no report" in run("show", fitted, "--out", fitted).err
+    assert opened == []
+    assert sorted(path.name for path in fitted.iterdir()) == ["README.md", "adapter.safetensors", "config.json"]
+
+
+def test_force_without_a_place_is_a_usage_error(run: Callable[..., Ran], fitted: Path) -> None:
+    assert run("show", fitted, "--force").status == 2

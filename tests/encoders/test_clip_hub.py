@@ -1,0 +1,205 @@
+"""CLIPs from the hub: downloaded once and said so, then read from the cache; whatever goes wrong is one sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from tip_adapter.encoders import _hub, clips, load_encoder
+from tip_adapter.encoders.clips import Clip, unknown_record
+from tip_adapter.errors import CheckpointError, DownloadError, TipAdapterWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Hub
+
+SOURCE = "onnx:someone/clip"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's library tries again after a while."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.fixture
+def offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`small` is a short name of what the fake hub holds."""
+    record = replace(unknown_record("a small one"), licence="MIT", logit_scale=20.0, logit_scale_assumed=False)
+    clip = Clip("someone/clip", "main", record, "open_clip")
+    for module in ("tip_adapter.encoders", "tip_adapter.encoders.onnx_clip", "tip_adapter.encoders.clips"):
+        monkeypatch.setattr(f"{module}.named_clips", lambda: {"small": clip})
+
+
+def test_the_first_use_says_what_is_downloaded_and_the_second_asks_nobody(
+    hub: Hub, clip_folder: Callable[..., Path]
+) -> None:
+    with pytest.warns(
+        TipAdapterWarning, match=r"downloading someone/clip \(0 MiB, licence: see its repository\) to .*hub, once"
+    ):
+        first = load_encoder(SOURCE)
+    assert first.identity.name == SOURCE
+    asked = len(hub.asked)
+    second = load_encoder(SOURCE)
+    assert second.identity == first.identity
+    assert len(hub.asked) == asked
+    photo = np.full((8, 8, 3), 200, np.uint8)
+    folder = load_encoder(f"onnx:{clip_folder()}")
+    assert folder.identity.fingerprint == first.identity.fingerprint
+    np.testing.assert_array_equal(first.encode_images([photo]), folder.encode_images([photo]))
+    np.testing.assert_array_equal(first.encode_texts(["a red photo"]), folder.encode_texts(["a red photo"]))
+
+
+def test_only_the_files_that_are_needed_are_downloaded(hub: Hub, tmp_path: Path) -> None:
+    needed = set(hub.files)
+    hub.files |= {"README.md": b"hello", "visual/fp16/model.armnn": b"chip", "pytorch_model.bin": b"other"}
+    with pytest.warns(TipAdapterWarning, match="downloading"):
+        load_encoder(SOURCE)
+    snapshot = next((tmp_path / "hub").glob("models--someone--clip/snapshots/*"))
+    assert {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()} == needed
+
+
+def test_a_short_name_brings_its_record(hub: Hub, small: None) -> None:
+    with pytest.warns(TipAdapterWarning, match=r"licence: MIT"):
+        encoder = load_encoder("small")
+    assert (encoder.identity.name, encoder.logit_scale) == ("small", 20.0)
+    assert load_encoder(SOURCE).record == encoder.record
+
+
+def test_data_beside_a_graph_are_found_in_the_cache(hub: Hub) -> None:
+    graph = onnx.ModelProto.FromString(hub.files["visual/model.onnx"])
+    (weights,) = graph.graph.initializer
+    hub.files["visual/model.onnx.data"] = weights.raw_data
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="model.onnx.data")
+    hub.files["visual/model.onnx"] = graph.SerializeToString()
+    with pytest.warns(TipAdapterWarning, match="downloading"):
+        assert load_encoder(SOURCE).encode_images([np.full((8, 8, 3), 9, np.uint8)]).shape == (1, 8)
+
+
+@pytest.mark.usefixtures("offline")
+def test_fault_56_offline_one_sentence_says_what_to_put_where(small: None) -> None:
+    with pytest.raises(DownloadError) as refused:
+        load_encoder("small")
+    message = str(refused.value)
+    assert message.startswith("cannot download someone/clip: it is not in the cache and there is no network")
+    assert "pass --encoder onnx:FOLDER, a folder with its files" in message
+    assert "`hf download someone/clip visual/model.onnx " in message
+    assert " --revision main --local-dir FOLDER` gets" in message
+    assert "onnx/vision_model.onnx" not in message
+    assert refused.value.code == "download_failed"
+    assert isinstance(refused.value, OSError)
+
+
+def test_fault_56_a_hub_that_cannot_be_reached_is_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match="there is no network"):
+        load_encoder(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (401, "private or gated"),
+        (403, "private or gated"),
+        (404, "check its name"),
+        (429, "asks to wait"),
+        (500, "answered 500"),
+    ],
+)
+def test_fault_56_an_answer_of_the_hub_says_what_to_do(status: int, sentence: str, hub: Hub) -> None:
+    hub.status = status
+    with pytest.raises(DownloadError, match=f"cannot download someone/clip: .*{sentence}"):
+        load_encoder(SOURCE)
+
+
+def test_fault_56_a_download_that_was_interrupted_goes_on_the_next_time(hub: Hub) -> None:
+    hub.cut_after = 50
+    with pytest.warns(TipAdapterWarning, match="downloading"), pytest.raises(DownloadError, match="run it again"):
+        load_encoder(SOURCE)
+    hub.cut_after = None
+    with pytest.warns(TipAdapterWarning, match="downloading"):
+        load_encoder(SOURCE)
+
+
+def test_fault_56_a_full_disk_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    with (
+        pytest.warns(TipAdapterWarning, match="downloading"),
+        pytest.raises(DownloadError, match=r"No space left.*HF_HOME"),
+    ):
+        load_encoder(SOURCE)
+
+
+def test_fault_56_a_file_of_the_cache_that_was_changed_is_refused(hub: Hub, tmp_path: Path) -> None:
+    with pytest.warns(TipAdapterWarning, match="downloading"):
+        load_encoder(SOURCE)
+    (graph,) = (tmp_path / "hub").glob("models--someone--clip/snapshots/*/visual/model.onnx")
+    content = graph.read_bytes()
+    graph.resolve().write_bytes(content.replace(b"rows", b"cols"))
+    with pytest.raises(CheckpointError, match=r"in the hub's cache is not what was downloaded; delete .*blobs"):
+        load_encoder(SOURCE)
+
+
+def test_a_repository_without_a_clip_is_refused_before_it_is_downloaded(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"README.md": b"hello", "visual/model.onnx": b"half of one"}
+    with pytest.raises(CheckpointError, match=r"holds no CLIP as ONNX files"):
+        load_encoder(SOURCE)
+    assert not list((tmp_path / "hub").rglob("model.onnx"))
+
+
+@pytest.mark.slow
+def test_the_command_line_downloads_once_is_quiet_if_asked_and_works_offline_afterwards(
+    hub: Hub, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_photos("photos", red=2, blue=2)
+    place = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+
+    def program(*args: str, **env: str) -> str:
+        command = [sys.executable, "-m", "tip_adapter", *args]
+        env = {**os.environ, **place, **env}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True, env=env).stderr
+
+    fit = ("fit", "photos", "--encoder", SOURCE, "--force", "--logit-scale", "20", "--out", "model")
+    assert program(*fit, "--quiet", HF_HOME=str(tmp_path / "other")) == ""
+    (note,) = program(*fit).splitlines()
+    assert note.startswith("note: downloading someone/clip (0 MiB, licence: see its repository) to ")
+    asked = len(hub.asked)
+    assert program("predict", "model", "photos", HF_HUB_OFFLINE="1") == ""
+    assert len(hub.asked) == asked
+
+
+def test_the_short_names_are_records_of_their_repositories() -> None:
+    known = clips.named_clips()
+    assert {"clip", "clip-rn50", "clip-rn101", "clip-vit-b-32", "clip-vit-b-16", "clip-rn50x16", "clip-vit-l-14"} < set(
+        known
+    )
+    assert known["clip"].repository == known["clip-vit-b-32"].repository
+    for clip in known.values():
+        assert clip.revision == "main" or len(clip.revision) == 40
+        assert clip.layout in {layout.name for layout in _hub.LAYOUTS}
+        assert not clip.record.logit_scale_assumed
+        assert clip.record.templates == ("a photo of a {}.",)
+        assert clip.record.scale_free_ratio == 0.1
+    assert known["clip-multilingual"].record.reads("猫")
+    assert not known["clip"].record.reads("猫")
