@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features import Progress, VectorBatch
+    from tip_adapter.photos.find import PhotoList
 
 _LARGEST_SEED = 2**63 - 1
 _MOST_VIEWS = 1000
@@ -141,13 +142,41 @@ def extract(
     UsageError
         `views` or `seed` is out of bounds.
     """
-    recipe = _recipe(
-        encoder, whole_number(views, "views", 0, _MOST_VIEWS), whole_number(seed, "seed", 0, _LARGEST_SEED)
-    )
     found = _find(path_argument(source, "folder"))
     if not found.photos:
         raise FolderError(f"{printable(source)} holds no photos in its class folders")
     warn(*found.notes)
+    return _extract(found, out, encoder, views, seed, force, threads, progress)
+
+
+def extract_listed(
+    photos: PhotoList,
+    out: str | os.PathLike[str],
+    encoder: Encoder,
+    *,
+    views: int = 0,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Extracted:
+    """`extract` for photos that are listed already, at least one."""
+    found = _Found(photos.root, photos.paths, photos.ids(), photos.labels, (), photos.classes, photos.notes)
+    return _extract(found, out, encoder, views, seed, False, threads, progress)
+
+
+def _extract(
+    found: _Found,
+    out: str | os.PathLike[str],
+    encoder: Encoder,
+    views: int,
+    seed: int,
+    force: bool,
+    threads: int | None,
+    progress: Progress | None,
+) -> Extracted:
+    recipe = _recipe(
+        encoder, whole_number(views, "views", 0, _MOST_VIEWS), whole_number(seed, "seed", 0, _LARGEST_SEED)
+    )
     place = path_argument(out, "out")
     _refuse_foreign(place)
     make_folder(place)

@@ -27,7 +27,7 @@ from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -284,6 +284,7 @@ def learn(
     given: Given,
     settings: Mapping[str, Any],
     offers: Mapping[str, Any],
+    views: Callable[[int], NDArray[Any]] | None = None,
 ) -> Head:
     """Choose alpha and beta, fit the method; with learned keys and validation photos, choose once more.
 
@@ -297,6 +298,7 @@ def learn(
     given : Given, what the rule may look at beside the support
     settings : constructor values of the method that differ from its own; those that it does not take are left out
     offers : what the method needs beyond vectors (`VectorClassifier.needs`), as the encoder offers it
+    views : epoch → (n, d) float array, the support as a method that is trained sees it then; None for as it is
 
     Raises
     ------
@@ -315,8 +317,12 @@ def learn(
         choice = _tempered(_choose(cache, rule, given), calibrate)
         left_out = _left_out(cache, choice, class_embeddings.labels)
     estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
-    validation = {"validation": _of_classes(given.validation, support, names)} if made.takes_validation else {}
-    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **validation)
+    others: dict[str, Any] = {}
+    if made.takes_validation:
+        others["validation"] = _of_classes(given.validation, support, names)
+    if "views" in inspect.signature(estimator.fit).parameters:
+        others["views"] = views
+    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
     estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it
     _say_unknown(method, names, estimator)
     if choice and given.validation and estimator.learned():

@@ -30,6 +30,7 @@ COMMANDS = {
     "show": ("tip_adapter.cli.show:show", "Look at a classifier as a page: classes, photos, leave-one-out."),
     "encoders": ("tip_adapter.cli.encoders:encoders", "List the encoders that can be loaded here."),
     "datasets": ("tip_adapter.cli.datasets:datasets", "List the paper's data sets, and check what is there of one."),
+    "reproduce": ("tip_adapter.cli.reproduce:reproduce", "Measure a table or figure of the paper."),
     "doctor": ("tip_adapter.cli.doctor:doctor", "Show versions, devices, caches, and what is missing."),
 }
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.arguments import read_small_file
+from tip_adapter.encoders._extras import torch_side
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.errors import (
     CheckpointError,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from PIL import Image
+
+    from tip_adapter.encoders._open_clip_towers import FineTunedTowers, PromptedTextTower
 
 _HUB = "hf-hub:"
 #: What lies beside weights that open_clip published, and says how photos are prepared for them.
@@ -157,6 +160,18 @@ class OpenClipEncoder(Encoder):
         # been there from the beginning.
         vectors = [self._towers.encode_tokens(self._tokenizer([sentence])) for sentence in sentences]
         return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
+
+    def prompt_tower(self) -> PromptedTextTower:
+        """What CoOp learns through: the text tower, with room for vectors in the place of words."""
+        side = torch_side("_open_clip_towers")
+        tower: PromptedTextTower = side.PromptedTextTower(self._towers.network, self._tokenizer, self._towers.device)
+        return tower
+
+    def towers(self) -> FineTunedTowers:
+        """Copies of both towers, to be fine-tuned."""
+        side = torch_side("_open_clip_towers")
+        towers: FineTunedTowers = side.FineTunedTowers(self._towers.network, self._tokenizer, self._towers.device)
+        return towers
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -87,6 +87,7 @@ class PocketEncoder(Encoder):
         width=WIDTH,
         logit_scale=30.0,
         templates=("{}",),
+        keeps_templates=True,
         scale_free_ratio=1.5,
         languages=("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-TW"),
         licence="Apache-2.0",

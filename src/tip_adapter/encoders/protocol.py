@@ -57,6 +57,7 @@ class EncoderRecord:
     size_mib : int, of the weights
     needs : pip requirements beyond the base install, empty if none
     scripts : Unicode's names of the scripts in which class names are understood
+    keeps_templates : whether its own templates go before those of a data set, as sentences cost it accuracy
     logit_scale_assumed : whether `logit_scale` is a guess, since nothing states it
     """
 
@@ -70,6 +71,7 @@ class EncoderRecord:
     size_mib: int
     needs: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ("LATIN",)
+    keeps_templates: bool = False
     logit_scale_assumed: bool = False
 
     def reads(self, name: str) -> bool:

@@ -44,6 +44,7 @@ class ToyEncoder(Encoder):
         width=_WIDTH,
         logit_scale=20.0,
         templates=("{}",),
+        keeps_templates=True,
         scale_free_ratio=1.0,
         languages=("en",),
         licence="MIT",

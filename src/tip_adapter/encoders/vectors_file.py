@@ -45,6 +45,7 @@ class VectorsFileEncoder(Encoder):
             width=self.file.width,
             logit_scale=self.file.logit_scale,
             templates=("{}",),
+            keeps_templates=True,
             scale_free_ratio=_SCALE_FREE_RATIO,
             languages=(),
             licence="that of the vectors",

@@ -107,9 +107,14 @@ class Task:
 @cache
 def experiments() -> dict[str, Experiment]:
     """Name → experiment, in the order of the paper."""
-    tables = tomllib.loads(_data("experiments.toml"))
-    defaults = tables.pop("defaults")
-    return {name: _experiment(name, table, defaults) for name, table in tables.items()}
+    tables = _tables()
+    others = {name: table for name, table in tables.items() if name not in ("defaults", "encoders")}
+    return {name: _experiment(name, table, tables["defaults"]) for name, table in others.items()}
+
+
+def papers_encoder(name: str) -> str | None:
+    """What the paper calls an encoder of ours; None for one that it does not have."""
+    return next((theirs for theirs, ours in _tables()["encoders"].items() if name in ours), None)
 
 
 def experiment(name: str) -> Experiment:
@@ -138,14 +143,16 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
     Parameters
     ----------
     chosen : Experiment
-    protocols_for : (method, data set, shots) → protocols, where a block names none
+    protocols_for : (method, data set, keys a class) → protocols, where a block names none
     """
     for block in chosen.blocks:
         pairs = product(block.encoders, block.datasets, block.targets or (None,))
         for encoder, dataset, target in pairs:
             for method, variant in product(block.methods, block.variants):
+                settings = block.variants[variant]
                 for shots, seed in _draws(method, block):
-                    for protocol in block.protocols or protocols_for(method, dataset, shots):
+                    keys = min(shots, settings.get("cache_size", shots))  # a class
+                    for protocol in block.protocols or protocols_for(method, dataset, keys):
                         yield Task(
                             experiment=chosen.name,
                             dataset=dataset,
@@ -156,7 +163,7 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
                             seed=seed,
                             protocol=protocol,
                             variant=variant,
-                            settings=block.variants[variant],
+                            settings=settings,
                             n_classes=block.n_classes,
                         )
 
@@ -188,6 +195,11 @@ def _block(values: Mapping[str, Any]) -> Block:
     lists: dict[str, Any] = {axis: tuple(values[axis]) for axis in _AXES if axis in values}
     others = {name: values[name] for name in ("variants", "n_classes") if name in values}
     return Block(**lists, **others)
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    return tomllib.loads(_data("experiments.toml"))
 
 
 def _data(name: str) -> str:

@@ -32,6 +32,8 @@ _STYLES = {
     "tip-adapter-f": ("#dc2626", "P"),
 }
 _OTHERS = ("#0f766e", "X")
+#: How it was chosen, as a line; what is only beside is thin.
+_LINES = {"oracle": "--", "leave-one-out": "-.", "scale-free": "-.", "few-validation": (0, (5, 1)), "fixed": "-"}
 _COLUMNS = 4
 
 
@@ -78,7 +80,6 @@ def _draw_curves(axis: Axes, results: Sequence[dict[str, Any]]) -> None:
     for line in dict.fromkeys(tuple(result[axis] for axis in lines) for result in results):
         points = {n: found[(*line, n)] for n in [0, *shots] if (*line, n) in found}
         colour, mark = _STYLES.get(line[0], _OTHERS)
-        style = "--" if line[2] == "oracle" else "-"
         if list(points) == [0]:  # zero-shot sees no photos
             axis.axhline(100 * points[0].mean, color=colour, linestyle=":", label=TITLES.get(line[0], line[0]))
             continue
@@ -88,7 +89,7 @@ def _draw_curves(axis: Axes, results: Sequence[dict[str, Any]]) -> None:
             yerr=[100 * (mean.half_width or 0) for mean in points.values()],
             color=colour,
             marker=mark,
-            linestyle=style,
+            linestyle=_LINES.get(line[2], "-"),
             markersize=4,
             capsize=2,
             label=_label(*line),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tip_adapter.errors import MissingDataset
 from tip_adapter.extraction import extract_listed
 from tip_adapter.feature_folder import is_feature_folder
+from tip_adapter.paper.measure import milliseconds
 from tip_adapter.paper.protocols import FEW
+from tip_adapter.photos.decode import open_photo
 from tip_adapter.prompts import embed_classes, readable, resolve_templates
 from tip_adapter.sources import encode_labelled, labelled_source
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, draw_shots
@@ -19,6 +22,8 @@ from tip_adapter.vectors import ClassEmbeddings, SupportSet, draw_shots
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features import Progress
@@ -37,8 +42,10 @@ class Material:
     encoder : Encoder
     names : label → what the text encoder reads
     templates : the data set's sentences, or the encoder's own
-    part : name of a part → its vectors with labels, drawn where it is ``train``; see `support`
     parts : the parts that there are
+    drawn : (shots, seed) → the vectors of a draw
+    whole : part → the vectors of all its photos
+    prepared : (part, ids) → these photos as the encoder prepares them; None where there are vectors only
     """
 
     dataset: str
@@ -48,7 +55,9 @@ class Material:
     parts: tuple[str, ...]
     drawn: Callable[[int, int], SupportSet]
     whole: Callable[[str], SupportSet]
+    prepared: Callable[[str, Sequence[str]], PreparedPhotos] | None = None
     _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
+    _encoding_ms: float | None = None
 
     @property
     def has_validation(self) -> bool:
@@ -72,9 +81,22 @@ class Material:
         """The whole test split."""
         return self.whole("test")
 
+    def encoding_ms(self, ids: Sequence[str]) -> float:
+        """How long the encoder takes for these test photos at once, without decoding; 0 where there are vectors only."""
+        if self.prepared is None:
+            return 0.0
+        if self._encoding_ms is None:
+            batch = self.prepared("test", ids)[:]
+            self._encoding_ms = milliseconds(lambda: self.encoder.encode_prepared(batch))
+        return self._encoding_ms
+
+    def sentences(self, templates: Sequence[str] | None = None) -> tuple[str, ...]:
+        """These templates, or the data set's."""
+        return resolve_templates(templates) if templates else self.templates
+
     def embeddings(self, templates: Sequence[str] | None = None) -> ClassEmbeddings:
         """The class names as vectors, by these templates or the data set's."""
-        sentences = resolve_templates(templates) if templates else self.templates
+        sentences = self.sentences(templates)
         if sentences not in self._embedded:
             self._embedded[sentences] = embed_classes(self.names, sentences, self.encoder.encode_texts)
         return self._embedded[sentences]
@@ -96,6 +118,25 @@ class Material:
             whole=lambda part: only(self.whole(part)),
             _embedded={},
         )
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPhotos:
+    """Photos as an encoder prepares them, decoded when they are asked for: as an array, but in no memory."""
+
+    paths: Sequence[Path]
+    encoder: Encoder
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
+        chosen = np.arange(len(self.paths))[rows]
+        with ThreadPoolExecutor(thread_name_prefix="prepare") as pool:
+            return np.stack(list(pool.map(self._prepare, chosen.tolist())))
+
+    def _prepare(self, row: int) -> NDArray[Any]:
+        return self.encoder.prepare(open_photo(self.paths[row]))
 
 
 @dataclass(eq=False)
@@ -130,6 +171,7 @@ class PhotoStore:
             parts=self.splits.parts,
             drawn=self.support,
             whole=self.part,
+            prepared=self.prepared,
         )
 
     def support(self, shots: int, seed: int) -> SupportSet:
@@ -143,6 +185,12 @@ class PhotoStore:
         if name not in self._parts:
             self._parts[name] = self._vectors(name, set(self._listed(name)[1]))
         return self._parts[name]
+
+    def prepared(self, part: str, ids: Sequence[str]) -> PreparedPhotos:
+        """Photos of a part as the encoder prepares them."""
+        photos, names = self._listed(part)
+        rows = {name: row for row, name in enumerate(names)}
+        return PreparedPhotos([photos.paths[rows[name]] for name in ids], self.encoder)
 
     @cached_property
     def _parts(self) -> dict[str, SupportSet]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 #: What tells one result from another; a line that lacks one has it empty.
-AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant", "epochs")
+AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
 
 
 def key_of(result: dict[str, Any]) -> tuple[Any, ...]:

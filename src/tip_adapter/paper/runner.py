@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.paper.experiments import Task
+import numpy as np
+
+from tip_adapter.errors import TipAdapterError, UsageError, counted
+from tip_adapter.evaluation import accuracy_interval
+from tip_adapter.head import Head, learn
+from tip_adapter.methods import choose, method_class
+from tip_adapter.methods._left_out import SupportCache
+from tip_adapter.methods.choose import Given
+from tip_adapter.methods.prototypes import draw_prototypes
+from tip_adapter.paper.measure import BATCH, PeakMemory, cuda_peak_mib, milliseconds
+from tip_adapter.paper.origin import origin
+from tip_adapter.paper.protocols import PAPERS_PAIR, PROTOCOLS, protocols_for
 from tip_adapter.paper.results import key_of
+from tip_adapter.tuning import offers_of
+from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from numpy.typing import NDArray
+
+    from tip_adapter.paper.experiments import Task
     from tip_adapter.paper.material import Material
+
+    #: (data set, encoder) → what is measured on.
+    Shelf = Callable[[str, str], Material]
+
+#: Passes of Tip-Adapter-F over all shots, also where the cache is smaller.
+_PASSES = 20
 
 
 def run(
-    wanted: Iterable[Task],
+    tasks: Iterable[Task],
     known: Iterable[dict[str, Any]],
-    material_of: Callable[[str, str], Material],
+    shelf: Shelf,
     record: Callable[[dict[str, Any]], None],
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
@@ -24,17 +48,351 @@ def run(
 
     Parameters
     ----------
-    wanted : Tasks
+    tasks : what is wanted
     known : results that are there
-    material_of : (data set, encoder) → Material; raises TipAdapterError where it is missing
+    shelf : (data set, encoder) → Material; raises TipAdapterError where one is missing
     record : called with each new result, at once
-    say : called with what is missing or failed, in a sentence
+    say : called with what is missing, and with what failed, in a sentence
 
     Returns
     -------
-    the results of what is wanted, known and new, in the order of the tasks
+    the results of the tasks, known and new, in their order; what is missing or failed is left out
     """
-    by_key = {key_of(result): result for result in known}
-    for task in wanted:
-        ...
-    return []
+    found = {key_of(result): result for result in known}
+    results, said, heads = [], set(), Heads()
+    for task in tasks:
+        key = key_of(task.axes())
+        if key not in found:
+            try:
+                found[key] = measure(task, shelf, heads)
+            except TipAdapterError as error:
+                if str(error) not in said:
+                    say(str(error))
+                said.add(str(error))
+                continue
+            record(found[key])
+        results.append(found[key])
+    return results
+
+
+def allowed_protocols(method: str, shots: int, *, has_validation: bool) -> tuple[str, ...]:
+    """The protocols of a method at so many shots, where none is asked for."""
+    return protocols_for(chooses=chooses(method), shots=shots, has_validation=has_validation)
+
+
+def chooses(method: str) -> bool:
+    """Whether a method has something to choose: alpha and beta, or the linear probe's C."""
+    made = method_class(method)
+    return made.has_pair or made.takes_validation
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted method, how long that took, and the most memory that the process held meanwhile."""
+
+    head: Head
+    seconds: float
+    peak_mib: float
+
+
+class Heads:
+    """What was fitted on the draw at hand: several protocols, and the upper bound over them, ask for the same."""
+
+    def __init__(self) -> None:
+        self._draw: tuple[Any, ...] = ()
+        self._fitted: dict[str, Fitted] = {}
+
+    def get(self, task: Task, protocol: str, fit: Callable[[], Head]) -> Fitted:
+        """The method of a task by a protocol, fitted once."""
+        draw = (task.dataset, task.encoder, task.method, task.shots, task.seed, task.variant, task.n_classes)
+        if draw != self._draw:
+            self._draw, self._fitted = draw, {}
+        if protocol not in self._fitted:
+            with PeakMemory() as memory:
+                started = time.perf_counter()
+                head = fit()
+                seconds = time.perf_counter() - started
+            self._fitted[protocol] = Fitted(head, seconds, memory.mib)
+        return self._fitted[protocol]
+
+
+def measure(task: Task, shelf: Shelf, heads: Heads) -> dict[str, Any]:
+    """One result.
+
+    Parameters
+    ----------
+    task, shelf : as in `run`
+    heads : what was fitted before
+
+    Raises
+    ------
+    TipAdapterError
+        The data set, the encoder or a part of them is missing, or the task makes no sense on them.
+    """
+    material = shelf(task.dataset, task.encoder).of_classes(task.n_classes)
+    target = material if task.target == task.dataset else shelf(task.target, task.encoder).of_classes(task.n_classes)
+    test, support = target.test(), material.support(task.shots, task.seed)
+    zero_shot = _zero_shot_accuracy(task, material, test)
+    if "learn" in task.settings:
+        result = _measure_parts(task, material, support, target)
+    else:
+        result = _measure_method(task, material, support, target, heads)
+    accuracy = result["accuracy"]
+    return {
+        **task.axes(),
+        **result,
+        "interval": None if accuracy is None else accuracy_interval(round(accuracy * len(test)), len(test)),
+        "zero_shot_accuracy": zero_shot,
+        "gain": None if accuracy is None else accuracy - zero_shot,
+        "n_test": len(test),
+        "n_classes": len(material.names),
+        "support_ids": support.ids.tolist(),
+        "notes": [*result.get("notes", []), *_short_of_photos(task, support)],
+        "templates": list(material.sentences(task.settings.get("templates"))),
+        "settings": dict(task.settings),
+        "encoder_identity": asdict(material.encoder.identity),
+        **origin(),
+    }
+
+
+# ---- a method --------------------------------------------------------------------------------------------------------
+
+
+def _measure_method(
+    task: Task, material: Material, support: SupportSet, target: Material, heads: Heads
+) -> dict[str, Any]:
+    test = target.test()
+    fitted = _fitted(task, task.protocol, material, support, test, heads)
+    head, choice, estimator = fitted.head, fitted.head.choice, fitted.head.estimator
+    return {
+        "accuracy": _accuracy(head, test),
+        "alpha": choice.alpha if choice else None,
+        "beta": choice.beta if choice else None,
+        "temperature": choice.temperature if choice else None,
+        "C": getattr(estimator, "C_", None),
+        "training": estimator.training(),
+        "epochs": estimator.training().get("epochs", 0),
+        "losses": [float(loss) for loss in getattr(estimator, "losses_", ())],
+        "learnable_parameters": int(sum(array.size for array in estimator.learned().values())),
+        "training_seconds": fitted.seconds,
+        "inference_ms": _inference_ms(head, target),
+        "peak_memory_mib": fitted.peak_mib,
+        "cuda_peak_mib": cuda_peak_mib(getattr(material.encoder, "device", None)),
+        "notes": _notes(estimator),
+        **(_plane(head) if task.n_classes else {}),
+    }
+
+
+def _fitted(
+    task: Task, protocol: str, material: Material, support: SupportSet, test: SupportSet, heads: Heads
+) -> Fitted:
+    """The method as a protocol wants it."""
+    if PROTOCOLS[protocol].upper_bound:
+        return heads.get(task, protocol, lambda: _best_on_test(task, material, support, test, heads))
+    return heads.get(task, protocol, lambda: _learned(task, protocol, material, support, test))
+
+
+def _best_on_test(task: Task, material: Material, support: SupportSet, test: SupportSet, heads: Heads) -> Head:
+    """The upper bound: of every protocol's way the best, by the test photos, each chosen again on them."""
+    given = Given(validation=_positions(test, material))
+    others = _comparable_protocols(task, material)
+    candidates = [_fitted(task, name, material, support, test, heads).head for name in others]
+    candidates.append(_learned(task, "oracle", material, support, test))
+    for head in list(candidates):
+        if head.choice:
+            again = choose.on_validation(SupportCache.of(head.estimator, head.support.vectors), given)
+            candidates.append(_with_choice(head, again))
+    return max(candidates, key=lambda head: _accuracy(head, test))
+
+
+def _comparable_protocols(task: Task, material: Material) -> list[str]:
+    """What else, short of the upper bound, this task could have been measured by."""
+    most = task.settings.get("cache_size", task.shots)
+    few = min(task.shots, most) < 2
+    return [
+        name
+        for name, protocol in PROTOCOLS.items()
+        if not protocol.upper_bound
+        and not (name == "leave-one-out" and few)
+        and (protocol.sees not in ("few", "validation") or material.has_validation)
+    ]
+
+
+def _with_choice(head: Head, choice: choose.Choice) -> Head:
+    estimator = head.estimator
+    answering = type(estimator)(**{**estimator.get_params(deep=False), "alpha": choice.alpha, "beta": choice.beta})
+    answering.restore(head.support.vectors, head.support.labels, estimator.learned(), head.support.ids.tolist())
+    return replace(head, choice=choice, estimator=answering, left_out=None)
+
+
+def _learned(task: Task, protocol: str, material: Material, support: SupportSet, test: SupportSet) -> Head:
+    """The method, what it chooses being chosen by a protocol."""
+    settings, rule = dict(task.settings), PROTOCOLS[protocol].rule
+    cache, views, passes = _cache(support, settings.pop("cache_size", None), task.seed)
+    templates = settings.pop("templates", None)
+    pair = (settings.pop("alpha", PAPERS_PAIR[0]), settings.pop("beta", PAPERS_PAIR[1]))
+    embeddings = material.embeddings(templates)
+    if settings.pop("learned_prompt", False):
+        embeddings = _learned_prompt(task, material, support, embeddings)
+    if views is not None and "epochs" not in settings:
+        settings["epochs"] = _PASSES * passes
+    if protocol in ("fixed", "scale-free"):
+        settings["C"] = 1.0  # of the linear probe, which has no other choice to make
+    return learn(
+        task.method,
+        cache,
+        material.names,
+        material.sentences(templates),
+        embeddings,
+        logit_scale=material.encoder.logit_scale,
+        rule=rule,
+        calibrate=True,
+        given=Given(material.encoder.record.scale_free_ratio, _seen(task, protocol, material, test), pair),
+        settings={"seed": task.seed, **settings},
+        offers=offers_of(material.encoder, task.method),
+        views=views,
+    )
+
+
+def _seen(task: Task, protocol: str, material: Material, test: SupportSet) -> tuple[Any, Any] | None:
+    """The photos beside the support that a protocol may look at, as `Given` has them."""
+    sees = PROTOCOLS[protocol].sees
+    if sees == "support":
+        return None
+    if sees != "test" and not material.has_validation:
+        raise UsageError(f"{task.dataset} has no validation split, which {protocol} needs; choose another --protocol")
+    if sees == "few":
+        return _positions(material.few_validation(task.shots, task.seed), material)
+    return _positions(test if sees == "test" else material.validation(), material)
+
+
+def _positions(photos: SupportSet, material: Material) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    return photos.vectors, np.searchsorted(np.array(list(material.names)), photos.labels)
+
+
+def _cache(
+    support: SupportSet, size: int | None, seed: int
+) -> tuple[SupportSet, Callable[[int], NDArray[Any]] | None, int]:
+    """The support as keys: itself, nothing, or prototypes with their views and how many of these show every photo once."""
+    if size is None or not len(support):
+        return support, None, 1
+    if size == 0:
+        return support.take(slice(0)), None, 1
+    drawn = draw_prototypes(support.vectors, support.labels, size, seed)
+    ids = np.array([f"prototype {row}" for row in range(len(drawn.labels))])
+    return SupportSet(drawn.vectors, drawn.labels, ids), drawn.views, len(drawn.rows)
+
+
+def _learned_prompt(
+    task: Task, material: Material, support: SupportSet, embeddings: ClassEmbeddings
+) -> ClassEmbeddings:
+    """The class weights that CoOp learns from the same photos."""
+    make: Any = method_class("coop")
+    coop: Any = make(
+        class_embeddings=embeddings,
+        logit_scale=material.encoder.logit_scale,
+        names=material.names,
+        seed=task.seed,
+        **offers_of(material.encoder, "coop"),
+    )
+    coop.fit(support.vectors, support.labels)
+    return ClassEmbeddings(coop.classes_, coop.weights_)
+
+
+def _accuracy(head: Head, test: SupportSet) -> float:
+    return float((head.estimator.predict(test.vectors) == test.labels).mean())
+
+
+def _zero_shot_accuracy(task: Task, material: Material, test: SupportSet) -> float:
+    embeddings = material.embeddings(task.settings.get("templates")).sorted_by_label()
+    winners = embeddings.labels[(test.vectors @ embeddings.matrix.T).argmax(axis=1)]
+    return float((winners == test.labels).mean())
+
+
+def _inference_ms(head: Head, target: Material) -> float:
+    """A batch of photos through the encoder, where there are photos, and through the head."""
+    test = target.test()
+    rows = np.arange(BATCH) % len(test)
+    vectors = test.vectors[rows]
+    return milliseconds(lambda: head.probabilities(vectors)) + target.encoding_ms(test.ids[rows].tolist())
+
+
+def _notes(estimator: Any) -> list[str]:
+    """What a reader should know of how it was trained."""
+    training = estimator.training()
+    notes = []
+    if training.get("epochs", 0) < training.get("papers_epochs", 0):
+        notes.append(f"trained for {training['epochs']} epochs, the paper for {training['papers_epochs']}")
+    if "prompt_tower" in training:
+        notes.append(f"CoOp's context stands in: {training['prompt_tower']}")
+    if getattr(estimator, "searched_by_", None) == "nothing":
+        notes.append("linear probe: one photo a class leaves nothing to search by, C is 1")
+    return notes
+
+
+def _short_of_photos(task: Task, support: SupportSet) -> list[str]:
+    """Classes that have fewer photos than shots give all."""
+    counts = dict(zip(*np.unique(support.labels, return_counts=True), strict=True))
+    short = {label: int(n) for label, n in counts.items() if n < task.shots}
+    if not short:
+        return []
+    listed = ", ".join(f"{label} {n}" for label, n in list(short.items())[:3])
+    return [
+        f"{task.dataset}: {counted(len(short), 'class has', 'classes have')} fewer than {task.shots} photos ({listed})"
+    ]
+
+
+# ---- what to fine-tune, and keys in the plane ------------------------------------------------------------------------
+
+
+def _measure_parts(task: Task, material: Material, support: SupportSet, target: Material) -> dict[str, Any]:
+    """A row of Table 6, through the encoder's torch modules."""
+    from tip_adapter.paper.parts import Equation, Parts, Photos, fine_tune  # needs torch
+
+    if material.prepared is None or target.prepared is None:
+        raise UsageError("what to fine-tune (table6) needs photos, not vectors; give --data-root instead of --vectors")
+    if not hasattr(material.encoder, "towers"):
+        raise UsageError(
+            f"{material.encoder.identity.name} has no torch modules to fine-tune (table6); use open_clip:ARCH/PRETRAINED"
+        )
+    test, (_, labels) = target.test(), _positions(support, material)
+    cache = replace(task, method="tip-adapter", settings={})
+    choice = _learned(cache, task.protocol, material, support, test).choice
+    pair = (choice.alpha, choice.beta) if choice else PAPERS_PAIR
+    learns = {name.replace(" ", "_"): True for name in task.settings["learn"]}
+    sentences = [[text.format(name) for text in material.templates] for name in material.names.values()]
+    tuned = fine_tune(
+        material.encoder.towers(),
+        Photos(material.prepared("train", support.ids.tolist()), labels),  # type: ignore[arg-type]
+        Photos(target.prepared("test", test.ids.tolist()), _positions(test, material)[1]),  # type: ignore[arg-type]
+        sentences,
+        Parts(**learns),
+        Equation(*pair, material.encoder.logit_scale),
+        epochs=task.settings.get("epochs", _PASSES),
+        seed=task.seed,
+    )
+    return {
+        "accuracy": tuned.accuracy,
+        "outcome": "collapsed" if tuned.collapsed else "trained" if learns else "training-free",
+        "alpha": pair[0],
+        "beta": pair[1],
+        "losses": list(tuned.losses),
+        "epochs": len(tuned.losses),
+        "learnable_parameters": tuned.n_parameters,
+        "training_seconds": tuned.seconds,
+    }
+
+
+def _plane(head: Head) -> dict[str, Any]:
+    """The keys by t-SNE, and how well the classes stand apart among them: their silhouette, by cosine."""
+    from sklearn.manifold import TSNE
+    from sklearn.metrics import silhouette_score
+
+    keys, labels = np.asarray(head.estimator.keys_, np.float64), head.estimator.labels_
+    perplexity = min(30.0, (len(keys) - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(keys)
+    several = 1 < len(np.unique(labels)) < len(labels)
+    return {
+        "silhouette": float(silhouette_score(keys, labels, metric="cosine")) if several else None,
+        "points": [[float(x), float(y), int(label)] for (x, y), label in zip(points, labels, strict=True)],
+    }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tip_adapter.methods import METHODS
+from tip_adapter.paper.experiments import papers_encoder
 from tip_adapter.paper.protocols import PROTOCOLS
 from tip_adapter.paper.statistics import Mean, means, paired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tip_adapter.paper.experiments import Experiment
 
@@ -25,34 +27,61 @@ TITLES = {
 }
 #: Fields that are fractions, shown in percent.
 _FRACTIONS = {"accuracy", "gain", "tuning_gap"}
+#: What tells draws and settings apart, but not how something was chosen.
+_DRAW = ("dataset", "target", "encoder", "method", "shots", "seed", "variant")
 #: What a line of the table stands for, beside the experiment's own axis.
 _LINE = ("dataset", "target", "encoder", "method", "protocol", "variant")
 
 
 @dataclass(frozen=True)
 class Published:
-    """The paper's numbers for one experiment, and whether ours may be held against them.
+    """The paper's numbers for one experiment.
 
     Parameters
     ----------
     rows : records as in published.jsonl
-    comparable : result → whether it was measured with the paper's encoder on the paper's data
+    n_test : data set → test photos of the paper's
     """
 
     rows: tuple[dict[str, Any], ...]
-    comparable: Callable[[dict[str, Any]], bool]
+    n_test: Mapping[str, int]
 
-    def of(self, result: dict[str, Any], value: str) -> Any:
-        """The published number for a result; None where the paper has none."""
-        for row in self.rows:
-            if all(row.get(axis, default) == result.get(axis) for axis, default in _asked(result)):
-                return row.get(value)
-        return None
+    def row_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
+        """The published row for a result, by the paper's name of its encoder if there is one; None without any."""
+        fitting = [row for row in self.rows if all(row.get(a, d) == result.get(a) for a, d in _asked(result))]
+        encoder = papers_encoder(result["encoder"])
+        return next((row for row in fitting if row["encoder"] == encoder), fitting[0] if fitting else None)
+
+    def comparable(self, row: dict[str, Any], result: dict[str, Any]) -> bool:
+        """Whether a result was measured with the row's encoder, on as many test photos as the paper's."""
+        same_encoder = papers_encoder(result["encoder"]) == row["encoder"]
+        return same_encoder and self.n_test.get(result["target"]) == result.get("n_test")
+
+    def beside(self, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows that no method here could measure, such as full training: literature."""
+        return [row for row in self.rows if row["method"] not in METHODS] if results else []
 
 
 def _asked(result: dict[str, Any]) -> list[tuple[str, Any]]:
     """The axes on which a published number must agree, and what it has where it states none."""
     return [("dataset", None), ("target", result["dataset"]), ("method", None), ("shots", None), ("variant", "")]
+
+
+def marked(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results with what they say only together: `beside`, and the tuning gap where there is an oracle.
+
+    The gap is the oracle's accuracy minus leave-one-out's, or at one shot the scale-free rule's, on the same draw.
+    """
+    first: dict[Any, str] = {}
+    oracles = {_key(r, _DRAW): r["accuracy"] for r in results if PROTOCOLS[r["protocol"]].upper_bound}
+    together = []
+    for result in results:
+        draw = _key(result, _DRAW)
+        primary = first.setdefault(draw, result["protocol"])
+        honest = result["protocol"] == ("scale-free" if result["shots"] == 1 else "leave-one-out")
+        gap = {"tuning_gap": oracles[draw] - result["accuracy"]} if honest and draw in oracles else {}
+        together.append({**result, "beside": result["protocol"] != primary, **gap})
+    return together
 
 
 def render_table(experiment: Experiment, results: Sequence[dict[str, Any]], published: Published) -> str:
@@ -99,7 +128,16 @@ def _main_table(experiment: Experiment, results: Sequence[dict[str, Any]], publi
         header = [*header, "tuning gap"]
         cells = {line: [*row, _number(gaps.get(line), "tuning_gap")] for line, row in cells.items()}
     rows = [[*(_name(axis, line[lines.index(axis)]) for axis in shown), *cells[line]] for line in cells]
-    return _markdown([*shown, *header], rows)
+    return _markdown([*shown, *header], rows) + _literature(published.beside(results), experiment)
+
+
+def _literature(rows: Sequence[dict[str, Any]], experiment: Experiment) -> str:
+    """Published rows of other methods, below the table."""
+    if not rows:
+        return ""
+    fields = [name for name in ("encoder", "method", "accuracy", "parameters_m", "training_time") if name in rows[0]]
+    lines = [[TITLES.get(str(row.get(name)), str(row.get(name, "–"))) for name in fields] for row in rows]
+    return f"\n\nFrom the literature, as {experiment.name} quotes it:\n\n{_markdown(fields, lines)}"
 
 
 def _tells(axis: str, results: Sequence[dict[str, Any]]) -> bool:
@@ -147,10 +185,11 @@ def _compared(mean: Mean | None, result: dict[str, Any] | None, name: str, publi
     if result is None:
         return "–"
     ours = _number(mean, name) if mean else str(result.get(name) or result.get("outcome") or "–")
-    theirs = published.of(result, name)
-    if theirs is None:
+    row = published.row_of(result)
+    theirs = row.get(name) if row else None
+    if row is None or theirs is None:
         return ours
-    if not published.comparable(result):
+    if not published.comparable(row, result):
         return f"{ours} ({theirs}; not comparable)"
     if mean is None or not isinstance(theirs, (int, float)):
         return f"{ours} ({theirs})"

@@ -1,0 +1,103 @@
+"""`tip-adapter reproduce`: a table or figure of the paper, measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
+from tip_adapter.cli.datasets import DataRoot
+from tip_adapter.errors import UsageError, counted
+
+if TYPE_CHECKING:
+    from tip_adapter.paper.experiments import Experiment
+
+
+def reproduce(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Such as table2; see --list.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the tables and figures.")] = False,
+    json: Json = False,
+    data_root: DataRoot = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="In the place of the paper's; see `tip-adapter encoders`.", metavar="NAME")
+    ] = None,
+    datasets: Annotated[
+        str | None, typer.Option(help="In the place of the paper's; see `tip-adapter datasets`.", metavar="NAME,…")
+    ] = None,
+    shots: Annotated[str | None, typer.Option(help="Photos a class.", metavar="K,…")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds of draws and training.", metavar="S,…")] = None,
+    methods: Annotated[str | None, typer.Option(help="These of the experiment's only.", metavar="NAME,…")] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="fixed, scale-free, leave-one-out, few-validation, full-validation, oracle (an upper bound); if not "
+            "given full-validation, or oracle where there is no validation split, and leave-one-out beside it.",
+            metavar="NAME,…",
+        ),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(help="Stored vectors in the place of photos and encoder: one data set.", metavar="FILE"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where results go; results/NAME if not given.", metavar="DIR")
+    ] = None,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Measure a table or figure of the paper: results.jsonl, a table in Markdown, a picture."""
+    if listed or name is None:
+        _list(json)
+        return
+    from tip_adapter.paper.order import Order  # here: help needs no NumPy
+
+    order = Order.of(
+        name,
+        encoder=encoder,
+        datasets=datasets,
+        shots=shots,
+        seeds=seeds,
+        methods=methods,
+        protocols=protocol,
+        vectors=vectors,
+        data_root=data_root,
+        device=device,
+        threads=threads,
+    )
+    place = out or Path("results") / order.experiment.name
+    with notes(quiet), progress_bar("Measuring", quiet=quiet) as progress:
+        done = order.carry_out(place, say=lambda text: say(f"note: {text}"), progress=progress)
+    if not done.results:
+        raise UsageError(f"nothing of {order.experiment.name} could be measured; the notes above say what is missing")
+    if json:
+        print_json({"experiment": order.experiment.name, "out": str(place), "results": done.results})
+        return
+    for line in done.table.splitlines():
+        print_line(line)
+    encoded = counted(done.n_encoded, "photo was", "photos were")
+    print_line(f"{counted(done.n_measured, 'result', 'results')} measured now, {encoded} encoded. Written to {place}.")
+
+
+def _list(json: bool) -> None:
+    from tip_adapter.paper.experiments import ALIASES, experiments
+
+    rows = list(experiments().values())
+    if json:
+        print_json({"experiments": [_record(row) for row in rows], "aliases": ALIASES})
+        return
+    also = {name: alias for alias, name in ALIASES.items()}
+    shown = [[f"{row.name} (= {also[row.name]})" if row.name in also else row.name, row.title] for row in rows]
+    print_table(["name", "what it shows"], shown)
+
+
+def _record(experiment: Experiment) -> dict[str, Any]:
+    axes = {
+        axis: list(dict.fromkeys(value for block in experiment.blocks for value in getattr(block, axis)))
+        for axis in ("datasets", "targets", "encoders", "methods", "shots", "seeds")
+    }
+    return {"name": experiment.name, "title": experiment.title, **axes, "notes": list(experiment.notes)}
