@@ -426,18 +426,17 @@ class FewShotClassifier:
         NotFittedError
             Before `fit`.
         """
-        head = self.head_
-        return head.classes[self._probabilities(head, images).argmax(axis=1)]
+        return self.head_.predict(self._vectors(images))
 
     def predict_proba(self, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
         """Probabilities, (n, n_classes) in the order of `classes_`: softmax of logits / temperature. Raises as `predict`."""
-        return self._probabilities(self.head_, images)
+        return self.head_.probabilities(self._vectors(images))
 
-    def _probabilities(self, head: Head, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
+    def _vectors(self, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
         batch = encode_photos(listed_photos(images), self.encoder_, threads=self.threads)
         for error in batch.errors.values():
             raise error
-        return head.probabilities(batch.vectors)
+        return batch.vectors
 
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0

@@ -27,7 +27,7 @@ from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -104,14 +104,15 @@ class Head:
 
         A class that the method does not know, having no photo of it, has probability 0.
         """
-        known = np.searchsorted(self.classes, self.estimator.classes_)
-        probabilities = np.zeros((len(vectors), len(self.classes)), np.float32)
-        probabilities[:, known] = softmax(self.estimator.logits(vectors) / self.temperature)
-        return probabilities
+        return self._softmax(self._logits(vectors))
+
+    def predict(self, vectors: NDArray[np.float32]) -> NDArray[np.str_]:
+        """Labels of (n, d) vectors, (n,) str: the highest logit's, also where all probabilities round to the same."""
+        return self.classes[self._logits(vectors).argmax(axis=1)]
 
     def answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
         """One record for each of (n, d) vectors: label (None below `min_score`), score and the `top` likeliest."""
-        return [self._answer(row, top, min_score) for row in self.probabilities(vectors)]
+        return [self._answer(*row, top, min_score) for row in self._ranked(vectors)]
 
     def explained_answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
         """`answers`, each with the logits of the answer and the runner-up taken apart.
@@ -123,14 +124,29 @@ class Head:
         """
         if not isinstance(self.estimator, ExplainedClassifier):
             raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
-        explained = zip(self.probabilities(vectors), self.estimator.explain(vectors), strict=True)
+        explained = zip(self._ranked(vectors), self.estimator.explain(vectors), strict=True)
         return [
-            {**self._answer(row, top, min_score), "explanation": self._explanation(evidences, row)}
+            {**self._answer(*row, top, min_score), "explanation": self._explanation(evidences, *row)}
             for row, evidences in explained
         ]
 
-    def _answer(self, probabilities: NDArray[np.float32], top: int, min_score: float) -> dict[str, Any]:
-        likeliest = np.argsort(-probabilities, kind="stable")
+    def _logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, n_classes) float32; −infinity for a class that the method does not know."""
+        logits = np.full((len(vectors), len(self.classes)), -np.inf, np.float32)
+        logits[:, np.searchsorted(self.classes, self.estimator.classes_)] = self.estimator.logits(vectors)
+        return logits
+
+    def _softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        return softmax(logits / self.temperature)
+
+    def _ranked(self, vectors: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
+        """For each vector its probabilities and the classes from the likeliest on, by their logits."""
+        logits = self._logits(vectors)
+        return zip(self._softmax(logits), np.argsort(-logits, axis=1, kind="stable"), strict=True)
+
+    def _answer(
+        self, probabilities: NDArray[np.float32], likeliest: NDArray[np.intp], top: int, min_score: float
+    ) -> dict[str, Any]:
         best = likeliest[0]
         return {
             "label": str(self.classes[best]) if float(probabilities[best]) >= min_score else None,
@@ -139,12 +155,11 @@ class Head:
         }
 
     def _explanation(
-        self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32]
+        self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32], likeliest: NDArray[np.intp]
     ) -> list[dict[str, Any]]:
         """Records of the answer and the runner-up: where classes all but tie, double precision would order them anew."""
         by_label = {evidence.label: evidence for evidence in evidences}
-        likeliest = np.argsort(-probabilities, kind="stable")[:2]
-        return [self._explained(by_label[self.classes[c]], float(probabilities[c])) for c in likeliest]
+        return [self._explained(by_label[self.classes[c]], float(probabilities[c])) for c in likeliest[:2]]
 
     def _explained(self, evidence: ClassEvidence, score: float) -> dict[str, Any]:
         record = {**asdict(evidence), "label": str(evidence.label), "photos": [asdict(p) for p in evidence.photos]}
