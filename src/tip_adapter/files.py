@@ -222,39 +222,48 @@ def journal(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
     NotWritable
         Another process is writing it, or with the system's reason. What was there stays.
     """
-    place = _real(path)
+    with _reasons(path):
+        file = _open_journal(_real(path))
+    with file:
+        yield partial(_append, path, file)
+
+
+def _open_journal(path: Path) -> IO[bytes]:
+    """Open, for one writer, at the end of the last whole line: whoever wrote half a line was stopped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+b", buffering=0)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("a+b") as file:
-            if sys.platform != "win32" and not _seize(file):
-                raise NotWritable(
-                    f"{printable(path)} is being written by another run; wait for it, or use another folder"
-                )
-            _cut_unfinished(file)
-            yield partial(_append, file)
-    except NotWritable:
+        if sys.platform != "win32" and not _seize(file):
+            raise NotWritable(f"{printable(path)} is being written by another run; wait for it, or use another folder")
+        file.truncate(_end_of_whole_lines(file))
+    except OSError:
+        file.close()
         raise
+    return file
+
+
+def _end_of_whole_lines(file: IO[bytes]) -> int:
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1
+
+
+def _append(path: str | os.PathLike[str], file: IO[bytes], line: bytes) -> None:
+    """Write a line, whole or not at all."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        _write_whole(file, line + b"\n")
+        os.fsync(file.fileno())
     except OSError as error:
+        with suppress(OSError):
+            file.truncate(end)
         raise not_writable(path, error) from error
 
 
-def _cut_unfinished(file: IO[bytes]) -> None:
-    """Cut off a last line without an end: whoever wrote it was stopped."""
-    file.seek(0)
-    whole = sum(len(line) for line in file if line.endswith(b"\n"))
-    file.truncate(whole)
-
-
-def _append(file: IO[bytes], line: bytes) -> None:
-    end = file.seek(0, os.SEEK_END)
-    try:
-        file.write(line + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    except OSError:
-        with suppress(OSError):
-            file.truncate(end)
-        raise
+def _write_whole(file: IO[bytes], content: bytes) -> None:
+    """Without a buffer: what the disk does not take now must not come later. One write may take a part only."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 @contextmanager

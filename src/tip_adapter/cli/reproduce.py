@@ -14,6 +14,7 @@ from tip_adapter.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from tip_adapter.paper.experiments import Experiment
+    from tip_adapter.paper.shelves import Shelf
 
 
 def reproduce(
@@ -54,33 +55,42 @@ def reproduce(
     if listed or name is None:
         _list(json)
         return
-    from tip_adapter.paper.order import Order  # here: help needs no NumPy
+    from tip_adapter.paper.reproduction import asked  # here: help needs no NumPy
+    from tip_adapter.paper.reproduction import reproduce as carry_out
 
-    order = Order.of(
-        name,
-        encoder=encoder,
-        datasets=datasets,
-        shots=shots,
-        seeds=seeds,
-        methods=methods,
-        protocols=protocol,
-        vectors=vectors,
-        data_root=data_root,
-        device=device,
-        threads=threads,
-    )
-    place = out or Path("results") / order.experiment.name
+    words = {
+        "encoders": encoder,
+        "datasets": datasets,
+        "shots": shots,
+        "seeds": seeds,
+        "methods": methods,
+        "protocols": protocol,
+    }
+    wanted = asked(name, {axis: text for axis, text in words.items() if text is not None})
+    shelf = _shelf(vectors, data_root, device, threads)
+    place = out or Path("results") / wanted.name
     with notes(quiet), progress_bar("Measuring", quiet=quiet) as progress:
-        done = order.carry_out(place, say=lambda text: say(f"note: {text}"), progress=progress)
+        done = carry_out(wanted, shelf, place, say=lambda text: say(f"note: {text}"), progress=progress)
     if not done.results:
-        raise UsageError(f"nothing of {order.experiment.name} could be measured; the notes above say what is missing")
+        raise UsageError(f"nothing of {wanted.name} could be measured; the notes above say what is missing")
     if json:
-        print_json({"experiment": order.experiment.name, "out": str(place), "results": done.results})
+        print_json({"experiment": wanted.name, "out": str(place), "results": done.results})
         return
     for line in done.table.splitlines():
         print_line(line)
     encoded = counted(done.n_encoded, "photo was", "photos were")
     print_line(f"{counted(done.n_measured, 'result', 'results')} measured now, {encoded} encoded. Written to {place}.")
+
+
+def _shelf(vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None) -> Shelf:
+    """What is measured on."""
+    from tip_adapter.paper.shelves import FileShelf, PhotoShelf
+
+    if vectors is not None:
+        return FileShelf(vectors)
+    if data_root is None:
+        raise UsageError("name the folder of the data sets (--data-root, or TIP_ADAPTER_DATA), or --vectors FILE")
+    return PhotoShelf(data_root, device, threads)
 
 
 def _list(json: bool) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import UnknownName
 from tip_adapter.methods import method_class
+from tip_adapter.paper.datasets import dataset_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,7 @@ class Block:
     Parameters
     ----------
     datasets : data sets that the support comes from
-    targets : data sets that are tested on; empty for the support's own
+    targets : data sets that are tested on, beside or in the place of the support's own; empty for that alone
     encoders, methods, protocols : names; no protocols for those that a method and a data set allow
     shots, seeds : int
     variants : name → settings of the method that it changes
@@ -60,6 +61,7 @@ class Experiment:
     picture : ``curves``, ``bars`` or ``scatter``
     notes : what a reader should know
     blocks : what is measured
+    protocols : by which a person wants it, where a block names none; empty for those that a method and a data set allow
     """
 
     name: str
@@ -70,16 +72,22 @@ class Experiment:
     picture: str
     notes: tuple[str, ...]
     blocks: tuple[Block, ...]
+    protocols: tuple[str, ...] = ()
+
+    @property
+    def draws(self) -> frozenset[tuple[int, int]]:
+        """(shots, seed) of every draw of photos."""
+        return frozenset(draw for block in self.blocks for draw in product(block.shots, block.seeds))
 
     def restricted(self, wanted: Mapping[str, tuple[Any, ...]]) -> Experiment:
         """The experiment with other values on some axes: axis → values; methods only where a block has them."""
+        others: dict[str, Any] = {axis: wanted[axis] for axis in wanted if axis not in ("methods", "protocols")}
         blocks = []
-        changes: dict[str, Any] = {axis: values for axis, values in wanted.items() if axis != "methods"}
         for block in self.blocks:
             methods = tuple(m for m in block.methods if m in wanted.get("methods", block.methods))
             if methods:
-                blocks.append(replace(block, methods=methods, **changes))
-        return replace(self, blocks=tuple(blocks))
+                blocks.append(replace(block, methods=methods, **others))
+        return replace(self, blocks=tuple(blocks), protocols=wanted.get("protocols", self.protocols))
 
 
 @dataclass(frozen=True)
@@ -146,8 +154,8 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
     protocols_for : (method, data set, keys a class) → protocols, where a block names none
     """
     for block in chosen.blocks:
-        pairs = product(block.encoders, block.datasets, block.targets or (None,))
-        for encoder, dataset, target in pairs:
+        pairs = ((dataset, target) for dataset in block.datasets for target in _targets(block, dataset))
+        for encoder, (dataset, target) in product(block.encoders, pairs):
             for method, variant in product(block.methods, block.variants):
                 settings = block.variants[variant]
                 for shots, seed in _draws(method, block):
@@ -156,7 +164,7 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
                         yield Task(
                             experiment=chosen.name,
                             dataset=dataset,
-                            target=target or dataset,
+                            target=target,
                             encoder=encoder,
                             method=method,
                             shots=shots,
@@ -166,6 +174,13 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
                             settings=settings,
                             n_classes=block.n_classes,
                         )
+
+
+def _targets(block: Block, dataset: str) -> tuple[str, ...]:
+    """What is tested on: the block's targets that belong to a data set, or the data set itself."""
+    records = dataset_records()
+    sources = {target: records[target].source or target for target in block.targets}
+    return tuple(target for target, source in sources.items() if source == dataset) or (dataset,)
 
 
 def _draws(method: str, block: Block) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import subprocess
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -36,11 +37,10 @@ def _versions() -> dict[str, str]:
 
 
 def _commit(checkout: Path) -> str | None:
-    """The commit that is checked out, where the package runs from a checkout."""
-    with suppress(OSError, ValueError):
-        folder = checkout / ".git"
-        head = (folder / "HEAD").read_text(encoding="utf-8").strip()
-        if not head.startswith("ref: "):
-            return head
-        return (folder / head.removeprefix("ref: ")).read_text(encoding="utf-8").strip()
+    """The commit that is checked out, and whether files differ from it, where the package runs from a checkout."""
+    if not (checkout / ".git").exists():
+        return None
+    asked = ["git", "-C", os.fspath(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     return None

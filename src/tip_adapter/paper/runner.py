@@ -23,7 +23,7 @@ from tip_adapter.tuning import offers_of
 from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -31,48 +31,47 @@ if TYPE_CHECKING:
     from tip_adapter.paper.material import Material
 
     #: (data set, encoder) → what is measured on.
-    Shelf = Callable[[str, str], Material]
+    Find = Callable[[str, str], Material]
 
 #: Passes of Tip-Adapter-F over all shots, also where the cache is smaller.
 _PASSES = 20
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """A result, and whether it was measured just now."""
+
+    result: dict[str, Any]
+    new: bool
+
+
 def run(
-    tasks: Iterable[Task],
-    known: Iterable[dict[str, Any]],
-    shelf: Shelf,
-    record: Callable[[dict[str, Any]], None],
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
+    tasks: Iterable[Task], known: Iterable[dict[str, Any]], find: Find, say: Callable[[str], None]
+) -> Iterator[Outcome | None]:
     """Measure what is not known yet.
 
     Parameters
     ----------
     tasks : what is wanted
     known : results that are there
-    shelf : (data set, encoder) → Material; raises TipAdapterError where one is missing
-    record : called with each new result, at once
-    say : called with what is missing, and with what failed, in a sentence
+    find : (data set, encoder) → Material; raises TipAdapterError where one is missing
+    say : called with what is missing, and with what failed, in a sentence, once each
 
-    Returns
-    -------
-    the results of the tasks, known and new, in their order; what is missing or failed is left out
+    Yields
+    ------
+    the outcome of each task, in their order; None where something is missing or failed
     """
     found = {key_of(result): result for result in known}
-    results, said, heads = [], set(), Heads()
+    said, heads = set(), Heads()
     for task in tasks:
         key = key_of(task.axes())
-        if key not in found:
-            try:
-                found[key] = measure(task, shelf, heads)
-            except TipAdapterError as error:
-                if str(error) not in said:
-                    say(str(error))
-                said.add(str(error))
-                continue
-            record(found[key])
-        results.append(found[key])
-    return results
+        try:
+            yield Outcome(found[key], new=False) if key in found else Outcome(measure(task, find, heads), new=True)
+        except TipAdapterError as error:
+            if str(error) not in said:
+                say(str(error))
+            said.add(str(error))
+            yield None
 
 
 def allowed_protocols(method: str, shots: int, *, has_validation: bool) -> tuple[str, ...]:
@@ -116,12 +115,12 @@ class Heads:
         return self._fitted[protocol]
 
 
-def measure(task: Task, shelf: Shelf, heads: Heads) -> dict[str, Any]:
+def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
     """One result.
 
     Parameters
     ----------
-    task, shelf : as in `run`
+    task, find : as in `run`
     heads : what was fitted before
 
     Raises
@@ -129,8 +128,8 @@ def measure(task: Task, shelf: Shelf, heads: Heads) -> dict[str, Any]:
     TipAdapterError
         The data set, the encoder or a part of them is missing, or the task makes no sense on them.
     """
-    material = shelf(task.dataset, task.encoder).of_classes(task.n_classes)
-    target = material if task.target == task.dataset else shelf(task.target, task.encoder).of_classes(task.n_classes)
+    material = find(task.dataset, task.encoder).of_classes(task.n_classes)
+    target = material if task.target == task.dataset else find(task.target, task.encoder).of_classes(task.n_classes)
     test, support = target.test(), material.support(task.shots, task.seed)
     zero_shot = _zero_shot_accuracy(task, material, test)
     if "learn" in task.settings:

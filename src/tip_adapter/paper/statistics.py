@@ -50,14 +50,27 @@ def paired(results: Iterable[dict[str, Any]], one: str, other: str) -> Mean | No
 
     Zero-shot sees no photos: it is compared with every draw.
     """
-    accuracies: dict[str, dict[Any, float]] = {one: {}, other: {}}
-    for result in results:
-        if result["method"] in accuracies and result.get("accuracy") is not None:
-            accuracies[result["method"]][_draw(result)] = result["accuracy"]
-    ours, theirs = accuracies[one], accuracies[other]
-    differences = [accuracy - theirs[draw] for draw, accuracy in ours.items() if draw in theirs]
+    found = list(results)
+    ours, theirs = _accuracies(found, one), _accuracies(found, other)
+    pairs = [(_on(ours, draw), _on(theirs, draw)) for draw in {**ours, **theirs}]
+    differences = [a - b for a, b in pairs if a is not None and b is not None]
     return Mean.of(differences) if differences else None
 
 
-def _draw(result: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(result.get(axis) for axis in ("dataset", "target", "encoder", "shots", "seed", "variant"))
+def _accuracies(results: Iterable[dict[str, Any]], method: str) -> dict[Any, float]:
+    """Where and on which draw, None for no photos → a method's accuracy."""
+    own = [result for result in results if result["method"] == method and result.get("accuracy") is not None]
+    return {(_where(result), _draw(result)): result["accuracy"] for result in own}
+
+
+def _on(accuracies: dict[Any, float], where_and_draw: tuple[Any, Any]) -> float | None:
+    where, _ = where_and_draw
+    return accuracies.get(where_and_draw, accuracies.get((where, None)))
+
+
+def _where(result: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(result.get(axis) for axis in ("dataset", "target", "encoder", "variant"))
+
+
+def _draw(result: dict[str, Any]) -> tuple[int, int] | None:
+    return (result["shots"], result["seed"]) if result["shots"] else None

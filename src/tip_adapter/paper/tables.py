@@ -47,15 +47,29 @@ class Published:
     n_test: Mapping[str, int]
 
     def row_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
-        """The published row for a result, by the paper's name of its encoder if there is one; None without any."""
-        fitting = [row for row in self.rows if all(row.get(a, d) == result.get(a) for a, d in _asked(result))]
+        """The published row for a result, by the paper's name of its encoder if there is one; None without any.
+
+        Where the paper has one data set only, its number stands beside those of any other, as not comparable.
+        """
+        fitting = self._fitting(result) or [row for name in self._only_dataset for row in self._fitting(result, name)]
         encoder = papers_encoder(result["encoder"])
         return next((row for row in fitting if row["encoder"] == encoder), fitting[0] if fitting else None)
 
     def comparable(self, row: dict[str, Any], result: dict[str, Any]) -> bool:
-        """Whether a result was measured with the row's encoder, on as many test photos as the paper's."""
-        same_encoder = papers_encoder(result["encoder"]) == row["encoder"]
-        return same_encoder and self.n_test.get(result["target"]) == result.get("n_test")
+        """Whether a result was measured with the row's encoder, on its data set, on as many test photos as the paper's."""
+        same = papers_encoder(result["encoder"]) == row["encoder"] and result["dataset"] == row["dataset"]
+        return same and self.n_test.get(result["target"]) == result.get("n_test")
+
+    def _fitting(self, result: dict[str, Any], dataset: str | None = None) -> list[dict[str, Any]]:
+        """Rows that agree with a result, as if it were of another data set."""
+        asked = {**result, **({"dataset": dataset, "target": dataset} if dataset else {})}
+        return [row for row in self.rows if all(row.get(a, d) == asked.get(a) for a, d in _asked(asked))]
+
+    @property
+    def _only_dataset(self) -> set[str]:
+        """The one data set of the rows; empty where there are several."""
+        names = {row["dataset"] for row in self.rows}
+        return names if len(names) == 1 else set()
 
     def beside(self, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows that no method here could measure, such as full training: literature."""
