@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 
 import tip_adapter
-from tip_adapter.arguments import AUTO, path_argument, real_number, require, thread_count, whole_number
+from tip_adapter.arguments import AUTO, path_argument, real_number, require, seed_number, thread_count, whole_number
 from tip_adapter.bundle import write_bundle
 from tip_adapter.encoders import DEFAULT, load_encoder
 from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
@@ -64,8 +64,6 @@ if TYPE_CHECKING:
 #: (n, d) vectors, top, min_score → one record a vector.
 Answers: TypeAlias = "Callable[[NDArray[np.float32], int, float], list[dict[str, Any]]]"
 
-#: A model folder keeps it in 64 bits.
-_LARGEST_SEED = 2**63 - 1
 #: What stands in the place of an answer where a photo cannot be read.
 _UNANSWERED: dict[str, Any] = {"label": None, "score": None, "top": []}
 
@@ -745,7 +743,7 @@ class FewShotClassifier:
 
     @property
     def _seed(self) -> int:
-        return whole_number(self.seed, "seed", 0, _LARGEST_SEED)
+        return seed_number(self.seed)
 
     def _check_usage(self) -> None:
         """Raise what can be told of the constructor's values before any photo is read."""
@@ -757,7 +755,7 @@ class FewShotClassifier:
         resolve_templates(self.templates or ())
         checked_names((self.class_names or {}).items(), "class_names")
         given_logit_scale(self.logit_scale)
-        whole_number(self.seed, "seed", 0, _LARGEST_SEED)
+        seed_number(self.seed)
         thread_count(self.threads)
 
     def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:

@@ -204,6 +204,11 @@ def counted(n: int, one: str, many: str) -> str:
     return f"{n} {one if n == 1 else many}"
 
 
+def percent(fraction: float) -> str:
+    """A fraction as a person reads it."""
+    return f"{100 * fraction:.1f} %"
+
+
 def shown(value: object) -> str:
     """Any value as a message can show it: printable, and no longer than a line."""
     try:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tip_adapter.arguments import path_argument, whole_number
+from tip_adapter.arguments import path_argument, seed_number, whole_number
 from tip_adapter.errors import FeaturesError, FolderError, OutputExists, printable, warn
 from tip_adapter.feature_folder import (
     MANIFEST,
@@ -35,7 +35,7 @@ from tip_adapter.feature_folder import (
     shard_name,
 )
 from tip_adapter.features import averaging, stream_vectors
-from tip_adapter.files import held, make_folder, open_regular, remove_file, write_file
+from tip_adapter.files import file_digest, held, make_folder, remove_file, write_file
 from tip_adapter.photos.find import find_labelled, find_photos, is_split, parts_of
 from tip_adapter.photos.labels import numbered, path_as_text
 from tip_adapter.photos.views import Views
@@ -50,9 +50,7 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.features import Progress, VectorBatch
 
-_LARGEST_SEED = 2**63 - 1
 _MOST_VIEWS = 1000
-_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -141,9 +139,7 @@ def extract(
     UsageError
         `views` or `seed` is out of bounds.
     """
-    recipe = _recipe(
-        encoder, whole_number(views, "views", 0, _MOST_VIEWS), whole_number(seed, "seed", 0, _LARGEST_SEED)
-    )
+    recipe = _recipe(encoder, whole_number(views, "views", 0, _MOST_VIEWS), seed_number(seed))
     found = _find(path_argument(source, "folder"))
     if not found.photos:
         raise FolderError(f"{printable(source)} holds no photos in its class folders")
@@ -226,11 +222,8 @@ def _find_unlabelled(source: Path) -> _Found:
 
 def _digest(path: Path) -> str | None:
     """SHA-256 of a file's content; None where it cannot be read: decoding will say why."""
-    digest = hashlib.sha256()
-    with suppress(OSError, ValueError), open_regular(path) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-        return digest.hexdigest()
+    with suppress(OSError, ValueError):
+        return file_digest(path)
     return None
 
 

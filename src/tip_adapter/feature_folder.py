@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tip_adapter.arguments import read_small_file
+from tip_adapter.arguments import MAX_SEED, read_small_file
 from tip_adapter.errors import DamagedFeatures, FeaturesError, printable
 from tip_adapter.files import open_regular
 from tip_adapter.schema import items, matching, maybe, one_of, parse_json, positive, record, text, whole, word
@@ -35,7 +35,7 @@ _MOST_SHARD, _MOST_MANIFEST = 2**30, 64 * 2**20
 _MAKING = {
     "encoder": record({"name": word, "fingerprint": word, "width": whole(1, 2**20)}),
     "views": whole(0, 2**20),
-    "seed": whole(0, 2**63 - 1),
+    "seed": whole(0, MAX_SEED),
     "averaging": maybe(one_of(("raw", "unit"))),
 }
 _RECIPE = record(_MAKING)
@@ -86,7 +86,7 @@ class Recipe:
 
     def makes(self, note: str) -> bool:
         """Whether a shard with this note holds vectors that this recipe would give: an encoder may have another name."""
-        return _made(json.loads(self.note())) == _made(_recipe_of(note))
+        return _made(asdict(self)) == _made(_recipe_of(note))
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def is_feature_folder(path: str | os.PathLike[str]) -> bool:
 def shard_name(recipe: Recipe, table: PhotoTable | Rows) -> str:
     """The name of the shard that holds the vectors of these photos by this recipe."""
     rows = zip(table.ids, table.paths, table.sha256, table.labels, strict=True)
-    stated = json.dumps([_made(json.loads(recipe.note())), list(rows)], separators=(",", ":"))
+    stated = json.dumps([_made(asdict(recipe)), list(rows)], separators=(",", ":"))
     return f"shard-{hashlib.sha256(stated.encode()).hexdigest()[:32]}.parquet"
 
 

@@ -223,6 +223,12 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
         yield file
 
 
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a regular file's content, in hexadecimal; raises OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def cache_folder() -> Path:
     """Folder for what can be made again: TIP_ADAPTER_HOME, else the platform's own cache folder."""
     return Path(os.environ.get("TIP_ADAPTER_HOME") or platformdirs.user_cache_path("tip-adapter"))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from tip_adapter.errors import FeaturesError, VectorError, printable, shown
-from tip_adapter.files import open_regular
+from tip_adapter.files import file_digest, open_regular
 from tip_adapter.photos.labels import label_of, numbered, refuse_twins
 from tip_adapter.prompts import readable
 from tip_adapter.tables import read_columns, vector_blocks
@@ -151,7 +151,7 @@ def open_vector_file(path: str | os.PathLike[str]) -> VectorFile:
             held.classes,
             held.logit_scale,
             stated,
-            hashlib.sha256(f"vectors of {stated}".encode()).hexdigest() if stated else _digest(place),
+            hashlib.sha256(f"vectors of {stated}".encode()).hexdigest() if stated else file_digest(place),
         )
 
 
@@ -503,11 +503,3 @@ def _opened(path: Path) -> Iterator[_File]:
         raise FeaturesError(
             f"cannot use the vectors in {printable(path)}: {reason}; see docs/reference/vectors.md"
         ) from error
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -10,9 +10,9 @@ import typer
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar, say
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
 from tip_adapter.cli._pages import occasion
-from tip_adapter.errors import UsageError, counted
+from tip_adapter.errors import UsageError, counted, percent
 from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_unreplaceable, write_page
 
 

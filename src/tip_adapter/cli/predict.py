@@ -15,8 +15,8 @@ import typer
 import tip_adapter
 from tip_adapter.arguments import AUTO
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, percent, print_json, print_line, progress_bar, say
-from tip_adapter.errors import NothingReadable, UsageError, counted, printable, shown, warn
+from tip_adapter.cli._output import notes, print_json, print_line, progress_bar, say
+from tip_adapter.errors import NothingReadable, UsageError, counted, percent, printable, shown, warn
 from tip_adapter.photos.find import find_photos, is_folder
 from tip_adapter.photos.lists import csv_line
 from tip_adapter.photos.sort import TABLE, outside, sorting

@@ -25,7 +25,7 @@ from tip_adapter.encoders._tower import Tower
 from tip_adapter.encoders.clips import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.errors import CheckpointError, UsageError, printable
-from tip_adapter.files import open_regular
+from tip_adapter.files import file_digest
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ _DEFINITION = "onnx 1"
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
 #: What the hub calls a large file: its SHA-256.
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-#: Bytes that are hashed at a time.
-_PART = 2**20
 #: Photos per run where the graph takes any number: what stays in a core's cache.
 _PHOTOS_PER_RUN = 8
 #: How far from 1 the length of a vector is that its graph normalises.
@@ -241,14 +239,11 @@ def _fingerprint(layout: Layout, folder: Path, towers: Iterable[Tower]) -> str:
 
 
 def _digest(path: Path) -> str:
-    content = hashlib.sha256()
     try:
-        with open_regular(path) as file:
-            while part := file.read(_PART):
-                content.update(part)
+        digest = file_digest(path)
     except OSError as error:
         raise CheckpointError(f"cannot read {printable(path)}: {error.strerror or error}; get it again") from error
-    digest, stored = content.hexdigest(), path.resolve().name
+    stored = path.resolve().name
     if _SHA256.fullmatch(stored) and stored != digest:
         raise CheckpointError(
             f"{printable(path)} in the hub's cache is not what was downloaded; delete {printable(path.resolve())} and run again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from tip_adapter.errors import percent
 from tip_adapter.report.markup import Markup, joined, shortened, tag
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ _LONGEST_NAME = 24
 _GUTTER, _CELLS = 190, 850  # widths of the names and of the cells
 _LEFT, _TOP, _SIDE = 44, 12, 300  # of the reliability curve's square
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a person reads it."""
-    return f"{100 * fraction:.1f} %"
 
 
 def bar(share: float, kind: str = "") -> Markup:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tip_adapter.errors import counted
+from tip_adapter.errors import counted, percent
 from tip_adapter.methods._base import ExplainedClassifier
 from tip_adapter.report import charts
-from tip_adapter.report.charts import bar, percent
+from tip_adapter.report.charts import bar
 from tip_adapter.report.markup import Markup, joined, named, tag
 from tip_adapter.report.thumbnails import LARGE, SMALL, TINY
 
