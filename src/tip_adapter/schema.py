@@ -11,9 +11,10 @@ import math
 import re
 import reprlib
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tip_adapter.errors import printable
+from tip_adapter.errors import printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -45,7 +46,18 @@ class Misfit(ValueError):
 
 def parse_json(content: bytes) -> Any:
     """JSON, with nothing in it that two readers could understand in two ways; raises ValueError or RecursionError."""
-    return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+    return json.loads(
+        content.decode("utf-8"), object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite
+    )
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON from its pairs; a key that stands twice is a ValueError."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {shown(twice)} stands twice")
+    return found
 
 
 def whole(least: int, most: int) -> Check:
@@ -150,13 +162,6 @@ def record(fields: Mapping[str, Check]) -> Check:
 def _require_printable(value: Any, most: int) -> None:
     if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= most:
         raise _misfit(value, f"a name of 1 to {most} printable characters")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 def _finite(number_text: str) -> float:

@@ -5,7 +5,6 @@ This file finds out what is asked for; `_towers`, the only code that imports tor
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ from tip_adapter.errors import (
     warn,
 )
 from tip_adapter.prompts import template_sets
+from tip_adapter.schema import parse_json
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _read_preprocessing(source: Source) -> dict[str, Any]:
     if path is None or not path.is_file():
         return {}
     try:
-        stated: Mapping[str, Any] = json.loads(read_small_file(path, _MAX_CONFIG_BYTES))["preprocess_cfg"]
+        stated: Mapping[str, Any] = parse_json(read_small_file(path, _MAX_CONFIG_BYTES))["preprocess_cfg"]
         return {ours: stated[theirs] for theirs, ours in _PREPROCESSING.items() if theirs in stated}
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = f"it holds no preprocess_cfg ({_first_line(error)})"

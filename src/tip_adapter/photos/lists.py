@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from tip_adapter.arguments import read_small_file
 from tip_adapter.errors import FolderError, OutputExists, printable, shown
 from tip_adapter.files import write_file
 from tip_adapter.photos.labels import label_of
+from tip_adapter.schema import unique_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,21 +124,12 @@ def _jsonl_records(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=_unique)
+            record = json.loads(line, object_pairs_hook=unique_keys)  # NaN may stand in what we do not read
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: not JSON ({error})") from error
         if not isinstance(record, dict):
             raise ValueError(f"line {number}: not an object with file_name and label")
         yield number, record
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; a key that stands twice is a ValueError."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
-        raise ValueError(f"key {shown(twice)} stands twice")
-    return record
 
 
 def _photo(path: Path, line: int, record: dict[str, Any]) -> Path:
