@@ -5,78 +5,43 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
-from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
-from types import NoneType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
 import tip_adapter
-from tip_adapter.arguments import AUTO, path_argument, real_number, require, seed_number, thread_count, whole_number
+from tip_adapter.answering import count_source, encode_readable, explanations, predictions
+from tip_adapter.arguments import path_argument, require, seed_number, whole_number
 from tip_adapter.bundle import write_bundle
 from tip_adapter.encoders import DEFAULT, load_encoder
-from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
-from tip_adapter.features import encode_photos
+from tip_adapter.errors import LabelError, WrongEncoder, printable, warn
 from tip_adapter.head import Head, learn, read_head, refuse_singles
-from tip_adapter.methods import choose, method_class
+from tip_adapter.methods import method_class
 from tip_adapter.photos.draw import draw
-from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, listed_photos, photo_ids, photo_name
+from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, listed_support, photo_ids, photo_name
 from tip_adapter.photos.labels import refuse_twins
-from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
-from tip_adapter.sources import (
-    VectorSource,
-    encode_labelled,
-    labelled_source,
-    listed_source,
-    photo_source,
-    stream_labelled,
-)
+from tip_adapter.prompts import embed_classes, name_classes, resolve_templates
+from tip_adapter.settings import check_encoder, check_settings
+from tip_adapter.sources import VectorSource, encode_labelled, labelled_source, listed_source, photo_source
 from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
-from tip_adapter.tuning import (
-    check_tuning,
-    encode_validation,
-    given_logit_scale,
-    given_pair,
-    refuse_unknown,
-    rule_for,
-)
-from tip_adapter.vectors import SupportSet
+from tip_adapter.tuning import given_pair, logit_scale_of, look_at, refuse_unknown, rule_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from tip_adapter.encoders import Encoder
+    from tip_adapter.encoders import Encoder, EncoderIdentity
     from tip_adapter.evaluation import Tally
     from tip_adapter.features import Progress
     from tip_adapter.methods import VectorClassifier
     from tip_adapter.methods.choose import Choice
     from tip_adapter.photos.decode import PhotoLike
-    from tip_adapter.vectors import ClassEmbeddings
-
-
-#: (n, d) vectors, top, min_score → one record a vector.
-Answers: TypeAlias = "Callable[[NDArray[np.float32], int, float], list[dict[str, Any]]]"
-
-#: What stands in the place of an answer where a photo cannot be read.
-_UNANSWERED: dict[str, Any] = {"label": None, "score": None, "top": []}
-
-_AN_ENCODER = "the name of an encoder, or a loaded one"
-#: Constructor value → its types, and in words what it takes. Numbers state their bounds themselves.
-_TAKES: dict[str, tuple[tuple[type, ...], str]] = {
-    "method": ((str,), "the name of a method"),
-    "tune": ((str, os.PathLike, NoneType), "loo, scale-free, or the path of a folder or list of validation photos"),
-    "templates": ((list, tuple, NoneType), "a list of sentences with {} for the class name, or of template sets"),
-    "class_names": ((Mapping, NoneType), "a mapping label → name"),
-    "calibrate": ((bool,), "true or false"),
-    "device": ((str, NoneType), "cpu or cuda"),
-}
+    from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 
 class FewShotClassifier:
@@ -166,7 +131,7 @@ class FewShotClassifier:
             A constructor value is not what it takes, or they make no sense together; `images` is one photo, not a list
             of them. Told before any photo is read.
         """
-        self._check_usage()
+        check_settings(vars(self))
         photos, texts = listed_pairs(images, labels)
         return self._fit_photos(listed_source(photos, texts, photo_ids(photos)), None)
 
@@ -188,12 +153,12 @@ class FewShotClassifier:
         WrongEncoder
             The vectors were made with another encoder than the one given.
         """
-        self._check_usage()
+        check_settings(vars(self))
         n_shots = None if shots is None else whole_number(shots, "shots", 1)
         photos = labelled_source(folder, part="train")
         self._follow(photos)
         if n_shots is not None:
-            photos = draw(photos, n_shots, self._seed)
+            photos = draw(photos, n_shots, seed_number(self.seed))
         warn(*photos.notes)
         return self._fit_photos(photos, progress)
 
@@ -213,29 +178,18 @@ class FewShotClassifier:
         UsageError
             As `fit`.
         """
-        self._check_usage()
-        support = self._checked_support(support, "support")
+        check_settings(vars(self))
+        support = self._checked(support, "support")
         labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
         if not labels:
             raise LabelError("there are no classes to learn; give at least one photo or class name")
         if len(labels) == 1:
             warn(f"there is one class only ({printable(labels[0])}): every photo will be called that")
         names = self._names(labels)
-        rule = rule_for(self.tune, self.alpha, support.labels)
         templates = resolve_templates(self.templates or self.encoder_.record.templates)
-        self._head = learn(
-            self.method,
-            support,
-            names,
-            templates,
-            embed_classes(names, templates, self.encoder_.encode_texts),
-            logit_scale=self._logit_scale_to_learn_with(),
-            seed=self._seed,
-            rule=rule,
-            calibrate=self.calibrate,
-            given=self._given(rule, labels, progress),
-        )
-        return self
+        embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
+        logit_scale = logit_scale_of(self.encoder_, self.logit_scale)
+        return self._learn(self.method, support, names, templates, embeddings, logit_scale, progress)
 
     # ---- being taught ---------------------------------------------------------------------------------------------
 
@@ -264,7 +218,7 @@ class FewShotClassifier:
 
     def teach(self, photos: SupportSet) -> Self:
         """`partial_fit` for photos that are encoded already."""
-        photos = self._checked_support(photos, "photos")
+        photos = self._checked(photos, "photos")
         head = with_photos(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
         # Without photos there was nothing to choose alpha and beta by.
         unchosen = head.choice is None and head.estimator.has_pair and len(head.support)
@@ -324,21 +278,11 @@ class FewShotClassifier:
 
     def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
         """Choose and fit anew what the head holds."""
-        self._check_usage()
-        rule = rule_for(self.tune, self.alpha, head.support.labels)
-        self._head = learn(
-            head.finetune_with or head.method,
-            head.support,
-            head.names,
-            head.templates,
-            head.class_embeddings,
-            logit_scale=head.logit_scale,
-            seed=self._seed,
-            rule=rule,
-            calibrate=self.calibrate,
-            given=self._given(rule, list(head.names), progress),
+        check_settings(vars(self))
+        method = head.finetune_with or head.method
+        return self._learn(
+            method, head.support, head.names, head.templates, head.class_embeddings, head.logit_scale, progress
         )
-        return self
 
     @property
     def needs_finetune_(self) -> bool:
@@ -416,10 +360,7 @@ class FewShotClassifier:
         return self._probabilities(self.head_, images)
 
     def _probabilities(self, head: Head, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
-        batch = encode_photos(listed_photos(images), self.encoder_, threads=self.threads)
-        for error in batch.errors.values():
-            raise error
-        return head.probabilities(batch.vectors)
+        return head.probabilities(encode_readable(images, self.encoder_, threads=self.threads))
 
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0
@@ -463,15 +404,13 @@ class FewShotClassifier:
         UsageError, NotFittedError
             As `predict_folder` and `predict`, before the first record.
         """
-        head = self.head_
-        return self._stream(images, head, head.answers, _UNANSWERED, top, min_score)
+        return predictions(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
 
     def explain_stream(
         self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up."""
-        head = self.head_
-        return self._stream(images, head, head.explained_answers, {**_UNANSWERED, "explanation": []}, top, min_score)
+        return explanations(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
 
     def explain(self, image: PhotoLike) -> dict[str, Any]:
         """Why a photo is called what it is called: the answer and the runner-up, each logit taken apart.
@@ -491,40 +430,9 @@ class FewShotClassifier:
         PhotoError
             It cannot be read.
         """
-        batch = encode_photos(listed_photos([image]), self.encoder_, threads=self.threads)
-        for error in batch.errors.values():
-            raise error
-        (answer,) = self.head_.explained_answers(batch.vectors, 5, 0.0)
+        vectors = encode_readable([image], self.encoder_, threads=self.threads)
+        (answer,) = self.head_.explained_answers(vectors, 5, 0.0)
         return {"image": photo_name(image, 0), **answer, "error": None}
-
-    def _stream(
-        self,
-        images: Iterable[PhotoLike] | VectorSource,
-        head: Head,
-        answers: Answers,
-        unanswered: dict[str, Any],
-        top: int,
-        min_score: float | str,
-    ) -> Iterator[dict[str, Any]]:
-        n_top = whole_number(top, "top", 1)
-        least = head.threshold if min_score == AUTO else real_number(min_score, "min_score", 0, 1)
-        photos = images if isinstance(images, VectorSource) else listed_source(listed_photos(images))
-        return self._records(photos, answers, unanswered, n_top, least)
-
-    def _records(
-        self,
-        photos: VectorSource,
-        answers: Answers,
-        unanswered: dict[str, Any],
-        top: int,
-        min_score: float,
-    ) -> Iterator[dict[str, Any]]:
-        with closing(photos.stream(self.encoder_, threads=self.threads)) as stream:
-            for batch in stream:
-                rows = dict(zip(batch.positions.tolist(), answers(batch.vectors, top, min_score), strict=True))
-                rows |= {position: {**unanswered, "error": str(error)} for position, error in batch.errors.items()}
-                for position in sorted(rows):
-                    yield {"image": photos.ids[position], "error": None, **rows[position]}
 
     def evaluate_folder(
         self,
@@ -566,9 +474,7 @@ class FewShotClassifier:
         refuse_unknown(photos, labels)
         head = self.head_
         tally = head.new_tally() if tally is None else tally
-        with closing(stream_labelled(photos, self.encoder_, threads=self.threads, progress=progress)) as stream:
-            for batch in stream:
-                head.count(batch, tally)
+        count_source(photos, head, self.encoder_, tally, threads=self.threads, progress=progress)
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": len(tally) / seconds}
         return {**head.evaluated(tally), "n_failed": len(photos) - len(tally), **timing}
@@ -582,7 +488,7 @@ class FewShotClassifier:
             `support` is no SupportSet of the encoder's width, or empty.
         """
         head = self.head_
-        photos = self._checked_support(support, "support")
+        photos = self._checked(support, "support")
         require(len(photos) > 0, "support", "at least one photo", photos)
         tally = head.new_tally()
         head.count(photos, tally)
@@ -632,18 +538,14 @@ class FewShotClassifier:
         UsageError, CheckpointError, DownloadError
             As `load_encoder`.
         """
-        require(encoder is None or _is_encoder(encoder), "encoder", _AN_ENCODER, encoder)
-        head, config = read_head(path_argument(folder, "folder"))
+        check_encoder(encoder)
+        path = path_argument(folder, "folder")
+        head, config = read_head(path)
         made_with = config["encoder"]
         chosen = made_with["name"] if encoder is None else encoder
         model = cls(chosen, head.method, seed=config["seed"], device=device, threads=threads)
         model._head = head
-        identity = model.encoder_.identity
-        if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
-            raise WrongEncoder(
-                f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
-                f"than the one at hand ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
-            )
+        _refuse_other_encoder(path, made_with, model.encoder_.identity)
         return model
 
     def push_to_hub(
@@ -737,26 +639,9 @@ class FewShotClassifier:
         made_by = {
             "tip_adapter": tip_adapter.__version__,
             "encoder": asdict(self.encoder_.identity),
-            "seed": self._seed,
+            "seed": seed_number(self.seed),
         }
         return {**made_by, **config}, arrays
-
-    @property
-    def _seed(self) -> int:
-        return seed_number(self.seed)
-
-    def _check_usage(self) -> None:
-        """Raise what can be told of the constructor's values before any photo is read."""
-        require(_is_encoder(self.encoder), "encoder", _AN_ENCODER, self.encoder)
-        for name, (kinds, wanted) in _TAKES.items():
-            require(isinstance(getattr(self, name), kinds), name, wanted, getattr(self, name))
-        method_class(self.method)
-        check_tuning(self.method, self.tune, self.alpha, self.beta)
-        resolve_templates(self.templates or ())
-        checked_names((self.class_names or {}).items(), "class_names")
-        given_logit_scale(self.logit_scale)
-        seed_number(self.seed)
-        thread_count(self.threads)
 
     def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:
         if self.tune == "loo":
@@ -768,60 +653,48 @@ class FewShotClassifier:
             warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
         return self.fit_support(support, photos.classes, progress=progress)
 
-    def _checked_support(self, support: SupportSet, name: str) -> SupportSet:
-        """Photos that are encoded already, their labels in Unicode NFC."""
-        require(isinstance(support, SupportSet), name, "a SupportSet", support)
-        width = self.encoder_.identity.width
-        require(support.vectors.shape[1] == width, name, f"vectors of width {width}", support.vectors.shape[1])
-        twice = [photo for photo, times in Counter(support.ids.tolist()).items() if times > 1]
-        require(not twice, name, "ids that are unique", twice[:1])
-        labels = listed_labels(support.labels)
-        return replace(support, labels=np.array(labels, dtype=np.str_)) if labels else support
+    def _checked(self, support: SupportSet, name: str) -> SupportSet:
+        return listed_support(support, name, self.encoder_.identity.width)
 
     def _encode(self, photos: VectorSource, progress: Progress | None) -> tuple[SupportSet, int]:
         return encode_labelled(photos, self.encoder_, threads=self.threads, progress=progress)
 
     def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
-        """Label → name, for every class beside those known; warns of names that the encoder's text side does not read."""
-        given = checked_names((self.class_names or {}).items(), "class_names")
-        names = {label: given.get(label, readable(label)) for label in labels}
-        unknown = [printable(label) for label in given if label not in {*known, *labels}]
-        if unknown:
-            warn(f"class names are given for labels that are none: {', '.join(unknown[:5])}")
-        foreign = [name for name in names.values() if not self.encoder_.record.reads(name)]
-        if foreign:
-            which = counted(len(foreign), "class name is", "class names are")
-            warn(
-                f"{which} in a script that the encoder's text side does not know, such as {shown(foreign[0])}; "
-                "used as it stands; class names (--class-names) can translate"
-            )
-        return names
+        return name_classes(labels, self.class_names or {}, self.encoder_.record.reads, known)
 
-    def _logit_scale_to_learn_with(self) -> float:
-        """The one given, else the encoder's; warns where that is a guess."""
-        given = given_logit_scale(self.logit_scale)
-        if given is None and self.encoder_.record.logit_scale_assumed:
-            warn(
-                f"the logit scale of {printable(self.encoder_.identity.name)} stands in none of its files: "
-                f"{self.encoder_.logit_scale:g} is assumed, that of OpenAI's CLIPs; --logit-scale (logit_scale=) sets another"
-            )
-        return self.encoder_.logit_scale if given is None else given
-
-    def _given(self, rule: str, labels: Sequence[str], progress: Progress | None) -> choose.Given:
-        """What the rule may look at beside the support."""
-        validation = None
-        if rule == choose.VALIDATION and self.tune is not None:
-            validation = encode_validation(self.tune, labels, self.encoder_, threads=self.threads, progress=progress)
-        return choose.Given(self.encoder_.record.scale_free_ratio, validation, given_pair(self.alpha, self.beta))
-
-
-def _is_encoder(encoder: object) -> bool:
-    """None, a name, or what has all that an Encoder has; a class has no identity yet."""
-    return (
-        encoder is None
-        or isinstance(encoder, str)
-        or all(
-            hasattr(encoder, name)
-            for name in ("record", "identity", "logit_scale", "prepare", "encode_prepared", "encode_texts")
+    def _learn(
+        self,
+        method: str,
+        support: SupportSet,
+        names: Mapping[str, str],
+        templates: tuple[str, ...],
+        class_embeddings: ClassEmbeddings,
+        logit_scale: float,
+        progress: Progress | None,
+    ) -> Self:
+        """Choose alpha and beta by the settings, fit the method, and answer by it from now on."""
+        pair = given_pair(self.alpha, self.beta)
+        rule = rule_for(self.tune, pair, support.labels)
+        given = look_at(rule, self.tune, pair, list(names), self.encoder_, threads=self.threads, progress=progress)
+        self._head = learn(
+            method,
+            support,
+            names,
+            templates,
+            class_embeddings,
+            logit_scale=logit_scale,
+            seed=seed_number(self.seed),
+            rule=rule,
+            calibrate=self.calibrate,
+            given=given,
         )
-    )
+        return self
+
+
+def _refuse_other_encoder(folder: Path, made_with: Mapping[str, Any], identity: EncoderIdentity) -> None:
+    """Raise WrongEncoder unless the encoder at hand is the one that a model keeps the identity of."""
+    if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
+        raise WrongEncoder(
+            f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
+            f"than the one at hand ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
+        )
