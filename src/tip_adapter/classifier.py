@@ -191,103 +191,7 @@ class FewShotClassifier:
         logit_scale = logit_scale_of(self.encoder_, self.logit_scale)
         return self._learn(self.method, support, names, templates, embeddings, logit_scale, progress)
 
-    # ---- being taught ---------------------------------------------------------------------------------------------
-
-    def partial_fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
-        """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
-
-        Parameters
-        ----------
-        images, labels : as in `fit`; a path's text is the photo's id
-
-        Returns
-        -------
-        self. Learned keys (tip-adapter-f) fall back to Tip-Adapter over the photos' own vectors: `needs_finetune_`.
-
-        Raises
-        ------
-        LabelError, NothingReadable, UsageError
-            As `fit`; UsageError also for a photo that is in the model already. Nothing is learned then.
-        """
-        photos, texts = listed_pairs(images, labels)
-        head = self.head_
-        if not head.estimator.needs_photos:
-            return self._taught(self._with_named(head, sorted(set(texts))))
-        support, _ = self._encode(listed_source(photos, texts, photo_ids(photos, head.support.ids.tolist())), None)
-        return self.teach(support)
-
-    def teach(self, photos: SupportSet) -> Self:
-        """`partial_fit` for photos that are encoded already."""
-        photos = self._checked(photos, "photos")
-        head = with_photos(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
-        # Without photos there was nothing to choose alpha and beta by.
-        unchosen = head.choice is None and head.estimator.has_pair and len(head.support)
-        return self._relearn(head) if unchosen else self._taught(head)
-
-    def remove(self, ids: Iterable[str]) -> Self:
-        """Forget photos by their ids (`support_.ids`): as if they had never been there. Classes stay, by their names.
-
-        Raises
-        ------
-        UnknownName
-            There is no photo of that id; nothing is removed.
-        UsageError
-            `ids` are no texts, or one is given twice.
-        """
-        return self._taught(without_photos(self.head_, listed_ids(ids)))
-
-    def remove_class(self, label: str) -> Self:
-        """Forget a class and its photos: as if they had never been there.
-
-        Raises
-        ------
-        UnknownName
-            There is no such class. UsageError if it is the only one, or `label` is no text.
-        """
-        head = self.head_
-        require(isinstance(label, str), "label", "a text", label)
-        return self._taught(without_class(head, unicodedata.normalize("NFC", label)))
-
-    def retune(self, *, progress: Progress | None = None) -> Self:
-        """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again what was fine-tuned.
-
-        Raises
-        ------
-        UsageError
-            As `fit`.
-        """
-        return self._relearn(self.head_, progress)
-
-    def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
-        """The head with those of the labels, too, that are new to it."""
-        refuse_twins([*head.names, *labels])
-        fresh = [label for label in labels if label not in head.names]
-        if not fresh:
-            return head
-        names = self._names(fresh, head.names)
-        return with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
-
-    def _taught(self, head: Head) -> Self:
-        if head.finetune_with and not self.head_.finetune_with:
-            warn(
-                f"{head.finetune_with} is not taught in place: the photos' own vectors answer until it is fine-tuned again "
-                "(retune)"
-            )
-        self._head = head
-        return self
-
-    def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
-        """Choose and fit anew what the head holds."""
-        check_settings(vars(self))
-        method = head.finetune_with or head.method
-        return self._learn(
-            method, head.support, head.names, head.templates, head.class_embeddings, head.logit_scale, progress
-        )
-
-    @property
-    def needs_finetune_(self) -> bool:
-        """Whether learned keys fell back to the photos' own vectors; `retune` fine-tunes again."""
-        return self.head_.finetune_with is not None
+    # ---- what was learned -----------------------------------------------------------------------------------------
 
     @property
     def head_(self) -> Head:
@@ -334,6 +238,86 @@ class FewShotClassifier:
         """The fitted method."""
         return self.head_.estimator
 
+    @property
+    def needs_finetune_(self) -> bool:
+        """Whether learned keys fell back to the photos' own vectors; `retune` fine-tunes again."""
+        return self.head_.finetune_with is not None
+
+    # ---- being taught ---------------------------------------------------------------------------------------------
+
+    def partial_fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
+        """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
+
+        Parameters
+        ----------
+        images, labels : as in `fit`; a path's text is the photo's id
+
+        Returns
+        -------
+        self. Learned keys (tip-adapter-f) fall back to Tip-Adapter over the photos' own vectors: `needs_finetune_`.
+
+        Raises
+        ------
+        LabelError, NothingReadable, UsageError
+            As `fit`; UsageError also for a photo that is in the model already. Nothing is learned then.
+        """
+        photos, texts = listed_pairs(images, labels)
+        head = self.head_
+        if not head.estimator.needs_photos:
+            return self._taught(self._with_named(head, sorted(set(texts))))
+        support, _ = self._encode(listed_source(photos, texts, photo_ids(photos, head.support.ids.tolist())), None)
+        return self.teach(support)
+
+    def teach(self, photos: SupportSet) -> Self:
+        """`partial_fit` for photos that are encoded already.
+
+        Raises
+        ------
+        LabelError, UsageError
+            As `partial_fit`; UsageError also if `photos` is no SupportSet of the encoder's width with unique ids.
+        """
+        photos = self._checked(photos, "photos")
+        head = with_photos(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
+        # Without photos there was nothing to choose alpha and beta by.
+        unchosen = head.choice is None and head.estimator.has_pair and len(head.support)
+        return self._relearn(head) if unchosen else self._taught(head)
+
+    def remove(self, ids: Iterable[str]) -> Self:
+        """Forget photos by their ids (`support_.ids`): as if they had never been there. Classes stay, by their names.
+
+        Raises
+        ------
+        UnknownName
+            There is no photo of that id; nothing is removed.
+        UsageError
+            `ids` are no texts, or one is given twice.
+        """
+        return self._taught(without_photos(self.head_, listed_ids(ids)))
+
+    def remove_class(self, label: str) -> Self:
+        """Forget a class and its photos: as if they had never been there.
+
+        Raises
+        ------
+        UnknownName
+            There is no such class.
+        UsageError
+            It is the only one, or `label` is no text.
+        """
+        head = self.head_
+        require(isinstance(label, str), "label", "a text", label)
+        return self._taught(without_class(head, unicodedata.normalize("NFC", label)))
+
+    def retune(self, *, progress: Progress | None = None) -> Self:
+        """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again what was fine-tuned.
+
+        Raises
+        ------
+        UsageError
+            As `fit`.
+        """
+        return self._relearn(self.head_, progress)
+
     # ---- answering ------------------------------------------------------------------------------------------------
 
     def predict(self, images: Iterable[PhotoLike]) -> NDArray[np.str_]:
@@ -356,7 +340,21 @@ class FewShotClassifier:
         return head.classes[self._probabilities(head, images).argmax(axis=1)]
 
     def predict_proba(self, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
-        """Probabilities, (n, n_classes) in the order of `classes_`: softmax of logits / temperature. Raises as `predict`."""
+        """Probabilities of photos: softmax of logits / temperature.
+
+        Parameters
+        ----------
+        images : as in `predict`
+
+        Returns
+        -------
+        (n, n_classes) float32 array, columns in the order of `classes_`
+
+        Raises
+        ------
+        PhotoError, UsageError, NotFittedError
+            As `predict`.
+        """
         return self._probabilities(self.head_, images)
 
     def _probabilities(self, head: Head, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
@@ -409,7 +407,17 @@ class FewShotClassifier:
     def explain_stream(
         self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
-        """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up."""
+        """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up.
+
+        Parameters
+        ----------
+        images, top, min_score : as in `predict_stream`
+
+        Raises
+        ------
+        UsageError, NotFittedError
+            As `predict_stream`; UsageError also with the first photos, if the method has no photos to name.
+        """
         return explanations(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
 
     def explain(self, image: PhotoLike) -> dict[str, Any]:
@@ -429,6 +437,10 @@ class FewShotClassifier:
         ------
         PhotoError
             It cannot be read.
+        UsageError
+            It is no photo, or the method has no photos to name.
+        NotFittedError
+            Before `fit`.
         """
         vectors = encode_readable([image], self.encoder_, threads=self.threads)
         (answer,) = self.head_.explained_answers(vectors, 5, 0.0)
@@ -614,6 +626,16 @@ class FewShotClassifier:
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
+    def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:
+        if self.tune == "loo":
+            refuse_singles(photos.labels)
+        used = photos if method_class(self.method).needs_photos else photos.take(())
+        support, _ = self._encode(used, progress)
+        lost = sorted(set(used.labels) - set(support.labels.tolist()))
+        if lost:
+            warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
+        return self.fit_support(support, photos.classes, progress=progress)
+
     @cached_property
     def encoder_(self) -> Encoder:
         """The encoder, loaded when first needed."""
@@ -643,16 +665,6 @@ class FewShotClassifier:
         }
         return {**made_by, **config}, arrays
 
-    def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:
-        if self.tune == "loo":
-            refuse_singles(photos.labels)
-        used = photos if method_class(self.method).needs_photos else photos.take(())
-        support, _ = self._encode(used, progress)
-        lost = sorted(set(used.labels) - set(support.labels.tolist()))
-        if lost:
-            warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
-        return self.fit_support(support, photos.classes, progress=progress)
-
     def _checked(self, support: SupportSet, name: str) -> SupportSet:
         return listed_support(support, name, self.encoder_.identity.width)
 
@@ -661,6 +673,32 @@ class FewShotClassifier:
 
     def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
         return name_classes(labels, self.class_names or {}, self.encoder_.record.reads, known)
+
+    def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
+        """The head with those of the labels, too, that are new to it."""
+        refuse_twins([*head.names, *labels])
+        fresh = [label for label in labels if label not in head.names]
+        if not fresh:
+            return head
+        names = self._names(fresh, head.names)
+        return with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
+
+    def _taught(self, head: Head) -> Self:
+        if head.finetune_with and not self.head_.finetune_with:
+            warn(
+                f"{head.finetune_with} is not taught in place: the photos' own vectors answer until it is fine-tuned again "
+                "(retune)"
+            )
+        self._head = head
+        return self
+
+    def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
+        """Choose and fit anew what the head holds."""
+        check_settings(vars(self))
+        method = head.finetune_with or head.method
+        return self._learn(
+            method, head.support, head.names, head.templates, head.class_embeddings, head.logit_scale, progress
+        )
 
     def _learn(
         self,
