@@ -243,6 +243,14 @@ class FewShotClassifier:
         """Whether learned keys fell back to the photos' own vectors; `retune` fine-tunes again."""
         return self.head_.finetune_with is not None
 
+    @cached_property
+    def encoder_(self) -> Encoder:
+        """The encoder, loaded when first needed."""
+        if self.encoder is None or isinstance(self.encoder, str):
+            name = self.encoder or self._made_with or DEFAULT
+            return load_encoder(name, device=self.device, threads=self.threads)
+        return self.encoder
+
     # ---- being taught ---------------------------------------------------------------------------------------------
 
     def partial_fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
@@ -635,14 +643,6 @@ class FewShotClassifier:
         if lost:
             warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
         return self.fit_support(support, photos.classes, progress=progress)
-
-    @cached_property
-    def encoder_(self) -> Encoder:
-        """The encoder, loaded when first needed."""
-        if self.encoder is None or isinstance(self.encoder, str):
-            name = self.encoder or self._made_with or DEFAULT
-            return load_encoder(name, device=self.device, threads=self.threads)
-        return self.encoder
 
     def _follow(self, photos: VectorSource) -> None:
         """Where no encoder was asked for, take the one that the vectors were made with."""
