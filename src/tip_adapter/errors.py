@@ -37,7 +37,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 
 class TipAdapterError(Exception):
@@ -197,6 +197,13 @@ def warn(*notes: str) -> None:
     """Say what a person should know, each note as a TipAdapterWarning."""
     for note in notes:
         warnings.warn(note, TipAdapterWarning, stacklevel=3)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it: libraries hide what the system said behind errors of their own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def counted(n: int, one: str, many: str) -> str:

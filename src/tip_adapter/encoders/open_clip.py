@@ -23,6 +23,7 @@ from tip_adapter.errors import (
     MissingExtra,
     UnknownName,
     UsageError,
+    causes,
     printable,
     suggestion,
     warn,
@@ -32,7 +33,7 @@ from tip_adapter.schema import parse_json
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -277,15 +278,8 @@ def _unloadable(source: Source, error: Exception) -> CheckpointError | DownloadE
     what = f"cannot load {printable(source.name)}: {_first_line(error)}"
     if source.is_file:
         return CheckpointError(f"{what}; is it a file of tensors, of {source.model}?")
-    kind = DownloadError if any(isinstance(cause, OSError) for cause in _causes(error)) else CheckpointError
+    kind = DownloadError if any(isinstance(cause, OSError) for cause in causes(error)) else CheckpointError
     return kind(f"{what}; it is downloaded at first use: connect once, or give a file: open_clip:ARCH/path/to/file")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those it came from: open_clip hides what the network said behind errors of its own."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _first_line(error: Exception) -> str:
