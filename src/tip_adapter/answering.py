@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tip_adapter.arguments import AUTO, real_number, whole_number
 from tip_adapter.features import encode_photos
 from tip_adapter.photos.gate import listed_photos
-from tip_adapter.sources import VectorSource, listed_source, stream_labelled
+from tip_adapter.readers import VectorSource
+from tip_adapter.sources import listed_source, stream_labelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

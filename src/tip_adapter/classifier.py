@@ -25,7 +25,7 @@ from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, lis
 from tip_adapter.photos.labels import refuse_twins
 from tip_adapter.prompts import embed_classes, name_classes, resolve_templates
 from tip_adapter.settings import check_encoder, check_settings
-from tip_adapter.sources import VectorSource, encode_labelled, labelled_source, listed_source, photo_source
+from tip_adapter.sources import encode_labelled, labelled_source, listed_source, photo_source
 from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
 from tip_adapter.tuning import given_pair, logit_scale_of, look_at, refuse_unknown, rule_for
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tip_adapter.methods import VectorClassifier
     from tip_adapter.methods.choose import Choice
     from tip_adapter.photos.decode import PhotoLike
+    from tip_adapter.readers import VectorSource
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 

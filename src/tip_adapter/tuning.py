@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features import Progress
-    from tip_adapter.sources import VectorSource
+    from tip_adapter.readers import VectorSource
 
 #: What `tune` may be beside a folder or list.
 _RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import tip_adapter
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._everywhere import Device, Json, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
 from tip_adapter.cli._pages import occasion
 from tip_adapter.errors import UsageError, counted, percent
@@ -17,7 +17,7 @@ from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_
 
 
 def evaluate(
-    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    model_dir: ModelDir,
     test_dir: Annotated[
         Path,
         typer.Argument(

@@ -14,7 +14,7 @@ import typer
 
 import tip_adapter
 from tip_adapter.arguments import AUTO
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._everywhere import Device, Json, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, progress_bar, say
 from tip_adapter.errors import NothingReadable, UsageError, counted, percent, printable, shown, warn
 from tip_adapter.photos.find import find_photos, is_folder
@@ -25,11 +25,11 @@ from tip_adapter.sources import is_stored, listed_source, photo_source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tip_adapter.sources import VectorSource
+    from tip_adapter.readers import VectorSource
 
 
 def predict(
-    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    model_dir: ModelDir,
     images: Annotated[
         list[str],
         typer.Argument(

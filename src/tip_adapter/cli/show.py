@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._everywhere import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_line, say
 from tip_adapter.cli._pages import occasion
 from tip_adapter.errors import UsageError
@@ -21,7 +21,7 @@ from tip_adapter.report import model_page, paths_by_id, refuse_unreplaceable, wr
 
 
 def show(
-    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    model_dir: ModelDir,
     photos: Annotated[
         Path | None, typer.Option(help="The photos that it has learned from, to show them.", metavar="TRAIN_DIR")
     ] = None,

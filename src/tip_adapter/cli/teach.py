@@ -11,7 +11,7 @@ import typer
 
 import tip_adapter
 from tip_adapter.bundle import read_config
-from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._everywhere import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import choice_in_words, notes, print_line
 from tip_adapter.errors import BundleError, UsageError, counted, printable
 from tip_adapter.features import encode_photos
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 #: Cosine from which two vectors are of the same photo.
 SAME = 1 - 1e-6
-
-ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")]
 
 
 def add(
