@@ -59,6 +59,19 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
     Returns
     -------
     Accuracy
+
+    Raises
+    ------
+    ValueError
+        There are no labels, or another number of one than of the other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.evaluation import accuracy_of
+    >>> result = accuracy_of(np.array(["cat", "cat", "dog"]), np.array(["cat", "dog", "dog"]))
+    >>> print(f"{result.accuracy:.2f}", *result.confusions)
+    0.67 ('cat', 'dog', 1)
     """
     right = truth == predicted
     labels, rows = np.unique(truth, return_inverse=True)

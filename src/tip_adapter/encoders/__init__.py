@@ -108,6 +108,13 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
         Its weights are not the ones we know, cannot be had, or hold more than tensors.
     DownloadError
         Its weights are to be downloaded, and cannot be.
+
+    Examples
+    --------
+    >>> from tip_adapter import load_encoder
+    >>> encoder = load_encoder("toy")
+    >>> encoder.encode_texts(["a photo of a cat"]).shape == (1, encoder.identity.width)
+    True
     """
     require(device is None or isinstance(device, str), "device", "cpu or cuda", device)
     require(isinstance(name, str), "encoder", "a name", name)

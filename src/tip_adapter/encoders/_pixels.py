@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Sides of a photo and of a target, each (height, width) → the sides that it is resized to.
-Fit = "Callable[[Sides, Sides], Sides]"
+#: (height, width).
 Sides = tuple[int, int]
 
 
@@ -76,6 +75,7 @@ def _squash(sides: Sides, target: Sides) -> Sides:
     return target
 
 
+#: Mode → sides of a photo and of a target → the sides that the photo is resized to.
 FITS: dict[str, Callable[[Sides, Sides], Sides]] = {"shortest": _cover, "longest": _contain, "squash": _squash}
 
 
