@@ -344,7 +344,7 @@ print((kib("VmHWM") - before) * 1024 / (30_000 * 512 * 4))
 
 
 def test_a_head_too_large_for_one_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "_MOST_BYTES", 4 * 6 * (2 + 5) - 1)
+    monkeypatch.setattr(export, "MOST_BYTES", 4 * 6 * (2 + 5) - 1)
     with pytest.raises(ExportError, match=r"5 photos and 2 classes of width 6 do not fit .* 2 GiB"):
         export_vectors(random_head([2, 3]), identity_of(random_head([2, 3])), tmp_path / "head.onnx")
     assert list(tmp_path.iterdir()) == []
