@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 import tip_adapter
 from tip_adapter.arguments import AUTO, path_argument, real_number, require, thread_count, whole_number
 from tip_adapter.bundle import write_bundle
-from tip_adapter.encoders import DEFAULT, load_encoder
+from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
 from tip_adapter.features import encode_photos
 from tip_adapter.head import Head, learn, read_head, refuse_singles
@@ -189,6 +189,8 @@ class FewShotClassifier:
             As `labelled_source`. The others as `fit`.
         WrongEncoder
             The vectors were made with another encoder than the one given.
+        UnaskedDownload
+            They name an encoder that is not on this machine, and none is given.
         """
         self._check_usage()
         n_shots = None if shots is None else whole_number(shots, "shots", 1)
@@ -631,14 +633,18 @@ class FewShotClassifier:
             There is no model, it is damaged, or it was made with another encoder.
         UnknownName
             Its method or encoder is not installed here.
+        UnaskedDownload
+            Its encoder is a repository that is not in the hub's cache, and `encoder` is None.
         UsageError, CheckpointError, DownloadError
             As `load_encoder`.
         """
         require(encoder is None or _is_encoder(encoder), "encoder", _AN_ENCODER, encoder)
         head, config = read_head(path_argument(folder, "folder"))
         made_with = config["encoder"]
-        chosen = made_with["name"] if encoder is None else encoder
-        model = cls(chosen, head.method, seed=config["seed"], device=device, threads=threads)
+        if encoder is None:
+            refuse_unasked_download(made_with["name"], folder)
+            encoder = made_with["name"]
+        model = cls(encoder, head.method, seed=config["seed"], device=device, threads=threads)
         model._head = head
         identity = model.encoder_.identity
         if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
@@ -725,6 +731,8 @@ class FewShotClassifier:
     def _follow(self, photos: VectorSource) -> None:
         """Where no encoder was asked for, take the one that the vectors were made with."""
         if photos.encoder_name != self._made_with and self.encoder is None:
+            if photos.encoder_name:
+                refuse_unasked_download(photos.encoder_name, photos.root)
             self._made_with = photos.encoder_name
             self.__dict__.pop("encoder_", None)
 

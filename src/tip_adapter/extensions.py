@@ -21,6 +21,12 @@ def known_names(group: str, table: Mapping[str, str]) -> list[str]:
     return [*table, *sorted(others)]
 
 
+def load_object(place: str) -> Any:
+    """Import what stands at ``module:attribute``."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def resolve(group: str, kind: str, name: str, table: Mapping[str, str]) -> Any:
     """Import what `name` stands for.
 
@@ -41,8 +47,7 @@ def resolve(group: str, kind: str, name: str, table: Mapping[str, str]) -> Any:
     if not isinstance(name, str):
         raise UsageError(f"{kind} takes a name, not {shown(name)}")
     if name in table:
-        module, _, attribute = table[name].partition(":")
-        return getattr(import_module(module), attribute)
+        return load_object(table[name])
     for point in entry_points(group=group, name=name):
         return point.load()
     raise UnknownName.among(kind, name, known_names(group, table))

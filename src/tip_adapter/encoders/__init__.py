@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from tip_adapter.arguments import require, thread_count
 from tip_adapter.encoders.clips import named_clips
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
-from tip_adapter.errors import UsageError, printable
-from tip_adapter.extensions import known_names, resolve
+from tip_adapter.errors import UnaskedDownload, UsageError, printable
+from tip_adapter.extensions import known_names, load_object, resolve
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "encoder_names",
     "encoder_records",
     "load_encoder",
+    "refuse_unasked_download",
 ]
 
 _GROUP = "tip_adapter.encoders"
@@ -46,12 +48,15 @@ class Family(NamedTuple):
     usage : what is typed, such as ``onnx:FOLDER``
     description : str, one line
     needs : pip requirements beyond the base install
+    absent : ``module:function``, called with the source: the repository on the Hugging Face hub that would be downloaded,
+        None where nothing would; empty for a family that downloads nothing
     """
 
     make: str
     usage: str
     description: str
     needs: tuple[str, ...] = ()
+    absent: str = ""
 
 
 ENCODERS = {
@@ -64,12 +69,14 @@ FAMILIES = {
         "tip_adapter.encoders.onnx_clip:load_source",
         "onnx:REPO_OR_FOLDER",
         "a CLIP stored as ONNX files, without torch",
+        absent="tip_adapter.encoders.onnx_clip:absent_repository",
     ),
     "open_clip": Family(
         "tip_adapter.encoders.open_clip:OpenClipEncoder",
         "open_clip:ARCH/PRETRAINED",
         "any CLIP of open_clip, by name, from its hub or a file",
         needs=("tip-adapter[torch]",),
+        absent="tip_adapter.encoders.open_clip:absent_repository",
     ),
     "vectors": Family(
         "tip_adapter.encoders.vectors_file:VectorsFileEncoder",
@@ -123,6 +130,31 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     sources = (source,) if colon else (name,) if short else ()
     encoder: Encoder = make(*sources, device=device, threads=thread_count(threads))
     return encoder
+
+
+def refuse_unasked_download(name: str, where: str | os.PathLike[str]) -> None:
+    """Let no file make this program fetch from a place that only the file names.
+
+    Short names of CLIPs and the tags of open_clip are lists that came with a package: what they name may be downloaded.
+
+    Parameters
+    ----------
+    name : of an encoder, as a file keeps it
+    where : path of that file or folder
+
+    Raises
+    ------
+    UnaskedDownload
+        It is a repository that is not in the hub's cache.
+    """
+    family, _, source = name.partition(":")
+    absent = FAMILIES[family].absent if family in FAMILIES else ""
+    repository = load_object(absent)(source) if absent else None
+    if repository is not None:
+        raise UnaskedDownload(
+            f"{printable(where)} wants encoder {printable(name)}, which is not on this machine; nothing is downloaded because a "
+            f"file says so: if you trust it, name it yourself (encoder=, --encoder), or get it by `hf download {printable(repository)}`"
+        )
 
 
 def encoder_names() -> list[str]:

@@ -96,6 +96,15 @@ def load_source(source: str, *, device: str | None = None, threads: int | None =
     return OnnxClipEncoder(folder, device=device, threads=threads)
 
 
+def absent_repository(source: str) -> str | None:
+    """The repository that `load_source` would download, where it is nobody's but the source's word; else None."""
+    if Path(source).is_dir() or known_clip(source) or not _REPOSITORY.fullmatch(source):
+        return None
+    from tip_adapter.encoders._hub import cached  # as below
+
+    return None if cached(_unknown_clip(source)) else source
+
+
 def _folder(source: str, device: str | None) -> ClipFolder:
     provider(device)
     path = Path(source).resolve()
@@ -110,8 +119,11 @@ def _repository(source: str, device: str | None) -> ClipFolder:
             f"there is no folder {printable(source)}; if it was moved, give its new place: --encoder onnx:FOLDER, "
             "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
         )
-    unknown = Clip(source, "main", unknown_record(f"the CLIP {source} on the Hugging Face hub"))
-    return _from_hub(known_clip(source) or unknown, f"onnx:{source}", device)
+    return _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device)
+
+
+def _unknown_clip(repository: str) -> Clip:
+    return Clip(repository, "main", unknown_record(f"the CLIP {repository} on the Hugging Face hub"))
 
 
 def _from_hub(clip: Clip, name: str, device: str | None) -> ClipFolder:
