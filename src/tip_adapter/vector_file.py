@@ -91,8 +91,8 @@ class VectorFile:
 
     @property
     def name(self) -> str:
-        """The file as the name of an encoder."""
-        return f"vectors:{self.path}"
+        """The file as the name of an encoder, wherever it is loaded from."""
+        return f"vectors:{self.path.absolute()}"
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Number of the first row and (m, d) float32 unit rows, block by block.

@@ -7,12 +7,13 @@ makes a family cannot, before it has a source.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from inspect import getdoc
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tip_adapter.arguments import require, thread_count
 from tip_adapter.encoders.clips import named_clips
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
-from tip_adapter.errors import UnaskedDownload, UsageError, printable
+from tip_adapter.errors import MissingExtra, UnaskedDownload, UsageError, printable, warn
 from tip_adapter.extensions import known_names, load_object, resolve
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "EncoderIdentity",
     "EncoderRecord",
     "Family",
+    "encoder_families",
     "encoder_names",
     "encoder_records",
     "load_encoder",
@@ -163,13 +165,38 @@ def encoder_names() -> list[str]:
 
 
 def encoder_records() -> Iterator[tuple[str, EncoderRecord]]:
-    """Name and record of each encoder that has a name; loads no weights. Families have none before a source."""
-    for name in encoder_names():
-        make = resolve(_GROUP, "encoder", name, ENCODERS)
+    """Name and record of each encoder that has a name; loads no weights. Families have none before a source.
+
+    Warns of another package's that cannot be imported.
+    """
+    for name, make in _importable():
         if hasattr(make, "record"):
             yield name, make.record
     for name, clip in named_clips().items():
         yield name, clip.record
+
+
+def encoder_families() -> dict[str, Family]:
+    """Name → Family: ours, then those of other packages; warns as `encoder_records`."""
+    others = {
+        name: Family(f"{make.__module__}:{getattr(make, '__name__', name)}", f"{name}:SOURCE", _first_line(make))
+        for name, make in _importable()
+        if not hasattr(make, "record")
+    }
+    return {**FAMILIES, **others}
+
+
+def _importable() -> Iterator[tuple[str, Any]]:
+    """Name and maker of our encoders and of those of other packages."""
+    for name in encoder_names():
+        try:
+            yield name, resolve(_GROUP, "encoder", name, ENCODERS)
+        except MissingExtra as error:
+            warn(str(error))
+
+
+def _first_line(make: Any) -> str:
+    return (getdoc(make) or "").partition("\n")[0]
 
 
 def _makers() -> dict[str, str]:
