@@ -183,7 +183,7 @@ def test_photos_of_a_folder_are_looked_up_by_their_paths_and_a_missing_one_is_th
 def test_a_model_finds_its_file_from_anywhere(
     save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = save(ours())
+    path = save(ours(part=None))
     deep = tmp_path / ("d" * 120) / ("e" * 120)
     deep.mkdir(parents=True)
     path = path.rename(deep / path.name)

@@ -36,7 +36,7 @@ from tip_adapter.feature_folder import (
     shard_name,
 )
 from tip_adapter.features import averaging, stream_vectors
-from tip_adapter.files import held, make_folder, open_regular, remove_file, write_file
+from tip_adapter.files import held, make_folder, open_regular, remove_file, sweep, write_file
 from tip_adapter.photos.find import find_labelled, find_photos, is_folder, is_split, parts_of
 from tip_adapter.photos.labels import numbered, path_as_text
 from tip_adapter.photos.lists import LIST_ENDINGS
@@ -158,6 +158,7 @@ def extract(
     _refuse_foreign(place)
     make_folder(place)
     with held(place):
+        sweep(place)
         if not force:
             _refuse_other_recipe(place, recipe)
         known = _KnownVectors.of(place, recipe)
