@@ -256,8 +256,10 @@ LAYOUTS = (
 
 
 def _labels(texts: Sequence[str], path: Path) -> tuple[str, ...]:
-    refuse_twins(texts)
-    return tuple(label_of(text, os.fspath(path)) for text in texts)
+    distinct = dict.fromkeys(texts)
+    refuse_twins(distinct)
+    known = {text: label_of(text, os.fspath(path)) for text in distinct}  # one text for all the rows of a class
+    return tuple(known[text] for text in texts)
 
 
 def _class_rows(
