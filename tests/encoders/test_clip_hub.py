@@ -264,3 +264,9 @@ def test_fault_44_a_repository_of_open_clip_is_one_until_it_is_in_the_cache(hub:
     hub.files["open_clip_config.json"] = b"{}"
     huggingface_hub.snapshot_download("someone/clip", allow_patterns=["open_clip_config.json"])
     refuse_unasked_download("open_clip:hf-hub:someone/clip", "model")
+
+
+def test_a_place_too_long_for_a_folder_is_no_folder() -> None:
+    refuse_unasked_download(f"onnx:{'x' * 300}", "model")
+    with pytest.raises(CheckpointError, match="there is no folder xxx"):
+        load_encoder(f"onnx:{'x' * 300}")

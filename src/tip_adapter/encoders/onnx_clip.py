@@ -30,6 +30,7 @@ from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecor
 from tip_adapter.errors import CheckpointError, ExportError, UsageError, printable
 from tip_adapter.files import open_regular
 from tip_adapter.graphs import MOST_BYTES, GraphWriter
+from tip_adapter.photos.find import is_folder
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -92,13 +93,13 @@ def load_source(source: str, *, device: str | None = None, threads: int | None =
     UsageError
         The device is not there, or the folder's name cannot be written down.
     """
-    folder = _folder(source, device) if Path(source).is_dir() else _repository(source, device)
+    folder = _folder(source, device) if is_folder(Path(source)) else _repository(source, device)
     return OnnxClipEncoder(folder, device=device, threads=threads)
 
 
 def absent_repository(source: str) -> str | None:
     """The repository that `load_source` would download, where it is nobody's but the source's word; else None."""
-    if Path(source).is_dir() or known_clip(source) or not _REPOSITORY.fullmatch(source):
+    if is_folder(Path(source)) or known_clip(source) or not _REPOSITORY.fullmatch(source):
         return None
     from tip_adapter.encoders._hub import cached  # as below
 
