@@ -16,7 +16,7 @@ import tip_adapter
 from tip_adapter.answering import count_source, encode_readable, explanations, predictions
 from tip_adapter.arguments import path_argument, require, seed_number, whole_number
 from tip_adapter.bundle import write_bundle
-from tip_adapter.encoders import DEFAULT, load_encoder
+from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.errors import LabelError, WrongEncoder, printable, warn
 from tip_adapter.head import Head, learn, read_head, refuse_singles
 from tip_adapter.methods import method_class
@@ -153,6 +153,8 @@ class FewShotClassifier:
             As `labelled_source`. The others as `fit`.
         WrongEncoder
             The vectors were made with another encoder than the one given.
+        UnaskedDownload
+            They name an encoder that is not on this machine, and none is given.
         """
         check_settings(vars(self))
         n_shots = None if shots is None else whole_number(shots, "shots", 1)
@@ -556,6 +558,8 @@ class FewShotClassifier:
             There is no model, it is damaged, or it was made with another encoder.
         UnknownName
             Its method or encoder is not installed here.
+        UnaskedDownload
+            Its encoder is a repository that is not in the hub's cache, and `encoder` is None.
         UsageError, CheckpointError, DownloadError
             As `load_encoder`.
         """
@@ -563,8 +567,10 @@ class FewShotClassifier:
         path = path_argument(folder, "folder")
         head, config = read_head(path)
         made_with = config["encoder"]
-        chosen = made_with["name"] if encoder is None else encoder
-        model = cls(chosen, head.method, seed=config["seed"], device=device, threads=threads)
+        if encoder is None:
+            refuse_unasked_download(made_with["name"], folder)
+            encoder = made_with["name"]
+        model = cls(encoder, head.method, seed=config["seed"], device=device, threads=threads)
         model._head = head
         _refuse_other_encoder(path, made_with, model.encoder_.identity)
         return model
@@ -648,6 +654,8 @@ class FewShotClassifier:
     def _follow(self, photos: VectorSource) -> None:
         """Where no encoder was asked for, take the one that the vectors were made with."""
         if photos.encoder_name != self._made_with and self.encoder is None:
+            if photos.encoder_name:
+                refuse_unasked_download(photos.encoder_name, photos.root)
             self._made_with = photos.encoder_name
             self.__dict__.pop("encoder_", None)
 

@@ -17,8 +17,8 @@
     │   └── DamagedFeatures                   … because a file is not what it should be
     ├── ExportError (ValueError)              a model that cannot become an ONNX file
     ├── DownloadError (OSError)               weights or a model that could not be fetched
+    │   └── UnaskedDownload                   … because only a file names them, and nobody asked for them
     ├── UploadError (OSError)                 a model that could not be sent to the hub
-
     ├── NotWritable (OSError)                 a file or folder could not be written
     │   └── OutputExists (FileExistsError)    … because something is there already
     └── NothingReadable (ValueError)          not one photo could be read
@@ -138,6 +138,12 @@ class DownloadError(TipAdapterError, OSError):
     """Weights or a model are not here and could not be downloaded."""
 
     code = "download_failed"
+
+
+class UnaskedDownload(DownloadError):
+    """A model folder or stored vectors name weights that are not here, and nobody else did; nothing was downloaded."""
+
+    code = "unasked_download"
 
 
 class UploadError(TipAdapterError, OSError):

@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Any, Self
 from tip_adapter.arguments import MAX_SEED, read_small_file
 from tip_adapter.errors import DamagedFeatures, FeaturesError, printable
 from tip_adapter.files import open_regular
-from tip_adapter.schema import items, matching, maybe, one_of, parse_json, positive, record, text, whole, word
+from tip_adapter.schema import (
+    items,
+    matching,
+    maybe,
+    one_of,
+    parse_json,
+    positive,
+    printable_line,
+    record,
+    text,
+    whole,
+    word,
+)
 from tip_adapter.tables import PhotoTable, read_parquet
 
 if TYPE_CHECKING:
@@ -33,7 +45,7 @@ SHARD = r"shard-[0-9a-f]{32}\.parquet"
 #: Of a shard and of the manifest: 100 million photos, or 10,000 classes, take less.
 _MOST_SHARD, _MOST_MANIFEST = 2**30, 64 * 2**20
 _MAKING = {
-    "encoder": record({"name": word, "fingerprint": word, "width": whole(1, 2**20)}),
+    "encoder": record({"name": printable_line, "fingerprint": word, "width": whole(1, 2**20)}),
     "views": whole(0, 2**20),
     "seed": whole(0, MAX_SEED),
     "averaging": maybe(one_of(("raw", "unit"))),

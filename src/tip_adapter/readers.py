@@ -82,6 +82,10 @@ class VectorSource:
         ids, labels = tuple(self.ids[row] for row in chosen), tuple(self.labels[row] for row in chosen if self.labels)
         return replace(self, ids=ids, labels=labels, rows=self.rows[chosen])
 
+    def labelled(self, label: str) -> VectorSource:
+        """The same photos, all of one class."""
+        return replace(self, labels=(label,) * len(self), classes=(label,))
+
     def noted(self, *notes: str) -> VectorSource:
         """The same photos, with more to know about them."""
         return replace(self, notes=(*self.notes, *notes))

@@ -138,7 +138,7 @@ def stream_labelled(
         As `VectorSource.stream`.
     """
     failed: list[str] = []
-    first: dict[str, tuple[str, str]] = {}
+    first: dict[bytes, int] = {}
     twins: list[str] = []
     done = 0
     with closing(source.stream(encoder, threads=threads)) as stream:
@@ -146,7 +146,7 @@ def stream_labelled(
             failed += map(str, batch.errors.values())
             rows = batch.positions.tolist()
             texts, names = [source.labels[row] for row in rows], [source.ids[row] for row in rows]
-            twins += _twins(batch.digests, texts, names, first)
+            twins += _twins(batch.digests, rows, source, first)
             done += len(rows) + len(batch.errors)
             if progress:
                 progress(done, len(source))
@@ -164,17 +164,16 @@ def _first_three(texts: Sequence[str]) -> str:
     return f"{'; '.join(texts[:3])}{more}"
 
 
-def _twins(
-    digests: Sequence[str], labels: Sequence[str], ids: Sequence[str], first: dict[str, tuple[str, str]]
-) -> list[str]:
-    """Pairs of the same photo with different labels: one of them must be wrong. `first` remembers, by digest."""
-    photos = list(zip(ids, labels, strict=True))
-    pairs = [(first.setdefault(digest, photo), photo) for digest, photo in zip(digests, photos, strict=True)]
-    return [f"{_in_class(*a)} and {_in_class(*b)}" for a, b in pairs if a[1] != b[1]]
+def _twins(digests: Sequence[str], rows: Sequence[int], source: VectorSource, first: dict[bytes, int]) -> list[str]:
+    """Pairs of the same photo with different labels: one of them must be wrong. `first` remembers, by half a digest."""
+    keys = [bytes.fromhex(digest)[:16] for digest in digests]
+    pairs = [(first.setdefault(key, row), row) for key, row in zip(keys, rows, strict=True)]
+    labels = source.labels
+    return [f"{_in_class(source, a)} and {_in_class(source, b)}" for a, b in pairs if labels[a] != labels[b]]
 
 
-def _in_class(name: str, label: str) -> str:
-    return f"{printable(name)} ({printable(label)})"
+def _in_class(source: VectorSource, row: int) -> str:
+    return f"{printable(source.ids[row])} ({printable(source.labels[row])})"
 
 
 # ---- stored vectors --------------------------------------------------------------------------------------------------

@@ -86,8 +86,8 @@ class VectorFile:
 
     @property
     def name(self) -> str:
-        """The file as the name of an encoder."""
-        return f"vectors:{self.path}"
+        """The file as the name of an encoder, wherever it is loaded from."""
+        return f"vectors:{self.path.absolute()}"
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Number of the first row and (m, d) float32 unit rows, block by block.
@@ -251,8 +251,10 @@ LAYOUTS = (
 
 
 def _labels(texts: Sequence[str], path: Path) -> tuple[str, ...]:
-    refuse_twins(texts)
-    return tuple(label_of(text, os.fspath(path)) for text in texts)
+    distinct = dict.fromkeys(texts)
+    refuse_twins(distinct)
+    known = {text: label_of(text, os.fspath(path)) for text in distinct}  # one text for all the rows of a class
+    return tuple(known[text] for text in texts)
 
 
 def _class_rows(

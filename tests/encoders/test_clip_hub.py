@@ -9,14 +9,17 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import huggingface_hub
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
 
-from tip_adapter.encoders import _hub, clips, load_encoder
+from tip_adapter import FewShotClassifier
+from tip_adapter.encoders import _hub, clips, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.clips import Clip, unknown_record
-from tip_adapter.errors import CheckpointError, DownloadError, TipAdapterWarning
+from tip_adapter.errors import CheckpointError, DownloadError, TipAdapterWarning, UnaskedDownload
+from tip_adapter.extraction import extract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,3 +209,67 @@ def test_the_short_names_are_records_of_their_repositories() -> None:
         assert clip.record.scale_free_ratio == 0.1
     assert known["clip-multilingual"].record.reads("猫")
     assert not known["clip"].record.reads("猫")
+
+
+# ---- what only a file names ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strangers_model(hub: FakeHub, paint: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model on a repository that is not on this machine."""
+    with pytest.warns(TipAdapterWarning):
+        model = FewShotClassifier(SOURCE, logit_scale=20).fit([paint("red"), paint("blue")], ["red", "blue"])
+    model.save(tmp_path / "model")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "another machine"))
+    hub.requests.clear()
+    return tmp_path / "model"
+
+
+def test_fault_44_a_model_folder_alone_makes_nobody_download(hub: FakeHub, strangers_model: Path) -> None:
+    with pytest.raises(UnaskedDownload, match=r"wants encoder onnx:someone/clip, .* `hf download someone/clip`"):
+        FewShotClassifier.load(strangers_model)
+    assert hub.requests == []
+
+
+def test_a_model_whose_encoder_the_user_names_or_has_is_loaded(hub: FakeHub, strangers_model: Path) -> None:
+    with pytest.warns(TipAdapterWarning, match="downloading"):
+        FewShotClassifier.load(strangers_model, encoder=SOURCE)
+    asked = len(hub.requests)
+    FewShotClassifier.load(strangers_model)
+    assert len(hub.requests) == asked
+
+
+def test_fault_44_features_alone_make_nobody_download(
+    hub: FakeHub, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(TipAdapterWarning, match="downloading"):
+        extract(make_photos("photos", red=2, blue=2), tmp_path / "features", load_encoder(SOURCE))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "another machine"))
+    hub.requests.clear()
+    with pytest.raises(UnaskedDownload, match=r"features wants encoder onnx:someone/clip"):
+        FewShotClassifier(logit_scale=20).fit_folder(tmp_path / "features")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "name", ["pocket", "small", "onnx:.", "onnx:known/one", "open_clip:RN50/openai", "vectors:x.npz"]
+)
+def test_names_that_came_with_a_package_and_places_on_this_machine_are_no_such_downloads(
+    name: str, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tip_adapter.encoders.onnx_clip.known_clip", lambda repository: repository == "known/one")
+    refuse_unasked_download(name, "model")
+
+
+def test_fault_44_a_repository_of_open_clip_is_one_until_it_is_in_the_cache(hub: FakeHub, tmp_path: Path) -> None:
+    with pytest.raises(UnaskedDownload, match=r"`hf download someone/clip`"):
+        refuse_unasked_download("open_clip:hf-hub:someone/clip", "model")
+    hub.commit(REPOSITORY, "main", {"open_clip_config.json": b"{}"})
+    huggingface_hub.snapshot_download("someone/clip", allow_patterns=["open_clip_config.json"])
+    refuse_unasked_download("open_clip:hf-hub:someone/clip", "model")
+
+
+def test_a_place_too_long_for_a_folder_is_no_folder() -> None:
+    refuse_unasked_download(f"onnx:{'x' * 300}", "model")
+    with pytest.raises(CheckpointError, match="there is no folder xxx"):
+        load_encoder(f"onnx:{'x' * 300}")

@@ -202,6 +202,17 @@ def find_source(text: str, published: Collection[tuple[str, str]]) -> Source:
     raise _not_found(model, weights, published)
 
 
+def absent_repository(text: str) -> str | None:
+    """The repository that loading would download, where it is nobody's but the source's word; else None."""
+    if not text.startswith(_HUB):
+        return None
+    from huggingface_hub import try_to_load_from_cache  # a third of a second that others do not pay
+
+    repository, _, revision = text.removeprefix(_HUB).partition("@")
+    there = try_to_load_from_cache(repository, _CONFIG, revision=revision or None)
+    return None if isinstance(there, str) else repository
+
+
 def _not_found(model: str, weights: str, published: Collection[tuple[str, str]]) -> UsageError | CheckpointError:
     tags = [tag for architecture, tag in published if architecture == model]
     if weights and (os.sep in weights or Path(weights).suffix):
