@@ -153,7 +153,7 @@ def calibration_of(
     known = log_likelihood[~np.isnan(log_likelihood)]
     return Calibration(
         ece=sum(entry.n * abs(entry.accuracy - entry.confidence) for entry in curve) / len(confidence),
-        negative_log_likelihood=-float(known.mean()) if len(known) else None,
+        negative_log_likelihood=0.0 - float(known.mean()) if len(known) else None,
         n_known=len(known),
         curve=curve,
     )

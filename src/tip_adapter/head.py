@@ -26,7 +26,7 @@ from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -114,13 +114,30 @@ class Head:
         UsageError
             The method has no photos to name.
         """
-        if not isinstance(self.estimator, ExplainedClassifier):
-            raise UsageError(f"{self.method} has no photos to explain an answer by; the class names alone decide")
-        explained = zip(self.probabilities(vectors), self.estimator.explain(vectors), strict=True)
+        explained = self._taken_apart(vectors)
         return [
             {**self._answer(row, top, min_score), "explanation": self._explanation(evidences, row)}
             for row, evidences in explained
         ]
+
+    def explained_classes(self, vector: NDArray[np.float32], labels: Sequence[str]) -> list[dict[str, Any]]:
+        """The scores of a (d,) vector for these labels taken apart, as in `explained_answers`, whatever the answer is.
+
+        Raises
+        ------
+        UsageError
+            The method has no photos to name.
+        """
+        ((row, evidences),) = self._taken_apart(vector[None])
+        return self._explained(evidences, row, [self.classes.tolist().index(label) for label in labels])
+
+    def _taken_apart(
+        self, vectors: NDArray[np.float32]
+    ) -> Iterable[tuple[NDArray[np.float32], Sequence[ClassEvidence]]]:
+        """Probabilities of each vector, and the evidence for each class."""
+        if not isinstance(self.estimator, ExplainedClassifier):
+            raise UsageError(f"{self.method} has no photos to explain an answer by; the class names alone decide")
+        return zip(self.probabilities(vectors), self.estimator.explain(vectors), strict=True)
 
     def _answer(self, probabilities: NDArray[np.float32], top: int, min_score: float) -> dict[str, Any]:
         likeliest = np.argsort(-probabilities, kind="stable")
@@ -135,11 +152,17 @@ class Head:
         self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32]
     ) -> list[dict[str, Any]]:
         """Records of the answer and the runner-up: where classes all but tie, double precision would order them anew."""
-        by_label = {evidence.label: evidence for evidence in evidences}
-        likeliest = np.argsort(-probabilities, kind="stable")[:2]
-        return [self._explained(by_label[self.classes[c]], float(probabilities[c])) for c in likeliest]
+        likeliest: list[int] = np.argsort(-probabilities, kind="stable")[:2].tolist()
+        return self._explained(evidences, probabilities, likeliest)
 
-    def _explained(self, evidence: ClassEvidence, score: float) -> dict[str, Any]:
+    def _explained(
+        self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32], positions: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """Records of the classes at these positions."""
+        by_label = {evidence.label: evidence for evidence in evidences}
+        return [self._explained_class(by_label[self.classes[c]], float(probabilities[c])) for c in positions]
+
+    def _explained_class(self, evidence: ClassEvidence, score: float) -> dict[str, Any]:
         record = {**asdict(evidence), "label": str(evidence.label), "photos": [asdict(p) for p in evidence.photos]}
         return {"name": self.names[record["label"]], "score": score, **record}
 
