@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.sources import VectorSource
+    from tip_adapter.readers import VectorSource
 
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)

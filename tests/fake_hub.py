@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Who may write, and see what is private.
 TOKEN = "hf_fake"
-_MAIN = "main"
+_MAIN, _EMPTY = "main", "0" * 40
 
 
 class FakeHub:
@@ -30,7 +30,7 @@ class FakeHub:
         self.url_of_large = ""  # under another name: the hub's large files lie elsewhere
         self.repositories: dict[str, dict[str, str]] = {}  # repository → branch → commit
         self.private: set[str] = set()
-        self.commits: dict[str, dict[str, bytes]] = {"0" * 40: {}}  # commit → file → content
+        self.commits: dict[str, dict[str, bytes]] = {_EMPTY: {}}  # commit → file → content
         self.large: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.faults: list[tuple[str, int]] = []  # pattern of a request → status; 0 cuts its answer in the middle
@@ -38,6 +38,11 @@ class FakeHub:
     def files(self, repository: str, revision: str = _MAIN) -> dict[str, bytes]:
         """File → content of a revision."""
         return self.commits[self.repositories[repository].get(revision, revision)]
+
+    def hold(self, repository: str, files: dict[str, bytes]) -> None:
+        """Let the main branch of a repository hold these files and no others."""
+        self.repositories[repository] = {_MAIN: _EMPTY}
+        self.commit(repository, _MAIN, files)
 
     def commit(self, repository: str, branch: str, files: dict[str, bytes]) -> str:
         """Let a branch hold these files, too; → the commit."""
@@ -72,8 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path = unquote(self.path.partition("?")[0])
-        request = f"{self.command} {path}"
+        asked = f"{self.command} {self.path.partition('?')[0]}"
+        request = unquote(asked)
         self.hub.requests.append(request)
         status = next((status for pattern, status in self.hub.faults if re.search(pattern, request)), None)
         self.cut = status == 0
@@ -81,9 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(status, {"error": "as the test wants it"})
             return
         for pattern, answer in _ROUTES:
-            match = re.fullmatch(pattern, request)
+            match = re.fullmatch(pattern, asked)  # quoted: a branch may have slashes in its name
             if match:
-                answer(self, body, *match.groups())
+                answer(self, body, *map(unquote, match.groups()))
                 return
         self.answer(501, {"error": f"the fake hub does not know {request}"})
 
@@ -117,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.hub.repositories:
             self.answer(409, {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"})
             return
-        self.hub.repositories[name] = {_MAIN: "0" * 40}
+        self.hub.repositories[name] = {_MAIN: _EMPTY}
         if record.get("visibility") == "private" or record.get("private"):
             self.hub.private.add(name)
         self.answer(200, {"url": f"{self.hub.url}/{name}"})
@@ -173,6 +178,12 @@ class _Handler(BaseHTTPRequestHandler):
         oid = self.hub.commit(repository, branch, files | large)
         self.answer(200, {"commitUrl": f"{self.hub.url}/{repository}/commit/{oid}", "commitOid": oid, "success": True})
 
+    def revision(self, body: bytes, repository: str, revision: str) -> None:
+        self.answer(200, {"id": repository, "sha": self.hub.repositories[repository].get(revision, revision)})
+
+    def tree(self, body: bytes, repository: str, commit: str) -> None:
+        self.answer(200, [_entry(name, content) for name, content in self.hub.commits[commit].items()])
+
     def resolve(self, body: bytes, repository: str, revision: str, name: str) -> None:
         branches = self.hub.repositories.get(repository)
         if branches is None or (repository in self.hub.private and not self.allowed()):
@@ -205,6 +216,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Tests are quiet."""
 
 
+def _entry(name: str, content: bytes) -> dict[str, Any]:
+    """A file as the hub lists it; graphs are large files, known by their SHA-256."""
+    entry = {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+    if name.endswith(".onnx"):
+        entry["lfs"] = {"size": len(content), "oid": hashlib.sha256(content).hexdigest(), "pointerSize": 130}
+    return entry
+
+
 _REPOSITORY = r"([\w.-]+/[\w.-]+)"
 #: Request → what answers it.
 _ROUTES: tuple[tuple[str, Any], ...] = (
@@ -216,5 +235,7 @@ _ROUTES: tuple[tuple[str, Any], ...] = (
     (rf"POST /{_REPOSITORY}\.git/info/lfs/objects/batch", _Handler.batch),
     (r"PUT /large/(\w+)", _Handler.put),
     (r"(?:GET|HEAD) /large/(\w+)", _Handler.get),
-    (rf"(?:GET|HEAD) /{_REPOSITORY}/resolve/(.+)/([^/]+)", _Handler.resolve),
+    (rf"GET /api/models/{_REPOSITORY}/revision/(.+)", _Handler.revision),
+    (rf"GET /api/models/{_REPOSITORY}/tree/(\w+)", _Handler.tree),
+    (rf"(?:GET|HEAD) /{_REPOSITORY}/resolve/([^/]+)/(.+)", _Handler.resolve),
 )

@@ -74,6 +74,7 @@ def test_codes_do_not_change():
         "DamagedFeatures": "damaged_features",
         "ExportError": "cannot_export",
         "DownloadError": "download_failed",
+        "UnaskedDownload": "unasked_download",
         "UploadError": "upload_failed",
         "NotWritable": "not_writable",
         "OutputExists": "output_exists",

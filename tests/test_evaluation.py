@@ -136,6 +136,11 @@ def test_the_curve_holds_the_bins_that_hold_photos_by_confidence() -> None:
     assert result.ece == pytest.approx((0.18 + 0.41) / 2)
 
 
+def test_the_likelihood_of_what_is_certain_is_zero_without_a_sign() -> None:
+    result = calibration_of(np.array([1.0]), np.array([True]), np.array([0.0]))
+    assert str(result.negative_log_likelihood) == "0.0"
+
+
 def test_without_a_photo_of_a_known_class_there_is_no_likelihood() -> None:
     result = calibration_of(np.array([0.9]), np.array([False]), np.array([np.nan]))
     assert (result.negative_log_likelihood, result.n_known, result.ece) == (None, 0, 0.9)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from importlib.metadata import EntryPoint, EntryPoints
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tip_adapter.encoders import encoder_records, load_encoder
-from tip_adapter.errors import UnknownName
+from tip_adapter.encoders import encoder_families, encoder_records, load_encoder
+from tip_adapter.errors import MissingExtra, TipAdapterWarning, UnknownName
 from tip_adapter.extensions import known_names, resolve
 from tip_adapter.methods import METHODS, method_class
 
@@ -25,8 +26,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: orchard\nVersion: 1.0\n")
     (record / "entry_points.txt").write_text(
         f"[{GROUP}]\nquince = fractions:Fraction\npear = fractions:Fraction\n"
-        "[tip_adapter.encoders]\norchard = tip_adapter.testing:FakeEncoder\n"
+        "[tip_adapter.encoders]\norchard = tip_adapter.testing:FakeEncoder\nrotten = rotten_fruit:Encoder\n"
     )
+    (tmp_path / "rotten_fruit.py").write_text("raise RuntimeError('not with this \x1b version')\n")
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -49,7 +51,8 @@ def test_another_package_cannot_take_one_of_our_names():
 @pytest.mark.usefixtures("plugin")
 def test_an_encoder_of_another_package_is_loaded_and_listed_like_ours():
     assert load_encoder("orchard").identity.name == "toy"
-    assert "orchard" in dict(encoder_records())
+    with pytest.warns(TipAdapterWarning, match="rotten"):
+        assert "orchard" in dict(encoder_records())
 
 
 @pytest.mark.usefixtures("plugin")
@@ -71,3 +74,21 @@ def test_an_unknown_method_suggests_the_nearest():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_line_of_the_method_table_is_a_class(name):
     assert isinstance(method_class(name), type)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_package_that_cannot_be_imported_is_one_sentence_and_the_others_are_listed():
+    sentence = r"encoder rotten of the package orchard cannot be imported \(RuntimeError: not with this \\x1b version\): pip install"
+    with pytest.raises(MissingExtra, match=sentence):
+        load_encoder("rotten")
+    for listing in (encoder_records, encoder_families):
+        with pytest.warns(TipAdapterWarning, match=sentence):
+            assert "rotten" not in dict(listing())
+
+
+def test_a_family_of_another_package_is_listed_with_what_is_typed(monkeypatch: pytest.MonkeyPatch):
+    points = EntryPoints([EntryPoint("many", "collections:ChainMap", "tip_adapter.encoders")])
+    monkeypatch.setattr("tip_adapter.extensions.entry_points", lambda **wanted: points.select(**wanted))
+    family = encoder_families()["many"]
+    assert (family.usage, family.needs) == ("many:SOURCE", ())
+    assert family.description.startswith("A ChainMap groups multiple dicts")

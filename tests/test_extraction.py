@@ -21,13 +21,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tip_adapter import FewShotClassifier, extraction, feature_folder
+from tip_adapter import FewShotClassifier, extraction, feature_folder, load_encoder
 from tip_adapter.encoders.protocol import EncoderIdentity
 from tip_adapter.errors import (
     DamagedFeatures,
     FeaturesError,
     FolderError,
     MissingExtra,
+    NothingReadable,
     NotWritable,
     OutputExists,
     TipAdapterWarning,
@@ -194,7 +195,8 @@ def test_the_parts_of_a_split_folder_stay_apart(make_photos: Callable[..., Path]
 
 
 def test_photos_without_labels_can_be_named_and_not_learned(photos: Path, tmp_path: Path) -> None:
-    extract(photos / "red", tmp_path / "features", FakeEncoder())
+    with pytest.warns(TipAdapterWarning, match="kept without labels: .*red holds no class folders"):
+        extract(photos / "red", tmp_path / "features", FakeEncoder())
     model = FewShotClassifier("toy").fit_folder(photos)
     assert [row["label"] for row in model.predict_folder(tmp_path / "features")] == ["red"] * 4
     with pytest.raises(FeaturesError, match="has no labels"):
@@ -348,6 +350,47 @@ def test_vectors_of_another_recipe_are_kept_unless_force_replaces_them(
 def test_the_seed_means_nothing_without_views(photos: Path, tmp_path: Path) -> None:
     extract(photos, tmp_path / "features", FakeEncoder(), seed=1)
     assert extract(photos, tmp_path / "features", FakeEncoder(), seed=2).n_encoded == 0
+
+
+@pytest.mark.parametrize("name", ["nosuch", "nosuch.csv", "vectors.npz", "photo.png"])
+def test_what_is_no_folder_or_list_is_refused_and_the_features_stay(photos: Path, tmp_path: Path, name: str) -> None:
+    extract(photos, tmp_path / "features", FakeEncoder())
+    before = content(tmp_path / "features")
+    shutil.copy(photos / "red" / "0.png", tmp_path / "photo.png")
+    (tmp_path / "vectors.npz").touch()
+    with pytest.raises(FolderError, match=name):
+        extract(tmp_path / name, tmp_path / "features", FakeEncoder())
+    assert content(tmp_path / "features") == before
+
+
+def test_where_no_photo_can_be_read_the_features_stay(photos: Path, tmp_path: Path) -> None:
+    extract(photos, tmp_path / "features", FakeEncoder())
+    before = read_manifest(tmp_path / "features")
+    for path in photos.glob("*/*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(NothingReadable, match="none of 10 photos can be read"):
+        extract(photos, tmp_path / "features", FakeEncoder())
+    assert read_manifest(tmp_path / "features") == before
+    assert len(FewShotClassifier().fit_folder(tmp_path / "features").support_) == 10
+
+
+def test_features_of_other_photos_are_kept_unless_force_replaces_them(
+    photos: Path, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    extract(photos, tmp_path / "features", FakeEncoder())
+    before = content(tmp_path / "features")
+    others = make_photos("others", 50, red=2, blue=2)
+    with pytest.raises(OutputExists, match=r"holds features of other photos, those of .*photos; .* --force"):
+        extract(others, tmp_path / "features", FakeEncoder())
+    assert content(tmp_path / "features") == before
+    assert extract(others, tmp_path / "features", FakeEncoder(), force=True).n_photos == 4
+
+
+def test_a_file_of_vectors_encodes_no_photos(photos: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "vectors.npz", ids=np.array(["a"]), vectors=np.ones((1, 3), np.float32))
+    with pytest.raises(UsageError, match="holds vectors already and encodes no photos"):
+        extract(photos, tmp_path / "features", load_encoder(f"vectors:{tmp_path / 'vectors.npz'}"))
+    assert not (tmp_path / "features").exists()
 
 
 def test_files_of_others_are_never_touched(photos: Path, tmp_path: Path) -> None:
@@ -615,11 +658,11 @@ def test_fault_46_killed_at_random_moments_a_rerun_finishes_and_does_no_finished
     while kills < 20:
         finished = {name: path for path in features.glob("shard-*") for name in ids_in(path)}
         noted = len(notes.read_text())
+        enough = notes.read_text().count("\n") + rng.randrange(1, 80)  # photos that the encoder has seen by then
         run = subprocess.Popen([sys.executable, "-c", PROGRAM, photos, features, notes])
-        began = time.monotonic()
-        while len(notes.read_text()) == noted and run.poll() is None and time.monotonic() - began < 60:
-            time.sleep(0.002)  # it is at work: only now can it be stopped in the middle of something
-        time.sleep(rng.uniform(0, 0.15))
+        while notes.read_text().count("\n") < enough and run.poll() is None:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.02))  # in the middle of the next, or of writing what they gave
         run.send_signal(signal.SIGKILL)
         was_killed = run.wait() == -signal.SIGKILL
         kills += was_killed

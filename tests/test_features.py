@@ -175,7 +175,9 @@ def test_what_an_encoder_cannot_prepare_is_that_photos_error(trouble):
 def test_progress_is_told_after_each_batch(monkeypatch):
     monkeypatch.setattr(features, "BATCH", 4)
     told: list[tuple[int, int]] = []
-    encode_photos([*noise(9), BROKEN], FakeEncoder(), progress=lambda done, total: told.append((done, total)))
+    photos = listed_source([*noise(9), BROKEN], ["a"] * 10)
+    with pytest.warns(TipAdapterWarning, match="1 of 10 photos are left out"):
+        encode_labelled(photos, FakeEncoder(), progress=lambda done, total: told.append((done, total)))
     assert told == [(4, 10), (8, 10), (10, 10)]
 
 

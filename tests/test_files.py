@@ -348,6 +348,17 @@ def test_the_next_writer_sweeps_what_dead_ones_left(model):
     assert os.listdir(model.parent) == ["model"]
 
 
+def test_what_dead_writers_left_of_any_file_in_a_folder_is_swept_and_nothing_else(model):
+    fcntl = pytest.importorskip("fcntl")
+    left_by_a_dead_writer(model / "never written again")
+    living = left_by_a_dead_writer(model / "written now")
+    (model / ".tip-adapter-mine.new").mkdir()
+    with (living / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        files.sweep(model)
+    assert {name for name in os.listdir(model) if name.startswith(".")} == {living.name, ".tip-adapter-mine.new"}
+
+
 def test_the_next_writer_leaves_what_a_living_one_works_on(model):
     fcntl = pytest.importorskip("fcntl")
     workshop = left_by_a_dead_writer(model)

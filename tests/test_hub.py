@@ -325,7 +325,7 @@ def test_a_repository_of_something_else_is_told_before_its_arrays_are_fetched(
 def test_a_repository_without_our_files_is_no_model(model: FewShotClassifier, hub: FakeHub) -> None:
     model.push_to_hub(REPOSITORY)
     del hub.files(REPOSITORY)["config.json"]
-    with pytest.raises(DownloadError, match="no model folder"):
+    with pytest.raises(DownloadError, match="a file that is needed is missing"):
         fetch()
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tip_adapter import FewShotClassifier
 from tip_adapter.errors import NotWritable, OutputExists
-from tip_adapter.evaluation import accuracy_of
+from tip_adapter.evaluation import Tally, accuracy_of
 from tip_adapter.report import (
     N_MISTAKES,
     Occasion,
@@ -28,6 +28,7 @@ from tip_adapter.report import (
 )
 from tip_adapter.report.charts import MOST_CLASSES, matrix, matrix_classes
 from tip_adapter.report.markup import Markup, named, tag
+from tip_adapter.report.sections import calibration
 from tip_adapter.report.thumbnails import Thumbnails
 from tip_adapter.vectors import SupportSet
 
@@ -184,6 +185,45 @@ def test_a_perfect_evaluation_has_no_mistakes_to_show() -> None:
     text = Page(pages(["ant", "bee"], noise=0.01)["evaluation"]).text
     assert "No photo was called anything else." in text
     assert "every photo was named right" in text
+
+
+def test_a_mistake_tells_what_spoke_for_the_answer_and_for_its_own_class() -> None:
+    page = pages(["ant", "bee", "cat"], shots=5, noise=1.0)["evaluation"]
+    mistake = page.split('<li class="mistake">')[1]
+    called, label = re.findall(r'>(?:called|is) <em dir="auto">(\w+)</em>', mistake)
+    assert called != label
+    text = re.sub("<[^>]*>", "", mistake)
+    assert f"the name {called}" in text
+    assert f"the name {label}" in text
+    assert text.count("2 other photos") == 2
+
+
+def test_a_mistake_on_a_class_that_the_model_does_not_have_says_so() -> None:
+    model = FewShotClassifier("toy").fit_support(vectors_of(["ant", "ant", "bee", "bee"], 0), ["ant", "bee"])
+    tally = model.head_.new_tally(N_MISTAKES)
+    model.head_.count(vectors_of(["cow"], 1), tally)
+    page = evaluation_page(model.head_, {**model.head_.evaluated(tally), "n_failed": 0}, tally, OCCASION, {}, {})
+    assert "is cowunknown to the model" in Page(page).text
+
+
+def test_a_calibration_error_that_the_temperature_raises_is_told() -> None:
+    sure = Tally(np.array(["ant", "bee"]), 10.0)
+    photos = vectors_of(["ant", "bee"], 0)
+    logits = 9 * np.eye(2)
+    sure.add(photos, logits, logits)
+    assert "the calibration error rises" in calibration(sure, "")
+    never = Tally(np.array(["ant", "bee"]), 1.0)
+    never.add(photos, logits, logits)
+    assert "rises" not in calibration(never, "")
+
+
+def test_the_matrix_names_its_columns_and_counts_where_there_is_room() -> None:
+    few = accuracy_of(np.array(["ant", "ant", "bee"]), np.array(["ant", "bee", "bee"]))
+    texts = Page(matrix(few)).texts
+    assert texts.count("ant") == texts.count("bee") == 2
+    assert texts.count("1") == 3
+    labels = np.array([f"c{number}" for number in range(100)])
+    assert "1" not in Page(matrix(accuracy_of(labels, labels))).texts
 
 
 def test_two_classes_and_a_thousand_make_a_page_of_reasonable_size() -> None:

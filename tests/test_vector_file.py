@@ -180,6 +180,28 @@ def test_photos_of_a_folder_are_looked_up_by_their_paths_and_a_missing_one_is_th
     assert np.array_equal(again.support_.vectors, model.support_.vectors[:2])
 
 
+def test_a_model_finds_its_file_from_anywhere(
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(ours(part=None))
+    deep = tmp_path / ("d" * 120) / ("e" * 120)
+    deep.mkdir(parents=True)
+    path = path.rename(deep / path.name)
+    monkeypatch.chdir(path.parent)
+    FewShotClassifier(f"vectors:{path.name}").fit_folder(path.name).save(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    assert FewShotClassifier.load(tmp_path / "model").encoder_.identity.name == f"vectors:{path}"
+
+
+def test_a_file_whose_name_cannot_be_written_down_is_refused_before_anything_is_learned(
+    save: Callable[..., Path],
+) -> None:
+    path = save(ours())
+    path = path.rename(path.with_name("line\nbreak.npz"))
+    with pytest.raises(UsageError, match=r"a model cannot keep the name of .*line\\nbreak.npz; rename the file"):
+        load_encoder(f"vectors:{path}")
+
+
 def test_a_photo_alone_cannot_be_looked_up(save: Callable[..., Path]) -> None:
     model = FewShotClassifier().fit_folder(save(ours(part=None)))
     with pytest.raises(ValueError, match="encodes no photos; give a folder"):

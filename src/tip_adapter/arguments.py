@@ -15,6 +15,8 @@ from tip_adapter.errors import UsageError, shown
 #: Characters of a class name or template: what a text encoder holds of a sentence grows with its length.
 MAX_TEXT = 1_000
 MAX_THREADS = 256
+#: What is kept keeps it in 64 bits.
+MAX_SEED = 2**63 - 1
 #: `min_score` by the model's own threshold.
 AUTO = "auto"
 
@@ -43,6 +45,11 @@ def real_number(value: Any, name: str, least: float, most: float, *, above: bool
         number = float(value)
     require(least <= number <= most and not (above and number == least), name, wanted, value)
     return number
+
+
+def seed_number(seed: Any) -> int:
+    """A seed as int; raises UsageError for what is none."""
+    return whole_number(seed, "seed", 0, MAX_SEED)
 
 
 def thread_count(threads: Any) -> int | None:

@@ -5,82 +5,44 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
-from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
-from types import NoneType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
 import tip_adapter
-from tip_adapter.arguments import AUTO, path_argument, real_number, require, thread_count, whole_number
+from tip_adapter.answering import count_source, encode_readable, explanations, predictions
+from tip_adapter.arguments import path_argument, require, seed_number, whole_number
 from tip_adapter.bundle import write_bundle
-from tip_adapter.encoders import DEFAULT, load_encoder
-from tip_adapter.errors import LabelError, WrongEncoder, counted, printable, shown, warn
-from tip_adapter.features import encode_photos
+from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
+from tip_adapter.errors import LabelError, WrongEncoder, printable, warn
 from tip_adapter.head import Head, learn, read_head, refuse_singles, with_pair
-from tip_adapter.methods import choose, method_class
+from tip_adapter.methods import method_class
 from tip_adapter.photos.draw import draw
-from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, listed_photos, photo_ids, photo_name
+from tip_adapter.photos.gate import listed_ids, listed_labels, listed_pairs, listed_support, photo_ids, photo_name
 from tip_adapter.photos.labels import refuse_twins
-from tip_adapter.prompts import checked_names, embed_classes, readable, resolve_templates
-from tip_adapter.sources import (
-    VectorSource,
-    encode_labelled,
-    labelled_source,
-    listed_source,
-    photo_source,
-    stream_labelled,
-)
+from tip_adapter.prompts import embed_classes, name_classes, resolve_templates
+from tip_adapter.settings import check_encoder, check_settings
+from tip_adapter.sources import encode_labelled, labelled_source, listed_source, photo_source
 from tip_adapter.teaching import with_classes, with_photos, without_class, without_photos
-from tip_adapter.tuning import (
-    check_epochs,
-    check_tuning,
-    encode_validation,
-    given_logit_scale,
-    given_pair,
-    offers_of,
-    refuse_unknown,
-    rule_for,
-)
-from tip_adapter.vectors import SupportSet
+from tip_adapter.tuning import given_pair, logit_scale_of, look_at, offers_of, refuse_unknown, rule_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from tip_adapter.encoders import Encoder
+    from tip_adapter.encoders import Encoder, EncoderIdentity
     from tip_adapter.evaluation import Tally
     from tip_adapter.features import Progress
     from tip_adapter.methods import VectorClassifier
-    from tip_adapter.methods.choose import Choice
+    from tip_adapter.methods.choose import Choice, Given
     from tip_adapter.photos.decode import PhotoLike
-    from tip_adapter.vectors import ClassEmbeddings
-
-
-#: (n, d) vectors, top, min_score → one record a vector.
-Answers: TypeAlias = "Callable[[NDArray[np.float32], int, float], list[dict[str, Any]]]"
-
-#: A model folder keeps it in 64 bits.
-_LARGEST_SEED = 2**63 - 1
-#: What stands in the place of an answer where a photo cannot be read.
-_UNANSWERED: dict[str, Any] = {"label": None, "score": None, "top": []}
-
-_AN_ENCODER = "the name of an encoder, or a loaded one"
-#: Constructor value → its types, and in words what it takes. Numbers state their bounds themselves.
-_TAKES: dict[str, tuple[tuple[type, ...], str]] = {
-    "method": ((str,), "the name of a method"),
-    "tune": ((str, os.PathLike, NoneType), "loo, scale-free, or the path of a folder or list of validation photos"),
-    "templates": ((list, tuple, NoneType), "a list of sentences with {} for the class name, or of template sets"),
-    "class_names": ((Mapping, NoneType), "a mapping label → name"),
-    "calibrate": ((bool,), "true or false"),
-    "device": ((str, NoneType), "cpu or cuda"),
-}
+    from tip_adapter.readers import VectorSource
+    from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 
 class FewShotClassifier:
@@ -175,7 +137,7 @@ class FewShotClassifier:
             A constructor value is not what it takes, or they make no sense together; `images` is one photo, not a list
             of them. Told before any photo is read.
         """
-        self._check_usage()
+        check_settings(vars(self))
         photos, texts = listed_pairs(images, labels)
         return self._fit_photos(listed_source(photos, texts, photo_ids(photos)), None)
 
@@ -196,13 +158,15 @@ class FewShotClassifier:
             As `labelled_source`. The others as `fit`.
         WrongEncoder
             The vectors were made with another encoder than the one given.
+        UnaskedDownload
+            They name an encoder that is not on this machine, and none is given.
         """
-        self._check_usage()
+        check_settings(vars(self))
         n_shots = None if shots is None else whole_number(shots, "shots", 1)
         photos = labelled_source(folder, part="train")
         self._follow(photos)
         if n_shots is not None:
-            photos = draw(photos, n_shots, self._seed)
+            photos = draw(photos, n_shots, seed_number(self.seed))
         warn(*photos.notes)
         return self._fit_photos(photos, progress)
 
@@ -222,146 +186,20 @@ class FewShotClassifier:
         UsageError
             As `fit`.
         """
-        self._check_usage()
-        support = self._checked_support(support, "support")
+        check_settings(vars(self))
+        support = self._checked(support, "support")
         labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
         if not labels:
             raise LabelError("there are no classes to learn; give at least one photo or class name")
         if len(labels) == 1:
             warn(f"there is one class only ({printable(labels[0])}): every photo will be called that")
         names = self._names(labels)
-        rule = rule_for(self.tune, self.alpha, support.labels)
         templates = resolve_templates(self.templates or self.encoder_.record.templates)
-        self._head = learn(
-            self.method,
-            support,
-            names,
-            templates,
-            embed_classes(names, templates, self.encoder_.encode_texts),
-            logit_scale=self._logit_scale_to_learn_with(),
-            rule=rule,
-            calibrate=self.calibrate,
-            given=self._given(rule, labels, progress),
-            settings=self._settings,
-            offers=offers_of(self.encoder_, self.method),
-        )
-        return self
+        embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
+        logit_scale = logit_scale_of(self.encoder_, self.logit_scale)
+        return self._learn(self.method, support, names, templates, embeddings, logit_scale, progress)
 
-    # ---- being taught ---------------------------------------------------------------------------------------------
-
-    def partial_fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
-        """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
-
-        Parameters
-        ----------
-        images, labels : as in `fit`; a path's text is the photo's id
-
-        Returns
-        -------
-        self. What was trained (tip-adapter-f, linear-probe, clip-adapter, coop) falls back to Tip-Adapter over the photos'
-        own vectors, at its pair or one that is chosen then: `needs_finetune_`.
-
-        Raises
-        ------
-        LabelError, NothingReadable, UsageError
-            As `fit`; UsageError also for a photo that is in the model already. Nothing is learned then.
-        """
-        photos, texts = listed_pairs(images, labels)
-        head = self.head_
-        if not head.estimator.needs_photos:
-            return self._taught(self._with_named(head, sorted(set(texts))))
-        support, _ = self._encode(listed_source(photos, texts, photo_ids(photos, head.support.ids.tolist())), None)
-        return self.teach(support)
-
-    def teach(self, photos: SupportSet) -> Self:
-        """`partial_fit` for photos that are encoded already."""
-        photos = self._checked_support(photos, "photos")
-        head = with_photos(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
-        # Without photos there was nothing to choose alpha and beta by.
-        unchosen = (
-            head.choice is None and method_class(head.finetune_with or head.method).has_pair and len(head.support)
-        )
-        return self._relearn(head) if unchosen else self._taught(head)
-
-    def remove(self, ids: Iterable[str]) -> Self:
-        """Forget photos by their ids (`support_.ids`): as if they had never been there. Classes stay, by their names.
-
-        Raises
-        ------
-        UnknownName
-            There is no photo of that id; nothing is removed.
-        UsageError
-            `ids` are no texts, or one is given twice.
-        """
-        return self._taught(without_photos(self.head_, listed_ids(ids)))
-
-    def remove_class(self, label: str) -> Self:
-        """Forget a class and its photos: as if they had never been there.
-
-        Raises
-        ------
-        UnknownName
-            There is no such class. UsageError if it is the only one, or `label` is no text.
-        """
-        head = self.head_
-        require(isinstance(label, str), "label", "a text", label)
-        return self._taught(without_class(head, unicodedata.normalize("NFC", label)))
-
-    def retune(self, *, progress: Progress | None = None) -> Self:
-        """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again what was fine-tuned.
-
-        Raises
-        ------
-        UsageError
-            As `fit`.
-        """
-        return self._relearn(self.head_, progress)
-
-    def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
-        """The head with those of the labels, too, that are new to it."""
-        refuse_twins([*head.names, *labels])
-        fresh = [label for label in labels if label not in head.names]
-        if not fresh:
-            return head
-        names = self._names(fresh, head.names)
-        return with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
-
-    def _taught(self, head: Head) -> Self:
-        if head.finetune_with and not self.head_.finetune_with:
-            warn(
-                f"{head.finetune_with} is not taught in place: the photos' own vectors answer until it is fine-tuned again "
-                "(retune)"
-            )
-        if head.choice is None and head.estimator.has_pair and len(head.support):  # its method had no pair
-            rule = rule_for(self.tune, self.alpha, head.support.labels)
-            head = with_pair(head, rule, self._given(rule, list(head.names), None))
-        self._head = head
-        return self
-
-    def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
-        """Choose and fit anew what the head holds."""
-        self._check_usage()
-        rule = rule_for(self.tune, self.alpha, head.support.labels)
-        method = head.finetune_with or head.method
-        self._head = learn(
-            method,
-            head.support,
-            head.names,
-            head.templates,
-            head.class_embeddings,
-            logit_scale=head.logit_scale,
-            rule=rule,
-            calibrate=self.calibrate,
-            given=self._given(rule, list(head.names), progress),
-            settings=self._settings,
-            offers=offers_of(self.encoder_, method),
-        )
-        return self
-
-    @property
-    def needs_finetune_(self) -> bool:
-        """Whether what was trained fell back to the photos' own vectors; `retune` trains again."""
-        return self.head_.finetune_with is not None
+    # ---- what was learned -----------------------------------------------------------------------------------------
 
     @property
     def head_(self) -> Head:
@@ -408,6 +246,95 @@ class FewShotClassifier:
         """The fitted method."""
         return self.head_.estimator
 
+    @property
+    def needs_finetune_(self) -> bool:
+        """Whether learned keys fell back to the photos' own vectors; `retune` fine-tunes again."""
+        return self.head_.finetune_with is not None
+
+    @cached_property
+    def encoder_(self) -> Encoder:
+        """The encoder, loaded when first needed."""
+        if self.encoder is None or isinstance(self.encoder, str):
+            name = self.encoder or self._made_with or DEFAULT
+            return load_encoder(name, device=self.device, threads=self.threads)
+        return self.encoder
+
+    # ---- being taught ---------------------------------------------------------------------------------------------
+
+    def partial_fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
+        """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
+
+        Parameters
+        ----------
+        images, labels : as in `fit`; a path's text is the photo's id
+
+        Returns
+        -------
+        self. Learned keys (tip-adapter-f) fall back to Tip-Adapter over the photos' own vectors: `needs_finetune_`.
+
+        Raises
+        ------
+        LabelError, NothingReadable, UsageError
+            As `fit`; UsageError also for a photo that is in the model already. Nothing is learned then.
+        """
+        photos, texts = listed_pairs(images, labels)
+        head = self.head_
+        if not head.estimator.needs_photos:
+            return self._taught(self._with_named(head, sorted(set(texts))))
+        support, _ = self._encode(listed_source(photos, texts, photo_ids(photos, head.support.ids.tolist())), None)
+        return self.teach(support)
+
+    def teach(self, photos: SupportSet) -> Self:
+        """`partial_fit` for photos that are encoded already.
+
+        Raises
+        ------
+        LabelError, UsageError
+            As `partial_fit`; UsageError also if `photos` is no SupportSet of the encoder's width with unique ids.
+        """
+        photos = self._checked(photos, "photos")
+        head = with_photos(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
+        # Without photos there was nothing to choose alpha and beta by.
+        chooses = method_class(head.finetune_with or head.method).has_pair
+        unchosen = head.choice is None and chooses and len(head.support)
+        return self._relearn(head) if unchosen else self._taught(head)
+
+    def remove(self, ids: Iterable[str]) -> Self:
+        """Forget photos by their ids (`support_.ids`): as if they had never been there. Classes stay, by their names.
+
+        Raises
+        ------
+        UnknownName
+            There is no photo of that id; nothing is removed.
+        UsageError
+            `ids` are no texts, or one is given twice.
+        """
+        return self._taught(without_photos(self.head_, listed_ids(ids)))
+
+    def remove_class(self, label: str) -> Self:
+        """Forget a class and its photos: as if they had never been there.
+
+        Raises
+        ------
+        UnknownName
+            There is no such class.
+        UsageError
+            It is the only one, or `label` is no text.
+        """
+        head = self.head_
+        require(isinstance(label, str), "label", "a text", label)
+        return self._taught(without_class(head, unicodedata.normalize("NFC", label)))
+
+    def retune(self, *, progress: Progress | None = None) -> Self:
+        """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again what was fine-tuned.
+
+        Raises
+        ------
+        UsageError
+            As `fit`.
+        """
+        return self._relearn(self.head_, progress)
+
     # ---- answering ------------------------------------------------------------------------------------------------
 
     def predict(self, images: Iterable[PhotoLike]) -> NDArray[np.str_]:
@@ -426,17 +353,25 @@ class FewShotClassifier:
         NotFittedError
             Before `fit`.
         """
-        return self.head_.predict(self._vectors(images))
+        return self.head_.predict(encode_readable(images, self.encoder_, threads=self.threads))
 
     def predict_proba(self, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
-        """Probabilities, (n, n_classes) in the order of `classes_`: softmax of logits / temperature. Raises as `predict`."""
-        return self.head_.probabilities(self._vectors(images))
+        """Probabilities of photos: softmax of logits / temperature.
 
-    def _vectors(self, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
-        batch = encode_photos(listed_photos(images), self.encoder_, threads=self.threads)
-        for error in batch.errors.values():
-            raise error
-        return batch.vectors
+        Parameters
+        ----------
+        images : as in `predict`
+
+        Returns
+        -------
+        (n, n_classes) float32 array, columns in the order of `classes_`
+
+        Raises
+        ------
+        PhotoError, UsageError, NotFittedError
+            As `predict`.
+        """
+        return self.head_.probabilities(encode_readable(images, self.encoder_, threads=self.threads))
 
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0
@@ -480,15 +415,23 @@ class FewShotClassifier:
         UsageError, NotFittedError
             As `predict_folder` and `predict`, before the first record.
         """
-        head = self.head_
-        return self._stream(images, head, head.answers, _UNANSWERED, top, min_score)
+        return predictions(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
 
     def explain_stream(
         self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
-        """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up."""
-        head = self.head_
-        return self._stream(images, head, head.explained_answers, {**_UNANSWERED, "explanation": []}, top, min_score)
+        """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up.
+
+        Parameters
+        ----------
+        images, top, min_score : as in `predict_stream`
+
+        Raises
+        ------
+        UsageError, NotFittedError
+            As `predict_stream`; UsageError also with the first photos, if the method has no photos to name.
+        """
+        return explanations(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
 
     def explain(self, image: PhotoLike) -> dict[str, Any]:
         """Why a photo is called what it is called: the answer and the runner-up, each logit taken apart.
@@ -507,41 +450,14 @@ class FewShotClassifier:
         ------
         PhotoError
             It cannot be read.
+        UsageError
+            It is no photo, or the method has no photos to name.
+        NotFittedError
+            Before `fit`.
         """
-        batch = encode_photos(listed_photos([image]), self.encoder_, threads=self.threads)
-        for error in batch.errors.values():
-            raise error
-        (answer,) = self.head_.explained_answers(batch.vectors, 5, 0.0)
+        vectors = encode_readable([image], self.encoder_, threads=self.threads)
+        (answer,) = self.head_.explained_answers(vectors, 5, 0.0)
         return {"image": photo_name(image, 0), **answer, "error": None}
-
-    def _stream(
-        self,
-        images: Iterable[PhotoLike] | VectorSource,
-        head: Head,
-        answers: Answers,
-        unanswered: dict[str, Any],
-        top: int,
-        min_score: float | str,
-    ) -> Iterator[dict[str, Any]]:
-        n_top = whole_number(top, "top", 1)
-        least = head.threshold if min_score == AUTO else real_number(min_score, "min_score", 0, 1)
-        photos = images if isinstance(images, VectorSource) else listed_source(listed_photos(images))
-        return self._records(photos, answers, unanswered, n_top, least)
-
-    def _records(
-        self,
-        photos: VectorSource,
-        answers: Answers,
-        unanswered: dict[str, Any],
-        top: int,
-        min_score: float,
-    ) -> Iterator[dict[str, Any]]:
-        with closing(photos.stream(self.encoder_, threads=self.threads)) as stream:
-            for batch in stream:
-                rows = dict(zip(batch.positions.tolist(), answers(batch.vectors, top, min_score), strict=True))
-                rows |= {position: {**unanswered, "error": str(error)} for position, error in batch.errors.items()}
-                for position in sorted(rows):
-                    yield {"image": photos.ids[position], "error": None, **rows[position]}
 
     def evaluate_folder(
         self,
@@ -583,9 +499,7 @@ class FewShotClassifier:
         refuse_unknown(photos, labels)
         head = self.head_
         tally = head.new_tally() if tally is None else tally
-        with closing(stream_labelled(photos, self.encoder_, threads=self.threads, progress=progress)) as stream:
-            for batch in stream:
-                head.count(batch, tally)
+        count_source(photos, head, self.encoder_, tally, threads=self.threads, progress=progress)
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": len(tally) / seconds}
         return {**head.evaluated(tally), "n_failed": len(photos) - len(tally), **timing}
@@ -599,7 +513,7 @@ class FewShotClassifier:
             `support` is no SupportSet of the encoder's width, or empty.
         """
         head = self.head_
-        photos = self._checked_support(support, "support")
+        photos = self._checked(support, "support")
         require(len(photos) > 0, "support", "at least one photo", photos)
         tally = head.new_tally()
         head.count(photos, tally)
@@ -646,21 +560,21 @@ class FewShotClassifier:
             There is no model, it is damaged, or it was made with another encoder.
         UnknownName
             Its method or encoder is not installed here.
+        UnaskedDownload
+            Its encoder is a repository that is not in the hub's cache, and `encoder` is None.
         UsageError, CheckpointError, DownloadError
             As `load_encoder`.
         """
-        require(encoder is None or _is_encoder(encoder), "encoder", _AN_ENCODER, encoder)
-        head, config = read_head(path_argument(folder, "folder"))
+        check_encoder(encoder)
+        path = path_argument(folder, "folder")
+        head, config = read_head(path)
         made_with, epochs = config["encoder"], config["parameters"].get("epochs")
-        chosen = made_with["name"] if encoder is None else encoder
-        model = cls(chosen, head.method, epochs=epochs, seed=config["seed"], device=device, threads=threads)
+        if encoder is None:
+            refuse_unasked_download(made_with["name"], folder)
+            encoder = made_with["name"]
+        model = cls(encoder, head.method, epochs=epochs, seed=config["seed"], device=device, threads=threads)
         model._head = head
-        identity = model.encoder_.identity
-        if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
-            raise WrongEncoder(
-                f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
-                f"than the one at hand ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
-            )
+        _refuse_other_encoder(path, made_with, model.encoder_.identity)
         return model
 
     def push_to_hub(
@@ -729,17 +643,21 @@ class FewShotClassifier:
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def encoder_(self) -> Encoder:
-        """The encoder, loaded when first needed."""
-        if self.encoder is None or isinstance(self.encoder, str):
-            name = self.encoder or self._made_with or DEFAULT
-            return load_encoder(name, device=self.device, threads=self.threads)
-        return self.encoder
+    def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:
+        if self.tune == "loo":
+            refuse_singles(photos.labels)
+        used = photos if method_class(self.method).needs_photos else photos.take(())
+        support, _ = self._encode(used, progress)
+        lost = sorted(set(used.labels) - set(support.labels.tolist()))
+        if lost:
+            warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
+        return self.fit_support(support, photos.classes, progress=progress)
 
     def _follow(self, photos: VectorSource) -> None:
         """Where no encoder was asked for, take the one that the vectors were made with."""
         if photos.encoder_name != self._made_with and self.encoder is None:
+            if photos.encoder_name:
+                refuse_unasked_download(photos.encoder_name, photos.root)
             self._made_with = photos.encoder_name
             self.__dict__.pop("encoder_", None)
 
@@ -754,7 +672,7 @@ class FewShotClassifier:
         made_by = {
             "tip_adapter": tip_adapter.__version__,
             "encoder": asdict(self.encoder_.identity),
-            "seed": self._seed,
+            "seed": seed_number(self.seed),
         }
         return {**made_by, **config}, arrays
 
@@ -762,92 +680,83 @@ class FewShotClassifier:
     def _settings(self) -> dict[str, int]:
         """Of training, what is not left to the method."""
         shortened = {} if self.epochs is None else {"epochs": self.epochs}
-        return {"seed": self._seed, **shortened}
+        return {"seed": seed_number(self.seed), **shortened}
 
-    @property
-    def _seed(self) -> int:
-        return whole_number(self.seed, "seed", 0, _LARGEST_SEED)
-
-    def _check_usage(self) -> None:
-        """Raise what can be told of the constructor's values before any photo is read."""
-        require(_is_encoder(self.encoder), "encoder", _AN_ENCODER, self.encoder)
-        for name, (kinds, wanted) in _TAKES.items():
-            require(isinstance(getattr(self, name), kinds), name, wanted, getattr(self, name))
-        method_class(self.method)
-        check_tuning(self.method, self.tune, self.alpha, self.beta)
-        check_epochs(self.method, self.epochs)
-        if method_class(self.method).needs:
-            offers_of(self.encoder_, self.method)
-        resolve_templates(self.templates or ())
-        checked_names((self.class_names or {}).items(), "class_names")
-        given_logit_scale(self.logit_scale)
-        whole_number(self.seed, "seed", 0, _LARGEST_SEED)
-        thread_count(self.threads)
-
-    def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:
-        if self.tune == "loo":
-            refuse_singles(photos.labels)
-        used = photos if method_class(self.method).needs_photos else photos.take(())
-        support, _ = self._encode(used, progress)
-        lost = sorted(set(used.labels) - set(support.labels.tolist()))
-        if lost:
-            warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
-        return self.fit_support(support, photos.classes, progress=progress)
-
-    def _checked_support(self, support: SupportSet, name: str) -> SupportSet:
-        """Photos that are encoded already, their labels in Unicode NFC."""
-        require(isinstance(support, SupportSet), name, "a SupportSet", support)
-        width = self.encoder_.identity.width
-        require(support.vectors.shape[1] == width, name, f"vectors of width {width}", support.vectors.shape[1])
-        twice = [photo for photo, times in Counter(support.ids.tolist()).items() if times > 1]
-        require(not twice, name, "ids that are unique", twice[:1])
-        labels = listed_labels(support.labels)
-        return replace(support, labels=np.array(labels, dtype=np.str_)) if labels else support
+    def _checked(self, support: SupportSet, name: str) -> SupportSet:
+        return listed_support(support, name, self.encoder_.identity.width)
 
     def _encode(self, photos: VectorSource, progress: Progress | None) -> tuple[SupportSet, int]:
         return encode_labelled(photos, self.encoder_, threads=self.threads, progress=progress)
 
     def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
-        """Label → name, for every class beside those known; warns of names that the encoder's text side does not read."""
-        given = checked_names((self.class_names or {}).items(), "class_names")
-        names = {label: given.get(label, readable(label)) for label in labels}
-        unknown = [printable(label) for label in given if label not in {*known, *labels}]
-        if unknown:
-            warn(f"class names are given for labels that are none: {', '.join(unknown[:5])}")
-        foreign = [name for name in names.values() if not self.encoder_.record.reads(name)]
-        if foreign:
-            which = counted(len(foreign), "class name is", "class names are")
+        return name_classes(labels, self.class_names or {}, self.encoder_.record.reads, known)
+
+    def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
+        """The head with those of the labels, too, that are new to it."""
+        refuse_twins([*head.names, *labels])
+        fresh = [label for label in labels if label not in head.names]
+        if not fresh:
+            return head
+        names = self._names(fresh, head.names)
+        return with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
+
+    def _taught(self, head: Head) -> Self:
+        if head.finetune_with and not self.head_.finetune_with:
             warn(
-                f"{which} in a script that the encoder's text side does not know, such as {shown(foreign[0])}; "
-                "used as it stands; class names (--class-names) can translate"
+                f"{head.finetune_with} is not taught in place: the photos' own vectors answer until it is fine-tuned again "
+                "(retune)"
             )
-        return names
+        if head.choice is None and head.estimator.has_pair and len(head.support):  # its method had no pair
+            head = with_pair(head, *self._rule(head.support, list(head.names), None))
+        self._head = head
+        return self
 
-    def _logit_scale_to_learn_with(self) -> float:
-        """The one given, else the encoder's; warns where that is a guess."""
-        given = given_logit_scale(self.logit_scale)
-        if given is None and self.encoder_.record.logit_scale_assumed:
-            warn(
-                f"the logit scale of {printable(self.encoder_.identity.name)} stands in none of its files: "
-                f"{self.encoder_.logit_scale:g} is assumed, that of OpenAI's CLIPs; --logit-scale (logit_scale=) sets another"
-            )
-        return self.encoder_.logit_scale if given is None else given
-
-    def _given(self, rule: str, labels: Sequence[str], progress: Progress | None) -> choose.Given:
-        """What the rule may look at beside the support."""
-        validation = None
-        if rule == choose.VALIDATION and self.tune is not None:
-            validation = encode_validation(self.tune, labels, self.encoder_, threads=self.threads, progress=progress)
-        return choose.Given(self.encoder_.record.scale_free_ratio, validation, given_pair(self.alpha, self.beta))
-
-
-def _is_encoder(encoder: object) -> bool:
-    """None, a name, or what has all that an Encoder has; a class has no identity yet."""
-    return (
-        encoder is None
-        or isinstance(encoder, str)
-        or all(
-            hasattr(encoder, name)
-            for name in ("record", "identity", "logit_scale", "prepare", "encode_prepared", "encode_texts")
+    def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
+        """Choose and fit anew what the head holds."""
+        check_settings(vars(self))
+        method = head.finetune_with or head.method
+        return self._learn(
+            method, head.support, head.names, head.templates, head.class_embeddings, head.logit_scale, progress
         )
-    )
+
+    def _learn(
+        self,
+        method: str,
+        support: SupportSet,
+        names: Mapping[str, str],
+        templates: tuple[str, ...],
+        class_embeddings: ClassEmbeddings,
+        logit_scale: float,
+        progress: Progress | None,
+    ) -> Self:
+        """Choose alpha and beta by the settings, fit the method, and answer by it from now on."""
+        rule, given = self._rule(support, list(names), progress)
+        self._head = learn(
+            method,
+            support,
+            names,
+            templates,
+            class_embeddings,
+            logit_scale=logit_scale,
+            rule=rule,
+            calibrate=self.calibrate,
+            given=given,
+            settings=self._settings,
+            offers=offers_of(self.encoder_, method),
+        )
+        return self
+
+    def _rule(self, support: SupportSet, labels: Sequence[str], progress: Progress | None) -> tuple[str, Given]:
+        """The rule that chooses, by the settings, and what it may look at."""
+        pair = given_pair(self.alpha, self.beta)
+        rule = rule_for(self.tune, pair, support.labels)
+        return rule, look_at(rule, self.tune, pair, labels, self.encoder_, threads=self.threads, progress=progress)
+
+
+def _refuse_other_encoder(folder: Path, made_with: Mapping[str, Any], identity: EncoderIdentity) -> None:
+    """Raise WrongEncoder unless the encoder at hand is the one that a model keeps the identity of."""
+    if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
+        raise WrongEncoder(
+            f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
+            f"than the one at hand ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
+        )

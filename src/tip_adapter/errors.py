@@ -20,8 +20,8 @@
     │   └── DamagedFeatures                   … because a file is not what it should be
     ├── ExportError (ValueError)              a model that cannot become an ONNX file
     ├── DownloadError (OSError)               weights or a model that could not be fetched
+    │   └── UnaskedDownload                   … because only a file names them, and nobody asked for them
     ├── UploadError (OSError)                 a model that could not be sent to the hub
-
     ├── NotWritable (OSError)                 a file or folder could not be written
     │   └── OutputExists (FileExistsError)    … because something is there already
     ├── NothingReadable (ValueError)          not one photo could be read
@@ -41,7 +41,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 
 class TipAdapterError(Exception):
@@ -162,6 +162,12 @@ class DownloadError(TipAdapterError, OSError):
     code = "download_failed"
 
 
+class UnaskedDownload(DownloadError):
+    """A model folder or stored vectors name weights that are not here, and nobody else did; nothing was downloaded."""
+
+    code = "unasked_download"
+
+
 class UploadError(TipAdapterError, OSError):
     """A model could not be sent to the hub; what the repository held before, it still holds."""
 
@@ -227,6 +233,13 @@ def warn(*notes: str) -> None:
         warnings.warn(note, TipAdapterWarning, stacklevel=3)
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it: libraries hide what the system said behind errors of their own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def counted(n: int, one: str, many: str) -> str:
     """A number and its noun."""
     return f"{n} {one if n == 1 else many}"
@@ -235,6 +248,11 @@ def counted(n: int, one: str, many: str) -> str:
 def first_of(names: Sequence[str]) -> str:
     """The first five of some names."""
     return ", ".join([*map(printable, names[:5]), *["…"] * (len(names) > 5)])
+
+
+def percent(fraction: float) -> str:
+    """A fraction as a person reads it."""
+    return f"{100 * fraction:.1f} %"
 
 
 def shown(value: object) -> str:

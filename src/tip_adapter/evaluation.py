@@ -59,6 +59,19 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
     Returns
     -------
     Accuracy
+
+    Raises
+    ------
+    ValueError
+        There are no labels, or another number of one than of the other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.evaluation import accuracy_of
+    >>> result = accuracy_of(np.array(["cat", "cat", "dog"]), np.array(["cat", "dog", "dog"]))
+    >>> print(f"{result.accuracy:.2f}", *result.confusions)
+    0.67 ('cat', 'dog', 1)
     """
     right = truth == predicted
     labels, rows = np.unique(truth, return_inverse=True)
@@ -140,7 +153,7 @@ def calibration_of(
     known = log_likelihood[~np.isnan(log_likelihood)]
     return Calibration(
         ece=sum(entry.n * abs(entry.accuracy - entry.confidence) for entry in curve) / len(confidence),
-        negative_log_likelihood=-float(known.mean()) if len(known) else None,
+        negative_log_likelihood=0.0 - float(known.mean()) if len(known) else None,
         n_known=len(known),
         curve=curve,
     )
@@ -236,10 +249,10 @@ class Tally:
         return self._positions.setdefault(label, len(self._positions))
 
     def _judged(self, logits: NDArray[np.float64], truth: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The highest score of each row, and the log of its class's, NaN for classes that the model does not have."""
+        """The highest score of each row, and the log of its class's, NaN for classes that the model never answers."""
         confidence = softmax(logits).max(axis=1)
-        known = truth < self._n_classes
-        own = logits[np.arange(len(logits)), np.where(known, truth, 0)]
+        own = logits[np.arange(len(logits)), np.where(truth < self._n_classes, truth, 0)]
+        known = (truth < self._n_classes) & np.isfinite(own)
         # The highest score is 1 / the sum of exponentials: its log tells a score's that is too small for a float.
         return confidence, np.where(known, np.log(confidence) + own - logits.max(axis=1), np.nan)
 

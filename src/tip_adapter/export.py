@@ -17,7 +17,7 @@ import tip_adapter
 from tip_adapter.encoders._onnx import open_session
 from tip_adapter.errors import ExportError, counted, printable
 from tip_adapter.files import refuse_existing, write_file
-from tip_adapter.graphs import GraphWriter
+from tip_adapter.graphs import MOST_BYTES, GraphWriter
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.vectors import unit_rows
@@ -37,8 +37,6 @@ TOLERANCE = 1e-4
 #: A vast beta makes much of the last bit of a cosine. Python's own answers, too, move then when float64 takes the place of
 #: float32, and the file's may differ by so many times that.
 _ROUNDINGS = 16
-#: What an ONNX file holds: it is one protocol buffer.
-_MOST_BYTES = 2**31 - 2**20
 #: Vectors for the check, near photos and near names each.
 _N_VECTORS = 64
 #: Photos for the check, where the encoder's graph takes any number.
@@ -211,7 +209,7 @@ def _facts(head: Head, identity: EncoderIdentity) -> dict[str, str]:
 def _refuse_large(model: ModelProto, head: Head) -> None:
     """Raise ExportError where the head behind a model would be more than an ONNX file holds."""
     n_classes, n_photos, width = len(head.classes), len(head.support), head.class_embeddings.matrix.shape[1]
-    if model.ByteSize() + 4 * width * (n_classes + n_photos) > _MOST_BYTES:
+    if model.ByteSize() + 4 * width * (n_classes + n_photos) > MOST_BYTES:
         what = f"{counted(n_photos, 'photo', 'photos')} and {counted(n_classes, 'class', 'classes')} of width {width}"
         raise ExportError(f"{what} do not fit into an ONNX file, which holds 2 GiB; fit with fewer --shots")
 

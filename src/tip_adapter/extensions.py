@@ -6,10 +6,10 @@ A table is `{name: "module:Class"}`. Strings, so that listing names imports noth
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import UnknownName, UsageError, shown
+from tip_adapter.errors import MissingExtra, UnknownName, UsageError, printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,12 @@ def known_names(group: str, table: Mapping[str, str]) -> list[str]:
     """Names of our table, then those of the entry points in `group`."""
     others = {point.name for point in entry_points(group=group)} - set(table)
     return [*table, *sorted(others)]
+
+
+def load_object(place: str) -> Any:
+    """Import what stands at ``module:attribute``."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def resolve(group: str, kind: str, name: str, table: Mapping[str, str]) -> Any:
@@ -37,12 +43,25 @@ def resolve(group: str, kind: str, name: str, table: Mapping[str, str]) -> Any:
         With the nearest known name.
     UsageError
         `name` is not text.
+    MissingExtra
+        It is another package's, which cannot be imported.
     """
     if not isinstance(name, str):
         raise UsageError(f"{kind} takes a name, not {shown(name)}")
     if name in table:
-        module, _, attribute = table[name].partition(":")
-        return getattr(import_module(module), attribute)
+        return load_object(table[name])
     for point in entry_points(group=group, name=name):
-        return point.load()
+        return _load(point, kind)
     raise UnknownName.among(kind, name, known_names(group, table))
+
+
+def _load(point: EntryPoint, kind: str) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # whatever the other package does when it is imported
+        package = printable(point.dist.name if point.dist else point.module)
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise MissingExtra(
+            f"{kind} {printable(point.name)} of the package {package} cannot be imported ({reason}): "
+            f"pip install --upgrade {package}"
+        ) from error

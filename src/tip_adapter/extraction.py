@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tip_adapter.arguments import path_argument, whole_number
-from tip_adapter.errors import FeaturesError, FolderError, OutputExists, printable, warn
+from tip_adapter.arguments import path_argument, seed_number, whole_number
+from tip_adapter.encoders.vectors_file import VectorsFileEncoder
+from tip_adapter.errors import FeaturesError, FolderError, NothingReadable, OutputExists, UsageError, printable, warn
 from tip_adapter.feature_folder import (
     MANIFEST,
     SHARD,
@@ -35,9 +36,10 @@ from tip_adapter.feature_folder import (
     shard_name,
 )
 from tip_adapter.features import averaging, stream_vectors
-from tip_adapter.files import held, make_folder, open_regular, remove_file, write_file
-from tip_adapter.photos.find import find_labelled, find_photos, is_split, parts_of
+from tip_adapter.files import file_digest, held, make_folder, remove_file, sweep, write_file
+from tip_adapter.photos.find import find_labelled, find_photos, is_folder, is_split, parts_of
 from tip_adapter.photos.labels import numbered, path_as_text
+from tip_adapter.photos.lists import LIST_ENDINGS
 from tip_adapter.photos.views import Views
 from tip_adapter.tables import PhotoTable, RecordBatch, photo_batch, photos_of, read_parquet, to_batch, to_table
 from tip_adapter.tables import write_parquet as parquet_of
@@ -51,9 +53,7 @@ if TYPE_CHECKING:
     from tip_adapter.features import Progress, VectorBatch
     from tip_adapter.photos.find import PhotoList
 
-_LARGEST_SEED = 2**63 - 1
 _MOST_VIEWS = 1000
-_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def extract(
     source : class folders, a split folder (all its parts), a list; or photos without labels
     out : the folder of features, new, empty, or of an earlier run
     encoder, views, seed, threads : as in `extract_batches`
-    force : bool, whether vectors of another recipe that are there may be replaced
+    force : bool, whether vectors of another recipe, or of other photos only, that are there may be replaced
     progress : called with (photos done, photos in all) after each shard
 
     Raises
@@ -136,11 +136,14 @@ def extract(
     FolderError, LabelError
         As `find_labelled`.
     OutputExists
-        Something else stands at `out`, or vectors of another encoder, number of views or seed, and `force` is false.
+        Something else stands at `out`, or vectors of another encoder, number of views or seed, or of none of these photos
+        and another folder, and `force` is false.
+    NothingReadable
+        Not one photo can be read; the features that were there before still are.
     NotWritable
         With the system's reason. What was encoded is kept, and the features that were there before, too.
     UsageError
-        `views` or `seed` is out of bounds.
+        `views` or `seed` is out of bounds, or the encoder is a file of vectors.
     """
     found = _find(path_argument(source, "folder"))
     if not found.photos:
@@ -174,16 +177,19 @@ def _extract(
     threads: int | None,
     progress: Progress | None,
 ) -> Extracted:
-    recipe = _recipe(
-        encoder, whole_number(views, "views", 0, _MOST_VIEWS), whole_number(seed, "seed", 0, _LARGEST_SEED)
-    )
+    _refuse_vectors(encoder)
+    recipe = _recipe(encoder, whole_number(views, "views", 0, _MOST_VIEWS), seed_number(seed))
     place = path_argument(out, "out")
     _refuse_foreign(place)
     make_folder(place)
     with held(place):
+        sweep(place)
         if not force:
             _refuse_other_recipe(place, recipe)
-        run = _Run(place, found.root, encoder, recipe, _KnownVectors.of(place, recipe), threads)
+        known = _KnownVectors.of(place, recipe)
+        if not force:
+            _refuse_other_photos(place, found, known)
+        run = _Run(place, found.root, encoder, recipe, known, threads)
         shards, errors, done = [], [], 0
         for rows in found.planned():
             shard, failed = run.shard_of(rows)
@@ -192,6 +198,8 @@ def _extract(
             done += shard.rows
             if progress:
                 progress(done, len(found.photos))
+        if len(errors) == done:
+            raise NothingReadable.among(errors)
         _finish(place, _manifest(recipe, encoder, found, shards, len(errors)))
     return Extracted(done, run.n_encoded, len(errors), tuple(errors[:3]))
 
@@ -227,8 +235,11 @@ def _find(source: Path) -> _Found:
         return _find_parts(source)
     try:
         found = find_labelled(source, part="train")
-    except FolderError:
-        return _find_unlabelled(source)
+    except FolderError as error:
+        is_list = source.suffix.lower() in LIST_ENDINGS and source.is_file()
+        if not is_folder(source) and not is_list:
+            raise
+        return _find_unlabelled(source, f"its photos are kept without labels: {error}")
     return _Found(found.root, found.paths, found.ids(), found.labels, (), found.classes, found.notes)
 
 
@@ -246,20 +257,17 @@ def _find_parts(source: Path) -> _Found:
     )
 
 
-def _find_unlabelled(source: Path) -> _Found:
+def _find_unlabelled(source: Path, note: str) -> _Found:
     photos = find_photos(source)
     root = source if source.is_dir() else source.parent
     ids = numbered(path_as_text(os.path.relpath(photo, root)) for photo in photos)
-    return _Found(root, photos, ids, [None] * len(photos), (), None, ())
+    return _Found(root, photos, ids, [None] * len(photos), (), None, (note,))
 
 
 def _digest(path: Path) -> str | None:
     """SHA-256 of a file's content; None where it cannot be read: decoding will say why."""
-    digest = hashlib.sha256()
-    with suppress(OSError, ValueError), open_regular(path) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-        return digest.hexdigest()
+    with suppress(OSError, ValueError):
+        return file_digest(path)
     return None
 
 
@@ -441,6 +449,34 @@ def _refuse_foreign(place: Path) -> None:
     visible = place.is_dir() and any(not name.startswith(".") for name in os.listdir(place))
     if (visible and not is_feature_folder(place)) or (os.path.lexists(place) and not place.is_dir()):
         raise OutputExists(f"{printable(place)} holds something else than features; choose another place")
+
+
+def _refuse_vectors(encoder: Encoder) -> None:
+    """Raise UsageError where the encoder has vectors and encodes nothing."""
+    if isinstance(encoder, VectorsFileEncoder):
+        path = printable(encoder.file.path)
+        raise UsageError(
+            f"{path} holds vectors already and encodes no photos; `tip-adapter fit` takes the file as it is"
+        )
+
+
+def _refuse_other_photos(place: Path, found: _Found, known: _KnownVectors) -> None:
+    """Raise OutputExists where finished features of another folder are, and none is of these photos: a slip of the hand."""
+    source = _source_at(place)
+    if source in (None, path_as_text(found.root.resolve())) or not known.files:
+        return
+    if not any(digest in known.files for rows in found.planned() for digest in rows.sha256):
+        raise OutputExists(
+            f"{printable(place)} holds features of other photos, those of {printable(str(source))}; choose another place, or pass "
+            "--force (force=True) to replace them"
+        )
+
+
+def _source_at(place: Path) -> str | None:
+    """Where the photos of finished features lay; None where there are none that can be read."""
+    with suppress(FeaturesError):
+        return read_manifest(place).source
+    return None
 
 
 def _refuse_other_recipe(place: Path, recipe: Recipe) -> None:

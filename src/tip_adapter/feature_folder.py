@@ -15,10 +15,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tip_adapter.arguments import read_small_file
+from tip_adapter.arguments import MAX_SEED, read_small_file
 from tip_adapter.errors import DamagedFeatures, FeaturesError, printable
 from tip_adapter.files import open_regular
-from tip_adapter.schema import items, matching, maybe, one_of, parse_json, positive, record, text, whole, word
+from tip_adapter.schema import (
+    items,
+    matching,
+    maybe,
+    one_of,
+    parse_json,
+    positive,
+    printable_line,
+    record,
+    text,
+    whole,
+    word,
+)
 from tip_adapter.tables import PhotoTable, read_parquet
 
 if TYPE_CHECKING:
@@ -33,9 +45,9 @@ SHARD = r"shard-[0-9a-f]{32}\.parquet"
 #: Of a shard and of the manifest: 100 million photos, or 10,000 classes, take less.
 _MOST_SHARD, _MOST_MANIFEST = 2**30, 64 * 2**20
 _MAKING = {
-    "encoder": record({"name": word, "fingerprint": word, "width": whole(1, 2**20)}),
+    "encoder": record({"name": printable_line, "fingerprint": word, "width": whole(1, 2**20)}),
     "views": whole(0, 2**20),
-    "seed": whole(0, 2**63 - 1),
+    "seed": whole(0, MAX_SEED),
     "averaging": maybe(one_of(("raw", "unit"))),
 }
 _RECIPE = record(_MAKING)
@@ -86,7 +98,7 @@ class Recipe:
 
     def makes(self, note: str) -> bool:
         """Whether a shard with this note holds vectors that this recipe would give: an encoder may have another name."""
-        return _made(json.loads(self.note())) == _made(_recipe_of(note))
+        return _made(asdict(self)) == _made(_recipe_of(note))
 
 
 @dataclass(frozen=True)
@@ -171,7 +183,7 @@ def is_feature_folder(path: str | os.PathLike[str]) -> bool:
 def shard_name(recipe: Recipe, table: PhotoTable | Rows) -> str:
     """The name of the shard that holds the vectors of these photos by this recipe."""
     rows = zip(table.ids, table.paths, table.sha256, table.labels, strict=True)
-    stated = json.dumps([_made(json.loads(recipe.note())), list(rows)], separators=(",", ":"))
+    stated = json.dumps([_made(asdict(recipe)), list(rows)], separators=(",", ":"))
     return f"shard-{hashlib.sha256(stated.encode()).hexdigest()[:32]}.parquet"
 
 

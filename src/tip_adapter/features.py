@@ -98,43 +98,30 @@ def stream_vectors(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def encode_photos(
-    photos: Sequence[PhotoLike],
-    encoder: Encoder,
-    *,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> VectorBatch:
-    """Encode photos and keep all vectors: one VectorBatch of the whole.
+def encode_photos(photos: Sequence[PhotoLike], encoder: Encoder, *, threads: int | None = None) -> VectorBatch:
+    """Encode photos and keep all vectors in memory.
 
     Parameters
     ----------
     photos, encoder, threads : as in `stream_vectors`
-    progress : called with (photos done, photos in all) after each batch
+
+    Returns
+    -------
+    VectorBatch of the whole; a photo that cannot be read, or that the encoder gives no usable vector of, is an entry in
+        `errors`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.features import encode_photos
+    >>> from tip_adapter.testing import FakeEncoder
+    >>> batch = encode_photos([np.zeros((8, 8, 3), np.uint8), "no-such.jpg"], FakeEncoder())
+    >>> print(len(batch.vectors), *batch.errors)
+    1 1
     """
-    return gathered(stream_vectors(photos, encoder, threads=threads), len(photos), encoder.identity.width, progress)
-
-
-def gathered(
-    stream: Generator[VectorBatch], n_photos: int, width: int, progress: Progress | None = None
-) -> VectorBatch:
-    """All batches of a stream as one VectorBatch: (n, width) vectors in memory.
-
-    Parameters
-    ----------
-    stream : of VectorBatch; closed at the end
-    n_photos : int, how many photos it reads
-    width : int, of a vector
-    progress : called with (photos done, photos in all) after each batch
-    """
-    parts = [VectorBatch(np.zeros(0, np.intp), np.zeros((0, width), np.float32), (), {})]
-    done = 0
-    with closing(stream):
-        for batch in stream:
-            parts.append(batch)
-            done += len(batch.positions) + len(batch.errors)
-            if progress:
-                progress(done, n_photos)
+    parts = [VectorBatch(np.zeros(0, np.intp), np.zeros((0, encoder.identity.width), np.float32), (), {})]
+    with closing(stream_vectors(photos, encoder, threads=threads)) as stream:
+        parts += stream
     return VectorBatch(
         np.concatenate([part.positions for part in parts]),
         np.concatenate([part.vectors for part in parts]),

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from io import BufferedReader
 
+#: What the names of all that is written aside begin with.
+_PREFIX = ".tip-adapter-"
 #: What a file system says that has no hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 #: What a rename of a folder says where something stands that is not an empty folder.
@@ -178,6 +180,11 @@ def remove_file(path: str | os.PathLike[str]) -> None:
         Path(path).unlink()
 
 
+def sweep(folder: str | os.PathLike[str]) -> None:
+    """Remove what killed writers left in a folder, of files that may never be written again."""
+    _sweep_those_of(re.escape(_PREFIX) + "[0-9a-f]{16}", _real(folder))
+
+
 def refuse_existing(path: str | os.PathLike[str]) -> None:
     """Raise OutputExists unless `path` is free or an empty folder."""
     try:
@@ -281,6 +288,12 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
         yield file
 
 
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a regular file's content, in hexadecimal; raises OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def cache_folder() -> Path:
     """Folder for what can be made again: TIP_ADAPTER_HOME, else the platform's own cache folder."""
     return Path(os.environ.get("TIP_ADAPTER_HOME") or platformdirs.user_cache_path("tip-adapter"))
@@ -348,10 +361,15 @@ def _claim(workshop: Path) -> IO[bytes] | None:
 
 def _sweep(place: Path) -> None:
     """Remove the workshops of writers of this place that were killed."""
-    ours = re.compile(re.escape(_stem(place)) + r"\.[0-9a-f]{32}\.new")
+    _sweep_those_of(re.escape(_stem(place)), place.parent)
+
+
+def _sweep_those_of(stem: str, folder: Path) -> None:
+    """Remove dead workshops in a folder whose names begin with what a pattern fits."""
+    ours = re.compile(stem + r"\.[0-9a-f]{32}\.new")
     with suppress(OSError):
-        for name in filter(ours.fullmatch, os.listdir(place.parent)):
-            _remove_if_dead(place.parent / name)
+        for name in filter(ours.fullmatch, os.listdir(folder)):
+            _remove_if_dead(folder / name)
 
 
 def _remove_if_dead(workshop: Path) -> None:
@@ -407,7 +425,7 @@ def _stands(handle: int, place: Path) -> bool:
 
 def _stem(place: Path) -> str:
     """What names beside a place start with: short, however long its own name is."""
-    return f".tip-adapter-{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]}"
+    return f"{_PREFIX}{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]}"
 
 
 def _old(place: Path) -> Path:

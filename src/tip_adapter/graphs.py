@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
 #: Read by every ONNX Runtime since 1.12.
 OPSET = 17
 _IR_VERSION = 8
+#: What an ONNX file holds: it is one protocol buffer.
+MOST_BYTES = 2**31 - 2**20
 #: From which version on a reduction takes its axes as an input.
 _AXES_ARE_INPUTS = {"ReduceSum": 13, "ReduceMax": 18}
 
@@ -46,6 +49,20 @@ class GraphWriter:
         """An input of the model."""
         self.model.graph.input.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
+
+    @contextmanager
+    def in_front(self) -> Iterator[None]:
+        """What is written within comes before the steps that the model has."""
+        later = list(self.model.graph.node)
+        del self.model.graph.node[:]
+        yield
+        self.model.graph.node.extend(later)
+
+    def feed(self, value: str, name: str) -> None:
+        """Let `value` be what the model took as its input `name`, which it has no more."""
+        (taken,) = (given for given in self.model.graph.input if given.name == name)
+        self.model.graph.input.remove(taken)
+        self.model.graph.node.append(helper.make_node("Identity", [value], [name]))
 
     def output(self, value: str, name: str, shape: Sequence[int | str]) -> None:
         """Let `value` be an output of the model, float32."""

@@ -27,7 +27,7 @@ from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -122,9 +122,7 @@ class Head:
         UsageError
             The method has no photos to name.
         """
-        if not isinstance(self.estimator, ExplainedClassifier):
-            raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
-        explained = zip(self._ranked(vectors), self.estimator.explain(vectors), strict=True)
+        explained = self._taken_apart(vectors)
         return [
             {**self._answer(*row, top, min_score), "explanation": self._explanation(evidences, *row)}
             for row, evidences in explained
@@ -144,6 +142,25 @@ class Head:
         logits = self._logits(vectors)
         return zip(self._softmax(logits), np.argsort(-logits, axis=1, kind="stable"), strict=True)
 
+    def explained_classes(self, vector: NDArray[np.float32], labels: Sequence[str]) -> list[dict[str, Any]]:
+        """The scores of a (d,) vector for these labels taken apart, as in `explained_answers`, whatever the answer is.
+
+        Raises
+        ------
+        UsageError
+            The method has no photos to name.
+        """
+        (((probabilities, _), evidences),) = self._taken_apart(vector[None])
+        return self._explained(evidences, probabilities, [self.classes.tolist().index(label) for label in labels])
+
+    def _taken_apart(
+        self, vectors: NDArray[np.float32]
+    ) -> Iterable[tuple[tuple[NDArray[np.float32], NDArray[np.intp]], Sequence[ClassEvidence]]]:
+        """What `_ranked` gives for each vector, and the evidence for each class."""
+        if not isinstance(self.estimator, ExplainedClassifier):
+            raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
+        return zip(self._ranked(vectors), self.estimator.explain(vectors), strict=True)
+
     def _answer(
         self, probabilities: NDArray[np.float32], likeliest: NDArray[np.intp], top: int, min_score: float
     ) -> dict[str, Any]:
@@ -158,10 +175,16 @@ class Head:
         self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32], likeliest: NDArray[np.intp]
     ) -> list[dict[str, Any]]:
         """Records of the answer and the runner-up: where classes all but tie, double precision would order them anew."""
-        by_label = {evidence.label: evidence for evidence in evidences}
-        return [self._explained(by_label[self.classes[c]], float(probabilities[c])) for c in likeliest[:2]]
+        return self._explained(evidences, probabilities, likeliest[:2].tolist())
 
-    def _explained(self, evidence: ClassEvidence, score: float) -> dict[str, Any]:
+    def _explained(
+        self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32], positions: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """Records of the classes at these positions."""
+        by_label = {evidence.label: evidence for evidence in evidences}
+        return [self._explained_class(by_label[self.classes[c]], float(probabilities[c])) for c in positions]
+
+    def _explained_class(self, evidence: ClassEvidence, score: float) -> dict[str, Any]:
         record = {**asdict(evidence), "label": str(evidence.label), "photos": [asdict(p) for p in evidence.photos]}
         return {"name": self.names[record["label"]], "score": score, **record}
 
@@ -179,7 +202,7 @@ class Head:
         """Score labelled photos, a block at a time, and add them to a tally."""
         for start in range(0, len(photos), _BLOCK):
             block = photos.take(slice(start, start + _BLOCK))
-            tally.add(block, self.estimator.logits(block.vectors), self.zero_shot.logits(block.vectors))
+            tally.add(block, self._logits(block.vectors), self.zero_shot.logits(block.vectors))
 
     def count_left_out(self, tally: Tally) -> None:
         """Add its own photos to a tally, each scored by a cache without it; those alone in their class are not."""

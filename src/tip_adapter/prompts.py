@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.arguments import MAX_TEXT, is_whole_text, read_small_file, require
-from tip_adapter.errors import UnknownName, UsageError, VectorError, printable, shown, suggestion
+from tip_adapter.errors import UnknownName, UsageError, VectorError, counted, printable, shown, suggestion, warn
 from tip_adapter.vectors import ClassEmbeddings, unit_rows
 
 if TYPE_CHECKING:
@@ -124,6 +124,40 @@ def _csv_pairs(text: str) -> list[tuple[Any, Any]]:
 def readable(label: str) -> str:
     """A label as the text encoder reads it: underscores are spaces."""
     return label.replace("_", " ")
+
+
+def name_classes(
+    labels: Sequence[str], given: Mapping[str, str], reads: Callable[[str], bool], known: Iterable[str] = ()
+) -> dict[str, str]:
+    """Label → the name that a text encoder reads: the one given, else the label, readable.
+
+    Warns of names for labels that are none, and of names in a script that the encoder does not know.
+
+    Parameters
+    ----------
+    labels : of the classes to be named
+    given : label → name
+    reads : name → whether the encoder's text side knows its script
+    known : labels of classes that have names already
+
+    Raises
+    ------
+    UsageError
+        As `checked_names`.
+    """
+    checked = checked_names(given.items(), "class_names")
+    names = {label: checked.get(label, readable(label)) for label in labels}
+    unknown = [printable(label) for label in checked if label not in {*known, *labels}]
+    if unknown:
+        warn(f"class names are given for labels that are none: {', '.join(unknown[:5])}")
+    foreign = [name for name in names.values() if not reads(name)]
+    if foreign:
+        which = counted(len(foreign), "class name is", "class names are")
+        warn(
+            f"{which} in a script that the encoder's text side does not know, such as {shown(foreign[0])}; "
+            "used as it stands; class names (--class-names) can translate"
+        )
+    return names
 
 
 def embed_classes(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features import Progress
-    from tip_adapter.sources import VectorSource
+    from tip_adapter.readers import VectorSource
 
 #: What `tune` may be beside a folder or list.
 _RULES = {"loo": choose.LEAVE_ONE_OUT, "scale-free": choose.SCALE_FREE}
@@ -105,13 +105,43 @@ def given_logit_scale(logit_scale: float | None) -> float | None:
     return None if logit_scale is None else real_number(logit_scale, "logit_scale", 0, _LARGEST_LOGIT_SCALE, above=True)
 
 
-def rule_for(tune: str | os.PathLike[str] | None, alpha: float | None, labels: NDArray[np.str_]) -> str:
-    """The rule of `choose.RULES`: (n,) labels of the support decide where nothing was asked for."""
-    if alpha is not None:
+def logit_scale_of(encoder: Encoder, given: float | None) -> float:
+    """The logit scale given, else the encoder's; warns where that is a guess, raises as `given_logit_scale`."""
+    scale = given_logit_scale(given)
+    if scale is not None:
+        return scale
+    if encoder.record.logit_scale_assumed:
+        warn(
+            f"the logit scale of {printable(encoder.identity.name)} stands in none of its files: {encoder.logit_scale:g} is "
+            "assumed, that of OpenAI's CLIPs; --logit-scale (logit_scale=) sets another"
+        )
+    return encoder.logit_scale
+
+
+def rule_for(tune: str | os.PathLike[str] | None, pair: tuple[float, float] | None, labels: NDArray[np.str_]) -> str:
+    """The rule of `choose.RULES`: a given pair, or (n,) labels of the support where nothing was asked for, decide."""
+    if pair is not None:
         return choose.FIXED
     if tune is None:
         return choose.default_rule(np.unique(labels, return_inverse=True)[1])
     return _RULES.get(os.fspath(tune), choose.VALIDATION)
+
+
+def look_at(
+    rule: str,
+    tune: str | os.PathLike[str] | None,
+    pair: tuple[float, float] | None,
+    labels: Sequence[str],
+    encoder: Encoder,
+    *,
+    threads: int | None,
+    progress: Progress | None,
+) -> choose.Given:
+    """What a rule may look at beside the support; raises as `encode_validation`."""
+    validation = None
+    if rule == choose.VALIDATION and tune is not None:
+        validation = encode_validation(tune, labels, encoder, threads=threads, progress=progress)
+    return choose.Given(encoder.record.scale_free_ratio, validation, pair)
 
 
 def encode_validation(

@@ -7,41 +7,36 @@ anything is read, and vectors are read a block at a time.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import zipfile
-from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.lib import format as npy
 
+from tip_adapter.arrays.npz import NpzFile
+from tip_adapter.arrays.parquet import ParquetFile
 from tip_adapter.errors import FeaturesError, VectorError, printable, shown
-from tip_adapter.files import open_regular
+from tip_adapter.files import file_digest, open_regular
 from tip_adapter.photos.labels import label_of, numbered, refuse_twins
 from tip_adapter.prompts import readable
-from tip_adapter.tables import read_columns, vector_blocks
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from tip_adapter.arrays.named import ArrayFile
 
 PARTS = ("train", "val", "test")
 #: What text logits are multiplied by where a file does not say: OpenAI's CLIP.
 LOGIT_SCALE = 100.0
-ENDINGS = (".npz", ".parquet")
-
-#: Of an array that is read whole, unpacked; and of a block of vectors.
-_MOST_ARRAY, _BLOCK_BYTES = 2**28, 2**24
-_MOST_ROWS, _MOST_WIDTH, _MOST_ARRAYS = 10**8, 2**16, 256
-#: The part of a Parquet row that is a class: its id is the name, its label the label, its vector the class embedding.
-_CLASS = "class"
+#: Ending of a file → what reads its arrays.
+_READERS: dict[str, type[NpzFile] | type[ParquetFile]] = {".npz": NpzFile, ".parquet": ParquetFile}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +86,8 @@ class VectorFile:
 
     @property
     def name(self) -> str:
-        """The file as the name of an encoder."""
-        return f"vectors:{self.path}"
+        """The file as the name of an encoder, wherever it is loaded from."""
+        return f"vectors:{self.path.absolute()}"
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Number of the first row and (m, d) float32 unit rows, block by block.
@@ -115,7 +110,7 @@ class VectorFile:
 def is_vector_file(path: str | os.PathLike[str]) -> bool:
     """Whether it is a file that is called like one of vectors."""
     try:
-        return Path(path).suffix.lower() in ENDINGS and Path(path).is_file()
+        return Path(path).suffix.lower() in _READERS and Path(path).is_file()
     except (OSError, ValueError):
         return False
 
@@ -151,7 +146,7 @@ def open_vector_file(path: str | os.PathLike[str]) -> VectorFile:
             held.classes,
             held.logit_scale,
             stated,
-            hashlib.sha256(f"vectors of {stated}".encode()).hexdigest() if stated else _digest(place),
+            hashlib.sha256(f"vectors of {stated}".encode()).hexdigest() if stated else file_digest(place),
         )
 
 
@@ -176,10 +171,10 @@ class Layout(NamedTuple):
     """A layout of arrays: the names that tell it, and how it is read."""
 
     needs: tuple[str, ...]
-    read: Callable[[_File], Held]
+    read: Callable[[ArrayFile], Held]
 
 
-def _read_ours(file: _File) -> Held:
+def _read_ours(file: ArrayFile) -> Held:
     ids = file.texts("ids")
     n, width = file.shape("vectors")
     return Held(
@@ -195,7 +190,7 @@ def _read_ours(file: _File) -> Held:
     )
 
 
-def _classes_of_ours(file: _File, width: int) -> ClassRows | None:
+def _classes_of_ours(file: ArrayFile, width: int) -> ClassRows | None:
     if "class_embeddings" not in file.names:
         return None
     labels = _labels(file.texts("class_labels"), file.path)
@@ -203,7 +198,7 @@ def _classes_of_ours(file: _File, width: int) -> ClassRows | None:
     return _class_rows(labels, names, file.matrix("class_embeddings"), width, file.path)
 
 
-def _read_cache(file: _File) -> Held:
+def _read_cache(file: ArrayFile) -> Held:
     """What few-shot research keeps: features and class numbers of each part, and the class names."""
     names = file.texts("classnames")
     labels = tuple(numbered(label_of(name, os.fspath(file.path)) for name in names))  # ImageNet has names twice
@@ -235,13 +230,13 @@ def _read_cache(file: _File) -> Held:
 _CACHE_PARTS = {"train": "train", "val": "val", "test": "test", "query": "test"}
 
 
-def _cache_ids(file: _File, name: str, n: int) -> list[str]:
+def _cache_ids(file: ArrayFile, name: str, n: int) -> list[str]:
     if f"{name}_paths" in file.names:
         return list(file.texts(f"{name}_paths"))
     return [f"{name}/{number}" for number in range(n)]
 
 
-def _cache_labels(file: _File, name: str, labels: Sequence[str]) -> list[str]:
+def _cache_labels(file: ArrayFile, name: str, labels: Sequence[str]) -> list[str]:
     numbers = file.array(f"{name}_labels")
     if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or not np.isin(numbers, np.arange(len(labels))).all():
         raise ValueError(f"{name}_labels are not numbers of classnames, from 0 to {len(labels) - 1}")
@@ -256,8 +251,10 @@ LAYOUTS = (
 
 
 def _labels(texts: Sequence[str], path: Path) -> tuple[str, ...]:
-    refuse_twins(texts)
-    return tuple(label_of(text, os.fspath(path)) for text in texts)
+    distinct = dict.fromkeys(texts)
+    refuse_twins(distinct)
+    known = {text: label_of(text, os.fspath(path)) for text in distinct}  # one text for all the rows of a class
+    return tuple(known[text] for text in texts)
 
 
 def _class_rows(
@@ -306,192 +303,12 @@ def _usable(rows: NDArray[Any], names: Sequence[str], path: Path) -> NDArray[np.
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-class _File(ABC):
-    """Named arrays in a file."""
-
-    path: Path
-    names: list[str]
-
-    @abstractmethod
-    def array(self, name: str) -> NDArray[Any]:
-        """An array of bounded size, whole."""
-
-    @abstractmethod
-    def shape(self, name: str) -> tuple[int, int]:
-        """Rows and width of vectors."""
-
-    @abstractmethod
-    def blocks(self, name: str) -> Iterator[NDArray[Any]]:
-        """Vectors in (m, d) blocks."""
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """An array of texts, or of whole numbers as texts."""
-        array = self.array(name)
-        if array.ndim != 1 or array.dtype.kind not in "Uiu":
-            raise ValueError(f"{name} is no list of texts, but {array.dtype} of shape {array.shape}")
-        return tuple(map(str, array.tolist()))
-
-    def matrix(self, name: str) -> NDArray[Any]:
-        """A matrix of floats, whole."""
-        array = self.array(name)
-        if array.ndim != 2 or array.dtype.kind != "f":
-            raise ValueError(f"{name} is no matrix of floats, but {array.dtype} of shape {array.shape}")
-        return array
-
-    def number(self, name: str, default: float) -> float:
-        """A number above 0."""
-        if name not in self.names:
-            return default
-        array = self.array(name)
-        value = float(array) if array.ndim == 0 and array.dtype.kind in "fiu" else math.nan
-        if not 0 < value <= 1e4:
-            raise ValueError(f"{name} is not a number above 0, at most 10,000")
-        return value
-
-    def word(self, name: str) -> str | None:
-        """A short text; None where there is none."""
-        if name not in self.names:
-            return None
-        array = self.array(name)
-        if array.ndim or array.dtype.kind != "U" or not 0 < len(str(array)) <= 200:
-            raise ValueError(f"{name} is not a text of 1 to 200 characters")
-        return str(array)
-
-
-class _Npz(_File):
-    """A NumPy archive, read without NumPy's own reader, which would unpack whatever is stated."""
-
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self.path = path
-        self._archive = zipfile.ZipFile(file)
-        members = self._archive.infolist()
-        if len(members) > _MOST_ARRAYS:
-            raise ValueError(f"it holds more than {_MOST_ARRAYS} arrays")
-        self._members = {member.filename.removesuffix(".npy"): member for member in members}
-        if len(self._members) < len(members):
-            raise ValueError("an array stands twice")
-        self.names = list(self._members)
-
-    def array(self, name: str) -> NDArray[Any]:
-        with self._stream(name) as (stream, shape, is_fortran, dtype):
-            n_bytes = math.prod(shape) * dtype.itemsize
-            if n_bytes > _MOST_ARRAY:
-                raise ValueError(f"{name} takes {n_bytes:,} bytes, more than {_MOST_ARRAY:,}")
-            array = np.frombuffer(stream.read(n_bytes), dtype)
-            return array.reshape(shape, order="F" if is_fortran else "C")
-
-    def shape(self, name: str) -> tuple[int, int]:
-        with self._stream(name) as (_, shape, is_fortran, dtype):
-            if len(shape) != 2 or dtype.kind != "f" or not (0 < shape[1] <= _MOST_WIDTH) or shape[0] > _MOST_ROWS:
-                raise ValueError(f"{name} are no vectors, but {dtype} of shape {shape}")
-            if is_fortran and min(shape) > 1:
-                raise ValueError(f"{name} lie column by column; save np.ascontiguousarray of them")
-            return shape[0], shape[1]
-
-    def blocks(self, name: str) -> Iterator[NDArray[Any]]:
-        with self._stream(name) as (stream, (n, width), _, dtype):
-            size = max(1, _BLOCK_BYTES // (width * dtype.itemsize))
-            for start in range(0, n, size):
-                rows = min(size, n - start)
-                yield np.frombuffer(stream.read(rows * width * dtype.itemsize), dtype).reshape(rows, width)
-
-    @contextmanager
-    def _stream(self, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]]:
-        """A member after its header, and what that states: as many bytes as the archive says there are."""
-        if name not in self._members:
-            raise ValueError(f"it holds no array {name}")
-        member = self._members[name]
-        with self._archive.open(member) as stream:
-            shape, is_fortran, dtype = _npy_header(stream, name)
-            if math.prod(shape) * dtype.itemsize != member.file_size - stream.tell():
-                raise ValueError(f"{name} is not as long as its header states")
-            yield stream, shape, is_fortran, dtype
-
-
-def _npy_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and dtype of an array; objects, which would be a pickle, are refused."""
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    version = npy.read_magic(stream)
-    if version not in readers:
-        raise ValueError(f"{name} is of an unknown version {version} of NumPy's format")
-    shape, is_fortran, dtype = readers[version](stream)
-    if dtype.hasobject or dtype.kind not in "fiuUb" or dtype.itemsize == 0:
-        raise ValueError(
-            f"{name} is an array of {dtype}, which is not read; save numbers, or texts as np.array(x, str)"
-        )
-    return shape, is_fortran, dtype
-
-
-class _Parquet(_File):
-    """A Parquet file of columns id, label, part and vector; a row whose part is ``class`` is a class."""
-
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self.path = path
-        self._file = file
-        columns, kept = read_columns(file, ("id", "label", "part"), _MOST_ROWS)
-        parts = columns.get("part", [])
-        self._is_class = np.array([part == _CLASS for part in parts], bool)
-        self._arrays = _parquet_arrays(columns, kept, self._is_class)
-        self.names = [*self._arrays, "vectors"]
-        if self._is_class.any():
-            self.names.append("class_embeddings")
-
-    def array(self, name: str) -> NDArray[Any]:
-        if name == "class_embeddings":
-            return np.concatenate([block[chosen] for block, chosen in self._chosen(of_classes=True)])
-        if name not in self._arrays:
-            raise ValueError(f"it holds no column {name.removesuffix('s')}")
-        return self._arrays[name]
-
-    def shape(self, name: str) -> tuple[int, int]:
-        first = next(iter(vector_blocks(self._file, "vector")), np.zeros((0, 1), np.float32))
-        if not 0 < first.shape[1] <= _MOST_WIDTH:
-            raise ValueError(f"its vectors have width {first.shape[1]}, not one from 1 to {_MOST_WIDTH}")
-        return len(self._arrays["ids"]), first.shape[1]
-
-    def blocks(self, name: str) -> Iterator[NDArray[Any]]:
-        for block, chosen in self._chosen(of_classes=False):
-            yield block[chosen]
-
-    def _chosen(self, *, of_classes: bool) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
-        """Blocks, and which of their rows are classes, or photos."""
-        start = 0
-        for block in vector_blocks(self._file, "vector"):
-            here = self._is_class[start : start + len(block)] if len(self._is_class) else np.zeros(len(block), bool)
-            yield block, here if of_classes else ~here
-            start += len(block)
-
-
-def _parquet_arrays(
-    columns: Mapping[str, list[Any]], kept: Mapping[str, str], is_class: NDArray[np.bool_]
-) -> dict[str, NDArray[Any]]:
-    """Columns as the arrays that they would be in an archive."""
-    if "id" not in columns:
-        raise ValueError("it has no column id; a file of vectors has id, label and vector")
-    is_class = is_class if len(is_class) else np.zeros(len(columns["id"]), bool)
-    arrays = {}
-    for plural, name in [("ids", "id"), ("labels", "label"), ("part", "part")]:
-        if name in columns:
-            texts = [value for value, skip in zip(columns[name], is_class, strict=True) if not skip]
-            if any(text is None for text in texts):
-                raise ValueError(f"column {name} has rows without a value")
-            arrays[plural] = np.array(texts, dtype=np.str_ if not texts or isinstance(texts[0], str) else None)
-    if is_class.any():
-        for plural, name in [("class_names", "id"), ("class_labels", "label")]:
-            arrays[plural] = np.array([v for v, keep in zip(columns[name], is_class, strict=True) if keep], np.str_)
-    if "logit_scale" in kept:
-        arrays["logit_scale"] = np.array(float(kept["logit_scale"]))
-    if "encoder" in kept:
-        arrays["encoder"] = np.array(kept["encoder"])
-    return arrays
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[_File]:
+def _opened(path: Path) -> Iterator[ArrayFile]:
     """The arrays of a file; whatever is wrong with it becomes an error that names it."""
     try:
         with open_regular(path) as file:
-            yield _Npz(file, path) if path.suffix.lower() == ".npz" else _Parquet(file, path)
+            yield _READERS.get(path.suffix.lower(), ParquetFile)(file, path)
     except (FeaturesError, VectorError):
         raise
     except OSError as error:
@@ -503,11 +320,3 @@ def _opened(path: Path) -> Iterator[_File]:
         raise FeaturesError(
             f"cannot use the vectors in {printable(path)}: {reason}; see docs/reference/vectors.md"
         ) from error
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

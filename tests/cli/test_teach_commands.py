@@ -81,6 +81,20 @@ def test_add_takes_photos_folders_and_lists(
     assert photos_of(taught)["red"][4:] == [str(yellow / f"{number}.png") for number in (1, 0, 2)]
 
 
+def test_add_takes_features_whatever_they_call_their_photos(
+    run: Callable[..., Ran], taught: Path, yellow: Path, tmp_path: Path
+) -> None:
+    assert run("extract", yellow, "--out", tmp_path / "features", "--encoder", "toy").status == 0
+    ran = run("add", taught, "yellow", tmp_path / "features")
+    assert ran.out.startswith("Learned 3 photos of yellow. The model has 4 classes and 15 photos.")
+    assert photos_of(taught)["yellow"] == ["0.png", "1.png", "2.png"]
+    before = contents(taught)
+    assert "in the model already" in run("add", taught, "yellow", tmp_path / "features").err
+    assert run("extract", yellow, "--out", tmp_path / "pocket").status == 0
+    assert "holds vectors of pocket" in run("add", taught, "yellow", tmp_path / "pocket").err
+    assert contents(taught) == before
+
+
 def test_add_takes_a_class_in_any_script_and_form(run: Callable[..., Ran], taught: Path, yellow: Path) -> None:
     assert run("add", taught, "黄色", yellow / "0.png").out.startswith("Learned 1 photo of 黄色.")
     run("add", taught, unicodedata.normalize("NFD", "citroën"), yellow / "1.png")

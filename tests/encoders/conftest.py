@@ -1,14 +1,10 @@
-"""A small open_clip model with random weights, exported as ONNX files; a fake Hugging Face hub on loopback."""
+"""A small open_clip model with random weights, exported as ONNX files; the fake hub with a CLIP in it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-import threading
 import warnings
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from fake_hub import FakeHub
 
 SIDE, LENGTH, WIDTH = 32, 77, 48
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
-COMMIT = "1234567890abcdef1234567890abcdef12345678"
 
 
 @dataclass(frozen=True)
@@ -204,81 +201,9 @@ def _json(value: Any) -> bytes:
 # ---- the hub ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Hub:
-    """What the fake hub holds, and what was asked of it."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    status: int = 200
-    cut_after: int | None = None
-
-    def answer(self, path: str) -> tuple[int, Any]:
-        """Status, and JSON or a file's content."""
-        self.asked.append(path)
-        if self.status != 200:
-            return self.status, {"error": "no"}
-        if re.fullmatch(r"/api/models/[\w-]+/[\w.-]+/revision/\w+", path):
-            return 200, {"id": "someone/clip", "sha": COMMIT, "siblings": []}
-        if path.startswith("/api/models/") and f"/tree/{COMMIT}" in path:
-            return 200, [self._entry(name) for name in self.files]
-        _, _, name = path.partition(f"/resolve/{COMMIT}/")
-        return (200, self.files[name]) if name in self.files else (404, {"error": "not found"})
-
-    def _entry(self, name: str) -> dict[str, Any]:
-        content = self.files[name]
-        entry = {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-        if name.endswith(".onnx"):
-            entry["lfs"] = {"size": len(content), "oid": hashlib.sha256(content).hexdigest(), "pointerSize": 130}
-        return entry
-
-
 @pytest.fixture
-def hub(tiny_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub on loopback that the hub's library asks, and an empty cache for it."""
-    from huggingface_hub import constants
-
-    state = Hub(files=dict(tiny_files))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": state}))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", state.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", state.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    yield state
-    server.shutdown()
-    server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    hub: Hub
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def _answer(self, *, with_body: bool) -> None:
-        status, content = self.hub.answer(self.path)
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        if isinstance(content, bytes):
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-        else:
-            self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        if with_body and isinstance(content, bytes) and self.hub.cut_after is not None:
-            self.wfile.write(body[: self.hub.cut_after])
-            self.close_connection = True
-        elif with_body:
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+def hub(hub: FakeHub, tiny_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """The fake hub with the tiny CLIP in it, and an empty cache for it in `tmp_path`."""
+    hub.hold("someone/clip", tiny_files)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return hub

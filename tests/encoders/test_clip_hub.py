@@ -9,22 +9,26 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import huggingface_hub
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
 
-from tip_adapter.encoders import _hub, clips, load_encoder
+from tip_adapter import FewShotClassifier
+from tip_adapter.encoders import _hub, clips, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.clips import Clip, unknown_record
-from tip_adapter.errors import CheckpointError, DownloadError, TipAdapterWarning
+from tip_adapter.errors import CheckpointError, DownloadError, TipAdapterWarning, UnaskedDownload
+from tip_adapter.extraction import extract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Hub
+    from fake_hub import FakeHub
 
-SOURCE = "onnx:someone/clip"
+REPOSITORY = "someone/clip"
+SOURCE = f"onnx:{REPOSITORY}"
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +38,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def offline(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
@@ -48,17 +52,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_first_use_says_what_is_downloaded_and_the_second_asks_nobody(
-    hub: Hub, clip_folder: Callable[..., Path]
+    hub: FakeHub, clip_folder: Callable[..., Path]
 ) -> None:
     with pytest.warns(
         TipAdapterWarning, match=r"downloading someone/clip \(0 MiB, licence: see its repository\) to .*hub, once"
     ):
         first = load_encoder(SOURCE)
     assert first.identity.name == SOURCE
-    asked = len(hub.asked)
+    asked = len(hub.requests)
     second = load_encoder(SOURCE)
     assert second.identity == first.identity
-    assert len(hub.asked) == asked
+    assert len(hub.requests) == asked
     photo = np.full((8, 8, 3), 200, np.uint8)
     folder = load_encoder(f"onnx:{clip_folder()}")
     assert folder.identity.fingerprint == first.identity.fingerprint
@@ -66,30 +70,32 @@ def test_the_first_use_says_what_is_downloaded_and_the_second_asks_nobody(
     np.testing.assert_array_equal(first.encode_texts(["a red photo"]), folder.encode_texts(["a red photo"]))
 
 
-def test_only_the_files_that_are_needed_are_downloaded(hub: Hub, tmp_path: Path) -> None:
-    needed = set(hub.files)
-    hub.files |= {"README.md": b"hello", "visual/fp16/model.armnn": b"chip", "pytorch_model.bin": b"other"}
+def test_only_the_files_that_are_needed_are_downloaded(hub: FakeHub, tmp_path: Path) -> None:
+    needed = set(hub.files(REPOSITORY))
+    others = {"README.md": b"hello", "visual/fp16/model.armnn": b"chip", "pytorch_model.bin": b"other"}
+    hub.commit(REPOSITORY, "main", others)
     with pytest.warns(TipAdapterWarning, match="downloading"):
         load_encoder(SOURCE)
     snapshot = next((tmp_path / "hub").glob("models--someone--clip/snapshots/*"))
     assert {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()} == needed
 
 
-def test_a_short_name_brings_its_record(hub: Hub, small: None) -> None:
+def test_a_short_name_brings_its_record(hub: FakeHub, small: None) -> None:
     with pytest.warns(TipAdapterWarning, match=r"licence: MIT"):
         encoder = load_encoder("small")
     assert (encoder.identity.name, encoder.logit_scale) == ("small", 20.0)
     assert load_encoder(SOURCE).record == encoder.record
 
 
-def test_data_beside_a_graph_are_found_in_the_cache(hub: Hub) -> None:
-    graph = onnx.ModelProto.FromString(hub.files["visual/model.onnx"])
+def test_data_beside_a_graph_are_found_in_the_cache(hub: FakeHub) -> None:
+    graph = onnx.ModelProto.FromString(hub.files(REPOSITORY)["visual/model.onnx"])
     (weights,) = graph.graph.initializer
-    hub.files["visual/model.onnx.data"] = weights.raw_data
+    changed = {"visual/model.onnx.data": weights.raw_data}
     weights.ClearField("raw_data")
     weights.data_location = TensorProto.EXTERNAL
     weights.external_data.add(key="location", value="model.onnx.data")
-    hub.files["visual/model.onnx"] = graph.SerializeToString()
+    changed["visual/model.onnx"] = graph.SerializeToString()
+    hub.commit(REPOSITORY, "main", changed)
     with pytest.warns(TipAdapterWarning, match="downloading"):
         assert load_encoder(SOURCE).encode_images([np.full((8, 8, 3), 9, np.uint8)]).shape == (1, 8)
 
@@ -108,7 +114,7 @@ def test_fault_56_offline_one_sentence_says_what_to_put_where(small: None) -> No
     assert isinstance(refused.value, OSError)
 
 
-def test_fault_56_a_hub_that_cannot_be_reached_is_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_56_a_hub_that_cannot_be_reached_is_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DownloadError, match="there is no network"):
         load_encoder(SOURCE)
@@ -117,29 +123,29 @@ def test_fault_56_a_hub_that_cannot_be_reached_is_no_network(hub: Hub, monkeypat
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        (401, "private or gated"),
-        (403, "private or gated"),
-        (404, "check its name"),
-        (429, "asks to wait"),
-        (500, "answered 500"),
+        (401, "private or gated.*hf auth login"),
+        (403, "gated.*ask for access"),
+        (404, "see its name"),
+        (429, "fewer requests"),
+        (500, "try again later"),
     ],
 )
-def test_fault_56_an_answer_of_the_hub_says_what_to_do(status: int, sentence: str, hub: Hub) -> None:
-    hub.status = status
+def test_fault_56_an_answer_of_the_hub_says_what_to_do(status: int, sentence: str, hub: FakeHub) -> None:
+    hub.faults = [("", status)]
     with pytest.raises(DownloadError, match=f"cannot download someone/clip: .*{sentence}"):
         load_encoder(SOURCE)
 
 
-def test_fault_56_a_download_that_was_interrupted_goes_on_the_next_time(hub: Hub) -> None:
-    hub.cut_after = 50
-    with pytest.warns(TipAdapterWarning, match="downloading"), pytest.raises(DownloadError, match="run it again"):
+def test_fault_56_a_download_that_was_interrupted_goes_on_the_next_time(hub: FakeHub) -> None:
+    hub.faults = [("GET .*resolve", 0)]
+    with pytest.warns(TipAdapterWarning, match="downloading"), pytest.raises(DownloadError, match="try again"):
         load_encoder(SOURCE)
-    hub.cut_after = None
+    hub.faults = []
     with pytest.warns(TipAdapterWarning, match="downloading"):
         load_encoder(SOURCE)
 
 
-def test_fault_56_a_full_disk_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_56_a_full_disk_is_said(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -151,7 +157,7 @@ def test_fault_56_a_full_disk_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch)
         load_encoder(SOURCE)
 
 
-def test_fault_56_a_file_of_the_cache_that_was_changed_is_refused(hub: Hub, tmp_path: Path) -> None:
+def test_fault_56_a_file_of_the_cache_that_was_changed_is_refused(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.warns(TipAdapterWarning, match="downloading"):
         load_encoder(SOURCE)
     (graph,) = (tmp_path / "hub").glob("models--someone--clip/snapshots/*/visual/model.onnx")
@@ -161,8 +167,8 @@ def test_fault_56_a_file_of_the_cache_that_was_changed_is_refused(hub: Hub, tmp_
         load_encoder(SOURCE)
 
 
-def test_a_repository_without_a_clip_is_refused_before_it_is_downloaded(hub: Hub, tmp_path: Path) -> None:
-    hub.files = {"README.md": b"hello", "visual/model.onnx": b"half of one"}
+def test_a_repository_without_a_clip_is_refused_before_it_is_downloaded(hub: FakeHub, tmp_path: Path) -> None:
+    hub.hold(REPOSITORY, {"README.md": b"hello", "visual/model.onnx": b"half of one"})
     with pytest.raises(CheckpointError, match=r"holds no CLIP as ONNX files"):
         load_encoder(SOURCE)
     assert not list((tmp_path / "hub").rglob("model.onnx"))
@@ -170,7 +176,7 @@ def test_a_repository_without_a_clip_is_refused_before_it_is_downloaded(hub: Hub
 
 @pytest.mark.slow
 def test_the_command_line_downloads_once_is_quiet_if_asked_and_works_offline_afterwards(
-    hub: Hub, make_photos: Callable[..., Path], tmp_path: Path
+    hub: FakeHub, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     make_photos("photos", red=2, blue=2)
     place = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
@@ -184,9 +190,9 @@ def test_the_command_line_downloads_once_is_quiet_if_asked_and_works_offline_aft
     assert program(*fit, "--quiet", HF_HOME=str(tmp_path / "other")) == ""
     (note,) = program(*fit).splitlines()
     assert note.startswith("note: downloading someone/clip (0 MiB, licence: see its repository) to ")
-    asked = len(hub.asked)
+    asked = len(hub.requests)
     assert program("predict", "model", "photos", HF_HUB_OFFLINE="1") == ""
-    assert len(hub.asked) == asked
+    assert len(hub.requests) == asked
 
 
 def test_the_short_names_are_records_of_their_repositories() -> None:
@@ -203,3 +209,67 @@ def test_the_short_names_are_records_of_their_repositories() -> None:
         assert clip.record.scale_free_ratio == 0.1
     assert known["clip-multilingual"].record.reads("猫")
     assert not known["clip"].record.reads("猫")
+
+
+# ---- what only a file names ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strangers_model(hub: FakeHub, paint: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model on a repository that is not on this machine."""
+    with pytest.warns(TipAdapterWarning):
+        model = FewShotClassifier(SOURCE, logit_scale=20).fit([paint("red"), paint("blue")], ["red", "blue"])
+    model.save(tmp_path / "model")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "another machine"))
+    hub.requests.clear()
+    return tmp_path / "model"
+
+
+def test_fault_44_a_model_folder_alone_makes_nobody_download(hub: FakeHub, strangers_model: Path) -> None:
+    with pytest.raises(UnaskedDownload, match=r"wants encoder onnx:someone/clip, .* `hf download someone/clip`"):
+        FewShotClassifier.load(strangers_model)
+    assert hub.requests == []
+
+
+def test_a_model_whose_encoder_the_user_names_or_has_is_loaded(hub: FakeHub, strangers_model: Path) -> None:
+    with pytest.warns(TipAdapterWarning, match="downloading"):
+        FewShotClassifier.load(strangers_model, encoder=SOURCE)
+    asked = len(hub.requests)
+    FewShotClassifier.load(strangers_model)
+    assert len(hub.requests) == asked
+
+
+def test_fault_44_features_alone_make_nobody_download(
+    hub: FakeHub, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(TipAdapterWarning, match="downloading"):
+        extract(make_photos("photos", red=2, blue=2), tmp_path / "features", load_encoder(SOURCE))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "another machine"))
+    hub.requests.clear()
+    with pytest.raises(UnaskedDownload, match=r"features wants encoder onnx:someone/clip"):
+        FewShotClassifier(logit_scale=20).fit_folder(tmp_path / "features")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "name", ["pocket", "small", "onnx:.", "onnx:known/one", "open_clip:RN50/openai", "vectors:x.npz"]
+)
+def test_names_that_came_with_a_package_and_places_on_this_machine_are_no_such_downloads(
+    name: str, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tip_adapter.encoders.onnx_clip.known_clip", lambda repository: repository == "known/one")
+    refuse_unasked_download(name, "model")
+
+
+def test_fault_44_a_repository_of_open_clip_is_one_until_it_is_in_the_cache(hub: FakeHub, tmp_path: Path) -> None:
+    with pytest.raises(UnaskedDownload, match=r"`hf download someone/clip`"):
+        refuse_unasked_download("open_clip:hf-hub:someone/clip", "model")
+    hub.commit(REPOSITORY, "main", {"open_clip_config.json": b"{}"})
+    huggingface_hub.snapshot_download("someone/clip", allow_patterns=["open_clip_config.json"])
+    refuse_unasked_download("open_clip:hf-hub:someone/clip", "model")
+
+
+def test_a_place_too_long_for_a_folder_is_no_folder() -> None:
+    refuse_unasked_download(f"onnx:{'x' * 300}", "model")
+    with pytest.raises(CheckpointError, match="there is no folder xxx"):
+        load_encoder(f"onnx:{'x' * 300}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Hub, SmallClip
+    from fake_hub import FakeHub, SmallClip
 
 pytestmark = pytest.mark.slow  # exporting takes some seconds
 
@@ -48,9 +48,9 @@ def test_vectors_of_a_folder_are_open_clips_own(
 
 @pytest.mark.parametrize("files", LAYOUTS.values(), ids=LAYOUTS)
 def test_vectors_from_the_hub_are_open_clips_own(
-    files: str, hub: Hub, small_clip: SmallClip, photos: list[Any], request: Any
+    files: str, hub: FakeHub, small_clip: SmallClip, photos: list[Any], request: Any
 ) -> None:
-    hub.files = request.getfixturevalue(files)
+    hub.hold("someone/clip", request.getfixturevalue(files))
     with pytest.warns(TipAdapterWarning, match="downloading"):
         encoder = load_encoder("onnx:someone/clip")
     np.testing.assert_allclose(encoder.encode_images(photos), small_clip.images(photos), atol=1e-4)

@@ -78,9 +78,18 @@ def test_the_single_one_is_listed_and_a_family_is_no_single_one(
     python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     listed = python("-m", "tip_adapter", "encoders", "--json")
-    names = {entry["name"] for entry in json.loads(listed.stdout)["encoders"]}
+    record = json.loads(listed.stdout)
+    names = {entry["name"] for entry in record["encoders"]}
     assert names >= {"pocket", "thumbnail"}
     assert "tiles" not in names
+    assert {family["usage"] for family in record["families"]} >= {"onnx:REPO_OR_FOLDER", "tiles:SOURCE"}
+
+
+@pytest.mark.slow
+def test_doctor_knows_both(python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    said = python("-m", "tip_adapter", "doctor").stdout
+    assert "Encoder tiles: a family, tiles:SOURCE\n" in said
+    assert "Encoder thumbnail: ready" in said
 
 
 @pytest.mark.slow

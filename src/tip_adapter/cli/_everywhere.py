@@ -1,7 +1,8 @@
-"""The options that the program and each of its commands take: --device, --threads, --quiet, --version."""
+"""What stands on every command, or on several: --device, --threads, --quiet, --version; --json; MODEL_DIR."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,3 +27,4 @@ Version = Annotated[
     bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True, expose_value=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on stdout, everything else on stderr.")]
+ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")]

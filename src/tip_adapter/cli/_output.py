@@ -9,7 +9,7 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import TipAdapterWarning, counted, printable
+from tip_adapter.errors import TipAdapterWarning, counted, percent, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,11 +99,6 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
         yield move
     finally:
         bar.stop()
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a person reads it."""
-    return f"{100 * fraction:.1f} %"
 
 
 #: What a result says of training (`VectorClassifier.training`) → a sentence.

@@ -12,8 +12,8 @@ import tip_adapter
 from tip_adapter.bundle import CONFIG
 from tip_adapter.checking import check_photos
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar
-from tip_adapter.errors import UsageError, counted
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
+from tip_adapter.errors import UsageError, counted, percent
 from tip_adapter.files import standing
 from tip_adapter.head import read_head
 

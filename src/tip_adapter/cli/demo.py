@@ -11,8 +11,8 @@ import typer
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar
-from tip_adapter.errors import MissingExtra, counted, warn
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
+from tip_adapter.errors import MissingExtra, counted, percent, warn
 from tip_adapter.photos.draw import draw_train_and_test
 from tip_adapter.photos.lists import write_list
 from tip_adapter.sources import encode_labelled, found_source

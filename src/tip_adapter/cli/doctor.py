@@ -14,11 +14,10 @@ from huggingface_hub import constants
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
-from tip_adapter.cli._output import print_line
-from tip_adapter.encoders import encoder_names
+from tip_adapter.cli._output import notes, print_line
+from tip_adapter.encoders import FAMILIES, encoder_families, encoder_names
 from tip_adapter.encoders._hub import cached
 from tip_adapter.encoders.clips import named_clips
-from tip_adapter.errors import TipAdapterError
 from tip_adapter.files import cache_folder
 
 _PACKAGES = (
@@ -59,8 +58,11 @@ def doctor(
         f"Cache: {cache} ({'in use' if cache.exists() else 'empty'}; TIP_ADAPTER_HOME moves it; deleting it costs only time)"
     )
     print_line(f"Downloads: {constants.HF_HUB_CACHE} (HF_HOME moves it)")
+    with notes(quiet=True):  # what cannot be imported is said below
+        others = {name: family for name, family in encoder_families().items() if name not in FAMILIES}
     for name in encoder_names():
-        print_line(f"Encoder {name}: {_state_of(name, device)}")
+        state = f"a family, {others[name].usage}" if name in others else _state_of(name, device)
+        print_line(f"Encoder {name}: {state}")
     for name, clip in named_clips().items():
         print_line(f"Encoder {name}: {'downloaded' if cached(clip) else 'not downloaded'}, {clip.repository}")
     for module, (purpose, extra) in _OPTIONAL.items():
@@ -78,6 +80,6 @@ def _version(package: str) -> str:
 def _state_of(name: str, device: str | None) -> str:
     try:
         encoder = tip_adapter.load_encoder(name, device=device)
-    except (TipAdapterError, ImportError) as error:
+    except Exception as error:  # another package's may fail in its own way
         return f"cannot be loaded: {error}"
     return f"ready, fingerprint {encoder.identity.fingerprint[:12]}…, width {encoder.identity.width}"

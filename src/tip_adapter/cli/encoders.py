@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import print_json, print_table
-from tip_adapter.encoders import FAMILIES, EncoderRecord, encoder_records
+from tip_adapter.cli._output import notes, print_json, print_table
+from tip_adapter.encoders import EncoderRecord, encoder_families, encoder_records
 
 
 def encoders(
@@ -17,18 +17,21 @@ def encoders(
     version: Version = False,
 ) -> None:
     """List the encoders that can be loaded here: what each needs, languages, size, licence of its weights."""
-    records = dict(encoder_records())
+    with notes(quiet):
+        records = dict(encoder_records())
+    with notes(quiet=True):  # it was said
+        families = encoder_families().values()
     if json:
         encoders = [{"name": name, **asdict(record)} for name, record in records.items()]
-        print_json({"encoders": encoders, "families": [family._asdict() for family in FAMILIES.values()]})
+        print_json({"encoders": encoders, "families": [family._asdict() for family in families]})
         return
     rows = [
         [name, r.description, _languages(r), f"{r.size_mib} MiB", r.licence, " ".join(r.needs) or "nothing"]
         for name, r in records.items()
     ]
     print_table(["encoder", "what it is", "languages", "size", "licence", "needs"], rows)
-    families = [[family.usage, family.description, " ".join(family.needs) or "nothing"] for family in FAMILIES.values()]
-    print_table(["and any of", "what it is", "needs"], families)
+    sources = [[family.usage, family.description, " ".join(family.needs) or "nothing"] for family in families]
+    print_table(["and any of", "what it is", "needs"], sources)
 
 
 def _languages(record: EncoderRecord) -> str:

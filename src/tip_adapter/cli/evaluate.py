@@ -9,15 +9,15 @@ from typing import Annotated, Any
 import typer
 
 import tip_adapter
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, percent, print_json, print_line, print_table, progress_bar, say
-from tip_adapter.cli._pages import occasion
-from tip_adapter.errors import UsageError, counted
+from tip_adapter.cli._everywhere import Device, Json, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
+from tip_adapter.cli._pages import occasion, training_photos
+from tip_adapter.errors import UsageError, counted, percent
 from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_unreplaceable, write_page
 
 
 def evaluate(
-    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    model_dir: ModelDir,
     test_dir: Annotated[
         Path,
         typer.Argument(
@@ -49,8 +49,8 @@ def evaluate(
     if report and not force:
         refuse_unreplaceable(report)
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
-        support = paths_by_id(photos, part="train") if photos else {}
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
+        support = training_photos(photos, model.head_.support.ids.tolist()) if report else {}
         tally = model.head_.new_tally(N_MISTAKES if report else 0)
         record = model.evaluate_folder(test_dir, progress=progress, tally=tally)
     if json:

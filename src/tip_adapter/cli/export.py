@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tip_adapter.classifier import FewShotClassifier
-from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._everywhere import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_line
 from tip_adapter.encoders import EncoderIdentity
 from tip_adapter.errors import counted
@@ -17,7 +17,7 @@ from tip_adapter.head import read_head
 
 
 def export(
-    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    model_dir: ModelDir,
     onnx: Annotated[Path, typer.Option(help="Where the ONNX file goes.", metavar="FILE")],
     takes: Annotated[
         Literal["vectors", "pixels"],

@@ -29,7 +29,10 @@ def extract(
     ] = 0,
     seed: Annotated[int, typer.Option(help="Of the views.", min=0, metavar="S")] = 0,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace vectors of another encoder, number of views or seed.")
+        bool,
+        typer.Option(
+            "--force", help="Replace vectors of another encoder, number of views or seed, or of other photos."
+        ),
     ] = False,
     json: Json = False,
     device: Device = None,

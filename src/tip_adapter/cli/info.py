@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._everywhere import Device, Json, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import outcome_in_words, print_json, print_line, print_table
 from tip_adapter.errors import counted
 from tip_adapter.head import read_head
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def info(
-    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    model_dir: ModelDir,
     json: Json = False,
     device: Device = None,
     threads: Threads = None,

@@ -11,17 +11,17 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._everywhere import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_line, say
-from tip_adapter.cli._pages import occasion
+from tip_adapter.cli._pages import occasion, training_photos
 from tip_adapter.errors import UsageError
 from tip_adapter.files import cache_folder
 from tip_adapter.head import read_head
-from tip_adapter.report import model_page, paths_by_id, refuse_unreplaceable, write_page
+from tip_adapter.report import model_page, refuse_unreplaceable, write_page
 
 
 def show(
-    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")],
+    model_dir: ModelDir,
     photos: Annotated[
         Path | None, typer.Option(help="The photos that it has learned from, to show them.", metavar="TRAIN_DIR")
     ] = None,
@@ -44,7 +44,7 @@ def show(
         refuse_unreplaceable(out)
     with notes(quiet):
         head, config = read_head(model_dir)
-        paths = paths_by_id(photos, part="train") if photos else {}
+        paths = training_photos(photos, head.support.ids.tolist())
         page = model_page(head, occasion(model_dir, config["encoder"]), paths)
         path = write_page(out or _cached(model_dir), page, force=force)
     print_line(str(path))

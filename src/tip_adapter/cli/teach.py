@@ -11,13 +11,14 @@ import typer
 
 import tip_adapter
 from tip_adapter.bundle import read_config
-from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._everywhere import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, outcome_in_words, print_line
 from tip_adapter.errors import BundleError, UsageError, counted, printable
 from tip_adapter.features import encode_photos
 from tip_adapter.files import held
 from tip_adapter.photos.find import find_photos
 from tip_adapter.photos.labels import path_as_text
+from tip_adapter.sources import encode_labelled, is_stored, photo_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,23 +28,28 @@ if TYPE_CHECKING:
 #: Cosine from which two vectors are of the same photo.
 SAME = 1 - 1e-6
 
-ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")]
-
 
 def add(
     model_dir: ModelDir,
     label: Annotated[str, typer.Argument(metavar="CLASS", help="The class: one that it has, or a new one.")],
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO_OR_DIR", help="Photos, folders or lists of photos.")],
+    photos: Annotated[
+        list[str],
+        typer.Argument(metavar="PHOTO_OR_DIR", help="Photos, folders or lists of photos; or stored vectors."),
+    ],
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
     version: Version = False,
 ) -> None:
     """Teach a classifier more photos of a class, known or new."""
-    paths = [path for photo in photos for path in find_photos(photo)]
+    stored = [photo_source(place).labelled(label) for place in photos if is_stored(place)]
+    paths = [path for place in photos if not is_stored(place) for path in find_photos(place)]
     with notes(quiet), _being_taught(model_dir, device, threads) as model:
         before, chosen = len(model.support_), model.choice_
-        model.partial_fit(paths, [label] * len(paths))
+        for source in stored:
+            model.teach(encode_labelled(source, model.encoder_)[0])
+        if paths:
+            model.partial_fit(paths, [label] * len(paths))
     learned = counted(len(model.support_) - before, "photo", "photos")
     kept = (
         f"Learned {learned} of {label}." if model.estimator_.needs_photos else "Names alone decide: no photo is kept."

@@ -7,15 +7,17 @@ makes a family cannot, before it has a source.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from inspect import getdoc
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tip_adapter.arguments import require, thread_count
 from tip_adapter.encoders.clips import named_clips
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
-from tip_adapter.errors import UsageError, printable
-from tip_adapter.extensions import known_names, resolve
+from tip_adapter.errors import MissingExtra, UnaskedDownload, UsageError, printable, warn
+from tip_adapter.extensions import known_names, load_object, resolve
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
 __all__ = [
@@ -26,9 +28,11 @@ __all__ = [
     "EncoderIdentity",
     "EncoderRecord",
     "Family",
+    "encoder_families",
     "encoder_names",
     "encoder_records",
     "load_encoder",
+    "refuse_unasked_download",
 ]
 
 _GROUP = "tip_adapter.encoders"
@@ -46,12 +50,15 @@ class Family(NamedTuple):
     usage : what is typed, such as ``onnx:FOLDER``
     description : str, one line
     needs : pip requirements beyond the base install
+    absent : ``module:function``, called with the source: the repository on the Hugging Face hub that would be downloaded,
+        None where nothing would; empty for a family that downloads nothing
     """
 
     make: str
     usage: str
     description: str
     needs: tuple[str, ...] = ()
+    absent: str = ""
 
 
 ENCODERS = {
@@ -64,12 +71,14 @@ FAMILIES = {
         "tip_adapter.encoders.onnx_clip:load_source",
         "onnx:REPO_OR_FOLDER",
         "a CLIP stored as ONNX files, without torch",
+        absent="tip_adapter.encoders.onnx_clip:absent_repository",
     ),
     "open_clip": Family(
         "tip_adapter.encoders.open_clip:OpenClipEncoder",
         "open_clip:ARCH/PRETRAINED",
         "any CLIP of open_clip, by name, from its hub or a file",
         needs=("tip-adapter[torch]",),
+        absent="tip_adapter.encoders.open_clip:absent_repository",
     ),
     "vectors": Family(
         "tip_adapter.encoders.vectors_file:VectorsFileEncoder",
@@ -108,6 +117,13 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
         Its weights are not the ones we know, cannot be had, or hold more than tensors.
     DownloadError
         Its weights are to be downloaded, and cannot be.
+
+    Examples
+    --------
+    >>> from tip_adapter import load_encoder
+    >>> encoder = load_encoder("toy")
+    >>> encoder.encode_texts(["a photo of a cat"]).shape == (1, encoder.identity.width)
+    True
     """
     require(device is None or isinstance(device, str), "device", "cpu or cuda", device)
     require(isinstance(name, str), "encoder", "a name", name)
@@ -125,19 +141,69 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     return encoder
 
 
+def refuse_unasked_download(name: str, where: str | os.PathLike[str]) -> None:
+    """Let no file make this program fetch from a place that only the file names.
+
+    Short names of CLIPs and the tags of open_clip are lists that came with a package: what they name may be downloaded.
+
+    Parameters
+    ----------
+    name : of an encoder, as a file keeps it
+    where : path of that file or folder
+
+    Raises
+    ------
+    UnaskedDownload
+        It is a repository that is not in the hub's cache.
+    """
+    family, _, source = name.partition(":")
+    absent = FAMILIES[family].absent if family in FAMILIES else ""
+    repository = load_object(absent)(source) if absent else None
+    if repository is not None:
+        raise UnaskedDownload(
+            f"{printable(where)} wants encoder {printable(name)}, which is not on this machine; nothing is downloaded because a "
+            f"file says so: if you trust it, name it yourself (encoder=, --encoder), or get it by `hf download {printable(repository)}`"
+        )
+
+
 def encoder_names() -> list[str]:
     """Names of the encoders that can be loaded here without a download; imports none of them."""
     return [name for name in known_names(_GROUP, ENCODERS) if name not in FAMILIES]
 
 
 def encoder_records() -> Iterator[tuple[str, EncoderRecord]]:
-    """Name and record of each encoder that has a name; loads no weights. Families have none before a source."""
-    for name in encoder_names():
-        make = resolve(_GROUP, "encoder", name, ENCODERS)
+    """Name and record of each encoder that has a name; loads no weights. Families have none before a source.
+
+    Warns of another package's that cannot be imported.
+    """
+    for name, make in _importable():
         if hasattr(make, "record"):
             yield name, make.record
     for name, clip in named_clips().items():
         yield name, clip.record
+
+
+def encoder_families() -> dict[str, Family]:
+    """Name → Family: ours, then those of other packages; warns as `encoder_records`."""
+    others = {
+        name: Family(f"{make.__module__}:{getattr(make, '__name__', name)}", f"{name}:SOURCE", _first_line(make))
+        for name, make in _importable()
+        if not hasattr(make, "record")
+    }
+    return {**FAMILIES, **others}
+
+
+def _importable() -> Iterator[tuple[str, Any]]:
+    """Name and maker of our encoders and of those of other packages."""
+    for name in encoder_names():
+        try:
+            yield name, resolve(_GROUP, "encoder", name, ENCODERS)
+        except MissingExtra as error:
+            warn(str(error))
+
+
+def _first_line(make: Any) -> str:
+    return (getdoc(make) or "").partition("\n")[0]
 
 
 def _makers() -> dict[str, str]:

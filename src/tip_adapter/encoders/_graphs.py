@@ -74,6 +74,36 @@ def read_graph(path: Path, root: Path) -> Graph:
     return Graph(path, inputs, tuple(map(_tensor, model.graph.output)), data)
 
 
+def whole_model(graph: Graph) -> onnx.ModelProto:
+    """The model of a graph that was looked at, with the weights that lie beside it.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read any more, or names other data than when it was looked at.
+    """
+    model = _parse(graph.path)
+    for tensor in _tensors(model.graph):
+        for place in _location(tensor):
+            _bring_in(tensor, graph.path.parent / place, graph)
+    return model
+
+
+def _bring_in(tensor: onnx.TensorProto, file: Path, graph: Graph) -> None:
+    """Let a tensor hold the data that lie in a file."""
+    if file not in graph.data:
+        raise _refused(graph.path, "it has changed since it was opened")
+    stated = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        with open_regular(file) as data:
+            data.seek(int(stated.get("offset", 0)))
+            tensor.raw_data = data.read(int(stated.get("length", -1)))
+    except (OSError, ValueError) as error:
+        raise _refused(graph.path, f"its data cannot be read: {printable(str(error))}") from error
+    tensor.ClearField("external_data")
+    tensor.data_location = onnx.TensorProto.DEFAULT
+
+
 def _parse(path: Path) -> onnx.ModelProto:
     try:
         with open_regular(path) as file:

@@ -6,35 +6,21 @@ reads them.
 
 from __future__ import annotations
 
-import errno
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import DryRunError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils.tqdm import tqdm
 
 from tip_adapter.encoders._layouts import FOR_OTHER_CHIPS, LAYOUTS, layout_of
 from tip_adapter.errors import CheckpointError, DownloadError, printable, warn
+from tip_adapter.hub_errors import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tip_adapter.encoders.clips import Clip
-
-_DENIED = "it is not there, or private or gated: check its name, or ask for access and run `hf auth login`"
-#: HTTP status → what it means and what to do.
-_ANSWERS = {
-    401: _DENIED,
-    403: _DENIED,
-    404: _DENIED,
-    429: "the hub asks to wait (429 Too Many Requests): run it again in a while, or run `hf auth login` for a higher limit",
-}
-#: What the hub's library says when nothing at all was answered.
-_NO_NETWORK = (DryRunError, LocalEntryNotFoundError, OfflineModeIsEnabled)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fetch(clip: Clip) -> Path:
@@ -50,12 +36,8 @@ def fetch(clip: Clip) -> Path:
     folder = cached(clip)
     if folder is not None:
         return folder
-    try:
+    with told(DownloadError, f"cannot download {printable(clip.repository)}", _without_network(clip)):
         return _download(clip)
-    except CheckpointError:
-        raise
-    except Exception as error:  # the hub's library, its HTTP client and the file system have a dozen classes
-        raise _failed(clip, error) from error
 
 
 def cached(clip: Clip) -> Path | None:
@@ -105,30 +87,6 @@ def _snapshot(clip: Clip, patterns: list[str], **options: Any) -> Any:
         **options,
     )
     return Path(downloaded) if isinstance(downloaded, str) else downloaded
-
-
-def _failed(clip: Clip, error: Exception) -> DownloadError:
-    return DownloadError(f"cannot download {printable(clip.repository)}: {_reason(clip, error)}")
-
-
-def _reason(clip: Clip, error: Exception) -> str:
-    """What went wrong, and the way out, told from an error and those that led to it."""
-    causes = list(_chain(error))
-    for cause in causes:
-        if isinstance(cause, HfHubHTTPError):
-            status = cause.response.status_code
-            return _ANSWERS.get(status, f"the hub answered {status}: run it again in a while")
-        if isinstance(cause, OSError) and cause.errno in _FULL:
-            return f"{cause.strerror}: free space at {constants.HF_HUB_CACHE}, or set HF_HOME to another disk"
-    if any(isinstance(cause, _NO_NETWORK) for cause in causes):
-        return _without_network(clip)
-    return f"{printable(str(error) or type(error).__name__)}: run it again; what is there already is kept"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _without_network(clip: Clip) -> str:

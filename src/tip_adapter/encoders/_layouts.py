@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from PIL import Image
 from tip_adapter.arguments import read_small_file
 from tip_adapter.encoders._pixels import Preprocessing
 from tip_adapter.errors import CheckpointError, printable
-from tip_adapter.schema import items, number, one_of, positive, record, whole
+from tip_adapter.schema import items, number, one_of, parse_json, positive, record, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -186,7 +185,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         It cannot be read as that.
     """
     try:
-        content = json.loads(read_small_file(path, _MOST_SETTINGS))
+        content = parse_json(read_small_file(path, _MOST_SETTINGS))
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
     except (OSError, ValueError, RecursionError) as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
 from PIL import Image
 
 from tip_adapter.photos.reduce import middle
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Sides of a photo and of a target, each (height, width) → the sides that it is resized to.
-Fit = "Callable[[Sides, Sides], Sides]"
+    from tip_adapter.graphs import GraphWriter
+
+#: (height, width).
 Sides = tuple[int, int]
 
 
@@ -56,6 +58,23 @@ class Preprocessing:
         mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (self.mean, self.std))
         return np.ascontiguousarray((channels - mean) / std)
 
+    def write_scaled(self, graph: GraphWriter, pixels: str) -> str:
+        """`scaled` as steps of a graph."""
+        shares = graph.node("Div", graph.node("Cast", pixels, to=TensorProto.FLOAT), graph.constant(255.0))
+        mean, std = (graph.constant(np.array(values, np.float32)) for values in (self.mean, self.std))
+        return graph.node("Transpose", graph.node("Div", graph.node("Sub", shares, mean), std), perm=[0, 3, 1, 2])
+
+    def in_words(self) -> str:
+        """`pixels`, for those who have the graph alone."""
+        height, width = self.size
+        target = f"{self.target[0]} x {self.target[1]}"
+        return (
+            f"pixels are (n, {height}, {width}, 3) uint8: photos upright, RGB, channels last. Each is resized to "
+            f"{_FITS_IN_WORDS[self.mode].format(target)}, by Pillow's {self.resample.name.lower()} filter; then the middle "
+            f"{height} x {width} (height x width) is taken, with {self.fill} in every channel around a photo that is smaller. No mean or "
+            "deviation is taken off."
+        )
+
 
 def _cover(sides: Sides, target: Sides) -> Sides:
     """The short side is the target's, the other one is cut off after the point."""
@@ -76,7 +95,15 @@ def _squash(sides: Sides, target: Sides) -> Sides:
     return target
 
 
+#: Mode → sides of a photo and of a target → the sides that the photo is resized to.
 FITS: dict[str, Callable[[Sides, Sides], Sides]] = {"shortest": _cover, "longest": _contain, "squash": _squash}
+
+#: The same, for a person.
+_FITS_IN_WORDS = {
+    "shortest": "just cover {}, its aspect kept (the long side rounded down)",
+    "longest": "just fit into {}, its aspect kept",
+    "squash": "{}, its aspect not kept",
+}
 
 
 def _centred(image: Image.Image, size: Sides, fill: int) -> Image.Image:

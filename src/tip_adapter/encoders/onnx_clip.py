@@ -13,10 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from onnx import TensorProto
+from onnx.compose import add_prefix
 
+from tip_adapter.encoders._graphs import whole_model
 from tip_adapter.encoders._layouts import layout_in, read_preprocessing
 from tip_adapter.encoders._onnx import provider
 from tip_adapter.encoders._pixels import Preprocessing
@@ -24,14 +27,17 @@ from tip_adapter.encoders._tokens import SentenceTokenizer
 from tip_adapter.encoders._tower import Tower
 from tip_adapter.encoders.clips import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
-from tip_adapter.errors import CheckpointError, UsageError, printable
-from tip_adapter.files import open_regular
+from tip_adapter.errors import CheckpointError, ExportError, UsageError, printable
+from tip_adapter.files import file_digest
+from tip_adapter.graphs import MOST_BYTES, GraphWriter
+from tip_adapter.photos.find import is_folder
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
+    from onnx import ModelProto
     from PIL.Image import Image
 
     from tip_adapter.encoders._graphs import Tensor
@@ -42,10 +48,10 @@ _DEFINITION = "onnx 1"
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
 #: What the hub calls a large file: its SHA-256.
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-#: Bytes that are hashed at a time.
-_PART = 2**20
 #: Photos per run where the graph takes any number: what stays in a core's cache.
 _PHOTOS_PER_RUN = 8
+#: In front of each name of a file's graph, where steps of ours stand beside its own.
+_THEIRS = "clip/"
 #: How far from 1 the length of a vector is that its graph normalises.
 _ROUNDING = 1e-3
 
@@ -85,8 +91,17 @@ def load_source(source: str, *, device: str | None = None, threads: int | None =
     UsageError
         The device is not there, or the folder's name cannot be written down.
     """
-    folder = _folder(source, device) if Path(source).is_dir() else _repository(source, device)
+    folder = _folder(source, device) if is_folder(Path(source)) else _repository(source, device)
     return OnnxClipEncoder(folder, device=device, threads=threads)
+
+
+def absent_repository(source: str) -> str | None:
+    """The repository that `load_source` would download, where it is nobody's but the source's word; else None."""
+    if is_folder(Path(source)) or known_clip(source) or not _REPOSITORY.fullmatch(source):
+        return None
+    from tip_adapter.encoders._hub import cached  # as below
+
+    return None if cached(_unknown_clip(source)) else source
 
 
 def _folder(source: str, device: str | None) -> ClipFolder:
@@ -103,8 +118,11 @@ def _repository(source: str, device: str | None) -> ClipFolder:
             f"there is no folder {printable(source)}; if it was moved, give its new place: --encoder onnx:FOLDER, "
             "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
         )
-    unknown = Clip(source, "main", unknown_record(f"the CLIP {source} on the Hugging Face hub"))
-    return _from_hub(known_clip(source) or unknown, f"onnx:{source}", device)
+    return _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device)
+
+
+def _unknown_clip(repository: str) -> Clip:
+    return Clip(repository, "main", unknown_record(f"the CLIP {repository} on the Hugging Face hub"))
 
 
 def _from_hub(clip: Clip, name: str, device: str | None) -> ClipFolder:
@@ -170,14 +188,48 @@ class OnnxClipEncoder(Encoder):
         vectors = [self._encode_sentence(sentence) for sentence in sentences]
         return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
 
+    def image_graph(self) -> ModelProto:
+        """`encode_prepared` as an ONNX graph: pixels, (n, height, width, 3) uint8 → vectors, (n, width) float32.
+
+        Raises
+        ------
+        ExportError
+            Graph and weights together are more than an ONNX file holds.
+        CheckpointError
+            A file cannot be read any more.
+        """
+        self._refuse_large()
+        # Names of the file's own must not be those of ours.
+        model = add_prefix(whole_model(self._image.graph), _THEIRS, inplace=True)
+        del model.graph.output[:], model.metadata_props[:]
+        graph = GraphWriter(model, prefix="prepare/")
+        n, (height, width) = self._image.rows_per_run or "n", self._preprocessing.size
+        with graph.in_front():
+            pixels = graph.input("pixels", TensorProto.UINT8, [n, height, width, 3])
+            graph.feed(
+                _TAKEN[self._pixels.dtype].write(self._preprocessing, graph, pixels), _THEIRS + self._pixels.name
+            )
+        rows = graph.node("Cast", _THEIRS + self._image.output.name, to=TensorProto.FLOAT)
+        graph.output(rows, "vectors", [n, self.identity.width])
+        graph.state({"preprocessing": self._preprocessing.in_words()})
+        return graph.model
+
+    def _refuse_large(self) -> None:
+        files = (self._image.graph.path, *self._image.graph.data)
+        if sum(path.stat().st_size for path in files) > MOST_BYTES:
+            raise ExportError(
+                f"the image side of {printable(self.identity.name)} does not fit into an ONNX file, which holds 2 GiB; export "
+                "what follows: --input vectors"
+            )
+
     def _encode(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         step = self._image.rows_per_run or _PHOTOS_PER_RUN
         vectors = [self._run(prepared[i : i + step]) for i in range(0, len(prepared), step)]
         return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
 
     def _run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        as_taken = _TAKEN[self._pixels.dtype]
-        return self._image.run({self._pixels.name: as_taken(self._preprocessing, prepared)})
+        taken = _TAKEN[self._pixels.dtype].of(self._preprocessing, prepared)
+        return self._image.run({self._pixels.name: taken})
 
     def _encode_sentence(self, sentence: str) -> NDArray[np.float32]:
         tokens = self._tokenizer(sentence)
@@ -197,10 +249,17 @@ class OnnxClipEncoder(Encoder):
         return SentenceTokenizer(self._layout, self._folder.path, _sentence_length(self._text))
 
 
-#: Type of the image input → how pixels are handed over: scaled by us, channels first; or by the graph, channels last.
-_TAKEN: dict[str, Callable[[Preprocessing, NDArray[np.uint8]], NDArray[Any]]] = {
-    "FLOAT": Preprocessing.scaled,
-    "UINT8": lambda _, pixels: pixels,
+class _Taken(NamedTuple):
+    """How pixels are handed over to a graph: as an array, and as steps in front of it."""
+
+    of: Callable[[Preprocessing, NDArray[np.uint8]], NDArray[Any]]
+    write: Callable[[Preprocessing, GraphWriter, str], str]
+
+
+#: Type of the image input → how: scaled by us, channels first; or scaled by the graph, channels last.
+_TAKEN = {
+    "FLOAT": _Taken(Preprocessing.scaled, Preprocessing.write_scaled),
+    "UINT8": _Taken(lambda _, pixels: pixels, lambda _, _graph, pixels: pixels),
 }
 _INTEGERS = {"INT32": np.int32, "INT64": np.int64}
 
@@ -241,14 +300,11 @@ def _fingerprint(layout: Layout, folder: Path, towers: Iterable[Tower]) -> str:
 
 
 def _digest(path: Path) -> str:
-    content = hashlib.sha256()
     try:
-        with open_regular(path) as file:
-            while part := file.read(_PART):
-                content.update(part)
+        digest = file_digest(path)
     except OSError as error:
         raise CheckpointError(f"cannot read {printable(path)}: {error.strerror or error}; get it again") from error
-    digest, stored = content.hexdigest(), path.resolve().name
+    stored = path.resolve().name
     if _SHA256.fullmatch(stored) and stored != digest:
         raise CheckpointError(
             f"{printable(path)} in the hub's cache is not what was downloaded; delete {printable(path.resolve())} and run again"

@@ -5,7 +5,6 @@ This file finds out what is asked for; `_towers`, the only code that imports tor
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,15 +24,17 @@ from tip_adapter.errors import (
     MissingExtra,
     UnknownName,
     UsageError,
+    causes,
     printable,
     suggestion,
     warn,
 )
 from tip_adapter.prompts import template_sets
+from tip_adapter.schema import parse_json
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -216,6 +217,17 @@ def find_source(text: str, published: Collection[tuple[str, str]]) -> Source:
     raise _not_found(model, weights, published)
 
 
+def absent_repository(text: str) -> str | None:
+    """The repository that loading would download, where it is nobody's but the source's word; else None."""
+    if not text.startswith(_HUB):
+        return None
+    from huggingface_hub import try_to_load_from_cache  # a third of a second that others do not pay
+
+    repository, _, revision = text.removeprefix(_HUB).partition("@")
+    there = try_to_load_from_cache(repository, _CONFIG, revision=revision or None)
+    return None if isinstance(there, str) else repository
+
+
 def _not_found(model: str, weights: str, published: Collection[tuple[str, str]]) -> UsageError | CheckpointError:
     tags = [tag for architecture, tag in published if architecture == model]
     if weights and (os.sep in weights or Path(weights).suffix):
@@ -281,7 +293,7 @@ def _read_preprocessing(source: Source) -> dict[str, Any]:
     if path is None or not path.is_file():
         return {}
     try:
-        stated: Mapping[str, Any] = json.loads(read_small_file(path, _MAX_CONFIG_BYTES))["preprocess_cfg"]
+        stated: Mapping[str, Any] = parse_json(read_small_file(path, _MAX_CONFIG_BYTES))["preprocess_cfg"]
         return {ours: stated[theirs] for theirs, ours in _PREPROCESSING.items() if theirs in stated}
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = f"it holds no preprocess_cfg ({_first_line(error)})"
@@ -292,15 +304,8 @@ def _unloadable(source: Source, error: Exception) -> CheckpointError | DownloadE
     what = f"cannot load {printable(source.name)}: {_first_line(error)}"
     if source.is_file:
         return CheckpointError(f"{what}; is it a file of tensors, of {source.model}?")
-    kind = DownloadError if any(isinstance(cause, OSError) for cause in _causes(error)) else CheckpointError
+    kind = DownloadError if any(isinstance(cause, OSError) for cause in causes(error)) else CheckpointError
     return kind(f"{what}; it is downloaded at first use: connect once, or give a file: open_clip:ARCH/path/to/file")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those it came from: open_clip hides what the network said behind errors of its own."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _first_line(error: Exception) -> str:

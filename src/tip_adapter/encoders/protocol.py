@@ -119,6 +119,11 @@ class Encoder(Protocol):
         a model of one input, ``pixels`` (a stack of prepared photos), and one output, ``vectors`` ((n, width) float32,
             of any length); ``preprocessing`` in its metadata says in words what `prepare` does. Made anew: the caller
             may change it
+
+        Raises
+        ------
+        ExportError
+            There is one, and it is too large for a file.
         """
         return None
 

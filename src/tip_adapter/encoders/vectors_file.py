@@ -35,10 +35,14 @@ class VectorsFileEncoder(Encoder):
     ------
     FeaturesError, VectorError, LabelError, MissingExtra
         As `open_vector_file`.
+    UsageError
+        Its path cannot be written down.
     """
 
     def __init__(self, source: str, *, device: str | None = None, threads: int | None = None) -> None:
         self.file = open_vector_file(source)
+        if not self.file.name.isprintable():
+            raise UsageError(f"a model cannot keep the name of {printable(self.file.path)}; rename the file")
         names = self.file.classes.names if self.file.classes else ()
         self.record = EncoderRecord(
             description=f"vectors of {self.file.encoder or 'an encoder that it does not name'}",

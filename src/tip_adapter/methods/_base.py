@@ -130,16 +130,58 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         return xp.concat([self._logits(queries[i : i + block], *arrays) for i in starts])
 
     def decision_function(self, X: Array) -> Array:
-        """`logits` in scikit-learn's shape: with two classes (n,), the second's minus the first's."""
+        """`logits` in scikit-learn's shape.
+
+        Parameters
+        ----------
+        X : as in `logits`
+
+        Returns
+        -------
+        (n, n_classes) float array; with two classes (n,), the second's logit minus the first's
+
+        Raises
+        ------
+        ValueError
+            As `logits`.
+        """
         logits = self.logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Array) -> Array:
-        """Softmax of `logits`: (n, n_classes) float array, rows sum to 1."""
+        """Softmax of `logits`.
+
+        Parameters
+        ----------
+        X : as in `logits`
+
+        Returns
+        -------
+        (n, n_classes) float array, rows sum to 1; columns in the order of `classes_`
+
+        Raises
+        ------
+        ValueError
+            As `logits`.
+        """
         return softmax(self.logits(X))
 
     def predict(self, X: Array) -> NDArray[Any]:
-        """The label of the highest logit, the first of equals: (n,) NumPy array."""
+        """The label of the highest logit, the first of equals.
+
+        Parameters
+        ----------
+        X : as in `logits`
+
+        Returns
+        -------
+        (n,) NumPy array of labels
+
+        Raises
+        ------
+        ValueError
+            As `logits`.
+        """
         winners = to_numpy(self.logits(X)).argmax(axis=1)
         return self.classes_[winners]
 

@@ -57,6 +57,18 @@ class Choice:
     accuracy : float in [0, 1] on the rows it was chosen on (left-out or validation photos), None without rows
     rule : ``leave-one-out``, ``scale-free``, ``validation`` or ``fixed``
     n_rows : int, how many rows that accuracy counts
+
+    Raises
+    ------
+    ValueError
+        alpha, beta or temperature is no number or out of bounds, the accuracy is not one, or the rule is unknown.
+
+    Examples
+    --------
+    >>> from tip_adapter import Choice, TipAdapterClassifier
+    >>> choice = Choice(alpha=2.0, beta=5.5, temperature=1.0, accuracy=None, rule="fixed", n_rows=0)
+    >>> TipAdapterClassifier().set_params(alpha=choice.alpha, beta=choice.beta)
+    TipAdapterClassifier(alpha=2.0)
     """
 
     alpha: float
@@ -116,6 +128,15 @@ def choose_alpha_beta(
     Notes
     -----
     A photo that is alone in its class gives no row to leave-one-out; nothing of its class would be left.
+
+    Examples
+    --------
+    >>> from tip_adapter import ClassEmbeddings, choose_alpha_beta
+    >>> names = ClassEmbeddings(["cat", "dog"], [[1.0, 0.0], [0.0, 1.0]])
+    >>> X, y = [[0.9, 0.1], [0.8, 0.3], [0.2, 0.8], [0.1, 0.7]], ["cat", "cat", "dog", "dog"]
+    >>> choice = choose_alpha_beta(X, y, names)
+    >>> print(choice.rule, choice.accuracy, choice.n_rows)
+    leave-one-out 1.0 4
     """
     if rule not in RULES or rule == FIXED:
         raise ValueError(f"unknown rule {rule!r}: known are {LEAVE_ONE_OUT}, {SCALE_FREE}, {VALIDATION}")

@@ -166,6 +166,15 @@ class TipAdapterFClassifier(_CacheClassifier):
     labels_ : (n,) int array, positions in `classes_`
     losses_ : (epochs,) mean loss of each epoch
 
+    Examples
+    --------
+    >>> from tip_adapter import ClassEmbeddings, TipAdapterFClassifier
+    >>> names = ClassEmbeddings(["cat", "dog"], [[1.0, 0.0], [0.0, 1.0]])
+    >>> X, y = [[0.9, 0.1], [0.8, 0.3], [0.2, 0.8], [0.1, 0.7]], ["cat", "cat", "dog", "dog"]
+    >>> clf = TipAdapterFClassifier(class_embeddings=names, epochs=2).fit(X, y)
+    >>> print(clf.predict([[0.8, 0.3]])[0], clf.losses_.shape)
+    cat (2,)
+
     Notes
     -----
     Tip-Adapter (ECCV 2022), section 3.2; the result is the last epoch's. AdamW with betas .9 and .999, epsilon 1e-4,

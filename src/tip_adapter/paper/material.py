@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tip_adapter.features import Progress
     from tip_adapter.paper.splits import DatasetSplits
     from tip_adapter.photos.find import PhotoList
-    from tip_adapter.sources import VectorSource
+    from tip_adapter.readers import VectorSource
 
 
 @dataclass(eq=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 from tip_adapter.arguments import require
 from tip_adapter.errors import LabelError, UsageError, shown
 from tip_adapter.photos.labels import label_of, numbered, path_as_text, refuse_twins
+from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +99,30 @@ def listed_ids(ids: Any) -> list[str]:
     for text in texts:
         require(isinstance(text, str), "ids", "a list of texts", text)
     return texts
+
+
+def listed_support(support: Any, name: str, width: int) -> SupportSet:
+    """Photos that are encoded already, their labels in Unicode NFC.
+
+    Parameters
+    ----------
+    support : SupportSet
+    name : what messages call it
+    width : int, of the encoder's vectors
+
+    Raises
+    ------
+    UsageError
+        It is none, its vectors have another width, or an id stands twice.
+    LabelError
+        As `listed_labels`.
+    """
+    require(isinstance(support, SupportSet), name, "a SupportSet", support)
+    require(support.vectors.shape[1] == width, name, f"vectors of width {width}", support.vectors.shape[1])
+    twice = [photo for photo, times in Counter(support.ids.tolist()).items() if times > 1]
+    require(not twice, name, "ids that are unique", twice[:1])
+    labels = listed_labels(support.labels)
+    return replace(support, labels=np.array(labels, dtype=np.str_)) if labels else support
 
 
 def photo_ids(photos: Sequence[PhotoLike], taken: Iterable[str] = ()) -> list[str]:

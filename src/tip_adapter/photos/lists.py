@@ -124,7 +124,7 @@ def _jsonl_records(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=unique_keys)
+            record = json.loads(line, object_pairs_hook=unique_keys)  # NaN may stand in what we do not read
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: not JSON ({error})") from error
         if not isinstance(record, dict):

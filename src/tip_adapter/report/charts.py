@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import east_asian_width
 
+from tip_adapter.errors import counted, percent
 from tip_adapter.report.markup import Markup, joined, shortened, tag
 
 if TYPE_CHECKING:
@@ -16,14 +18,13 @@ if TYPE_CHECKING:
 MOST_CLASSES = 120
 #: A name beside the matrix is cut after so many characters.
 _LONGEST_NAME = 24
-_GUTTER, _CELLS = 190, 850  # widths of the names and of the cells
+_CELLS, _LARGEST_CELL = 850.0, 44.0  # widths of all cells and of one
+#: From this width on a cell holds its number of photos; from this share on it is dark enough for light figures.
+_COUNTED_CELL, _STRONG = 24.0, 0.6
+#: A wide matrix is not drawn narrower, but scrolled.
+_NARROWEST = 704.0
 _LEFT, _TOP, _SIDE = 44, 12, 300  # of the reliability curve's square
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a person reads it."""
-    return f"{100 * fraction:.1f} %"
 
 
 def bar(share: float, kind: str = "") -> Markup:
@@ -46,26 +47,33 @@ def interval(accuracy: Accuracy, kind: str) -> Markup:
 def matrix(accuracy: Accuracy) -> Markup:
     """What each class (a row) was called (a column), as shares of the class; empty cells are left out."""
     labels = matrix_classes(accuracy)
+    names = [shortened(label, _LONGEST_NAME) for label in labels]
+    cell = min(_LARGEST_CELL, _CELLS / len(labels))
+    letter = min(13.0, cell * 0.92)
+    gutter = 12 + letter * max(map(_width, names))
+    size = gutter + cell * len(labels)
     position = {label: number for number, label in enumerate(labels)}
-    cell = _CELLS / len(labels)
     cells = [
-        _cell(position[label], position[called], label, called, n, accuracy.per_class[label][1], cell)
+        _cell(position[label], position[called], cell, _Entry(label, called, n, accuracy.per_class[label][1]))
         for label, called, n in _entries(accuracy)
         if label in position and called in position
     ]
-    size = min(13.0, cell * 0.92)
-    names = [_row_name(label, number, cell, size) for number, label in enumerate(labels)]
-    width, height = _GUTTER + _CELLS, _CELLS
+    ground = tag("rect", class_="ground", width=f"{cell * len(labels):.1f}", height=f"{cell * len(labels):.1f}")
+    around = [_names(name, (number + 0.5) * cell, letter) for number, name in enumerate(names)]
     return tag(
         "svg",
-        tag("rect", class_="ground", x=_GUTTER, y=0, width=_CELLS, height=height),
-        *cells,
-        *names,
-        viewBox=f"0 0 {width} {height}",
+        tag("g", ground, *cells, *around, transform=f"translate({gutter:.1f} {gutter:.1f})"),
+        viewBox=f"0 0 {size:.1f} {size:.1f}",
+        style=f"width:{size:.0f}px;min-width:{min(0.8 * size, _NARROWEST):.0f}px",
         class_="matrix",
         role="img",
         aria_label=f"Confusion matrix of {len(labels)} classes; the strongest confusions are listed in the table",
     )
+
+
+def _width(text: str) -> float:
+    """About how wide a text is, in letters' heights."""
+    return sum(1.0 if east_asian_width(c) in "WF" else 0.62 for c in text)
 
 
 def matrix_classes(accuracy: Accuracy) -> list[str]:
@@ -84,27 +92,40 @@ def _entries(accuracy: Accuracy) -> list[tuple[str, str, int]]:
     return [entry for entry in [*right, *accuracy.confusions] if entry[2]]
 
 
-def _cell(row: int, column: int, label: str, called: str, n: int, n_row: int, size: float) -> Markup:
-    share = n / n_row
-    said = (
-        f"{shortened(label, 80)}: {n} of {n_row} right"
-        if label == called
-        else (f"{shortened(label, 80)} called {shortened(called, 80)}: {n} of {n_row}")
-    )
-    cell = tag(
-        "rect",
-        x=f"{_GUTTER + column * size:.2f}",
-        y=f"{row * size:.2f}",
-        width=f"{size * 0.94:.2f}",
-        height=f"{size * 0.94:.2f}",
-        fill_opacity=f"{0.35 + 0.65 * share:.2f}",
-    )
-    return tag("g", tag("title", said), cell, class_="right" if label == called else "wrong")
+class _Entry(NamedTuple):
+    """So many of a class's photos were called so."""
+
+    label: str
+    called: str
+    n: int
+    n_class: int
 
 
-def _row_name(label: str, row: int, cell: float, size: float) -> Markup:
-    text = shortened(label, _LONGEST_NAME)
-    return tag("text", text, x=_GUTTER - 8, y=f"{(row + 0.5) * cell:.2f}", font_size=f"{size:.1f}", class_="name")
+def _cell(row: int, column: int, size: float, entry: _Entry) -> Markup:
+    share = entry.n / entry.n_class
+    label, called = shortened(entry.label, 80), shortened(entry.called, 80)
+    right = entry.label == entry.called
+    what = (
+        f"{label}: {entry.n} of {entry.n_class} right"
+        if right
+        else f"{label} called {called}: {entry.n} of {entry.n_class}"
+    )
+    x, y, side = column * size, row * size, size * 0.94
+    opacity = f"{0.35 + 0.65 * share:.2f}"
+    square = tag("rect", x=f"{x:.2f}", y=f"{y:.2f}", width=f"{side:.2f}", height=f"{side:.2f}", fill_opacity=opacity)
+    strength = "count strong" if share >= _STRONG else "count"
+    count = tag("text", entry.n, x=f"{x + side / 2:.1f}", y=f"{y + side / 2:.1f}", class_=strength)
+    return tag(
+        "g", tag("title", what), square, count if size >= _COUNTED_CELL else None, class_="right" if right else "wrong"
+    )
+
+
+def _names(name: str, middle: float, size: float) -> Markup:
+    """A class's name at its row and, upright, at its column."""
+    letters = {"font_size": f"{size:.1f}", "class_": "name"}
+    row = tag("text", name, x=-6, y=f"{middle:.2f}", text_anchor="end", **letters)
+    column = tag("text", name, x=6, y=0, transform=f"translate({middle:.2f} 0) rotate(-90)", **letters)
+    return joined(row, column)
 
 
 # ---- the reliability curve -------------------------------------------------------------------------------------------
@@ -114,7 +135,7 @@ def reliability(before: Calibration, after: Calibration, n: int) -> Markup:
     """Accuracy by confidence, at temperature 1 and at the model's; below, how many photos have which confidence."""
     grid = [_gridline(tick) for tick in _TICKS]
     counts = [_count(entry, n) for entry in after.curve]
-    curves = [_curve(before.curve, "before"), _curve(after.curve, "after")]
+    curves = [_curve(before.curve, "before", n), _curve(after.curve, "after", n)]
     diagonal = tag("line", x1=_x(0), y1=_y(0), x2=_x(1), y2=_y(1), class_="ideal")
     axes = [
         tag("text", "confidence", x=_x(0.5), y=_TOP + _SIDE + 36, class_="axis middle"),
@@ -157,12 +178,14 @@ def _count(entry: Bin, n: int) -> Markup:
     return tag("rect", x=f"{x:.1f}", y=f"{y:.1f}", width=14, height=f"{height:.1f}", class_="count")
 
 
-def _curve(curve: Sequence[Bin], kind: str) -> Markup:
+def _curve(curve: Sequence[Bin], kind: str, n: int) -> Markup:
     points = " ".join(f"{_x(entry.confidence)},{_y(entry.accuracy)}" for entry in curve)
-    return tag("g", tag("polyline", points=points), *(_point(entry) for entry in curve), class_=kind)
+    return tag("g", tag("polyline", points=points), *(_point(entry, n) for entry in curve), class_=kind)
 
 
-def _point(entry: Bin) -> Markup:
-    said = f"confidence {entry.confidence:.2f}, accuracy {entry.accuracy:.2f}, {entry.n} photos"
-    dot = tag("circle", cx=_x(entry.confidence), cy=_y(entry.accuracy), r=3.5)
+def _point(entry: Bin, n: int) -> Markup:
+    """The larger, the more photos: a bin of one or two says little, and looks so."""
+    said = f"confidence {entry.confidence:.2f}, accuracy {entry.accuracy:.2f}, {counted(entry.n, 'photo', 'photos')}"
+    radius = f"{1.5 + 6 * (entry.n / n) ** 0.5:.1f}"
+    dot = tag("circle", cx=_x(entry.confidence), cy=_y(entry.accuracy), r=radius)
     return tag("g", tag("title", said), dot)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import tip_adapter
 from tip_adapter.checking import likely_wrong
-from tip_adapter.errors import counted
+from tip_adapter.errors import counted, percent
 from tip_adapter.report import sections
-from tip_adapter.report.charts import percent
 from tip_adapter.report.markup import Markup, joined, named, tag
 from tip_adapter.report.thumbnails import Thumbnails
 

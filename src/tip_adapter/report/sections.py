@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tip_adapter.errors import counted
+from tip_adapter.errors import counted, percent
 from tip_adapter.methods._base import ExplainedClassifier
 from tip_adapter.report import charts
-from tip_adapter.report.charts import bar, percent
+from tip_adapter.report.charts import bar
 from tip_adapter.report.markup import Markup, joined, named, tag
 from tip_adapter.report.thumbnails import LARGE, SMALL, TINY
 
@@ -24,6 +24,11 @@ _SHOWN = 15
 _MOST_WRONG = 24
 #: Of all classes together, and of one class.
 _MOST_PHOTOS, _PHOTOS_PER_CLASS = 1000, 8
+#: A single figure may say otherwise than the other.
+_RISEN = (
+    "The temperature is fitted for likelihood, on photos that were left out. On these photos the calibration error rises "
+    "with it: scores have become more careful than they need be, or are few enough for chance."
+)
 
 #: How the pair was chosen, in words.
 RULES = {
@@ -91,15 +96,20 @@ def confusions(accuracy: Accuracy) -> Markup:
     if not accuracy.confusions:
         return section("confusions", "Confusions", tag("p", "No photo was called anything else."))
     shown, met = charts.matrix_classes(accuracy), len(accuracy.per_class)
-    part = f"The {len(shown)} classes with most mistakes are shown." if len(shown) < met else ""
-    note = tag("p", f"A row is a class, a column what it was called. {part}", class_="note")
+    part = f" The {len(shown)} classes with most mistakes are shown." if len(shown) < met else ""
+    note = tag(
+        "p",
+        f"A row is a class, a column what it was called. The stronger the colour, the larger the share of the class.{part}",
+        class_="note",
+    )
     picture = tag(
         "div", charts.matrix(accuracy), class_="wide", tabindex=0, role="region", aria_label="Confusion matrix"
     )
     rows = [_confusion(entry, accuracy.per_class[entry[0]][1]) for entry in accuracy.confusions]
     heads = ("class", "was called", "photos", "share of the class")
     listed = long_table(heads, rows, "confusions", (2,))
-    return section("confusions", "Confusions", note, picture, tag("h3", "The strongest"), listed)
+    strongest = tag("div", tag("h3", "The strongest"), listed)
+    return section("confusions", "Confusions", note, tag("div", picture, strongest, class_="abreast"))
 
 
 def _confusion(entry: tuple[str, str, int], n_photos: int) -> Markup:
@@ -121,9 +131,7 @@ def classes(accuracy: Accuracy) -> Markup:
     hardest = sorted(accuracy.per_class.items(), key=lambda item: (item[1][0], item[0]))
     rows = [_class(label, share, n, strongest.get(label)) for label, (share, n) in hardest]
     heads = ("class, hardest first", "right", "", "photos", "most often called instead")
-    n_classes = counted(len(rows), "class", "classes")
-    mean = tag("p", f"Mean over the {n_classes}: {percent(accuracy.mean_per_class)}.", class_="note")
-    return section("classes", "Classes", mean, long_table(heads, rows, "classes", (1, 3)))
+    return section("classes", "Classes", long_table(heads, rows, "classes", (1, 3)))
 
 
 def _class(label: str, share: float, n: int, instead: tuple[str, int] | None) -> Markup:
@@ -159,9 +167,11 @@ def calibration(tally: Tally, note: str) -> Markup:
     explained = tag(
         "p",
         "A score is to be taken at its word: of photos named with 80 % confidence, 80 % are to be right. Points on the "
-        "diagonal do so; below it the scores are too sure. Grey bars: how many photos have that confidence.",
+        "diagonal do so; below it the scores are too sure. The larger a point, the more photos have that confidence; the "
+        "bars count them.",
     )
-    text = tag("div", explained, _calibration_table(before, after, tally.temperature), tag("p", note, class_="note"))
+    notes = [tag("p", text, class_="note") for text in (_RISEN if after.ece > before.ece else None, note) if text]
+    text = tag("div", explained, _calibration_table(before, after, tally.temperature), *notes)
     return section("calibration", "Calibration", tag("div", picture, text, class_="beside"))
 
 
@@ -197,8 +207,8 @@ def mistakes(head: Head, worst: Sequence[Mistake], photos: Thumbnails, support: 
         return section("mistakes", "Worst mistakes", tag("p", "There is none: every photo was named right."))
     note = tag(
         "p",
-        "Wrong, and surest of it. Beside each photo the three photos that weighed most for the answer, with their points and "
-        "their share of all points.",
+        "Wrong, and surest of it. Beside each photo what spoke for the answer, and what for its own class: the three photos "
+        "that weighed most, with their points and their share of all points of that class. Bars of both are on one scale.",
         class_="note",
     )
     cards = [_mistake(head, mistake, photos, support) for mistake in worst]
@@ -206,56 +216,74 @@ def mistakes(head: Head, worst: Sequence[Mistake], photos: Thumbnails, support: 
 
 
 def _mistake(head: Head, mistake: Mistake, photos: Thumbnails, support: Thumbnails) -> Markup:
-    unknown = None if mistake.label in head.names else " (unknown to the model)"
-    title = tag("h3", "called ", named(mistake.called, "em"), ", is ", named(mistake.label, "em"), unknown)
-    sure = tag("p", f"{percent(mistake.score)} sure · ", named(mistake.id), class_="note")
     picture = picture_of(mistake.id, photos, LARGE, f"{mistake.id}: {mistake.label}, called {mistake.called}")
-    return tag("li", picture, tag("div", title, sure, _evidence(head, mistake, support)), class_="mistake")
+    records = _records(head, mistake)
+    largest = max((abs(part) for record in records.values() for part in _points(record)), default=0.0)
+    answer = _side(mistake.called, Side("called", "wrong", largest), records, support)
+    truth = _side(mistake.label, Side("is", "right", largest), records, support)
+    return tag("li", tag("div", picture, tag("h3", named(mistake.id))), answer, truth, class_="mistake")
 
 
-def _evidence(head: Head, mistake: Mistake, support: Thumbnails) -> Markup | None:
-    if not isinstance(head.estimator, ExplainedClassifier):
-        return None
-    (answer,) = head.explained_answers(mistake.vector[None], 2, 0.0)
-    evidence, *others = answer["explanation"]
-    parts = [evidence["text"], evidence["others"], *(photo["part"] for photo in evidence["photos"])]
-    scale = Scale(max(map(abs, parts)) or 1.0, sum(map(abs, parts)) or 1.0)
-    photos = [_photo(photo, scale, support) for photo in evidence["photos"]]
-    rows = [_part(joined("the name ", named(evidence["name"], "q")), evidence["text"], scale)]
-    if evidence["n_others"]:
-        more = counted(evidence["n_others"], "other photo", "other photos")
-        rows.append(_part(joined(more), evidence["others"], scale))
-    runner_up = [_runner_up(other, mistake.label) for other in others]
-    return joined(tag("ul", *photos, class_="looks-like"), tag("ul", *rows, class_="parts"), *runner_up)
+def _records(head: Head, mistake: Mistake) -> dict[str, dict[str, Any]]:
+    """The answer and the photo's class → score and, where the method has them, the parts of it; unknown classes have none."""
+    known = [label for label in (mistake.called, mistake.label) if label in head.names]
+    if isinstance(head.estimator, ExplainedClassifier):
+        return dict(zip(known, head.explained_classes(mistake.vector, known), strict=True))
+    scores = dict(zip(head.classes.tolist(), head.probabilities(mistake.vector[None])[0].tolist(), strict=True))
+    return {label: {"score": scores[label]} for label in known}
 
 
-class Scale(NamedTuple):
-    """What the parts of an answer are measured by: the largest of them, and all of them together."""
+def _points(record: dict[str, Any]) -> list[float]:
+    """All parts of a score; none where the method has no photos."""
+    if "photos" not in record:
+        return []
+    return [record["text"], record["others"], *(photo["part"] for photo in record["photos"])]
 
+
+class Side(NamedTuple):
+    """One side of a mistake: what is said of the class, its colour, and the largest part on either side."""
+
+    verdict: str
+    kind: str
     largest: float
-    whole: float
 
 
-def _photo(photo: dict[str, Any], scale: Scale, support: Thumbnails) -> Markup:
-    """A photo that the answer rests on; its name where it cannot be shown."""
-    uri = support.uri(photo["id"], SMALL)
-    shown = tag("img", src=uri, alt=photo["id"], title=photo["id"]) if uri else named(photo["id"])
-    return tag("li", shown, *_weight(photo["part"], scale))
+def _side(label: str, side: Side, records: dict[str, dict[str, Any]], support: Thumbnails) -> Markup:
+    """What spoke for a class."""
+    record = records.get(label)
+    score = tag("span", percent(record["score"]) if record else "unknown to the model", class_="number")
+    title = tag("p", tag("span", side.verdict, " ", named(label, "em")), score, class_="verdict")
+    return tag("div", title, _evidence(record, side, support) if record else None, class_=f"side {side.kind}")
 
 
-def _part(what: Markup, part: float, scale: Scale) -> Markup:
-    return tag("li", tag("span", what), *_weight(part, scale))
+def _evidence(record: dict[str, Any], side: Side, support: Thumbnails) -> Markup | None:
+    """The parts of a score: photos that can be shown side by side, all else a line each."""
+    points = _points(record)
+    if not points:
+        return None
+    whole = sum(map(abs, points)) or 1.0
+    shown: list[Markup] = []
+    lines: list[tuple[Markup, float]] = []
+    for photo in record["photos"]:
+        uri = support.uri(photo["id"], SMALL)
+        if uri:
+            picture = tag("img", src=uri, alt=photo["id"], title=photo["id"])
+            shown.append(tag("li", picture, *_weight(photo["part"], whole, side)))
+        else:
+            lines.append((named(photo["id"]), photo["part"]))
+    lines.append((joined("the name ", named(record["name"], "q")), record["text"]))
+    if record["n_others"]:
+        lines.append((joined(counted(record["n_others"], "other photo", "other photos")), record["others"]))
+    rows = [tag("li", tag("span", what), *_weight(part, whole, side)) for what, part in lines]
+    return joined(tag("ul", *shown, class_="looks-like") if shown else None, tag("ul", *rows, class_="parts"))
 
 
-def _weight(part: float, scale: Scale) -> tuple[Markup, Markup]:
+def _weight(part: float, whole: float, side: Side) -> tuple[Markup, Markup]:
     """A bar, and how many points and which share of all that was said for or against."""
-    said = f"{part:+.1f} · {100 * abs(part) / scale.whole:.0f} %"
-    return bar(abs(part) / scale.largest, "" if part >= 0 else "wrong"), tag("span", said, class_="number")
-
-
-def _runner_up(evidence: dict[str, Any], label: str) -> Markup:
-    right = ", the right one" if evidence["label"] == label else ""
-    return tag("p", "next: ", named(evidence["label"], "em"), f", {percent(evidence['score'])}{right}", class_="note")
+    said = f"{part:+.1f} · {100 * abs(part) / whole:.0f} %".replace("-", "−")
+    return bar(abs(part) / (side.largest or 1.0), side.kind if part >= 0 else "against"), tag(
+        "span", said, class_="number"
+    )
 
 
 def picture_of(photo: str, photos: Thumbnails, side: int, alt: str) -> Markup:
