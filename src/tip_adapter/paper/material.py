@@ -235,7 +235,7 @@ class PhotoStore:
 
 @dataclass(frozen=True, eq=False)
 class FileMaterial:
-    """A file of vectors, or a folder of features, as material: its parts train, val and test."""
+    """A file of vectors as material: its parts train, val and test."""
 
     path: Path
     encoder: Encoder
