@@ -143,6 +143,15 @@ def test_options_that_stored_vectors_answer_are_a_note(run: Callable[..., Ran], 
     assert "note: --vectors says the data set and the encoder; --encoder and --datasets change nothing" in ran.err
 
 
+def test_without_a_validation_part_the_upper_bound_stands_in_marked(run: Callable[..., Ran], somewhere: Path) -> None:
+    rows = np.tile(np.eye(2, 4), (8, 1)) + np.random.default_rng(0).normal(0, 0.1, (16, 4))
+    write_vectors(somewhere / "two.npz", rows, np.array(["cat", "dog"] * 8), ["train", "test"])
+    ran = run("reproduce", "figure8", "--vectors", "two.npz", "--shots", "2", "--seeds", "1")
+    assert ran.status == 0
+    assert "| Tip-Adapter | oracle (upper bound) |" in ran.out
+    assert "| Tip-Adapter | leave-one-out |" in ran.out
+
+
 def test_a_file_without_test_photos_is_said(run: Callable[..., Ran], somewhere: Path) -> None:
     write_vectors(somewhere / "train.npz", np.eye(2, 4), np.array(["cat", "dog"]), ["train"])
     ran = run("reproduce", "figure4", "--vectors", "train.npz")
