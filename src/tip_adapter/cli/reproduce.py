@@ -69,6 +69,8 @@ def reproduce(
     wanted = asked(name, {axis: text for axis, text in words.items() if text is not None})
     shelf = _shelf(vectors, data_root, device, threads)
     place = out or Path("results") / wanted.name
+    if vectors is not None and (encoder or datasets):
+        say("note: --vectors says the data set and the encoder; --encoder and --datasets change nothing")
     with notes(quiet), progress_bar("Measuring", quiet=quiet) as progress:
         done = carry_out(wanted, shelf, place, say=lambda text: say(f"note: {text}"), progress=progress)
     if not done.results:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import MissingDataset
+from tip_adapter.errors import FolderError, MissingDataset
 from tip_adapter.extraction import extract_listed
 from tip_adapter.feature_folder import is_feature_folder
 from tip_adapter.paper.measure import milliseconds
@@ -235,14 +235,14 @@ class PhotoStore:
 
 @dataclass(frozen=True, eq=False)
 class FileMaterial:
-    """A file of vectors, or a folder of features, as material: its parts train, val and test."""
+    """A file of vectors as material: its parts train, val and test."""
 
     path: Path
     encoder: Encoder
 
     def material(self, dataset: str, templates: tuple[str, ...]) -> Material:
         """The file as the material of a data set."""
-        parts = tuple(part for part in ("train", "val", "test") if len(self._source(part)))
+        parts = tuple(part for part in ("train", "val", "test") if self.has(part))
         classes = sorted({label for part in parts for label in self._source(part).classes})
         return Material(
             dataset=dataset,
@@ -253,6 +253,13 @@ class FileMaterial:
             drawn=self._support,
             whole=self._whole,
         )
+
+    def has(self, part: str) -> bool:
+        """Whether some of its vectors are of a part."""
+        try:
+            return len(self._source(part)) > 0
+        except FolderError:  # it is split, into other parts
+            return False
 
     def _source(self, part: str) -> VectorSource:
         return labelled_source(self.path, part=part)

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 
 #: Passes of Tip-Adapter-F over all shots, also where the cache is smaller.
 _PASSES = 20
+#: A loss that no key will move for.
+_NOTHING_TO_LEARN = 1e-6
+#: How the linear probe found its C → what a reader should know of that.
+_SEARCHED_BY = {
+    "nothing": "linear probe: one photo a class leaves nothing to search by, C is 1",
+    "cross-validation": "linear probe by leave-one-out: parts of the photos are left out in turn, not one at a time",
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
     return {
         **task.axes(),
         **result,
-        "interval": None if accuracy is None else accuracy_interval(round(accuracy * len(test)), len(test)),
+        "interval": None if accuracy is None else [*accuracy_interval(round(accuracy * len(test)), len(test))],
         "zero_shot_accuracy": zero_shot,
         "gain": None if accuracy is None else accuracy - zero_shot,
         "n_test": len(test),
@@ -279,7 +286,8 @@ def _cache(
         return support.take(slice(0)), None, 1
     drawn = draw_prototypes(support.vectors, support.labels, size, seed)
     ids = np.array([f"prototype {row}" for row in range(len(drawn.labels))])
-    return SupportSet(drawn.vectors, drawn.labels, ids), drawn.views, len(drawn.rows)
+    several = len(drawn.rows) > 1  # else each key is one photo, seen as it is
+    return SupportSet(drawn.vectors, drawn.labels, ids), drawn.views if several else None, len(drawn.rows)
 
 
 def _learned_prompt(
@@ -324,8 +332,10 @@ def _notes(estimator: Any) -> list[str]:
         notes.append(f"trained for {training['epochs']} epochs, the paper for {training['papers_epochs']}")
     if "prompt_tower" in training:
         notes.append(f"CoOp's context stands in: {training['prompt_tower']}")
-    if getattr(estimator, "searched_by_", None) == "nothing":
-        notes.append("linear probe: one photo a class leaves nothing to search by, C is 1")
+    if max(getattr(estimator, "losses_", ()), default=1) < _NOTHING_TO_LEARN:
+        notes.append("Tip-Adapter-F: every photo is its own key, the loss is 0 from the start and nothing is learned")
+    if searched_by := _SEARCHED_BY.get(getattr(estimator, "searched_by_", "")):
+        notes.append(searched_by)
     return notes
 
 

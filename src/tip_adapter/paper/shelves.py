@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tip_adapter.encoders import load_encoder
-from tip_adapter.errors import FolderError, MissingDataset, printable
+from tip_adapter.errors import MissingDataset, printable
 from tip_adapter.files import cache_folder
 from tip_adapter.paper.datasets import dataset_record
 from tip_adapter.paper.material import FileMaterial, PhotoStore
 from tip_adapter.paper.splits import open_dataset, require_photos
 from tip_adapter.prompts import resolve_templates
-from tip_adapter.sources import labelled_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,10 +124,7 @@ class FileShelf:
 
     def has_validation(self, dataset: str) -> bool:
         """Whether the file has a part val."""
-        try:
-            return len(labelled_source(self.path, part="val")) > 0
-        except FolderError:
-            return False
+        return self._file.has("val")
 
     def material(self, dataset: str, encoder: str, draws: Draws) -> Material:
         """The file.
@@ -141,9 +137,12 @@ class FileShelf:
         return self._material
 
     @cached_property
+    def _file(self) -> FileMaterial:
+        return FileMaterial(self.path, load_encoder(f"vectors:{self.path}"))
+
+    @cached_property
     def _material(self) -> Material:
-        encoder: Any = load_encoder(f"vectors:{self.path}")
-        found = FileMaterial(self.path, encoder).material(self.path.stem, tuple(encoder.record.templates))
+        found = self._file.material(self.path.stem, tuple(self._file.encoder.record.templates))
         absent = [part for part in ("train", "test") if part not in found.parts]
         if absent:
             raise MissingDataset(

@@ -214,9 +214,9 @@ def _compared(mean: Mean | None, result: dict[str, Any] | None, name: str, publi
 def _number(mean: Mean | None, name: str) -> str:
     if mean is None:
         return "–"
-    scale = 100 if name in _FRACTIONS else 1
-    half = "" if mean.half_width is None else f" ± {scale * mean.half_width:.2f}"
-    return f"{scale * mean.mean:.2f}{half}" if scale == 100 else f"{mean.mean:.4g}{half}"
+    if name in _FRACTIONS:
+        return f"{100 * mean.mean:.2f}" + ("" if mean.half_width is None else f" ± {100 * mean.half_width:.2f}")
+    return f"{mean.mean:.4g}" + (f" ± {mean.half_width:.2g}" if mean.half_width else "")
 
 
 def _comparisons(results: Sequence[dict[str, Any]]) -> str:

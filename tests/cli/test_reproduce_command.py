@@ -1,0 +1,165 @@
+"""`tip-adapter reproduce`: what can be reproduced, what a person may ask for, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Ran
+
+ELEVEN = [
+    "table1",
+    "figure4",
+    "table3",
+    "table4",
+    "figure5",
+    "figure6",
+    "table5",
+    "figure7",
+    "table6",
+    "figure8",
+    "table7",
+]
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("TIP_ADAPTER_DATA", raising=False)
+    monkeypatch.setenv("TIP_ADAPTER_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A file of vectors: three classes around their names' vectors, with a train, a val and a test part."""
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(3), 24)
+    rows = np.eye(3, 8)[labels] + rng.normal(0, 0.3, (72, 8))
+    write_vectors(tmp_path / "three.npz", rows, np.array(["cat", "dog", "owl"])[labels], ["train", "val", "test"])
+    return tmp_path / "three.npz"
+
+
+def write_vectors(path: Path, rows: np.ndarray, labels: np.ndarray, parts: list[str]) -> None:
+    """A file of vectors, as many rows a part; the names' vectors point to other classes than their own."""
+    classes = np.unique(labels)
+    np.savez(
+        path,
+        ids=np.arange(len(rows)).astype(str),
+        vectors=rows.astype(np.float32),
+        labels=labels,
+        part=np.repeat(parts, len(rows) // len(parts)),
+        class_labels=classes,
+        class_embeddings=np.roll(np.eye(len(classes), rows.shape[1]), 1, axis=0).astype(np.float32),
+        logit_scale=30.0,
+    )
+
+
+def test_the_list_shows_all_eleven_and_the_other_name_of_figure_4(run: Callable[..., Ran]) -> None:
+    ran = run("reproduce", "--list")
+    assert (ran.status, ran.err) == (0, "")
+    assert [line.split()[0] for line in ran.out.splitlines()[2:] if line.strip()] == ELEVEN
+    assert "figure4 (= table2)" in ran.out
+    assert run("reproduce").out == ran.out
+
+
+def test_the_list_as_json_holds_every_axis(run: Callable[..., Ran]) -> None:
+    listed = json.loads(run("reproduce", "--list", "--json").out)
+    assert [entry["name"] for entry in listed["experiments"]] == ELEVEN
+    assert listed["aliases"] == {"table2": "figure4"}
+    figure5 = listed["experiments"][ELEVEN.index("figure5")]
+    assert len(figure5["datasets"]) == 11
+    assert (figure5["shots"], figure5["seeds"], len(figure5["methods"])) == ([1, 2, 4, 8, 16], [1, 2, 3], 6)
+
+
+def test_stored_vectors_are_enough(run: Callable[..., Ran], stored: Path, somewhere: Path) -> None:
+    asked = (
+        "reproduce",
+        "table2",
+        "--vectors",
+        stored,
+        "--shots",
+        "2",
+        "--seeds",
+        "1",
+        "--methods",
+        "zero-shot,tip-adapter",
+    )
+    ran = run(*asked)
+    assert (ran.status, ran.err) == (0, "")
+    assert "| Tip-Adapter | full-validation |" in ran.out
+    assert "3 results measured now, 0 photos were encoded. Written to results/figure4." in ran.out
+    assert {path.name for path in (somewhere / "results" / "figure4").iterdir()} == {
+        "results.jsonl",
+        "figure4.md",
+        "figure4.png",
+    }
+    again = json.loads(run(*asked, "--json").out)
+    assert again["experiment"] == "figure4"
+    assert [result["method"] for result in again["results"]] == ["zero-shot", "tip-adapter", "tip-adapter"]
+    assert {result["dataset"] for result in again["results"]} == {"three"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("tabel1",), "unknown experiment 'tabel1': did you mean table1?"),
+        (("table1",), "name the folder of the data sets (--data-root, or TIP_ADAPTER_DATA), or --vectors FILE"),
+        (("table1", "--data-root", ".", "--shots", "0"), "--shots takes whole numbers from 1 to 10000"),
+        (("table1", "--data-root", ".", "--seeds", "-1"), "--seeds takes whole numbers from 0 to 4294967295"),
+        (("table1", "--data-root", ".", "--methods", "knn"), "unknown method 'knn'"),
+        (("table1", "--data-root", ".", "--protocol", "best"), "unknown protocol 'best'"),
+        (("table1", "--data-root", ".", "--datasets", "mnist"), "unknown data set 'mnist'"),
+        (("figure8", "--data-root", ".", "--methods", "coop"), "figure8 has none of the methods coop"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_a_sentence(
+    run: Callable[..., Ran], words: tuple[str, ...], message: str
+) -> None:
+    ran = run("reproduce", *words)
+    assert (ran.status, ran.out) == (2, "")
+    assert message in ran.err
+    assert not Path("results").exists()
+
+
+def test_what_is_missing_is_a_note_and_nothing_at_all_is_an_error(run: Callable[..., Ran], somewhere: Path) -> None:
+    (somewhere / "data").mkdir()
+    ran = run("reproduce", "table1", "--data-root", "data", "--encoder", "toy")
+    assert ran.status == 2
+    assert ran.err.count("ImageNet is not whole below data: no imagenet; its photos:") == 1
+    assert "nothing of table1 could be measured; the notes above say what is missing" in ran.err
+
+
+def test_options_that_stored_vectors_answer_are_a_note(run: Callable[..., Ran], stored: Path) -> None:
+    ran = run("reproduce", "figure4", "--vectors", stored, "--encoder", "clip", "--methods", "zero-shot")
+    assert ran.status == 0
+    assert "note: --vectors says the data set and the encoder; --encoder and --datasets change nothing" in ran.err
+
+
+def test_without_a_validation_part_the_upper_bound_stands_in_marked(run: Callable[..., Ran], somewhere: Path) -> None:
+    rows = np.tile(np.eye(2, 4), (8, 1)) + np.random.default_rng(0).normal(0, 0.1, (16, 4))
+    write_vectors(somewhere / "two.npz", rows, np.array(["cat", "dog"] * 8), ["train", "test"])
+    ran = run("reproduce", "figure8", "--vectors", "two.npz", "--shots", "2", "--seeds", "1")
+    assert ran.status == 0
+    assert "| Tip-Adapter | oracle (upper bound) |" in ran.out
+    assert "| Tip-Adapter | leave-one-out |" in ran.out
+
+
+def test_a_file_without_test_photos_is_said(run: Callable[..., Ran], somewhere: Path) -> None:
+    write_vectors(somewhere / "train.npz", np.eye(2, 4), np.array(["cat", "dog"]), ["train"])
+    ran = run("reproduce", "figure4", "--vectors", "train.npz")
+    assert ran.status == 2
+    assert "train.npz has no part test; it has to say which vectors are for training and which for the test" in ran.err
+
+
+def test_what_to_fine_tune_needs_photos(run: Callable[..., Ran], stored: Path) -> None:
+    ran = run("reproduce", "table6", "--vectors", stored, "--shots", "2", "--seeds", "1", "--protocol", "fixed")
+    assert ran.status == 2
+    assert "what to fine-tune (table6) needs photos, not vectors; give --data-root instead of --vectors" in ran.err

@@ -1,0 +1,67 @@
+"""Time, memory, and where a result comes from."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import tip_adapter
+from tip_adapter.paper import measure
+from tip_adapter.paper.measure import PeakMemory, cuda_peak_mib, milliseconds, resident_mib
+from tip_adapter.paper.origin import _commit, origin
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_memory_that_is_held_within_is_seen_and_memory_before_is_counted() -> None:
+    before = resident_mib()
+    with PeakMemory() as memory:
+        held = np.ones(64 * 2**20, np.uint8)
+        memory._look()
+        del held
+    assert memory.mib > before + 50
+
+
+def test_where_the_system_does_not_show_memory_it_is_the_most_ever_held(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = resident_mib()
+    monkeypatch.setattr(measure, "_STATM", tmp_path / "statm")
+    assert resident_mib() > 0.5 * now
+
+
+def test_without_a_card_there_is_no_memory_of_one() -> None:
+    assert cuda_peak_mib(None) is None
+    assert cuda_peak_mib("cpu") is None
+
+
+def test_a_time_is_a_median_after_warming_up() -> None:
+    calls: list[int] = []
+    assert milliseconds(lambda: calls.append(1)) >= 0
+    assert len(calls) == 6
+
+
+def test_a_result_says_which_versions_it_was_made_with() -> None:
+    found = origin()
+    assert found["versions"]["tip_adapter"] == tip_adapter.__version__
+    assert {"python", "numpy", "scipy", "scikit-learn", "onnxruntime"} <= set(found["versions"])
+
+
+def test_a_checkout_says_its_commit_and_whether_files_differ(tmp_path: Path) -> None:
+    assert _commit(tmp_path) is None
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    commit = _commit(tmp_path)
+    assert commit is not None
+    assert len(commit) == 40
+    (tmp_path / "file").write_text("new", encoding="utf-8")
+    subprocess.run(["git", "-C", str(tmp_path), "add", "file"], check=True)
+    assert _commit(tmp_path) == f"{commit}-dirty"

@@ -1,0 +1,248 @@
+"""A run that is started again, two at once, killed ones, full disks, and what is missing: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tip_adapter import files
+from tip_adapter.errors import NotWritable, ResultsError, TipAdapterWarning
+from tip_adapter.paper import results as results_module
+from tip_adapter.paper import runner
+from tip_adapter.paper.experiments import experiments, tasks
+from tip_adapter.paper.reproduction import Done, asked, reproduce
+from tip_adapter.paper.results import key_of, read_results, recording
+from tip_adapter.paper.shelves import PhotoShelf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+WORDS = {
+    "datasets": "caltech101",
+    "encoders": "toy",
+    "shots": "1,2",
+    "seeds": "1,2",
+    "methods": "zero-shot,tip-adapter",
+}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TIP_ADAPTER_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def go(shades: Path, tmp_path: Path) -> Callable[..., Done]:
+    """go() measures figure4 in miniature; go(seeds="3") with another word."""
+
+    def run(**words: str) -> Done:
+        wanted = asked("figure4", {**WORDS, **words})
+        return reproduce(wanted, PhotoShelf(shades), tmp_path / "out", say=pytest.fail)
+
+    return run
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "results.jsonl"
+
+
+def test_a_second_run_measures_and_encodes_nothing_and_writes_the_same_bytes(
+    go: Callable[..., Done], lines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = go()
+    before = {path.name: path.read_bytes() for path in lines.parent.iterdir()}
+    assert set(before) == {"results.jsonl", "figure4.md", "figure4.png"}
+    drawn = {name for result in first.results for name in result["support_ids"]}
+    assert (first.n_measured, first.n_encoded) == (9, 40 + 16 + len(drawn))  # test, validation, the draws
+    monkeypatch.setattr(runner, "measure", pytest.fail)
+    again = go()
+    assert (again.n_measured, again.n_encoded) == (0, 0)
+    assert {path.name: path.read_bytes() for path in lines.parent.iterdir()} == before
+
+
+def test_more_seeds_measure_only_what_is_new_and_share_the_vectors(go: Callable[..., Done]) -> None:
+    go()
+    more = go(seeds="1,2", methods="zero-shot,tip-adapter,tip-adapter-f")
+    assert (more.n_measured, more.n_encoded) == (8, 0)
+
+
+def test_an_unfinished_last_line_is_cut_off_and_measured_again(go: Callable[..., Done], lines: Path) -> None:
+    whole = go().results
+    content = lines.read_bytes()
+    lines.write_bytes(content[:-100])
+    again = go()
+    assert again.n_measured == 1
+    assert [key_of(r) for r in again.results] == [key_of(r) for r in whole]
+    assert [r["accuracy"] for r in read_results(lines)] == [r["accuracy"] for r in whole]
+
+
+@pytest.mark.parametrize("line", [b"[]\n", b"{}\n", b"\xff\n", b"[" * 100_000 + b"\n", b"\n"])
+def test_fault_40_a_line_that_is_no_result_is_named_and_nothing_is_written(
+    go: Callable[..., Done], lines: Path, line: bytes
+) -> None:
+    lines.parent.mkdir()
+    lines.write_bytes(line)
+    with pytest.raises(ResultsError, match=r"line 1 is no result; move the file away"):
+        go()
+    assert lines.read_bytes() == line
+
+
+def test_results_of_another_version_are_refused(
+    go: Callable[..., Done], lines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go()
+    before = lines.read_bytes()
+    monkeypatch.setattr(results_module, "FORMAT", 2)
+    with pytest.raises(ResultsError, match=r"line 1 is of format 1, this version writes 2; choose another --out"):
+        go()
+    assert lines.read_bytes() == before
+
+
+def test_fault_48_of_two_runs_on_one_file_the_second_is_told(go: Callable[..., Done], lines: Path) -> None:
+    with recording(lines), pytest.raises(NotWritable, match="is being written by another run"):
+        go()
+    assert go().n_measured == 9
+
+
+@pytest.mark.parametrize("name", ["fsync", "write"])
+def test_fault_47_a_full_disk_loses_no_result(
+    go: Callable[..., Done], lines: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    left = iter([True] * 3)
+    owner, real = {"fsync": (os, os.fsync), "write": (files, files._write_whole)}[name]
+    attribute = {"fsync": "fsync", "write": "_write_whole"}[name]
+
+    def fail_after_three(*args: Any) -> Any:
+        if is_of_results(args, lines) and not next(left, False):
+            if name == "write":
+                args[0].write(args[1][:10])  # half a line, then no more space
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, attribute, fail_after_three)
+        with pytest.raises(NotWritable, match="No space left"):
+            go()
+    assert len(read_results(lines)) == 3
+    assert lines.read_bytes().endswith(b"\n")
+    assert go().n_measured == 6
+
+
+def is_of_results(args: tuple[Any, ...], lines: Path) -> bool:
+    """Whether a call writes results: by its open file, or by the number of that."""
+    number = args[0] if isinstance(args[0], int) else args[0].fileno()
+    return lines.exists() and os.fstat(number).st_ino == lines.stat().st_ino
+
+
+def test_an_error_of_the_network_while_measuring_is_not_one_of_the_disk(lines: Path) -> None:
+    with pytest.raises(ConnectionError), recording(lines):
+        raise ConnectionError("reset")
+
+
+_PROGRAM = """
+import sys
+from pathlib import Path
+from tip_adapter.paper.reproduction import asked, reproduce
+from tip_adapter.paper.shelves import PhotoShelf
+words = {"datasets": "caltech101", "encoders": "toy", "shots": "1,2,4", "seeds": "1,2,3", "methods": "zero-shot,tip-adapter"}
+print("ready", flush=True)
+reproduce(asked("figure4", words), PhotoShelf(Path(sys.argv[1])), Path(sys.argv[2]), say=print)
+"""
+
+
+@pytest.mark.slow
+def test_fault_46_kill_9_at_any_moment_leaves_results_that_a_rerun_completes(shades: Path, tmp_path: Path) -> None:
+    moments, place = random.Random(0), tmp_path / "out"
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", _PROGRAM, shades, place], stdout=subprocess.PIPE) as run:
+            assert run.stdout is not None
+            assert run.stdout.readline() == b"ready\n"
+            time.sleep(moments.uniform(0, 1))
+            run.send_signal(signal.SIGKILL)
+        complete = [line for line in _lines(place / "results.jsonl") if line.endswith(b"\n")]
+        assert all(json.loads(line)["format"] == 1 for line in complete)
+    words = {**WORDS, "shots": "1,2,4", "seeds": "1,2,3"}
+    done = reproduce(asked("figure4", words), PhotoShelf(shades), place, say=pytest.fail)
+    found = read_results(place / "results.jsonl")
+    assert len(found) == len({key_of(result) for result in found}) == len(done.results) == 19
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+
+
+# ---- what is missing
+
+
+def test_what_is_missing_is_said_once_and_the_rest_is_done(shades: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    words = {**WORDS, "datasets": "dtd,caltech101", "seeds": "1"}
+    done = reproduce(asked("figure4", words), PhotoShelf(shades), tmp_path / "out", say=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("DTD is not whole below")
+    assert {result["dataset"] for result in done.results} == {"caltech101"}
+
+
+def test_an_encoder_that_cannot_be_loaded_is_said_once(shades: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    words = {**WORDS, "encoders": f"onnx:{tmp_path / 'nothing'}"}
+    done = reproduce(asked("figure4", words), PhotoShelf(shades), tmp_path / "out", say=said.append)
+    assert len(said) == 1
+    assert done.results == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.jsonl"]
+
+
+def test_photos_that_the_split_names_and_the_folder_lacks_are_refused_before_any_is_encoded(
+    tmp_path: Path, home: Path, lay_out: Callable[..., None]
+) -> None:
+    lay_out(tmp_path / "data", "dtd", train=2, val=1, test=2)
+    photos = tmp_path / "data" / "dtd" / "images"
+    for path in sorted(photos.rglob("test_*.png"))[:6]:
+        path.unlink()
+    said: list[str] = []
+    words = {**WORDS, "datasets": "dtd"}
+    done = reproduce(asked("figure4", words), PhotoShelf(tmp_path / "data"), tmp_path / "out", say=said.append)
+    assert len(said) == 1
+    assert said[0].startswith(f"6 of 8 photos of the split are not below {photos}: dusk/test_0.png, ")
+    assert (done.results, done.n_encoded) == ([], 0)
+    assert not home.exists()
+
+
+def test_a_photo_that_cannot_be_read_is_not_encoded_again_and_again(
+    tmp_path: Path, lay_out: Callable[..., None]
+) -> None:
+    lay_out(tmp_path / "data", "dtd", train=2, val=1, test=2)
+    (tmp_path / "data" / "dtd" / "images" / "dusk" / "test_0.png").write_bytes(b"no photo")
+    words = {**WORDS, "datasets": "dtd", "seeds": "1"}
+    said = pytest.warns(TipAdapterWarning, match=r"1 of 8 photos are left out: cannot read dusk/test_0.png")
+    with said:
+        first = reproduce(asked("figure4", words), PhotoShelf(tmp_path / "data"), tmp_path / "out", say=pytest.fail)
+    assert {result["n_test"] for result in first.results} == {7}
+    with said:
+        again = reproduce(asked("figure4", words), PhotoShelf(tmp_path / "data"), tmp_path / "new", say=pytest.fail)
+    assert again.n_encoded == 0
+
+
+def test_a_class_with_fewer_photos_than_shots_gives_all(shades: Path, tmp_path: Path) -> None:
+    words = {**WORDS, "shots": "20", "seeds": "1", "methods": "tip-adapter"}
+    done = reproduce(asked("figure4", words), PhotoShelf(shades), tmp_path / "out", say=pytest.fail)
+    assert {len(result["support_ids"]) for result in done.results} == {64}
+    assert "caltech101: 4 classes have fewer than 20 photos (dawn 16, dusk 16, moss 16)" in done.table
+
+
+def test_every_task_has_a_key_of_its_own() -> None:
+    for chosen in experiments().values():
+        keys = [key_of(task.axes()) for task in tasks(chosen, lambda *_: ("fixed",))]
+        assert len(keys) == len(set(keys))
