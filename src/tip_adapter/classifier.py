@@ -137,7 +137,7 @@ class FewShotClassifier:
             A constructor value is not what it takes, or they make no sense together; `images` is one photo, not a list
             of them. Told before any photo is read.
         """
-        check_settings(vars(self))
+        self._check()
         photos, texts = listed_pairs(images, labels)
         return self._fit_photos(listed_source(photos, texts, photo_ids(photos)), None)
 
@@ -161,7 +161,7 @@ class FewShotClassifier:
         UnaskedDownload
             They name an encoder that is not on this machine, and none is given.
         """
-        check_settings(vars(self))
+        self._check()
         n_shots = None if shots is None else whole_number(shots, "shots", 1)
         photos = labelled_source(folder, part="train")
         self._follow(photos)
@@ -186,7 +186,7 @@ class FewShotClassifier:
         UsageError
             As `fit`.
         """
-        check_settings(vars(self))
+        self._check()
         support = self._checked(support, "support")
         labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
         if not labels:
@@ -676,6 +676,12 @@ class FewShotClassifier:
         }
         return {**made_by, **config}, arrays
 
+    def _check(self) -> None:
+        """Raise what can be told before any photo is read."""
+        check_settings(vars(self))
+        if method_class(self.method).needs:
+            offers_of(self.encoder_, self.method)
+
     @property
     def _settings(self) -> dict[str, int]:
         """Of training, what is not left to the method."""
@@ -713,7 +719,7 @@ class FewShotClassifier:
 
     def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
         """Choose and fit anew what the head holds."""
-        check_settings(vars(self))
+        self._check()
         method = head.finetune_with or head.method
         return self._learn(
             method, head.support, head.names, head.templates, head.class_embeddings, head.logit_scale, progress

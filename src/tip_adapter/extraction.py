@@ -145,11 +145,12 @@ def extract(
     UsageError
         `views` or `seed` is out of bounds, or the encoder is a file of vectors.
     """
+    recipe = _recipe(encoder, views, seed)
     found = _find(path_argument(source, "folder"))
     if not found.photos:
         raise FolderError(f"{printable(source)} holds no photos in its class folders")
     warn(*found.notes)
-    return _extract(found, out, encoder, views, seed, force, threads, progress)
+    return _extract(found, out, encoder, recipe, force, threads, progress)
 
 
 def extract_listed(
@@ -164,21 +165,18 @@ def extract_listed(
 ) -> Extracted:
     """`extract` for photos that are listed already, at least one."""
     found = _Found(photos.root, photos.paths, photos.ids(), photos.labels, (), photos.classes, photos.notes)
-    return _extract(found, out, encoder, views, seed, False, threads, progress)
+    return _extract(found, out, encoder, _recipe(encoder, views, seed), False, threads, progress)
 
 
 def _extract(
     found: _Found,
     out: str | os.PathLike[str],
     encoder: Encoder,
-    views: int,
-    seed: int,
+    recipe: Recipe,
     force: bool,
     threads: int | None,
     progress: Progress | None,
 ) -> Extracted:
-    _refuse_vectors(encoder)
-    recipe = _recipe(encoder, whole_number(views, "views", 0, _MOST_VIEWS), seed_number(seed))
     place = path_argument(out, "out")
     _refuse_foreign(place)
     make_folder(place)
@@ -272,8 +270,10 @@ def _digest(path: Path) -> str | None:
 
 
 def _recipe(encoder: Encoder, views: int, seed: int) -> Recipe:
-    identity = asdict(encoder.identity)
-    return Recipe(identity, views, seed if views else 0, averaging(encoder) if views else None)
+    _refuse_vectors(encoder)
+    n_views, drawn_by = whole_number(views, "views", 0, _MOST_VIEWS), seed_number(seed)
+    averaged = averaging(encoder) if n_views else None
+    return Recipe(asdict(encoder.identity), n_views, drawn_by if n_views else 0, averaged)
 
 
 # ---- encoding --------------------------------------------------------------------------------------------------------
