@@ -42,6 +42,7 @@ NOT_RUN = {
     r"tip-adapter (fit|predict) .*\btiles.*": "needs the page's package installed; tests/encoders installs and asks it",
     r"tip-adapter fit .* --encoder (clip|onnx:immich-app/\S+) .*": "downloads weights; tests/encoders does, from a hub on loopback",
     r"hf download .*": "downloads weights",
+    r"tip-adapter reproduce \w+ .*": "takes the paper's data sets; tests/paper does each on a small one",
 }
 
 

@@ -19,7 +19,16 @@ import pytest
 
 from tip_adapter import files
 from tip_adapter.errors import NotWritable, OutputExists
-from tip_adapter.files import cache_folder, held, open_regular, refuse_existing, standing, write_file, write_folder
+from tip_adapter.files import (
+    cache_folder,
+    held,
+    journal,
+    open_regular,
+    refuse_existing,
+    standing,
+    write_file,
+    write_folder,
+)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -476,3 +485,66 @@ def test_the_cache_is_else_where_the_platform_keeps_caches(monkeypatch):
     monkeypatch.delenv("TIP_ADAPTER_HOME", raising=False)
     monkeypatch.setattr(files.platformdirs, "user_cache_path", lambda name: Path("caches") / name)
     assert cache_folder() == Path("caches") / "tip-adapter"
+
+
+# ---- lines
+
+
+def test_a_journal_begins_where_the_last_whole_line_ended(tmp_path):
+    place = tmp_path / "new" / "lines"
+    with journal(place) as append:
+        append(b"one")
+        append(b"two")
+    place.write_bytes(place.read_bytes() + b"thr")
+    with journal(place) as append:
+        append(b"four")
+    assert place.read_bytes() == b"one\ntwo\nfour\n"
+
+
+def test_a_journal_that_is_never_written_keeps_what_was_there(tmp_path):
+    place = tmp_path / "lines"
+    place.write_bytes(b"half a line")
+    with journal(place):
+        pass
+    assert place.read_bytes() == b""
+    place.write_bytes(b"one\n")
+    with journal(place):
+        pass
+    assert place.read_bytes() == b"one\n"
+
+
+def test_fault_48_a_journal_has_one_writer_and_frees_its_place(tmp_path):
+    with journal(tmp_path / "lines") as append:
+        append(b"one")
+        with pytest.raises(NotWritable, match="being written by another run"), journal(tmp_path / "lines"):
+            pass
+        append(b"two")
+    with journal(tmp_path / "lines") as append:
+        append(b"three")
+    assert (tmp_path / "lines").read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_fault_47_a_line_that_the_disk_takes_by_half_is_taken_back(tmp_path, monkeypatch):
+    def half(file, content):
+        file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with journal(tmp_path / "lines") as append:
+        append(b"one")
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_write_whole", half)
+            with pytest.raises(NotWritable, match="No space left"):
+                append(b"two")
+        append(b"three")
+    assert (tmp_path / "lines").read_bytes() == b"one\nthree\n"
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotWritable), journal(tmp_path / "file" / "lines"):
+        pass
+
+
+def test_what_fails_within_is_not_the_journals(tmp_path):
+    with pytest.raises(FileNotFoundError), journal(tmp_path / "lines"):
+        (tmp_path / "nothing").read_bytes()

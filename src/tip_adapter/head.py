@@ -104,7 +104,7 @@ class Head:
 
         A class that the method does not know, having no photo of it, has probability 0.
         """
-        return self._scores(self._logits(vectors))
+        return self._probabilities(self._logits(vectors))
 
     def predict(self, vectors: NDArray[np.float32]) -> NDArray[np.str_]:
         """Labels of (n, d) vectors, (n,) str: the highest logit's, also where all probabilities round to the same."""
@@ -134,13 +134,13 @@ class Head:
         logits[:, np.searchsorted(self.classes, self.estimator.classes_)] = self.estimator.logits(vectors)
         return logits
 
-    def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         return softmax(logits / self.temperature)
 
     def _ranked(self, vectors: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
         """For each vector its probabilities and the classes from the likeliest on, by their logits."""
         logits = self._logits(vectors)
-        return zip(self._scores(logits), np.argsort(-logits, axis=1, kind="stable"), strict=True)
+        return zip(self._probabilities(logits), np.argsort(-logits, axis=1, kind="stable"), strict=True)
 
     def explained_classes(self, vector: NDArray[np.float32], labels: Sequence[str]) -> list[dict[str, Any]]:
         """The scores of a (d,) vector for these labels taken apart, as in `explained_answers`, whatever the answer is.

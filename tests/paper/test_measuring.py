@@ -52,16 +52,22 @@ def test_a_result_says_which_versions_it_was_made_with() -> None:
     assert {"python", "numpy", "scipy", "scikit-learn", "onnxruntime"} <= set(found["versions"])
 
 
-def test_a_checkout_says_its_commit_and_whether_files_differ(tmp_path: Path) -> None:
+def git(folder: Path, *words: str) -> str:
+    asked = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_checkout_says_its_commit_however_git_keeps_it(tmp_path: Path) -> None:
     assert _commit(tmp_path) is None
-    for command in (
-        ["init", "-q"],
-        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first"],
-    ):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    commit = _commit(tmp_path)
-    assert commit is not None
-    assert len(commit) == 40
-    (tmp_path / "file").write_text("new", encoding="utf-8")
-    subprocess.run(["git", "-C", str(tmp_path), "add", "file"], check=True)
-    assert _commit(tmp_path) == f"{commit}-dirty"
+    checkout, beside = tmp_path / "checkout", tmp_path / "beside"
+    checkout.mkdir()
+    git(checkout, "init", "-q")
+    git(checkout, "commit", "-q", "--allow-empty", "-m", "first")
+    commit = git(checkout, "rev-parse", "HEAD")
+    assert _commit(checkout) == commit
+    git(checkout, "worktree", "add", "-q", str(beside))
+    assert _commit(beside) == commit
+    git(checkout, "pack-refs", "--all")
+    assert _commit(checkout) == _commit(beside) == commit
+    git(checkout, "checkout", "-q", "--detach")
+    assert _commit(checkout) == commit

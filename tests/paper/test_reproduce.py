@@ -236,3 +236,39 @@ def test_draws_are_nested_and_seeded(by_every_protocol: Done) -> None:
         assert drawn[seed, 1] < drawn[seed, 4]
         assert len(drawn[seed, 4]) == 16
     assert drawn[1, 4] != drawn[2, 4]
+
+
+@pytest.mark.slow
+def test_keys_learn_for_as_many_epochs_as_the_public_code_gives_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lay_out: Callable[..., None]
+) -> None:
+    monkeypatch.setenv("TIP_ADAPTER_HOME", str(tmp_path / "home"))
+    words = {"encoders": "toy", "seeds": "1", "shots": "2", "methods": "tip-adapter-f", "protocols": "fixed"}
+    for name in ("eurosat", "dtd"):
+        lay_out(tmp_path / "data", name, train=2, val=1, test=2)
+    wanted = asked("figure5", {**words, "datasets": "eurosat,dtd"})
+    done = reproduce(wanted, PhotoShelf(tmp_path / "data"), tmp_path / "out", say=pytest.fail)
+    assert {result["dataset"]: result["epochs"] for result in done.results} == {"eurosat": 100, "dtd": 20}
+
+
+@pytest.mark.slow
+def test_what_is_learned_on_imagenet_is_tested_on_its_shifts(
+    make_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIP_ADAPTER_HOME", str(tmp_path / "home"))
+    targets = ("imagenet", "imagenet_v2", "imagenet_sketch")
+    for name in targets:
+        make_dataset(name)
+    words = {
+        "encoders": "toy",
+        "seeds": "1",
+        "shots": "2",
+        "methods": "zero-shot,linear-probe,tip-adapter,tip-adapter-f",
+    }
+    done = reproduce(asked("table5", words), PhotoShelf(make_dataset.root), tmp_path / "out", say=pytest.fail)
+    assert done.n_encoded == 4 * 6  # what was learned from, and three test parts
+    assert "| method | protocol | imagenet | imagenet_v2 | imagenet_sketch |" in done.table
+    assert "(53.27; not comparable)" in done.table  # zero-shot on ImageNet-V2
+    support = {target: [r["support_ids"] for r in of(done.results, target=target)] for target in targets}
+    assert support["imagenet"] == support["imagenet_v2"] == support["imagenet_sketch"]
+    assert {result["dataset"] for result in done.results} == {"imagenet"}

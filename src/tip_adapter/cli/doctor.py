@@ -36,6 +36,7 @@ _PACKAGES = (
 #: Module → what it is good for and the extra that brings it.
 _OPTIONAL = {
     "conformal_clip_data": ("the photos of `tip-adapter demo`", "demo"),
+    "matplotlib": ("the pictures of `tip-adapter reproduce`", "paper"),
     "pillow_heif": ("HEIC photos", "heic"),
     "pyarrow": ("stored features and Parquet files of vectors", "features"),
     "torch": ("open_clip's CLIPs, vectors as tensors", "torch"),

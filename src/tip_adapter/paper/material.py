@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from tip_adapter.photos.find import PhotoList
     from tip_adapter.readers import VectorSource
 
+#: Of Tip-Adapter-F, where its data set has none of its own.
+EPOCHS = 20
+
 
 @dataclass(eq=False)
 class Material:
@@ -46,6 +49,7 @@ class Material:
     drawn : (shots, seed) → the vectors of a draw
     whole : part → the vectors of all its photos
     prepared : (part, ids) → these photos as the encoder prepares them; None where there are vectors only
+    epochs : of Tip-Adapter-F on this data set, as the public code has them
     """
 
     dataset: str
@@ -56,6 +60,7 @@ class Material:
     drawn: Callable[[int, int], SupportSet]
     whole: Callable[[str], SupportSet]
     prepared: Callable[[str, Sequence[str]], PreparedPhotos] | None = None
+    epochs: int = EPOCHS
     _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
     _encoding_ms: float | None = None
 
@@ -172,6 +177,7 @@ class PhotoStore:
             drawn=self.support,
             whole=self.part,
             prepared=self.prepared,
+            epochs=self.splits.record.epochs or EPOCHS,
         )
 
     def support(self, shots: int, seed: int) -> SupportSet:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import subprocess
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -37,10 +36,28 @@ def _versions() -> dict[str, str]:
 
 
 def _commit(checkout: Path) -> str | None:
-    """The commit that is checked out, and whether files differ from it, where the package runs from a checkout."""
-    if not (checkout / ".git").exists():
-        return None
-    asked = ["git", "-C", os.fspath(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    """The commit that is checked out, where the package runs from a checkout."""
+    with suppress(OSError, ValueError):
+        folder = _git_folder(checkout / ".git")
+        head = _read(folder / "HEAD")
+        return _commit_of(head.removeprefix("ref: "), folder) if head.startswith("ref: ") else head
     return None
+
+
+def _git_folder(place: Path) -> Path:
+    """A worktree has a file in the place of the folder, which says where that is."""
+    return place.parent / _read(place).removeprefix("gitdir: ") if place.is_file() else place
+
+
+def _commit_of(branch: str, folder: Path) -> str | None:
+    """From the branch's own file, or from the list of those that have none."""
+    shared = folder / "commondir"
+    common = folder / _read(shared) if shared.is_file() else folder
+    if (common / branch).is_file():
+        return _read(common / branch)
+    packed = [line.split(" ") for line in _read(common / "packed-refs").splitlines()]
+    return next((commit for commit, *names in packed if names == [branch]), None)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()

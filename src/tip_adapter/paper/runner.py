@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     #: (data set, encoder) → what is measured on.
     Find = Callable[[str, str], Material]
 
-#: Passes of Tip-Adapter-F over all shots, also where the cache is smaller.
-_PASSES = 20
 #: A loss that no key will move for.
 _NOTHING_TO_LEARN = 1e-6
 #: How the linear probe found its C → what a reader should know of that.
@@ -240,8 +238,10 @@ def _learned(task: Task, protocol: str, material: Material, support: SupportSet,
     embeddings = material.embeddings(templates)
     if settings.pop("learned_prompt", False):
         embeddings = _learned_prompt(task, material, support, embeddings)
-    if views is not None and "epochs" not in settings:
-        settings["epochs"] = _PASSES * passes
+    if method_class(
+        task.method
+    ).has_pair:  # Tip-Adapter-F; each photo is shown once a pass, also where the cache is smaller
+        settings.setdefault("epochs", material.epochs * (passes if views else 1))
     if protocol in ("fixed", "scale-free"):
         settings["C"] = 1.0  # of the linear probe, which has no other choice to make
     return learn(
@@ -377,7 +377,7 @@ def _measure_parts(task: Task, material: Material, support: SupportSet, target: 
         sentences,
         Parts(**learns),
         Equation(*pair, material.encoder.logit_scale),
-        epochs=task.settings.get("epochs", _PASSES),
+        epochs=material.epochs,
         seed=task.seed,
     )
     return {
