@@ -78,6 +78,7 @@ def test_codes_do_not_change():
         "NotWritable": "not_writable",
         "OutputExists": "output_exists",
         "NothingReadable": "nothing_readable",
+        "ResultsError": "bad_results",
     }
 
 

@@ -59,7 +59,17 @@ def random_head(
     embeddings = ClassEmbeddings(list(names), unit_rows(rng.standard_normal((len(counts), width)).astype(np.float32)))
     pair = Given(1.5, None, (alpha, beta))
     return learn(
-        method, support, names, ("{}",), embeddings, logit_scale=30.0, seed=0, rule=FIXED, calibrate=True, given=pair
+        method,
+        support,
+        names,
+        ("{}",),
+        embeddings,
+        logit_scale=30.0,
+        rule=FIXED,
+        calibrate=True,
+        given=pair,
+        settings={},
+        offers={},
     )
 
 

@@ -21,7 +21,6 @@
     ├── ExportError (ValueError)              a model that cannot become an ONNX file
     ├── DownloadError (OSError)               weights or a model that could not be fetched
     ├── UploadError (OSError)                 a model that could not be sent to the hub
-
     ├── NotWritable (OSError)                 a file or folder could not be written
     │   └── OutputExists (FileExistsError)    … because something is there already
     ├── NothingReadable (ValueError)          not one photo could be read
