@@ -89,6 +89,7 @@ def home(
     make_photos(".", rabbits=2)
     for name in ("new.jpg", "新照片.jpg"):
         (tmp_path / name).write_bytes((tmp_path / "rabbits" / "0.png").read_bytes())
+    lay_out_dtd(tmp_path / "data" / "dtd")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("webbrowser.open", lambda url: True)
     return tmp_path
