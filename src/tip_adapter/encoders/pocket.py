@@ -88,6 +88,7 @@ class PocketEncoder(Encoder):
         logit_scale=30.0,
         templates=("{}",),
         keeps_templates=True,
+        support_views=0,
         scale_free_ratio=1.5,
         languages=("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-TW"),
         licence="Apache-2.0",

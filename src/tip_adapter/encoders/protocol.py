@@ -58,6 +58,7 @@ class EncoderRecord:
     needs : pip requirements beyond the base install, empty if none
     scripts : Unicode's names of the scripts in which class names are understood
     keeps_templates : whether its own templates go before those of a data set, as sentences cost it accuracy
+    support_views : augmented views that the paper's experiments average for a support photo; 0 for the photo itself
     logit_scale_assumed : whether `logit_scale` is a guess, since nothing states it
     """
 
@@ -72,6 +73,7 @@ class EncoderRecord:
     needs: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ("LATIN",)
     keeps_templates: bool = False
+    support_views: int = 10
     logit_scale_assumed: bool = False
 
     def reads(self, name: str) -> bool:

@@ -45,6 +45,7 @@ class ToyEncoder(Encoder):
         logit_scale=20.0,
         templates=("{}",),
         keeps_templates=True,
+        support_views=0,
         scale_free_ratio=1.0,
         languages=("en",),
         licence="MIT",

@@ -50,6 +50,7 @@ class VectorsFileEncoder(Encoder):
             logit_scale=self.file.logit_scale,
             templates=("{}",),
             keeps_templates=True,
+            support_views=0,
             scale_free_ratio=_SCALE_FREE_RATIO,
             languages=(),
             licence="that of the vectors",

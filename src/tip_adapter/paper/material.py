@@ -226,13 +226,17 @@ class PhotoStore:
 
     def _vectors(self, part: str, wanted: set[str]) -> SupportSet:
         """Vectors of these photos; those that are stored are read, the others are encoded and stored beside them."""
-        place = self.folder / self.encoder.identity.fingerprint[:12] / f"{self.splits.record.name}-{part}"
+        views = self.encoder.record.support_views if part == "train" else 0
+        name = f"{self.splits.record.name}-{part}" + (f"-of-{views}-views" if views else "")
+        place = self.folder / self.encoder.identity.fingerprint[:12] / name
         stored = set(labelled_source(place, part=part).ids) if is_feature_folder(place) else set()
         if not wanted <= stored:
             photos, ids = self._listed(part)
             rows = [row for row, name in enumerate(ids) if name in wanted | stored]
             listed = photos.take(rows)
-            done = extract_listed(listed, place, self.encoder, threads=self.threads, progress=self.progress)
+            done = extract_listed(
+                listed, place, self.encoder, views=views, threads=self.threads, progress=self.progress
+            )
             self.n_encoded += done.n_encoded
         source = labelled_source(place, part=part)
         source = source.take([row for row, name in enumerate(source.ids) if name in wanted])

@@ -153,6 +153,7 @@ def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
         "support_ids": support.ids.tolist(),
         "notes": [*result.get("notes", []), *_short_of_photos(task, support)],
         "templates": list(material.sentences(task.settings.get("templates"))),
+        "support_views": material.encoder.record.support_views if material.prepared else None,
         "settings": dict(task.settings),
         "encoder_identity": asdict(material.encoder.identity),
         **origin(),
