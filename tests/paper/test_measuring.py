@@ -36,8 +36,7 @@ def test_where_the_system_does_not_show_memory_it_is_the_most_ever_held(
 
 
 def test_without_a_card_there_is_no_memory_of_one() -> None:
-    assert cuda_peak_mib(None) is None
-    assert cuda_peak_mib("cpu") is None
+    assert cuda_peak_mib() is None
 
 
 def test_a_time_is_a_median_after_warming_up() -> None:

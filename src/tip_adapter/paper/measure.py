@@ -57,14 +57,14 @@ def resident_mib() -> float:
     return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def cuda_peak_mib(device: str | None) -> float | None:
-    """The most memory that torch held on the card since it was asked last; None without a card or torch."""
+def cuda_peak_mib() -> float | None:
+    """The most memory that torch held on the card since it was asked last; None where it holds nothing there."""
     torch = sys.modules.get("torch")
-    if device != "cuda" or torch is None or not torch.cuda.is_available():
+    if torch is None or not torch.cuda.is_available():
         return None
     most = float(torch.cuda.max_memory_allocated()) / 2**20
     torch.cuda.reset_peak_memory_stats()
-    return most
+    return most or None
 
 
 def milliseconds(work: Callable[[], object]) -> float:

@@ -182,7 +182,7 @@ def _measure_method(
         "training_seconds": fitted.seconds,
         "inference_ms": _inference_ms(head, target),
         "peak_memory_mib": fitted.peak_mib,
-        "cuda_peak_mib": cuda_peak_mib(getattr(material.encoder, "device", None)),
+        "gpu_mib": cuda_peak_mib(),
         "notes": _notes(estimator),
         **(_plane(head) if task.n_classes else {}),
     }
