@@ -353,10 +353,18 @@ def _claim(workshop: Path) -> IO[bytes] | None:
         _remove(workshop)
         raise
     _hold(lock)
-    if (workshop / "lock").exists():
+    if _still_there(lock, workshop):
         return lock
     lock.close()
     return None
+
+
+def _still_there(lock: IO[bytes], workshop: Path) -> bool:
+    """Whether an open lock is the workshop's, and not one that a sweeper removed before another was made."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), (workshop / "lock").stat())
+    except OSError:
+        return False
 
 
 def _sweep(place: Path) -> None:
@@ -377,7 +385,7 @@ def _remove_if_dead(workshop: Path) -> None:
     if workshop.is_symlink():
         return
     with suppress(OSError), (workshop / "lock").open("ab") as lock:
-        if _seize(lock):
+        if _seize(lock) and _still_there(lock, workshop):
             _remove(workshop)
 
 
