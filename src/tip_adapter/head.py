@@ -20,6 +20,7 @@ from tip_adapter.evaluation import LeftOut, Tally
 from tip_adapter.methods import choose, method_class
 from tip_adapter.methods._base import ExplainedClassifier
 from tip_adapter.methods._left_out import SupportCache
+from tip_adapter.methods._trained import TrainedClassifier
 from tip_adapter.methods.choose import Choice, Given
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
@@ -358,7 +359,7 @@ def learn(
     others: dict[str, Any] = {}
     if made.takes_validation:
         others["validation"] = _of_classes(given.validation, support, names)
-    if "views" in inspect.signature(estimator.fit).parameters:
+    if issubclass(made, TrainedClassifier):
         others["views"] = views
     estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
     estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it

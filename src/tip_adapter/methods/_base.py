@@ -23,7 +23,7 @@ from tip_adapter.methods.evidence import ClassEvidence, take_apart
 from tip_adapter.vectors import ClassEmbeddings, require_finite, softmax, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -426,24 +426,3 @@ def label_kind(labels: NDArray[Any]) -> type:
 
 def _kind_of(label: Any) -> type:
     return next((kind for kind in (str, bool) if isinstance(label, kind)), float)
-
-
-def unit_views(views: Callable[[int], Array] | None, keys: Array) -> Callable[[int], Array]:
-    """`views`, checked and normalised epoch by epoch; None stands for the keys, every epoch.
-
-    Raises
-    ------
-    ValueError
-        When called: an epoch's views are not of the keys' shape, or hold NaN or infinity.
-    """
-    if views is None:
-        return lambda _: keys
-
-    def checked(epoch: int) -> Array:
-        photos = like(views(epoch), keys)
-        if photos.shape != keys.shape:
-            raise ValueError(f"views({epoch}) are {tuple(photos.shape)}, the photos {tuple(keys.shape)}")
-        require_finite(photos, f"views({epoch})")
-        return unit_rows(photos)
-
-    return checked

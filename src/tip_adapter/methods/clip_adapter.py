@@ -9,14 +9,14 @@ Everything but W₁ and W₂ stays frozen; the gradient is a handful of products
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat
 import numpy as np
 
-from tip_adapter.methods._base import VectorClassifier, unit_views
 from tip_adapter.methods._kernels import class_means, cross_entropy, like, text_logits
 from tip_adapter.methods._train import SGD, AdamW, cosine_after_warm_up, train
+from tip_adapter.methods._trained import TrainedClassifier, unit_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +76,7 @@ def bend_gradients(queries: Array, bent: Bent, up: Array, slopes: Array, ratio: 
     return hidden.T @ queries, bends.T @ bent.hidden
 
 
-class CLIPAdapterClassifier(VectorClassifier):
+class CLIPAdapterClassifier(TrainedClassifier):
     """CLIP-Adapter: a bottleneck adapter on the image vectors, trained for some epochs.
 
     Parameters
@@ -136,27 +136,6 @@ class CLIPAdapterClassifier(VectorClassifier):
         self.optimiser = optimiser
         self.learning_rate = learning_rate
         self.seed = seed
-
-    def fit(
-        self,
-        X: Array,
-        y: Any,
-        ids: Sequence[str | None] | None = None,
-        views: Callable[[int], Array] | None = None,
-    ) -> Self:
-        """Learn the layers.
-
-        Parameters
-        ----------
-        X, y, ids, views : as in TipAdapterFClassifier.fit
-
-        Raises
-        ------
-        ValueError
-            As TipAdapterFClassifier.fit; `optimiser` is unknown.
-        """
-        self._fit(*self._support(X, y, ids), views)
-        return self
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         if self.optimiser not in OPTIMISERS:

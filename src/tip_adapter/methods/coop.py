@@ -9,14 +9,14 @@ torch differentiates the tower, and nothing else needs it: what is kept are the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from tip_adapter.errors import MissingExtra
-from tip_adapter.methods._base import VectorClassifier, unit_views
 from tip_adapter.methods._kernels import cross_entropy, like, text_logits
 from tip_adapter.methods._train import SGD, cosine_after_warm_up, train
+from tip_adapter.methods._trained import TrainedClassifier, unit_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,14 +63,15 @@ class PromptTower(Protocol):
         ...
 
 
-class CoOpClassifier(VectorClassifier):
+class CoOpClassifier(TrainedClassifier):
     """CoOp: context vectors before the class names, learned through the frozen text tower. To fit it needs torch.
 
     Parameters
     ----------
     class_embeddings : ClassEmbeddings; says which classes there are, those without photos too. None for those of y
     logit_scale : float, the encoder's own; 100 for CLIP
-    prompt_tower : PromptTower, the encoder's: ``encoder.prompt_tower()``. Only `fit` uses it
+    prompt_tower : PromptTower, the encoder's: ``encoder.prompt_tower()``. Only `fit` uses it: ValueError without one, or of
+        another width than the vectors; MissingExtra without torch
     names : label → what the tower reads; None for the labels
     n_context : int, how many vectors stand before each name
     epochs : int, or None for the paper's by the photos of the largest class: 50 at 1, 100 up to 4, 200 above
@@ -127,29 +128,6 @@ class CoOpClassifier(VectorClassifier):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.seed = seed
-
-    def fit(
-        self,
-        X: Array,
-        y: Any,
-        ids: Sequence[str | None] | None = None,
-        views: Callable[[int], Array] | None = None,
-    ) -> Self:
-        """Learn the context.
-
-        Parameters
-        ----------
-        X, y, ids, views : as in TipAdapterFClassifier.fit
-
-        Raises
-        ------
-        ValueError
-            As TipAdapterFClassifier.fit; there is no prompt tower, or its vectors have another width than X.
-        MissingExtra
-            torch is not installed.
-        """
-        self._fit(*self._support(X, y, ids), views)
-        return self
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         tower = self.prompt_tower

@@ -11,12 +11,13 @@ takes the same logits and lets the keys F learn, by a gradient of two products; 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from tip_adapter.methods._base import ExplainedClassifier, unit_views
+from tip_adapter.methods._base import ExplainedClassifier
 from tip_adapter.methods._kernels import affinity, cross_entropy, own_key_step, sum_by_class, text_logits
 from tip_adapter.methods._teach import TaughtClassifier
 from tip_adapter.methods._train import AdamW, cosine, train
+from tip_adapter.methods._trained import TrainedClassifier, unit_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -145,7 +146,7 @@ class TipAdapterClassifier(_CacheClassifier, TaughtClassifier):
         self.keys_, self.labels_ = keys, labels
 
 
-class TipAdapterFClassifier(_CacheClassifier):
+class TipAdapterFClassifier(TrainedClassifier, _CacheClassifier):
     """Tip-Adapter-F: the keys start as the photos' vectors and learn for a few epochs; all else stays frozen.
 
     Parameters
@@ -204,34 +205,6 @@ class TipAdapterFClassifier(_CacheClassifier):
         self.learning_rate = learning_rate
         self.own_key = own_key
         self.seed = seed
-
-    def fit(
-        self,
-        X: Array,
-        y: Any,
-        ids: Sequence[str | None] | None = None,
-        views: Callable[[int], Array] | None = None,
-    ) -> Self:
-        """Learn the keys.
-
-        Parameters
-        ----------
-        X : (n, d) float array, NumPy or torch: one vector a photo; normalised here
-        y : (n,) labels
-        ids : (n,) str, what each vector is called; a row without one (None) gets a running number
-        views : epoch → (n, d) float array: the same photos in the same order, augmented anew; None uses X each epoch
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            As TipAdapterClassifier.fit; `own_key` is unknown; views of another shape, or with NaN or infinity.
-        """
-        self._fit(*self._support(X, y, ids), views)
-        return self
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         treat_own_key, n_classes = own_key_step(self.own_key, labels, plain=views is None), len(self.classes_)

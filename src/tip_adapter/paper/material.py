@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.features import Progress
     from tip_adapter.paper.splits import DatasetSplits
     from tip_adapter.photos.find import PhotoList
     from tip_adapter.readers import VectorSource
@@ -154,7 +153,7 @@ class PhotoStore:
     encoder : Encoder
     folder : where the folders of features go
     draws : the shots and seeds that will be asked for, so that their photos are encoded in one go
-    threads, progress : as in `extract`
+    threads : as in `extract`
     n_encoded : how many photos went through the encoder so far
     """
 
@@ -163,8 +162,9 @@ class PhotoStore:
     folder: Path
     draws: frozenset[tuple[int, int]]
     threads: int | None = None
-    progress: Progress | None = None
     n_encoded: int = 0
+    _parts: dict[str, SupportSet] = field(default_factory=dict)
+    _lists: dict[str, tuple[PhotoList, list[str]]] = field(default_factory=dict)
 
     def material(self, templates: tuple[str, ...]) -> Material:
         """The data set as material."""
@@ -198,14 +198,6 @@ class PhotoStore:
         rows = {name: row for row, name in enumerate(names)}
         return PreparedPhotos([photos.paths[rows[name]] for name in ids], self.encoder)
 
-    @cached_property
-    def _parts(self) -> dict[str, SupportSet]:
-        return {}
-
-    @cached_property
-    def _lists(self) -> dict[str, tuple[PhotoList, list[str]]]:
-        return {}
-
     def _listed(self, part: str) -> tuple[PhotoList, list[str]]:
         """The photos of a part and their ids."""
         if part not in self.splits.parts:
@@ -227,28 +219,26 @@ class PhotoStore:
     def _vectors(self, part: str, wanted: set[str]) -> SupportSet:
         """Vectors of these photos; those that are stored are read, the others are encoded and stored beside them."""
         views = self.encoder.record.support_views if part == "train" else 0
-        name = f"{self.splits.record.name}-{part}" + (f"-of-{views}-views" if views else "")
-        place = self.folder / self.encoder.identity.fingerprint[:12] / name
+        of_views = f"-of-{views}-views" if views else ""
+        place = self.folder / self.encoder.identity.fingerprint[:12] / f"{self.splits.record.name}-{part}{of_views}"
         stored = set(labelled_source(place, part=part).ids) if is_feature_folder(place) else set()
         if not wanted <= stored:
             photos, ids = self._listed(part)
             rows = [row for row, name in enumerate(ids) if name in wanted | stored]
-            listed = photos.take(rows)
-            done = extract_listed(
-                listed, place, self.encoder, views=views, threads=self.threads, progress=self.progress
-            )
+            done = extract_listed(photos.take(rows), place, self.encoder, views=views, threads=self.threads)
             self.n_encoded += done.n_encoded
         source = labelled_source(place, part=part)
         source = source.take([row for row, name in enumerate(source.ids) if name in wanted])
         return encode_labelled(source, self.encoder)[0]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class FileMaterial:
-    """A file of vectors as material: its parts train, val and test."""
+    """A file of vectors as material: its parts train, val and test, each read once."""
 
     path: Path
     encoder: Encoder
+    _parts: dict[str, SupportSet] = field(default_factory=dict)
 
     def material(self, dataset: str, templates: tuple[str, ...]) -> Material:
         """The file as the material of a data set."""
@@ -279,7 +269,9 @@ class FileMaterial:
         return photos.take(draw_shots(photos.labels, shots, seed)) if shots else photos.take(slice(0))
 
     def _whole(self, part: str) -> SupportSet:
-        return encode_labelled(self._source(part), self.encoder)[0]
+        if part not in self._parts:
+            self._parts[part] = encode_labelled(self._source(part), self.encoder)[0]
+        return self._parts[part]
 
 
 def _of_ids(photos: SupportSet, wanted: set[str]) -> SupportSet:

@@ -15,6 +15,7 @@ from tip_adapter.methods import choose, method_class
 from tip_adapter.methods._left_out import SupportCache
 from tip_adapter.methods.choose import Given
 from tip_adapter.methods.prototypes import draw_prototypes
+from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.paper.measure import BATCH, PeakMemory, cuda_peak_mib, milliseconds
 from tip_adapter.paper.origin import origin
 from tip_adapter.paper.protocols import PAPERS_PAIR, PROTOCOLS, protocols_for
@@ -241,7 +242,7 @@ def _learned(task: Task, protocol: str, material: Material, support: SupportSet,
         embeddings = _learned_prompt(task, material, support, embeddings)
     if method_class(
         task.method
-    ).has_pair:  # Tip-Adapter-F; each photo is shown once a pass, also where the cache is smaller
+    ).has_pair:  # Tip-Adapter-F shows each photo once a pass, also where the cache is smaller
         settings.setdefault("epochs", material.epochs * (passes if views else 1))
     if protocol in ("fixed", "scale-free"):
         settings["C"] = 1.0  # of the linear probe, which has no other choice to make
@@ -308,13 +309,17 @@ def _learned_prompt(
 
 
 def _accuracy(head: Head, test: SupportSet) -> float:
-    return float((head.estimator.predict(test.vectors) == test.labels).mean())
+    return _share_right(head.predict(test.vectors), test)
+
+
+def _share_right(answers: NDArray[Any], test: SupportSet) -> float:
+    return float((answers == test.labels).mean())
 
 
 def _zero_shot_accuracy(task: Task, material: Material, test: SupportSet) -> float:
-    embeddings = material.embeddings(task.settings.get("templates")).sorted_by_label()
-    winners = embeddings.labels[(test.vectors @ embeddings.matrix.T).argmax(axis=1)]
-    return float((winners == test.labels).mean())
+    names = ZeroShotClassifier(material.embeddings(task.settings.get("templates")))
+    none = test.take(slice(0))
+    return _share_right(names.fit(none.vectors, none.labels).predict(test.vectors), test)
 
 
 def _inference_ms(head: Head, target: Material) -> float:
