@@ -159,11 +159,12 @@ def extract_listed(
     encoder: Encoder,
     *,
     views: int = 0,
+    seed: int = 0,
     threads: int | None = None,
 ) -> Extracted:
     """`extract` for photos that are listed already, at least one."""
     found = _Found(photos.root, photos.paths, photos.ids(), photos.labels, (), photos.classes, photos.notes)
-    return _extract(found, out, encoder, _recipe(encoder, views, 0), False, threads, None)
+    return _extract(found, out, encoder, _recipe(encoder, views, seed), False, threads, None)
 
 
 def _extract(

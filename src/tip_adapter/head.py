@@ -77,7 +77,7 @@ class Head:
     @cached_property
     def cache(self) -> SupportCache:
         """The photos as a cache, by their own vectors: what the rules that choose look at."""
-        return _support_cache(self.support, self.class_embeddings, self.logit_scale)
+        return _support_cache(self.support, self.class_embeddings, self.logit_scale, None)
 
     @property
     def temperature(self) -> float:
@@ -352,7 +352,7 @@ def learn(
     support = replace(support, vectors=unit_rows(support.vectors))
     choice = left_out = None
     if made.has_pair and (len(support) or rule != choose.SCALE_FREE):
-        cache = _support_cache(support, class_embeddings, logit_scale)
+        cache = _support_cache(support, class_embeddings, logit_scale, given.queries)
         choice = _tempered(_choose(cache, rule, given), calibrate)
         left_out = _left_out(cache, choice, class_embeddings.labels)
     estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
@@ -436,11 +436,13 @@ def _choose(support: SupportCache, rule: str, given: Given) -> Choice:
     return choose.RULES[rule](support, given)
 
 
-def _support_cache(support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float) -> SupportCache:
-    """The support as the rules look at it."""
+def _support_cache(
+    support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float, queries: NDArray[Any] | None
+) -> SupportCache:
+    """The support as the rules look at it, asked by plain views of its photos, or by their own vectors."""
     head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale)
     head.fit(support.vectors, support.labels)
-    return SupportCache.of(head, head.keys_)
+    return SupportCache.of(head, head.keys_ if queries is None else head.unit_queries(queries))
 
 
 def _restored(

@@ -58,8 +58,24 @@ def test_fine_tuning_starts_at_the_prototypes_and_sees_all_photos():
     np.testing.assert_array_equal(start.keys_, drawn.vectors)
     clf = TipAdapterFClassifier(epochs=8).fit(drawn.vectors, drawn.labels, views=views)
     assert clf.keys_.shape == drawn.vectors.shape
-    assert {tuple(row) for row in np.concatenate(seen)} == {tuple(row) for row in drawn.photos}
+    assert {tuple(row) for row in np.concatenate(seen)} == {tuple(row) for row in drawn.photos[0]}
     assert np.abs(clf.keys_ - drawn.vectors).max() > 1e-4
+
+
+def test_each_time_round_the_photos_may_look_different():
+    views = np.stack([X, 2 * X[:, ::-1]])
+    drawn = draw_prototypes(X, Y, size=2, seed=0, views=views)
+    plain = draw_prototypes(X, Y, size=2, seed=0)
+    n = len(drawn.rows)
+    np.testing.assert_array_equal(drawn.vectors, plain.vectors)
+    np.testing.assert_array_equal(drawn.views(1), plain.views(1))
+    np.testing.assert_allclose(drawn.views(n + 1), unit(X[:, ::-1])[drawn.rows[1]], atol=1e-12)
+    np.testing.assert_array_equal(drawn.views(2 * n + 1), plain.views(1))
+
+
+def test_views_of_other_photos_are_refused():
+    with pytest.raises(ValueError, match="views are"):
+        draw_prototypes(X, Y, size=2, seed=0, views=X[None, 1:])
 
 
 @pytest.mark.parametrize(("size", "photos"), [(0, 3), (1, 0)])

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tip_adapter import TipAdapterFClassifier, choose_alpha_beta
+from tip_adapter.errors import FeaturesError
+from tip_adapter.methods.prototypes import cycled
+from tip_adapter.paper.datasets import dataset_record
+from tip_adapter.paper.experiments import Task
 from tip_adapter.paper.material import PhotoStore
+from tip_adapter.paper.runner import Heads, measure
 from tip_adapter.paper.splits import open_dataset
 from tip_adapter.testing import FakeEncoder
 
@@ -16,14 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tip_adapter.paper.datasets import DatasetRecord
+    from tip_adapter.paper.material import Material
 
 
 @pytest.fixture
-def store(make_dataset: Callable[[str], DatasetRecord], tmp_path: Path) -> Callable[[int], PhotoStore]:
+def store(lay_out: Callable[..., None], tmp_path: Path) -> Callable[[int], PhotoStore]:
     """store(views) → DTD in small, by an encoder whose support photos are means of so many."""
-    record = make_dataset("dtd")
-    root = next(path.parent for path in tmp_path.rglob(record.folder))
+    record, root = dataset_record("dtd"), tmp_path / "data"
+    lay_out(root, "dtd", train=4, val=1, test=2)
 
     def open_store(views: int) -> PhotoStore:
         encoder = FakeEncoder()
@@ -51,3 +57,66 @@ def test_both_are_kept_apart_and_encoded_once(store: Callable[[int], PhotoStore]
     np.testing.assert_array_equal(again.support(2, 0).vectors, vectors)
     assert again.n_encoded == 0
     assert store(0).support(2, 0).vectors.shape == vectors.shape
+
+
+@pytest.fixture
+def material(store: Callable[[int], PhotoStore]) -> Material:
+    """DTD in small, three views of each support photo."""
+    return store(3).material(("a {}",))
+
+
+def task(method: str, protocol: str, **settings: object) -> Task:
+    return Task("table1", "dtd", "dtd", "fake", method, 2, 0, protocol, "", settings)
+
+
+def test_leave_one_out_asks_with_the_photos_themselves(material: Material) -> None:
+    support = material.support(2, 0)
+    result = measure(task("tip-adapter", "leave-one-out"), lambda *_: material, Heads())
+    keys, names = (support.vectors, support.labels), (material.embeddings(), material.encoder.logit_scale)
+    ours = choose_alpha_beta(*keys, *names, queries=material.queries(2, 0))
+    assert (result["alpha"], result["beta"]) == (ours.alpha, ours.beta)
+    others = choose_alpha_beta(*keys, *names)
+    assert (ours.alpha, ours.beta) != (others.alpha, others.beta)
+
+
+def test_keys_are_trained_on_one_view_after_the_other_and_see_themselves(material: Material) -> None:
+    support, views = material.support(2, 0), material.views(2, 0)
+    assert views is not None
+    assert views.shape == (3, *support.vectors.shape)
+    assert not np.allclose(views[0], views[1])
+    result = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: material, Heads())
+    ours = TipAdapterFClassifier(
+        1.0, 5.5, material.embeddings(), material.encoder.logit_scale, epochs=4, own_key="keep", seed=0
+    )
+    ours.fit(support.vectors, support.labels, views=cycled(views))
+    np.testing.assert_allclose(result["losses"], ours.losses_, rtol=1e-6)
+
+
+def test_a_cache_that_is_smaller_than_the_shots_is_trained_on_views_of_all_photos(material: Material) -> None:
+    result = measure(task("tip-adapter-f", "fixed", epochs=4, cache_size=1), lambda *_: material, Heads())
+    plain = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: material, Heads())
+    assert result["learnable_parameters"] * 2 == plain["learnable_parameters"]
+    assert min(result["losses"]) > 0
+    assert result["losses"] != plain["losses"]
+
+
+def test_classes_that_are_left_out_are_left_out_of_all_views(material: Material) -> None:
+    few = material.of_classes(2)
+    support, views = few.support(2, 0), few.views(2, 0)
+    queries = few.queries(2, 0)
+    assert views is not None
+    assert queries is not None
+    assert views.shape == (3, *support.vectors.shape) == (3, *queries.shape)
+
+
+def test_a_photo_that_lacks_a_view_is_named(material: Material) -> None:
+    whole = material.support(2, 0)
+    short = replace(material, plain=lambda *_: whole.take(slice(1, None)))
+    with pytest.raises(FeaturesError, match=whole.ids[0]):
+        short.queries(2, 0)
+
+
+def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int], PhotoStore]) -> None:
+    plain = store(0).material(("a {}",))
+    assert plain.queries(2, 0) is None
+    assert plain.views(2, 0) is None

@@ -167,11 +167,13 @@ class Given:
     ratio : float, the encoder's ratio of the cache's spread to the text's
     validation : (m, d) unit rows and (m,) class indices of other photos, or None
     pair : alpha and beta, or None
+    queries : (n, d) float array, plain views of the support photos, or None for their own vectors
     """
 
     ratio: float = 0.1
     validation: tuple[NDArray[Any], NDArray[Any]] | None = None
     pair: tuple[float, float] | None = None
+    queries: NDArray[Any] | None = None
 
 
 def leave_one_out(support: SupportCache, _given: Given) -> Choice:

@@ -30,7 +30,7 @@ class Prototypes:
     ----------
     vectors : (n_keys, d) float array, unit rows: the keys
     labels : (n_keys,) their labels
-    photos : (n, d) float array, unit rows
+    photos : (n_looks, n, d) float array, unit rows: as they look one time round after the other
     rows : (n_views, n_keys) int array: the rows of `photos` in each key's group; a smaller group begins anew
 
     Notes
@@ -45,10 +45,11 @@ class Prototypes:
 
     def views(self, epoch: int) -> NDArray[Any]:
         """(n_keys, d) float array: of each key's photos the next one, for `TipAdapterFClassifier.fit`."""
-        return self.photos[self.rows[epoch % len(self.rows)]]
+        times_round, place = divmod(epoch, len(self.rows))
+        return self.photos[times_round % len(self.photos)][self.rows[place]]
 
 
-def draw_prototypes(X: NDArray[Any], y: Any, size: int, seed: int) -> Prototypes:
+def draw_prototypes(X: NDArray[Any], y: Any, size: int, seed: int, views: NDArray[Any] | None = None) -> Prototypes:
     """Divide each class's photos at random into groups that are as equal as can be, and take their means.
 
     Parameters
@@ -57,6 +58,7 @@ def draw_prototypes(X: NDArray[Any], y: Any, size: int, seed: int) -> Prototypes
     y : (n,) labels
     size : int, groups a class; a class with fewer photos gives one a photo
     seed : int
+    views : (n_views, n, d) float array, the photos augmented anew: the first time round, the second, …; None for X itself
 
     Returns
     -------
@@ -65,7 +67,7 @@ def draw_prototypes(X: NDArray[Any], y: Any, size: int, seed: int) -> Prototypes
     Raises
     ------
     ValueError
-        There is no photo, `size` is below 1, or `y` is no (n,) labels.
+        There is no photo, `size` is below 1, `y` is no (n,) labels, or views are of another shape.
 
     Examples
     --------
@@ -83,12 +85,15 @@ def draw_prototypes(X: NDArray[Any], y: Any, size: int, seed: int) -> Prototypes
     labels = checked_labels(y, len(X))
     if size < 1 or not len(labels):
         raise ValueError(f"size {size} must be at least 1, and of {len(labels)} photos there must be one")
+    looks = X[None] if views is None else views
+    if looks.ndim != 3 or looks.shape[1:] != X.shape:
+        raise ValueError(f"views are {looks.shape}, not (n_views, {', '.join(map(str, X.shape))})")
     photos, groups = unit_rows(X), _groups(labels, size, seed)
     longest = max(map(len, groups))
     return Prototypes(
         vectors=unit_rows(np.stack([photos[group].mean(axis=0) for group in groups])),
         labels=labels[[group[0] for group in groups]],
-        photos=photos,
+        photos=np.stack([unit_rows(look) for look in looks]),
         rows=np.stack([np.resize(group, longest) for group in groups], axis=1),
     )
 

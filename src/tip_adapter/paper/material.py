@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tip_adapter.errors import FolderError, MissingDataset
+from tip_adapter.errors import FeaturesError, FolderError, MissingDataset, printable
 from tip_adapter.extraction import extract_listed
 from tip_adapter.feature_folder import is_feature_folder
 from tip_adapter.paper.measure import milliseconds
@@ -45,8 +45,11 @@ class Material:
     names : label → what the text encoder reads
     templates : the data set's sentences, or the encoder's own
     parts : the parts that there are
-    drawn : (shots, seed) → the vectors of a draw
+    drawn : (shots, seed) → the vectors of a draw: means of augmented views, where the encoder's record has them
     whole : part → the vectors of all its photos
+    plain : (shots, seed) → the same photos as they are; None where `drawn` gives these
+    viewed : (shots, seed, view) → the same photos in one of `n_views` augmented views
+    n_views : how many of these there are; 0 for none
     prepared : (part, ids) → these photos as the encoder prepares them; None where there are vectors only
     epochs : of Tip-Adapter-F on this data set, as the public code has them
     """
@@ -58,6 +61,9 @@ class Material:
     parts: tuple[str, ...]
     drawn: Callable[[int, int], SupportSet]
     whole: Callable[[str], SupportSet]
+    plain: Callable[[int, int], SupportSet] | None = None
+    viewed: Callable[[int, int, int], SupportSet] | None = None
+    n_views: int = 0
     prepared: Callable[[str, Sequence[str]], PreparedPhotos] | None = None
     epochs: int = EPOCHS
     _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
@@ -71,6 +77,26 @@ class Material:
     def support(self, shots: int, seed: int) -> SupportSet:
         """The draw of `shots` photos a class; none at 0."""
         return self.drawn(shots, seed)
+
+    def queries(self, shots: int, seed: int) -> NDArray[np.float32] | None:
+        """(n, d), the photos of a draw as they are: what leave-one-out asks with; None for `support`'s own vectors."""
+        return self._of_support(self.plain(shots, seed), shots, seed) if self.plain else None
+
+    def views(self, shots: int, seed: int) -> NDArray[np.float32] | None:
+        """(n_views, n, d), the photos of a draw in each view: what is trained on; None for `support`'s own vectors."""
+        if self.viewed is None:
+            return None
+        views = (self.viewed(shots, seed, view) for view in range(self.n_views))
+        return np.stack([self._of_support(photos, shots, seed) for photos in views])
+
+    def _of_support(self, photos: SupportSet, shots: int, seed: int) -> NDArray[np.float32]:
+        """Vectors of the photos that `support` has, in its order."""
+        missing = set(self.support(shots, seed).ids.tolist()) ^ set(photos.ids.tolist())
+        if missing:
+            raise FeaturesError(
+                f"{self.dataset}: {printable(min(missing))} could be read for some of its views only; restore the photo"
+            )
+        return photos.vectors
 
     def validation(self) -> SupportSet:
         """The whole validation split."""
@@ -112,14 +138,20 @@ class Material:
         names = dict(list(self.names.items())[:n_classes])
         kept = np.array(list(names), dtype=np.str_)
 
-        def only(photos: SupportSet) -> SupportSet:
-            return photos.take(np.flatnonzero(np.isin(photos.labels, kept)))
+        def only(vectors: Callable[..., SupportSet]) -> Callable[..., SupportSet]:
+            def of_classes(*which: Any) -> SupportSet:
+                photos = vectors(*which)
+                return photos.take(np.flatnonzero(np.isin(photos.labels, kept)))
+
+            return of_classes
 
         return replace(
             self,
             names=dict(sorted(names.items())),
-            drawn=lambda shots, seed: only(self.drawn(shots, seed)),
-            whole=lambda part: only(self.whole(part)),
+            drawn=only(self.drawn),
+            whole=only(self.whole),
+            plain=self.plain and only(self.plain),
+            viewed=self.viewed and only(self.viewed),
             _embedded={},
         )
 
@@ -143,6 +175,17 @@ class PreparedPhotos:
         return self.encoder.prepare(open_photo(self.paths[row]))
 
 
+class _Look(NamedTuple):
+    """How photos are looked at: the end of their folder's name, and views and seed as in `extract`."""
+
+    ending: str = ""
+    views: int = 0
+    seed: int = 0
+
+
+_AS_THEY_ARE = _Look()
+
+
 @dataclass(eq=False)
 class PhotoStore:
     """A data set's photos, each encoded once, into folders of features below a folder.
@@ -164,10 +207,12 @@ class PhotoStore:
     threads: int | None = None
     n_encoded: int = 0
     _parts: dict[str, SupportSet] = field(default_factory=dict)
+    _drawn: dict[_Look, SupportSet] = field(default_factory=dict)
     _lists: dict[str, tuple[PhotoList, list[str]]] = field(default_factory=dict)
 
     def material(self, templates: tuple[str, ...]) -> Material:
         """The data set as material."""
+        n_views = self.encoder.record.support_views
         return Material(
             dataset=self.splits.record.name,
             encoder=self.encoder,
@@ -176,20 +221,32 @@ class PhotoStore:
             parts=self.splits.parts,
             drawn=self.support,
             whole=self.part,
+            plain=self.plain if n_views else None,
+            viewed=self.viewed if n_views else None,
+            n_views=n_views,
             prepared=self.prepared,
             epochs=self.splits.record.epochs or EPOCHS,
         )
 
     def support(self, shots: int, seed: int) -> SupportSet:
-        """A draw of the train split."""
-        if not shots:
-            return _nothing(self.encoder.identity.width)
-        return _of_ids(self._all_drawn, self._drawn_ids(shots, seed))
+        """A draw of the train split: means of views, where the encoder's record has them."""
+        n_views = self.encoder.record.support_views
+        return self._draw(shots, seed, _Look(f"-of-{n_views}-views", n_views) if n_views else _AS_THEY_ARE)
+
+    def plain(self, shots: int, seed: int) -> SupportSet:
+        """The photos of a draw as they are."""
+        return self._draw(shots, seed, _AS_THEY_ARE)
+
+    def viewed(self, shots: int, seed: int, view: int) -> SupportSet:
+        """The photos of a draw in one augmented view."""
+        look = _Look(f"-view-{view}", 1, view)  # not kept in memory: there are many, and each is asked for once a draw
+        return self._vectors("train", self._all_drawn, self._drawn_ids(shots, seed), look)
 
     def part(self, name: str) -> SupportSet:
         """A whole part."""
         if name not in self._parts:
-            self._parts[name] = self._vectors(name, set(self._listed(name)[1]))
+            everything = set(self._listed(name)[1])
+            self._parts[name] = self._vectors(name, everything, everything, _AS_THEY_ARE)
         return self._parts[name]
 
     def prepared(self, part: str, ids: Sequence[str]) -> PreparedPhotos:
@@ -212,20 +269,29 @@ class PhotoStore:
         return {ids[row] for row in draw_shots(photos.labels, shots, seed)}
 
     @cached_property
-    def _all_drawn(self) -> SupportSet:
+    def _all_drawn(self) -> set[str]:
         """Every photo that some draw holds: of a large train split far from all."""
-        return self._vectors("train", set[str]().union(*(self._drawn_ids(*draw) for draw in self.draws)))
+        return set[str]().union(*(self._drawn_ids(*draw) for draw in self.draws))
 
-    def _vectors(self, part: str, wanted: set[str]) -> SupportSet:
-        """Vectors of these photos; those that are stored are read, the others are encoded and stored beside them."""
-        views = self.encoder.record.support_views if part == "train" else 0
-        of_views = f"-of-{views}-views" if views else ""
-        place = self.folder / self.encoder.identity.fingerprint[:12] / f"{self.splits.record.name}-{part}{of_views}"
+    def _draw(self, shots: int, seed: int, look: _Look) -> SupportSet:
+        if not shots:
+            return _nothing(self.encoder.identity.width)
+        if look not in self._drawn:
+            self._drawn[look] = self._vectors("train", self._all_drawn, self._all_drawn, look)
+        photos, wanted = self._drawn[look], self._drawn_ids(shots, seed)
+        return photos.take(np.flatnonzero([name in wanted for name in photos.ids.tolist()]))
+
+    def _vectors(self, part: str, needed: set[str], wanted: set[str], look: _Look) -> SupportSet:
+        """Vectors of the wanted photos. The needed ones that are not stored yet are encoded, in one go."""
+        kept = f"{self.splits.record.name}-{part}{look.ending}"
+        place = self.folder / self.encoder.identity.fingerprint[:12] / kept
         stored = set(labelled_source(place, part=part).ids) if is_feature_folder(place) else set()
-        if not wanted <= stored:
+        if not needed <= stored:
             photos, ids = self._listed(part)
-            rows = [row for row, name in enumerate(ids) if name in wanted | stored]
-            done = extract_listed(photos.take(rows), place, self.encoder, views=views, threads=self.threads)
+            rows = [row for row, name in enumerate(ids) if name in needed | stored]
+            done = extract_listed(
+                photos.take(rows), place, self.encoder, views=look.views, seed=look.seed, threads=self.threads
+            )
             self.n_encoded += done.n_encoded
         source = labelled_source(place, part=part)
         source = source.take([row for row, name in enumerate(source.ids) if name in wanted])
@@ -272,10 +338,6 @@ class FileMaterial:
         if part not in self._parts:
             self._parts[part] = encode_labelled(self._source(part), self.encoder)[0]
         return self._parts[part]
-
-
-def _of_ids(photos: SupportSet, wanted: set[str]) -> SupportSet:
-    return photos.take(np.flatnonzero([name in wanted for name in photos.ids.tolist()]))
 
 
 def _nothing(width: int) -> SupportSet:

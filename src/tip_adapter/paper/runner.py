@@ -13,8 +13,9 @@ from tip_adapter.evaluation import accuracy_interval
 from tip_adapter.head import Head, learn
 from tip_adapter.methods import choose, method_class
 from tip_adapter.methods._left_out import SupportCache
+from tip_adapter.methods._trained import TrainedClassifier
 from tip_adapter.methods.choose import Given
-from tip_adapter.methods.prototypes import draw_prototypes
+from tip_adapter.methods.prototypes import cycled, draw_prototypes
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.paper.measure import BATCH, PeakMemory, cuda_peak_mib, milliseconds
 from tip_adapter.paper.origin import origin
@@ -107,18 +108,23 @@ class Heads:
         self._draw: tuple[Any, ...] = ()
         self._fitted: dict[str, Fitted] = {}
 
-    def get(self, task: Task, protocol: str, fit: Callable[[], Head]) -> Fitted:
+    def get(self, task: Task, protocol: str, make: Callable[[], Fitted]) -> Fitted:
         """The method of a task by a protocol, fitted once."""
         draw = (task.dataset, task.encoder, task.method, task.shots, task.seed, task.variant, task.n_classes)
         if draw != self._draw:
             self._draw, self._fitted = draw, {}
         if protocol not in self._fitted:
-            with PeakMemory() as memory:
-                started = time.perf_counter()
-                head = fit()
-                seconds = time.perf_counter() - started
-            self._fitted[protocol] = Fitted(head, seconds, memory.mib)
+            self._fitted[protocol] = make()
         return self._fitted[protocol]
+
+
+def timed(fit: Callable[[], Head]) -> Fitted:
+    """What is fitted now, with its time and memory."""
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        head = fit()
+        seconds = time.perf_counter() - started
+    return Fitted(head, seconds, memory.mib)
 
 
 def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
@@ -195,20 +201,26 @@ def _fitted(
     """The method as a protocol wants it."""
     if PROTOCOLS[protocol].upper_bound:
         return heads.get(task, protocol, lambda: _best_on_test(task, material, support, test, heads))
-    return heads.get(task, protocol, lambda: _learned(task, protocol, material, support, test))
+    return heads.get(task, protocol, lambda: timed(_learner(task, protocol, material, support, test)))
 
 
-def _best_on_test(task: Task, material: Material, support: SupportSet, test: SupportSet, heads: Heads) -> Head:
+def _best_on_test(task: Task, material: Material, support: SupportSet, test: SupportSet, heads: Heads) -> Fitted:
     """The upper bound: of every protocol's way the best, by the test photos, each chosen again on them."""
     given = Given(validation=_positions(test, material))
     others = _comparable_protocols(task, material)
-    candidates = [_fitted(task, name, material, support, test, heads).head for name in others]
-    candidates.append(_learned(task, "oracle", material, support, test))
-    for head in list(candidates):
-        if head.choice:
-            again = choose.on_validation(SupportCache.of(head.estimator, head.support.vectors), given)
-            candidates.append(_with_choice(head, again))
-    return max(candidates, key=lambda head: _accuracy(head, test))
+    candidates = [_fitted(task, name, material, support, test, heads) for name in others]
+    candidates.append(timed(_learner(task, "oracle", material, support, test)))
+    candidates += [_chosen_again(candidate, given) for candidate in candidates if candidate.head.choice]
+    return max(candidates, key=lambda candidate: _accuracy(candidate.head, test))
+
+
+def _chosen_again(fitted: Fitted, given: Given) -> Fitted:
+    """The same with the pair that suits these photos best."""
+    head = fitted.head
+    again = timed(
+        lambda: _with_choice(head, choose.on_validation(SupportCache.of(head.estimator, head.support.vectors), given))
+    )
+    return Fitted(again.head, fitted.seconds + again.seconds, max(fitted.peak_mib, again.peak_mib))
 
 
 def _comparable_protocols(task: Task, material: Material) -> list[str]:
@@ -231,35 +243,38 @@ def _with_choice(head: Head, choice: choose.Choice) -> Head:
     return replace(head, choice=choice, estimator=answering, left_out=None)
 
 
-def _learned(task: Task, protocol: str, material: Material, support: SupportSet, test: SupportSet) -> Head:
-    """The method, what it chooses being chosen by a protocol."""
+def _learner(
+    task: Task, protocol: str, material: Material, support: SupportSet, test: SupportSet
+) -> Callable[[], Head]:
+    """What fits the method, what it chooses being chosen by a protocol; all that has to be encoded or read is at hand."""
     settings, rule = dict(task.settings), PROTOCOLS[protocol].rule
-    cache, views, passes = _cache(support, settings.pop("cache_size", None), task.seed)
+    cache = _cache(task, material, support, settings.pop("cache_size", None))
     templates = settings.pop("templates", None)
     pair = (settings.pop("alpha", PAPERS_PAIR[0]), settings.pop("beta", PAPERS_PAIR[1]))
-    embeddings = material.embeddings(templates)
-    if settings.pop("learned_prompt", False):
-        embeddings = _learned_prompt(task, material, support, embeddings)
-    if method_class(
-        task.method
-    ).has_pair:  # Tip-Adapter-F shows each photo once a pass, also where the cache is smaller
-        settings.setdefault("epochs", material.epochs * (passes if views else 1))
+    embeddings, learned_prompt = material.embeddings(templates), settings.pop("learned_prompt", False)
+    if method_class(task.method).has_pair:  # -F shows each photo once a pass, also where the cache is smaller
+        settings.setdefault("epochs", material.epochs * cache.epochs_a_pass)
     if protocol in ("fixed", "scale-free"):
         settings["C"] = 1.0  # of the linear probe, which has no other choice to make
-    return learn(
-        task.method,
-        cache,
-        material.names,
-        material.sentences(templates),
-        embeddings,
-        logit_scale=material.encoder.logit_scale,
-        rule=rule,
-        calibrate=True,
-        given=Given(material.encoder.record.scale_free_ratio, _seen(task, protocol, material, test), pair),
-        settings={"seed": task.seed, **settings},
-        offers=offers_of(material.encoder, task.method),
-        views=views,
-    )
+    seen, offers = _seen(task, protocol, material, test), offers_of(material.encoder, task.method)
+
+    def fit() -> Head:
+        return learn(
+            task.method,
+            cache.support,
+            material.names,
+            material.sentences(templates),
+            _learned_prompt(task, material, support, embeddings) if learned_prompt else embeddings,
+            logit_scale=material.encoder.logit_scale,
+            rule=rule,
+            calibrate=True,
+            given=Given(material.encoder.record.scale_free_ratio, seen, pair, cache.queries),
+            settings={"seed": task.seed, **settings},
+            offers=offers,
+            views=cache.views,
+        )
+
+    return fit
 
 
 def _seen(task: Task, protocol: str, material: Material, test: SupportSet) -> tuple[Any, Any] | None:
@@ -278,18 +293,35 @@ def _positions(photos: SupportSet, material: Material) -> tuple[NDArray[Any], ND
     return photos.vectors, np.searchsorted(np.array(list(material.names)), photos.labels)
 
 
-def _cache(
-    support: SupportSet, size: int | None, seed: int
-) -> tuple[SupportSet, Callable[[int], NDArray[Any]] | None, int]:
-    """The support as keys: itself, nothing, or prototypes with their views and how many of these show every photo once."""
-    if size is None or not len(support):
-        return support, None, 1
+@dataclass(frozen=True, eq=False)
+class _Cache:
+    """The support as keys.
+
+    Parameters
+    ----------
+    support : SupportSet, a key each
+    queries : as in `Given`
+    views : epoch → (n, d), as in `learn`
+    epochs_a_pass : how many epochs show every photo once
+    """
+
+    support: SupportSet
+    queries: NDArray[Any] | None = None
+    views: Callable[[int], NDArray[Any]] | None = None
+    epochs_a_pass: int = 1
+
+
+def _cache(task: Task, material: Material, support: SupportSet, size: int | None) -> _Cache:
+    """The support itself, nothing, or prototypes; what is trained sees the photos' views in turn."""
     if size == 0:
-        return support.take(slice(0)), None, 1
-    drawn = draw_prototypes(support.vectors, support.labels, size, seed)
+        return _Cache(support.take(slice(0)))
+    views = material.views(task.shots, task.seed) if issubclass(method_class(task.method), TrainedClassifier) else None
+    if size is None or np.unique(support.labels, return_counts=True)[1].max(initial=0) <= size:
+        in_turn = None if views is None else cycled(views)
+        return _Cache(support, material.queries(task.shots, task.seed), in_turn)
+    drawn = draw_prototypes(support.vectors, support.labels, size, task.seed, views)
     ids = np.array([f"prototype {row}" for row in range(len(drawn.labels))])
-    several = len(drawn.rows) > 1  # else each key is one photo, seen as it is
-    return SupportSet(drawn.vectors, drawn.labels, ids), drawn.views if several else None, len(drawn.rows)
+    return _Cache(SupportSet(drawn.vectors, drawn.labels, ids), None, drawn.views, len(drawn.rows))
 
 
 def _learned_prompt(
@@ -372,7 +404,7 @@ def _measure_parts(task: Task, material: Material, support: SupportSet, target: 
         )
     test, (_, labels) = target.test(), _positions(support, material)
     cache = replace(task, method="tip-adapter", settings={})
-    choice = _learned(cache, task.protocol, material, support, test).choice
+    choice = _learner(cache, task.protocol, material, support, test)().choice
     pair = (choice.alpha, choice.beta) if choice else PAPERS_PAIR
     learns = {name.replace(" ", "_"): True for name in task.settings["learn"]}
     sentences = [[text.format(name) for text in material.templates] for name in material.names.values()]
