@@ -212,7 +212,7 @@ class NothingReadable(TipAdapterError, ValueError):
 
 
 class ResultsError(TipAdapterError, ValueError):
-    """A file of results that cannot be read, or is of another version."""
+    """A file of results that cannot be read, is of another version, or of another encoder of the same name."""
 
     code = "bad_results"
 

@@ -6,12 +6,14 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from tip_adapter import files
@@ -21,7 +23,7 @@ from tip_adapter.paper import runner
 from tip_adapter.paper.experiments import experiments, tasks
 from tip_adapter.paper.reproduction import Done, asked, reproduce
 from tip_adapter.paper.results import key_of, read_results, recording
-from tip_adapter.paper.shelves import PhotoShelf
+from tip_adapter.paper.shelves import FileShelf, PhotoShelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +78,16 @@ def test_more_seeds_measure_only_what_is_new_and_share_the_vectors(go: Callable[
     go()
     more = go(seeds="1,2", methods="zero-shot,tip-adapter,tip-adapter-f")
     assert (more.n_measured, more.n_encoded) == (8, 0)
+
+
+def test_results_of_another_encoder_of_the_same_name_are_refused(go: Callable[..., Done], lines: Path) -> None:
+    go()
+    content = re.sub(r'"fingerprint": "[^"]+"', '"fingerprint": "other"', lines.read_text())
+    lines.write_text(content)
+    assert go().n_measured == 0  # nothing is mixed where nothing is measured
+    with pytest.raises(ResultsError, match=r"measured with another toy .*choose another --out"):
+        go(seeds="3")
+    assert lines.read_text() == content
 
 
 def test_an_unfinished_last_line_is_cut_off_and_measured_again(go: Callable[..., Done], lines: Path) -> None:
@@ -155,7 +167,7 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 from tip_adapter.paper.reproduction import asked, reproduce
-from tip_adapter.paper.shelves import PhotoShelf
+from tip_adapter.paper.shelves import FileShelf, PhotoShelf
 words = {"datasets": "caltech101", "encoders": "toy", "shots": "1,2,4", "seeds": "1,2,3", "methods": "zero-shot,tip-adapter"}
 print("ready", flush=True)
 reproduce(asked("figure4", words), PhotoShelf(Path(sys.argv[1])), Path(sys.argv[2]), say=print)
@@ -246,3 +258,29 @@ def test_every_task_has_a_key_of_its_own() -> None:
     for chosen in experiments().values():
         keys = [key_of(task.axes()) for task in tasks(chosen, lambda *_: ("fixed",))]
         assert len(keys) == len(set(keys))
+
+
+def test_a_file_of_vectors_that_has_changed_is_measured_anew_and_one_that_was_moved_is_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts, labels = np.repeat(["train", "test"], 8), np.array(["cat", "dog"] * 8)
+
+    def go(path: Path) -> Done:
+        wanted = asked("figure4", {"shots": "1", "seeds": "1", "methods": "zero-shot"})
+        return reproduce(wanted, FileShelf(path), tmp_path / "out", say=pytest.fail)
+
+    def write(path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        names = {"class_labels": np.array(["cat", "dog"]), "class_embeddings": rng.standard_normal((2, 4))}
+        ids, vectors = np.arange(16).astype(np.str_), rng.standard_normal((16, 4))
+        np.savez(path, ids=ids, vectors=vectors, labels=labels, part=parts, encoder="clip", **names)
+
+    here, there = tmp_path / "here" / "pets.npz", tmp_path / "there" / "pets.npz"
+    write(here)
+    first = go(here)
+    assert first.n_measured == 1
+    assert first.results[0]["dataset"] == "pets"
+    there.parent.mkdir()
+    here.rename(there)
+    assert go(there).n_measured == 0
+    write(here)
+    assert go(here).n_measured == 1

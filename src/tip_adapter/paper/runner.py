@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import TipAdapterError, UsageError, counted
+from tip_adapter.errors import ResultsError, TipAdapterError, UsageError, counted, printable
 from tip_adapter.evaluation import accuracy_interval
 from tip_adapter.head import Head, learn
 from tip_adapter.methods import choose, method_class
@@ -25,7 +25,7 @@ from tip_adapter.tuning import offers_of
 from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -67,18 +67,42 @@ def run(
     Yields
     ------
     the outcome of each task, in their order; None where something is missing or failed
+
+    Raises
+    ------
+    ResultsError
+        What is known was measured with another encoder of the same name.
     """
     found = {key_of(result): result for result in known}
+    find = _of_the_same_encoders(list(found.values()), find)
     said, heads = set(), Heads()
     for task in tasks:
         key = key_of(task.axes())
         try:
             yield Outcome(found[key], new=False) if key in found else Outcome(measure(task, find, heads), new=True)
+        except ResultsError:
+            raise
         except TipAdapterError as error:
             if str(error) not in said:
                 say(str(error))
             said.add(str(error))
             yield None
+
+
+def _of_the_same_encoders(known: Sequence[dict[str, Any]], find: Find) -> Find:
+    """`find`, but results of two encoders never stand under one name."""
+    measured = {result["encoder"]: result["encoder_identity"]["fingerprint"] for result in known}
+
+    def find_the_same(dataset: str, encoder: str) -> Material:
+        material = find(dataset, encoder)
+        if measured.get(encoder, material.encoder.identity.fingerprint) != material.encoder.identity.fingerprint:
+            raise ResultsError(
+                f"the results that are there were measured with another {printable(encoder)} (its files have changed "
+                "since); choose another --out"
+            )
+        return material
+
+    return find_the_same
 
 
 def allowed_protocols(method: str, shots: int, *, has_validation: bool) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import MissingDataset, printable
-from tip_adapter.files import cache_folder
+from tip_adapter.files import cache_folder, file_digest
 from tip_adapter.paper.datasets import dataset_record
 from tip_adapter.paper.material import FileMaterial, PhotoStore
 from tip_adapter.paper.splits import open_dataset, require_photos
@@ -119,8 +119,8 @@ class FileShelf:
 
     @property
     def axes(self) -> Mapping[str, tuple[str, ...]]:
-        """The data set is called as the file is."""
-        return {"datasets": (self.path.stem,), "encoders": (f"vectors:{self.path}",)}
+        """The data set is called as the file is; the encoder, too, with the SHA-256 of its content: files change."""
+        return {"datasets": (self.path.stem,), "encoders": (f"vectors:{self.path.name}@{self._digest[:8]}",)}
 
     def has_validation(self, dataset: str) -> bool:
         """Whether the file has a part val."""
@@ -135,6 +135,10 @@ class FileShelf:
             It cannot be read, or has no train or no test part.
         """
         return self._material
+
+    @cached_property
+    def _digest(self) -> str:
+        return file_digest(self._file.path)  # opened first: whatever is wrong with it is said in its own words
 
     @cached_property
     def _file(self) -> FileMaterial:
