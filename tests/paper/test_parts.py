@@ -29,7 +29,7 @@ SUPPORT, TEST = photos(4, seed=1), photos(25, seed=2)
 
 def tuned(parts, equation=EQUATION, **options):
     towers = ToyEncoder().towers()
-    return fine_tune(towers, SUPPORT, TEST, [[name] for name in NAMES], parts, equation, **options)
+    return fine_tune(towers, SUPPORT, vectors(SUPPORT), TEST, [[name] for name in NAMES], parts, equation, **options)
 
 
 def test_the_slopes_are_autograds():
@@ -92,6 +92,20 @@ def test_every_part_learns_and_beats_the_names_alone(parts):
     assert ours.n_parameters > 0
 
 
+@pytest.mark.parametrize("parts", [Parts(visual_encoder=True), Parts(text_encoder=True)], ids=str)
+def test_what_goes_through_a_tower_in_several_runs_learns_the_same(parts, monkeypatch):
+    whole = tuned(parts, learning_rate=10.0)
+    monkeypatch.setattr("tip_adapter.paper.parts._PER_RUN", 3)
+    np.testing.assert_allclose(tuned(parts, learning_rate=10.0).losses, whole.losses, rtol=1e-4)
+
+
+def test_the_cache_begins_with_the_keys_that_are_given():
+    others = vectors(SUPPORT)[::-1].copy()
+    clf = TipAdapterClassifier(10.0, 5.5, names(), 20.0).fit(others, SUPPORT.labels)
+    ours = fine_tune(ToyEncoder().towers(), SUPPORT, others, TEST, [[name] for name in NAMES], Parts(), EQUATION)
+    assert ours.accuracy == (clf.predict(vectors(TEST)) == TEST.labels).mean() != tuned(Parts()).accuracy
+
+
 def test_encoders_learn_at_a_thousandth_of_the_rate():
     parameters = [torch.ones(1, 2), torch.ones(1, 2)]
     _TwoRates(0.5, n_cache=1).step(parameters, [torch.ones(1, 2), torch.ones(1, 2)], share=1.0)
@@ -116,7 +130,15 @@ def test_the_towers_and_the_seed_decide_and_nothing_is_left_behind():
     towers = ToyEncoder().towers()
     before = {name: p.clone() for name, p in towers.image.named_parameters()}
     results = [
-        fine_tune(towers, SUPPORT, TEST, [[name] for name in NAMES], Parts(visual_encoder=True, keys=True), EQUATION)
+        fine_tune(
+            towers,
+            SUPPORT,
+            vectors(SUPPORT),
+            TEST,
+            [[name] for name in NAMES],
+            Parts(visual_encoder=True, keys=True),
+            EQUATION,
+        )
         for _ in range(2)
     ]
     assert results[0].losses == results[1].losses
@@ -126,7 +148,7 @@ def test_the_towers_and_the_seed_decide_and_nothing_is_left_behind():
 
 def test_several_sentences_a_class_are_averaged():
     towers = ToyEncoder().towers()
-    twice = fine_tune(towers, SUPPORT, TEST, [[name, name] for name in NAMES], Parts(), EQUATION)
+    twice = fine_tune(towers, SUPPORT, vectors(SUPPORT), TEST, [[name, name] for name in NAMES], Parts(), EQUATION)
     assert twice.accuracy == tuned(Parts()).accuracy
     with pytest.raises(ValueError, match="the same number of sentences"):
-        fine_tune(towers, SUPPORT, TEST, [["red"], ["blue", "a blue one"]], Parts(), EQUATION)
+        fine_tune(towers, SUPPORT, vectors(SUPPORT), TEST, [["red"], ["blue", "a blue one"]], Parts(), EQUATION)

@@ -116,6 +116,15 @@ def test_a_photo_that_lacks_a_view_is_named(material: Material) -> None:
         short.queries(2, 0)
 
 
+def test_views_that_are_prepared_again_are_those_that_were_kept(material: Material) -> None:
+    support, views = material.support(2, 0), material.views(2, 0)
+    assert views is not None
+    assert material.prepared is not None
+    for view in range(3):
+        fresh = material.encoder.encode_prepared(material.prepared("train", support.ids.tolist(), view)[:])
+        np.testing.assert_allclose(fresh, views[view], atol=1e-6)
+
+
 def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int], PhotoStore]) -> None:
     plain = store(0).material(("a {}",))
     assert plain.queries(2, 0) is None

@@ -12,9 +12,11 @@ import numpy as np
 from tip_adapter.errors import FeaturesError, FolderError, MissingDataset, printable
 from tip_adapter.extraction import extract_listed
 from tip_adapter.feature_folder import is_feature_folder
+from tip_adapter.files import file_digest
 from tip_adapter.paper.measure import milliseconds
 from tip_adapter.paper.protocols import FEW
 from tip_adapter.photos.decode import open_photo
+from tip_adapter.photos.views import NO_VIEWS, Views
 from tip_adapter.prompts import embed_classes, readable, resolve_templates
 from tip_adapter.sources import encode_labelled, labelled_source
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, draw_shots
@@ -50,7 +52,8 @@ class Material:
     plain : (shots, seed) → the same photos as they are; None where `drawn` gives these
     viewed : (shots, seed, view) → the same photos in one of `n_views` augmented views
     n_views : how many of these there are; 0 for none
-    prepared : (part, ids) → these photos as the encoder prepares them; None where there are vectors only
+    prepared : (part, ids, view=None) → these photos, or an augmented view of each, as the encoder prepares them; None
+        where there are vectors only
     epochs : of Tip-Adapter-F on this data set, as the public code has them
     """
 
@@ -64,7 +67,7 @@ class Material:
     plain: Callable[[int, int], SupportSet] | None = None
     viewed: Callable[[int, int, int], SupportSet] | None = None
     n_views: int = 0
-    prepared: Callable[[str, Sequence[str]], PreparedPhotos] | None = None
+    prepared: Callable[..., PreparedPhotos] | None = None
     epochs: int = EPOCHS
     _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
     _encoding_ms: float | None = None
@@ -162,6 +165,7 @@ class PreparedPhotos:
 
     paths: Sequence[Path]
     encoder: Encoder
+    views: Views = NO_VIEWS
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -172,7 +176,9 @@ class PreparedPhotos:
             return np.stack(list(pool.map(self._prepare, chosen.tolist())))
 
     def _prepare(self, row: int) -> NDArray[Any]:
-        return self.encoder.prepare(open_photo(self.paths[row]))
+        path = self.paths[row]
+        image = open_photo(path)
+        return self.encoder.prepare(next(self.views.of(image, file_digest(path)), image))
 
 
 class _Look(NamedTuple):
@@ -249,11 +255,12 @@ class PhotoStore:
             self._parts[name] = self._vectors(name, everything, everything, _AS_THEY_ARE)
         return self._parts[name]
 
-    def prepared(self, part: str, ids: Sequence[str]) -> PreparedPhotos:
-        """Photos of a part as the encoder prepares them."""
+    def prepared(self, part: str, ids: Sequence[str], view: int | None = None) -> PreparedPhotos:
+        """Photos of a part, or an augmented view of each, as the encoder prepares them."""
         photos, names = self._listed(part)
         rows = {name: row for row, name in enumerate(names)}
-        return PreparedPhotos([photos.paths[rows[name]] for name in ids], self.encoder)
+        views = NO_VIEWS if view is None else Views(1, view)
+        return PreparedPhotos([photos.paths[rows[name]] for name in ids], self.encoder, views)
 
     def _listed(self, part: str) -> tuple[PhotoList, list[str]]:
         """The photos of a part and their ids."""

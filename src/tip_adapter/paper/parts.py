@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 ENCODER_SHARE = 1e-3
 #: Of zero-shot's accuracy: below it, a training has collapsed.
 COLLAPSED_BELOW = 0.5
-_PHOTOS_PER_RUN = 256
+# So many go through a tower at once: what it remembers for its gradient, of seven sentences a class, fits no card.
+_PER_RUN = 128
 
 
 class Towers(Protocol):
@@ -159,6 +160,7 @@ class Equation:
 def fine_tune(
     towers: Towers,
     support: Photos,
+    keys: NDArray[np.float32],
     test: Photos,
     sentences: Sequence[Sequence[str]],
     parts: Parts,
@@ -176,6 +178,7 @@ def fine_tune(
     ----------
     towers : Towers; not changed
     support, test : Photos
+    keys : (n, d) float32 array, unit rows: the cache to begin with
     sentences : for each class the same number of them: its name in the templates
     parts : Parts
     equation : Equation, trained and answered with
@@ -194,7 +197,7 @@ def fine_tune(
     """
     if len({len(own) for own in sentences}) != 1:
         raise ValueError("each class needs the same number of sentences")
-    run = _Run(towers, support, sentences, parts, equation, views)
+    run = _Run(towers, support, keys, sentences, parts, equation, views)
     zero_shot = run.accuracy(run.start, test, alpha=0.0)
     started = time.perf_counter()
     try:
@@ -228,17 +231,40 @@ class _Side:
         own = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad} if learns else {}
         self.names, self.start = list(own), list(own.values())
 
-    def read(self, weights: Sequence[torch.Tensor], inputs: Any) -> tuple[torch.Tensor, Callable[[Array], list[Array]]]:
+    def read(
+        self, weights: Sequence[torch.Tensor], inputs: torch.Tensor
+    ) -> tuple[torch.Tensor, Callable[[Array], list[Array]]]:
         """What the tower gives at these weights, and: the loss's gradient in that → in the weights."""
-        leaves = [array.detach().requires_grad_() for array in weights]
-        with torch.set_grad_enabled(bool(leaves)):
-            rows = torch.func.functional_call(self.module, dict(zip(self.names, leaves, strict=True)), (inputs,))
-            rows = self.finish(rows)
+        chunks = torch.split(inputs, _PER_RUN)
+        with torch.no_grad():
+            rows = torch.cat([self._rows(weights, chunk) for chunk in chunks])
+        if not weights:
+            return self.finish(rows), lambda _: []
+        rows.requires_grad_()
+        finished = self.finish(rows)
 
         def pull_back(slopes: Array) -> list[Array]:
-            return list(torch.autograd.grad(rows, leaves, slopes)) if leaves else []
+            (pulls,) = torch.autograd.grad(finished, rows, slopes)
+            return self._gradients(weights, chunks, torch.split(pulls, _PER_RUN))
 
-        return rows.detach(), pull_back
+        return finished.detach(), pull_back
+
+    def _rows(self, weights: Sequence[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = torch.func.functional_call(
+            self.module, dict(zip(self.names, weights, strict=True)), (inputs,)
+        )
+        return rows
+
+    def _gradients(
+        self, weights: Sequence[torch.Tensor], chunks: Sequence[torch.Tensor], pulls: Sequence[torch.Tensor]
+    ) -> list[Array]:
+        """The loss's gradient in the weights, from that in the tower's rows: run by run, each forward once more."""
+        leaves = [array.detach().requires_grad_() for array in weights]
+        total = [torch.zeros_like(array) for array in weights]
+        for chunk, pull in zip(chunks, pulls, strict=True):
+            for sum_, part in zip(total, torch.autograd.grad(self._rows(leaves, chunk), leaves, pull), strict=True):
+                sum_ += part
+        return total
 
 
 class _Run:
@@ -248,6 +274,7 @@ class _Run:
         self,
         towers: Towers,
         support: Photos,
+        keys: NDArray[np.float32],
         sentences: Sequence[Sequence[str]],
         parts: Parts,
         equation: Equation,
@@ -259,9 +286,10 @@ class _Run:
             towers.text, lambda rows: _unit(_class_means(_unit(rows), self.n_classes)), parts.text_encoder
         )
         self.tokens = towers.tokens([sentence for own in sentences for sentence in own])
+        self.device = next(towers.image.parameters()).device
         self.prepared = support.prepared
         self.views = views
-        self.keys = self.encoded(support.prepared, self.image.start)
+        self.keys = torch.as_tensor(keys, device=self.device)
         self.values = torch.eye(self.n_classes).to(self.keys)[torch.as_tensor(self.labels)]
         self.weights, _ = self.text.read(self.text.start, self.tokens)
         self.cache = {"keys": parts.keys, "values": parts.values}
@@ -271,15 +299,12 @@ class _Run:
 
     def encoded(self, prepared: NDArray[Any], weights: Sequence[Array]) -> torch.Tensor:
         """(n, …) prepared photos → (n, d) unit rows, as the image tower at these weights sees them."""
-        runs = range(0, len(prepared), _PHOTOS_PER_RUN)
-        with torch.no_grad():
-            return torch.cat(
-                [self.image.read(weights, self.pixels(prepared[i : i + _PHOTOS_PER_RUN]))[0] for i in runs]
-            )
+        runs = range(0, len(prepared), _PER_RUN)
+        return torch.cat([self.image.read(weights, self.pixels(prepared[i : i + _PER_RUN]))[0].detach() for i in runs])
 
     def pixels(self, prepared: NDArray[Any]) -> torch.Tensor:
         """Prepared photos where the image tower is."""
-        return torch.as_tensor(prepared, device=next(self.image.module.parameters()).device)
+        return torch.as_tensor(prepared, device=self.device)
 
     def split(self, learned: Sequence[Array]) -> tuple[Array, Array, Sequence[Array], Sequence[Array]]:
         """Keys, values and the weights of the towers, learned or as they were."""
@@ -290,10 +315,10 @@ class _Run:
 
     def queries(self, epoch: int) -> Any:
         """The support as the loop takes it: prepared where the image tower learns, else its vectors."""
-        prepared = self.prepared if self.views is None else self.views(epoch)
-        if self.image.names:
-            return prepared
-        return self.keys if self.views is None else self.encoded(prepared, [])
+        if self.views is None:
+            return self.prepared if self.image.names else self.keys
+        prepared = self.views(epoch)
+        return prepared if self.image.names else self.encoded(prepared, [])
 
     def read_photos(self, weights: Sequence[Array], photos: Any) -> tuple[Array, Callable[[Array], list[Array]]]:
         """Unit rows of what `queries` gives, and their way back into the image tower."""

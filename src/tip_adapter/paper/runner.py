@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -426,7 +427,8 @@ def _measure_parts(task: Task, material: Material, support: SupportSet, target: 
         raise UsageError(
             f"{material.encoder.identity.name} has no torch modules to fine-tune (table6); use open_clip:ARCH/PRETRAINED"
         )
-    test, (_, labels) = target.test(), _positions(support, material)
+    test, (_, labels), ids = target.test(), _positions(support, material), support.ids.tolist()
+    photos = partial(material.prepared, "train", ids)
     cache = replace(task, method="tip-adapter", settings={})
     choice = _learner(cache, task.protocol, material, support, test)().choice
     pair = (choice.alpha, choice.beta) if choice else PAPERS_PAIR
@@ -434,11 +436,13 @@ def _measure_parts(task: Task, material: Material, support: SupportSet, target: 
     sentences = [[text.format(name) for text in material.templates] for name in material.names.values()]
     tuned = fine_tune(
         material.encoder.towers(),
-        Photos(material.prepared("train", support.ids.tolist()), labels),  # type: ignore[arg-type]
+        Photos(photos(), labels),  # type: ignore[arg-type]
+        support.vectors,
         Photos(target.prepared("test", test.ids.tolist()), _positions(test, material)[1]),  # type: ignore[arg-type]
         sentences,
         Parts(**learns),
         Equation(*pair, material.encoder.logit_scale),
+        views=(lambda epoch: photos(view=epoch)) if material.n_views else None,  # type: ignore[arg-type,return-value]
         epochs=material.epochs,
         seed=task.seed,
     )
