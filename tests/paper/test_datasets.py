@@ -224,7 +224,7 @@ def test_a_data_set_without_its_photos_or_a_list_is_an_error_that_names_them(nam
     folder = make_dataset.root / record.folder
     shutil.rmtree(folder)
     folder.mkdir()
-    folders = [under for under in dict.fromkeys(record.photos_under.values()) if under != "."]
+    folders = [under for under in dict.fromkeys([*record.photos_under.values(), *record.holds]) if under != "."]
     wanted = tuple(f"{record.folder}/{piece}" for piece in [*record.files, *folders])
     assert absent_pieces(record, make_dataset.root) == wanted
     with pytest.raises(MissingDataset, match=f"no {wanted[0]}"):
@@ -397,7 +397,7 @@ def with_split(published_splits: Path, tmp_path: Path) -> Callable[[str], Any]:
         found = [path for path in published_splits.iterdir() if path.name.startswith(record.files[0])]
         if not found:
             pytest.skip(f"TIP_ADAPTER_SPLITS holds no {record.files[0]}")
-        for under in record.photos_under.values():
+        for under in [*record.photos_under.values(), *record.holds]:
             (tmp_path / record.folder / under).mkdir(parents=True, exist_ok=True)
         (tmp_path / record.folder / found[0].name).symlink_to(found[0].resolve())
         return open_dataset(record, tmp_path)
