@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Class name → colour of its photos; in no order that sorting would give.
 CLASSES = {"red panda": "red", "green_frog": "green", "blue Jay": "blue"}
-WNIDS = ("n00000003", "n00000001", "n00000002")
+WNIDS = ("n01484850", "n01440764", "n01443537")
 N_PHOTOS = 2
 
 

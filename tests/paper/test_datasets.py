@@ -136,7 +136,7 @@ def test_classes_stand_in_the_order_of_the_split_and_their_names_have_no_undersc
 @pytest.mark.parametrize("name", IMAGENETS)
 def test_imagenets_classes_stand_in_the_order_of_their_identifiers(name: str, make_dataset: Maker) -> None:
     names = open_dataset(make_dataset(name), make_dataset.root).names
-    assert list(names.items()) == [("n00000001", "green_frog"), ("n00000002", "blue Jay"), ("n00000003", "red panda")]
+    assert list(names.items()) == [("n01440764", "green_frog"), ("n01443537", "blue Jay"), ("n01484850", "red panda")]
 
 
 @pytest.mark.parametrize("name", IMAGENETS)
@@ -186,15 +186,15 @@ def test_reading_a_split_looks_at_no_photo(make_dataset: Maker) -> None:
 
 def test_class_folders_are_listed_by_name_alone(make_dataset: Maker) -> None:
     record = make_dataset("imagenet")
-    folder = make_dataset.root / "imagenet" / "images" / "val" / "n00000001"
+    folder = make_dataset.root / "imagenet" / "images" / "val" / "n01440764"
     for name in ("list.txt", ".hidden.jpg"):
         (folder / name).touch()
     (folder / "broken.jpeg").symlink_to("nowhere")
     ids = open_dataset(record, make_dataset.root).photos("test").ids()
-    assert [name for name in ids if name.startswith("n00000001/")] == [
-        "n00000001/broken.jpeg",
-        "n00000001/test_0.JPEG",
-        "n00000001/test_1.JPEG",
+    assert [name for name in ids if name.startswith("n01440764/")] == [
+        "n01440764/broken.jpeg",
+        "n01440764/test_0.JPEG",
+        "n01440764/test_1.JPEG",
     ]
 
 
@@ -269,8 +269,8 @@ def test_class_folders_that_are_not_there_are_counted_and_named(name: str, make_
     record = make_dataset(name)
     (make_dataset.root / record.folder / "classnames.txt").unlink()
     splits = open_dataset(record, make_dataset.root)
-    first = {"imagenet_v2": "3, 4, 5, 6, 7, …"}.get(name, "n01440764, n01443537, n01484850, n01491361, n01494475, …")
-    with pytest.raises(SplitError, match=rf"(997|1,000) of 1,000 class folders are not in .*: {first}"):
+    first = {"imagenet_v2": "3, 4, 5, 6, 7, …"}.get(name, "n01491361, n01494475, n01496331, n01498041, n01514668, …")
+    with pytest.raises(SplitError, match=rf"997 of 1,000 class folders are not in .*: {first}"):
         splits.photos("test")
 
 
@@ -278,7 +278,7 @@ def test_class_folders_that_are_not_there_are_counted_and_named(name: str, make_
     ("loose", "advice"),
     [
         ("ILSVRC2012_val_00000001.JPEG", "photos lie there outside class folders: sort them into one for each class"),
-        ("n00000002.tar", "unpack the archive of each class into a folder that is called as it is"),
+        ("n01443537.tar", "unpack the archive of each class into a folder that is called as it is"),
         ("list.txt", "unpack the data set again"),
     ],
 )
@@ -296,7 +296,7 @@ def test_imagenet_as_it_is_handed_out_is_an_error_that_says_how_to_make_its_clas
 
 def test_a_part_that_cannot_be_listed_hinders_no_check_of_the_others(make_dataset: Maker) -> None:
     record = make_dataset("imagenet")
-    shutil.rmtree(make_dataset.root / "imagenet" / "images" / "train" / "n00000002")
+    shutil.rmtree(make_dataset.root / "imagenet" / "images" / "train" / "n01443537")
     train, test = check_dataset(open_dataset(record, make_dataset.root)).parts
     assert (train.n_listed, train.complete) == (0, False)
     assert train.problem is not None
@@ -311,10 +311,10 @@ def test_a_part_that_cannot_be_listed_is_not_complete_though_nothing_is_publishe
 
 def test_a_class_that_is_a_file_is_an_error_that_names_it(make_dataset: Maker) -> None:
     record = make_dataset("imagenet")
-    folder = make_dataset.root / "imagenet" / "images" / "val" / "n00000002"
+    folder = make_dataset.root / "imagenet" / "images" / "val" / "n01443537"
     shutil.rmtree(folder)
     folder.touch()
-    with pytest.raises(SplitError, match=r"cannot read folder .*n00000002: Not a directory; check it and its perm"):
+    with pytest.raises(SplitError, match=r"cannot read folder .*n01443537: Not a directory; check it and its perm"):
         open_dataset(record, make_dataset.root).photos("test")
 
 
@@ -327,7 +327,7 @@ def test_photos_behind_links_are_found_and_called_as_they_lie_below_the_root(
     (tmp_path / "linked").symlink_to(make_dataset.root)
     photos = open_dataset(record, tmp_path / "linked").photos("test")
     require_photos(photos)
-    assert photos.ids()[0] == "n00000001/test_0.JPEG"
+    assert photos.ids()[0] == "n01440764/test_0.JPEG"
 
 
 # ---- hostile splits --------------------------------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def test_a_line_of_class_names_that_is_no_identifier_and_name_is_an_error_that_s
     line: str, make_dataset: Maker
 ) -> None:
     record = make_dataset("imagenet")
-    (make_dataset.root / "imagenet" / "classnames.txt").write_text(f"n00000001 frog\n{line}\n", encoding="utf-8")
+    (make_dataset.root / "imagenet" / "classnames.txt").write_text(f"n01440764 frog\n{line}\n", encoding="utf-8")
     with pytest.raises(SplitError, match=rf"classnames.txt: '{line}' is not a WordNet identifier"):
         open_dataset(record, make_dataset.root)
 
@@ -447,11 +447,27 @@ def test_a_variant_that_stands_twice_is_an_error_that_names_it(make_dataset: Mak
         open_dataset(record, make_dataset.root)
 
 
+def test_a_number_is_a_place_among_all_of_imagenets_classes_also_where_fewer_are_listed(make_dataset: Maker) -> None:
+    record = make_dataset("imagenet_v2")
+    (make_dataset.root / "imagenetv2" / "classnames.txt").write_text("n01484850 shark\n", encoding="utf-8")
+    photos = open_dataset(record, make_dataset.root).photos("test")
+    assert photos.ids() == ["2/test_0.JPEG", "2/test_1.JPEG"]
+    assert photos.classes == ("n01484850",)
+
+
+def test_a_class_that_is_none_of_imagenets_has_no_number(make_dataset: Maker) -> None:
+    record = make_dataset("imagenet_v2")
+    names = make_dataset.root / "imagenetv2" / "classnames.txt"
+    names.write_text("n01440764 tench\nn00000001 toad\n", encoding="utf-8")
+    with pytest.raises(SplitError, match=r"classnames.txt: n00000001 is none of ImageNet's classes, which the folders"):
+        open_dataset(record, make_dataset.root)
+
+
 def test_an_identifier_that_stands_twice_is_an_error_that_names_it(make_dataset: Maker) -> None:
     record = make_dataset("imagenet_v2")
     names = make_dataset.root / "imagenetv2" / "classnames.txt"
-    names.write_text("n00000001 frog\nn00000002 jay\nn00000001 toad\n", encoding="utf-8")
-    with pytest.raises(SplitError, match=r"classnames.txt: 'n00000001' stands twice"):
+    names.write_text("n01440764 frog\nn01443537 jay\nn01440764 toad\n", encoding="utf-8")
+    with pytest.raises(SplitError, match=r"classnames.txt: 'n01440764' stands twice"):
         open_dataset(record, make_dataset.root)
 
 

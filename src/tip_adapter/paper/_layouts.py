@@ -12,6 +12,7 @@ import re
 import zlib
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tip_adapter.arguments import read_small_file
@@ -24,7 +25,6 @@ from tip_adapter.schema import items, matching, record, row, text, unique_keys, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from tip_adapter.paper.datasets import DatasetRecord
 
@@ -41,6 +41,8 @@ _PATH = matching(
 )
 _ROWS = items(row(_PATH, whole(0, 10**6), text))
 _SPLIT = record({"train": _ROWS, "val": _ROWS, "test": _ROWS})
+#: Where the literature puts ImageNet's class names.
+_NAMES = "classnames.txt"
 _WNID = re.compile(r"(n\d{8}) (.+)")
 
 
@@ -105,9 +107,13 @@ def _wnid_folders(dataset: DatasetRecord, folder: Path) -> Listing:
 
 
 def _numbered_folders(dataset: DatasetRecord, folder: Path) -> Listing:
-    """ImageNet's classes, each in a folder that is called as its place in their order."""
-    names = _imagenet_names(folder)
-    return names, _folder_rows(dataset, folder, {wnid: str(place) for place, wnid in enumerate(names)})
+    """ImageNet's classes, each in a folder that is called as its place among all of them, however few are listed."""
+    names, places = _imagenet_names(folder), {wnid: str(place) for place, wnid in enumerate(_known_names())}
+    strange = [wnid for wnid in names if wnid not in places]
+    if strange:
+        reason = f"{first_of(strange)} is none of ImageNet's classes, which the folders are numbered by"
+        raise _unreadable(folder / _NAMES, reason)
+    return names, _folder_rows(dataset, folder, {wnid: places[wnid] for wnid in names})
 
 
 #: Layout → what reads it.
@@ -128,11 +134,13 @@ def _readable(labels: Iterable[str]) -> dict[str, str]:
 
 def _imagenet_names(folder: Path) -> dict[str, str]:
     """WordNet identifier → class name, in order: from classnames.txt, where the literature puts one, or as we know them."""
-    own = folder / "classnames.txt"
-    if is_listed(own):
-        return _wnids_and_names(own, _lines(own))
+    own = folder / _NAMES
+    return _wnids_and_names(own, _lines(own)) if is_listed(own) else _known_names()
+
+
+def _known_names() -> dict[str, str]:
     known = files("tip_adapter") / "data" / "imagenet_classnames.txt"
-    return _wnids_and_names(own, known.read_text(encoding="utf-8").splitlines())
+    return _wnids_and_names(Path(known.name), known.read_text(encoding="utf-8").splitlines())
 
 
 def _wnids_and_names(place: Path, lines: Iterable[str]) -> dict[str, str]:
