@@ -70,7 +70,7 @@ def _what(record: DatasetRecord) -> list[str]:
 def _where(record: DatasetRecord) -> list[str]:
     lists = [f"`{name}`" for name in record.files]
     under = {part: folder for part, folder in record.photos_under.items() if folder != "."}
-    folders = [f"`{folder}`" for folder in dict.fromkeys(under.values())]
+    folders = [f"`{folder}`" for folder in dict.fromkeys([*under.values(), *record.holds])]
     return [f"`{record.name}`", f"`{record.folder}`", ", ".join(lists) or "–", ", ".join(folders) or "–"]
 
 

@@ -89,7 +89,25 @@ def test_a_data_set_that_is_not_whole_is_exit_status_1_and_what_is_missing_is_na
     assert ran.status == 1
     record = json.loads(ran.out)
     assert (record["name"], record["complete"]) == ("oxford_pets", False)
-    assert record["parts"][1] == {"part": "val", "n_published": 1, "n_listed": 1, "missing": ["val.jpg"]}
+    assert record["parts"][1] == {
+        "part": "val",
+        "n_published": 1,
+        "n_listed": 1,
+        "missing": ["val.jpg"],
+        "problem": None,
+    }
+
+
+def test_a_flat_imagenet_is_exit_status_1_with_the_way_to_class_folders(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    for part in ("train", "val"):
+        (tmp_path / "imagenet" / "images" / part).mkdir(parents=True)
+    (tmp_path / "imagenet" / "images" / "val" / "ILSVRC2012_val_00000001.JPEG").touch()
+    ran = run("datasets", "check", "imagenet", "--data-root", tmp_path)
+    assert (ran.status, ran.err) == (1, "")
+    assert "Cannot list train: 1,000 of 1,000 class folders are not in" in ran.out
+    assert "photos lie there outside class folders: sort them into one for each class\nImageNet is not" in ran.out
 
 
 @pytest.mark.parametrize(

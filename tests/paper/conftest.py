@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Class name → colour of its photos; in no order that sorting would give.
 CLASSES = {"red panda": "red", "green_frog": "green", "blue Jay": "blue"}
-WNIDS = ("n00000003", "n00000001", "n00000002")
+WNIDS = ("n01484850", "n01440764", "n01443537")
 N_PHOTOS = 2
 
 
@@ -39,11 +39,13 @@ class Maker:
         return record
 
     def split_file(self, record: DatasetRecord) -> None:
-        """Label 0 is the first class; paths are relative to the photos' folder."""
+        """Label 0 is the first class; paths are relative to the photos' folder, and begin with what it holds."""
         split: dict[str, list[list[object]]] = {}
         for part, label, name, photo in self.photos(record):
-            self.save(record, part, f"{label}/{part}_{photo}.jpg", name, photo)
-            split.setdefault(part, []).append([f"{label}/{part}_{photo}.jpg", label, name])
+            top = f"{record.holds[part == 'test']}/" if record.holds else ""
+            path = f"{top}{label}/{part}_{photo}.jpg"
+            self.save(record, part, path, name, photo)
+            split.setdefault(part, []).append([path, label, name])
         (self.root / record.folder / record.files[0]).write_text(json.dumps(split), encoding="utf-8")
 
     def variant_lists(self, record: DatasetRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -14,8 +15,9 @@ import pytest
 from PIL import Image
 
 from tip_adapter.errors import FolderError, LabelError, MissingDataset, SplitError, UnknownName, UsageError
+from tip_adapter.paper import _layouts
 from tip_adapter.paper.datasets import absent_pieces, dataset_record, dataset_records
-from tip_adapter.paper.splits import check_dataset, open_dataset, require_photos
+from tip_adapter.paper.splits import PartCheck, check_dataset, open_dataset, require_photos
 from tip_adapter.prompts import template_sets
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ def test_classes_stand_in_the_order_of_the_split_and_their_names_have_no_undersc
 @pytest.mark.parametrize("name", IMAGENETS)
 def test_imagenets_classes_stand_in_the_order_of_their_identifiers(name: str, make_dataset: Maker) -> None:
     names = open_dataset(make_dataset(name), make_dataset.root).names
-    assert list(names.items()) == [("n00000001", "green_frog"), ("n00000002", "blue Jay"), ("n00000003", "red panda")]
+    assert list(names.items()) == [("n01440764", "green_frog"), ("n01443537", "blue Jay"), ("n01484850", "red panda")]
 
 
 @pytest.mark.parametrize("name", IMAGENETS)
@@ -163,7 +165,7 @@ def test_a_packed_split_is_read_too(name: str, packed_only: bool, make_dataset: 
 
 
 def test_two_classes_of_one_name_have_labels_of_their_own(make_dataset: Maker) -> None:
-    split = {part: [["a.jpg", 0, "crane"], ["b.jpg", 1, "crane"]] for part in ("train", "val", "test")}
+    split = {part: [[f"{part}_a.jpg", 0, "crane"], [f"{part}_b.jpg", 1, "crane"]] for part in ("train", "val", "test")}
     record = rewritten(make_dataset, split)
     photos = open_dataset(record, make_dataset.root).photos("test")
     assert photos.labels == photos.classes == ("crane", "crane#2")
@@ -184,15 +186,15 @@ def test_reading_a_split_looks_at_no_photo(make_dataset: Maker) -> None:
 
 def test_class_folders_are_listed_by_name_alone(make_dataset: Maker) -> None:
     record = make_dataset("imagenet")
-    folder = make_dataset.root / "imagenet" / "images" / "val" / "n00000001"
+    folder = make_dataset.root / "imagenet" / "images" / "val" / "n01440764"
     for name in ("list.txt", ".hidden.jpg"):
         (folder / name).touch()
     (folder / "broken.jpeg").symlink_to("nowhere")
     ids = open_dataset(record, make_dataset.root).photos("test").ids()
-    assert [name for name in ids if name.startswith("n00000001/")] == [
-        "n00000001/broken.jpeg",
-        "n00000001/test_0.JPEG",
-        "n00000001/test_1.JPEG",
+    assert [name for name in ids if name.startswith("n01440764/")] == [
+        "n01440764/broken.jpeg",
+        "n01440764/test_0.JPEG",
+        "n01440764/test_1.JPEG",
     ]
 
 
@@ -224,7 +226,7 @@ def test_a_data_set_without_its_photos_or_a_list_is_an_error_that_names_them(nam
     folder = make_dataset.root / record.folder
     shutil.rmtree(folder)
     folder.mkdir()
-    folders = [under for under in dict.fromkeys(record.photos_under.values()) if under != "."]
+    folders = [under for under in dict.fromkeys([*record.photos_under.values(), *record.holds]) if under != "."]
     wanted = tuple(f"{record.folder}/{piece}" for piece in [*record.files, *folders])
     assert absent_pieces(record, make_dataset.root) == wanted
     with pytest.raises(MissingDataset, match=f"no {wanted[0]}"):
@@ -267,9 +269,65 @@ def test_class_folders_that_are_not_there_are_counted_and_named(name: str, make_
     record = make_dataset(name)
     (make_dataset.root / record.folder / "classnames.txt").unlink()
     splits = open_dataset(record, make_dataset.root)
-    first = {"imagenet_v2": "3, 4, 5, 6, 7, …"}.get(name, "n01440764, n01443537, n01484850, n01491361, n01494475, …")
-    with pytest.raises(SplitError, match=rf"(997|1,000) of 1000 class folders are not in .*: {first}"):
+    first = {"imagenet_v2": "3, 4, 5, 6, 7, …"}.get(name, "n01491361, n01494475, n01496331, n01498041, n01514668, …")
+    with pytest.raises(SplitError, match=rf"997 of 1,000 class folders are not in .*: {first}"):
         splits.photos("test")
+
+
+@pytest.mark.parametrize(
+    ("loose", "advice"),
+    [
+        ("ILSVRC2012_val_00000001.JPEG", "photos lie there outside class folders: sort them into one for each class"),
+        ("n01443537.tar", "unpack the archive of each class into a folder that is called as it is"),
+        ("list.txt", "unpack the data set again"),
+    ],
+)
+def test_imagenet_as_it_is_handed_out_is_an_error_that_says_how_to_make_its_class_folders(
+    loose: str, advice: str, make_dataset: Maker
+) -> None:
+    record = make_dataset("imagenet")
+    folder = make_dataset.root / "imagenet" / "images" / "val"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / loose).touch()
+    with pytest.raises(SplitError, match=rf"3 of 3 class folders are not in .*val: .*; {advice}$"):
+        open_dataset(record, make_dataset.root).photos("test")
+
+
+def test_a_part_that_cannot_be_listed_hinders_no_check_of_the_others(make_dataset: Maker) -> None:
+    record = make_dataset("imagenet")
+    shutil.rmtree(make_dataset.root / "imagenet" / "images" / "train" / "n01443537")
+    train, test = check_dataset(open_dataset(record, make_dataset.root)).parts
+    assert (train.n_listed, train.complete) == (0, False)
+    assert train.problem is not None
+    assert "1 of 3 class folders are not in" in train.problem
+    assert (test.n_listed, test.missing, test.problem) == (6, (), None)
+
+
+def test_a_part_that_cannot_be_listed_is_not_complete_though_nothing_is_published_of_it() -> None:
+    assert PartCheck("train", 0, 0, ()).complete
+    assert not PartCheck("train", 0, 0, (), "cannot read it").complete
+
+
+def test_a_class_that_is_a_file_is_an_error_that_names_it(make_dataset: Maker) -> None:
+    record = make_dataset("imagenet")
+    folder = make_dataset.root / "imagenet" / "images" / "val" / "n01443537"
+    shutil.rmtree(folder)
+    folder.touch()
+    with pytest.raises(SplitError, match=r"cannot read folder .*n01443537: Not a directory; check it and its perm"):
+        open_dataset(record, make_dataset.root).photos("test")
+
+
+def test_photos_behind_links_are_found_and_called_as_they_lie_below_the_root(
+    make_dataset: Maker, tmp_path: Path
+) -> None:
+    record = make_dataset("imagenet")
+    (make_dataset.root / "imagenet" / "images").rename(tmp_path / "elsewhere")
+    (make_dataset.root / "imagenet" / "images").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "linked").symlink_to(make_dataset.root)
+    photos = open_dataset(record, tmp_path / "linked").photos("test")
+    require_photos(photos)
+    assert photos.ids()[0] == "n01440764/test_0.JPEG"
 
 
 # ---- hostile splits --------------------------------------------------------------------------------------------------
@@ -303,6 +361,9 @@ ROW = ["a.jpg", 0, "a"]
         ({"train": [["a.jpg", 0, None]], "val": [], "test": []}, r"train\[0\]\[2\] is None, not text"),
         ({"train": [["\ud800.jpg", 0, "a"]], "val": [], "test": []}, "not a path"),
         ({"train": [ROW], "val": [["b.jpg", 0, "b"]], "test": []}, "class 0 has two names, 'a' and 'b'"),
+        ({"train": [ROW, ROW], "val": [], "test": []}, "'a.jpg' stands twice"),
+        ({"train": [ROW], "val": [], "test": [ROW]}, "'a.jpg' stands twice"),
+        ({"train": [ROW], "val": [], "test": [["a.jpg", 1, "b"]]}, "'a.jpg' stands twice"),
     ],
 )
 def test_a_split_that_is_not_what_it_should_be_is_an_error_that_names_the_place_fault_40(
@@ -373,8 +434,52 @@ def test_a_line_of_class_names_that_is_no_identifier_and_name_is_an_error_that_s
     line: str, make_dataset: Maker
 ) -> None:
     record = make_dataset("imagenet")
-    (make_dataset.root / "imagenet" / "classnames.txt").write_text(f"n00000001 frog\n{line}\n", encoding="utf-8")
+    (make_dataset.root / "imagenet" / "classnames.txt").write_text(f"n01440764 frog\n{line}\n", encoding="utf-8")
     with pytest.raises(SplitError, match=rf"classnames.txt: '{line}' is not a WordNet identifier"):
+        open_dataset(record, make_dataset.root)
+
+
+def test_a_variant_that_stands_twice_is_an_error_that_names_it(make_dataset: Maker) -> None:
+    record = make_dataset("fgvc_aircraft")
+    variants = make_dataset.root / "fgvc_aircraft" / "variants.txt"
+    variants.write_text(f"{variants.read_text(encoding='utf-8')}red panda\n", encoding="utf-8")
+    with pytest.raises(SplitError, match=r"variants.txt: 'red panda' stands twice"):
+        open_dataset(record, make_dataset.root)
+
+
+def test_a_number_is_a_place_among_all_of_imagenets_classes_also_where_fewer_are_listed(make_dataset: Maker) -> None:
+    record = make_dataset("imagenet_v2")
+    (make_dataset.root / "imagenetv2" / "classnames.txt").write_text("n01484850 shark\n", encoding="utf-8")
+    photos = open_dataset(record, make_dataset.root).photos("test")
+    assert photos.ids() == ["2/test_0.JPEG", "2/test_1.JPEG"]
+    assert photos.classes == ("n01484850",)
+
+
+def test_a_class_that_is_none_of_imagenets_has_no_number(make_dataset: Maker) -> None:
+    record = make_dataset("imagenet_v2")
+    names = make_dataset.root / "imagenetv2" / "classnames.txt"
+    names.write_text("n01440764 tench\nn00000001 toad\n", encoding="utf-8")
+    with pytest.raises(SplitError, match=r"classnames.txt: n00000001 is none of ImageNet's classes, which the folders"):
+        open_dataset(record, make_dataset.root)
+
+
+def test_an_identifier_that_stands_twice_is_an_error_that_names_it(make_dataset: Maker) -> None:
+    record = make_dataset("imagenet_v2")
+    names = make_dataset.root / "imagenetv2" / "classnames.txt"
+    names.write_text("n01440764 frog\nn01443537 jay\nn01440764 toad\n", encoding="utf-8")
+    with pytest.raises(SplitError, match=r"classnames.txt: 'n01440764' stands twice"):
+        open_dataset(record, make_dataset.root)
+
+
+def test_a_list_that_may_not_be_read_is_an_error_that_says_so(
+    make_dataset: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    record = make_dataset("dtd")
+    monkeypatch.setattr(_layouts, "read_small_file", refuse)
+    with pytest.raises(SplitError, match=r"Textures.json: Permission denied; make it readable$"):
         open_dataset(record, make_dataset.root)
 
 
@@ -397,7 +502,7 @@ def with_split(published_splits: Path, tmp_path: Path) -> Callable[[str], Any]:
         found = [path for path in published_splits.iterdir() if path.name.startswith(record.files[0])]
         if not found:
             pytest.skip(f"TIP_ADAPTER_SPLITS holds no {record.files[0]}")
-        for under in record.photos_under.values():
+        for under in [*record.photos_under.values(), *record.holds]:
             (tmp_path / record.folder / under).mkdir(parents=True, exist_ok=True)
         (tmp_path / record.folder / found[0].name).symlink_to(found[0].resolve())
         return open_dataset(record, tmp_path)

@@ -113,6 +113,8 @@ def _print_check(record: DatasetRecord, checked: DatasetCheck) -> None:
         [[p.part, f"{p.n_published:,}", f"{p.n_listed:,}", f"{len(p.missing):,}"] for p in checked.parts],
     )
     for part in checked.parts:
+        if part.problem:
+            print_line(f"Cannot list {part.part}: {part.problem}")
         if part.missing:
             print_line(f"Missing of {part.part}: {first_of(part.missing)}")
     listed = f"{checked.n_listed:,} of {checked.n_published:,} classes"

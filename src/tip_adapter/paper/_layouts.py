@@ -12,10 +12,11 @@ import re
 import zlib
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tip_adapter.arguments import read_small_file
-from tip_adapter.errors import SplitError, counted, first_of, printable, shown
+from tip_adapter.errors import SplitError, first_of, printable, shown
 from tip_adapter.paper.datasets import is_file, is_listed, packed
 from tip_adapter.photos.find import ENDINGS
 from tip_adapter.photos.labels import label_of, numbered
@@ -24,7 +25,6 @@ from tip_adapter.schema import items, matching, record, row, text, unique_keys, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from tip_adapter.paper.datasets import DatasetRecord
 
@@ -41,6 +41,8 @@ _PATH = matching(
 )
 _ROWS = items(row(_PATH, whole(0, 10**6), text))
 _SPLIT = record({"train": _ROWS, "val": _ROWS, "test": _ROWS})
+#: Where the literature puts ImageNet's class names.
+_NAMES = "classnames.txt"
 _WNID = re.compile(r"(n\d{8}) (.+)")
 
 
@@ -48,6 +50,7 @@ def _split_file(dataset: DatasetRecord, folder: Path) -> Listing:
     """One JSON file: part → a list of path, number of the class, its name."""
     place = folder / dataset.files[0]
     split = _parsed_split(place)
+    _refuse_repeats(place, (path for entries in split.values() for path, _, _ in entries))
     labels = _labels_by_number(place, (entry for entries in split.values() for entry in entries))
     rows = {part: [(path, labels[number]) for path, number, _ in split[part]] for part in dataset.n_photos}
     return _readable(labels.values()), {part: listed.copy for part, listed in rows.items()}
@@ -81,6 +84,7 @@ def _variant_lists(dataset: DatasetRecord, folder: Path) -> Listing:
     """A list of the classes in order, and for each part a list with a photo's number and its class on a line."""
     variants, *parts = (folder / name for name in dataset.files)
     labels = [label_of(line, os.fspath(variants)) for line in _lines(variants)]
+    _refuse_repeats(variants, labels)
     rows = (partial(_variant_rows, place, set(labels)) for place in parts)
     return _readable(labels), dict(zip(dataset.n_photos, rows, strict=True))
 
@@ -103,9 +107,13 @@ def _wnid_folders(dataset: DatasetRecord, folder: Path) -> Listing:
 
 
 def _numbered_folders(dataset: DatasetRecord, folder: Path) -> Listing:
-    """ImageNet's classes, each in a folder that is called as its place in their order."""
-    names = _imagenet_names(folder)
-    return names, _folder_rows(dataset, folder, {wnid: str(place) for place, wnid in enumerate(names)})
+    """ImageNet's classes, each in a folder that is called as its place among all of them, however few are listed."""
+    names, places = _imagenet_names(folder), {wnid: str(place) for place, wnid in enumerate(_known_names())}
+    strange = [wnid for wnid in names if wnid not in places]
+    if strange:
+        reason = f"{first_of(strange)} is none of ImageNet's classes, which the folders are numbered by"
+        raise _unreadable(folder / _NAMES, reason)
+    return names, _folder_rows(dataset, folder, {wnid: places[wnid] for wnid in names})
 
 
 #: Layout → what reads it.
@@ -126,11 +134,13 @@ def _readable(labels: Iterable[str]) -> dict[str, str]:
 
 def _imagenet_names(folder: Path) -> dict[str, str]:
     """WordNet identifier → class name, in order: from classnames.txt, where the literature puts one, or as we know them."""
-    own = folder / "classnames.txt"
-    if is_listed(own):
-        return _wnids_and_names(own, _lines(own))
+    own = folder / _NAMES
+    return _wnids_and_names(own, _lines(own)) if is_listed(own) else _known_names()
+
+
+def _known_names() -> dict[str, str]:
     known = files("tip_adapter") / "data" / "imagenet_classnames.txt"
-    return _wnids_and_names(own, known.read_text(encoding="utf-8").splitlines())
+    return _wnids_and_names(Path(known.name), known.read_text(encoding="utf-8").splitlines())
 
 
 def _wnids_and_names(place: Path, lines: Iterable[str]) -> dict[str, str]:
@@ -138,7 +148,9 @@ def _wnids_and_names(place: Path, lines: Iterable[str]) -> dict[str, str]:
     for line, match in found:
         if not match:
             raise _unreadable(place, f"{shown(line)} is not a WordNet identifier and a class name")
-    return dict(sorted((match[1], match[2]) for _, match in found if match))
+    pairs = [(match[1], match[2]) for _, match in found if match]
+    _refuse_repeats(place, (wnid for wnid, _ in pairs))
+    return dict(sorted(pairs))
 
 
 def _folder_rows(dataset: DatasetRecord, folder: Path, folders: Mapping[str, str]) -> dict[str, Callable[[], Rows]]:
@@ -151,15 +163,28 @@ def _listed_rows(root: Path, folders: Mapping[str, str]) -> Rows:
     absent = [name for name in folders.values() if name not in there]
     if absent:
         raise SplitError(
-            f"{len(absent):,} of {counted(len(folders), 'class folder', 'class folders')} are not in "
-            f"{printable(root)}: {first_of(absent)}; unpack the data set again"
+            f"{len(absent):,} of {len(folders):,} class folders are not in {printable(root)}: {first_of(absent)}; "
+            f"{_way_to_class_folders(there, absent)}"
         )
     return [(f"{name}/{photo}", label) for label, name in folders.items() for photo in _photos(root / name)]
 
 
+def _way_to_class_folders(there: set[str], absent: Iterable[str]) -> str:
+    """What to do about class folders that are not there: as ImageNet is handed out, it has none."""
+    if any(f"{name}.tar" in there for name in absent):
+        return "unpack the archive of each class into a folder that is called as it is"
+    if any(map(_is_photo, there)):
+        return "photos lie there outside class folders: sort them into one for each class"
+    return "unpack the data set again"
+
+
 def _photos(folder: Path) -> list[str]:
     """Names of the photos of a class, told from the names alone: there may be a million."""
-    return [name for name in _listed(folder) if f".{name.rpartition('.')[2].lower()}" in ENDINGS and name[0] != "."]
+    return [name for name in _listed(folder) if _is_photo(name)]
+
+
+def _is_photo(name: str) -> bool:
+    return f".{name.rpartition('.')[2].lower()}" in ENDINGS and name[0] != "."
 
 
 def _listed(folder: Path) -> list[str]:
@@ -167,7 +192,7 @@ def _listed(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError as error:
         raise SplitError(
-            f"cannot read folder {printable(folder)}: {error.strerror}; unpack the data set again"
+            f"cannot read folder {printable(folder)}: {error.strerror}; check it and its permissions"
         ) from error
 
 
@@ -183,6 +208,8 @@ def _read_text(place: Path) -> str:
     try:
         content = read_small_file(place, MAX_BYTES) if is_file(place) else _unpacked(packed(place))
         return content.decode("utf-8-sig")
+    except PermissionError as error:
+        raise _unreadable(place, error.strerror, "make it readable") from error
     except OSError as error:
         raise _unreadable(place, error.strerror or error) from error
     except (EOFError, ValueError, zlib.error) as error:
@@ -197,5 +224,14 @@ def _unpacked(path: Path) -> bytes:
     return content
 
 
-def _unreadable(place: Path, reason: object) -> SplitError:
-    return SplitError(f"cannot read {printable(place)}: {printable(str(reason))}; get it again")
+def _refuse_repeats(place: Path, entries: Iterable[str]) -> None:
+    """Refuse a list with an entry that stands in it twice: a photo could be learned from and tested on."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry in seen:
+            raise _unreadable(place, f"{shown(entry)} stands twice")
+        seen.add(entry)
+
+
+def _unreadable(place: Path, reason: object, way_out: str = "get it again") -> SplitError:
+    return SplitError(f"cannot read {printable(place)}: {printable(str(reason))}; {way_out}")

@@ -51,6 +51,7 @@ class DatasetRecord:
     folder : below the data root
     files : what tells parts and labels, below `folder`; empty where folders do
     photos_under : part → the folder below `folder` that its paths are relative to
+    holds : further folders below `folder` without which it is not there: those that its paths begin with
     n_classes : int, as published
     n_photos : part → number of photos, as published; a part that is not here does not exist
     templates : name of a template set
@@ -76,6 +77,7 @@ class DatasetRecord:
     size_mib: int
     licence: str
     url: str
+    holds: tuple[str, ...] = ()
     dead_links: tuple[str, ...] = ()
     advice: str | None = None
     source: str | None = None
@@ -121,7 +123,8 @@ def absent_pieces(record: DatasetRecord, data_root: str | os.PathLike[str]) -> t
     if not _is_folder(folder):
         return (record.folder,)
     lists = [name for name in record.files if not is_listed(folder / name)]
-    folders = [name for name in dict.fromkeys(record.photos_under.values()) if not _is_folder(folder / name)]
+    wanted = dict.fromkeys([*record.photos_under.values(), *record.holds])
+    folders = [name for name in wanted if not _is_folder(folder / name)]
     return tuple(f"{record.folder}/{name}" for name in [*lists, *folders])
 
 
@@ -169,6 +172,7 @@ def _record(name: str, entry: dict[str, Any]) -> DatasetRecord:
         "name": name,
         "files": tuple(entry["files"]),
         "photos_under": dict.fromkeys(entry["n_photos"], under) if isinstance(under, str) else under,
+        "holds": tuple(entry.get("holds", ())),
         "dead_links": tuple(entry.get("dead_links", ())),
         "search": PublicSearch(**search) if search else None,
     }

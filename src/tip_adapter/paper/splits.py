@@ -109,17 +109,19 @@ class PartCheck:
     n_published : int, photos as the literature counts them
     n_listed : int, photos that the split names or the class folders hold
     missing : paths of those that are no files, relative to the part's folder
+    problem : why its photos cannot be listed; None where they can
     """
 
     part: str
     n_published: int
     n_listed: int
     missing: tuple[str, ...]
+    problem: str | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every photo of the published split is there."""
-        return self.n_listed == self.n_published and not self.missing
+        return self.n_listed == self.n_published and not self.missing and self.problem is None
 
 
 @dataclass(frozen=True)
@@ -146,13 +148,9 @@ class DatasetCheck:
 def check_dataset(splits: DatasetSplits) -> DatasetCheck:
     """Count a data set's files against its split; looks for every photo, opens none.
 
-    Raises
-    ------
-    SplitError
-        A list or folder of it cannot be read.
+    A part whose list or folders cannot be read hinders no other: it says so itself.
     """
-    counts = splits.record.n_photos
-    parts = tuple(_check_part(part, counts[part], splits.photos(part)) for part in splits.parts)
+    parts = tuple(_check_part(splits, part) for part in splits.parts)
     return DatasetCheck(splits.record.n_classes, len(splits.names), parts)
 
 
@@ -172,7 +170,12 @@ def require_photos(photos: PhotoList) -> None:
         )
 
 
-def _check_part(part: str, n_published: int, photos: PhotoList) -> PartCheck:
+def _check_part(splits: DatasetSplits, part: str) -> PartCheck:
+    n_published = splits.record.n_photos[part]
+    try:
+        photos = splits.photos(part)
+    except SplitError as error:
+        return PartCheck(part, n_published, 0, (), str(error))
     return PartCheck(part, n_published, len(photos), _missing(photos))
 
 
