@@ -10,13 +10,13 @@ from tip_adapter.errors import ResultsError, printable
 from tip_adapter.files import journal, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 #: Goes up when a line's fields change their meaning.
 FORMAT = 1
 
-#: What tells one result from another; a line that lacks one has it empty.
+#: What tells one result from another.
 AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
 
 
@@ -56,21 +56,35 @@ def recording(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield lambda result: append(json.dumps({"format": FORMAT, **result}, allow_nan=False).encode())
 
 
-def without_doubles(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last of the results that tell the same."""
-    return list({key_of(result): result for result in results}.values())
-
-
 def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
     try:
-        result = json.loads(line)
+        result = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
         result = None
     if not isinstance(result, dict) or "format" not in result:
-        raise ResultsError(f"{printable(path)} line {number} is no result; move the file away, or choose another --out")
+        raise _no_result(number, path)
     if result["format"] != FORMAT:
         raise ResultsError(
-            f"{printable(path)} line {number} is of format {result['format']}, this version writes {FORMAT}; "
-            "choose another --out"
+            f"{printable(path)} line {number} is of format {printable(str(result['format'])[:40])}, this version writes "
+            f"{FORMAT}; choose another --out"
         )
+    if not _has_axes(result):
+        raise _no_result(number, path)
     return result
+
+
+def _has_axes(result: dict[str, Any]) -> bool:
+    """Whether all that is read of it is there, and of its kind."""
+    kinds = {axis: int if axis in ("shots", "seed") else str for axis in AXES}
+    accuracy = result.get("accuracy")
+    return all(type(result.get(axis)) is kind for axis, kind in kinds.items()) and (
+        accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 1)
+    )
+
+
+def _no_result(number: int, path: Path) -> ResultsError:
+    return ResultsError(f"{printable(path)} line {number} is no result; move the file away, or choose another --out")
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(name)
