@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +18,6 @@ from tip_adapter.paper.shelves import PhotoShelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Results = list[dict[str, Any]]
 
@@ -272,3 +273,15 @@ def test_what_is_learned_on_imagenet_is_tested_on_its_shifts(
     support = {target: [r["support_ids"] for r in of(done.results, target=target)] for target in targets}
     assert support["imagenet"] == support["imagenet_v2"] == support["imagenet_sketch"]
     assert {result["dataset"] for result in done.results} == {"imagenet"}
+
+
+@pytest.mark.slow
+def test_the_reference_explains_every_experiment_field_and_protocol(
+    reproduced: Callable[[str], tuple[Done, Path]],
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "experiments.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`([\w-]+)`", page)) | set(re.findall(r"`reproduce (\w+)`", page))
+    fields = {
+        field for name in ("table1", "table6", "figure7") for result in reproduced(name)[0].results for field in result
+    }
+    assert {*experiments(), *PROTOCOLS, *fields, "format"} - explained == set()
