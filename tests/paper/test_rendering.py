@@ -246,3 +246,7 @@ def test_a_name_is_no_formula_and_shows_no_folder() -> None:
     rows = [{**row, "encoder": "vectors:/data/ada/$x^$.npz"} for row in RESULTS]
     short = [{**row, "encoder": "vectors:$x^$.npz"} for row in RESULTS]
     assert picture(rows, "figure4").tobytes() == picture(short, "figure4").tobytes()
+
+
+def test_a_name_that_the_font_cannot_write_is_no_warning() -> None:
+    assert picture([{**row, "dataset": "猫"} for row in RESULTS], "figure4").format == "PNG"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,8 @@ def render_figure(experiment: Experiment, results: Sequence[Result], published: 
     MissingExtra
         On import, where matplotlib is not installed.
     """
-    with rc_context({"text.parse_math": False}):  # a name may hold a dollar
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a name may hold a dollar, or Chinese
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = _PICTURES[experiment.picture](experiment, results, published)
         title = textwrap.fill(f"{experiment.name}: {experiment.title}", int(_LETTERS * figure.get_figwidth()))
         figure.suptitle("\n".join([title, *_place(results)]), fontsize=12)

@@ -113,30 +113,20 @@ def _literature(rows: Sequence[Result], experiment: Experiment) -> str:
 def _comparisons(experiment: Experiment, results: Sequence[Result], published: Published) -> str:
     """Each method against Tip-Adapter on the draws that both saw, by the protocol that comes first for each."""
     main = [result for result in results if not result.get("beside")]
-    axis = experiment.columns if experiment.columns in _COMPARED else None
-    axes = tuple(name for name in _COMPARED if name != axis)
-    every = (*axes, axis) if axis else axes
-    values = _values(axis, main) if axis else []
-
-    def pairs(method: str, key: tuple[Any, ...]) -> list[Result]:
-        """A result of each of the two methods."""
-        asked = dict(zip(every, key, strict=True))
-        nearest = (_first(main, {**asked, "method": name}) for name in (method, "tip-adapter"))
-        return [result for result in nearest if result]
-
-    lines: Lines = {}
-    for method in dict.fromkeys(result["method"] for result in main if result["method"] != "tip-adapter"):
-        found = paired(main, method, "tip-adapter", every)
-        for line in dict.fromkeys(key[: len(axes)] for key in found):
-            keys = [(*line, value) for value in values] if axis else [line]
-            lines[(method, *line)] = [_difference(found.get(key), pairs(method, key), published) for key in keys]
-    if not lines:
+    columns = tuple(axis for axis in _COMPARED if axis == experiment.columns)
+    axes = tuple(axis for axis in _COMPARED if axis not in columns)
+    cells = _differences(main, (*axes, *columns), published)
+    if not cells:
         return ""
-    names = [name for name in axes if tells(name, main)]
-    header = [_column(axis, value) for value in values] if axis else ["points"]
-    cells = {(f"{shown('method', line[0])} − Tip-Adapter", *line[1:]): cells for line, cells in lines.items()}
-    table = _table(["difference", *names], ("difference", *axes), header, cells)
+    values: list[tuple[Any, ...]] = [(value,) for axis in columns for value in _values(axis, main)] or [()]
+    lines = {
+        line: [cells.get((*line, *value), "–") for value in values]
+        for line in dict.fromkeys(key[: 1 + len(axes)] for key in cells)
+    }
+    header = [_column(axis, value) for axis in columns for (value,) in values] or ["points"]
+    names = ["difference", *(axis for axis in axes if tells(axis, main))]
     words = "Mean difference in points on the same draws, each method by the protocol of the first of its lines above."
+    table = _table(names, ("difference", *axes), header, lines)
     return f"## Methods compared, draw by draw\n\n{words}\n\n{table}"
 
 
@@ -204,22 +194,31 @@ def _compared(mean: Mean | None, results: Sequence[Result], name: str, published
     return f"{ours} ({field.theirs(theirs)}, {field.difference(mean.mean, theirs)})"
 
 
-def _difference(mean: Mean | None, pair: Sequence[Result], published: Published) -> str:
+def _differences(results: Sequence[Result], axes: Sequence[str], published: Published) -> dict[tuple[Any, ...], str]:
+    """What is compared, and where on the axes → a cell."""
+    cells = {}
+    for method in dict.fromkeys(result["method"] for result in results if result["method"] != "tip-adapter"):
+        for key, mean in paired(results, method, "tip-adapter", axes).items():
+            where = dict(zip(axes, key, strict=True))
+            pair = [_first(results, {**where, "method": name}) for name in (method, "tip-adapter")]
+            cells[(f"{shown('method', method)} − Tip-Adapter", *key)] = _difference(mean, pair, published)
+    return cells
+
+
+def _difference(mean: Mean, pair: Sequence[Result], published: Published) -> str:
     """A cell of the comparison: ours, and in brackets the paper's where both of its numbers can be compared."""
-    if mean is None:
-        return "–"
-    ours = FIELDS["gain"].mean(mean)
+    field = FIELDS["gain"]
     rows = [(published.row_of(result), result) for result in pair]
     theirs = [
         row["accuracy"] for row, result in rows if row and "accuracy" in row and published.comparable(row, result)
     ]
-    return f"{ours} ({FIELDS['gain'].theirs(theirs[0] - theirs[1])})" if len(theirs) == 2 else ours
+    return f"{field.mean(mean)} ({field.theirs(theirs[0] - theirs[1])})" if len(theirs) == 2 else field.mean(mean)
 
 
-def _first(results: Iterable[Result], axes: Mapping[str, Any]) -> Result | None:
+def _first(results: Iterable[Result], axes: Mapping[str, Any]) -> Result:
     """The first result on these axes; what has no shots is on those of any."""
-    either = {**axes, "shots": 0}
-    return next((r for r in results if all(r.get(a) in (axes[a], either[a]) for a in axes)), None)
+    without = {**axes, "shots": 0}
+    return next(r for r in results if all(r.get(axis) in (axes[axis], without[axis]) for axis in axes))
 
 
 def _column(axis: str, value: Any) -> str:
