@@ -99,6 +99,22 @@ def test_fault_40_a_line_that_is_no_result_is_named_and_nothing_is_written(
     assert lines.read_bytes() == line
 
 
+def test_what_somebody_else_left_unfinished_is_not_cut_off(go: Callable[..., Done], lines: Path) -> None:
+    lines.parent.mkdir()
+    lines.write_bytes(b'{"mine": 1}')  # one line without its end, as many programs write it
+    with pytest.raises(ResultsError, match=r"line 1 is no result; move the file away"):
+        go()
+    assert lines.read_bytes() == b'{"mine": 1}'
+
+
+@pytest.mark.parametrize("end", [b"{", b'{"format": 1, "exp', b"\0\0\0"])
+def test_what_a_stopped_run_left_unfinished_goes(tmp_path: Path, end: bytes) -> None:
+    (tmp_path / "results.jsonl").write_bytes(end)
+    with recording(tmp_path / "results.jsonl"):
+        pass
+    assert (tmp_path / "results.jsonl").read_bytes() == b""
+
+
 @pytest.mark.parametrize("change", [{"dataset": []}, {"shots": "1"}, {"accuracy": 62.0}, {"accuracy": float("nan")}])
 def test_fault_40_a_result_of_other_kinds_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
     texts = dict.fromkeys(("experiment", "dataset", "target", "encoder", "method", "protocol", "variant"), "x")

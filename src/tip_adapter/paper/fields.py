@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import printable
+from tip_adapter.errors import counted, printable
 from tip_adapter.paper.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ FIELDS = {
 def shown(axis: str, value: Any) -> str:
     """The value of an axis as a reader should see it."""
     return _SHOWN[axis](value) if axis in _SHOWN else printable(str(value))
+
+
+def heading(axis: str, value: Any) -> str:
+    """The same where it stands alone, and shots are not told by a column's name."""
+    return counted(value, "shot", "shots") if axis == "shots" else shown(axis, value)
 
 
 def tells(axis: str, results: Sequence[dict[str, Any]]) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import MissingExtra
-from tip_adapter.paper.fields import FIELDS, shown, tells
+from tip_adapter.paper.fields import FIELDS, heading, shown, tells
 from tip_adapter.paper.protocols import PROTOCOLS
 from tip_adapter.paper.statistics import Mean, means
 
@@ -240,8 +240,7 @@ def _write_beside(place: Axes, texts: Sequence[str]) -> None:
 
 
 def _line_label(line: dict[str, Any]) -> str:
-    words = {axis: shown(axis, value) for axis, value in line.items() if value not in ("", None, 0)}
-    return " · ".join(f"{text} shots" if axis == "shots" else text for axis, text in words.items())
+    return " · ".join(heading(axis, value) for axis, value in line.items() if value not in ("", None, 0))
 
 
 # ---- points ----------------------------------------------------------------------------------------------------------
@@ -255,10 +254,10 @@ def _scatter(experiment: Experiment, results: Sequence[Result], _: Published) ->
     for result, place in zip(placed, places, strict=False):
         x, y, classes = zip(*result["points"], strict=True)
         place.scatter(x, y, c=classes, cmap="tab10", vmin=0, vmax=9, s=10)
-        heading = [result["variant"], *(f"{axis} {shown(axis, result[axis])}" for axis in named)]
+        lines = [result["variant"], *(f"{axis} {shown(axis, result[axis])}" for axis in named)]
         if result.get("silhouette") is not None:
-            heading.append(f"silhouette {FIELDS['silhouette'].number(result['silhouette'])}")
-        place.set_title("\n".join(heading), fontsize=9)
+            lines.append(f"silhouette {FIELDS['silhouette'].number(result['silhouette'])}")
+        place.set_title("\n".join(lines), fontsize=9)
         place.set_xticks([])
         place.set_yticks([])
     figure.supxlabel("t-SNE of the keys; a colour is a class, axes have no unit", fontsize=_SMALL)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: Goes up when a line's fields change their meaning.
 FORMAT = 1
 
+_BEGINNING = b'{"format": '
+
 #: What tells one result from another.
 AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
 
@@ -33,27 +35,42 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     ResultsError
         A line is no result, or of another version. An unfinished last line is nobody's, and left out.
     """
-    if not path.exists():
-        return []
-    try:
-        with open_regular(path) as file:
-            lines = [line for line in file if line.endswith(b"\n")]
-    except OSError as error:
-        raise ResultsError(f"cannot read {printable(path)}: {error.strerror or error}; choose another --out") from error
-    return [_parse(line, number, path) for number, line in enumerate(lines, start=1)]
+    return [_parse(line, number, path) for number, line in enumerate(_lines(path), start=1) if line.endswith(b"\n")]
 
 
 @contextmanager
 def recording(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Append results to a file; one run at a time.
+    """Append results to a file; one run at a time. An unfinished last line of a run that was stopped goes.
 
     Raises
     ------
+    ResultsError
+        The last line is unfinished, and not one of ours.
     NotWritable
         Another run writes there, or with the system's reason; what was measured before stays.
     """
+    _refuse_others(path)
     with journal(path) as append:
         yield lambda result: append(json.dumps({"format": FORMAT, **result}, allow_nan=False).encode())
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines of a file, each with its end; none where there is no file."""
+    if not path.exists():
+        return []
+    try:
+        with open_regular(path) as file:
+            return list(file)
+    except OSError as error:
+        raise ResultsError(f"cannot read {printable(path)}: {error.strerror or error}; choose another --out") from error
+
+
+def _refuse_others(path: Path) -> None:
+    """An unfinished line is cut off before the next is written: only where it is the beginning of a result."""
+    lines = _lines(path)
+    end = lines[-1].rstrip(b"\0") if lines else b""  # zeros, where the power failed
+    if not end.endswith(b"\n") and not end.startswith(_BEGINNING[: len(end)]):
+        raise _no_result(len(lines), path)
 
 
 def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:

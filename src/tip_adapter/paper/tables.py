@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import counted
-from tip_adapter.paper.fields import FIELDS, shown, tells
+from tip_adapter.paper.fields import FIELDS, heading, shown, tells
 from tip_adapter.paper.protocols import PROTOCOLS
 from tip_adapter.paper.statistics import Mean, means, paired
 
@@ -123,7 +122,7 @@ def _comparisons(experiment: Experiment, results: Sequence[Result], published: P
         line: [cells.get((*line, *value), "–") for value in values]
         for line in dict.fromkeys(key[: 1 + len(axes)] for key in cells)
     }
-    header = [_column(axis, value) for axis in columns for (value,) in values] or ["points"]
+    header = [heading(axis, value) for axis in columns for (value,) in values] or ["points"]
     names = ["difference", *(axis for axis in axes if tells(axis, main))]
     words = "Mean difference in points on the same draws, each method by the protocol of the first of its lines above."
     table = _table(names, ("difference", *axes), header, lines)
@@ -159,8 +158,8 @@ def _by_axis(
         accuracies = [_compared(found.get(key), every.get(key, []), "accuracy", published) for key in keys]
         lines[line] = [*accuracies, *(_gap(gaps.get((*line, value))) for value in with_gap)]
     several = len(values) > 1
-    headers = [f"tuning gap, {_column(axis, value)}" if several else "tuning gap" for value in with_gap]
-    return [*(_column(axis, value) for value in values), *headers], lines
+    headers = [f"tuning gap, {heading(axis, value)}" if several else "tuning gap" for value in with_gap]
+    return [*(heading(axis, value) for value in values), *headers], lines
 
 
 def _by_field(
@@ -219,10 +218,6 @@ def _first(results: Iterable[Result], axes: Mapping[str, Any]) -> Result:
     """The first result on these axes; what has no shots is on those of any."""
     without = {**axes, "shots": 0}
     return next(r for r in results if all(r.get(axis) in (axes[axis], without[axis]) for axis in axes))
-
-
-def _column(axis: str, value: Any) -> str:
-    return counted(value, "shot", "shots") if axis == "shots" else shown(axis, value)
 
 
 def _gap(mean: Mean | None) -> str:
