@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tip_adapter.paper import figures
 from tip_adapter.paper.experiments import experiments
 from tip_adapter.paper.figures import render_figure
+from tip_adapter.paper.published import Published, Size
 from tip_adapter.paper.statistics import Mean, means, paired
-from tip_adapter.paper.tables import Published, marked, render_table
+from tip_adapter.paper.tables import marked, render_table
 
-#: A paper of one data set of 100 test photos.
+#: A paper of one data set of ten classes and 100 test photos.
 PUBLISHED = Published(
     (
         {"dataset": "imagenet", "encoder": "RN50", "method": "zero-shot", "shots": 0, "accuracy": 60.0},
@@ -21,7 +23,7 @@ PUBLISHED = Published(
         {"dataset": "imagenet", "encoder": "RN101", "method": "tip-adapter", "shots": 1, "accuracy": 65.0},
         {"dataset": "imagenet", "encoder": "DeiT-S", "method": "full training", "shots": None, "accuracy": 79.9},
     ),
-    {"imagenet": 100},
+    {"imagenet": Size(n_classes=10, n_test=100)},
 )
 
 
@@ -39,6 +41,7 @@ def result(method: str, accuracy: float, shots: int = 1, seed: int = 1, **others
         "accuracy": accuracy,
         "gain": accuracy - 0.6,
         "n_test": 100,
+        "n_classes": 10,
         "notes": [],
         **others,
     }
@@ -69,45 +72,55 @@ def test_results_without_the_field_do_not_count() -> None:
 
 def test_methods_are_compared_on_the_same_draws_only() -> None:
     others = [result("coop", 0.7, seed=1), result("coop", 0.9, seed=9)]
-    assert paired([*RESULTS, *others], "coop", "tip-adapter") == Mean(pytest.approx(0.1), None, 1)
-    assert paired(RESULTS, "coop", "tip-adapter") is None
+    assert paired([*RESULTS, *others], "coop", "tip-adapter") == {(): Mean(pytest.approx(0.1), None, 1)}
+    assert paired(RESULTS, "coop", "tip-adapter") == {}
 
 
 def test_zero_shot_is_compared_with_every_draw() -> None:
-    difference = paired(RESULTS, "zero-shot", "tip-adapter")
-    assert difference is not None
+    difference = paired(RESULTS, "zero-shot", "tip-adapter")[()]
     assert (difference.mean, difference.n) == (pytest.approx(-0.02), 3)
-    assert paired(RESULTS, "tip-adapter", "zero-shot") == Mean(pytest.approx(0.02), difference.half_width, 3)
+    assert paired(RESULTS, "tip-adapter", "zero-shot") == {(): Mean(pytest.approx(0.02), difference.half_width, 3)}
+
+
+def test_draws_of_one_seed_do_not_pass_for_several() -> None:
+    more = [result("tip-adapter", 0.7, shots=2), result("coop", 0.9, shots=2), result("coop", 0.8)]
+    found = paired([*RESULTS, *more], "coop", "tip-adapter", ("shots",))
+    assert found == {(1,): Mean(pytest.approx(0.2), None, 1), (2,): Mean(pytest.approx(0.2), None, 1)}
+    assert "| CoOp − Tip-Adapter | 20.00 | 20.00 |" in table([*RESULTS, *more])
 
 
 def test_the_published_number_and_the_difference_stand_beside_ours() -> None:
     page = table(RESULTS)
-    assert "| Zero-shot CLIP | fixed | 60.00 (60.0, +0.00) |" in page
-    assert "| Tip-Adapter | oracle (upper bound) | 62.00 ± 4.97 (61.0, +1.00) |" in page
-    assert "| Zero-shot CLIP − Tip-Adapter | -2.00 ± 4.97 | 3 |" in page
+    assert "| Zero-shot CLIP | fixed | 60.00 (60.00, +0.00) |" in page
+    assert "| Tip-Adapter | oracle (upper bound) | 62.00 ± 4.97 (61.00, +1.00) |" in page
+    assert "| Zero-shot CLIP − Tip-Adapter | -2.00 ± 4.97 (-1.00) |" in page
 
 
 @pytest.mark.parametrize(
     ("changes", "theirs"),
     [
-        ({"encoder": "pocket"}, "61.0; not comparable"),
-        ({"dataset": "dtd", "target": "dtd"}, "61.0; not comparable"),
-        ({"n_test": 99}, "61.0; not comparable"),
-        ({"encoder": "clip-rn101"}, "65.0, -3.00"),
+        ({"encoder": "pocket"}, "61.00; not comparable"),
+        ({"dataset": "dtd", "target": "dtd"}, "61.00; not comparable"),
+        ({"n_test": 99}, "61.00; not comparable"),
+        ({"n_classes": 9}, "61.00; not comparable"),
+        ({"encoder": "clip-rn101"}, "65.00, -3.00"),
     ],
 )
-def test_another_encoder_data_set_or_fewer_photos_are_not_comparable(changes: dict[str, Any], theirs: str) -> None:
+def test_another_encoder_or_data_set_and_fewer_photos_or_classes_are_not_comparable(
+    changes: dict[str, Any], theirs: str
+) -> None:
     assert f"62.00 ± 4.97 ({theirs})" in table([{**row, **changes} for row in RESULTS])
 
 
 def test_of_several_published_data_sets_none_stands_for_another() -> None:
-    others = Published((*PUBLISHED.rows, {**PUBLISHED.rows[0], "dataset": "dtd"}), PUBLISHED.n_test)
+    others = Published((*PUBLISHED.rows, {**PUBLISHED.rows[0], "dataset": "dtd"}), PUBLISHED.sizes)
     assert others.row_of(result("tip-adapter", 0.6, dataset="ucf101", target="ucf101")) is None
 
 
 def test_literature_stands_below() -> None:
-    assert "From the literature, as figure4 quotes it:" in table(RESULTS)
-    assert "| DeiT-S | Full training | 79.9 |" in table(RESULTS)
+    page = table(RESULTS, "table7")
+    assert "From the literature, as table7 quotes it:" in page
+    assert "| DeiT-S | Full training | 79.90 | – | – |" in page
 
 
 def test_the_tuning_gap_is_the_upper_bound_minus_what_needs_no_other_photo() -> None:
@@ -121,7 +134,53 @@ def test_the_tuning_gap_is_the_upper_bound_minus_what_needs_no_other_photo() -> 
     gaps = [row.get("tuning_gap") for row in marked(draws)]
     assert gaps == [None, pytest.approx(0.1), None, None, pytest.approx(0.05)]
     assert "| Tip-Adapter | scale-free | 80.00" in table(draws)
-    assert "| tuning gap |" in table(draws)
+    assert "| 1 shot | 2 shots | tuning gap, 1 shot | tuning gap, 2 shots |" in table(draws)
+    assert "| Tip-Adapter | leave-one-out | 70.00 (61.00, +9.00) | 90.00 | – | 5.00 |" in table(draws)
+
+
+def test_one_key_a_class_is_chosen_for_as_one_shot_is() -> None:
+    one_key = {"shots": 16, "settings": {"cache_size": 1}, "variant": "cache size 1"}
+    draws = [result("tip-adapter", 0.9, **one_key), result("tip-adapter", 0.8, protocol="scale-free", **one_key)]
+    assert [row.get("tuning_gap") for row in marked(draws)] == [None, pytest.approx(0.1)]
+
+
+def test_a_page_says_what_was_measured_on_but_not_in_which_folder() -> None:
+    page = table([{**row, "encoder": "vectors:/data/ada/clip.npz"} for row in RESULTS])
+    assert "Measured on imagenet with vectors:clip.npz. Means over seeds 1, 2, 3, ±" in page
+    assert "ada" not in page
+    assert "One seed, so no intervals." in table(RESULTS[:2])
+
+
+def test_shots_that_are_no_column_have_lines_of_their_own() -> None:
+    page = table([*RESULTS, result("tip-adapter", 0.9, shots=2)], "table7")
+    assert "| method | shots | protocol |" in page
+    assert "| Tip-Adapter | 1 | oracle (upper bound) | 62.00 ± 4.97" in page
+    assert "| Tip-Adapter | 2 | oracle (upper bound) | 90.00" in page
+
+
+def test_a_number_of_an_encoder_that_the_paper_has_stands_beside_no_other() -> None:
+    assert PUBLISHED.row_of(result("zero-shot", 0.6, shots=0, encoder="clip-rn101")) is None
+    assert PUBLISHED.row_of(result("zero-shot", 0.6, shots=0, encoder="pocket")) == PUBLISHED.rows[0]
+
+
+def test_what_depends_on_the_machine_stands_beside_the_papers_without_a_difference() -> None:
+    theirs = {**PUBLISHED.rows[1], "training_time": "5min", "inference_ms": 10.42, "learnable_parameters": 6_200_000}
+    paper = Published((theirs,), PUBLISHED.sizes)
+    ours = {"training_seconds": 12.5, "inference_ms": 3.0, "learnable_parameters": 12_288_000}
+    rows = marked([{**row, **ours} for row in RESULTS[1:]])
+    assert "| 12.50 (5min) | 3.00 (10.42) |" in render_table(experiments()["table1"], rows, paper)
+    assert "| 12,288,000 (6,200,000, +6,088,000) |" in render_table(experiments()["table7"], rows, paper)
+
+
+def test_words_are_counted_where_seeds_differ() -> None:
+    outcomes = ("collapsed", "trained", "collapsed")
+    rows = [{**row, "outcome": word, "variant": "keys"} for row, word in zip(RESULTS[1:], outcomes, strict=True)]
+    assert "| collapsed × 2, trained × 1 |" in table(rows, "table6")
+
+
+def test_no_number_is_minus_zero() -> None:
+    close = [result("coop", 0.62 - 1e-9), result("tip-adapter", 0.62)]
+    assert "| CoOp − Tip-Adapter | 0.00 |" in table(close)
 
 
 def test_fields_as_columns_show_what_was_reported() -> None:
@@ -129,7 +188,7 @@ def test_fields_as_columns_show_what_was_reported() -> None:
         {**row, "epochs": 0, "training_seconds": 1.5, "inference_ms": 2.0, "peak_memory_mib": 300.0} for row in RESULTS
     ]
     page = table([{**row, "outcome": None} for row in rows], "table1")
-    assert "| Tip-Adapter | oracle (upper bound) | 62.00 ± 4.97 (61.0, +1.00) | 2.00 ± 4.97 | 0 | 1.5 |" in page
+    assert "| Tip-Adapter | oracle (upper bound) | 62.00 ± 4.97 (61.00, +1.00) | 2.00 ± 4.97 | 0 | 1.50 |" in page
 
 
 def test_a_name_cannot_break_a_table() -> None:
@@ -137,17 +196,57 @@ def test_a_name_cannot_break_a_table() -> None:
     assert "| a\\|b |" in page
 
 
-@pytest.mark.parametrize("picture", ["figure4", "table1", "figure7"])
-def test_the_same_results_give_the_same_bytes(picture: str) -> None:
+def picture(results: list[dict[str, Any]], name: str, published: Published = PUBLISHED) -> Image.Image:
+    image = Image.open(io.BytesIO(render_figure(experiments()[name], marked(results), published)))
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize("name", ["figure4", "table1", "figure7"])
+def test_the_same_results_give_the_same_picture(name: str) -> None:
     points = {"points": [[0.0, 1.0, 0], [1.0, 0.0, 1]], "silhouette": 0.5}
-    rows = marked([{**row, **points} for row in RESULTS])
-    first, second = (render_figure(experiments()[picture], rows) for _ in range(2))
-    assert first == second
-    with Image.open(io.BytesIO(first)) as image:
-        image.load()
-        assert image.format == "PNG"
-        assert min(image.size) > 300
+    rows = [{**row, **points} for row in RESULTS]
+    first, second = picture(rows, name), picture(rows, name)
+    assert first.format == "PNG"
+    assert first.tobytes() == second.tobytes()
+    assert min(first.size) > 300
 
 
-def test_a_picture_of_keys_that_no_result_has_is_empty_but_there() -> None:
-    assert render_figure(experiments()["figure7"], RESULTS).startswith(b"\x89PNG")
+@pytest.mark.parametrize("name", ["figure4", "figure7"])
+def test_a_picture_without_keys_or_shots_is_there(name: str) -> None:
+    assert picture([ZERO_SHOT], name).format == "PNG"
+
+
+def test_keys_of_one_photo_a_class_have_no_silhouette_but_a_picture() -> None:
+    rows = [{**row, "points": [[0.0, 1.0, 0], [1.0, 0.0, 1]], "silhouette": None} for row in RESULTS]
+    assert picture(rows, "figure7").format == "PNG"
+
+
+@pytest.mark.parametrize("name", ["figure4", "table1"])
+def test_published_numbers_are_drawn_beside_ours_of_the_same_data_set_only(name: str) -> None:
+    nothing = Published((), PUBLISHED.sizes)
+    others = [{**row, "dataset": "dtd", "target": "dtd"} for row in RESULTS]
+    assert picture(RESULTS, name).tobytes() != picture(RESULTS, name, nothing).tobytes()
+    assert picture(others, name).tobytes() == picture(others, name, nothing).tobytes()
+
+
+@pytest.mark.parametrize("name", ["figure4", "table1"])
+def test_the_upper_bound_looks_like_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(figures.Figure, "savefig", lambda self, *_, **__: written.extend(_texts(self)))
+    render_figure(experiments()[name], marked(RESULTS), PUBLISHED)
+    assert any("upper bound" in text for text in written)
+
+
+def _texts(figure: Any) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_a_name_is_no_formula_and_shows_no_folder() -> None:
+    rows = [{**row, "encoder": "vectors:/data/ada/$x^$.npz"} for row in RESULTS]
+    short = [{**row, "encoder": "vectors:$x^$.npz"} for row in RESULTS]
+    assert picture(rows, "figure4").tobytes() == picture(short, "figure4").tobytes()
+
+
+def test_a_name_that_the_font_cannot_write_is_no_warning() -> None:
+    assert picture([{**row, "dataset": "猫"} for row in RESULTS], "figure4").format == "PNG"

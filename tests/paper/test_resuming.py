@@ -111,6 +111,38 @@ def test_fault_40_a_line_that_is_no_result_is_named_and_nothing_is_written(
     assert lines.read_bytes() == line
 
 
+def test_what_somebody_else_left_unfinished_is_not_cut_off(go: Callable[..., Done], lines: Path) -> None:
+    lines.parent.mkdir()
+    lines.write_bytes(b'{"mine": 1}')  # one line without its end, as many programs write it
+    with pytest.raises(ResultsError, match=r"line 1 is no result; move the file away"):
+        go()
+    assert lines.read_bytes() == b'{"mine": 1}'
+
+
+@pytest.mark.parametrize("end", [b"{", b'{"format": 1, "exp', b"\0\0\0"])
+def test_what_a_stopped_run_left_unfinished_goes(tmp_path: Path, end: bytes) -> None:
+    (tmp_path / "results.jsonl").write_bytes(end)
+    with recording(tmp_path / "results.jsonl"):
+        pass
+    assert (tmp_path / "results.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("change", [{"dataset": []}, {"shots": "1"}, {"accuracy": 62.0}, {"accuracy": float("nan")}])
+def test_fault_40_a_result_of_other_kinds_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
+    texts = dict.fromkeys(("experiment", "dataset", "target", "encoder", "method", "protocol", "variant"), "x")
+    result = {"format": 1, **texts, "shots": 1, "seed": 1, "accuracy": 0.5}
+    (tmp_path / "results.jsonl").write_text(f"{json.dumps(result)}\n{json.dumps({**result, **change})}\n")
+    with pytest.raises(ResultsError, match="line 2 is no result"):
+        read_results(tmp_path / "results.jsonl")
+
+
+def test_a_format_that_is_no_number_is_shown_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text(json.dumps({"format": "\x1b[2J" + "9" * 1000}) + "\n")
+    with pytest.raises(ResultsError, match=r"is of format \\x1b\[2J9{36}, this version") as refused:
+        read_results(tmp_path / "results.jsonl")
+    assert str(refused.value).isprintable()
+
+
 def test_results_of_another_version_are_refused(
     go: Callable[..., Done], lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

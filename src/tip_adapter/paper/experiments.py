@@ -75,6 +75,11 @@ class Experiment:
     protocols: tuple[str, ...] = ()
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that a line of the table shows: one each column, or accuracy over an axis."""
+        return ("accuracy",) if isinstance(self.columns, str) else self.columns
+
+    @property
     def draws(self) -> frozenset[tuple[int, int]]:
         """(shots, seed) of every draw of photos."""
         return frozenset(draw for block in self.blocks for draw in product(block.shots, block.seeds))

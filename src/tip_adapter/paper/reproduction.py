@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from tip_adapter.errors import UnknownName, UsageError, printable
 from tip_adapter.files import write_file
 from tip_adapter.methods import method_class
-from tip_adapter.paper.datasets import dataset_record, dataset_records
-from tip_adapter.paper.experiments import experiment, published, tasks
+from tip_adapter.paper.datasets import dataset_record
+from tip_adapter.paper.experiments import experiment, tasks
 from tip_adapter.paper.figures import render_figure
 from tip_adapter.paper.protocols import PROTOCOLS
+from tip_adapter.paper.published import Published
 from tip_adapter.paper.results import read_results, recording
 from tip_adapter.paper.runner import allowed_protocols, chooses, run
-from tip_adapter.paper.tables import Published, marked, render_table
+from tip_adapter.paper.tables import marked, render_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,12 +111,10 @@ def reproduce(
 
 def _rendered(chosen: Experiment, results: list[dict[str, Any]], place: Path) -> str:
     """Write table and picture; → the table."""
-    rows = tuple(row for row in published() if row["experiment"] == chosen.published)
-    n_test = {name: record.n_photos.get("test", 0) for name, record in dataset_records().items()}
-    together = marked(results)
-    table = render_table(chosen, together, Published(rows, n_test))
+    together, published = marked(results), Published.of(chosen)
+    table = render_table(chosen, together, published)
     write_file(place / f"{chosen.name}.md", table.encode())
-    write_file(place / f"{chosen.name}.png", render_figure(chosen, together))
+    write_file(place / f"{chosen.name}.png", render_figure(chosen, together, published))
     return table
 
 

@@ -2,89 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.methods import METHODS
-from tip_adapter.paper.experiments import papers_encoder
+from tip_adapter.paper.fields import FIELDS, heading, shown, tells
 from tip_adapter.paper.protocols import PROTOCOLS
 from tip_adapter.paper.statistics import Mean, means, paired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tip_adapter.paper.experiments import Experiment
+    from tip_adapter.paper.published import Published
 
-#: Methods as the paper calls them, in its order.
-TITLES = {
-    "zero-shot": "Zero-shot CLIP",
-    "linear-probe": "Linear-probe CLIP",
-    "coop": "CoOp",
-    "clip-adapter": "CLIP-Adapter",
-    "tip-adapter": "Tip-Adapter",
-    "tip-adapter-f": "Tip-Adapter-F",
-    "full training": "Full training",
-}
-#: Fields that are fractions, shown in percent.
-_FRACTIONS = {"accuracy", "gain", "tuning_gap"}
+    Result = dict[str, Any]
+    #: What a line of a table stands for → its cells.
+    Lines = dict[tuple[Any, ...], list[str]]
+
 #: What tells draws and settings apart, but not how something was chosen.
 _DRAW = ("dataset", "target", "encoder", "method", "shots", "seed", "variant")
 #: What a line of the table stands for, beside the experiment's own axis.
-_LINE = ("dataset", "target", "encoder", "method", "protocol", "variant")
+_LINE = ("dataset", "target", "encoder", "method", "variant", "shots", "protocol")
+#: What methods are compared within.
+_COMPARED = ("dataset", "target", "encoder", "variant", "shots")
 
 
-@dataclass(frozen=True)
-class Published:
-    """The paper's numbers for one experiment.
-
-    Parameters
-    ----------
-    rows : records as in published.jsonl
-    n_test : data set → test photos of the paper's
-    """
-
-    rows: tuple[dict[str, Any], ...]
-    n_test: Mapping[str, int]
-
-    def row_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
-        """The published row for a result, by the paper's name of its encoder if there is one; None without any.
-
-        Where the paper has one data set only, its number stands beside those of any other, as not comparable.
-        """
-        fitting = self._fitting(result) or [row for name in self._only_dataset for row in self._fitting(result, name)]
-        encoder = papers_encoder(result["encoder"])
-        return next((row for row in fitting if row["encoder"] == encoder), fitting[0] if fitting else None)
-
-    def comparable(self, row: dict[str, Any], result: dict[str, Any]) -> bool:
-        """Whether a result was measured with the row's encoder, on its data set, on as many test photos as the paper's."""
-        same = papers_encoder(result["encoder"]) == row["encoder"] and result["dataset"] == row["dataset"]
-        return same and self.n_test.get(result["target"]) == result.get("n_test")
-
-    def _fitting(self, result: dict[str, Any], dataset: str | None = None) -> list[dict[str, Any]]:
-        """Rows that agree with a result, as if it were of another data set."""
-        asked = {**result, **({"dataset": dataset, "target": dataset} if dataset else {})}
-        return [row for row in self.rows if all(row.get(a, d) == asked.get(a) for a, d in _asked(asked))]
-
-    @property
-    def _only_dataset(self) -> set[str]:
-        """The one data set of the rows; empty where there are several."""
-        names = {row["dataset"] for row in self.rows}
-        return names if len(names) == 1 else set()
-
-    def beside(self, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Rows that no method here could measure, such as full training: literature."""
-        return [row for row in self.rows if row["method"] not in METHODS] if results else []
-
-
-def _asked(result: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The axes on which a published number must agree, and what it has where it states none."""
-    return [("dataset", None), ("target", result["dataset"]), ("method", None), ("shots", None), ("variant", "")]
-
-
-def marked(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def marked(results: Sequence[Result]) -> list[Result]:
     """Results with what they say only together: `beside`, and the tuning gap where there is an oracle.
 
-    The gap is the oracle's accuracy minus leave-one-out's, or at one shot the scale-free rule's, on the same draw.
+    The gap is the oracle's accuracy minus leave-one-out's, or with one key a class the scale-free rule's, on the same draw.
     """
     first: dict[Any, str] = {}
     oracles = {_key(r, _DRAW): r["accuracy"] for r in results if PROTOCOLS[r["protocol"]].upper_bound}
@@ -92,146 +38,102 @@ def marked(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for result in results:
         draw = _key(result, _DRAW)
         primary = first.setdefault(draw, result["protocol"])
-        honest = result["protocol"] == ("scale-free" if result["shots"] == 1 else "leave-one-out")
+        keys = min(result["shots"], result.get("settings", {}).get("cache_size", result["shots"]))
+        honest = result["protocol"] == ("scale-free" if keys == 1 else "leave-one-out")
         gap = {"tuning_gap": oracles[draw] - result["accuracy"]} if honest and draw in oracles else {}
         together.append({**result, "beside": result["protocol"] != primary, **gap})
     return together
 
 
-def render_table(experiment: Experiment, results: Sequence[dict[str, Any]], published: Published) -> str:
+def render_table(experiment: Experiment, results: Sequence[Result], published: Published) -> str:
     """The page of an experiment.
 
     Parameters
     ----------
     experiment : Experiment
-    results : its results, of all seeds
+    results : its results, of all seeds; at least one
     published : Published
 
     Returns
     -------
     Markdown
     """
-    parts = [f"# {experiment.name}: {experiment.title}", _heading(results)]
-    parts.append(_main_table(experiment, results, published))
-    comparisons = _comparisons(results)
-    if comparisons:
-        parts.append(f"## Methods compared, draw by draw\n\n{comparisons}")
-    notes = [*experiment.notes, *_marks(results)]
-    if notes:
-        parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in notes))
-    return "\n\n".join(parts) + "\n"
+    parts = [
+        f"# {experiment.name}: {experiment.title}",
+        _heading(results, published),
+        _main_table(experiment, results, published),
+        _literature(published.literature, experiment),
+        _comparisons(experiment, results, published),
+        _notes([*experiment.notes, *_marks(results)]),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _heading(results: Sequence[dict[str, Any]]) -> str:
+# ---- parts of the page -----------------------------------------------------------------------------------------------
+
+
+def _heading(results: Sequence[Result], published: Published) -> str:
+    """What was measured on, and how to read a cell."""
     seeds = sorted({result["seed"] for result in results if result["shots"]})
-    return (
-        f"Accuracies in percent: mean over seeds {', '.join(map(str, seeds)) or '(none)'}, ± half of Student's 95 % interval. "
-        "In brackets the published number and the difference."
-    )
+    sentences = [
+        f"Measured on {_listed('dataset', results)} with {_listed('encoder', results)}.",
+        f"Means over seeds {', '.join(map(str, seeds))}, ± half of Student's 95 % interval."
+        if len(seeds) > 1
+        else "One seed, so no intervals.",
+        "In brackets the published number and the difference." if any(map(published.row_of, results)) else "",
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _main_table(experiment: Experiment, results: Sequence[dict[str, Any]], published: Published) -> str:
-    lines = tuple(axis for axis in _LINE if axis != experiment.columns)
-    shown = [axis for axis in lines if axis == experiment.rows or _tells(axis, results)]
+def _main_table(experiment: Experiment, results: Sequence[Result], published: Published) -> str:
+    axes = tuple(axis for axis in _LINE if axis != experiment.columns)
     if isinstance(experiment.columns, str):
-        header, cells = _by_axis(experiment.columns, lines, results, published)
+        columns = _by_axis(experiment.columns, axes, results, published)
     else:
-        header, cells = _by_field(experiment.columns, lines, results, published)
-    gaps = means(results, lines, "tuning_gap")
-    if gaps:
-        header = [*header, "tuning gap"]
-        cells = {line: [*row, _number(gaps.get(line), "tuning_gap")] for line, row in cells.items()}
-    rows = [[*(_name(axis, line[lines.index(axis)]) for axis in shown), *cells[line]] for line in cells]
-    return _markdown([*shown, *header], rows) + _literature(published.beside(results), experiment)
+        columns = _by_field(experiment.columns, axes, results, published)
+    names = [axis for axis in axes if axis == experiment.rows or tells(axis, results)]
+    return _table(names, axes, *columns)
 
 
-def _literature(rows: Sequence[dict[str, Any]], experiment: Experiment) -> str:
+def _literature(rows: Sequence[Result], experiment: Experiment) -> str:
     """Published rows of other methods, below the table."""
     if not rows:
         return ""
-    fields = [name for name in ("encoder", "method", "accuracy", "parameters_m", "training_time") if name in rows[0]]
-    lines = [[TITLES.get(str(row.get(name)), str(row.get(name, "–"))) for name in fields] for row in rows]
-    return f"\n\nFrom the literature, as {experiment.name} quotes it:\n\n{_markdown(fields, lines)}"
+    fields = {FIELDS[name].published or name: FIELDS[name] for name in experiment.fields}
+    cells = [
+        [row["encoder"], shown("method", row["method"])]
+        + [field.theirs(row[key]) if key in row else "–" for key, field in fields.items()]
+        for row in rows
+    ]
+    table = _markdown(["network", "method", *(field.title for field in fields.values())], cells)
+    return f"From the literature, as {experiment.name} quotes it:\n\n{table}"
 
 
-def _tells(axis: str, results: Sequence[dict[str, Any]]) -> bool:
-    """Whether an axis tells lines apart; a target that is the data set itself says nothing."""
-    differs = axis != "target" or any(result["target"] != result["dataset"] for result in results)
-    return differs and len({result.get(axis) for result in results}) > 1
-
-
-def _by_axis(
-    axis: str, lines: Sequence[str], results: Sequence[dict[str, Any]], published: Published
-) -> tuple[list[str], dict[Any, list[str]]]:
-    """Accuracies with a column for each value of an axis; what has no shots stands in every column of shots."""
-    values = sorted(
-        {result[axis] for result in results if result[axis] != 0 or axis != "shots"}, key=_order(results, axis)
-    )
-    values = values or [0]
-    found = means(results, (*lines, axis), "accuracy")
-    examples = {(*_key(result, lines), result[axis]): result for result in results}
-    cells = {}
-    for line in dict.fromkeys(_key(result, lines) for result in results):
-        keys = [(*line, value) if (*line, value) in found else (*line, 0) for value in values]
-        cells[line] = [_compared(found.get(key), examples.get(key), "accuracy", published) for key in keys]
-    return [str(value) for value in values], cells
-
-
-def _by_field(
-    fields: Sequence[str], lines: Sequence[str], results: Sequence[dict[str, Any]], published: Published
-) -> tuple[list[str], dict[Any, list[str]]]:
-    """One column for each field."""
-    found = {name: means(_numbers(results, name), lines, name) for name in fields}
-    examples = {_key(result, lines): result for result in results}
-    cells = {
-        line: [_compared(found[name].get(line), example, name, published) for name in fields]
-        for line, example in examples.items()
+def _comparisons(experiment: Experiment, results: Sequence[Result], published: Published) -> str:
+    """Each method against Tip-Adapter on the draws that both saw, by the protocol that comes first for each."""
+    main = [result for result in results if not result.get("beside")]
+    columns = tuple(axis for axis in _COMPARED if axis == experiment.columns)
+    axes = tuple(axis for axis in _COMPARED if axis not in columns)
+    cells = _differences(main, (*axes, *columns), published)
+    if not cells:
+        return ""
+    values: list[tuple[Any, ...]] = [(value,) for axis in columns for value in _values(axis, main)] or [()]
+    lines = {
+        line: [cells.get((*line, *value), "–") for value in values]
+        for line in dict.fromkeys(key[: 1 + len(axes)] for key in cells)
     }
-    return [name.replace("_", " ") for name in fields], cells
+    header = [heading(axis, value) for axis in columns for (value,) in values] or ["points"]
+    names = ["difference", *(axis for axis in axes if tells(axis, main))]
+    words = "Mean difference in points on the same draws, each method by the protocol of the first of its lines above."
+    table = _table(names, ("difference", *axes), header, lines)
+    return f"## Methods compared, draw by draw\n\n{words}\n\n{table}"
 
 
-def _numbers(results: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    return [result for result in results if isinstance(result.get(name), (int, float))]
+def _notes(notes: Sequence[str]) -> str:
+    return "## Notes\n\n" + "\n".join(f"- {note}" for note in notes) if notes else ""
 
 
-def _compared(mean: Mean | None, result: dict[str, Any] | None, name: str, published: Published) -> str:
-    """Ours, and in brackets theirs and the difference."""
-    if result is None:
-        return "–"
-    ours = _number(mean, name) if mean else str(result.get(name) or result.get("outcome") or "–")
-    row = published.row_of(result)
-    theirs = row.get(name) if row else None
-    if row is None or theirs is None:
-        return ours
-    if not published.comparable(row, result):
-        return f"{ours} ({theirs}; not comparable)"
-    if mean is None or not isinstance(theirs, (int, float)):
-        return f"{ours} ({theirs})"
-    scale = 100 if name in _FRACTIONS else 1
-    return f"{ours} ({theirs}, {scale * mean.mean - theirs:+.2f})"
-
-
-def _number(mean: Mean | None, name: str) -> str:
-    if mean is None:
-        return "–"
-    if name in _FRACTIONS:
-        return f"{100 * mean.mean:.2f}" + ("" if mean.half_width is None else f" ± {100 * mean.half_width:.2f}")
-    return f"{mean.mean:.4g}" + (f" ± {mean.half_width:.2g}" if mean.half_width else "")
-
-
-def _comparisons(results: Sequence[dict[str, Any]]) -> str:
-    """Each method against Tip-Adapter, over the draws that both saw, by the protocol that comes first for each."""
-    main = [result for result in results if not result.get("beside") and not result.get("variant")]
-    methods = [method for method in TITLES if any(result["method"] == method for result in main)]
-    rows = []
-    for method in methods:
-        difference = paired(main, method, "tip-adapter") if method != "tip-adapter" else None
-        if difference:
-            rows.append([f"{TITLES[method]} − Tip-Adapter", _number(difference, "gain"), str(difference.n)])
-    return _markdown(["difference", "points", "draws"], rows) if rows else ""
-
-
-def _marks(results: Iterable[dict[str, Any]]) -> list[str]:
+def _marks(results: Iterable[Result]) -> list[str]:
     """What the words in the table mean, and what was not as it should be."""
     found = list(results)
     used = dict.fromkeys(result["protocol"] for result in found)
@@ -239,20 +141,125 @@ def _marks(results: Iterable[dict[str, Any]]) -> list[str]:
     return [*words, *dict.fromkeys(note for result in found for note in result.get("notes", ()))]
 
 
-def _name(axis: str, value: Any) -> str:
-    if axis == "protocol" and value in PROTOCOLS and PROTOCOLS[value].upper_bound:
-        return f"{value} (upper bound)"
-    return TITLES.get(value, str(value)) if axis == "method" else str(value)
+# ---- columns and cells -----------------------------------------------------------------------------------------------
 
 
-def _order(results: Sequence[dict[str, Any]], axis: str) -> Callable[[Any], Any]:
-    """Numbers by size, names as they come."""
+def _by_axis(
+    axis: str, axes: Sequence[str], results: Sequence[Result], published: Published
+) -> tuple[list[str], Lines]:
+    """Accuracies with a column for each value of an axis, then the gaps; what has no shots stands in every column of shots."""
+    values = _values(axis, results)
+    found, gaps = (means(results, (*axes, axis), name) for name in ("accuracy", "tuning_gap"))
+    with_gap = [value for value in values if any(key[-1] == value for key in gaps)]
+    every = _grouped(results, (*axes, axis))
+    lines: Lines = {}
+    for line in dict.fromkeys(_key(result, axes) for result in results):
+        keys = [(*line, value) if (*line, value) in every else (*line, 0) for value in values]
+        accuracies = [_compared(found.get(key), every.get(key, []), "accuracy", published) for key in keys]
+        lines[line] = [*accuracies, *(_gap(gaps.get((*line, value))) for value in with_gap)]
+    several = len(values) > 1
+    headers = [f"tuning gap, {heading(axis, value)}" if several else "tuning gap" for value in with_gap]
+    return [*(heading(axis, value) for value in values), *headers], lines
+
+
+def _by_field(
+    fields: Sequence[str], axes: Sequence[str], results: Sequence[Result], published: Published
+) -> tuple[list[str], Lines]:
+    """One column for each field, and one for the gap."""
+    found = {name: means(_numbers(results, name), axes, name) for name in fields}
+    gaps = means(results, axes, "tuning_gap")
+    lines = {
+        line: [_compared(found[name].get(line), own, name, published) for name in fields]
+        + ([_gap(gaps.get(line))] if gaps else [])
+        for line, own in _grouped(results, axes).items()
+    }
+    return [*(FIELDS[name].title for name in fields), *(["tuning gap"] if gaps else [])], lines
+
+
+def _compared(mean: Mean | None, results: Sequence[Result], name: str, published: Published) -> str:
+    """A cell: ours, and in brackets theirs and the difference."""
+    if not results:
+        return "–"
+    field = FIELDS[name]
+    ours = field.mean(mean) if mean else _words(results, name)
+    row = published.row_of(results[0]) or {}
+    theirs = row.get(field.published or name)
+    if theirs is None:
+        return ours
+    if not published.comparable(row, results[0]):
+        return f"{ours} ({field.theirs(theirs)}; not comparable)"
+    if mean is None or field.of_a_machine or not isinstance(theirs, (int, float)):
+        return f"{ours} ({field.theirs(theirs)})"
+    return f"{ours} ({field.theirs(theirs)}, {field.difference(mean.mean, theirs)})"
+
+
+def _differences(results: Sequence[Result], axes: Sequence[str], published: Published) -> dict[tuple[Any, ...], str]:
+    """What is compared, and where on the axes → a cell."""
+    cells = {}
+    for method in dict.fromkeys(result["method"] for result in results if result["method"] != "tip-adapter"):
+        for key, mean in paired(results, method, "tip-adapter", axes).items():
+            where = dict(zip(axes, key, strict=True))
+            pair = [_first(results, {**where, "method": name}) for name in (method, "tip-adapter")]
+            cells[(f"{shown('method', method)} − Tip-Adapter", *key)] = _difference(mean, pair, published)
+    return cells
+
+
+def _difference(mean: Mean, pair: Sequence[Result], published: Published) -> str:
+    """A cell of the comparison: ours, and in brackets the paper's where both of its numbers can be compared."""
+    field = FIELDS["gain"]
+    rows = [(published.row_of(result), result) for result in pair]
+    theirs = [
+        row["accuracy"] for row, result in rows if row and "accuracy" in row and published.comparable(row, result)
+    ]
+    return f"{field.mean(mean)} ({field.theirs(theirs[0] - theirs[1])})" if len(theirs) == 2 else field.mean(mean)
+
+
+def _first(results: Iterable[Result], axes: Mapping[str, Any]) -> Result:
+    """The first result on these axes; what has no shots is on those of any."""
+    without = {**axes, "shots": 0}
+    return next(r for r in results if all(r.get(axis) in (axes[axis], without[axis]) for axis in axes))
+
+
+def _gap(mean: Mean | None) -> str:
+    return FIELDS["tuning_gap"].mean(mean) if mean else "–"
+
+
+def _words(results: Sequence[Result], name: str) -> str:
+    """What is no number: each word once, with its count where there are several."""
+    counts = Counter(str(result[name]) for result in results if result.get(name) is not None)
+    several = len(counts) > 1
+    return ", ".join(f"{word} × {n}" if several else word for word, n in counts.items()) or "–"
+
+
+def _numbers(results: Iterable[Result], name: str) -> list[Result]:
+    return [result for result in results if isinstance(result.get(name), (int, float))]
+
+
+def _values(axis: str, results: Sequence[Result]) -> list[Any]:
+    """The values of an axis: shots by size, names as they come; 0 shots only where there are no others."""
     seen = list(dict.fromkeys(result[axis] for result in results))
-    return lambda value: value if isinstance(value, int) else seen.index(value)
+    return sorted(value for value in seen if value) or seen if axis == "shots" else seen
 
 
-def _key(result: dict[str, Any], axes: Sequence[str]) -> tuple[Any, ...]:
+def _listed(axis: str, results: Iterable[Result]) -> str:
+    return ", ".join(dict.fromkeys(shown(axis, result[axis]) for result in results))
+
+
+def _grouped(results: Iterable[Result], axes: Sequence[str]) -> dict[tuple[Any, ...], list[Result]]:
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        groups.setdefault(_key(result, axes), []).append(result)
+    return groups
+
+
+def _key(result: Result, axes: Sequence[str]) -> tuple[Any, ...]:
     return tuple(result.get(axis) for axis in axes)
+
+
+def _table(names: Sequence[str], axes: Sequence[str], header: Sequence[str], lines: Lines) -> str:
+    """Lines with the axes that are named in front of their cells."""
+    rows = [[*(shown(axis, line[axes.index(axis)]) for axis in names), *cells] for line, cells in lines.items()]
+    return _markdown([*names, *header], rows)
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,0 +1,85 @@
+"""The paper's numbers: which of them belongs to a result, and whether the two can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from tip_adapter.methods import METHODS
+from tip_adapter.paper.datasets import dataset_records
+from tip_adapter.paper.experiments import papers_encoder, published
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tip_adapter.paper.experiments import Experiment
+
+#: Axes on which a published number must agree with a result, beside the encoder.
+_AXES = ("dataset", "target", "method", "shots", "variant")
+
+
+class Size(NamedTuple):
+    """How large the paper's data set is."""
+
+    n_classes: int
+    n_test: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """The paper's numbers for one experiment.
+
+    Parameters
+    ----------
+    rows : records as in published.jsonl
+    sizes : data set → Size of the paper's
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    sizes: Mapping[str, Size]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Self:
+        """Those of an experiment."""
+        rows = tuple(row for row in published() if row["experiment"] == experiment.published)
+        return cls(rows, {name: Size(r.n_classes, r.n_photos.get("test", 0)) for name, r in dataset_records().items()})
+
+    def row_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
+        """The published row for a result: of its data set and encoder; None without any.
+
+        Where the paper has one data set only, its number stands beside those of any other, as not comparable; so does
+        the number of its first encoder beside those of encoders that it has not.
+        """
+        fitting = self._fitting(result) or [row for name in self._only_dataset for row in self._fitting(result, name)]
+        encoder = papers_encoder(result["encoder"])
+        if encoder in {row["encoder"] for row in self.rows}:
+            fitting = [row for row in fitting if row["encoder"] == encoder]
+        return fitting[0] if fitting else None
+
+    def comparable(self, row: dict[str, Any], result: dict[str, Any]) -> bool:
+        """Whether a result has the row's encoder and data set, all of its classes and as many test photos."""
+        same = papers_encoder(result["encoder"]) == row["encoder"] and result["dataset"] == row["dataset"]
+        size = self.sizes.get(result["target"])
+        return same and size == (result.get("n_classes"), result.get("n_test"))
+
+    @property
+    def literature(self) -> list[dict[str, Any]]:
+        """Rows that no method here could measure, such as full training."""
+        return [row for row in self.rows if row["method"] not in METHODS]
+
+    def _fitting(self, result: dict[str, Any], dataset: str | None = None) -> list[dict[str, Any]]:
+        """Rows that agree with a result, as if it were of another data set."""
+        asked = {**result, **({"dataset": dataset, "target": dataset} if dataset else {})}
+        return [row for row in self.rows if _axes(row) == _axes(asked)]
+
+    @property
+    def _only_dataset(self) -> set[str]:
+        """The one data set of the rows; empty where there are several."""
+        names = {row["dataset"] for row in self.rows}
+        return names if len(names) == 1 else set()
+
+
+def _axes(row: dict[str, Any]) -> tuple[Any, ...]:
+    """A row's values on the axes; where it states none it is of the data set itself, and of no variant."""
+    stated = {"target": row["dataset"], "variant": "", **row}
+    return tuple(stated[axis] for axis in _AXES)
