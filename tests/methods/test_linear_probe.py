@@ -48,10 +48,31 @@ def test_ties_go_to_the_smaller_one():
     assert best_strength(lambda C: 0.0) == pytest.approx(1e-7)
 
 
+def test_the_search_is_the_few_shot_papers_recipe_step_by_step():
+    """Coarse; then eight times the better of two ends is kept, and after each but the last the range is halved."""
+
+    def by_the_recipe(score):
+        peak = max((1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6), key=score)
+        left, right = peak / 10, peak * 10
+        for _ in range(8):
+            better = right if score(left) < score(right) else left
+            middle = 10 ** (0.5 * (np.log10(left) + np.log10(right)))
+            left, right = (middle, right) if better == right else (left, middle)
+        return better
+
+    rng = np.random.default_rng(0)
+    for heights in rng.integers(0, 30, (200, 14 * 256 + 1)):  # bumpy, and with ties
+
+        def score(C, heights=heights):
+            return heights[round(256 * (np.log10(C) + 7))]
+
+        assert best_strength(score) == pytest.approx(by_the_recipe(score))
+
+
 def test_each_strength_is_fitted_once():
     asked = []
     best_strength(lambda C: asked.append(C) or -abs(np.log10(C)))
-    assert len(asked) == len(set(asked)) <= 7 + 2 + 8
+    assert len(asked) == len(set(asked)) <= 7 + 2 + 7
 
 
 def test_validation_photos_choose_where_they_are_given():
@@ -92,6 +113,13 @@ def test_a_photo_alone_in_its_class_is_never_held_out():
     assert sorted(np.concatenate(parts)) == [0, 1, *range(3, 10)]
     for part in parts:
         assert set(np.delete(labels, part)) == {0, 1, 2}
+
+
+def test_one_class_alone_in_having_two_photos_leaves_nothing_to_search_by():
+    """Held-out photos of one class only are likeliest where the probe answers that class and nothing else."""
+    X, y = photos(2, 4)
+    clf = LinearProbeClassifier().fit(X[:5], y[:5])  # four of one class, one of the other
+    assert (clf.C_, clf.searched_by_) == (1.0, "nothing")
 
 
 def test_the_same_seed_gives_the_same_parts_and_another_others():

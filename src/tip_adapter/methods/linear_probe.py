@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array
 
-#: log10 of the C that are tried first, and how often the range around the best of them is halved.
+#: log10 of the C that are tried first, and how often the ends of the range around the best of them are compared.
 _COARSE = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
-_HALVINGS = 8
+_STEPS = 8
 #: Where nothing can be held out.
 _UNSEARCHED = 1.0
 _FOLDS = 5
@@ -48,8 +48,8 @@ class LinearProbeClassifier(VectorClassifier):
     ----------
     classes_ : (n_classes,) sorted labels
     C_ : float, the C that was used
-    searched_by_ : ``given``, ``validation``, ``cross-validation``, ``nothing`` (one photo a class leaves none to hold out,
-        and C is 1), or ``saved``: by one of these, before it was restored
+    searched_by_ : ``given``, ``validation``, ``cross-validation``, ``nothing`` (fewer than two classes have a photo
+        to hold out, and C is 1), or ``saved``: by one of these, before it was restored
     coef_ : (n_classes, d) array, learned
     intercept_ : (1, n_classes) array, learned
 
@@ -150,7 +150,7 @@ class LinearProbeClassifier(VectorClassifier):
 
 
 def best_strength(score: Callable[[float], float]) -> float:
-    """The C of the highest score: coarse, then halving the range around the peak, towards its better end.
+    """The C of the highest score: coarse, then the better end of a range that is halved towards it, step by step.
 
     Parameters
     ----------
@@ -163,14 +163,16 @@ def best_strength(score: Callable[[float], float]) -> float:
 
     peak = max(_COARSE, key=at)
     low, high = peak - 1.0, peak + 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if at(low) < at(high) else (low, middle)
-    return float(10.0 ** (high if at(low) < at(high) else low))
+    for _ in range(_STEPS):
+        better, middle = high if at(low) < at(high) else low, (low + high) / 2
+        low, high = (middle, high) if better == high else (low, middle)
+    return float(10.0**better)
 
 
 def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
     """Rows that take turns to be held out, at most five parts; a photo that is alone in its class stays in.
+
+    None where fewer than two classes have a second photo: the likeliest probe would answer the one class, whatever it sees.
 
     Parameters
     ----------
@@ -183,6 +185,8 @@ def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]
         own = np.flatnonzero(labels == label)
         if len(own) > 1:
             part[rng.permutation(own)] = np.arange(len(own)) % _FOLDS
+    if len(np.unique(labels[part >= 0])) < 2:
+        return
     for number in range(part.max(initial=-1) + 1):
         yield np.flatnonzero(part == number)
 
