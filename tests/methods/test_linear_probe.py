@@ -21,9 +21,17 @@ def test_it_is_logistic_regression_on_unit_vectors(n_classes):
     X, y = photos(n_classes, 8)
     queries, _ = photos(n_classes, 3, seed=1)
     ours = LinearProbeClassifier(C=3.0).fit(5 * X, y)
-    theirs = LogisticRegression(C=3.0, max_iter=1000).fit(unit(X), y)
+    theirs = LogisticRegression(C=3.0, max_iter=1000, tol=1e-4 / len(y)).fit(unit(X), y)
     np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=1e-9)
     assert ours.logits(queries).shape == (len(queries), n_classes)
+
+
+@pytest.mark.parametrize("C", [1.0, 1e4, 1e6])
+def test_the_slope_of_the_summed_loss_is_all_but_0_however_weakly_it_is_held_back(C):
+    X, y = photos(4, 20, width=40)
+    clf = LinearProbeClassifier(C=C).fit(X, y)
+    slopes = (clf.predict_proba(X) - np.eye(4)[y]).T @ unit(X) + clf.coef_ / C
+    assert np.abs(slopes).max() < 1e-4
 
 
 def test_a_tensor_gets_tensors_and_the_same_answer():
@@ -85,6 +93,12 @@ def test_validation_photos_choose_where_they_are_given():
         return (LinearProbeClassifier(C=C).fit(X, y).predict(val_X) == val_y).mean()
 
     assert accuracy(clf.C_) >= max(accuracy(C) for C in (1e-4, 1e-2, 1.0, 1e2, 1e4)) - 1e-12
+
+
+def test_no_validation_photos_are_no_reason_to_search():
+    X, y = photos(3, 4)
+    with pytest.raises(ValueError, match="there are no validation photos to search C by; leave out validation"):
+        LinearProbeClassifier().fit(X, y, validation=(X[:0], []))
 
 
 def test_without_validation_photos_parts_of_the_support_take_turns():

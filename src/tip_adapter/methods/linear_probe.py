@@ -32,6 +32,9 @@ _STEPS = 8
 _UNSEARCHED = 1.0
 _FOLDS = 5
 _MOST_ITERATIONS = 1000
+#: Of the loss summed over the photos, as the recipe's solver had it; that of today takes the mean, and would stop far from
+#: the optimum where C is large.
+_STEEPEST = 1e-4
 
 
 class LinearProbeClassifier(VectorClassifier):
@@ -92,7 +95,7 @@ class LinearProbeClassifier(VectorClassifier):
         Raises
         ------
         ValueError
-            As TipAdapterClassifier.fit; a validation label that is not among y's.
+            As TipAdapterClassifier.fit; no validation photos, or a validation label that is not among y's.
         """
         keys, labels = self._support(X, y, ids)
         others = None if validation is None else self._checked_validation(*validation)
@@ -143,6 +146,8 @@ class LinearProbeClassifier(VectorClassifier):
 
     def _checked_validation(self, X: Array, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         queries = to_numpy(unit_rows(self._checked(X, reset=False)))
+        if not len(queries):
+            raise ValueError("there are no validation photos to search C by; leave out validation")
         return queries, positions(checked_labels(y, len(queries)), self.classes_)
 
     def _logits(self, queries: Array, coef: Array, intercept: Array) -> Array:
@@ -199,7 +204,8 @@ def _regress(vectors: NDArray[Any], labels: NDArray[Any], C: float) -> tuple[NDA
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations are the recipe
         warnings.filterwarnings("ignore", "The number of unique classes")  # few shots: they are labels all the same
-        fitted = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS).fit(vectors, labels)
+        solver = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS, tol=_STEEPEST / len(labels))
+        fitted = solver.fit(vectors, labels)
     if n_classes == 2:  # one row, for the second class against the first
         return np.concatenate([-fitted.coef_, fitted.coef_]) / 2, np.array([-1, 1]) * fitted.intercept_ / 2
     return fitted.coef_, fitted.intercept_
