@@ -43,9 +43,28 @@ def test_more_context_than_there_is_room_for_is_refused(network):
         PromptedTextTower(network, tokenize, "cpu").prompts(["cat"], 90)
 
 
+def test_a_name_that_the_context_leaves_no_room_for_is_refused(network):
+    tower = PromptedTextTower(network, tokenize, "cpu")
+    tower.prompts(["cat"], 73)  # start, 73 vectors, cat, full stop, end: 77
+    with pytest.raises(UsageError, match="'a cat' has no room behind 73 context vectors; use fewer, or a shorter name"):
+        tower.prompts(["cat", "a cat"], 73)
+
+
 def test_a_tower_of_another_library_is_refused():
     with pytest.raises(UsageError, match="of another library"):
         PromptedTextTower(torch.nn.Identity(), tokenize, "cpu")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_all_that_is_fine_tuned_in_a_tower_takes_part_in_what_it_gives(kind):
+    """SigLIP's networks carry a bias beside the logit scale; neither is of a tower."""
+    vision = CLIPVisionCfg(layers=1, width=32, head_width=16, patch_size=16, image_size=32)
+    siglip = kind(24, vision, CLIPTextCfg(width=32, heads=2, layers=1), init_logit_bias=-10.0)
+    towers = FineTunedTowers(siglip.eval().requires_grad_(False), tokenize, "cpu")
+    for module, inputs in ((towers.text, towers.tokens(["cat"])), (towers.image, torch.randn(1, 3, 32, 32))):
+        learns = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        assert len(learns) > 10
+        torch.autograd.grad(module(inputs).sum(), learns)
 
 
 def test_towers_to_be_fine_tuned_are_copies_that_give_the_same(network):

@@ -94,6 +94,20 @@ def test_the_first_epoch_is_a_warm_up_and_the_last_is_almost_still():
     assert 0 < shares[-1] < 0.1
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 50, 200])
+def test_the_schedule_is_torchs_cosine_over_all_epochs_begun_after_an_epoch_of_warm_up(epochs):
+    """At CoOp's rate: 1e-5 in the first epoch, and the cosine's first value, not its second, in the next."""
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.002)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    rates = [1e-5]
+    for _ in range(epochs - 1):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        cosine.step()
+    ours = [0.002 * cosine_after_warm_up(3 * epoch + 1, 3, epochs) for epoch in range(epochs)]
+    np.testing.assert_allclose(ours, rates, rtol=1e-9, atol=1e-15)
+
+
 def test_without_names_the_class_means_stand_for_them():
     example = example_of()
     clf = CLIPAdapterClassifier(epochs=0).fit(example.X, example.y)

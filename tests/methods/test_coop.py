@@ -68,6 +68,24 @@ def test_training_is_torchs_step_for_step(encoder, monkeypatch):
     assert np.abs(clf.context_ - contexts[0]).max() > 1e-3  # it did learn
 
 
+def test_names_that_the_tower_reads_in_several_runs_are_learned_the_same(encoder, monkeypatch):
+    X, y = photos(encoder, 2, seed=1)
+    whole = unfitted(encoder, epochs=3, learning_rate=0.05).fit(X.astype(np.float64), y)
+    asked = []
+
+    class Counted(type(encoder.prompt_tower())):
+        def prompts(self, names, n_context):
+            asked.append(len(names))
+            return super().prompts(names, n_context)
+
+    monkeypatch.setattr(page, "_NAMES_PER_RUN", 3)
+    runs = unfitted(encoder, epochs=3, learning_rate=0.05)
+    runs.set_params(prompt_tower=Counted(encoder.encode_texts, encoder.identity.width)).fit(X.astype(np.float64), y)
+    assert asked == [3, 1]  # four names
+    np.testing.assert_allclose(runs.context_, whole.context_, atol=1e-12)
+    np.testing.assert_allclose(runs.weights_, whole.weights_, atol=1e-12)
+
+
 def test_losses_fall_and_it_beats_the_names_alone(encoder):
     X, y = photos(encoder, 4, seed=1)
     queries, labels = photos(encoder, 20, seed=2)

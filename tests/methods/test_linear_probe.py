@@ -21,9 +21,17 @@ def test_it_is_logistic_regression_on_unit_vectors(n_classes):
     X, y = photos(n_classes, 8)
     queries, _ = photos(n_classes, 3, seed=1)
     ours = LinearProbeClassifier(C=3.0).fit(5 * X, y)
-    theirs = LogisticRegression(C=3.0, max_iter=1000).fit(unit(X), y)
+    theirs = LogisticRegression(C=3.0, max_iter=1000, tol=1e-4 / len(y)).fit(unit(X), y)
     np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=1e-9)
     assert ours.logits(queries).shape == (len(queries), n_classes)
+
+
+@pytest.mark.parametrize("C", [1.0, 1e4, 1e6])
+def test_the_slope_of_the_summed_loss_is_all_but_0_however_weakly_it_is_held_back(C):
+    X, y = photos(4, 20, width=40)
+    clf = LinearProbeClassifier(C=C).fit(X, y)
+    slopes = (clf.predict_proba(X) - np.eye(4)[y]).T @ unit(X) + clf.coef_ / C
+    assert np.abs(slopes).max() < 1e-4
 
 
 def test_a_tensor_gets_tensors_and_the_same_answer():
@@ -48,10 +56,31 @@ def test_ties_go_to_the_smaller_one():
     assert best_strength(lambda C: 0.0) == pytest.approx(1e-7)
 
 
+def test_the_search_is_the_few_shot_papers_recipe_step_by_step():
+    """Coarse; then eight times the better of two ends is kept, and after each but the last the range is halved."""
+
+    def by_the_recipe(score):
+        peak = max((1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6), key=score)
+        left, right = peak / 10, peak * 10
+        for _ in range(8):
+            better = right if score(left) < score(right) else left
+            middle = 10 ** (0.5 * (np.log10(left) + np.log10(right)))
+            left, right = (middle, right) if better == right else (left, middle)
+        return better
+
+    rng = np.random.default_rng(0)
+    for heights in rng.integers(0, 30, (200, 14 * 256 + 1)):  # bumpy, and with ties
+
+        def score(C, heights=heights):
+            return heights[round(256 * (np.log10(C) + 7))]
+
+        assert best_strength(score) == pytest.approx(by_the_recipe(score))
+
+
 def test_each_strength_is_fitted_once():
     asked = []
     best_strength(lambda C: asked.append(C) or -abs(np.log10(C)))
-    assert len(asked) == len(set(asked)) <= 7 + 2 + 8
+    assert len(asked) == len(set(asked)) <= 7 + 2 + 7
 
 
 def test_validation_photos_choose_where_they_are_given():
@@ -64,6 +93,12 @@ def test_validation_photos_choose_where_they_are_given():
         return (LinearProbeClassifier(C=C).fit(X, y).predict(val_X) == val_y).mean()
 
     assert accuracy(clf.C_) >= max(accuracy(C) for C in (1e-4, 1e-2, 1.0, 1e2, 1e4)) - 1e-12
+
+
+def test_no_validation_photos_are_no_reason_to_search():
+    X, y = photos(3, 4)
+    with pytest.raises(ValueError, match="there are no validation photos to search C by; leave out validation"):
+        LinearProbeClassifier().fit(X, y, validation=(X[:0], []))
 
 
 def test_without_validation_photos_parts_of_the_support_take_turns():
@@ -92,6 +127,13 @@ def test_a_photo_alone_in_its_class_is_never_held_out():
     assert sorted(np.concatenate(parts)) == [0, 1, *range(3, 10)]
     for part in parts:
         assert set(np.delete(labels, part)) == {0, 1, 2}
+
+
+def test_one_class_alone_in_having_two_photos_leaves_nothing_to_search_by():
+    """Held-out photos of one class only are likeliest where the probe answers that class and nothing else."""
+    X, y = photos(2, 4)
+    clf = LinearProbeClassifier().fit(X[:5], y[:5])  # four of one class, one of the other
+    assert (clf.C_, clf.searched_by_) == (1.0, "nothing")
 
 
 def test_the_same_seed_gives_the_same_parts_and_another_others():

@@ -111,7 +111,7 @@ _SEARCHED_BY = {
     "given": "given",
     "validation": "searched on the validation photos",
     "cross-validation": "searched by leaving parts of the photos out",
-    "nothing": "no class has two photos to search it by",
+    "nothing": "fewer than two classes have a second photo to search it by",
     "saved": "as it was found",
 }
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tip_adapter.errors import UsageError
+from tip_adapter.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 #: Words that every tokenizer knows as one token: two, so that the places where they stand can be told.
 _PLACEHOLDER, _ANOTHER = "x", "y"
+#: What a network learns beside its towers.
+_OF_BOTH_TOWERS = {"logit_scale", "logit_bias"}
 
 
 class PromptedTextTower:
@@ -48,6 +50,7 @@ class PromptedTextTower:
     def prompts(self, names: Sequence[str], n_context: int) -> Callable[[torch.Tensor], torch.Tensor]:
         """As `PromptTower.prompts`."""
         places = self._places(n_context)
+        self._refuse_cut(names, n_context)
         room = " ".join([_PLACEHOLDER] * n_context)
         tokens = self._tokenize([f"{room} {name}." for name in names]).to(self._device)
 
@@ -65,6 +68,16 @@ class PromptedTextTower:
         if len(places) != n_context:
             raise UsageError(f"the text tower has room for {len(places)} context vectors, not {n_context}; use fewer")
         return places
+
+    def _refuse_cut(self, names: Sequence[str], n_context: int) -> None:
+        """Raise UsageError for a prompt that the tokenizer would cut: a last word in a placeholder's stead is lost."""
+        room = " ".join([_PLACEHOLDER] * (n_context - 1))
+        one, other = (self._tokenize([f"{room} {name}. {word}" for name in names]) for word in (_PLACEHOLDER, _ANOTHER))
+        for name, whole in zip(names, (one != other).any(dim=1).tolist(), strict=True):
+            if not whole:
+                raise UsageError(
+                    f"'{printable(name)}' has no room behind {n_context} context vectors; use fewer, or a shorter name"
+                )
 
     @contextmanager
     def _standing_at(self, places: torch.Tensor, context: torch.Tensor) -> Iterator[None]:
@@ -90,7 +103,8 @@ class TextSide(torch.nn.Module):
         self.network = copy.deepcopy(network)
         del self.network.visual
         self.requires_grad_(True)
-        self.network.logit_scale.requires_grad_(False)
+        for name in _OF_BOTH_TOWERS & dict(self.network.named_parameters()).keys():
+            getattr(self.network, name).requires_grad_(False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Encode tokens."""

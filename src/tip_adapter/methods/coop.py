@@ -9,6 +9,7 @@ torch differentiates the tower, and nothing else needs it: what is kept are the 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 EPOCHS = ((1, 50), (4, 100), (float("inf"), 200))
 #: Standard deviation of the context before it has learned.
 _INITIAL = 0.02
+#: So many prompts go through the tower at once: what it remembers for the gradient of a thousand fits few cards.
+_NAMES_PER_RUN = 256
 
 
 class PromptTower(Protocol):
@@ -133,7 +136,7 @@ class CoOpClassifier(TrainedClassifier):
         tower = self.prompt_tower
         if tower is None:
             raise ValueError("CoOp learns through a text tower; give prompt_tower=encoder.prompt_tower()")
-        prompts = tower.prompts([str((self.names or {}).get(c, c)) for c in self.classes_.tolist()], self.n_context)
+        prompts = _in_runs(tower, [str((self.names or {}).get(c, c)) for c in self.classes_.tolist()], self.n_context)
 
         def loss_and_gradients(
             learned: Sequence[Array], queries: Array, rows: NDArray[Any]
@@ -185,6 +188,17 @@ def papers_epochs(labels: NDArray[Any]) -> int:
     """How long the paper trains on photos of these classes, (n,) int array."""
     shots = np.bincount(labels, minlength=1).max()
     return next(epochs for most, epochs in EPOCHS if shots <= most)
+
+
+def _in_runs(tower: PromptTower, names: Sequence[str], n_context: int) -> Prompts:
+    """`PromptTower.prompts`; of many names, each run goes forward anew when its gradient is asked for."""
+    torch = _import_torch()
+    starts = range(0, len(names), _NAMES_PER_RUN)
+    runs = [tower.prompts(names[i : i + _NAMES_PER_RUN], n_context) for i in starts]
+    if len(runs) == 1:
+        return runs[0]
+    again = partial(torch.utils.checkpoint.checkpoint, use_reentrant=False)
+    return lambda context: torch.cat([again(run, context) for run in runs])
 
 
 def read(prompts: Prompts, context: Array) -> tuple[Array, Callable[[Array], Array]]:

@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array
 
-#: log10 of the C that are tried first, and how often the range around the best of them is halved.
+#: log10 of the C that are tried first, and how often the ends of the range around the best of them are compared.
 _COARSE = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
-_HALVINGS = 8
+_STEPS = 8
 #: Where nothing can be held out.
 _UNSEARCHED = 1.0
 _FOLDS = 5
 _MOST_ITERATIONS = 1000
+#: Of the loss summed over the photos, as the recipe's solver had it; that of today takes the mean, and would stop far from
+#: the optimum where C is large.
+_STEEPEST = 1e-4
 
 
 class LinearProbeClassifier(VectorClassifier):
@@ -48,8 +51,8 @@ class LinearProbeClassifier(VectorClassifier):
     ----------
     classes_ : (n_classes,) sorted labels
     C_ : float, the C that was used
-    searched_by_ : ``given``, ``validation``, ``cross-validation``, ``nothing`` (one photo a class leaves none to hold out,
-        and C is 1), or ``saved``: by one of these, before it was restored
+    searched_by_ : ``given``, ``validation``, ``cross-validation``, ``nothing`` (fewer than two classes have a photo
+        to hold out, and C is 1), or ``saved``: by one of these, before it was restored
     coef_ : (n_classes, d) array, learned
     intercept_ : (1, n_classes) array, learned
 
@@ -92,7 +95,7 @@ class LinearProbeClassifier(VectorClassifier):
         Raises
         ------
         ValueError
-            As TipAdapterClassifier.fit; a validation label that is not among y's.
+            As TipAdapterClassifier.fit; no validation photos, or a validation label that is not among y's.
         """
         keys, labels = self._support(X, y, ids)
         others = None if validation is None else self._checked_validation(*validation)
@@ -143,6 +146,8 @@ class LinearProbeClassifier(VectorClassifier):
 
     def _checked_validation(self, X: Array, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         queries = to_numpy(unit_rows(self._checked(X, reset=False)))
+        if not len(queries):
+            raise ValueError("there are no validation photos to search C by; leave out validation")
         return queries, positions(checked_labels(y, len(queries)), self.classes_)
 
     def _logits(self, queries: Array, coef: Array, intercept: Array) -> Array:
@@ -150,7 +155,7 @@ class LinearProbeClassifier(VectorClassifier):
 
 
 def best_strength(score: Callable[[float], float]) -> float:
-    """The C of the highest score: coarse, then halving the range around the peak, towards its better end.
+    """The C of the highest score: coarse, then the better end of a range that is halved towards it, step by step.
 
     Parameters
     ----------
@@ -163,14 +168,16 @@ def best_strength(score: Callable[[float], float]) -> float:
 
     peak = max(_COARSE, key=at)
     low, high = peak - 1.0, peak + 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if at(low) < at(high) else (low, middle)
-    return float(10.0 ** (high if at(low) < at(high) else low))
+    for _ in range(_STEPS):
+        better, middle = high if at(low) < at(high) else low, (low + high) / 2
+        low, high = (middle, high) if better == high else (low, middle)
+    return float(10.0**better)
 
 
 def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
     """Rows that take turns to be held out, at most five parts; a photo that is alone in its class stays in.
+
+    None where fewer than two classes have a second photo: the likeliest probe would answer the one class, whatever it sees.
 
     Parameters
     ----------
@@ -183,6 +190,8 @@ def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]
         own = np.flatnonzero(labels == label)
         if len(own) > 1:
             part[rng.permutation(own)] = np.arange(len(own)) % _FOLDS
+    if len(np.unique(labels[part >= 0])) < 2:
+        return
     for number in range(part.max(initial=-1) + 1):
         yield np.flatnonzero(part == number)
 
@@ -195,7 +204,8 @@ def _regress(vectors: NDArray[Any], labels: NDArray[Any], C: float) -> tuple[NDA
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations are the recipe
         warnings.filterwarnings("ignore", "The number of unique classes")  # few shots: they are labels all the same
-        fitted = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS).fit(vectors, labels)
+        solver = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS, tol=_STEEPEST / len(labels))
+        fitted = solver.fit(vectors, labels)
     if n_classes == 2:  # one row, for the second class against the first
         return np.concatenate([-fitted.coef_, fitted.coef_]) / 2, np.array([-1, 1]) * fitted.intercept_ / 2
     return fitted.coef_, fitted.intercept_
