@@ -84,7 +84,8 @@ def _settings(record: DatasetRecord) -> list[str]:
     if search is None:
         return [f"`{record.name}`", record.templates, f"those of `{record.source}`", "–", "–"]
     pairs = [f"{search.beta:g}, {search.alpha:g}", f"{search.beta_most:g}, {search.alpha_most:g}"]
-    return [f"`{record.name}`", record.templates, str(record.epochs), *pairs]
+    epochs = ", ".join(f"{n} {method}" for method, n in record.epochs.items())
+    return [f"`{record.name}`", record.templates, epochs, *pairs]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -77,7 +77,7 @@ def test_the_records_say_how_the_public_code_searches_and_trains() -> None:
             record.search.alpha_most,
             record.search.beta,
             record.search.alpha,
-            record.epochs,
+            record.epochs["tip-adapter-f"],
         )
         for name, record in dataset_records().items()
         if record.search
@@ -95,7 +95,7 @@ def test_a_record_names_templates_that_there_are(name: str) -> None:
 @pytest.mark.parametrize("name", ["imagenet_v2", "imagenet_sketch"])
 def test_a_target_names_the_data_set_it_is_a_target_of_and_has_nothing_to_learn_from(name: str) -> None:
     record = dataset_record(name)
-    assert (record.source, record.epochs, record.search) == ("imagenet", None, None)
+    assert (record.source, record.epochs, record.search) == ("imagenet", {}, None)
     assert list(record.n_photos) == ["test"]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ class DatasetRecord:
     dead_links : where it can no longer be had, though papers and scripts still say so
     advice : what to know when getting it
     source : of a target under distribution shift, the data set that its photos are told apart with; else None
-    epochs : of Tip-Adapter-F; None for a target
+    epochs : method → passes over the photos, as the public code has them; empty for a target
     search : the public code's, None for a target
     """
 
@@ -81,7 +81,7 @@ class DatasetRecord:
     dead_links: tuple[str, ...] = ()
     advice: str | None = None
     source: str | None = None
-    epochs: int | None = None
+    epochs: Mapping[str, int] = field(default_factory=dict)
     search: PublicSearch | None = None
 
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from tip_adapter.photos.find import PhotoList
     from tip_adapter.readers import VectorSource
 
-#: Of Tip-Adapter-F, where its data set has none of its own.
-EPOCHS = 20
+#: Method → passes over the photos, where there is no data set to say it.
+EPOCHS = {"tip-adapter-f": 20}
 
 
 @dataclass(eq=False)
@@ -54,7 +54,7 @@ class Material:
     n_views : how many of these there are; 0 for none
     prepared : (part, ids, view=None) → these photos, or an augmented view of each, as the encoder prepares them; None
         where there are vectors only
-    epochs : of Tip-Adapter-F on this data set, as the public code has them
+    epochs : method → passes over the photos of this data set; for other methods their own
     """
 
     dataset: str
@@ -68,7 +68,7 @@ class Material:
     viewed: Callable[[int, int, int], SupportSet] | None = None
     n_views: int = 0
     prepared: Callable[..., PreparedPhotos] | None = None
-    epochs: int = EPOCHS
+    epochs: Mapping[str, int] = field(default_factory=EPOCHS.copy)
     _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
     _encoding_ms: float | None = None
 
@@ -231,7 +231,7 @@ class PhotoStore:
             viewed=self.viewed if n_views else None,
             n_views=n_views,
             prepared=self.prepared,
-            epochs=self.splits.record.epochs or EPOCHS,
+            epochs=self.splits.record.epochs,
         )
 
     def support(self, shots: int, seed: int) -> SupportSet:

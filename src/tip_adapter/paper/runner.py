@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _NOTHING_TO_LEARN = 1e-6
 #: How the linear probe found its C → what a reader should know of that.
 _SEARCHED_BY = {
-    "nothing": "linear probe: one photo a class leaves nothing to search by, C is 1",
+    "nothing": "linear probe: fewer than two classes have a second photo to search by, C is 1",
     "cross-validation": "linear probe by leave-one-out: parts of the photos are left out in turn, not one at a time",
 }
 
@@ -277,8 +277,8 @@ def _learner(
     templates = settings.pop("templates", None)
     pair = (settings.pop("alpha", PAPERS_PAIR[0]), settings.pop("beta", PAPERS_PAIR[1]))
     embeddings, learned_prompt = material.embeddings(templates), settings.pop("learned_prompt", False)
-    if method_class(task.method).has_pair:  # -F shows each photo once a pass, also where the cache is smaller
-        settings.setdefault("epochs", material.epochs * cache.epochs_a_pass)
+    if task.method in material.epochs:  # each photo is shown once a pass, also where the cache is smaller
+        settings.setdefault("epochs", material.epochs[task.method] * cache.epochs_a_pass)
     if protocol in ("fixed", "scale-free"):
         settings["C"] = 1.0  # of the linear probe, which has no other choice to make
     seen, offers = _seen(task, protocol, material, test), offers_of(material.encoder, task.method)
@@ -353,15 +353,17 @@ def _learned_prompt(
     task: Task, material: Material, support: SupportSet, embeddings: ClassEmbeddings
 ) -> ClassEmbeddings:
     """The class weights that CoOp learns from the same photos."""
+    views = material.views(task.shots, task.seed)
     make: Any = method_class("coop")
     coop: Any = make(
         class_embeddings=embeddings,
         logit_scale=material.encoder.logit_scale,
         names=material.names,
+        epochs=material.epochs.get("coop"),
         seed=task.seed,
         **offers_of(material.encoder, "coop"),
     )
-    coop.fit(support.vectors, support.labels)
+    coop.fit(support.vectors, support.labels, views=None if views is None else cycled(views))
     return ClassEmbeddings(coop.classes_, coop.weights_)
 
 
@@ -389,12 +391,9 @@ def _inference_ms(head: Head, target: Material) -> float:
 
 def _notes(estimator: Any) -> list[str]:
     """What a reader should know of how it was trained."""
-    training = estimator.training()
     notes = []
-    if training.get("epochs", 0) < training.get("papers_epochs", 0):
-        notes.append(f"trained for {training['epochs']} epochs, the paper for {training['papers_epochs']}")
-    if "prompt_tower" in training:
-        notes.append(f"CoOp's context stands in: {training['prompt_tower']}")
+    if tower := estimator.training().get("prompt_tower"):
+        notes.append(f"CoOp's context stands in: {tower}")
     if max(getattr(estimator, "losses_", ()), default=1) < _NOTHING_TO_LEARN:
         notes.append("Tip-Adapter-F: every photo is its own key, the loss is 0 from the start and nothing is learned")
     if searched_by := _SEARCHED_BY.get(getattr(estimator, "searched_by_", "")):
@@ -443,7 +442,7 @@ def _measure_parts(task: Task, material: Material, support: SupportSet, target: 
         Parts(**learns),
         Equation(*pair, material.encoder.logit_scale),
         views=(lambda epoch: photos(view=epoch)) if material.n_views else None,  # type: ignore[arg-type,return-value]
-        epochs=material.epochs,
+        epochs=material.epochs["tip-adapter-f"],
         seed=task.seed,
     )
     return {

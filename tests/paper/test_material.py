@@ -1,4 +1,4 @@
-"""Support photos are means of augmented views where their encoder's record says so; what is tested is the photo itself."""
+"""What is measured on: means of augmented views, the photos themselves, one view after the other; and the epochs."""
 
 from __future__ import annotations
 
@@ -123,6 +123,12 @@ def test_views_that_are_prepared_again_are_those_that_were_kept(material: Materi
     for view in range(3):
         fresh = material.encoder.encode_prepared(material.prepared("train", support.ids.tolist(), view)[:])
         np.testing.assert_allclose(fresh, views[view], atol=1e-6)
+
+
+def test_a_data_set_may_have_epochs_of_its_own(material: Material) -> None:
+    ours = replace(material, epochs={"coop": 3})
+    assert measure(task("coop", "fixed"), lambda *_: ours, Heads())["epochs"] == 3
+    assert dataset_record("imagenet").epochs["coop"] == 50
 
 
 def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int], PhotoStore]) -> None:
