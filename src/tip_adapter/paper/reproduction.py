@@ -97,10 +97,10 @@ def reproduce(
     wanted = wanted.restricted(shelf.axes)
     todo = list(tasks(wanted, partial(_protocols_of, wanted, shelf)))
     find = _remembering(partial(shelf.material, draws=wanted.draws))
-    results, n_measured, path = [], 0, place / "results.jsonl"
-    read_results(path)  # before anything is written: what is no file of results stays as it is
-    with recording(path) as append:
-        for number, outcome in enumerate(run(todo, read_results(path), find, say), start=1):
+    results, n_measured = [], 0
+    with recording(place / "results.jsonl") as append:
+        known = read_results(place / "results.jsonl")
+        for number, outcome in enumerate(run(todo, known, find, say), start=1):
             if outcome and outcome.new:
                 append(outcome.result)
                 n_measured += 1

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 #: Goes up when a line's fields change their meaning.
 FORMAT = 1
 
-#: What every line begins with.
-_START = b'{"format": '
-
 #: What tells one result from another; a line that lacks one has it empty.
 AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
 
@@ -34,13 +31,13 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     ResultsError
-        A line is no result, or of another version. An unfinished last line of ours is left out.
+        A line is no result, or of another version. An unfinished last line is nobody's, and left out.
     """
     if not path.exists():
         return []
     try:
         with open_regular(path) as file:
-            lines = [line for line in file if not _is_unfinished(line)]
+            lines = [line for line in file if line.endswith(b"\n")]
     except OSError as error:
         raise ResultsError(f"cannot read {printable(path)}: {error.strerror or error}; choose another --out") from error
     return [_parse(line, number, path) for number, line in enumerate(lines, start=1)]
@@ -62,11 +59,6 @@ def recording(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
 def without_doubles(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The last of the results that tell the same."""
     return list({key_of(result): result for result in results}.values())
-
-
-def _is_unfinished(line: bytes) -> bool:
-    """Whether a line is the beginning of one of ours: a run was stopped while it wrote."""
-    return not line.endswith(b"\n") and (line.startswith(_START) or _START.startswith(line))
 
 
 def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
