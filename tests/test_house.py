@@ -225,7 +225,13 @@ def test_one_place_holds_a_training_loop() -> None:
 def test_nothing_that_is_read_can_run() -> None:
     runs = r"^(eval|exec|compile|__import__|os\.system|os\.popen)$"
     reads = r"^(pickle\.loads?|joblib\.load|yaml\.load|marshal\.loads?|np\.load|numpy\.load|shelve\.open)$"
-    assert files_that_call(f"{runs}|{reads}") == set()
+    ran = {
+        (name, ast.unparse(call))
+        for name, tree in TREES.items()
+        for called, call in calls(tree)
+        if re.search(f"{runs}|{reads}", called)
+    }
+    assert ran == {("__main__.py", "exec('')")}  # of nothing, so that Python forgets an interruption
     assert files_that_call(r"^subprocess\.\w+$") == {"photos/process.py"}
 
 

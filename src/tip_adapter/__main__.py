@@ -15,6 +15,8 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        _forget_interruption()
 
 
 def _open_closed_streams() -> None:
@@ -22,6 +24,14 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+def _forget_interruption() -> None:
+    """Let an exit status stand: `python -m` ends by the signal where Ctrl-C once passed through code made from text.
+
+    Dataclasses and named tuples are made so, at imports. Python remembers it, whoever caught it, until such code runs again.
+    """
+    exec("")
 
 
 if __name__ == "__main__":

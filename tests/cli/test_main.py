@@ -192,6 +192,27 @@ def test_ctrl_c_while_photos_are_read_is_130_and_leaves_nothing(train: Path, tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["long.csv", "train"]
 
 
+#: A module that Python imports first: Ctrl-C while some library makes code from text, as dataclasses do.
+_CTRL_C_IN_AN_IMPORT = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "tip_adapter.cli.encoders":
+            exec("os.kill(os.getpid(), signal.SIGINT)\\nfor _ in range(9): pass")
+
+sys.meta_path.insert(0, Interrupting())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+
+
+def test_ctrl_c_while_a_library_runs_code_that_it_made_from_text_is_130(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_CTRL_C_IN_AN_IMPORT)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([*PROGRAM, "encoders"], capture_output=True, env={**os.environ, "PYTHONPATH": path})
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_ctrl_c_while_a_model_is_written_keeps_the_old_one_whole(
     run: Callable[..., Ran], train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+from tip_adapter.paper import runner
+from tip_adapter.paper.results import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,6 +116,8 @@ def test_stored_vectors_are_enough(run: Callable[..., Ran], stored: Path, somewh
         (("tabel1",), "unknown experiment 'tabel1': did you mean table1?"),
         (("table1",), "name the folder of the data sets (--data-root, or TIP_ADAPTER_DATA), or --vectors FILE"),
         (("table1", "--data-root", ".", "--shots", "0"), "--shots takes whole numbers from 1 to 10000"),
+        (("table1", "--data-root", ".", "--shots", ",,"), "--shots takes values separated by commas, not ',,'"),
+        (("table1", "--data-root", ".", "--shots", "1,1e3"), "--shots takes whole numbers from 1 to 10000"),
         (("table1", "--data-root", ".", "--seeds", "-1"), "--seeds takes whole numbers from 0 to 4294967295"),
         (("table1", "--data-root", ".", "--methods", "knn"), "unknown method 'knn'"),
         (("table1", "--data-root", ".", "--protocol", "best"), "unknown protocol 'best'"),
@@ -135,6 +140,49 @@ def test_what_is_missing_is_a_note_and_nothing_at_all_is_an_error(run: Callable[
     assert ran.status == 2
     assert ran.err.count("ImageNet is not whole below data: no imagenet; its photos:") == 1
     assert "nothing of table1 could be measured; the notes above say what is missing" in ran.err
+
+
+def test_with_quiet_the_error_alone_says_what_is_missing(run: Callable[..., Ran], somewhere: Path) -> None:
+    (somewhere / "data").mkdir()
+    ran = run("reproduce", "table1", "--data-root", "data", "--encoder", "toy", "--quiet")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith("error: nothing of table1 could be measured; ImageNet is not whole below data")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_a_part_that_is_missing_is_said_and_listed_in_the_json(
+    run: Callable[..., Ran], stored: Path, quiet: list[str]
+) -> None:
+    methods = ("--methods", "zero-shot,coop", "--shots", "1", "--seeds", "1")
+    ran = run("reproduce", "figure4", "--vectors", stored, *methods, "--json", *quiet)
+    answer = json.loads(ran.out)
+    assert [result["method"] for result in answer["results"]] == ["zero-shot"]
+    assert len(answer["missing"]) == 1
+    assert "coop needs a prompt tower" in answer["missing"][0]
+    assert ran.err == ("" if quiet else f"note: {answer['missing'][0]}\n")
+
+
+def test_ctrl_c_keeps_what_is_measured_and_says_how_to_go_on(
+    run: Callable[..., Ran], stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("reproduce", "figure4", "--vectors", stored, "--methods", "zero-shot,tip-adapter", "--seeds", "1")
+    measure, left = runner.measure, iter([True] * 3)
+
+    def interrupted(*args: Any) -> Any:
+        if not next(left, False):
+            raise KeyboardInterrupt
+        return measure(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "measure", interrupted)
+        ran = run(*asked)
+    assert (ran.status, ran.out) == (130, "")
+    assert ran.err == "stopped: what is measured stands in results/figure4; the same command goes on\n"
+    assert len(Path("results/figure4/results.jsonl").read_text().splitlines()) == 3
+    assert " results measured now" in run(*asked).out
+    keys = [key_of(json.loads(line)) for line in Path("results/figure4/results.jsonl").read_text().splitlines()]
+    assert len(keys) == len(set(keys)) > 3
 
 
 def test_options_that_stored_vectors_answer_are_a_note(run: Callable[..., Ran], stored: Path) -> None:

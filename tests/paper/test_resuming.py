@@ -17,7 +17,15 @@ import numpy as np
 import pytest
 
 from tip_adapter import files
-from tip_adapter.errors import NotWritable, ResultsError, TipAdapterWarning
+from tip_adapter.errors import (
+    DownloadError,
+    MissingDataset,
+    MissingExtra,
+    NotWritable,
+    ResultsError,
+    TipAdapterError,
+    TipAdapterWarning,
+)
 from tip_adapter.paper import results as results_module
 from tip_adapter.paper import runner
 from tip_adapter.paper.experiments import experiments, tasks
@@ -246,6 +254,62 @@ def test_an_encoder_that_cannot_be_loaded_is_said_once(shades: Path, tmp_path: P
     assert len(said) == 1
     assert done.results == []
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("error", "n_asked"), [(DownloadError("no network"), 1), (MissingExtra("no torch"), 1), (MissingDataset("gone"), 2)]
+)
+def test_what_is_missing_is_asked_for_once(
+    shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: TipAdapterError, n_asked: int
+) -> None:
+    asked_for = []
+
+    def missing(shelf: PhotoShelf, dataset: str, encoder: str, draws: object) -> None:
+        asked_for.append((dataset, encoder))
+        raise error
+
+    monkeypatch.setattr(PhotoShelf, "material", missing)
+    said: list[str] = []
+    words = {**WORDS, "datasets": "caltech101,dtd"}
+    reproduce(asked("figure4", words), PhotoShelf(shades), tmp_path / "out", say=said.append)
+    assert said == [str(error)]
+    assert len(asked_for) == len(set(asked_for)) == n_asked  # an encoder for all data sets, a data set for itself
+
+
+class WithoutTorch:
+    """Says of torch what Python says where it is not installed."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "n_results"),
+    [
+        (
+            "table6",
+            "torch, which what to fine-tune (table6) needs, is not installed: pip install 'tip-adapter[torch]'",
+            0,
+        ),
+        (
+            "figure4",
+            "torch is not installed: pip install 'tip-adapter[torch]'",
+            8,
+        ),  # CoOp's; the other five are measured
+    ],
+)
+def test_without_torch_what_needs_it_is_said_once_and_the_rest_is_done(
+    shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str, n_results: int
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", [WithoutTorch(), *sys.meta_path])
+    for module in ("torch", "tip_adapter.paper.parts"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    said: list[str] = []
+    wanted = asked(name, {"datasets": "caltech101", "encoders": "toy", "shots": "1", "seeds": "1"})
+    done = reproduce(wanted, PhotoShelf(shades), tmp_path / "out", say=said.append)
+    assert said == [message]
+    assert len(done.results) == n_results
 
 
 def test_photos_that_the_split_names_and_the_folder_lacks_are_refused_before_any_is_encoded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,11 @@ import typer
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
 from tip_adapter.cli.datasets import DataRoot
-from tip_adapter.errors import UsageError, counted
+from tip_adapter.errors import UsageError, counted, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tip_adapter.paper.experiments import Experiment
     from tip_adapter.paper.shelves import Shelf
 
@@ -69,19 +72,38 @@ def reproduce(
     wanted = asked(name, {axis: text for axis, text in words.items() if text is not None})
     shelf = _shelf(vectors, data_root, device, threads)
     place = out or Path("results") / wanted.name
-    if vectors is not None and (encoder or datasets):
-        say("note: --vectors says the data set and the encoder; --encoder and --datasets change nothing")
-    with notes(quiet), progress_bar("Measuring", quiet=quiet) as progress:
-        done = carry_out(wanted, shelf, place, say=lambda text: say(f"note: {text}"), progress=progress)
+    missing: list[str] = []
+    with notes(quiet), _to_be_continued(place, quiet=quiet), progress_bar("Measuring", quiet=quiet) as progress:
+        if vectors is not None and (encoder or datasets):
+            warn("--vectors says the data set and the encoder; --encoder and --datasets change nothing")
+        done = carry_out(wanted, shelf, place, say=lambda text: _miss(text, missing), progress=progress)
     if not done.results:
-        raise UsageError(f"nothing of {wanted.name} could be measured; the notes above say what is missing")
+        why = missing[0] if quiet else "the notes above say what is missing"
+        raise UsageError(f"nothing of {wanted.name} could be measured; {why}")
     if json:
-        print_json({"experiment": wanted.name, "out": str(place), "results": done.results})
+        print_json({"experiment": wanted.name, "out": str(place), "results": done.results, "missing": missing})
         return
     for line in done.table.splitlines():
         print_line(line)
     encoded = counted(done.n_encoded, "photo was", "photos were")
     print_line(f"{counted(done.n_measured, 'result', 'results')} measured now, {encoded} encoded. Written to {place}.")
+
+
+def _miss(text: str, missing: list[str]) -> None:
+    """Keep what is missing, and say it where notes are said."""
+    missing.append(text)
+    warn(text)
+
+
+@contextmanager
+def _to_be_continued(place: Path, *, quiet: bool) -> Iterator[None]:
+    """Within, Ctrl-C is answered by how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not quiet:
+            say(f"stopped: what is measured stands in {place}; the same command goes on")
+        raise
 
 
 def _shelf(vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None) -> Shelf:

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
-from tip_adapter.errors import Diverged
+from tip_adapter.errors import Diverged, MissingExtra
 from tip_adapter.methods._kernels import affinity, cross_entropy, own_key_step, text_logits, to_numpy
 from tip_adapter.methods._train import AdamW, cosine, train
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingExtra.of("torch, which what to fine-tune (table6) needs,", "torch") from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

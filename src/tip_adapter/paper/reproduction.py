@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import UnknownName, UsageError, printable
+from tip_adapter.errors import FolderError, TipAdapterError, UnknownName, UsageError, printable
 from tip_adapter.files import write_file
 from tip_adapter.methods import method_class
 from tip_adapter.paper.datasets import dataset_record
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tip_adapter.features import Progress
     from tip_adapter.paper.experiments import Experiment
+    from tip_adapter.paper.material import Material
+    from tip_adapter.paper.runner import Find
     from tip_adapter.paper.shelves import Shelf
 
 #: More shots or a larger seed than this are slips.
@@ -95,10 +97,11 @@ def reproduce(
     """
     wanted = wanted.restricted(shelf.axes)
     todo = list(tasks(wanted, partial(_protocols_of, wanted, shelf)))
+    find = _remembering(partial(shelf.material, draws=wanted.draws))
     results, n_measured = [], 0
     with recording(place / "results.jsonl") as append:
         known = read_results(place / "results.jsonl")
-        for number, outcome in enumerate(run(todo, known, partial(shelf.material, draws=wanted.draws), say), start=1):
+        for number, outcome in enumerate(run(todo, known, find, say), start=1):
             if outcome and outcome.new:
                 append(outcome.result)
                 n_measured += 1
@@ -107,6 +110,26 @@ def reproduce(
             if progress:
                 progress(number, len(todo))
     return Done(results, n_measured, shelf.n_encoded, _rendered(wanted, results, place) if results else "")
+
+
+def _remembering(find: Find) -> Find:
+    """The same, asked once for what is missing: to find out that there is no network takes a minute."""
+    missing: dict[tuple[str, ...], TipAdapterError] = {}
+
+    def remembered(dataset: str, encoder: str) -> Material:
+        for key in ((encoder,), (dataset, encoder)):
+            if key in missing:
+                raise missing[key]
+        try:
+            return find(dataset, encoder)
+        except FolderError as error:  # the data set's; every other is the encoder's
+            missing[dataset, encoder] = error
+            raise
+        except TipAdapterError as error:
+            missing[(encoder,)] = error
+            raise
+
+    return remembered
 
 
 def _rendered(chosen: Experiment, results: list[dict[str, Any]], place: Path) -> str:
@@ -176,7 +199,7 @@ def _parts(text: str, option: str) -> tuple[str, ...]:
     """
     found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not found:
-        raise UsageError(f"{option} takes names separated by commas, not {printable(repr(text))}")
+        raise UsageError(f"{option} takes values separated by commas, not {printable(repr(text))}")
     return found
 
 
