@@ -161,10 +161,11 @@ def extract_listed(
     views: int = 0,
     seed: int = 0,
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Extracted:
     """`extract` for photos that are listed already, at least one."""
     found = _Found(photos.root, photos.paths, photos.ids(), photos.labels, (), photos.classes, photos.notes)
-    return _extract(found, out, encoder, _recipe(encoder, views, seed), False, threads, None)
+    return _extract(found, out, encoder, _recipe(encoder, views, seed), False, threads, progress)
 
 
 def _extract(

@@ -7,12 +7,15 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import TipAdapterWarning, counted, percent, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from rich.progress import TaskID
 
     from tip_adapter.head import Head
     from tip_adapter.methods.choose import Choice
@@ -80,8 +83,15 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 @contextmanager
 def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on stderr that is moved by (done, all); None where stderr is no terminal, or when quiet."""
+    with progress_bars(title, quiet=quiet) as (move,):
+        yield move
+
+
+@contextmanager
+def progress_bars(*titles: str, quiet: bool) -> Iterator[tuple[Callable[[int, int], None] | None, ...]]:
+    """Bars below each other, as `progress_bar`; each is seen from when it is first moved until all is done."""
     if quiet or not sys.stderr.isatty():
-        yield None
+        yield (None,) * len(titles)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -89,14 +99,13 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Left to itself, the bar would send what is printed to stdout to its own console, stderr.
     bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
-    task = bar.add_task(title, total=None)
 
-    def move(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
+    def move(task: TaskID, done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total, visible=done < total)
         bar.start()  # not before: until the first photos are done, an encoder may show the progress of its download
 
     try:
-        yield move
+        yield tuple(partial(move, bar.add_task(title, total=None, visible=False)) for title in titles)
     finally:
         bar.stop()
 

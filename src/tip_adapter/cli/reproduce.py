@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say
 from tip_adapter.cli.datasets import DataRoot
 from tip_adapter.errors import UsageError, counted, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tip_adapter.features import Progress
     from tip_adapter.paper.experiments import Experiment
     from tip_adapter.paper.shelves import Shelf
 
@@ -70,13 +71,14 @@ def reproduce(
         "protocols": protocol,
     }
     wanted = asked(name, {axis: text for axis, text in words.items() if text is not None})
-    shelf = _shelf(vectors, data_root, device, threads)
     place = out or Path("results") / wanted.name
     missing: list[str] = []
-    with notes(quiet), _to_be_continued(place, quiet=quiet), progress_bar("Measuring", quiet=quiet) as progress:
+    bars = progress_bars("Measuring", "Encoding photos", quiet=quiet)
+    with notes(quiet), _to_be_continued(place, quiet=quiet), bars as (measuring, encoding):
+        shelf = _shelf(vectors, data_root, device, threads, encoding)
         if vectors is not None and (encoder or datasets):
             warn("--vectors says the data set and the encoder; --encoder and --datasets change nothing")
-        done = carry_out(wanted, shelf, place, say=lambda text: _miss(text, missing), progress=progress)
+        done = carry_out(wanted, shelf, place, say=lambda text: _miss(text, missing), progress=measuring)
     if not done.results:
         why = missing[0] if quiet else "the notes above say what is missing"
         raise UsageError(f"nothing of {wanted.name} could be measured; {why}")
@@ -106,7 +108,9 @@ def _to_be_continued(place: Path, *, quiet: bool) -> Iterator[None]:
         raise
 
 
-def _shelf(vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None) -> Shelf:
+def _shelf(
+    vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None, encoding: Progress | None
+) -> Shelf:
     """What is measured on."""
     from tip_adapter.paper.shelves import FileShelf, PhotoShelf
 
@@ -114,7 +118,7 @@ def _shelf(vectors: Path | None, data_root: Path | None, device: str | None, thr
         return FileShelf(vectors)
     if data_root is None:
         raise UsageError("name the folder of the data sets (--data-root, or TIP_ADAPTER_DATA), or --vectors FILE")
-    return PhotoShelf(data_root, device, threads)
+    return PhotoShelf(data_root, device, threads, encoding)
 
 
 def _list(json: bool) -> None:

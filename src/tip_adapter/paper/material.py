@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
+    from tip_adapter.features import Progress
     from tip_adapter.paper.splits import DatasetSplits
     from tip_adapter.photos.find import PhotoList
     from tip_adapter.readers import VectorSource
@@ -202,7 +203,7 @@ class PhotoStore:
     encoder : Encoder
     folder : where the folders of features go
     draws : the shots and seeds that will be asked for, so that their photos are encoded in one go
-    threads : as in `extract`
+    threads, progress : as in `extract`
     n_encoded : how many photos went through the encoder so far
     """
 
@@ -211,6 +212,7 @@ class PhotoStore:
     folder: Path
     draws: frozenset[tuple[int, int]]
     threads: int | None = None
+    progress: Progress | None = None
     n_encoded: int = 0
     _parts: dict[str, SupportSet] = field(default_factory=dict)
     _drawn: dict[_Look, SupportSet] = field(default_factory=dict)
@@ -297,7 +299,13 @@ class PhotoStore:
             photos, ids = self._listed(part)
             rows = [row for row, name in enumerate(ids) if name in needed | stored]
             done = extract_listed(
-                photos.take(rows), place, self.encoder, views=look.views, seed=look.seed, threads=self.threads
+                photos.take(rows),
+                place,
+                self.encoder,
+                views=look.views,
+                seed=look.seed,
+                threads=self.threads,
+                progress=self.progress,
             )
             self.n_encoded += done.n_encoded
         source = labelled_source(place, part=part)

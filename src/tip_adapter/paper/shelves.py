@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tip_adapter.encoders import Encoder
+    from tip_adapter.features import Progress
     from tip_adapter.paper.material import Material
 
     #: (shots, seed) of every draw that will be asked for.
@@ -55,11 +56,13 @@ class PhotoShelf:
     ----------
     data_root : folder
     device, threads : as in `load_encoder`
+    progress : called with (photos encoded, photos to be encoded) of a part of a data set
     """
 
     data_root: Path
     device: str | None = None
     threads: int | None = None
+    progress: Progress | None = None
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
     _stores: dict[tuple[str, str], PhotoStore] = field(default_factory=dict)
@@ -94,7 +97,7 @@ class PhotoShelf:
             for part in splits.parts:
                 require_photos(splits.photos(part))
         encoder = self._encoder(name)
-        store = PhotoStore(splits, encoder, cache_folder() / "vectors", draws, self.threads)
+        store = PhotoStore(splits, encoder, cache_folder() / "vectors", draws, self.threads, self.progress)
         self._stores[dataset, name] = store
         own = encoder.record.keeps_templates
         return store.material(tuple(encoder.record.templates) if own else resolve_templates((record.templates,)))
