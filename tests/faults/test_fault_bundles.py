@@ -618,6 +618,7 @@ def audit(program: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_fault_44_loading_executes_nothing(folder: Path) -> None:
     events = audit(f"""
 from tip_adapter import FewShotClassifier, bundle
