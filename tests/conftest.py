@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
 
 #: No deadline: no test asserts a time. The same examples each run: one seed, written down.
-settings.register_profile("check", deadline=None, derandomize=True, max_examples=20)
+settings.register_profile("check", deadline=None, derandomize=True, max_examples=15)
 settings.register_profile("soak", settings.get_profile("check"), max_examples=1000)
 settings.load_profile("soak" if "TIP_ADAPTER_SOAK" in os.environ else "check")
 

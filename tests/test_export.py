@@ -190,6 +190,7 @@ def exported(model: FewShotClassifier, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+@pytest.mark.slow
 def test_photos_that_pocket_prepares_are_answered_as_by_predict(
     model: FewShotClassifier, exported: Path, paint: Callable[..., Image.Image]
 ) -> None:
