@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
     from fake_hub import FakeHub
     from tip_adapter.encoders import Encoder
+
+#: No deadline: no test asserts a time. The same examples each run: one seed, written down.
+settings.register_profile("check", deadline=None, derandomize=True, max_examples=15)
+settings.register_profile("soak", settings.get_profile("check"), max_examples=1000)
+settings.load_profile("soak" if "TIP_ADAPTER_SOAK" in os.environ else "check")
 
 _COLOURS = {"red": (230, 30, 20), "green": (20, 220, 40), "blue": (30, 20, 230), "yellow": (230, 220, 20)}
 

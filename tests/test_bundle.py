@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tip_adapter import files
+from tip_adapter import bundle, files
 from tip_adapter.bundle import (
     ARRAYS,
     CARD,
@@ -118,8 +118,6 @@ UNREADABLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "finetune_with is 5, not a name": ({"finetune_with": 5}, {}),
-    "names are more than 64 MiB": ({"templates": ["x" * 2**26]}, {}),
-    "names are more than 64 MiB or 2097152; shorten": ({"templates": ["," * 2**21]}, {}),
 }
 
 
@@ -128,6 +126,19 @@ def test_what_could_not_be_read_again_is_not_written(why: str, tmp_path: Path) -
     config, arrays = UNREADABLE[why]
     with pytest.raises(NotWritable, match=why):
         write_bundle(tmp_path / "model", CONFIGURATION | config, MODEL | arrays)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "mib", "values"), [("x" * 2**20, 1, 2**21), ("," * 1000, 64, 1000)], ids=["long", "many"]
+)
+def test_names_too_long_or_too_many_to_be_read_again_are_not_written(
+    text: str, mib: int, values: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "MOST_TEXT_MIB", mib)
+    monkeypatch.setattr(bundle, "MOST_VALUES", values)
+    with pytest.raises(NotWritable, match=f"names are more than {mib} MiB or {values}; shorten"):
+        write_bundle(tmp_path / "model", CONFIGURATION | {"templates": [text]}, MODEL)
     assert not list(tmp_path.iterdir())
 
 

@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tip_adapter.evaluation import (
@@ -91,7 +91,6 @@ def test_the_share_that_reaches_the_threshold_is_counted_not_assumed() -> None:
     scores=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=70),
     percent=st.sampled_from([0, 1, 50, 90, 95, 99, 100]),
 )
-@settings(max_examples=300, deadline=None, derandomize=True)
 def test_the_threshold_is_the_highest_score_that_enough_photos_reach(scores: list[float], percent: int) -> None:
     def enough(threshold: float) -> bool:
         return 100 * sum(score >= threshold for score in scores) >= percent * len(scores)
@@ -121,7 +120,6 @@ def ece_by_hand(confidence: list[float], right: list[bool]) -> float:
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 1), st.booleans()), min_size=1, max_size=60))
-@settings(max_examples=200, deadline=None, derandomize=True)
 def test_the_calibration_error_is_that_of_the_paper(photos: list[tuple[float, bool]]) -> None:
     confidence, right = [c for c, _ in photos], [r for _, r in photos]
     result = calibration_of(np.array(confidence), np.array(right), np.zeros(len(photos)))

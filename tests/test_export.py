@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tip_adapter
@@ -102,7 +102,6 @@ def queries(head: Head, n: int = 20) -> NDArray[np.float32]:
     return np.concatenate([rows, np.zeros((1, width)), head.support.vectors, head.class_embeddings.matrix]).astype("f4")
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     counts=st.lists(st.integers(0, 6), min_size=1, max_size=5),
     method=st.sampled_from(METHODS),
@@ -191,6 +190,7 @@ def exported(model: FewShotClassifier, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+@pytest.mark.slow
 def test_photos_that_pocket_prepares_are_answered_as_by_predict(
     model: FewShotClassifier, exported: Path, paint: Callable[..., Image.Image]
 ) -> None:

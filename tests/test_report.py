@@ -226,6 +226,7 @@ def test_the_matrix_names_its_columns_and_counts_where_there_is_room() -> None:
     assert "1" not in Page(matrix(accuracy_of(labels, labels))).texts
 
 
+@pytest.mark.slow
 def test_two_classes_and_a_thousand_make_a_page_of_reasonable_size() -> None:
     few = pages(["ant", "bee"], noise=1.0)
     many = pages([f"class {number}" for number in range(1000)], shots=2, noise=1.0)

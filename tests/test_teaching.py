@@ -648,8 +648,6 @@ def test_teaching_equals_a_plain_list_of_photos_fitted_anew(paint: Paint, tmp_pa
         settings=settings(
             max_examples=60,
             stateful_step_count=15,
-            deadline=None,
-            derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
     )

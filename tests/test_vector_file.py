@@ -300,6 +300,7 @@ def test_fault_39_an_array_that_states_another_size_than_it_has_is_refused(tmp_p
     assert "vectors is not as long as its header states" in refused(archive(tmp_path / "v.npz", members))
 
 
+@pytest.mark.slow
 def test_fault_41_an_archive_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     n = 2**28 + 4
     header = stored(np.zeros(1, "<U1")).replace(b"(1,)", f"({n // 4},)".encode())[:128]

@@ -111,7 +111,7 @@ def test_show_completion_prints_a_script_for_the_shell(program: Callable[..., Ra
     ("words", "expected"),
     [
         ("tip-adapter pre", {"predict"}),
-        ("tip-adapter e", {"evaluate", "encoders", "export", "extract"}),
+        pytest.param("tip-adapter e", {"evaluate", "encoders", "export", "extract"}, marks=pytest.mark.slow),
         ("tip-adapter fit --me", {"--method"}),
     ],
 )
@@ -158,6 +158,7 @@ def test_a_pipe_that_is_closed_at_once_is_quiet(args: list[str], model: Path, un
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_a_pipe_that_is_closed_after_a_line_is_quiet(model: Path, unseen: Path, tmp_path: Path) -> None:
     paths = tmp_path / "paths.txt"
     paths.write_text(f"{unseen / 'red' / '100.png'}\n" * 1000)
@@ -172,6 +173,7 @@ def test_a_pipe_that_is_closed_after_a_line_is_quiet(model: Path, unseen: Path, 
         assert process.stderr.read() == b""
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_photos_are_read_is_130_and_leaves_nothing(train: Path, tmp_path: Path) -> None:
     photo = train / "red" / "0.png"
     long = tmp_path / "long.csv"  # too long to finish before the signal
@@ -385,6 +387,7 @@ def test_a_closed_stream_does_not_change_a_failures_status(closed: str, tmp_path
     assert _closed(closed, "fit").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_closed_stdin_is_an_empty_one(model: Path) -> None:
     done = _closed("<&-", "predict", model, "-")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: there were no paths on stdin\n")

@@ -306,6 +306,7 @@ def test_fault_16_any_name_but_a_newline_may_come_from_stdin(
     assert record["image"] == path.decode("utf-8", "backslashreplace")
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8_comes_through_stdin_and_arguments_of_a_process(
     program: Callable[..., Ran], model: Path, unseen: Path
 ) -> None:
@@ -507,6 +508,7 @@ def read_all(terminal: IO[bytes]) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_what_is_redirected_from_a_terminal_is_in_the_file(model: Path, unseen: Path, tmp_path: Path) -> None:
     """Progress is shown on the terminal that stderr is; results go where stdout goes."""
     out = tmp_path / "answers.jsonl"

@@ -30,11 +30,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory, paint: Callable[..., Image.Image]) -> Path:
+    folder = tmp_path_factory.mktemp("pristine") / "model"
+    labels = ["green", "green", "red", "red"]
+    FewShotClassifier("toy").fit([paint(label, n) for n, label in enumerate(labels)], labels).save(folder)
+    return folder
+
 
 @pytest.fixture
-def folder(tmp_path: Path, make_photos: Callable[..., Path]) -> Path:
-    FewShotClassifier("toy").fit_folder(make_photos("train", red=2, green=2)).save(tmp_path / "model")
-    return tmp_path / "model"
+def folder(tmp_path: Path, pristine: Path) -> Path:
+    """A model of its own, to be damaged."""
+    return shutil.copytree(pristine, tmp_path / "model")
 
 
 def forge(folder: Path, *, arrays: bytes | None = None, without: str = "", **changed: Any) -> None:
@@ -618,6 +628,7 @@ def audit(program: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_fault_44_loading_executes_nothing(folder: Path) -> None:
     events = audit(f"""
 from tip_adapter import FewShotClassifier, bundle

@@ -4,13 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from tip_adapter import ClassEmbeddings
-
-#: No deadline: these tests assert no times. The same examples each run: one seed, written down.
-REPEATABLE = settings(deadline=None, derandomize=True, max_examples=40)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from formulas import left_out_logits, unit, zero_shot_logits
 from hypothesis import given
 from hypothesis import strategies as st
-from support_cases import REPEATABLE, case, cases
+from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, choose_alpha_beta
 from tip_adapter.methods import _left_out, choose
@@ -57,7 +57,6 @@ def naive_spread(logits):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@REPEATABLE
 @given(data=st.data())
 def test_left_out_rows_are_refits_without_that_photo(dtype, data):
     example = data.draw(cases(dtype, min_photos=1))
@@ -68,7 +67,6 @@ def test_left_out_rows_are_refits_without_that_photo(dtype, data):
         np.testing.assert_allclose(rows.logits(1.0, beta), expected, rtol=0, atol=2e-5 * scale)
 
 
-@REPEATABLE
 @given(example=cases())
 def test_a_photo_alone_in_its_class_gives_no_row(example):
     counts = np.bincount(example.labels, minlength=len(example.weights))
@@ -118,14 +116,12 @@ def test_the_rounding_of_the_rescaled_class_does_not_tell_the_label(shots, dtype
 # The support's own units
 
 
-@REPEATABLE
 @given(example=cases())
 def test_sigma_is_the_spread_of_cosines_between_classes(example):
     expected = naive_sigma(example)
     assert support(example).sigma == (None if expected is None else pytest.approx(expected, rel=1e-8))
 
 
-@REPEATABLE
 @given(example=cases(), ratio=st.floats(0.05, 5))
 def test_the_scale_free_pair_by_brute_force(example, ratio):
     sigma = naive_sigma(example)
@@ -232,7 +228,6 @@ def test_leave_one_out_needs_a_class_with_two_photos_and_names_the_rule_that_doe
         pair_for(case(counts))
 
 
-@REPEATABLE
 @given(seed=st.integers(0, 9999))
 def test_on_validation_photos_no_alpha_at_any_of_the_betas_is_better(seed):
     example, rng = case([4, 3, 1, 0, 5], seed=seed, noise=0.8), np.random.default_rng(seed)
@@ -246,7 +241,6 @@ def test_on_validation_photos_no_alpha_at_any_of_the_betas_is_better(seed):
             assert other <= choice.accuracy
 
 
-@REPEATABLE
 @given(seed=st.integers(0, 9999))
 def test_left_out_no_alpha_is_better_by_more_than_two_standard_errors(seed):
     example = case([4, 3, 1, 0, 5], seed=seed, noise=0.8)
@@ -350,7 +344,6 @@ def test_labels_of_every_kind_are_judged(rule, kind, classes):
 
 
 @every_rule
-@REPEATABLE
 @given(data=st.data())
 def test_every_choice_is_finite_and_its_temperature_changes_no_label(rule, data):
     example = data.draw(cases(data.draw(st.sampled_from([np.float32, np.float64])), min_photos=1))
@@ -397,7 +390,6 @@ def assert_same(one, other):
 
 
 @every_rule
-@REPEATABLE
 @given(seed=st.integers(0, 9999), data=st.data())
 def test_the_order_of_photos_and_of_class_embeddings_does_not_matter(rule, seed, data):
     counts = [2, *data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))]
@@ -413,7 +405,6 @@ def test_the_order_of_photos_and_of_class_embeddings_does_not_matter(rule, seed,
 
 
 @every_rule
-@REPEATABLE
 @given(seed=st.integers(0, 9999), data=st.data())
 def test_a_rotation_of_the_space_and_the_lengths_of_vectors_do_not_matter(rule, seed, data):
     counts = [2, *data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))]

@@ -119,7 +119,7 @@ def test_a_shorter_training_says_so(encoder):
     assert len(clf.losses_) == 2
 
 
-@pytest.mark.parametrize("name", ["toy", "pocket"])
+@pytest.mark.parametrize("name", ["toy", pytest.param("pocket", marks=pytest.mark.slow)])
 def test_a_context_of_zeros_leaves_the_names_as_they_are(name, request, encoder):
     encoder = encoder if name == "toy" else request.getfixturevalue("pocket")
     tower = encoder.prompt_tower()

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support_cases import REPEATABLE
 
 from tip_adapter.methods._stairs import Stairs, best_pair, central_pair, right_between
 
@@ -34,7 +33,6 @@ def at(stairs, alpha):
 rows = given(seed=st.integers(0, 9999), n_rows=st.integers(1, 30), n_classes=st.integers(1, 6))
 
 
-@REPEATABLE
 @rows
 def test_every_step_counts_the_rows_that_are_right_in_it(seed, n_rows, n_classes):
     text, cache, labels = lines(seed, n_rows, n_classes)
@@ -46,7 +44,6 @@ def test_every_step_counts_the_rows_that_are_right_in_it(seed, n_rows, n_classes
     assert stairs.n_right[wide].tolist() == expected
 
 
-@REPEATABLE
 @rows
 def test_no_alpha_is_better_than_the_best_step(seed, n_rows, n_classes):
     text, cache, labels = lines(seed, n_rows, n_classes)
@@ -56,7 +53,6 @@ def test_no_alpha_is_better_than_the_best_step(seed, n_rows, n_classes):
     assert max(counts) <= best
 
 
-@REPEATABLE
 @rows
 def test_the_pair_attains_the_best_step(seed, n_rows, n_classes):
     text, cache, labels = lines(seed, n_rows, n_classes)
@@ -131,7 +127,6 @@ def test_the_centre_is_taken_only_where_it_is_as_good():
     assert stairs.n_right[np.searchsorted(stairs.ends, central_pair([stairs], 100)[0]) - 1] == 90
 
 
-@REPEATABLE
 @rows
 def test_the_central_pair_is_within_two_standard_errors_of_the_best(seed, n_rows, n_classes):
     text, cache, labels = lines(seed, n_rows, n_classes)

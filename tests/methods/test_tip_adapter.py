@@ -6,7 +6,7 @@ import torch
 from formulas import fine_tuning_loss, left_out_logits, one_hot, tip_adapter_logits, unit, zero_shot_logits
 from hypothesis import given
 from hypothesis import strategies as st
-from support_cases import REPEATABLE, case, cases
+from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
 from tip_adapter.methods import _base
@@ -41,7 +41,6 @@ def expected_logits(case):
 @every_dtype
 @pytest.mark.parametrize("fitted_as", KINDS)
 @pytest.mark.parametrize("asked_as", KINDS)
-@REPEATABLE
 @given(data=st.data())
 def test_logits_are_the_formulas_and_of_the_querys_kind(dtype, fitted_as, asked_as, data):
     case = data.draw(cases(dtype))
@@ -55,7 +54,6 @@ def test_logits_are_the_formulas_and_of_the_querys_kind(dtype, fitted_as, asked_
 
 @every_dtype
 @every_kind
-@REPEATABLE
 @given(data=st.data())
 def test_zero_shot_logits_are_the_formulas(dtype, kind, data):
     case = data.draw(cases(dtype))
@@ -75,7 +73,6 @@ def test_the_answer_has_the_querys_dtype_not_the_keys(asked, answered, kind):
 
 
 @every_kind
-@REPEATABLE
 @given(data=st.data())
 def test_without_class_embeddings_the_cache_alone_answers(kind, data):
     case = data.draw(cases(min_photos=1))
@@ -88,7 +85,6 @@ def test_without_class_embeddings_the_cache_alone_answers(kind, data):
 
 
 @every_kind
-@REPEATABLE
 @given(data=st.data())
 def test_zero_shot_without_class_embeddings_asks_the_class_means(kind, data):
     case = data.draw(cases(min_photos=1))
@@ -99,7 +95,6 @@ def test_zero_shot_without_class_embeddings_asks_the_class_means(kind, data):
     assert_near(clf.logits(KINDS[kind](case.queries)), expected, 1e-9)
 
 
-@REPEATABLE
 @given(case=cases())
 def test_alpha_0_is_zero_shot(case):
     zero_shot = ZeroShotClassifier(case.class_embeddings, case.logit_scale).fit(case.X, case.y)
@@ -107,7 +102,6 @@ def test_alpha_0_is_zero_shot(case):
     np.testing.assert_array_equal(tip_adapter.logits(case.queries), zero_shot.logits(case.queries))
 
 
-@REPEATABLE
 @given(case=cases(), seed=st.integers(0, 99))
 def test_the_order_of_photos_and_of_class_embeddings_does_not_matter(case, seed):
     rng = np.random.default_rng(seed)
@@ -128,7 +122,6 @@ def test_the_pair_is_read_when_predicting():
     assert_near(clf.logits(example.queries), expected_logits(example), 1e-10)
 
 
-@REPEATABLE
 @given(case=cases(), own_key=st.sampled_from(["keep", "leave-out"]))
 def test_tip_adapter_f_answers_with_its_learned_keys_as_they_are(case, own_key):
     clf = TipAdapterFClassifier(**case.settings, epochs=2, learning_rate=0.05, own_key=own_key).fit(case.X, case.y)
@@ -184,7 +177,6 @@ def loss_of(clf, X, y):
 
 @pytest.mark.parametrize("own_key", OWN_KEY)
 @every_kind
-@REPEATABLE
 @given(data=st.data())
 def test_the_gradient_is_torch_autograds(own_key, kind, data):
     case = data.draw(cases(min_photos=1))
@@ -214,7 +206,6 @@ def test_the_gradient_is_torch_autograds(own_key, kind, data):
 
 
 @pytest.mark.parametrize("own_key", OWN_KEY)
-@REPEATABLE
 @given(data=st.data())
 def test_the_gradient_is_the_slope_of_the_formula(own_key, data):
     example = case([2, 0, 1, 3], seed=data.draw(st.integers(0, 999)), alpha=1.5, beta=2.0, logit_scale=3.0)

@@ -395,6 +395,7 @@ else:
     assert printed == "same\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", ["", "next(open_stream)", "start_decoding()"])
 def test_spares_end_with_the_program_in_silence(tmp_path: Path, last: str) -> None:
     write(tmp_path / "a.png")
