@@ -54,6 +54,7 @@ CONFIGURATION: dict[str, Any] = {
         "threshold": 0.25,
     },
     "finetune_with": None,
+    "training": {},
 }
 VECTORS = np.eye(2, 3, dtype=np.float32)
 MODEL: dict[str, NDArray[Any]] = {
@@ -118,6 +119,7 @@ UNREADABLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "finetune_with is 5, not a name": ({"finetune_with": 5}, {}),
+    "training.epochs": ({"training": {"epochs": [1]}}, {}),
 }
 
 

@@ -90,6 +90,7 @@ _STATED = record(
         "choice": maybe(_CHOICE),
         "left_out": maybe(_LEFT_OUT),
         "finetune_with": maybe(word),
+        "training": mapping(setting),
     }
 )
 _SHA256 = matching("[0-9a-f]{64}", "a SHA-256 in hexadecimal")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ class Head:
     left_out : how right it is on its own photos, each left out; None where there are none to leave out, or it was taught
         since
     finetune_with : the method with learned keys that it is to be fine-tuned with again since it was taught, or None
+    training : what a result says of how it was trained, as `VectorClassifier.training`
     """
 
     method: str
@@ -68,6 +69,7 @@ class Head:
     logit_scale: float
     left_out: LeftOut | None = None
     finetune_with: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def classes(self) -> NDArray[np.str_]:
@@ -249,6 +251,7 @@ class Head:
             "choice": asdict(self.choice) if self.choice else None,
             "left_out": self.left_out.to_record() if self.left_out else None,
             "finetune_with": self.finetune_with,
+            "training": dict(self.training),
         }
         arrays: dict[str, NDArray[Any]] = {
             "class_embeddings": np.asarray(self.class_embeddings.matrix, dtype=np.float32),
@@ -288,6 +291,7 @@ class Head:
             logit_scale=float(config["logit_scale"]),
             left_out=LeftOut.from_record(config["left_out"]) if config["left_out"] else None,
             finetune_with=config["finetune_with"],
+            training=config["training"],
         )
 
 
@@ -368,7 +372,18 @@ def learn(
         choice = _tempered(choose.on_validation(SupportCache.of(estimator, support.vectors), given), calibrate)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured at the pair of before
-    return Head(method, names, templates, class_embeddings, support, choice, estimator, logit_scale, left_out=left_out)
+    return Head(
+        method=method,
+        names=names,
+        templates=templates,
+        class_embeddings=class_embeddings,
+        support=support,
+        choice=choice,
+        estimator=estimator,
+        logit_scale=logit_scale,
+        left_out=left_out,
+        training=estimator.training(),
+    )
 
 
 def with_pair(head: Head, rule: str, given: Given) -> Head:

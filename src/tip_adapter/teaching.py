@@ -124,7 +124,7 @@ def _answering(head: Head, estimator: VectorClassifier, support: SupportSet) -> 
     """The head with another estimator; what was measured on the photos of before is no longer true."""
     if head.estimator.learned():
         head = replace(head, method=TRAINING_FREE, finetune_with=head.method)
-    return replace(head, estimator=estimator, support=support, left_out=None)
+    return replace(head, estimator=estimator, support=support, left_out=None, training=estimator.training())
 
 
 def _require(name: str, kind: str, known: Collection[str]) -> None:

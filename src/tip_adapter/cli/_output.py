@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tip_adapter.errors import TipAdapterWarning, counted, percent, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.progress import TaskID
 
@@ -121,18 +121,22 @@ _SEARCHED_BY = {
     "validation": "searched on the validation photos",
     "cross-validation": "searched by leaving parts of the photos out",
     "nothing": "fewer than two classes have a second photo to search it by",
-    "saved": "as it was found",
 }
+
+
+def training_in_words(training: Mapping[str, Any]) -> str:
+    """How it was trained; empty where nothing was."""
+    facts = {**training, "searched_by": _SEARCHED_BY.get(training.get("searched_by", ""))}
+    return " ".join(sentence.format(**facts) for name, sentence in _TRAINING.items() if name in training)
 
 
 def outcome_in_words(head: Head) -> str:
     """What was chosen and how it was trained."""
-    training = head.estimator.training()
-    facts = {**training, "searched_by": _SEARCHED_BY.get(training.get("searched_by", ""))}
-    sentences = [sentence.format(**facts) for name, sentence in _TRAINING.items() if name in training]
-    if head.choice is not None:
-        sentences = [_choice_in_words(head, head.choice), *sentences]
-    return " ".join(sentences) or f"{head.method} has nothing to choose{_BY_NAMES[head.estimator.needs_photos]}."
+    chosen = _choice_in_words(head, head.choice) if head.choice else ""
+    return (
+        " ".join(filter(None, [chosen, training_in_words(head.training)]))
+        or f"{head.method} has nothing to choose{_BY_NAMES[head.estimator.needs_photos]}."
+    )
 
 
 #: Whether photos teach a method → why there is nothing to choose.

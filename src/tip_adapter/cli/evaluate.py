@@ -10,7 +10,7 @@ import typer
 
 import tip_adapter
 from tip_adapter.cli._everywhere import Device, Json, ModelDir, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say, training_in_words
 from tip_adapter.cli._pages import occasion, training_photos
 from tip_adapter.errors import UsageError, counted, percent
 from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_unreplaceable, write_page
@@ -56,14 +56,14 @@ def evaluate(
     if json:
         print_json(record)
     else:
-        _print(record)
+        _print(record, training_in_words(model.head_.training))
     if report:
         made = occasion(model_dir, asdict(model.encoder_.identity))
         page = evaluation_page(model.head_, record, tally, made, paths_by_id(test_dir, part="test"), support)
         say(f"Report: {write_page(report, page, force=force)}")
 
 
-def _print(record: dict[str, Any]) -> None:
+def _print(record: dict[str, Any], trained: str) -> None:
     rows = [
         [label, percent(entry["accuracy"]), str(entry["n"])]
         for label, entry in sorted(record["per_class"].items(), key=lambda item: item[1]["accuracy"])
@@ -76,6 +76,8 @@ def _print(record: dict[str, Any]) -> None:
         f"Mean over classes: {percent(record['mean_per_class_accuracy'])}. The class names alone: {percent(record['zero_shot_accuracy'])}."
     )
     print_line(_about_scores(record["calibration"]))
+    if trained:
+        print_line(trained)
     if record["n_failed"]:
         print_line(f"Not counted: {counted(record['n_failed'], 'photo', 'photos')} that could not be read.")
     if record["unknown_classes"]:

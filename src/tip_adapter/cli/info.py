@@ -67,7 +67,7 @@ def _record(config: dict[str, Any], head: Head) -> dict[str, Any]:
         "left_out_interval": left_out["interval"],
         "threshold": left_out["threshold"],
         "kept": left_out["kept"],
-        "training": head.estimator.training(),
+        "training": dict(head.training),
         "finetune_with": config["finetune_with"],
         "templates": config["templates"],
         "logit_scale": config["logit_scale"],
