@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tip_adapter import TipAdapterFClassifier, choose_alpha_beta
-from tip_adapter.errors import FeaturesError
+from tip_adapter.errors import FeaturesError, UsageError
 from tip_adapter.methods.prototypes import cycled
 from tip_adapter.paper.datasets import dataset_record
 from tip_adapter.paper.experiments import Task
@@ -135,3 +135,9 @@ def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int
     plain = store(0).material(("a {}",))
     assert plain.queries(2, 0) is None
     assert plain.views(2, 0) is None
+
+
+def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(material: Material) -> None:
+    single = Task("table1", "dtd", "dtd", "fake", "tip-adapter", 1, 0, "leave-one-out", "", {})
+    with pytest.raises(UsageError, match="two photos; give more --shots, or --protocol scale-free"):
+        measure(single, lambda *_: material, Heads())

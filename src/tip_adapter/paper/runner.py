@@ -274,6 +274,8 @@ def _learner(
     """What fits the method, what it chooses being chosen by a protocol; all that has to be encoded or read is at hand."""
     settings, rule = dict(task.settings), PROTOCOLS[protocol].rule
     cache = _cache(task, material, support, settings.pop("cache_size", None))
+    if rule == choose.LEAVE_ONE_OUT and method_class(task.method).has_pair:
+        _refuse_single_keys(cache.support)
     templates = settings.pop("templates", None)
     pair = (settings.pop("alpha", PAPERS_PAIR[0]), settings.pop("beta", PAPERS_PAIR[1]))
     embeddings, learned_prompt = material.embeddings(templates), settings.pop("learned_prompt", False)
@@ -300,6 +302,12 @@ def _learner(
         )
 
     return fit
+
+
+def _refuse_single_keys(support: SupportSet) -> None:
+    """Raise UsageError where leave-one-out has nothing to score."""
+    if np.unique(support.labels, return_counts=True)[1].max(initial=0) < 2:
+        raise UsageError("leave-one-out needs a class with two photos; give more --shots, or --protocol scale-free")
 
 
 def _seen(task: Task, protocol: str, material: Material, test: SupportSet) -> tuple[Any, Any] | None:
