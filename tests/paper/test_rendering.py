@@ -250,3 +250,10 @@ def test_a_name_is_no_formula_and_shows_no_folder() -> None:
 
 def test_a_name_that_the_font_cannot_write_is_no_warning() -> None:
     assert picture([{**row, "dataset": "猫"} for row in RESULTS], "figure4").format == "PNG"
+
+
+def test_a_published_number_far_from_ours_is_in_the_picture() -> None:
+    far = [result("tip-adapter", 0.2, seed=seed) for seed in (1, 2)]
+    figure = figures._curves(experiments()["figure4"], far, PUBLISHED)
+    low, high = figure.axes[0].get_ylim()
+    assert low < 20 < 61 < high

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from tip_adapter.methods._base import VectorClassifier, checked_labels, positions
 from tip_adapter.methods._kernels import cross_entropy, like, to_numpy
@@ -35,6 +36,9 @@ _MOST_ITERATIONS = 1000
 #: Of the loss summed over the photos, as the recipe's solver had it; that of today takes the mean, and would stop far from
 #: the optimum where C is large.
 _STEEPEST = 1e-4
+#: Products in a gradient from which on several threads pay; below, they wait for each other, on a busy machine for most of
+#: the time.
+_WORTH_THREADS = 2**26
 
 
 class LinearProbeClassifier(VectorClassifier):
@@ -205,7 +209,8 @@ def _regress(vectors: NDArray[Any], labels: NDArray[Any], C: float) -> tuple[NDA
         warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations are the recipe
         warnings.filterwarnings("ignore", "The number of unique classes")  # few shots: they are labels all the same
         solver = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS, tol=_STEEPEST / len(labels))
-        fitted = solver.fit(vectors, labels)
+        with threadpool_limits(1 if vectors.size * n_classes < _WORTH_THREADS else None):
+            fitted = solver.fit(vectors, labels)
     if n_classes == 2:  # one row, for the second class against the first
         return np.concatenate([-fitted.coef_, fitted.coef_]) / 2, np.array([-1, 1]) * fitted.intercept_ / 2
     return fitted.coef_, fitted.intercept_

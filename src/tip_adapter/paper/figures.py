@@ -142,7 +142,6 @@ def _draw_curves(place: Axes, hue: str, results: Sequence[Result], styles: dict[
     place.set_xlim(shots[0] / 1.25, shots[-1] * 1.25)
     place.set_xticks(shots, [str(n) for n in shots])
     place.minorticks_off()
-    place.set_ylim(max(place.get_ylim()[0], -2), min(place.get_ylim()[1], 102))  # an interval may go on beyond
     place.grid(alpha=0.25)
 
 
@@ -169,6 +168,7 @@ def _draw_published_points(
     for (which, n), theirs in points.items():
         for x in [n] if n else _shots(results):
             place.plot(x, theirs, markeredgecolor=styles[which].colour, zorder=3, **_PUBLISHED)
+    place.set_ylim(max(place.get_ylim()[0], -2), min(place.get_ylim()[1], 102))  # an interval may go on beyond
 
 
 def _sees_support_only(protocol: str) -> bool:
