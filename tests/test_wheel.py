@@ -10,6 +10,7 @@ import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -32,9 +33,13 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = (root / "dist").glob("tip_adapter-*.whl")
     venv.create(root / "env", with_pip=True)
     python = root / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    _checked([*install, f"{wheel}[demo]", "--constraint", ROOT / "constraints.txt"], cwd=root)
+    _install(python, f"{wheel}[demo]")
     return python
+
+
+def _install(python: Path, package: str) -> None:
+    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    _checked([*install, package, "--constraint", ROOT / "constraints.txt"], cwd=python.parent)
 
 
 @pytest.fixture
@@ -114,3 +119,20 @@ def test_doctor_and_encoders_run(away: Callable[..., str]) -> None:
     assert "Encoder pocket: ready" in shown
     assert "pip install 'tip-adapter[torch]'" in shown
     assert {entry["name"] for entry in json.loads(away("encoders", "--json"))["encoders"]} >= {"pocket", "toy"}
+
+
+def test_the_papers_methods_are_measured_but_for_the_one_that_needs_torch(
+    python: Path, away: Callable[..., str], tmp_path: Path
+) -> None:
+    (wheel,) = python.parents[2].glob("dist/*.whl")
+    _install(python, f"{wheel}[paper]")  # last in this file: the tests before it know the base alone
+    rng = np.random.default_rng(0)
+    vectors, labels = np.tile(np.eye(2, 4), (12, 1)) + rng.normal(0, 0.3, (24, 4)), np.tile(["cat", "dog"], 12)
+    part = np.repeat(["train", "val", "test"], 8)
+    names = {"class_labels": np.array(["cat", "dog"]), "class_embeddings": np.eye(2, 4)[::-1]}
+    np.savez(tmp_path / "two.npz", ids=np.arange(24).astype(str), vectors=vectors, labels=labels, part=part, **names)
+    small = ("--shots", "2", "--seeds", "1", "--json")
+    answer = json.loads(away("reproduce", "table1", "--vectors", "two.npz", *small))
+    methods = {result["method"] for result in answer["results"]}
+    assert methods == {"zero-shot", "linear-probe", "clip-adapter", "tip-adapter", "tip-adapter-f"}
+    assert (tmp_path / "results" / "table1" / "table1.png").is_file()

@@ -89,7 +89,7 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
 
 @contextmanager
 def progress_bars(*titles: str, quiet: bool) -> Iterator[tuple[Callable[[int, int], None] | None, ...]]:
-    """Bars below each other, as `progress_bar`; each is seen from when it is first moved until all is done."""
+    """Bars below each other, as `progress_bar`, each from when it is first moved; all but the first go when they are full."""
     if quiet or not sys.stderr.isatty():
         yield (None,) * len(titles)
         return
@@ -101,7 +101,7 @@ def progress_bars(*titles: str, quiet: bool) -> Iterator[tuple[Callable[[int, in
     bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
 
     def move(task: TaskID, done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total, visible=done < total)
+        bar.update(task, completed=done, total=total, visible=done < total or task == bar.task_ids[0])
         bar.start()  # not before: until the first photos are done, an encoder may show the progress of its download
 
     try:
