@@ -328,6 +328,7 @@ def learn(
     settings: Mapping[str, Any],
     offers: Mapping[str, Any],
     views: Callable[[int], NDArray[Any]] | None = None,
+    initial_pair: tuple[float, float] | None = None,
 ) -> Head:
     """Choose alpha and beta, fit the method; with learned keys and validation photos, choose once more.
 
@@ -342,6 +343,7 @@ def learn(
     settings : constructor values of the method that differ from its own; those that it does not take are left out
     offers : what the method needs beyond vectors (`VectorClassifier.needs`), as the encoder offers it
     views : epoch → (n, d) float array, the support as a method that is trained sees it then; None for as it is
+    initial_pair : alpha and beta that keys learn at where they are chosen again afterwards; None for those chosen before
 
     Raises
     ------
@@ -360,6 +362,9 @@ def learn(
         choice = _tempered(_choose(cache, rule, given), calibrate)
         left_out = _left_out(cache, choice, class_embeddings.labels)
     estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
+    chosen_again = choice is not None and given.validation is not None and bool(made._learned)
+    if chosen_again and initial_pair:
+        estimator.set_params(alpha=initial_pair[0], beta=initial_pair[1])
     others: dict[str, Any] = {}
     if made.takes_validation:
         others["validation"] = _of_classes(given.validation, support, names)
@@ -368,7 +373,7 @@ def learn(
     estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
     estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it
     _say_unknown(method, names, estimator)
-    if choice and given.validation and estimator.learned():
+    if chosen_again:
         choice = _tempered(choose.on_validation(SupportCache.of(estimator, support.vectors), given), calibrate)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured at the pair of before

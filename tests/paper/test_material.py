@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tip_adapter import TipAdapterFClassifier, choose_alpha_beta
+from tip_adapter import ClassEmbeddings, TipAdapterFClassifier, choose_alpha_beta
 from tip_adapter.errors import FeaturesError, UsageError
 from tip_adapter.methods.prototypes import cycled
+from tip_adapter.paper import runner
 from tip_adapter.paper.datasets import dataset_record
 from tip_adapter.paper.experiments import Task
 from tip_adapter.paper.material import PhotoStore
@@ -139,5 +140,44 @@ def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int
 
 def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(material: Material) -> None:
     single = Task("table1", "dtd", "dtd", "fake", "tip-adapter", 1, 0, "leave-one-out", "", {})
-    with pytest.raises(UsageError, match="two photos; give more --shots, or --protocol scale-free"):
+    with pytest.raises(UsageError, match="two photos; give more --shots"):
         measure(single, lambda *_: material, Heads())
+
+
+def test_the_upper_bound_belongs_to_its_target(material: Material) -> None:
+    whole = material.test()
+    other = replace(material, whole=lambda part: replace(whole, labels=np.roll(whole.labels, 2)))
+    oracle = task("tip-adapter", "oracle")
+    there = replace(oracle, target="other")
+
+    def find(dataset: str, _: str) -> Material:
+        return other if dataset == "other" else material
+
+    heads = Heads()
+    measure(oracle, find, heads)
+    assert measure(there, find, heads)["accuracy"] == measure(there, find, Heads())["accuracy"]
+
+
+def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_one(material: Material) -> None:
+    assert material.initial_pair == (2.0, 1.0)
+    support, views = material.support(2, 0), material.views(2, 0)
+    assert views is not None
+    result = measure(task("tip-adapter-f", "full-validation", epochs=4), lambda *_: material, Heads())
+    ours = TipAdapterFClassifier(2.0, 1.0, material.embeddings(), material.encoder.logit_scale, epochs=4)
+    ours.fit(support.vectors, support.labels, views=cycled(views))
+    np.testing.assert_allclose(result["losses"], ours.losses_, rtol=1e-6)
+    assert (result["alpha"], result["beta"]) != (2.0, 1.0)
+
+
+def test_a_prompt_is_learned_once_a_draw(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def learn(task: Task, *_: object) -> ClassEmbeddings:
+        asked.append((task.shots, task.seed))
+        return material.embeddings()
+
+    monkeypatch.setattr(runner, "_learn_prompt", learn)
+    for protocol in ("fixed", "oracle"):
+        measure(task("tip-adapter", protocol, learned_prompt=True), lambda *_: material, Heads())
+    measure(replace(task("tip-adapter", "fixed", learned_prompt=True), shots=1), lambda *_: material, Heads())
+    assert asked == [(2, 0), (1, 0)]

@@ -86,14 +86,25 @@ def test_draws_of_one_seed_do_not_pass_for_several() -> None:
     more = [result("tip-adapter", 0.7, shots=2), result("coop", 0.9, shots=2), result("coop", 0.8)]
     found = paired([*RESULTS, *more], "coop", "tip-adapter", ("shots",))
     assert found == {(1,): Mean(pytest.approx(0.2), None, 1), (2,): Mean(pytest.approx(0.2), None, 1)}
-    assert "| CoOp − Tip-Adapter | 20.00 | 20.00 |" in table([*RESULTS, *more])
+    assert "| CoOp (upper bound) − Tip-Adapter (upper bound) | 20.00 | 20.00 |" in table([*RESULTS, *more])
 
 
 def test_the_published_number_and_the_difference_stand_beside_ours() -> None:
     page = table(RESULTS)
     assert "| Zero-shot CLIP | fixed | 60.00 (60.00, +0.00) |" in page
     assert "| Tip-Adapter | oracle (upper bound) | 62.00 ± 4.97 (61.00, +1.00) |" in page
-    assert "| Zero-shot CLIP − Tip-Adapter | -2.00 ± 4.97 (-1.00) |" in page
+    assert "| Zero-shot CLIP − Tip-Adapter (upper bound) | -2.00 ± 4.97 (-1.00) |" in page
+
+
+def test_an_upper_bound_is_marked_where_nothing_else_was_measured() -> None:
+    page = table(RESULTS[1:])
+    assert "| Tip-Adapter | oracle (upper bound) | 62.00" in page
+
+
+def test_lines_of_other_numbers_of_seeds_do_not_pass_for_the_same() -> None:
+    assert "Means over seeds 1, 2, 3, ±" in table(RESULTS)
+    assert "Means over 1 to 3 seeds, ±" in table([*RESULTS, result("coop", 0.7)])
+    assert "One seed, so no intervals." in table(RESULTS[:2])
 
 
 @pytest.mark.parametrize(
@@ -180,7 +191,7 @@ def test_words_are_counted_where_seeds_differ() -> None:
 
 def test_no_number_is_minus_zero() -> None:
     close = [result("coop", 0.62 - 1e-9), result("tip-adapter", 0.62)]
-    assert "| CoOp − Tip-Adapter | 0.00 |" in table(close)
+    assert "| CoOp (upper bound) − Tip-Adapter (upper bound) | 0.00 |" in table(close)
 
 
 def test_fields_as_columns_show_what_was_reported() -> None:

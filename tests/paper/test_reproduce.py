@@ -101,6 +101,8 @@ def test_all_six_methods_are_compared_and_every_one_learns(reproduced: Callable[
     assert all(
         result[name] > 0 for result in results for name in ("training_seconds", "inference_ms", "peak_memory_mib")
     )
+    (coop,) = of(others, method="coop")
+    assert coop["learnable_parameters"] == 16 * 49  # context vectors, and how wide the toy's are
     assert all(r["epochs"] == r["training"]["papers_epochs"] for r in results if "papers_epochs" in r["training"])
 
 

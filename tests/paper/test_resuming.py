@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tip_adapter import files
+from tip_adapter import extraction, files
 from tip_adapter.errors import (
     DownloadError,
     MissingDataset,
@@ -82,6 +82,26 @@ def test_a_second_run_measures_and_encodes_nothing_and_writes_the_same_bytes(
     assert {path.name: path.read_bytes() for path in lines.parent.iterdir()} == before
 
 
+def test_fault_46_what_was_stopped_while_photos_were_encoded_goes_on_where_it_was(
+    shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "SHARD_ROWS", 16)
+
+    def go(progress: Callable[[int, int], None] | None) -> Done:
+        shelf = PhotoShelf(shades, progress=progress)
+        return reproduce(asked("figure4", WORDS), shelf, tmp_path / "out", say=pytest.fail)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(stop)  # the first shard is written
+    again = go(None)
+    assert again.n_measured == 9
+    drawn = {name for result in again.results for name in result["support_ids"]}
+    assert again.n_encoded == 40 + 16 + len(drawn) - 16
+
+
 def test_more_seeds_measure_only_what_is_new_and_share_the_vectors(go: Callable[..., Done]) -> None:
     go()
     more = go(seeds="1,2", methods="zero-shot,tip-adapter,tip-adapter-f")
@@ -135,10 +155,20 @@ def test_what_a_stopped_run_left_unfinished_goes(tmp_path: Path, end: bytes) -> 
     assert (tmp_path / "results.jsonl").read_bytes() == b""
 
 
-@pytest.mark.parametrize("change", [{"dataset": []}, {"shots": "1"}, {"accuracy": 62.0}, {"accuracy": float("nan")}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": []},
+        {"shots": "1"},
+        {"accuracy": 62.0},
+        {"accuracy": float("nan")},
+        {"encoder_identity": None},
+        {"encoder_identity": {}},
+    ],
+)
 def test_fault_40_a_result_of_other_kinds_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
     texts = dict.fromkeys(("experiment", "dataset", "target", "encoder", "method", "protocol", "variant"), "x")
-    result = {"format": 1, **texts, "shots": 1, "seed": 1, "accuracy": 0.5}
+    result = {"format": 1, **texts, "shots": 1, "seed": 1, "accuracy": 0.5, "encoder_identity": {"fingerprint": "a"}}
     (tmp_path / "results.jsonl").write_text(f"{json.dumps(result)}\n{json.dumps({**result, **change})}\n")
     with pytest.raises(ResultsError, match="line 2 is no result"):
         read_results(tmp_path / "results.jsonl")

@@ -78,6 +78,8 @@ def reproduce(
         shelf = _shelf(vectors, data_root, device, threads, encoding)
         if vectors is not None and (encoder or datasets):
             warn("--vectors says the data set and the encoder; --encoder and --datasets change nothing")
+        if protocol and any(block.protocols for block in wanted.blocks):
+            warn(f"{wanted.name} measures something by protocols of its own, which --protocol does not change")
         done = carry_out(wanted, shelf, place, say=lambda text: _miss(text, missing), progress=measuring)
     if not done.results:
         why = missing[0] if quiet else "the notes above say what is missing"

@@ -189,6 +189,11 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         """Arrays that training made, by attribute: empty for training-free methods."""
         return {name: to_numpy(getattr(self, name)) for name in self._learned}
 
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers training may change."""
+        return sum(array.size for array in self.learned().values())
+
     def training(self) -> dict[str, Any]:
         """What a result says of how it was trained: for most, `epochs` and `papers_epochs`; empty where nothing is."""
         epochs = inspect.signature(type(self)).parameters.get("epochs")

@@ -161,6 +161,11 @@ class CoOpClassifier(TrainedClassifier):
         )
         self.weights_, _ = read(prompts, self.context_)
 
+    @property
+    def n_parameters(self) -> int:
+        """Those of the context: W is what the tower makes of it."""
+        return int(self.context_.shape[0] * self.context_.shape[1])
+
     def training(self) -> dict[str, Any]:
         """Epochs, the paper's for so many photos a class, and, unless it was restored, what the context stands in."""
         return {"epochs": self._epochs, "papers_epochs": self._papers_epochs, **self._stands_in}

@@ -11,10 +11,10 @@ import numpy as np
 
 from tip_adapter.errors import FeaturesError, FolderError, MissingDataset, printable
 from tip_adapter.extraction import extract_listed
-from tip_adapter.feature_folder import is_feature_folder
+from tip_adapter.feature_folder import MANIFEST
 from tip_adapter.files import file_digest
 from tip_adapter.paper.measure import milliseconds
-from tip_adapter.paper.protocols import FEW
+from tip_adapter.paper.protocols import FEW, PAPERS_PAIR
 from tip_adapter.photos.decode import open_photo
 from tip_adapter.photos.views import NO_VIEWS, Views
 from tip_adapter.prompts import embed_classes, readable, resolve_templates
@@ -56,6 +56,8 @@ class Material:
     prepared : (part, ids, view=None) → these photos, or an augmented view of each, as the encoder prepares them; None
         where there are vectors only
     epochs : method → passes over the photos of this data set; for other methods their own
+    initial_pair : alpha and beta that the public code trains keys at, before it chooses them
+    prompts : (shots, seed) → class weights by a prompt that was learned on that draw, kept here by who learns it
     """
 
     dataset: str
@@ -70,6 +72,8 @@ class Material:
     n_views: int = 0
     prepared: Callable[..., PreparedPhotos] | None = None
     epochs: Mapping[str, int] = field(default_factory=EPOCHS.copy)
+    initial_pair: tuple[float, float] = PAPERS_PAIR
+    prompts: dict[tuple[int, int], ClassEmbeddings] = field(default_factory=dict)
     _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
     _encoding_ms: float | None = None
 
@@ -156,6 +160,7 @@ class Material:
             whole=only(self.whole),
             plain=self.plain and only(self.plain),
             viewed=self.viewed and only(self.viewed),
+            prompts={},
             _embedded={},
         )
 
@@ -220,7 +225,7 @@ class PhotoStore:
 
     def material(self, templates: tuple[str, ...]) -> Material:
         """The data set as material."""
-        n_views = self.encoder.record.support_views
+        n_views, search = self.encoder.record.support_views, self.splits.record.search
         return Material(
             dataset=self.splits.record.name,
             encoder=self.encoder,
@@ -234,6 +239,7 @@ class PhotoStore:
             n_views=n_views,
             prepared=self.prepared,
             epochs=self.splits.record.epochs,
+            initial_pair=(search.alpha, search.beta) if search else PAPERS_PAIR,
         )
 
     def support(self, shots: int, seed: int) -> SupportSet:
@@ -294,7 +300,7 @@ class PhotoStore:
         """Vectors of the wanted photos. The needed ones that are not stored yet are encoded, in one go."""
         kept = f"{self.splits.record.name}-{part}{look.ending}"
         place = self.folder / self.encoder.identity.fingerprint[:12] / kept
-        stored = set(labelled_source(place, part=part).ids) if is_feature_folder(place) else set()
+        stored = set(labelled_source(place, part=part).ids) if (place / MANIFEST).is_file() else set()
         if not needed <= stored:
             photos, ids = self._listed(part)
             rows = [row for row, name in enumerate(ids) if name in needed | stored]

@@ -34,8 +34,10 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "fixed": Protocol("given numbers, by default the paper's alpha 1 and beta 5.5", choose.FIXED),
-    "scale-free": Protocol("the support's own units, no search", choose.SCALE_FREE),
+    "fixed": Protocol(
+        "given numbers, by default the paper's alpha 1 and beta 5.5; the linear probe's C is 1", choose.FIXED
+    ),
+    "scale-free": Protocol("the support's own units, no search; the linear probe's C is 1", choose.SCALE_FREE),
     "leave-one-out": Protocol("each support photo scored without itself", choose.LEAVE_ONE_OUT),
     "few-validation": Protocol("as many validation photos as shots, at most four a class", choose.VALIDATION, "few"),
     "full-validation": Protocol("the whole validation split", choose.VALIDATION, "validation"),

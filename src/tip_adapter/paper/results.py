@@ -93,7 +93,9 @@ def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
 def _has_axes(result: dict[str, Any]) -> bool:
     """Whether all that is read of it is there, and of its kind."""
     kinds = {axis: int if axis in ("shots", "seed") else str for axis in AXES}
-    accuracy = result.get("accuracy")
+    accuracy, identity = result.get("accuracy"), result.get("encoder_identity")
+    if not isinstance(identity, dict) or type(identity.get("fingerprint")) is not str:
+        return False
     return all(type(result.get(axis)) is kind for axis, kind in kinds.items()) and (
         accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 1)
     )

@@ -18,6 +18,7 @@ from tip_adapter.methods._trained import TrainedClassifier
 from tip_adapter.methods.choose import Given
 from tip_adapter.methods.prototypes import cycled, draw_prototypes
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
+from tip_adapter.paper.fields import TITLES
 from tip_adapter.paper.measure import BATCH, PeakMemory, cuda_peak_mib, milliseconds
 from tip_adapter.paper.origin import origin
 from tip_adapter.paper.protocols import PAPERS_PAIR, PROTOCOLS, protocols_for
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _NOTHING_TO_LEARN = 1e-6
 #: How the linear probe found its C → what a reader should know of that.
 _SEARCHED_BY = {
+    "given": "linear probe by fixed or scale-free: C is 1, not searched",
     "nothing": "linear probe: fewer than two classes have a second photo to search by, C is 1",
     "cross-validation": "linear probe by leave-one-out: parts of the photos are left out in turn, not one at a time",
 }
@@ -135,7 +137,16 @@ class Heads:
 
     def get(self, task: Task, protocol: str, make: Callable[[], Fitted]) -> Fitted:
         """The method of a task by a protocol, fitted once."""
-        draw = (task.dataset, task.encoder, task.method, task.shots, task.seed, task.variant, task.n_classes)
+        draw = (
+            task.dataset,
+            task.target,
+            task.encoder,
+            task.method,
+            task.shots,
+            task.seed,
+            task.variant,
+            task.n_classes,
+        )
         if draw != self._draw:
             self._draw, self._fitted = draw, {}
         if protocol not in self._fitted:
@@ -210,12 +221,12 @@ def _measure_method(
         "training": estimator.training(),
         "epochs": estimator.training().get("epochs", 0),
         "losses": [float(loss) for loss in getattr(estimator, "losses_", ())],
-        "learnable_parameters": int(sum(array.size for array in estimator.learned().values())),
+        "learnable_parameters": estimator.n_parameters,
         "training_seconds": fitted.seconds,
         "inference_ms": _inference_ms(head, target),
         "peak_memory_mib": fitted.peak_mib,
         "gpu_mib": cuda_peak_mib(),
-        "notes": _notes(estimator),
+        "notes": _notes(task.method, estimator),
         **(_plane(head) if task.n_classes else {}),
     }
 
@@ -278,11 +289,14 @@ def _learner(
         _refuse_single_keys(cache.support)
     templates = settings.pop("templates", None)
     pair = (settings.pop("alpha", PAPERS_PAIR[0]), settings.pop("beta", PAPERS_PAIR[1]))
-    embeddings, learned_prompt = material.embeddings(templates), settings.pop("learned_prompt", False)
+    embeddings = material.embeddings(templates)
+    if settings.pop("learned_prompt", False):
+        embeddings = _learned_prompt(task, material, support, embeddings)
     if task.method in material.epochs:  # each photo is shown once a pass, also where the cache is smaller
         settings.setdefault("epochs", material.epochs[task.method] * cache.epochs_a_pass)
     if protocol in ("fixed", "scale-free"):
         settings["C"] = 1.0  # of the linear probe, which has no other choice to make
+    initial = material.initial_pair if cache.views else None  # without views a key would see itself: another loss
     seen, offers = _seen(task, protocol, material, test), offers_of(material.encoder, task.method)
 
     def fit() -> Head:
@@ -291,7 +305,7 @@ def _learner(
             cache.support,
             material.names,
             material.sentences(templates),
-            _learned_prompt(task, material, support, embeddings) if learned_prompt else embeddings,
+            embeddings,
             logit_scale=material.encoder.logit_scale,
             rule=rule,
             calibrate=True,
@@ -299,6 +313,7 @@ def _learner(
             settings={"seed": task.seed, **settings},
             offers=offers,
             views=cache.views,
+            initial_pair=initial,
         )
 
     return fit
@@ -307,7 +322,7 @@ def _learner(
 def _refuse_single_keys(support: SupportSet) -> None:
     """Raise UsageError where leave-one-out has nothing to score."""
     if np.unique(support.labels, return_counts=True)[1].max(initial=0) < 2:
-        raise UsageError("leave-one-out needs a class with two photos; give more --shots, or --protocol scale-free")
+        raise UsageError("leave-one-out needs a class with two photos; give more --shots")
 
 
 def _seen(task: Task, protocol: str, material: Material, test: SupportSet) -> tuple[Any, Any] | None:
@@ -360,7 +375,14 @@ def _cache(task: Task, material: Material, support: SupportSet, size: int | None
 def _learned_prompt(
     task: Task, material: Material, support: SupportSet, embeddings: ClassEmbeddings
 ) -> ClassEmbeddings:
-    """The class weights that CoOp learns from the same photos."""
+    """The class weights that CoOp learns from the same photos, once a draw."""
+    draw = task.shots, task.seed
+    if draw not in material.prompts:
+        material.prompts[draw] = _learn_prompt(task, material, support, embeddings)
+    return material.prompts[draw]
+
+
+def _learn_prompt(task: Task, material: Material, support: SupportSet, embeddings: ClassEmbeddings) -> ClassEmbeddings:
     views = material.views(task.shots, task.seed)
     make: Any = method_class("coop")
     coop: Any = make(
@@ -397,13 +419,13 @@ def _inference_ms(head: Head, target: Material) -> float:
     return milliseconds(lambda: head.probabilities(vectors)) + target.encoding_ms(test.ids[rows].tolist())
 
 
-def _notes(estimator: Any) -> list[str]:
+def _notes(method: str, estimator: Any) -> list[str]:
     """What a reader should know of how it was trained."""
     notes = []
     if tower := estimator.training().get("prompt_tower"):
         notes.append(f"CoOp's context stands in: {tower}")
     if max(getattr(estimator, "losses_", ()), default=1) < _NOTHING_TO_LEARN:
-        notes.append("Tip-Adapter-F: every photo is its own key, the loss is 0 from the start and nothing is learned")
+        notes.append(f"{TITLES.get(method, method)}: the loss is 0 from the start, and nothing is learned")
     if searched_by := _SEARCHED_BY.get(getattr(estimator, "searched_by_", "")):
         notes.append(searched_by)
     return notes

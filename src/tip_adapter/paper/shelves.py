@@ -123,7 +123,8 @@ class FileShelf:
     @property
     def axes(self) -> Mapping[str, tuple[str, ...]]:
         """The data set is called as the file is; the encoder, too, with the SHA-256 of its content: files change."""
-        return {"datasets": (self.path.stem,), "encoders": (f"vectors:{self.path.name}@{self._digest[:8]}",)}
+        encoder = f"vectors:{self.path.name}@{self._digest[:8]}"
+        return {"datasets": (self.path.stem,), "targets": (), "encoders": (encoder,)}
 
     def has_validation(self, dataset: str) -> bool:
         """Whether the file has a part val."""

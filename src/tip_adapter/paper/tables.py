@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.paper.fields import FIELDS, heading, shown, tells
@@ -74,15 +74,25 @@ def render_table(experiment: Experiment, results: Sequence[Result], published: P
 
 def _heading(results: Sequence[Result], published: Published) -> str:
     """What was measured on, and how to read a cell."""
-    seeds = sorted({result["seed"] for result in results if result["shots"]})
     sentences = [
         f"Measured on {_listed('dataset', results)} with {_listed('encoder', results)}.",
-        f"Means over seeds {', '.join(map(str, seeds))}, ± half of Student's 95 % interval."
-        if len(seeds) > 1
-        else "One seed, so no intervals.",
+        _over_seeds([result for result in results if result["shots"]]),
         "In brackets the published number and the difference." if any(map(published.row_of, results)) else "",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _over_seeds(results: Sequence[Result]) -> str:
+    """What a cell is the mean of."""
+    own: dict[tuple[Any, ...], set[int]] = defaultdict(set)
+    for result in results:
+        own[tuple(result[axis] for axis in _LINE)].add(result["seed"])
+    numbers = sorted({len(seeds) for seeds in own.values()})
+    if not numbers or numbers[-1] == 1:
+        return "One seed, so no intervals."
+    every = ", ".join(map(str, sorted(set[int]().union(*own.values()))))
+    over = f"seeds {every}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
+    return f"Means over {over}, ± half of Student's 95 % interval."
 
 
 def _main_table(experiment: Experiment, results: Sequence[Result], published: Published) -> str:
@@ -92,6 +102,8 @@ def _main_table(experiment: Experiment, results: Sequence[Result], published: Pu
     else:
         columns = _by_field(experiment.columns, axes, results, published)
     names = [axis for axis in axes if axis == experiment.rows or tells(axis, results)]
+    if "protocol" not in names and any(PROTOCOLS[result["protocol"]].upper_bound for result in results):
+        names.append("protocol")  # it is marked also where it stands alone
     return _table(names, axes, *columns)
 
 
@@ -200,8 +212,14 @@ def _differences(results: Sequence[Result], axes: Sequence[str], published: Publ
         for key, mean in paired(results, method, "tip-adapter", axes).items():
             where = dict(zip(axes, key, strict=True))
             pair = [_first(results, {**where, "method": name}) for name in (method, "tip-adapter")]
-            cells[(f"{shown('method', method)} − Tip-Adapter", *key)] = _difference(mean, pair, published)
+            cells[(" − ".join(map(_side, pair)), *key)] = _difference(mean, pair, published)
     return cells
+
+
+def _side(result: Result) -> str:
+    """A method, marked where the result that enters the comparison is an upper bound."""
+    mark = " (upper bound)" if PROTOCOLS[result["protocol"]].upper_bound else ""
+    return f"{shown('method', result['method'])}{mark}"
 
 
 def _difference(mean: Mean, pair: Sequence[Result], published: Published) -> str:

@@ -159,6 +159,7 @@ def _facts(head: Head, occasion: Occasion) -> list[tuple[str, object]]:
             "learned from",
             f"{counted(len(head.support), 'photo', 'photos')} of {counted(len(head.names), 'class', 'classes')}",
         ),
+        ("training", "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in head.training.items()) or None),
         ("alpha, beta", f"{choice.alpha:.4g}, {choice.beta:.4g}" if choice else None),
         ("chosen", sections.RULES.get(choice.rule, choice.rule) if choice else None),
         ("temperature", f"{choice.temperature:.4g}" if choice else None),
