@@ -11,11 +11,12 @@ import pytest
 from tip_adapter import ClassEmbeddings, TipAdapterFClassifier, choose_alpha_beta
 from tip_adapter.errors import FeaturesError, UsageError
 from tip_adapter.methods.prototypes import cycled
-from tip_adapter.paper import runner
+from tip_adapter.paper import fitting
 from tip_adapter.paper.datasets import dataset_record
 from tip_adapter.paper.experiments import Task
+from tip_adapter.paper.fitting import Heads
 from tip_adapter.paper.material import PhotoStore
-from tip_adapter.paper.runner import Heads, measure
+from tip_adapter.paper.runner import measure
 from tip_adapter.paper.splits import open_dataset
 from tip_adapter.testing import FakeEncoder
 
@@ -176,7 +177,7 @@ def test_a_prompt_is_learned_once_a_draw(material: Material, monkeypatch: pytest
         asked.append((task.shots, task.seed))
         return material.embeddings()
 
-    monkeypatch.setattr(runner, "_learn_prompt", learn)
+    monkeypatch.setattr(fitting, "_learn_prompt", learn)
     for protocol in ("fixed", "oracle"):
         measure(task("tip-adapter", protocol, learned_prompt=True), lambda *_: material, Heads())
     measure(replace(task("tip-adapter", "fixed", learned_prompt=True), shots=1), lambda *_: material, Heads())

@@ -75,6 +75,7 @@ class Material:
     initial_pair: tuple[float, float] = PAPERS_PAIR
     prompts: dict[tuple[int, int], ClassEmbeddings] = field(default_factory=dict)
     _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
+    _views: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
     _encoding_ms: float | None = None
 
     @property
@@ -94,8 +95,11 @@ class Material:
         """(n_views, n, d), the photos of a draw in each view: what is trained on; None for `support`'s own vectors."""
         if self.viewed is None:
             return None
-        views = (self.viewed(shots, seed, view) for view in range(self.n_views))
-        return np.stack([self._of_support(photos, shots, seed) for photos in views])
+        if (shots, seed) not in self._views:
+            views = (self.viewed(shots, seed, view) for view in range(self.n_views))
+            self._views.clear()  # they are large, and draws come one after the other
+            self._views[shots, seed] = np.stack([self._of_support(photos, shots, seed) for photos in views])
+        return self._views[shots, seed]
 
     def _of_support(self, photos: SupportSet, shots: int, seed: int) -> NDArray[np.float32]:
         """Vectors of the photos that `support` has, in its order."""
@@ -162,6 +166,7 @@ class Material:
             viewed=self.viewed and only(self.viewed),
             prompts={},
             _embedded={},
+            _views={},
         )
 
 
@@ -300,8 +305,9 @@ class PhotoStore:
         """Vectors of the wanted photos. The needed ones that are not stored yet are encoded, in one go."""
         kept = f"{self.splits.record.name}-{part}{look.ending}"
         place = self.folder / self.encoder.identity.fingerprint[:12] / kept
-        stored = set(labelled_source(place, part=part).ids) if (place / MANIFEST).is_file() else set()
-        if not needed <= stored:
+        source = labelled_source(place, part=part) if (place / MANIFEST).is_file() else None
+        stored = set(source.ids) if source else set()
+        if source is None or not needed <= stored:
             photos, ids = self._listed(part)
             rows = [row for row, name in enumerate(ids) if name in needed | stored]
             done = extract_listed(
@@ -314,7 +320,7 @@ class PhotoStore:
                 progress=self.progress,
             )
             self.n_encoded += done.n_encoded
-        source = labelled_source(place, part=part)
+            source = labelled_source(place, part=part)
         source = source.take([row for row, name in enumerate(source.ids) if name in wanted])
         return encode_labelled(source, self.encoder)[0]
 
