@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from tip_adapter.methods._train import AdamW, cosine, train
 
 try:
     import torch
+    from torch.utils.checkpoint import checkpoint
 except ImportError as error:
     raise MissingExtra.of("torch, which what to fine-tune (table6) needs,", "torch") from error
 
@@ -239,36 +241,23 @@ class _Side:
         self, weights: Sequence[torch.Tensor], inputs: torch.Tensor
     ) -> tuple[torch.Tensor, Callable[[Array], list[Array]]]:
         """What the tower gives at these weights, and: the loss's gradient in that → in the weights."""
-        chunks = torch.split(inputs, _PER_RUN)
-        with torch.no_grad():
-            rows = torch.cat([self._rows(weights, chunk) for chunk in chunks])
-        if not weights:
-            return self.finish(rows), lambda _: []
-        rows.requires_grad_()
-        finished = self.finish(rows)
+        leaves = [array.detach().requires_grad_() for array in weights]
+        runs = torch.split(inputs, _PER_RUN)
+        # Of several runs none is remembered: each goes forward anew when its gradient is asked for.
+        forward = partial(checkpoint, self._rows, use_reentrant=False) if leaves and len(runs) > 1 else self._rows
+        with torch.set_grad_enabled(bool(leaves)):
+            rows = self.finish(torch.cat([forward(leaves, run) for run in runs]))
 
         def pull_back(slopes: Array) -> list[Array]:
-            (pulls,) = torch.autograd.grad(finished, rows, slopes)
-            return self._gradients(weights, chunks, torch.split(pulls, _PER_RUN))
+            return list(torch.autograd.grad(rows, leaves, slopes)) if leaves else []
 
-        return finished.detach(), pull_back
+        return rows.detach(), pull_back
 
     def _rows(self, weights: Sequence[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         rows: torch.Tensor = torch.func.functional_call(
             self.module, dict(zip(self.names, weights, strict=True)), (inputs,)
         )
         return rows
-
-    def _gradients(
-        self, weights: Sequence[torch.Tensor], chunks: Sequence[torch.Tensor], pulls: Sequence[torch.Tensor]
-    ) -> list[Array]:
-        """The loss's gradient in the weights, from that in the tower's rows: run by run, each forward once more."""
-        leaves = [array.detach().requires_grad_() for array in weights]
-        total = [torch.zeros_like(array) for array in weights]
-        for chunk, pull in zip(chunks, pulls, strict=True):
-            for sum_, part in zip(total, torch.autograd.grad(self._rows(leaves, chunk), leaves, pull), strict=True):
-                sum_ += part
-        return total
 
 
 class _Run:
@@ -304,7 +293,7 @@ class _Run:
     def encoded(self, prepared: NDArray[Any], weights: Sequence[Array]) -> torch.Tensor:
         """(n, …) prepared photos → (n, d) unit rows, as the image tower at these weights sees them."""
         runs = range(0, len(prepared), _PER_RUN)
-        return torch.cat([self.image.read(weights, self.pixels(prepared[i : i + _PER_RUN]))[0].detach() for i in runs])
+        return torch.cat([self.image.read(weights, self.pixels(prepared[i : i + _PER_RUN]))[0] for i in runs])
 
     def pixels(self, prepared: NDArray[Any]) -> torch.Tensor:
         """Prepared photos where the image tower is."""
