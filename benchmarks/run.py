@@ -31,10 +31,10 @@ from tip_adapter import (
     choose_alpha_beta,
     load_encoder,
 )
-from tip_adapter.features import encode_photos
-from tip_adapter.head import learn
-from tip_adapter.methods.choose import Given
-from tip_adapter.photos.find import find_photos
+from tip_adapter.features.encode import encode_photos
+from tip_adapter.images.find import find_photos
+from tip_adapter.methods.tuning import Given
+from tip_adapter.model.head import learn
 from tip_adapter.vectors import SupportSet, unit_rows
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.caltech101 import SEEDS, SHOTS, draw, read_parts
 from benchmarks.record import write_results
 from tip_adapter import FewShotClassifier, load_encoder
-from tip_adapter.checking import likely_wrong
 from tip_adapter.errors import TipAdapterWarning
+from tip_adapter.model.label_issues import likely_wrong
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tip_adapter.paper.datasets import SPLITS_URL, DatasetRecord, dataset_records
+from tip_adapter.paper.datasets.records import SPLITS_URL, DatasetRecord, dataset_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ GET = """## Where to get each
 """
 SETTINGS = """## Templates, epochs, and the public code's search
 
-The set of [templates](../../src/tip_adapter/data/templates.toml) that class names are put into, the epochs of
+The set of [templates](../../src/tip_adapter/encoders/templates.toml) that class names are put into, the epochs of
 Tip-Adapter-F, and how the authors' public code searches: it starts from a pair and looks up to the two ends for a better
 one. A target is answered with what its source taught.
 """

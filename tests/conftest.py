@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from tip_adapter import load_encoder
-from tip_adapter.photos import processes
-from tip_adapter.photos.decode import decode_file
-from tip_adapter.photos.processes import DecodingProcesses
+from tip_adapter.images import decoding_pool
+from tip_adapter.images.decode import decode_file
+from tip_adapter.images.decoding_pool import DecodingProcesses
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -51,7 +51,7 @@ def decoded_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     that tests start are as they are.
     """
     monkeypatch.setattr(DecodingProcesses, "decode", staticmethod(decode_file))
-    monkeypatch.setattr(processes, "start_decoding", lambda: None)
+    monkeypatch.setattr(decoding_pool, "start_decoding", lambda: None)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from tip_adapter import errors
-from tip_adapter.errors import MissingExtra, NotWritable, OutputExists, TipAdapterError, TipAdapterWarning, UnknownName
+from tip_adapter.errors import MissingExtra, NotWritable, OutputExists, TipAdapterError, TipAdapterWarning
+from tip_adapter.plugins import unknown_name
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, TipAdapterError)]
 
@@ -84,12 +85,12 @@ def test_codes_do_not_change():
 
 
 def test_an_unknown_name_suggests_the_nearest_and_lists_the_known():
-    message = str(UnknownName.among("method", "tip-adaptor", ["zero-shot", "tip-adapter"]))
+    message = str(unknown_name("method", "tip-adaptor", ["zero-shot", "tip-adapter"]))
     assert message == "unknown method 'tip-adaptor': did you mean tip-adapter? known are tip-adapter, zero-shot"
 
 
 def test_an_unknown_name_that_resembles_none_gets_no_suggestion():
-    assert "did you mean" not in str(UnknownName.among("encoder", "xyzzy", ["pocket", "toy"]))
+    assert "did you mean" not in str(unknown_name("encoder", "xyzzy", ["pocket", "toy"]))
 
 
 def test_a_missing_extra_says_what_to_type():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.bundle import ARRAYS, CARD, CONFIG, FORMAT, MOST_HEADER, MOST_TEXT_MIB, MOST_VALUES
+from tip_adapter.model.saving import ARRAYS, CARD, CONFIG, FORMAT, MOST_HEADER, MOST_TEXT_MIB, MOST_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto
 
 from tip_adapter import TipAdapterClassifier, ZeroShotClassifier
-from tip_adapter.graphs import GraphWriter
+from tip_adapter.encoders.onnx.writer import GraphWriter
 from tip_adapter.testing import FakeEncoder, check_encoder, check_method
 from tip_adapter.vectors import unit_rows
 

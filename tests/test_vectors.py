@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from tip_adapter import TipAdapterClassifier
 from tip_adapter.errors import LabelError, VectorError
-from tip_adapter.vectors import ClassEmbeddings, SupportSet, draw_shots, require_finite, softmax, unit_rows
+from tip_adapter.images.sampling import draw_shots
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, require_finite, softmax, unit_rows
 
 DTYPES = [np.float32, np.float64]
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)

@@ -86,9 +86,9 @@ def test_the_wheel_holds_data_types_and_licence(python: Path, tmp_path: Path) ->
     code = "from importlib.metadata import files; print(*files('tip-adapter'), sep='\\n')"
     held = set(_checked([python, "-c", code], cwd=tmp_path).split())
     assert {
-        "tip_adapter/data/templates.toml",
-        "tip_adapter/data/imagenet_classnames.txt",
-        "tip_adapter/paper/data/datasets.toml",
+        "tip_adapter/encoders/templates.toml",
+        "tip_adapter/encoders/pocket/imagenet_classnames.txt",
+        "tip_adapter/paper/datasets/datasets.toml",
         "tip_adapter/py.typed",
     } <= held
     assert any(name.endswith("/LICENSE") for name in held)

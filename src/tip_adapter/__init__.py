@@ -5,17 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from tip_adapter.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from tip_adapter.classifier import FewShotClassifier
     from tip_adapter.encoders import load_encoder
-    from tip_adapter.methods.choose import Choice, choose_alpha_beta
     from tip_adapter.methods.clip_adapter import CLIPAdapterClassifier
     from tip_adapter.methods.coop import CoOpClassifier
     from tip_adapter.methods.linear_probe import LinearProbeClassifier
     from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
+    from tip_adapter.methods.tuning import Choice, choose_alpha_beta
     from tip_adapter.methods.zero_shot import ZeroShotClassifier
+    from tip_adapter.model.classifier import FewShotClassifier
     from tip_adapter.vectors import ClassEmbeddings
 
 __all__ = [
@@ -35,15 +35,15 @@ __all__ = [
 # Loaded on first use, so that `import tip_adapter` and `tip-adapter --help` import neither NumPy nor scikit-learn.
 _HOMES = {
     "CLIPAdapterClassifier": "tip_adapter.methods.clip_adapter",
-    "Choice": "tip_adapter.methods.choose",
+    "Choice": "tip_adapter.methods.tuning",
     "ClassEmbeddings": "tip_adapter.vectors",
     "CoOpClassifier": "tip_adapter.methods.coop",
-    "FewShotClassifier": "tip_adapter.classifier",
+    "FewShotClassifier": "tip_adapter.model.classifier",
     "LinearProbeClassifier": "tip_adapter.methods.linear_probe",
     "TipAdapterClassifier": "tip_adapter.methods.tip_adapter",
     "TipAdapterFClassifier": "tip_adapter.methods.tip_adapter",
     "ZeroShotClassifier": "tip_adapter.methods.zero_shot",
-    "choose_alpha_beta": "tip_adapter.methods.choose",
+    "choose_alpha_beta": "tip_adapter.methods.tuning",
     "load_encoder": "tip_adapter.encoders",
 }
 

@@ -34,14 +34,11 @@ A message says what happened, to what, and what to do next. `code` is stable: pr
 
 from __future__ import annotations
 
-import os
 import warnings
-from contextlib import suppress
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class TipAdapterError(Exception):
@@ -60,11 +57,6 @@ class UnknownName(UsageError, LookupError):
     """No encoder, method or template set of that name; the nearest known one is suggested."""
 
     code = "unknown_name"
-
-    @classmethod
-    def among(cls, kind: str, name: str, known: Collection[str]) -> UnknownName:
-        """The error for a `kind` called `name` that is not among `known`."""
-        return cls(f"unknown {kind} {name!r}: {suggestion(name, known)}known are {', '.join(sorted(known))}")
 
 
 class MissingExtra(TipAdapterError, ImportError):
@@ -221,12 +213,6 @@ class TipAdapterWarning(UserWarning):
     """It works, and a person should know."""
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest of `known` was meant; empty where none is near."""
-    nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return f"did you mean {printable(nearest[0])}? " if nearest else ""
-
-
 def warn(*notes: str) -> None:
     """Say what a person should know, each note as a TipAdapterWarning."""
     for note in notes:
@@ -238,35 +224,3 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def counted(n: int, one: str, many: str) -> str:
-    """A number and its noun."""
-    return f"{n} {one if n == 1 else many}"
-
-
-def first_of(names: Sequence[str]) -> str:
-    """The first five of some names."""
-    return ", ".join([*map(printable, names[:5]), *["…"] * (len(names) > 5)])
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a person reads it."""
-    return f"{100 * fraction:.1f} %"
-
-
-def shown(value: object) -> str:
-    """Any value as a message can show it: printable, and no longer than a line."""
-    try:
-        text = printable(repr(value))
-    except Exception:  # another package's repr, or a number with too many digits
-        return f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def printable(name: str | os.PathLike[str]) -> str:
-    """A name as it can be shown: bytes that are not UTF-8, control characters and the like as escapes."""
-    text = os.fspath(name)
-    with suppress(UnicodeEncodeError):
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

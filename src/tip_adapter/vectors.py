@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import array_api_compat
 import numpy as np
 
-from tip_adapter.errors import LabelError, VectorError, shown
+from tip_adapter.errors import LabelError, VectorError
+from tip_adapter.text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 #: A NumPy array or a torch tensor: the equations are written once, for both.
@@ -165,28 +164,6 @@ def require_finite(rows: Array, what: str) -> None:
     xp = array_api_compat.array_namespace(rows)
     if not bool(xp.all(xp.isfinite(rows))):
         raise VectorError(f"{what} contain NaN or infinity")
-
-
-def draw_shots(labels: Sequence[Any] | NDArray[Any], shots: int, seed: int) -> NDArray[np.intp]:
-    """Draw `shots` photos of each class, without replacement; a class with fewer gives all.
-
-    Draws are nested: the 1-shot draw lies inside the 2-shot draw.
-
-    Parameters
-    ----------
-    labels : (n,) labels, in an order that is itself reproducible
-    shots : int, > 0
-    seed : int
-
-    Returns
-    -------
-    (m,) int array, sorted positions in `labels`
-    """
-    _, classes = np.unique(np.asarray(labels), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    own = np.split(np.argsort(classes, kind="stable"), np.cumsum(np.bincount(classes))[:-1])
-    drawn = [rng.permutation(rows)[:shots] for rows in own]
-    return np.sort(np.concatenate([np.zeros(0, np.intp), *drawn]))
 
 
 def _class_matrix(matrix: Any) -> Array:

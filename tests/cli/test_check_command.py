@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tip_adapter.checking import check_photos
-from tip_adapter.head import read_head
+from tip_adapter.model.head import read_head
+from tip_adapter.model.label_issues import check_photos
 
 if TYPE_CHECKING:
     from collections.abc import Callable

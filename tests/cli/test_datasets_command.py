@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tip_adapter.cli import datasets as command
-from tip_adapter.paper.datasets import dataset_record, dataset_records
+from tip_adapter.paper.datasets.records import dataset_record, dataset_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable

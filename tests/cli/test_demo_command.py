@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tip_adapter import files
 from tip_adapter.cli import demo
 from tip_adapter.encoders.toy import ToyEncoder
+from tip_adapter.io import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

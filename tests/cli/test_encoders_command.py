@@ -52,6 +52,8 @@ def test_people_get_a_table(run: Callable[..., Ran], word: str) -> None:
 
 
 def test_listing_loads_no_weights(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tip_adapter.encoders.pocket.PocketEncoder.__init__", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(
+        "tip_adapter.encoders.pocket.encoder.PocketEncoder.__init__", lambda *_, **__: pytest.fail("loaded")
+    )
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("downloaded"))
     assert run("encoders").status == 0

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tip_adapter
-from tip_adapter import files
 from tip_adapter.cli import COMMANDS
+from tip_adapter.io import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.photos import processes
+from tip_adapter.images import decoding_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -404,7 +404,7 @@ def test_the_first_decoding_process_starts_before_the_model_is_loaded(
 ) -> None:
     happened: list[str] = []
     load = FewShotClassifier.load
-    monkeypatch.setattr(processes, "start_decoding", lambda: happened.append("start"))
+    monkeypatch.setattr(decoding_pool, "start_decoding", lambda: happened.append("start"))
     monkeypatch.setattr(
         FewShotClassifier, "load", lambda *args, **options: happened.append("load") or load(*args, **options)
     )

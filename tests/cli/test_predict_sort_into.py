@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tip_adapter import files
+from tip_adapter.io import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tip_adapter.paper import runner
+from tip_adapter.paper import measure
 from tip_adapter.paper.results import key_of
 
 if TYPE_CHECKING:
@@ -167,15 +167,15 @@ def test_ctrl_c_keeps_what_is_measured_and_says_how_to_go_on(
     run: Callable[..., Ran], stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("reproduce", "figure4", "--vectors", stored, "--methods", "zero-shot,tip-adapter", "--seeds", "1")
-    measure, left = runner.measure, iter([True] * 3)
+    original, left = measure.measure, iter([True] * 3)
 
     def interrupted(*args: Any) -> Any:
         if not next(left, False):
             raise KeyboardInterrupt
-        return measure(*args)
+        return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "measure", interrupted)
+        patch.setattr(measure, "measure", interrupted)
         ran = run(*asked)
     assert (ran.status, ran.out) == (130, "")
     assert ran.err == "stopped: what is measured stands in results/figure4; the same command goes on\n"

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.bundle import ARRAYS, CARD, CONFIG
-from tip_adapter.head import read_head
+from tip_adapter.model.head import read_head
+from tip_adapter.model.saving import ARRAYS, CARD, CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -336,7 +336,7 @@ def test_fault_47_a_full_disk_leaves_the_old_model(
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("tip_adapter.files._sync_folder", fail)
+    monkeypatch.setattr("tip_adapter.io.files._sync_folder", fail)
     before = contents(taught)
     name, *args = command
     ran = run(name, taught, *(yellow if arg == "PHOTO" else arg for arg in args))
@@ -388,7 +388,7 @@ def test_fault_48_of_several_adds_at_once_all_are_learned(taught: Path, make_pho
 _ADDERS = """
 import os, sys
 from itertools import count
-import tip_adapter.classifier
+import tip_adapter.model.classifier
 from tip_adapter.cli import main, teach
 
 def add_for_ever(model, photos):

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tip_adapter.encoders._checkpoint import _rebuild_tensor, read_checkpoint
-from tip_adapter.encoders.pocket import _IMAGE_WEIGHTS
+from tip_adapter.encoders.pocket.checkpoint import _rebuild_tensor, read_checkpoint
+from tip_adapter.encoders.pocket.encoder import _IMAGE_WEIGHTS
 from tip_adapter.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def attacks(marker: str) -> dict[str, Any]:
         "torch.load's own": Call(Name("torch.storage", "_load_from_bytes"), ("x",)),
         "collections' other class": Call(Name("collections", "defaultdict"), ()),
         "a dotted name": Name("collections", "OrderedDict.fromkeys"),
-        "this package": Name("tip_adapter.files", "write_file"),
+        "this package": Name("tip_adapter.io.files", "write_file"),
     }
 
 
@@ -189,7 +189,7 @@ def test_another_digest_is_refused_before_anything_is_parsed(file: Path, monkeyp
         raise AssertionError("the file was parsed")
 
     content = b"".join(parts({"a": tensor()})) + storage()
-    monkeypatch.setattr("tip_adapter.encoders._checkpoint._read_tensors", parse)
+    monkeypatch.setattr("tip_adapter.encoders.pocket.checkpoint._read_tensors", parse)
     with pytest.raises(AssertionError, match="was parsed"):
         read(file, content)
     file.write_bytes(content[:-1] + b"\x01")
@@ -202,7 +202,7 @@ def test_fault_44_reading_imports_and_executes_nothing(file: Path) -> None:
     file.write_bytes(content)
     program = f"""
 import sys
-from tip_adapter.encoders._checkpoint import read_checkpoint
+from tip_adapter.encoders.pocket.checkpoint import read_checkpoint
 events = []
 sys.addaudithook(lambda event, arguments: events.append(event))
 read_checkpoint({str(file)!r}, sha256={hashlib.sha256(content).hexdigest()!r})

@@ -12,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.encoders import load_encoder, onnx_clip
+from tip_adapter.encoders import load_encoder
+from tip_adapter.encoders.onnx import encoder as onnx_encoder
 from tip_adapter.errors import CheckpointError, ExportError
-from tip_adapter.export import export_pixels
+from tip_adapter.model.onnx_export import export_pixels
 from tip_adapter.testing import check_encoder
 
 if TYPE_CHECKING:
@@ -120,6 +121,6 @@ def test_an_image_side_above_two_gib_is_told_what_can_be_exported(
     clip_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = load_encoder(f"onnx:{clip_folder()}")
-    monkeypatch.setattr(onnx_clip, "MOST_BYTES", 100)
+    monkeypatch.setattr(onnx_encoder, "MOST_BYTES", 100)
     with pytest.raises(ExportError, match=r"does not fit into an ONNX file, .* --input vectors"):
         encoder.image_graph()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tip_adapter import FewShotClassifier
 from tip_adapter.encoders import load_encoder
-from tip_adapter.encoders._onnx import open_session
+from tip_adapter.encoders.onnx.session import open_session
 from tip_adapter.errors import CheckpointError, TipAdapterWarning, UsageError, WrongEncoder
 from tip_adapter.testing import check_encoder
 
@@ -156,7 +156,7 @@ def test_predicting_opens_no_text_graph(
         opened.append(graph.parent.name)
         return open_session(graph, **settings)
 
-    monkeypatch.setattr("tip_adapter.encoders._tower.open_session", watched)
+    monkeypatch.setattr("tip_adapter.encoders.onnx.tower.open_session", watched)
     assert len(FewShotClassifier.load(tmp_path / "model").predict_folder(photos)) == 4
     assert opened == ["visual"]
 

@@ -16,10 +16,11 @@ import pytest
 from onnx import TensorProto
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.encoders import _hub, clips, load_encoder, refuse_unasked_download
-from tip_adapter.encoders.clips import Clip, unknown_record
+from tip_adapter.encoders import load_encoder, refuse_unasked_download
+from tip_adapter.encoders.onnx import catalogue, download
+from tip_adapter.encoders.onnx.catalogue import Clip, unknown_record
 from tip_adapter.errors import CheckpointError, DownloadError, TipAdapterWarning, UnaskedDownload
-from tip_adapter.extraction import extract
+from tip_adapter.features.extract import extract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """`small` is a short name of what the fake hub holds."""
     record = replace(unknown_record("a small one"), licence="MIT", logit_scale=20.0, logit_scale_assumed=False)
     clip = Clip("someone/clip", "main", record, "open_clip")
-    for module in ("tip_adapter.encoders", "tip_adapter.encoders.onnx_clip", "tip_adapter.encoders.clips"):
+    for module in ("tip_adapter.encoders", "tip_adapter.encoders.onnx.encoder", "tip_adapter.encoders.onnx.catalogue"):
         monkeypatch.setattr(f"{module}.named_clips", lambda: {"small": clip})
 
 
@@ -196,14 +197,14 @@ def test_the_command_line_downloads_once_is_quiet_if_asked_and_works_offline_aft
 
 
 def test_the_short_names_are_records_of_their_repositories() -> None:
-    known = clips.named_clips()
+    known = catalogue.named_clips()
     assert {"clip", "clip-rn50", "clip-rn101", "clip-vit-b-32", "clip-vit-b-16", "clip-rn50x16", "clip-vit-l-14"} < set(
         known
     )
     assert known["clip"].repository == known["clip-vit-b-32"].repository
     for clip in known.values():
         assert clip.revision == "main" or len(clip.revision) == 40
-        assert clip.layout in {layout.name for layout in _hub.LAYOUTS}
+        assert clip.layout in {layout.name for layout in download.LAYOUTS}
         assert not clip.record.logit_scale_assumed
         assert clip.record.templates == ("a photo of a {}.",)
         assert clip.record.scale_free_ratio == 0.1
@@ -257,7 +258,7 @@ def test_fault_44_features_alone_make_nobody_download(
 def test_names_that_came_with_a_package_and_places_on_this_machine_are_no_such_downloads(
     name: str, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tip_adapter.encoders.onnx_clip.known_clip", lambda repository: repository == "known/one")
+    monkeypatch.setattr("tip_adapter.encoders.onnx.encoder.known_clip", lambda repository: repository == "known/one")
     refuse_unasked_download(name, "model")
 
 

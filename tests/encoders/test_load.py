@@ -7,8 +7,8 @@ import pytest
 
 import tip_adapter
 from tip_adapter.encoders import ENCODERS, FAMILIES, encoder_records, load_encoder
-from tip_adapter.encoders.clips import named_clips
-from tip_adapter.encoders.pocket import PocketEncoder
+from tip_adapter.encoders.onnx.catalogue import named_clips
+from tip_adapter.encoders.pocket.encoder import PocketEncoder
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import UnknownName, UsageError
 
@@ -19,7 +19,7 @@ def install(monkeypatch: pytest.MonkeyPatch):
 
     def pretend(**encoders: str) -> None:
         points = EntryPoints(EntryPoint(name, value, "tip_adapter.encoders") for name, value in encoders.items())
-        monkeypatch.setattr("tip_adapter.extensions.entry_points", lambda **wanted: points.select(**wanted))
+        monkeypatch.setattr("tip_adapter.plugins.entry_points", lambda **wanted: points.select(**wanted))
 
     return pretend
 
@@ -47,7 +47,7 @@ def test_an_entry_point_is_an_encoder_like_ours(install) -> None:
 
 
 def test_no_entry_point_takes_the_place_of_ours(install) -> None:
-    install(toy="tip_adapter.encoders.pocket:PocketEncoder")
+    install(toy="tip_adapter.encoders.pocket.encoder:PocketEncoder")
     assert isinstance(load_encoder("toy"), ToyEncoder)
     assert [name for name, _ in encoder_records()] == [*ENCODERS, *named_clips()]
 

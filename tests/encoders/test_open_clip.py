@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tip_adapter import FewShotClassifier, load_encoder
-from tip_adapter.encoders.open_clip import find_source
+from tip_adapter.encoders.open_clip.encoder import find_source
 from tip_adapter.errors import (
     CheckpointError,
     DownloadError,
@@ -394,7 +394,7 @@ def importing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Exception], Non
                 raise error
             return real(name, *rest, **named)
 
-        monkeypatch.delitem(sys.modules, "tip_adapter.encoders._towers", raising=False)
+        monkeypatch.delitem(sys.modules, "tip_adapter.encoders.open_clip.towers", raising=False)
         monkeypatch.setattr(builtins, "__import__", fail)
 
     return pretend

@@ -5,7 +5,7 @@ import pytest
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
-from tip_adapter.encoders._open_clip_towers import FineTunedTowers, PromptedTextTower
+from tip_adapter.encoders.open_clip.learnable_towers import FineTunedTowers, PromptedTextTower
 from tip_adapter.errors import UsageError
 
 KINDS = {"CLIP": open_clip.CLIP, "CustomTextCLIP": open_clip.CustomTextCLIP}

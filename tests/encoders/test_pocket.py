@@ -13,11 +13,11 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from tip_adapter.encoders import load_encoder
-from tip_adapter.encoders import pocket as pocket_module
-from tip_adapter.encoders._checkpoint import read_checkpoint
-from tip_adapter.encoders._efficientnet import _mean_of_relu6, build_network
-from tip_adapter.encoders._onnx import open_session
-from tip_adapter.encoders.pocket import PocketEncoder
+from tip_adapter.encoders.onnx.session import open_session
+from tip_adapter.encoders.pocket import encoder as pocket_module
+from tip_adapter.encoders.pocket.checkpoint import read_checkpoint
+from tip_adapter.encoders.pocket.efficientnet import _mean_of_relu6, build_network
+from tip_adapter.encoders.pocket.encoder import PocketEncoder
 from tip_adapter.errors import CheckpointError, UsageError
 from tip_adapter.testing import check_encoder
 

@@ -10,7 +10,7 @@ from support_cases import case
 
 from tip_adapter import CLIPAdapterClassifier
 from tip_adapter.methods import clip_adapter as page
-from tip_adapter.methods._train import cosine_after_warm_up, train
+from tip_adapter.methods.training import cosine_after_warm_up, train
 
 COUNTS = [6, 0, 1, 4, 3, 3]
 SETTINGS = {"epochs": 4, "batch_size": 5, "learning_rate": 0.5}

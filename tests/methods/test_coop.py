@@ -13,7 +13,7 @@ from tip_adapter import ClassEmbeddings, CoOpClassifier, FewShotClassifier, Zero
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import MissingExtra
 from tip_adapter.methods import coop as page
-from tip_adapter.methods._train import train
+from tip_adapter.methods.training import train
 
 NAMES = ["dusk", "dawn", "noon", "moss"]
 
@@ -175,7 +175,7 @@ def test_restored_weights_answer_the_same_and_others_are_refused(encoder):
 
 def test_without_torch_the_line_to_type_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "tip_adapter.encoders._toy_towers", raising=False)
+    monkeypatch.delitem(sys.modules, "tip_adapter.encoders.toy_torch", raising=False)
     with pytest.raises(MissingExtra, match=r"pip install 'tip-adapter\[torch\]'"):
         FewShotClassifier("toy", "coop").fit(["nothing.png"], ["red"])
 

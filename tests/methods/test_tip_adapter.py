@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
-from tip_adapter.methods import _base
+from tip_adapter.methods import base
 from tip_adapter.methods import tip_adapter as page
-from tip_adapter.methods._kernels import OWN_KEY, cross_entropy
+from tip_adapter.methods.ops import OWN_KEY, cross_entropy
 from tip_adapter.methods.tip_adapter import cache_gradient, cache_logits
 from tip_adapter.vectors import unit_rows
 
@@ -138,14 +138,14 @@ def test_blocks_do_not_change_the_answer(method, kind, monkeypatch):
     example = case([5, 0, 3, 9], n_queries=23)
     clf = method(class_embeddings=example.class_embeddings).fit(KINDS[kind](example.X), example.y)
     whole = clf.logits(KINDS[kind](example.queries))
-    monkeypatch.setattr(_base, "_BLOCK_ENTRIES", 40)
+    monkeypatch.setattr(base, "_BLOCK_ENTRIES", 40)
     assert_near(clf.logits(KINDS[kind](example.queries)), np.asarray(whole), 1e-12)
 
 
 def test_no_query_by_key_matrix_is_formed(monkeypatch):
     example = case([1000, 1500, 500], n_queries=3000, width=4, dtype=np.float32)
     clf = TipAdapterClassifier(**example.settings).fit(example.X, example.y)
-    monkeypatch.setattr(_base, "_BLOCK_ENTRIES", 2**16)
+    monkeypatch.setattr(base, "_BLOCK_ENTRIES", 2**16)
     tracemalloc.start()
     clf.logits(example.queries)
     _, peak = tracemalloc.get_traced_memory()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tip_adapter.paper.datasets import DatasetRecord, dataset_record
+from tip_adapter.paper.datasets.records import DatasetRecord, dataset_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

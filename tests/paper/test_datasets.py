@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from tip_adapter.encoders.prompts import template_sets
 from tip_adapter.errors import FolderError, LabelError, MissingDataset, SplitError, UnknownName, UsageError
-from tip_adapter.paper import _layouts
-from tip_adapter.paper.datasets import absent_pieces, dataset_record, dataset_records
-from tip_adapter.paper.splits import PartCheck, check_dataset, open_dataset, require_photos
-from tip_adapter.prompts import template_sets
+from tip_adapter.paper.datasets import layouts
+from tip_adapter.paper.datasets.records import absent_pieces, dataset_record, dataset_records
+from tip_adapter.paper.datasets.splits import PartCheck, check_dataset, open_dataset, require_photos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -478,7 +478,7 @@ def test_a_list_that_may_not_be_read_is_an_error_that_says_so(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     record = make_dataset("dtd")
-    monkeypatch.setattr(_layouts, "read_small_file", refuse)
+    monkeypatch.setattr(layouts, "read_bounded", refuse)
     with pytest.raises(SplitError, match=r"Textures.json: Permission denied; make it readable$"):
         open_dataset(record, make_dataset.root)
 

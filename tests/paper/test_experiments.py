@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+from tip_adapter.encoders.prompts import resolve_templates
 from tip_adapter.errors import UnknownName, UsageError
 from tip_adapter.methods import METHODS, method_class
-from tip_adapter.paper.datasets import dataset_records
+from tip_adapter.paper.datasets.records import dataset_records
 from tip_adapter.paper.experiments import ALIASES, Task, experiment, experiments, papers_encoder, published, tasks
 from tip_adapter.paper.figures import _PICTURES
 from tip_adapter.paper.protocols import PROTOCOLS, protocols_for
 from tip_adapter.paper.published import Published
-from tip_adapter.paper.reproduction import asked
-from tip_adapter.prompts import resolve_templates
+from tip_adapter.paper.reproduce import asked
 
 #: Settings that the runner reads; all others are a method's own.
 OF_THE_RUNNER = {"cache_size", "templates", "learned_prompt", "learn"}

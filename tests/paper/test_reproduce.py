@@ -13,8 +13,8 @@ from PIL import Image
 
 from tip_adapter.paper.experiments import experiments
 from tip_adapter.paper.protocols import PROTOCOLS
-from tip_adapter.paper.reproduction import Done, asked, reproduce
-from tip_adapter.paper.shelves import PhotoShelf
+from tip_adapter.paper.providers import PhotoShelf
+from tip_adapter.paper.reproduce import Done, asked, reproduce
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tip_adapter import extraction, files
 from tip_adapter.errors import (
     DownloadError,
     MissingDataset,
@@ -26,12 +25,14 @@ from tip_adapter.errors import (
     TipAdapterError,
     TipAdapterWarning,
 )
+from tip_adapter.features import extract
+from tip_adapter.io import files
+from tip_adapter.paper import measure
 from tip_adapter.paper import results as results_module
-from tip_adapter.paper import runner
 from tip_adapter.paper.experiments import experiments, tasks
-from tip_adapter.paper.reproduction import Done, asked, reproduce
+from tip_adapter.paper.providers import FileShelf, PhotoShelf
+from tip_adapter.paper.reproduce import Done, asked, reproduce
 from tip_adapter.paper.results import key_of, read_results, recording
-from tip_adapter.paper.shelves import FileShelf, PhotoShelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def test_a_second_run_measures_and_encodes_nothing_and_writes_the_same_bytes(
     assert set(before) == {"results.jsonl", "figure4.md", "figure4.png"}
     drawn = {name for result in first.results for name in result["support_ids"]}
     assert (first.n_measured, first.n_encoded) == (9, 40 + 16 + len(drawn))  # test, validation, the draws
-    monkeypatch.setattr(runner, "measure", pytest.fail)
+    monkeypatch.setattr(measure, "measure", pytest.fail)
     again = go()
     assert (again.n_measured, again.n_encoded) == (0, 0)
     assert {path.name: path.read_bytes() for path in lines.parent.iterdir()} == before
@@ -85,7 +86,7 @@ def test_a_second_run_measures_and_encodes_nothing_and_writes_the_same_bytes(
 def test_fault_46_what_was_stopped_while_photos_were_encoded_goes_on_where_it_was(
     shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "SHARD_ROWS", 16)
+    monkeypatch.setattr(extract, "SHARD_ROWS", 16)
 
     def go(progress: Callable[[int, int], None] | None) -> Done:
         shelf = PhotoShelf(shades, progress=progress)
@@ -236,8 +237,8 @@ def test_an_error_of_the_network_while_measuring_is_not_one_of_the_disk(lines: P
 _PROGRAM = """
 import sys
 from pathlib import Path
-from tip_adapter.paper.reproduction import asked, reproduce
-from tip_adapter.paper.shelves import FileShelf, PhotoShelf
+from tip_adapter.paper.reproduce import asked, reproduce
+from tip_adapter.paper.providers import FileShelf, PhotoShelf
 words = {"datasets": "caltech101", "encoders": "toy", "shots": "1,2,4", "seeds": "1,2,3", "methods": "zero-shot,tip-adapter"}
 print("ready", flush=True)
 reproduce(asked("figure4", words), PhotoShelf(Path(sys.argv[1])), Path(sys.argv[2]), say=print)
@@ -333,7 +334,7 @@ def test_without_torch_what_needs_it_is_said_once_and_the_rest_is_done(
     shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str, n_results: int
 ) -> None:
     monkeypatch.setattr(sys, "meta_path", [WithoutTorch(), *sys.meta_path])
-    for module in ("torch", "tip_adapter.paper.parts"):
+    for module in ("torch", "tip_adapter.paper.finetune"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     said: list[str] = []
     wanted = asked(name, {"datasets": "caltech101", "encoders": "toy", "shots": "1", "seeds": "1"})

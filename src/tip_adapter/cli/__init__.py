@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import say
 from tip_adapter.errors import TipAdapterError, UsageError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.cli._output import print_line, say
-from tip_adapter.errors import counted, percent
-from tip_adapter.photos.lists import csv_line
+from tip_adapter.images.lists import csv_line
+from tip_adapter.text import counted, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

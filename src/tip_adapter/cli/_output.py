@@ -10,15 +10,16 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import TipAdapterWarning, counted, percent, printable
+from tip_adapter.errors import TipAdapterWarning
+from tip_adapter.text import counted, percent, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.progress import TaskID
 
-    from tip_adapter.head import Head
-    from tip_adapter.methods.choose import Choice
+    from tip_adapter.methods.tuning import Choice
+    from tip_adapter.model.head import Head
 
 
 _BARS = "HF_HUB_DISABLE_PROGRESS_BARS"

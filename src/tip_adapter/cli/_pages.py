@@ -7,8 +7,9 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import printable, warn
+from tip_adapter.errors import warn
 from tip_adapter.report import Occasion, paths_by_id
+from tip_adapter.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,15 +8,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tip_adapter.errors import UsageError, printable, warn
-from tip_adapter.photos.find import find_photos, is_folder
-from tip_adapter.photos.sort import outside
-from tip_adapter.sources import is_stored, listed_source, photo_source
+from tip_adapter.errors import UsageError, warn
+from tip_adapter.features.labelled import is_stored, listed_source, photo_source
+from tip_adapter.images.find import find_photos
+from tip_adapter.images.sorting import outside
+from tip_adapter.io.files import is_folder
+from tip_adapter.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tip_adapter.readers import VectorSource
+    from tip_adapter.features.sources import VectorSource
 
 
 def to_be_named(images: Sequence[str], sort_into: Path | None) -> list[VectorSource]:

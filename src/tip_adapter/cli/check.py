@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tip_adapter
-from tip_adapter.bundle import CONFIG
-from tip_adapter.checking import check_photos
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
-from tip_adapter.errors import UsageError, counted, percent
-from tip_adapter.files import standing
-from tip_adapter.head import read_head
+from tip_adapter.errors import UsageError
+from tip_adapter.io.files import standing
+from tip_adapter.model.head import read_head
+from tip_adapter.model.label_issues import check_photos
+from tip_adapter.model.saving import CONFIG
+from tip_adapter.text import counted, percent
 
 if TYPE_CHECKING:
-    from tip_adapter.head import Head
+    from tip_adapter.model.head import Head
 
 #: Rows of a table for people; --json has all.
 _SHOWN = 20

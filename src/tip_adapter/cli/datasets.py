@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import print_json, print_line, print_table
-from tip_adapter.errors import UsageError, first_of
-from tip_adapter.paper.datasets import SPLITS_URL, DatasetRecord, absent_pieces, dataset_record, dataset_records
-from tip_adapter.paper.splits import check_dataset, open_dataset
+from tip_adapter.errors import UsageError
+from tip_adapter.paper.datasets.records import SPLITS_URL, DatasetRecord, absent_pieces, dataset_record, dataset_records
+from tip_adapter.paper.datasets.splits import check_dataset, open_dataset
+from tip_adapter.text import first_of
 
 if TYPE_CHECKING:
-    from tip_adapter.paper.splits import DatasetCheck
+    from tip_adapter.paper.datasets.splits import DatasetCheck
 
 DataRoot = Annotated[
     Path | None,

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tip_adapter
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
-from tip_adapter.errors import MissingExtra, counted, percent, warn
-from tip_adapter.photos.draw import draw_train_and_test
-from tip_adapter.photos.lists import write_list
-from tip_adapter.sources import encode_labelled, found_source
+from tip_adapter.errors import MissingExtra, warn
+from tip_adapter.features.labelled import encode_labelled, found_source
+from tip_adapter.images.lists import write_list
+from tip_adapter.images.sampling import draw_train_and_test
+from tip_adapter.text import counted, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.features import Progress
-    from tip_adapter.photos.find import PhotoList
+    from tip_adapter.features.encode import Progress
+    from tip_adapter.images.find import PhotoList
     from tip_adapter.vectors import SupportSet
 
 METHODS = ("zero-shot", "tip-adapter", "tip-adapter-f")

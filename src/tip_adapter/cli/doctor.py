@@ -13,12 +13,13 @@ import onnxruntime
 from huggingface_hub import constants
 
 import tip_adapter
-from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_line
 from tip_adapter.encoders import FAMILIES, encoder_families, encoder_names
-from tip_adapter.encoders._hub import cached
-from tip_adapter.encoders.clips import named_clips
-from tip_adapter.files import cache_folder
+from tip_adapter.encoders.onnx.catalogue import named_clips
+from tip_adapter.encoders.onnx.download import cached
+from tip_adapter.io.files import cache_folder
+from tip_adapter.version import __version__
 
 _PACKAGES = (
     "numpy",
@@ -50,7 +51,7 @@ def doctor(
     version: Version = False,
 ) -> None:
     """Show versions, devices, caches, and what is missing and how to get it."""
-    print_line(f"tip-adapter {tip_adapter.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print_line(f"tip-adapter {__version__}, Python {platform.python_version()}, {platform.platform()}")
     for package in _PACKAGES:
         print_line(f"  {package:15} {_version(package)}")
     print_line(f"Processor: {os.cpu_count()} cores. ONNX Runtime: {', '.join(onnxruntime.get_available_providers())}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_table
 from tip_adapter.encoders import EncoderRecord, encoder_families, encoder_records
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 import tip_adapter
-from tip_adapter.cli._everywhere import Device, Json, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Json, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say, training_in_words
 from tip_adapter.cli._pages import occasion, training_photos
-from tip_adapter.errors import UsageError, counted, percent
+from tip_adapter.errors import UsageError
 from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_unreplaceable, write_page
+from tip_adapter.text import counted, percent
 
 
 def evaluate(

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from tip_adapter.classifier import FewShotClassifier
-from tip_adapter.cli._everywhere import Device, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_line
 from tip_adapter.encoders import EncoderIdentity
-from tip_adapter.errors import counted
-from tip_adapter.export import export_pixels, export_vectors
-from tip_adapter.head import read_head
+from tip_adapter.model.classifier import FewShotClassifier
+from tip_adapter.model.head import read_head
+from tip_adapter.model.onnx_export import export_pixels, export_vectors
+from tip_adapter.text import counted
 
 
 def export(

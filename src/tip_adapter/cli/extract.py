@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 import tip_adapter
-from tip_adapter import extraction
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, progress_bar, say
 from tip_adapter.encoders import DEFAULT
-from tip_adapter.errors import counted
+from tip_adapter.features import extract as extraction
+from tip_adapter.text import counted
 
 
 def extract(

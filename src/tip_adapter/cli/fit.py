@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 import tip_adapter
-from tip_adapter.bundle import refuse_unreplaceable
-from tip_adapter.cli._everywhere import Device, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, outcome_in_words, print_line, progress_bar
-from tip_adapter.errors import counted
-from tip_adapter.files import refuse_existing
-from tip_adapter.prompts import read_class_names
+from tip_adapter.encoders.prompts import read_class_names
+from tip_adapter.io.files import refuse_existing
+from tip_adapter.model.saving import refuse_unreplaceable
+from tip_adapter.text import counted
 
 
 def fit(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.cli._everywhere import Device, Json, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Json, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import outcome_in_words, print_json, print_line, print_table
-from tip_adapter.errors import counted
-from tip_adapter.head import read_head
+from tip_adapter.model.head import read_head
+from tip_adapter.text import counted
 
 if TYPE_CHECKING:
-    from tip_adapter.head import Head
+    from tip_adapter.model.head import Head
 
 
 def info(

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tip_adapter
-from tip_adapter.arguments import AUTO
 from tip_adapter.cli._answers import HEADER, print_answer, print_cells, print_row
-from tip_adapter.cli._everywhere import Device, Json, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Json, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, progress_bar, say
 from tip_adapter.cli._photos import to_be_named
-from tip_adapter.errors import NothingReadable, UsageError, shown
-from tip_adapter.photos.sort import TABLE, sorting
+from tip_adapter.errors import NothingReadable, UsageError
+from tip_adapter.images.sorting import TABLE, sorting
+from tip_adapter.text import shown
+from tip_adapter.validation import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,7 +125,7 @@ def _sorting(folder: Path | None, link: bool, quiet: bool) -> Iterator[Callable[
 
 def _start_decoding() -> None:
     """Let the first decoding process get ready while the model loads."""
-    from tip_adapter.photos.processes import start_decoding  # here: help needs no NumPy
+    from tip_adapter.images.decoding_pool import start_decoding  # here: help needs no NumPy
 
     start_decoding()
 

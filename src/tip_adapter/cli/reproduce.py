@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli._everywhere import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say
 from tip_adapter.cli.datasets import DataRoot
-from tip_adapter.errors import UsageError, counted, warn
+from tip_adapter.errors import UsageError, warn
+from tip_adapter.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tip_adapter.features import Progress
+    from tip_adapter.features.encode import Progress
     from tip_adapter.paper.experiments import Experiment
-    from tip_adapter.paper.shelves import Shelf
+    from tip_adapter.paper.providers import Shelf
 
 
 def reproduce(
@@ -59,8 +60,8 @@ def reproduce(
     if listed or name is None:
         _list(json)
         return
-    from tip_adapter.paper.reproduction import asked  # here: help needs no NumPy
-    from tip_adapter.paper.reproduction import reproduce as carry_out
+    from tip_adapter.paper.reproduce import asked  # here: help needs no NumPy
+    from tip_adapter.paper.reproduce import reproduce as carry_out
 
     words = {
         "encoders": encoder,
@@ -114,7 +115,7 @@ def _shelf(
     vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None, encoding: Progress | None
 ) -> Shelf:
     """What is measured on."""
-    from tip_adapter.paper.shelves import FileShelf, PhotoShelf
+    from tip_adapter.paper.providers import FileShelf, PhotoShelf
 
     if vectors is not None:
         return FileShelf(vectors)

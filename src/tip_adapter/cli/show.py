@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli._everywhere import Device, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_line, say
 from tip_adapter.cli._pages import occasion, training_photos
 from tip_adapter.errors import UsageError
-from tip_adapter.files import cache_folder
-from tip_adapter.head import read_head
+from tip_adapter.io.files import cache_folder
+from tip_adapter.model.head import read_head
 from tip_adapter.report import model_page, refuse_unreplaceable, write_page
 
 

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tip_adapter
-from tip_adapter.bundle import read_config
-from tip_adapter.cli._everywhere import Device, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, outcome_in_words, print_line
-from tip_adapter.errors import BundleError, UsageError, counted, printable
-from tip_adapter.features import encode_photos
-from tip_adapter.files import held
-from tip_adapter.photos.find import find_photos
-from tip_adapter.photos.labels import path_as_text
-from tip_adapter.sources import encode_labelled, is_stored, photo_source
+from tip_adapter.errors import BundleError, UsageError
+from tip_adapter.features.encode import encode_photos
+from tip_adapter.features.labelled import encode_labelled, is_stored, photo_source
+from tip_adapter.images.find import find_photos
+from tip_adapter.images.labels import path_as_text
+from tip_adapter.io.files import held
+from tip_adapter.model.saving import read_config
+from tip_adapter.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,13 @@ from __future__ import annotations
 from inspect import getdoc
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tip_adapter.arguments import require, thread_count
-from tip_adapter.encoders.clips import named_clips
-from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
-from tip_adapter.errors import MissingExtra, UnaskedDownload, UsageError, printable, warn
-from tip_adapter.extensions import known_names, load_object, resolve
+from tip_adapter import validation
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.onnx.catalogue import named_clips
+from tip_adapter.errors import MissingExtra, UnaskedDownload, UsageError, warn
+from tip_adapter.plugins import known_names, load_object, resolve
+from tip_adapter.text import printable
+from tip_adapter.validation import require
 
 if TYPE_CHECKING:
     import os
@@ -62,33 +64,33 @@ class Family(NamedTuple):
 
 
 ENCODERS = {
-    "pocket": "tip_adapter.encoders.pocket:PocketEncoder",
+    "pocket": "tip_adapter.encoders.pocket.encoder:PocketEncoder",
     "toy": "tip_adapter.encoders.toy:ToyEncoder",
 }
 
 FAMILIES = {
     "onnx": Family(
-        "tip_adapter.encoders.onnx_clip:load_source",
+        "tip_adapter.encoders.onnx.encoder:load_source",
         "onnx:REPO_OR_FOLDER",
         "a CLIP stored as ONNX files, without torch",
-        absent="tip_adapter.encoders.onnx_clip:absent_repository",
+        absent="tip_adapter.encoders.onnx.encoder:absent_repository",
     ),
     "open_clip": Family(
-        "tip_adapter.encoders.open_clip:OpenClipEncoder",
+        "tip_adapter.encoders.open_clip.encoder:OpenClipEncoder",
         "open_clip:ARCH/PRETRAINED",
         "any CLIP of open_clip, by name, from its hub or a file",
         needs=("tip-adapter[torch]",),
-        absent="tip_adapter.encoders.open_clip:absent_repository",
+        absent="tip_adapter.encoders.open_clip.encoder:absent_repository",
     ),
     "vectors": Family(
-        "tip_adapter.encoders.vectors_file:VectorsFileEncoder",
+        "tip_adapter.features.file_encoder:VectorsFileEncoder",
         "vectors:FILE",
         "vectors from elsewhere, from a .npz or Parquet file",
     ),
 }
 
 #: What makes an encoder of a short name of a CLIP: called with the name, and `device` and `threads` by name.
-_NAMED = "tip_adapter.encoders.onnx_clip:load_named"
+_NAMED = "tip_adapter.encoders.onnx.encoder:load_named"
 
 
 def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int | None = None) -> Encoder:
@@ -137,7 +139,7 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     if colon and not is_family:
         raise UsageError(f"encoder {family} takes no source; leave out {printable(colon + source)}")
     sources = (source,) if colon else (name,) if short else ()
-    encoder: Encoder = make(*sources, device=device, threads=thread_count(threads))
+    encoder: Encoder = make(*sources, device=device, threads=validation.threads(threads))
     return encoder
 
 

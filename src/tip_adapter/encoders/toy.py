@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tip_adapter.encoders._extras import torch_side
-from tip_adapter.encoders.protocol import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.plugins import require_extra
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.encoders._toy_towers import ToyPromptTower, ToyTowers
+    from tip_adapter.encoders.toy_torch import ToyPromptTower, ToyTowers
 
 _SIDE = 4
 _WIDTH = _SIDE * _SIDE * 3 + 1
@@ -73,12 +73,16 @@ class ToyEncoder(Encoder):
 
     def prompt_tower(self) -> ToyPromptTower:
         """The text side as CoOp learns through it; needs torch."""
-        tower: ToyPromptTower = torch_side("_toy_towers").ToyPromptTower(self.encode_texts, _WIDTH)
+        tower: ToyPromptTower = require_extra("tip_adapter.encoders.toy_torch", "torch", "torch").ToyPromptTower(
+            self.encode_texts, _WIDTH
+        )
         return tower
 
     def towers(self) -> ToyTowers:
         """Both sides as torch modules, fresh at each call; needs torch."""
-        towers: ToyTowers = torch_side("_toy_towers").ToyTowers(self.encode_texts, _WIDTH)
+        towers: ToyTowers = require_extra("tip_adapter.encoders.toy_torch", "torch", "torch").ToyTowers(
+            self.encode_texts, _WIDTH
+        )
         return towers
 
     def _sentence(self, sentence: str) -> NDArray[np.float32]:

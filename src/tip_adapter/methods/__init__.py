@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tip_adapter.extensions import resolve
-from tip_adapter.methods._base import VectorClassifier
+from tip_adapter.methods.base import VectorClassifier
+from tip_adapter.plugins import resolve
 
 __all__ = ["METHODS", "VectorClassifier", "method_class"]
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import array_api_compat
 import numpy as np
 
-from tip_adapter.methods._kernels import class_means, cross_entropy, like, text_logits
-from tip_adapter.methods._train import SGD, AdamW, cosine_after_warm_up, train
-from tip_adapter.methods._trained import TrainedClassifier, unit_views
+from tip_adapter.methods.ops import class_means, cross_entropy, like, text_logits
+from tip_adapter.methods.trained import TrainedClassifier, unit_views
+from tip_adapter.methods.training import SGD, AdamW, cosine_after_warm_up, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods._train import Optimiser
+    from tip_adapter.methods.training import Optimiser
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 #: How the layers may be trained: its public code's way, and the way that its paper states.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from tip_adapter.errors import MissingExtra
-from tip_adapter.methods._kernels import cross_entropy, like, text_logits
-from tip_adapter.methods._train import SGD, cosine_after_warm_up, train
-from tip_adapter.methods._trained import TrainedClassifier, unit_views
+from tip_adapter.methods.ops import cross_entropy, like, text_logits
+from tip_adapter.methods.trained import TrainedClassifier, unit_views
+from tip_adapter.methods.training import SGD, cosine_after_warm_up, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

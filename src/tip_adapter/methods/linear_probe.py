@@ -15,8 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from tip_adapter.methods._base import VectorClassifier, checked_labels, positions
-from tip_adapter.methods._kernels import cross_entropy, like, to_numpy
+from tip_adapter.methods.base import VectorClassifier, checked_labels, positions
+from tip_adapter.methods.ops import cross_entropy, like, to_numpy
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.methods._base import ExplainedClassifier
-from tip_adapter.methods._kernels import affinity, cross_entropy, own_key_step, sum_by_class, text_logits
-from tip_adapter.methods._teach import TaughtClassifier
-from tip_adapter.methods._train import AdamW, cosine, train
-from tip_adapter.methods._trained import TrainedClassifier, unit_views
+from tip_adapter.methods.base import ExplainedClassifier
+from tip_adapter.methods.incremental import TaughtClassifier
+from tip_adapter.methods.ops import affinity, cross_entropy, own_key_step, sum_by_class, text_logits
+from tip_adapter.methods.trained import TrainedClassifier, unit_views
+from tip_adapter.methods.training import AdamW, cosine, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

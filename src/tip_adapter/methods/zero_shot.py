@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.methods._base import VectorClassifier
-from tip_adapter.methods._kernels import class_means, text_logits
+from tip_adapter.methods.base import VectorClassifier
+from tip_adapter.methods.ops import class_means, text_logits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

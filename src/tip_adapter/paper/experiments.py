@@ -10,9 +10,9 @@ from importlib.resources import files
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import UnknownName
 from tip_adapter.methods import method_class
-from tip_adapter.paper.datasets import dataset_records
+from tip_adapter.paper.datasets.records import dataset_records
+from tip_adapter.plugins import unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -140,7 +140,7 @@ def experiment(name: str) -> Experiment:
     """
     known = experiments()
     if ALIASES.get(name, name) not in known:
-        raise UnknownName.among("experiment", name, [*known, *ALIASES])
+        raise unknown_name("experiment", name, [*known, *ALIASES])
     return known[ALIASES.get(name, name)]
 
 
@@ -223,4 +223,4 @@ def _tables() -> dict[str, Any]:
 
 
 def _data(name: str) -> str:
-    return (files("tip_adapter.paper") / "data" / name).read_text(encoding="utf-8")
+    return (files("tip_adapter.paper") / name).read_text(encoding="utf-8")

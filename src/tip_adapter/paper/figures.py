@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import MissingExtra
-from tip_adapter.paper.fields import FIELDS, heading, shown, tells
+from tip_adapter.paper.columns import FIELDS, heading, shown, tells
 from tip_adapter.paper.protocols import PROTOCOLS
 from tip_adapter.paper.statistics import Mean, means
 

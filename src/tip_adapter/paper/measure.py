@@ -1,78 +1,278 @@
-"""How long and how much memory: what Table 1 compares."""
+"""The one runner: measures what an experiment still lacks, one result after the other."""
 
 from __future__ import annotations
 
-import resource
-import sys
-import threading
-import time
-from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Self
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.errors import ResultsError, TipAdapterError, UsageError
+from tip_adapter.methods import method_class
+from tip_adapter.methods.zero_shot import ZeroShotClassifier
+from tip_adapter.metrics import accuracy_interval
+from tip_adapter.paper.columns import TITLES
+from tip_adapter.paper.fit import Heads, accuracy_of, fitted, learner, positions_of, share_right
+from tip_adapter.paper.protocols import PAPERS_PAIR, protocols_for
+from tip_adapter.paper.provenance import origin
+from tip_adapter.paper.results import key_of
+from tip_adapter.paper.timing import BATCH, cuda_peak_mib, milliseconds
+from tip_adapter.text import counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-#: Photos that are answered at a time when inference is timed, as in the paper.
-BATCH = 32
-_REPEATS = 5
-_EVERY_S = 0.005
-_STATM = Path("/proc/self/statm")
+    from tip_adapter.model.head import Head
+    from tip_adapter.paper.experiments import Task
+    from tip_adapter.paper.vectors import Material
+    from tip_adapter.vectors import SupportSet
+
+    #: (data set, encoder) → what is measured on.
+    Find = Callable[[str, str], Material]
+
+#: A loss that no key will move for.
+_NOTHING_TO_LEARN = 1e-6
+#: How the linear probe found its C → what a reader should know of that.
+_SEARCHED_BY = {
+    "given": "linear probe by fixed or scale-free: C is 1, not searched",
+    "nothing": "linear probe: fewer than two classes have a second photo to search by, C is 1",
+    "cross-validation": "linear probe by leave-one-out: parts of the photos are left out in turn, not one at a time",
+}
 
 
-class PeakMemory:
-    """Within, the most memory that the process holds: looked at every few milliseconds, where the system shows it.
+@dataclass(frozen=True)
+class Outcome:
+    """A result, and whether it was measured just now."""
 
-    Attributes
+    result: dict[str, Any]
+    new: bool
+
+
+def run(
+    tasks: Iterable[Task], known: Iterable[dict[str, Any]], find: Find, say: Callable[[str], None]
+) -> Iterator[Outcome | None]:
+    """Measure what is not known yet.
+
+    Parameters
     ----------
-    mib : float
+    tasks : what is wanted
+    known : results that are there
+    find : (data set, encoder) → Material; raises TipAdapterError where one is missing
+    say : called with what is missing, and with what failed, in a sentence, once each
+
+    Yields
+    ------
+    the outcome of each task, in their order; None where something is missing or failed
+
+    Raises
+    ------
+    ResultsError
+        What is known was measured with another encoder of the same name.
     """
-
-    mib = 0.0
-
-    def __enter__(self) -> Self:
-        self._over = threading.Event()
-        self._look()
-        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(_EVERY_S):
-            self._look()
-
-    def _look(self) -> None:
-        self.mib = max(self.mib, resident_mib())
+    found = {key_of(result): result for result in known}
+    find = _of_the_same_encoders(list(found.values()), find)
+    said, heads = set(), Heads()
+    for task in tasks:
+        key = key_of(task.axes())
+        try:
+            yield Outcome(found[key], new=False) if key in found else Outcome(measure(task, find, heads), new=True)
+        except ResultsError:
+            raise
+        except TipAdapterError as error:
+            if str(error) not in said:
+                say(str(error))
+            said.add(str(error))
+            yield None
 
 
-def resident_mib() -> float:
-    """Memory of this process now; where the system does not show that, the most it ever held."""
-    if _STATM.exists():
-        return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
+def _of_the_same_encoders(known: Sequence[dict[str, Any]], find: Find) -> Find:
+    """`find`, but results of two encoders never stand under one name."""
+    measured = {result["encoder"]: result["encoder_identity"]["fingerprint"] for result in known}
+
+    def find_the_same(dataset: str, encoder: str) -> Material:
+        material = find(dataset, encoder)
+        if measured.get(encoder, material.encoder.identity.fingerprint) != material.encoder.identity.fingerprint:
+            raise ResultsError(
+                f"the results that are there were measured with another {printable(encoder)} (its files have changed "
+                "since); choose another --out"
+            )
+        return material
+
+    return find_the_same
 
 
-def cuda_peak_mib() -> float | None:
-    """The most memory that torch held on the card since it was asked last; None where it holds nothing there."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return None
-    most = float(torch.cuda.max_memory_allocated()) / 2**20
-    torch.cuda.reset_peak_memory_stats()
-    return most or None
+def allowed_protocols(method: str, shots: int, *, has_validation: bool) -> tuple[str, ...]:
+    """The protocols of a method at so many shots, where none is asked for."""
+    return protocols_for(chooses=chooses(method), shots=shots, has_validation=has_validation)
 
 
-def milliseconds(work: Callable[[], object]) -> float:
-    """How long some work takes: the median of five, after one that warms up."""
-    work()
-    times = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return 1e3 * median(times)
+def chooses(method: str) -> bool:
+    """Whether a method has something to choose: alpha and beta, or the linear probe's C."""
+    made = method_class(method)
+    return made.has_pair or made.takes_validation
+
+
+def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
+    """One result.
+
+    Parameters
+    ----------
+    task, find : as in `run`
+    heads : what was fitted before
+
+    Raises
+    ------
+    TipAdapterError
+        The data set, the encoder or a part of them is missing, or the task makes no sense on them.
+    """
+    material = find(task.dataset, task.encoder).of_classes(task.n_classes)
+    target = material if task.target == task.dataset else find(task.target, task.encoder).of_classes(task.n_classes)
+    test, support = target.test(), material.support(task.shots, task.seed)
+    zero_shot = _zero_shot_accuracy(task, material, test)
+    if "learn" in task.settings:
+        result = _measure_parts(task, material, support, target)
+    else:
+        result = _measure_method(task, material, support, target, heads)
+    accuracy = result["accuracy"]
+    return {
+        **task.axes(),
+        **result,
+        "interval": None if accuracy is None else [*accuracy_interval(round(accuracy * len(test)), len(test))],
+        "zero_shot_accuracy": zero_shot,
+        "gain": None if accuracy is None else accuracy - zero_shot,
+        "n_test": len(test),
+        "n_classes": len(material.names),
+        "support_ids": support.ids.tolist(),
+        "notes": [*result.get("notes", []), *_short_of_photos(task, support)],
+        "templates": list(material.sentences(task.settings.get("templates"))),
+        "support_views": material.encoder.record.support_views if material.prepared else None,
+        "settings": dict(task.settings),
+        "encoder_identity": asdict(material.encoder.identity),
+        **origin(),
+    }
+
+
+# ---- a method --------------------------------------------------------------------------------------------------------
+
+
+def _measure_method(
+    task: Task, material: Material, support: SupportSet, target: Material, heads: Heads
+) -> dict[str, Any]:
+    test = target.test()
+    made = fitted(task, task.protocol, material, support, test, heads)
+    head, choice, estimator = made.head, made.head.choice, made.head.estimator
+    return {
+        "accuracy": accuracy_of(head, test),
+        "alpha": choice.alpha if choice else None,
+        "beta": choice.beta if choice else None,
+        "temperature": choice.temperature if choice else None,
+        "C": getattr(estimator, "C_", None),
+        "training": estimator.training(),
+        "epochs": estimator.training().get("epochs", 0),
+        "losses": [float(loss) for loss in getattr(estimator, "losses_", ())],
+        "learnable_parameters": estimator.n_parameters,
+        "training_seconds": made.seconds,
+        "inference_ms": _inference_ms(head, target),
+        "peak_memory_mib": made.peak_mib,
+        "gpu_mib": cuda_peak_mib(),
+        "notes": _notes(task.method, estimator),
+        **(_plane(head) if task.n_classes else {}),
+    }
+
+
+def _zero_shot_accuracy(task: Task, material: Material, test: SupportSet) -> float:
+    names = ZeroShotClassifier(material.embeddings(task.settings.get("templates")))
+    none = test.take(slice(0))
+    return share_right(names.fit(none.vectors, none.labels).predict(test.vectors), test)
+
+
+def _inference_ms(head: Head, target: Material) -> float:
+    """A batch of photos through the encoder, where there are photos, and through the head."""
+    test = target.test()
+    rows = np.arange(BATCH) % len(test)
+    vectors = test.vectors[rows]
+    return milliseconds(lambda: head.probabilities(vectors)) + target.encoding_ms(test.ids[rows].tolist())
+
+
+def _notes(method: str, estimator: Any) -> list[str]:
+    """What a reader should know of how it was trained."""
+    notes = []
+    if tower := estimator.training().get("prompt_tower"):
+        notes.append(f"CoOp's context stands in: {tower}")
+    if max(getattr(estimator, "losses_", ()), default=1) < _NOTHING_TO_LEARN:
+        notes.append(f"{TITLES.get(method, method)}: the loss is 0 from the start, and nothing is learned")
+    if searched_by := _SEARCHED_BY.get(getattr(estimator, "searched_by_", "")):
+        notes.append(searched_by)
+    return notes
+
+
+def _short_of_photos(task: Task, support: SupportSet) -> list[str]:
+    """Classes that have fewer photos than shots give all."""
+    counts = dict(zip(*np.unique(support.labels, return_counts=True), strict=True))
+    short = {label: int(n) for label, n in counts.items() if n < task.shots}
+    if not short:
+        return []
+    listed = ", ".join(f"{label} {n}" for label, n in list(short.items())[:3])
+    return [
+        f"{task.dataset}: {counted(len(short), 'class has', 'classes have')} fewer than {task.shots} photos ({listed})"
+    ]
+
+
+# ---- what to fine-tune, and keys in the plane ------------------------------------------------------------------------
+
+
+def _measure_parts(task: Task, material: Material, support: SupportSet, target: Material) -> dict[str, Any]:
+    """A row of Table 6, through the encoder's torch modules."""
+    from tip_adapter.paper.finetune import Equation, Parts, Photos, fine_tune  # needs torch
+
+    if material.prepared is None or target.prepared is None:
+        raise UsageError("what to fine-tune (table6) needs photos, not vectors; give --data-root instead of --vectors")
+    if not hasattr(material.encoder, "towers"):
+        raise UsageError(
+            f"{material.encoder.identity.name} has no torch modules to fine-tune (table6); use open_clip:ARCH/PRETRAINED"
+        )
+    test, (_, labels), ids = target.test(), positions_of(support, material), support.ids.tolist()
+    photos = partial(material.prepared, "train", ids)
+    cache = replace(task, method="tip-adapter", settings={})
+    choice = learner(cache, task.protocol, material, support, test)().choice
+    pair = (choice.alpha, choice.beta) if choice else PAPERS_PAIR
+    learns = {name.replace(" ", "_"): True for name in task.settings["learn"]}
+    sentences = [[text.format(name) for text in material.templates] for name in material.names.values()]
+    tuned = fine_tune(
+        material.encoder.towers(),
+        Photos(photos(), labels),  # type: ignore[arg-type]
+        support.vectors,
+        Photos(target.prepared("test", test.ids.tolist()), positions_of(test, material)[1]),  # type: ignore[arg-type]
+        sentences,
+        Parts(**learns),
+        Equation(*pair, material.encoder.logit_scale),
+        views=(lambda epoch: photos(view=epoch)) if material.n_views else None,  # type: ignore[arg-type,return-value]
+        epochs=material.epochs["tip-adapter-f"],
+        seed=task.seed,
+    )
+    return {
+        "accuracy": tuned.accuracy,
+        "outcome": "collapsed" if tuned.collapsed else "trained" if learns else "training-free",
+        "alpha": pair[0],
+        "beta": pair[1],
+        "losses": list(tuned.losses),
+        "epochs": len(tuned.losses),
+        "learnable_parameters": tuned.n_parameters,
+        "training_seconds": tuned.seconds,
+    }
+
+
+def _plane(head: Head) -> dict[str, Any]:
+    """The keys by t-SNE, and how well the classes stand apart among them: their silhouette, by cosine."""
+    from sklearn.manifold import TSNE
+    from sklearn.metrics import silhouette_score
+
+    keys, labels = np.asarray(head.estimator.keys_, np.float64), head.estimator.labels_
+    perplexity = min(30.0, (len(keys) - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(keys)
+    several = 1 < len(np.unique(labels)) < len(labels)
+    return {
+        "silhouette": float(silhouette_score(keys, labels, metric="cosine")) if several else None,
+        "points": [[float(x), float(y), int(label)] for (x, y), label in zip(points, labels, strict=True)],
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tip_adapter.methods import choose
+from tip_adapter.methods import tuning
 
 #: The paper's pair, for every encoder; shown as what it is.
 PAPERS_PAIR = (1.0, 5.5)
@@ -19,7 +19,7 @@ class Protocol:
     Parameters
     ----------
     words : what it is, in a few words
-    rule : the product's rule, a key of `choose.RULES`
+    rule : the product's rule, a key of `tuning.RULES`
     sees : ``support``, ``few``, ``validation`` or ``test``: what it may look at beside the support
     """
 
@@ -35,13 +35,13 @@ class Protocol:
 
 PROTOCOLS = {
     "fixed": Protocol(
-        "given numbers, by default the paper's alpha 1 and beta 5.5; the linear probe's C is 1", choose.FIXED
+        "given numbers, by default the paper's alpha 1 and beta 5.5; the linear probe's C is 1", tuning.FIXED
     ),
-    "scale-free": Protocol("the support's own units, no search; the linear probe's C is 1", choose.SCALE_FREE),
-    "leave-one-out": Protocol("each support photo scored without itself", choose.LEAVE_ONE_OUT),
-    "few-validation": Protocol("as many validation photos as shots, at most four a class", choose.VALIDATION, "few"),
-    "full-validation": Protocol("the whole validation split", choose.VALIDATION, "validation"),
-    "oracle": Protocol("chosen on the test photos: an upper bound, no result", choose.VALIDATION, "test"),
+    "scale-free": Protocol("the support's own units, no search; the linear probe's C is 1", tuning.SCALE_FREE),
+    "leave-one-out": Protocol("each support photo scored without itself", tuning.LEAVE_ONE_OUT),
+    "few-validation": Protocol("as many validation photos as shots, at most four a class", tuning.VALIDATION, "few"),
+    "full-validation": Protocol("the whole validation split", tuning.VALIDATION, "validation"),
+    "oracle": Protocol("chosen on the test photos: an upper bound, no result", tuning.VALIDATION, "test"),
 }
 
 

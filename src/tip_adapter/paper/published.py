@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tip_adapter.methods import METHODS
-from tip_adapter.paper.datasets import dataset_records
+from tip_adapter.paper.datasets.records import dataset_records
 from tip_adapter.paper.experiments import papers_encoder, published
 
 if TYPE_CHECKING:

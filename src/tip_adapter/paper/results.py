@@ -6,8 +6,9 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import ResultsError, printable
-from tip_adapter.files import journal, open_regular
+from tip_adapter.errors import ResultsError
+from tip_adapter.io.files import journal, open_regular
+from tip_adapter.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

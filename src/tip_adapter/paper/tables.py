@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.paper.fields import FIELDS, heading, shown, tells
+from tip_adapter.paper.columns import FIELDS, heading, shown, tells
 from tip_adapter.paper.protocols import PROTOCOLS
 from tip_adapter.paper.statistics import Mean, means, paired
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tip_adapter.errors import OutputExists, printable
-from tip_adapter.files import not_writable, open_regular, write_file
+from tip_adapter.errors import OutputExists
+from tip_adapter.io.files import not_writable, open_regular, write_file
 from tip_adapter.report.pages import GENERATOR, N_MISTAKES, Occasion, evaluation_page, model_page
 from tip_adapter.report.thumbnails import paths_by_id
+from tip_adapter.text import printable
 
 __all__ = [
     "N_MISTAKES",

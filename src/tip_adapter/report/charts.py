@@ -6,13 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import east_asian_width
 
-from tip_adapter.errors import counted, percent
 from tip_adapter.report.markup import Markup, joined, shortened, tag
+from tip_adapter.text import counted, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tip_adapter.evaluation import Accuracy, Bin, Calibration
+    from tip_adapter.metrics import Accuracy, Bin, Calibration
 
 #: The matrix shows as many classes: those with most mistakes where there are more.
 MOST_CLASSES = 120

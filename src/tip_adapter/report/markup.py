@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from tip_adapter.errors import printable
+from tip_adapter.text import printable
 
 #: Tags without content: HTML's, and SVG's that end themselves.
 _VOID = {"img": ">", "meta": ">", "circle": "/>", "line": "/>", "polyline": "/>", "rect": "/>"}

@@ -8,19 +8,19 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import tip_adapter
-from tip_adapter.checking import likely_wrong
-from tip_adapter.errors import counted, percent
+from tip_adapter.model.label_issues import likely_wrong
 from tip_adapter.report import sections
 from tip_adapter.report.markup import Markup, joined, named, tag
 from tip_adapter.report.thumbnails import Thumbnails
+from tip_adapter.text import counted, percent
+from tip_adapter.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tip_adapter.evaluation import Tally
-    from tip_adapter.head import Head
+    from tip_adapter.metrics import Tally
+    from tip_adapter.model.head import Head
 
 #: How a page says that it is one of ours.
 GENERATOR = "tip-adapter report"
@@ -164,7 +164,7 @@ def _facts(head: Head, occasion: Occasion) -> list[tuple[str, object]]:
         ("chosen", sections.RULES.get(choice.rule, choice.rule) if choice else None),
         ("temperature", f"{choice.temperature:.4g}" if choice else None),
         ("threshold", percent(head.left_out.threshold) if head.left_out else None),
-        ("made with", f"tip-adapter {tip_adapter.__version__}, Python {platform.python_version()}, {packages}"),
+        ("made with", f"tip-adapter {__version__}, Python {platform.python_version()}, {packages}"),
         ("date", occasion.date),
         ("command", tag("code", occasion.command)),
     ]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tip_adapter.errors import counted, percent
-from tip_adapter.methods._base import ExplainedClassifier
+from tip_adapter.methods.base import ExplainedClassifier
 from tip_adapter.report import charts
 from tip_adapter.report.charts import bar
 from tip_adapter.report.markup import Markup, joined, named, tag
 from tip_adapter.report.thumbnails import LARGE, SMALL, TINY
+from tip_adapter.text import counted, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tip_adapter.evaluation import Accuracy, Calibration, Mistake, Tally
-    from tip_adapter.head import Head
+    from tip_adapter.metrics import Accuracy, Calibration, Mistake, Tally
+    from tip_adapter.model.head import Head
     from tip_adapter.report.thumbnails import Thumbnails
 
 #: Rows of a table before the rest is folded away.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 from PIL import Image
 
 from tip_adapter.errors import PhotoError
-from tip_adapter.photos.processes import DecodingProcesses
-from tip_adapter.sources import is_stored, labelled_source
+from tip_adapter.features.labelled import is_stored, labelled_source
+from tip_adapter.images.decoding_pool import DecodingProcesses
 
 if TYPE_CHECKING:
     import os

@@ -1,0 +1,1 @@
+"""CLIPs stored as ONNX files, run without torch."""

@@ -1,0 +1,103 @@
+"""Files from the Hugging Face hub, once; from its cache ever after, without a look at the network.
+
+HF_HOME says where the cache is, HF_HUB_OFFLINE that there is no network, HF_TOKEN who asks: the hub's own library
+reads them.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils.tqdm import tqdm
+
+from tip_adapter.encoders.onnx.layouts import FOR_OTHER_CHIPS, LAYOUTS, layout_of
+from tip_adapter.errors import CheckpointError, DownloadError, warn
+from tip_adapter.io.hub_errors import told
+from tip_adapter.text import printable
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders.onnx.catalogue import Clip
+
+
+def fetch(clip: Clip) -> Path:
+    """The folder of a repository's files, downloaded if they are not in the cache.
+
+    Raises
+    ------
+    DownloadError
+        They are not in the cache and cannot be downloaded; the message says what to do.
+    CheckpointError
+        The repository holds no CLIP in a layout that we know.
+    """
+    folder = cached(clip)
+    if folder is not None:
+        return folder
+    with told(DownloadError, f"cannot download {printable(clip.repository)}", _without_network(clip)):
+        return _download(clip)
+
+
+def cached(clip: Clip) -> Path | None:
+    """The folder in the cache, None unless it is there as a whole."""
+    for layout in LAYOUTS:
+        with suppress(LocalEntryNotFoundError):
+            folder = _snapshot(clip, layout.patterns, local_files_only=True)
+            if layout.fits([name for name in layout.files if (folder / name).is_file()]):
+                return folder
+    return None
+
+
+def cache_root(folder: Path) -> Path:
+    """What a folder in the cache may lead to: files there are links to those of the repository."""
+    return folder.parents[1]
+
+
+def _download(clip: Clip) -> Path:
+    everything = [pattern for layout in LAYOUTS for pattern in layout.patterns]
+    plan: Any = _snapshot(clip, everything, dry_run=True, tqdm_class=_NoBar)
+    layout = layout_of([file.filename for file in plan])
+    if layout is None:
+        wanted = "; or ".join(", ".join(layout.files) for layout in LAYOUTS)
+        raise CheckpointError(f"{printable(clip.repository)} on the hub holds no CLIP as ONNX files: {wanted}")
+    mib = sum(file.file_size for file in plan if file.will_download and layout.wants(file.filename)) / 2**20
+    warn(
+        f"downloading {clip.repository} ({mib:,.0f} MiB, licence: {clip.record.licence}) "
+        f"to {constants.HF_HUB_CACHE}, once; HF_HOME moves it"
+    )
+    return _snapshot(clip, layout.patterns, tqdm_class=tqdm if sys.stderr.isatty() else _NoBar)
+
+
+class _NoBar(tqdm):
+    """For what takes no time, and where nobody watches."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
+
+
+def _snapshot(clip: Clip, patterns: list[str], **options: Any) -> Any:
+    downloaded = snapshot_download(
+        clip.repository,
+        revision=clip.revision,
+        allow_patterns=patterns,
+        ignore_patterns=FOR_OTHER_CHIPS,
+        library_name="tip-adapter",
+        **options,
+    )
+    return Path(downloaded) if isinstance(downloaded, str) else downloaded
+
+
+def _without_network(clip: Clip) -> str:
+    """One sentence: what to put where."""
+    layouts = [layout for layout in LAYOUTS if clip.layout in (None, layout.name)]
+    commands = [
+        f"`hf download {printable(clip.repository)} {' '.join(layout.files)} --revision {clip.revision} --local-dir FOLDER`"
+        for layout in layouts
+    ]
+    return (
+        "it is not in the cache and there is no network (or HF_HUB_OFFLINE says so): pass --encoder onnx:FOLDER, a folder "
+        f"with its files, which {' or '.join(commands)} gets where there is one"
+    )

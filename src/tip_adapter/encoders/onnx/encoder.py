@@ -1,0 +1,312 @@
+"""CLIPs stored as ONNX files, from a folder or from the Hugging Face hub: ONNX Runtime and tokenizers, no torch.
+
+What the files say decides: the layout of the folder, the shape, type and batch of what goes into a graph, whether what
+comes out is normalised, the size and scaling of photos, the length and cleaning of sentences. Nothing of a graph runs
+before it was looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from onnx import TensorProto
+from onnx.compose import add_prefix
+
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.onnx.catalogue import Clip, known_clip, named_clips, unknown_record
+from tip_adapter.encoders.onnx.inspection import whole_model
+from tip_adapter.encoders.onnx.layouts import layout_in, read_preprocessing
+from tip_adapter.encoders.onnx.preprocessing import Preprocessing
+from tip_adapter.encoders.onnx.session import provider
+from tip_adapter.encoders.onnx.tokenizer import SentenceTokenizer
+from tip_adapter.encoders.onnx.tower import Tower
+from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
+from tip_adapter.errors import CheckpointError, ExportError, UsageError
+from tip_adapter.io.files import file_digest, is_folder
+from tip_adapter.text import printable
+from tip_adapter.vectors import unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+    from PIL.Image import Image
+
+    from tip_adapter.encoders.onnx.inspection import Tensor
+    from tip_adapter.encoders.onnx.layouts import Layout
+
+#: Its number goes up when the same files give other vectors.
+_DEFINITION = "onnx 1"
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
+#: What the hub calls a large file: its SHA-256.
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+#: Photos per run where the graph takes any number: what stays in a core's cache.
+_PHOTOS_PER_RUN = 8
+#: In front of each name of a file's graph, where steps of ours stand beside its own.
+_THEIRS = "clip/"
+#: How far from 1 the length of a vector is that its graph normalises.
+_ROUNDING = 1e-3
+
+
+@dataclass(frozen=True)
+class ClipFolder:
+    """A folder that holds a CLIP.
+
+    Parameters
+    ----------
+    name : str, by which it is loaded again
+    path : path of the folder
+    root : folder that its files may lead into
+    record : EncoderRecord; its width is read from the graph
+    """
+
+    name: str
+    path: Path
+    root: Path
+    record: EncoderRecord
+
+
+def load_named(name: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
+    """The CLIP of a short name, from the hub; raises as `load_source`."""
+    return OnnxClipEncoder(_from_hub(named_clips()[name], name, device), device=device, threads=threads)
+
+
+def load_source(source: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
+    """The CLIP of a folder, or of a repository ``OWNER/NAME`` on the hub.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such folder, or it holds no CLIP that can be used.
+    DownloadError
+        It is not in the hub's cache, and cannot be downloaded.
+    UsageError
+        The device is not there, or the folder's name cannot be written down.
+    """
+    folder = _folder(source, device) if is_folder(Path(source)) else _repository(source, device)
+    return OnnxClipEncoder(folder, device=device, threads=threads)
+
+
+def absent_repository(source: str) -> str | None:
+    """The repository that `load_source` would download, where it is nobody's but the source's word; else None."""
+    if is_folder(Path(source)) or known_clip(source) or not _REPOSITORY.fullmatch(source):
+        return None
+    from tip_adapter.encoders.onnx.download import cached  # as below
+
+    return None if cached(_unknown_clip(source)) else source
+
+
+def _folder(source: str, device: str | None) -> ClipFolder:
+    provider(device)
+    path = Path(source).resolve()
+    if not str(path).isprintable():
+        raise UsageError(f"a model cannot keep the name of {printable(path)}; rename the folder")
+    return ClipFolder(f"onnx:{path}", path, path, unknown_record(f"a CLIP in {path.name}"))
+
+
+def _repository(source: str, device: str | None) -> ClipFolder:
+    if not _REPOSITORY.fullmatch(source):
+        raise CheckpointError(
+            f"there is no folder {printable(source)}; if it was moved, give its new place: --encoder onnx:FOLDER, "
+            "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
+        )
+    return _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device)
+
+
+def _unknown_clip(repository: str) -> Clip:
+    return Clip(repository, "main", unknown_record(f"the CLIP {repository} on the Hugging Face hub"))
+
+
+def _from_hub(clip: Clip, name: str, device: str | None) -> ClipFolder:
+    provider(device)  # before anything is downloaded
+    from tip_adapter.encoders.onnx.download import cache_root, fetch  # a folder needs no hub
+
+    path = fetch(clip)
+    return ClipFolder(name, path, cache_root(path), clip.record)
+
+
+class OnnxClipEncoder(Encoder):
+    """A CLIP whose towers are ONNX files.
+
+    Parameters
+    ----------
+    folder : ClipFolder
+    device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
+    threads : int, None for one per core
+
+    Raises
+    ------
+    CheckpointError
+        A file is missing, cannot be used, or would not be safe to run.
+    """
+
+    def __init__(self, folder: ClipFolder, *, device: str | None = None, threads: int | None = None) -> None:
+        self._folder = folder
+        self._layout = layout_in(folder.path)
+        self._preprocessing = read_preprocessing(self._layout, folder.path)
+        image, text = (folder.path / name for name in (self._layout.image, self._layout.text))
+        self._image = Tower(image, folder.root, self._layout.outputs, device=device, threads=threads)
+        self._text = Tower(text, folder.root, self._layout.outputs, device=device, threads=threads)
+        self._pixels = _image_input(self._image)
+        width = self._image.output.shape[1] or self._trial.shape[1]
+        self.record = replace(folder.record, width=width)
+        self.logit_scale = self.record.logit_scale
+        if self._text.output.shape[1] not in (None, width):
+            raise _unlike(self._text, f"sentences to vectors of the width of photos, {width}")
+        towers = (self._image, self._text)
+        self.identity = EncoderIdentity(folder.name, _fingerprint(self._layout, folder.path, towers), width)
+
+    @cached_property
+    def gives_raw(self) -> bool:  # type: ignore[override]
+        """Whether the image graph gives vectors before they are normalised: a photo shows it."""
+        return bool(abs(np.square(self._trial).sum() - 1) > _ROUNDING)
+
+    def prepare(self, image: Image) -> NDArray[np.uint8]:
+        """An upright RGB photo → (height, width, 3) uint8."""
+        return self._preprocessing.pixels(image)
+
+    def encode_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, height, width, 3) uint8 → (n, width) float32 unit rows."""
+        return unit_rows(self._encode(prepared))
+
+    def encode_raw(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As the image graph gives them; only where it does not normalise."""
+        return self._encode(prepared) if self.gives_raw else super().encode_raw(prepared)
+
+    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """Sentences → (n, width) float32 unit rows."""
+        # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
+        # been there from the beginning.
+        vectors = [self._encode_sentence(sentence) for sentence in sentences]
+        return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
+
+    def image_graph(self) -> ModelProto:
+        """`encode_prepared` as an ONNX graph: pixels, (n, height, width, 3) uint8 → vectors, (n, width) float32.
+
+        Raises
+        ------
+        ExportError
+            Graph and weights together are more than an ONNX file holds.
+        CheckpointError
+            A file cannot be read any more.
+        """
+        self._refuse_large()
+        # Names of the file's own must not be those of ours.
+        model = add_prefix(whole_model(self._image.graph), _THEIRS, inplace=True)
+        del model.graph.output[:], model.metadata_props[:]
+        graph = GraphWriter(model, prefix="prepare/")
+        n, (height, width) = self._image.rows_per_run or "n", self._preprocessing.size
+        with graph.in_front():
+            pixels = graph.input("pixels", TensorProto.UINT8, [n, height, width, 3])
+            graph.feed(
+                _TAKEN[self._pixels.dtype].write(self._preprocessing, graph, pixels), _THEIRS + self._pixels.name
+            )
+        rows = graph.node("Cast", _THEIRS + self._image.output.name, to=TensorProto.FLOAT)
+        graph.output(rows, "vectors", [n, self.identity.width])
+        graph.state({"preprocessing": self._preprocessing.in_words()})
+        return graph.model
+
+    def _refuse_large(self) -> None:
+        files = (self._image.graph.path, *self._image.graph.data)
+        if sum(path.stat().st_size for path in files) > MOST_BYTES:
+            raise ExportError(
+                f"the image side of {printable(self.identity.name)} does not fit into an ONNX file, which holds 2 GiB; export "
+                "what follows: --input vectors"
+            )
+
+    def _encode(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        step = self._image.rows_per_run or _PHOTOS_PER_RUN
+        vectors = [self._run(prepared[i : i + step]) for i in range(0, len(prepared), step)]
+        return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
+
+    def _run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        taken = _TAKEN[self._pixels.dtype].of(self._preprocessing, prepared)
+        return self._image.run({self._pixels.name: taken})
+
+    def _encode_sentence(self, sentence: str) -> NDArray[np.float32]:
+        tokens = self._tokenizer(sentence)
+        feeds = {
+            tensor.name: (tokens.mask if "mask" in tensor.name else tokens.ids).astype(_INTEGERS[tensor.dtype])
+            for tensor in self._text.graph.inputs
+        }
+        return self._text.run(feeds)
+
+    @cached_property
+    def _trial(self) -> NDArray[np.float32]:
+        """The vector of a grey photo: it shows what the graph does not state."""
+        return self._run(np.full((1, *self._preprocessing.size, 3), 128, np.uint8))
+
+    @cached_property
+    def _tokenizer(self) -> SentenceTokenizer:
+        return SentenceTokenizer(self._layout, self._folder.path, _sentence_length(self._text))
+
+
+class _Taken(NamedTuple):
+    """How pixels are handed over to a graph: as an array, and as steps in front of it."""
+
+    of: Callable[[Preprocessing, NDArray[np.uint8]], NDArray[Any]]
+    write: Callable[[Preprocessing, GraphWriter, str], str]
+
+
+#: Type of the image input → how: scaled by us, channels first; or scaled by the graph, channels last.
+_TAKEN = {
+    "FLOAT": _Taken(Preprocessing.scaled, Preprocessing.write_scaled),
+    "UINT8": _Taken(lambda _, pixels: pixels, lambda _, _graph, pixels: pixels),
+}
+_INTEGERS = {"INT32": np.int32, "INT64": np.int64}
+
+
+def _image_input(tower: Tower) -> Tensor:
+    """The one input of an image graph."""
+    inputs = tower.graph.inputs
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in _TAKEN:
+        raise _unlike(tower, "photos: one input of four dimensions, FLOAT or UINT8")
+    if inputs[0].shape[0] not in (None, 1):
+        raise _unlike(tower, f"photos one by one or in any number, but {inputs[0].shape[0]} at once")
+    return inputs[0]
+
+
+def _sentence_length(tower: Tower) -> int | None:
+    """How many tokens a text graph takes, None for any number."""
+    inputs = tower.graph.inputs
+    if not inputs or any(len(tensor.shape) != 2 or tensor.dtype not in _INTEGERS for tensor in inputs):
+        raise _unlike(tower, "sentences: inputs of two dimensions, INT32 or INT64")
+    if any(tensor.shape[0] not in (None, 1) for tensor in inputs):
+        raise _unlike(tower, "sentences one by one")
+    return inputs[0].shape[1]
+
+
+def _unlike(tower: Tower, what: str) -> CheckpointError:
+    path = printable(tower.graph.path)
+    return CheckpointError(f"{path} does not take {what}; export it again as docs/reference/encoders.md says")
+
+
+def _fingerprint(layout: Layout, folder: Path, towers: Iterable[Tower]) -> str:
+    """SHA-256 over the content of every file that the vectors depend on."""
+    data = [path.relative_to(folder).as_posix() for tower in towers for path in tower.graph.data]
+    names = sorted({*layout.files, *data})
+    with ThreadPoolExecutor(2, thread_name_prefix="hash") as pool:
+        digests = pool.map(_digest, (folder / name for name in names))
+        lines = [f"{digest} {name}" for digest, name in zip(digests, names, strict=True)]
+    return hashlib.sha256("\n".join([f"{_DEFINITION} {layout.name}", *lines]).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        digest = file_digest(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {printable(path)}: {error.strerror or error}; get it again") from error
+    stored = path.resolve().name
+    if _SHA256.fullmatch(stored) and stored != digest:
+        raise CheckpointError(
+            f"{printable(path)} in the hub's cache is not what was downloaded; delete {printable(path.resolve())} and run again"
+        )
+    return digest

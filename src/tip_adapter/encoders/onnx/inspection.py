@@ -1,0 +1,175 @@
+"""ONNX files from anywhere, looked at before they are run: what goes in and out, and nothing that leads elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from tip_adapter.errors import CheckpointError
+from tip_adapter.io.files import open_regular
+from tip_adapter.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: Operators that ONNX Runtime itself brings. All others would need a library that runs code of its own.
+_BUILT_IN = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What goes into a graph or comes out of it.
+
+    Parameters
+    ----------
+    name : str
+    dtype : str, ONNX's name of its type, such as ``FLOAT``
+    shape : sides, None where one is free
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX file that may be opened.
+
+    Parameters
+    ----------
+    path : path of the file
+    inputs, outputs : its tensors, in order
+    data : files beside it that hold its weights
+    """
+
+    path: Path
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    data: tuple[Path, ...]
+
+
+def read_graph(path: Path, root: Path) -> Graph:
+    """Look at an ONNX file without running anything of it.
+
+    Parameters
+    ----------
+    path : path of the file
+    root : folder that its data must lie in
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read, names data outside `root`, or operators that are not ONNX Runtime's own.
+    """
+    model = _parse(path)
+    _refuse_foreign_operators(model, path)
+    weights = {place for tensor in _tensors(model.graph) for place in _location(tensor)}
+    data = tuple(_inside(path, place, root) for place in sorted(weights))
+    given = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in given)
+    return Graph(path, inputs, tuple(map(_tensor, model.graph.output)), data)
+
+
+def whole_model(graph: Graph) -> onnx.ModelProto:
+    """The model of a graph that was looked at, with the weights that lie beside it.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read any more, or names other data than when it was looked at.
+    """
+    model = _parse(graph.path)
+    for tensor in _tensors(model.graph):
+        for place in _location(tensor):
+            _bring_in(tensor, graph.path.parent / place, graph)
+    return model
+
+
+def _bring_in(tensor: onnx.TensorProto, file: Path, graph: Graph) -> None:
+    """Let a tensor hold the data that lie in a file."""
+    if file not in graph.data:
+        raise _refused(graph.path, "it has changed since it was opened")
+    stated = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        with open_regular(file) as data:
+            data.seek(int(stated.get("offset", 0)))
+            tensor.raw_data = data.read(int(stated.get("length", -1)))
+    except (OSError, ValueError) as error:
+        raise _refused(graph.path, f"its data cannot be read: {printable(str(error))}") from error
+    tensor.ClearField("external_data")
+    tensor.data_location = onnx.TensorProto.DEFAULT
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    try:
+        with open_regular(path) as file:
+            return onnx.ModelProto.FromString(file.read())
+    except DecodeError as error:
+        raise _refused(path, "it is no ONNX file, or was cut off") from error
+    except OSError as error:
+        raise _refused(path, error.strerror or str(error)) from error
+
+
+def _refuse_foreign_operators(model: onnx.ModelProto, path: Path) -> None:
+    if model.functions or model.training_info:
+        raise _refused(path, "it brings functions of its own, which are not run")
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            if node.domain not in _BUILT_IN:
+                operator = f"{printable(node.domain)}.{printable(node.op_type)}"
+                raise _refused(path, f"it uses the operator {operator}, which is not ONNX Runtime's own")
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all within it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                if inner.node:
+                    yield from _graphs(inner)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor that a graph holds."""
+    for part in _graphs(graph):
+        sparse = list(part.sparse_initializer)
+        yield from part.initializer
+        for node in part.node:
+            for attribute in node.attribute:
+                yield from [attribute.t, *attribute.tensors]
+                sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        for tensor in sparse:
+            yield from (tensor.values, tensor.indices)
+
+
+def _location(tensor: onnx.TensorProto) -> list[str]:
+    """Where data lie that are not in the file; a tensor that does not say so has none."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL and not tensor.external_data:
+        return []
+    return [entry.value for entry in tensor.external_data if entry.key == "location"]
+
+
+def _inside(path: Path, place: str, root: Path) -> Path:
+    file = path.parent / place
+    outside = "\\" in place or not (path.parent / place).resolve().is_relative_to(root.resolve())
+    if outside or place.startswith("/") or ".." in file.relative_to(path.parent).parts:
+        raise _refused(path, f"its data lie outside its folder, at {printable(place)}")
+    if not file.is_file():
+        raise _refused(path, f"its data, {printable(place)}, are missing")
+    return file
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    kind = value.type.tensor_type
+    shape = tuple(side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim)
+    return Tensor(value.name, onnx.TensorProto.DataType.Name(kind.elem_type), shape)
+
+
+def _refused(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{printable(path)} is not opened: {reason}; get it again from where you trust it")

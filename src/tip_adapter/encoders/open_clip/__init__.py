@@ -1,0 +1,1 @@
+"""Every CLIP of open_clip, on torch."""

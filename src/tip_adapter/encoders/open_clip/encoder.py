@@ -1,0 +1,319 @@
+"""Every CLIP that open_clip knows, on torch: ``open_clip:ARCH/PRETRAINED``, ``hf-hub:ORG/REPO`` or ``ARCH/FILE``.
+
+This file finds out what is asked for; `_towers`, the only code that imports torch, is imported when one is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.prompts import template_sets
+from tip_adapter.errors import CheckpointError, DownloadError, MissingExtra, UnknownName, UsageError, causes, warn
+from tip_adapter.io.files import read_bounded
+from tip_adapter.io.json_schema import parse_json
+from tip_adapter.plugins import require_extra, unknown_name
+from tip_adapter.text import printable, suggestion
+from tip_adapter.vectors import unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from tip_adapter.encoders.open_clip.learnable_towers import FineTunedTowers, PromptedTextTower
+
+_HUB = "hf-hub:"
+#: What lies beside weights that open_clip published, and says how photos are prepared for them.
+_CONFIG = "open_clip_config.json"
+_MAX_CONFIG_BYTES = 2**20
+_LONGEST_REASON = 200
+_PHOTOS_PER_RUN = 32
+#: Key of `preprocess_cfg` in that file → what open_clip calls it when a model is made.
+_PREPROCESSING = {
+    "mean": "image_mean",
+    "std": "image_std",
+    "interpolation": "image_interpolation",
+    "resize_mode": "image_resize_mode",
+}
+#: A part of the architecture's or repository's name → its text side reads many languages.
+_MULTILINGUAL = ("i18n", "mt5", "multilingual", "nllb", "siglip2", "worldwide", "xlm")
+_SCRIPTS = (
+    *("LATIN", "ARABIC", "ARMENIAN", "BENGALI", "CJK", "CYRILLIC", "DEVANAGARI", "GEORGIAN", "GREEK", "GUJARATI"),
+    *("HANGUL", "HEBREW", "HIRAGANA", "KANNADA", "KATAKANA", "MALAYALAM", "TAMIL", "TELUGU", "THAI"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What stands after ``open_clip:``, understood.
+
+    Parameters
+    ----------
+    model : ``ARCH``, or ``hf-hub:ORG/REPO``
+    pretrained : the tag of published weights, or the absolute path of a file; None where the repository has them
+    is_file : whether `pretrained` is a file
+    """
+
+    model: str
+    pretrained: str | None = None
+    is_file: bool = False
+
+    @property
+    def name(self) -> str:
+        """What `load_encoder` takes to load it again."""
+        return f"open_clip:{self.model}" + (f"/{self.pretrained}" if self.pretrained else "")
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether the text side reads many languages, told by its name: open_clip has no such entry."""
+        return any(part in self.model.lower() for part in _MULTILINGUAL)
+
+
+class OpenClipEncoder(Encoder):
+    """A CLIP of open_clip, with its own preprocessing, tokenizer and logit scale.
+
+    Parameters
+    ----------
+    source : ``ARCH/PRETRAINED`` of open_clip's list (downloaded at first use), ``hf-hub:ORG/REPO``, or ``ARCH/FILE``: a
+        safetensors file or a PyTorch archive of tensors. How photos are prepared for a file stands in the
+        ``open_clip_config.json`` beside it; where there is none, open_clip's default for the architecture is used.
+    device : None or ``cpu`` (float32), or ``cuda`` (float16 by autocast)
+    threads : int, processor threads of torch, for the whole process; None leaves them as they are
+
+    Raises
+    ------
+    MissingExtra
+        torch, torchvision or open_clip is not installed, or they do not fit each other.
+    UnknownName
+        open_clip has no such architecture or weights; the nearest is suggested.
+    UsageError
+        Nothing says which weights, or the device is not there.
+    DownloadError
+        The weights are not here and cannot be downloaded.
+    CheckpointError
+        They hold more than tensors, or do not fit the architecture.
+
+    Notes
+    -----
+    Published weights that were trained with QuickGELU are loaded with it: ``ViT-B-32/openai`` is
+    ``ViT-B-32-quickgelu/openai``. For a file the architecture must say so.
+    """
+
+    gives_raw = True
+
+    def __init__(self, source: str, *, device: str | None = None, threads: int | None = None) -> None:
+        torch_side = _import_torch_side()
+        self._source = find_source(source, torch_side.published())
+        torch_side.refuse_device(device or "cpu")
+        if threads:
+            torch_side.use_threads(threads)
+        self._towers = _open_towers(torch_side, self._source, device or "cpu")
+        self.logit_scale = self._towers.logit_scale
+        self.record = _record_of(self._source, self._towers)
+        fingerprint = self._towers.fingerprint(self._source.model)
+        self.identity = EncoderIdentity(self._source.name, fingerprint, self._towers.width)
+
+    def prepare(self, image: Image.Image) -> NDArray[np.float32]:
+        """(3, height, width) float32: the model's own preprocessing of an upright RGB photo."""
+        prepared: NDArray[np.float32] = self._towers.prepare(image)
+        return prepared
+
+    def encode_prepared(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, 3, height, width) float32 → (n, width) float32 unit rows."""
+        return unit_rows(self.encode_raw(prepared))
+
+    def encode_raw(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, 3, height, width) float32 → (n, width) float32, of the lengths that the network gives."""
+        runs = range(0, len(prepared), _PHOTOS_PER_RUN)
+        vectors = [self._towers.encode_images(prepared[i : i + _PHOTOS_PER_RUN]) for i in runs]
+        return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
+
+    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """Sentences → (n, width) float32 unit rows.
+
+        Raises
+        ------
+        MissingExtra
+            Its tokenizer needs a package that is not installed.
+        DownloadError
+            Its tokenizer cannot be downloaded.
+        """
+        # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
+        # been there from the beginning.
+        vectors = [self._towers.encode_tokens(self._tokenizer([sentence])) for sentence in sentences]
+        return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
+
+    def prompt_tower(self) -> PromptedTextTower:
+        """What CoOp learns through: the text tower, with room for vectors in the place of words."""
+        side = require_extra("tip_adapter.encoders.open_clip.learnable_towers", "torch", "torch")
+        tower: PromptedTextTower = side.PromptedTextTower(self._towers.network, self._tokenizer, self._towers.device)
+        return tower
+
+    def towers(self) -> FineTunedTowers:
+        """Copies of both towers, to be fine-tuned."""
+        side = require_extra("tip_adapter.encoders.open_clip.learnable_towers", "torch", "torch")
+        towers: FineTunedTowers = side.FineTunedTowers(self._towers.network, self._tokenizer, self._towers.device)
+        return towers
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """Made when first needed: predicting reads no text."""
+        try:
+            return _import_torch_side().tokenizer_of(self._source.model)
+        except ModuleNotFoundError as error:
+            package = printable(str(error.name))
+            raise MissingExtra(
+                f"the tokenizer of {self._source.model} needs {package}: pip install {package}"
+            ) from error
+        except Exception as error:  # of open_clip or the hub
+            raise _unloadable(self._source, error) from error
+
+
+def find_source(text: str, published: Collection[tuple[str, str]]) -> Source:
+    """Understand what stands after ``open_clip:``.
+
+    Parameters
+    ----------
+    text : ``ARCH/PRETRAINED``, ``hf-hub:ORG/REPO`` or ``ARCH/FILE``
+    published : (architecture, tag) of all published weights
+
+    Raises
+    ------
+    UnknownName
+        No such architecture, or no such weights of it; the nearest is suggested.
+    UsageError
+        Nothing says which weights.
+    CheckpointError
+        There is no such file.
+    """
+    if text.startswith(_HUB):
+        return Source(text)
+    model, _, weights = text.partition("/")
+    if (model, weights) in published:
+        # open_clip would only warn, and run them with another activation than they were trained with.
+        quick = f"{model}-quickgelu"
+        return Source(quick if (quick, weights) in published else model, weights)
+    if weights and Path(weights).is_file():
+        return Source(model, str(Path(weights).absolute()), is_file=True)
+    raise _not_found(model, weights, published)
+
+
+def absent_repository(text: str) -> str | None:
+    """The repository that loading would download, where it is nobody's but the source's word; else None."""
+    if not text.startswith(_HUB):
+        return None
+    from huggingface_hub import try_to_load_from_cache  # a third of a second that others do not pay
+
+    repository, _, revision = text.removeprefix(_HUB).partition("@")
+    there = try_to_load_from_cache(repository, _CONFIG, revision=revision or None)
+    return None if isinstance(there, str) else repository
+
+
+def _not_found(model: str, weights: str, published: Collection[tuple[str, str]]) -> UsageError | CheckpointError:
+    tags = [tag for architecture, tag in published if architecture == model]
+    if weights and (os.sep in weights or Path(weights).suffix):
+        absolute = (
+            f"; a full path has two slashes: open_clip:{model}//{weights}" if Path("/", weights).is_file() else ""
+        )
+        return CheckpointError(f"cannot read {printable(weights + absolute)}: no such file; check the path")
+    if not tags:
+        return _unknown_architecture(model, published)
+    if not weights:
+        return UsageError(f"open_clip:{model} needs weights: one of {', '.join(tags)}, or a file: {model}/path/to/file")
+    return unknown_name(f"weights of open_clip's {model}", weights, tags)
+
+
+def _unknown_architecture(model: str, published: Collection[tuple[str, str]]) -> UnknownName:
+    hint = suggestion(model, {architecture for architecture, _ in published})
+    listed = "open_clip.list_pretrained() lists them"
+    return UnknownName(f"unknown open_clip architecture {model!r}: {hint}{listed}; for a file: ARCH/path/to/file")
+
+
+def _import_torch_side() -> Any:
+    """The module that imports torch and open_clip."""
+    try:
+        return import_module("tip_adapter.encoders.open_clip.towers")
+    except ModuleNotFoundError as error:
+        raise MissingExtra.of("open_clip", "torch") from error
+    except Exception as error:  # such as RuntimeError: operator torchvision::nms does not exist
+        raise MissingExtra(
+            f"torch {_version('torch')} and torchvision {_version('torchvision')} do not fit each other "
+            f"({_first_line(error)}); install both in one command: pip install --upgrade torch torchvision"
+        ) from error
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _open_towers(torch_side: Any, source: Source, device: str) -> Any:
+    """Load what `source` says, and warn where a file's preprocessing is a guess that is likely wrong."""
+    preprocessing = _read_preprocessing(source)
+    try:
+        if source.is_file:
+            torch_side.refuse_code(source.pretrained)
+        towers = torch_side.load_towers(source.model, source.pretrained, device, preprocessing)
+    except Exception as error:  # of open_clip, torch, the hub: whatever a file or a download makes them trip over
+        if f"'{source.model}' not found" in str(error):  # not every architecture has published weights
+            raise _unknown_architecture(source.model, torch_side.published()) from error
+        raise _unloadable(source, error) from error
+    if source.is_file and not preprocessing and towers.was_made_for_other_photos():
+        warn(
+            f"nothing says how photos are prepared for {printable(source.name)}: open_clip's default is used, and its "
+            f"image tower was made for another; put the {_CONFIG} of these weights beside them"
+        )
+    return towers
+
+
+def _read_preprocessing(source: Source) -> dict[str, Any]:
+    """How photos are prepared, where a file beside the weights says so, in open_clip's words."""
+    path = Path(source.pretrained or "").with_name(_CONFIG) if source.is_file else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        stated: Mapping[str, Any] = parse_json(read_bounded(path, _MAX_CONFIG_BYTES))["preprocess_cfg"]
+        return {ours: stated[theirs] for theirs, ours in _PREPROCESSING.items() if theirs in stated}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = f"it holds no preprocess_cfg ({_first_line(error)})"
+        raise CheckpointError(f"cannot read {printable(path)}: {reason}; repair or remove it") from error
+
+
+def _unloadable(source: Source, error: Exception) -> CheckpointError | DownloadError:
+    what = f"cannot load {printable(source.name)}: {_first_line(error)}"
+    if source.is_file:
+        return CheckpointError(f"{what}; is it a file of tensors, of {source.model}?")
+    kind = DownloadError if any(isinstance(cause, OSError) for cause in causes(error)) else CheckpointError
+    return kind(f"{what}; it is downloaded at first use: connect once, or give a file: open_clip:ARCH/path/to/file")
+
+
+def _first_line(error: Exception) -> str:
+    text = printable(str(error).strip().split("\n")[0]) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+
+
+def _record_of(source: Source, towers: Any) -> EncoderRecord:
+    return EncoderRecord(
+        description=f"{source.model} of open_clip, on torch",
+        width=towers.width,
+        logit_scale=towers.logit_scale,
+        templates=template_sets()["caltech101"],
+        scale_free_ratio=0.1,
+        languages=("mul",) if source.is_multilingual else ("en",),
+        licence="see its model card",
+        size_mib=towers.size_mib,
+        needs=("open-clip-torch", "torch", "torchvision"),
+        scripts=_SCRIPTS if source.is_multilingual else ("LATIN",),
+    )

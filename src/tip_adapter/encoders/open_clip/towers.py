@@ -1,0 +1,173 @@
+"""The towers of an open_clip model, on torch: the only code that imports torch, and itself imported only to load one.
+
+Of open_clip it uses `create_model_and_transforms`, `get_tokenizer` and `list_pretrained`, which newer releases keep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zipfile
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+from torchvision.transforms import CenterCrop, Normalize
+
+from tip_adapter.encoders.base import centre_crop_sides
+from tip_adapter.errors import UsageError
+from tip_adapter.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+_DEVICES = ("cpu", "cuda")
+#: A longer strip is cut to this many times its short side before it is scaled: its ends are not in the centre crop.
+_LONGEST_STRIP = 16
+
+
+def published() -> list[tuple[str, str]]:
+    """(architecture, tag) of all weights that open_clip can download."""
+    return list(open_clip.list_pretrained())
+
+
+def tokenizer_of(model: str) -> Any:
+    """Sentences → (n, context length) int tensor."""
+    with _without_its_log():
+        return open_clip.get_tokenizer(model)
+
+
+def use_threads(n: int) -> None:
+    """Processor threads of torch: it has one setting for the whole process."""
+    torch.set_num_threads(n)
+
+
+def refuse_device(device: str) -> None:
+    """Raise UsageError unless this torch has the device."""
+    if device not in _DEVICES:
+        raise UsageError(f"unknown device '{printable(device)}': known are {', '.join(_DEVICES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "device cuda is not available in this torch: it sees no GPU, or was built without CUDA; use cpu"
+        )
+
+
+def refuse_code(path: str) -> None:
+    """Raise unless a PyTorch archive holds nothing but tensors and plain values: before open_clip sees it.
+
+    Raises
+    ------
+    pickle.UnpicklingError, RuntimeError, …
+        Whatever torch says of one that holds more, such as code, or is damaged.
+    """
+    if not path.endswith(".safetensors"):
+        torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def load_towers(model: str, pretrained: str | None, device: str, preprocessing: Mapping[str, Any]) -> Towers:
+    """Create a model with its weights; raises what open_clip, torch or the hub raise.
+
+    Parameters
+    ----------
+    model, pretrained : as open_clip calls them
+    device : ``cpu`` or ``cuda``
+    preprocessing : what of it differs from open_clip's default, in the words of `create_model_and_transforms`
+    """
+    with _without_its_log():
+        network, _, preprocess = open_clip.create_model_and_transforms(
+            model,
+            pretrained,
+            precision="fp32",
+            device=device,
+            weights_only=True,
+            require_pretrained=True,  # or weights that cannot be had would be random ones
+            **preprocessing,
+        )
+    return Towers(network.eval().requires_grad_(False), preprocess, device)
+
+
+@contextmanager
+def _without_its_log() -> Iterator[None]:
+    """open_clip logs to the root logger, which prints what it is told unless somebody listens: what matters is raised."""
+    listener = logging.NullHandler()
+    logging.root.addHandler(listener)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(listener)
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A network and how photos are prepared for it; arrays in, arrays out.
+
+    Parameters
+    ----------
+    network : open_clip's model, in evaluation mode
+    preprocess : an upright RGB image → (3, height, width) float tensor; holds no state, so that threads may share it
+    device : ``cpu`` or ``cuda``
+    """
+
+    network: Any
+    preprocess: Any
+    device: str
+
+    @property
+    def logit_scale(self) -> float:
+        """What text logits are multiplied by: the network keeps its logarithm."""
+        return float(self.network.logit_scale.exp())
+
+    @cached_property
+    def width(self) -> int:
+        """Length of a vector."""
+        return self.encode_images(self.prepare(Image.new("RGB", (1, 1)))[None]).shape[1]
+
+    @property
+    def size_mib(self) -> int:
+        """Size of the weights."""
+        tensors = self.network.state_dict().values()
+        return sum(tensor.nelement() * tensor.element_size() for tensor in tensors) // 2**20
+
+    def fingerprint(self, model: str) -> str:
+        """SHA-256 over the weights, the architecture's name and how photos are prepared."""
+        digest = hashlib.sha256(f"{model}\n{self.preprocess}\n".encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).numpy().data)
+        return digest.hexdigest()
+
+    def was_made_for_other_photos(self) -> bool:
+        """Whether timm's record of the image tower states another mean than photos are normalised by."""
+        stated = getattr(getattr(self.network.visual, "trunk", None), "pretrained_cfg", {}).get("mean")
+        used = [step.mean for step in self.preprocess.transforms if isinstance(step, Normalize)]
+        return stated is not None and not all(np.allclose(mean, stated) for mean in used)
+
+    def prepare(self, image: Image.Image) -> NDArray[np.float32]:
+        """An upright RGB photo → (3, height, width) float32."""
+        if any(isinstance(step, CenterCrop) for step in self.preprocess.transforms):
+            image = centre_crop_sides(image, _LONGEST_STRIP * min(image.size))
+        prepared: NDArray[np.float32] = self.preprocess(image).numpy()
+        return prepared
+
+    def encode_images(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, 3, height, width) float32, n > 0 → (n, width) float32, of the lengths that the network gives."""
+        return self._run(self.network.encode_image, torch.from_numpy(prepared))
+
+    def encode_tokens(self, tokens: torch.Tensor) -> NDArray[np.float32]:
+        """(n, context length) int tensor → (n, width) float32, of the lengths that the network gives."""
+        return self._run(self.network.encode_text, tokens)
+
+    def _run(self, tower: Any, batch: torch.Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode(), self._precision():
+            vectors: NDArray[np.float32] = tower(batch.to(self.device), normalize=False).float().cpu().numpy()
+        return vectors
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cuda", torch.float16) if self.device == "cuda" else nullcontext()

@@ -1,0 +1,195 @@
+"""Class names become sentences, sentences become one vector a class. Knows no encoder, only `encode_texts`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tomllib
+import unicodedata
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.errors import UnknownName, UsageError, VectorError, warn
+from tip_adapter.io.files import read_bounded
+from tip_adapter.text import counted, printable, shown, suggestion
+from tip_adapter.validation import MAX_TEXT, is_whole_text, require
+from tip_adapter.vectors import ClassEmbeddings, unit_rows
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+
+#: Names for some hundred thousand classes.
+_MAX_BYTES = 16 * 2**20
+
+
+@cache
+def template_sets() -> dict[str, tuple[str, ...]]:
+    """The paper's templates by data set, and their ensemble for ImageNet."""
+    text = (files("tip_adapter.encoders") / "templates.toml").read_text(encoding="utf-8")
+    return {name: tuple(templates) for name, templates in tomllib.loads(text).items()}
+
+
+def resolve_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Texts with ``{}`` for the name, or names of template sets, as texts.
+
+    Raises
+    ------
+    UnknownName
+        One is neither; the nearest set is suggested.
+    UsageError
+        One is not text, or longer than `MAX_TEXT`.
+    """
+    for text in templates:
+        require(is_whole_text(text), "templates", "texts", text)
+        _refuse_long(text, "templates: one of them")
+    sets = template_sets()
+    unknown = [text for text in templates if "{}" not in text and text not in sets]
+    if unknown:
+        text, known = unknown[0], ", ".join(sets)
+        hint = suggestion(text, sets)
+        raise UnknownName(f"template {text!r} has no {{}} for the class name and is no set; {hint}sets are {known}")
+    return tuple(template for text in templates for template in (sets[text] if text in sets else (text,)))
+
+
+def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Label → name from a file: a JSON object, or CSV with the columns label and name.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read as that, or as `checked_names`; the message names it.
+    """
+    try:
+        text = read_bounded(path, _MAX_BYTES).decode("utf-8-sig")
+        pairs = _json_pairs(text) if text.lstrip().startswith(("{", "[")) else _csv_pairs(text)
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"cannot read class names from {printable(path)}: {reason}; expected JSON or CSV (label,name)"
+        ) from error
+    return checked_names(pairs, printable(path))
+
+
+def checked_names(pairs: Iterable[tuple[Any, Any]], where: str) -> dict[str, str]:
+    """Label in Unicode NFC → name, of pairs that stand at `where`.
+
+    Raises
+    ------
+    UsageError
+        A label or name is not text, a name is longer than `MAX_TEXT`, or a label has two names; the message names it.
+    """
+    names: dict[str, str] = {}
+    for label, name in pairs:
+        if not is_whole_text(label) or not label:
+            raise UsageError(f"{where}: label {shown(label)} is not text")
+        if not is_whole_text(name) or not name.strip():
+            raise UsageError(f"{where}: the name of {shown(label)} is not text: {shown(name)}")
+        _refuse_long(name, f"{where}: the name of {shown(label)}")
+        normal = unicodedata.normalize("NFC", label)
+        other = names.setdefault(normal, name)
+        if other != name:
+            raise UsageError(f"{where}: {shown(normal)} has two names, {shown(other)} and {shown(name)}; keep one")
+    return names
+
+
+def _refuse_long(text: str, what: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise UsageError(f"{what} has {len(text):,} characters; shorten it to {MAX_TEXT:,}")
+
+
+def _json_pairs(text: str) -> list[tuple[str, Any]]:
+    pairs = json.loads(text, object_pairs_hook=_Pairs)
+    if not isinstance(pairs, _Pairs):
+        raise ValueError("it is a JSON list; an object label → name is wanted")
+    return pairs
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it stands, with keys that stand twice; a JSON list is none."""
+
+
+def _csv_pairs(text: str) -> list[tuple[Any, Any]]:
+    reader = csv.DictReader(io.StringIO(text))
+    if not {"label", "name"} <= set(reader.fieldnames or []):
+        raise ValueError("its first line names no columns label and name")
+    return [(row["label"], row["name"]) for row in reader]
+
+
+def readable(label: str) -> str:
+    """A label as the text encoder reads it: underscores are spaces."""
+    return label.replace("_", " ")
+
+
+def name_classes(
+    labels: Sequence[str], given: Mapping[str, str], reads: Callable[[str], bool], known: Iterable[str] = ()
+) -> dict[str, str]:
+    """Label → the name that a text encoder reads: the one given, else the label, readable.
+
+    Warns of names for labels that are none, and of names in a script that the encoder does not know.
+
+    Parameters
+    ----------
+    labels : of the classes to be named
+    given : label → name
+    reads : name → whether the encoder's text side knows its script
+    known : labels of classes that have names already
+
+    Raises
+    ------
+    UsageError
+        As `checked_names`.
+    """
+    checked = checked_names(given.items(), "class_names")
+    names = {label: checked.get(label, readable(label)) for label in labels}
+    unknown = [printable(label) for label in checked if label not in {*known, *labels}]
+    if unknown:
+        warn(f"class names are given for labels that are none: {', '.join(unknown[:5])}")
+    foreign = [name for name in names.values() if not reads(name)]
+    if foreign:
+        which = counted(len(foreign), "class name is", "class names are")
+        warn(
+            f"{which} in a script that the encoder's text side does not know, such as {shown(foreign[0])}; "
+            "used as it stands; class names (--class-names) can translate"
+        )
+    return names
+
+
+def embed_classes(
+    names: Mapping[str, str], templates: Sequence[str], encode_texts: Callable[[Sequence[str]], NDArray[np.float32]]
+) -> ClassEmbeddings:
+    """Embed class names: every template, each vector normalised, their mean normalised.
+
+    Parameters
+    ----------
+    names : label → name
+    templates : texts with ``{}`` for the name
+    encode_texts : (k,) sentences → (k, d) float array
+
+    Returns
+    -------
+    ClassEmbeddings : (n_classes, d), unit rows
+
+    Raises
+    ------
+    VectorError
+        A name's vector is zero, NaN or infinite.
+
+    Notes
+    -----
+    CLIP (Radford et al., 2021), section 3.1.4: prompt ensembling in embedding space.
+    """
+    sentences = [template.replace("{}", name) for name in names.values() for template in templates]
+    vectors = unit_rows(encode_texts(sentences)).reshape(len(names), len(templates), -1)
+    matrix = unit_rows(vectors.mean(axis=1))
+    silent = [name for name, row in zip(names.values(), matrix, strict=True) if not row.any()]
+    if silent:
+        raise VectorError(f"the text encoder's vector of class name {silent[0]!r} is zero; choose another name")
+    return ClassEmbeddings(np.array(list(names)), matrix)

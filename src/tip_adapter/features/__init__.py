@@ -1,0 +1,1 @@
+"""Vectors, whatever they come from: images that are encoded, stored features, files from elsewhere."""

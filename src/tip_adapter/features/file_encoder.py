@@ -1,0 +1,118 @@
+"""``vectors:FILE``: vectors from elsewhere in the place of an encoder. It encodes nothing: it looks up what is there."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.prompts import readable
+from tip_adapter.errors import UnknownName, UsageError
+from tip_adapter.features.vector_file import open_vector_file
+from tip_adapter.text import printable, shown, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+#: METHODS' ratio of CLIP, what most vectors from elsewhere are.
+_SCALE_FREE_RATIO = 0.1
+
+
+class VectorsFileEncoder(Encoder):
+    """A file of vectors as an encoder; `device` and `threads` are accepted and mean nothing.
+
+    Parameters
+    ----------
+    source : path of a .npz or Parquet file; docs/reference/vectors.md says what it holds
+
+    Raises
+    ------
+    FeaturesError, VectorError, LabelError, MissingExtra
+        As `open_vector_file`.
+    UsageError
+        Its path cannot be written down.
+    """
+
+    def __init__(self, source: str, *, device: str | None = None, threads: int | None = None) -> None:
+        self.file = open_vector_file(source)
+        if not self.file.name.isprintable():
+            raise UsageError(f"a model cannot keep the name of {printable(self.file.path)}; rename the file")
+        names = self.file.classes.names if self.file.classes else ()
+        self.record = EncoderRecord(
+            description=f"vectors of {self.file.encoder or 'an encoder that it does not name'}",
+            width=self.file.width,
+            logit_scale=self.file.logit_scale,
+            templates=("{}",),
+            keeps_templates=True,
+            support_views=0,
+            scale_free_ratio=_SCALE_FREE_RATIO,
+            languages=(),
+            licence="that of the vectors",
+            size_mib=Path(source).stat().st_size // 2**20,
+            scripts=_scripts(names),
+        )
+        self.logit_scale = self.file.logit_scale
+        self.identity = EncoderIdentity(self.file.name, self.file.fingerprint, self.file.width)
+
+    def prepare(self, image: Image) -> NDArray[Any]:
+        """Refused: a photo alone has no id to be looked up by."""
+        raise UsageError(
+            f"{printable(self.file.path)} holds vectors and encodes no photos; give a folder, a list, or the file itself"
+        )
+
+    def encode_prepared(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        """Refused, as `prepare`."""
+        return self.prepare(prepared)  # type: ignore[arg-type]
+
+    def encode_images(self, images: Sequence[Any], *, normalize: bool = True) -> NDArray[np.float32]:
+        """Refused where there is a photo, as `prepare`."""
+        if len(images):
+            self.prepare(images[0])
+        return np.zeros((0, self.identity.width), np.float32)
+
+    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """Class names, as they stand in the file → (n, width) float32 unit rows.
+
+        Raises
+        ------
+        UnknownName
+            The file has no such name.
+        UsageError
+            It has no class embeddings.
+        """
+        rows = np.array([self._row_of(sentence) for sentence in sentences], dtype=np.intp)
+        if not len(rows) or self.file.classes is None:
+            return np.zeros((0, self.identity.width), np.float32)
+        return self.file.classes.matrix[rows]
+
+    def _row_of(self, name: str) -> int:
+        if self.file.classes is None:
+            raise UsageError(
+                f"{printable(self.file.path)} holds no class_embeddings; add them, see docs/reference/vectors.md"
+            )
+        if name not in self._names:
+            raise UnknownName(
+                f"{printable(self.file.path)} has no class called {shown(name)}: {suggestion(name, self._names)}"
+                "its names are taken as they stand; leave out templates (--template), give names (--class-names), or add it"
+            )
+        return self._names[name]
+
+    @cached_property
+    def _names(self) -> dict[str, int]:
+        """Name → row of the class embeddings; a label, as it would be read, is a name, too."""
+        if self.file.classes is None:
+            return {}
+        by_label = {readable(label): row for row, label in enumerate(self.file.classes.labels)}
+        return {name: row for row, name in enumerate(self.file.classes.names)} | by_label
+
+
+def _scripts(names: Sequence[str]) -> tuple[str, ...]:
+    """The scripts of the names: all that the file has are read."""
+    return tuple(sorted({unicodedata.name(c, "").split(" ")[0] for name in names for c in name if c.isalpha()}))

@@ -1,0 +1,1 @@
+"""Files are read within limits and written whole."""

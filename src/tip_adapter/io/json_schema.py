@@ -1,0 +1,221 @@
+"""What a JSON value must be: checks that are put together into a table, and name the place where a value does not fit.
+
+PAIR = record({"alpha": number(0, 1e12), "beta": positive(1e7)})
+PAIR({"alpha": 1.0, "beta": "x"})      # Misfit: beta is 'x', not a number above 0, at most 1e+07
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import reprlib
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tip_adapter.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+#: Returns nothing, or raises Misfit.
+Check: TypeAlias = "Callable[[Any], None]"
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Misfit(ValueError):
+    """A value is not what it must be.
+
+    Parameters
+    ----------
+    fault : str, what is wrong
+    where : str, path of the value, such as ``classes[3].name``; empty for the whole
+    """
+
+    def __init__(self, fault: str, where: str = "") -> None:
+        super().__init__(f"{printable(where.removeprefix('.')) or 'the whole'} {fault}")
+        self.fault = fault
+        self.where = where
+
+    def inside(self, outer: str) -> Misfit:
+        """The same, seen from the value around it."""
+        return Misfit(self.fault, outer + self.where)
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON, with nothing in it that two readers could understand in two ways; raises ValueError or RecursionError."""
+    return json.loads(
+        content.decode("utf-8"), object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite
+    )
+
+
+def whole(least: int, most: int) -> Check:
+    """A whole number in bounds; true and false are none."""
+    return _is(lambda value: type(value) is int and least <= value <= most, f"a whole number from {least} to {most}")
+
+
+def number(least: float, most: float) -> Check:
+    """A number in bounds, both included."""
+    return _is(lambda value: _counts(value) and least <= value <= most, f"a number from {least:g} to {most:g}")
+
+
+def positive(most: float) -> Check:
+    """A number above 0."""
+    return _is(lambda value: _counts(value) and 0 < value <= most, f"a number above 0, at most {most:g}")
+
+
+def text(value: Any) -> None:
+    """Any text of whole characters."""
+    if not isinstance(value, str):
+        raise _misfit(value, "text")
+    if _SURROGATE.search(value):
+        raise _misfit(value, "text of whole characters")
+
+
+def word(value: Any) -> None:
+    """A short text that can be shown as it is: a name of something of ours."""
+    _require_printable(value, 200)
+
+
+def printable_line(value: Any) -> None:
+    """A text that can be shown as it is, as long as a path may be."""
+    _require_printable(value, 4096)
+
+
+def one_of(known: Collection[str]) -> Check:
+    """One of these texts."""
+    return _is(lambda value: isinstance(value, str) and value in known, f"one of {', '.join(known)}")
+
+
+def matching(pattern: str, what: str) -> Check:
+    """A text that a regular expression matches as a whole."""
+    return _is(lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None, what)
+
+
+def setting(value: Any) -> None:
+    """Null, true, false, a text or a number."""
+    if isinstance(value, str):
+        text(value)
+    elif value is not None and not isinstance(value, bool):
+        number(-(2**63), 2**63)(value)
+
+
+def maybe(check: Check) -> Check:
+    """Null, or what `check` wants."""
+
+    def check_unless_null(value: Any) -> None:
+        if value is not None:
+            check(value)
+
+    return check_unless_null
+
+
+def items(check: Check, least: int = 0, most: int = sys.maxsize) -> Check:
+    """A list of so many values that `check` wants."""
+    bounds = [f"at least {least}"] * (least > 0) + [f"at most {most}"] * (most < sys.maxsize)
+
+    def check_items(value: Any) -> None:
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            raise _misfit(value, " of ".join(["a list", " and ".join(bounds)]) if bounds else "a list")
+        for position, item in enumerate(value):
+            _check_inside(check, item, f"[{position}]")
+
+    return check_items
+
+
+def row(*checks: Check) -> Check:
+    """A list of exactly so many values, each what its own check wants."""
+
+    def check_row(value: Any) -> None:
+        if not isinstance(value, list) or len(value) != len(checks):
+            raise _misfit(value, f"a list of {len(checks)}")
+        for position, (check, item) in enumerate(zip(checks, value, strict=True)):
+            _check_inside(check, item, f"[{position}]")
+
+    return check_row
+
+
+def mapping(check: Check) -> Check:
+    """An object of any keys, with values that `check` wants."""
+
+    def check_values(value: Any) -> None:
+        _require_object(value)
+        for key, item in value.items():
+            text(key)
+            _check_inside(check, item, f".{key[:100]}")
+
+    return check_values
+
+
+def record(fields: Mapping[str, Check]) -> Check:
+    """An object of exactly these keys."""
+
+    def check_fields(value: Any) -> None:
+        _require_object(value)
+        if value.keys() != fields.keys():
+            raise _other_keys(value, fields)
+        for key, check in fields.items():
+            _check_inside(check, value[key], f".{key}")
+
+    return check_fields
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `json.loads`; a key that stands twice is a ValueError."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise ValueError(f"key {_short(twice)} stands twice")
+    return found
+
+
+def _require_printable(value: Any, most: int) -> None:
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= most:
+        raise _misfit(value, f"a name of 1 to {most} printable characters")
+
+
+def _finite(number_text: str) -> float:
+    value = float(number_text)
+    if not math.isfinite(value):
+        raise ValueError(f"{number_text} is not a number")
+    return value
+
+
+def _check_inside(check: Check, value: Any, where: str) -> None:
+    try:
+        check(value)
+    except Misfit as misfit:
+        raise misfit.inside(where) from None
+
+
+def _require_object(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise _misfit(value, "an object")
+
+
+def _other_keys(value: Mapping[str, Any], fields: Mapping[str, Check]) -> Misfit:
+    missing = [key for key in fields if key not in value]
+    unknown = [key for key in value if key not in fields]
+    return Misfit(f"has no key {missing[0]}" if missing else f"has an unknown key {_short(unknown[0])}")
+
+
+def _is(fits: Callable[[Any], bool], what: str) -> Check:
+    def check(value: Any) -> None:
+        if not fits(value):
+            raise _misfit(value, what)
+
+    return check
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _misfit(value: Any, what: str) -> Misfit:
+    return Misfit(f"is {_short(value)}, not {what}")
+
+
+def _short(value: Any) -> str:
+    return printable(reprlib.repr(value))

@@ -1,0 +1,139 @@
+"""Teaching in place: photos and classes come and go, and the result is that of a refit, bit by bit.
+
+Arrays are replaced, never changed: who holds the old ones keeps a consistent state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import array_api_compat
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from tip_adapter.methods.base import VectorClassifier, check_settings, checked_labels, label_kind, named, positions
+from tip_adapter.methods.ops import like, to_numpy
+from tip_adapter.vectors import unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.vectors import Array
+
+
+class TaughtClassifier(VectorClassifier):
+    """A classifier whose state is its keys, their labels and their ids, and nothing made of them."""
+
+    def partial_fit(self, X: Array, y: Any, classes: Any = None, ids: Sequence[str | None] | None = None) -> Self:
+        """Learn more vectors: as `fit` on the earlier ones followed by these.
+
+        Parameters
+        ----------
+        X : (n, d) float array, NumPy or torch; taken in the kind and dtype of the earlier ones
+        y : (n,) labels; a class without embeddings begins with its first vector; with them, set larger ones first
+        classes : the labels that there may be, checked only; None for any
+        ids : (n,) str, as in `fit`
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As `fit`; a label is not among `classes`; an id is there already. Nothing is learned then.
+        """
+        if not hasattr(self, "keys_"):
+            _refuse_others(np.unique(to_numpy(y)), classes)
+            return self.fit(X, y, ids=ids)
+        check_settings(self)
+        keys = unit_rows(like(self._checked(X, reset=False), self.keys_))
+        y = checked_labels(y, len(keys))
+        known, weights = self._classes_with(y) if len(y) else self._classes_with(self.classes_[:0])
+        _refuse_others(np.unique(y), classes)
+        unchanged = known is self.classes_
+        earlier = self.labels_ if unchanged else self._moved(known)
+        added = positions(y, known) if len(y) else np.zeros(0, np.intp)
+        names, self._n_named = named(ids, len(keys), self.ids_, self._n_named)
+        xp = array_api_compat.array_namespace(self.keys_)
+        self.classes_, self.weights_, self._named_by = known, weights, self.class_embeddings
+        self.keys_ = xp.concat([self.keys_, keys])
+        self.labels_ = np.concatenate([earlier, added])
+        self.ids_ = np.concatenate([self.ids_, names])
+        return self
+
+    def remove(self, ids: Iterable[str]) -> Self:
+        """Forget vectors: as if they had never been there. Without embeddings a class leaves with its last one.
+
+        Raises
+        ------
+        ValueError
+            An id is not there, or is given twice; or no class would be left. Nothing is removed then.
+        """
+        check_is_fitted(self)
+        rows = {name: row for row, name in enumerate(self.ids_.tolist())}
+        gone = []
+        for name in [ids] if isinstance(ids, str) else ids:
+            if name not in rows:
+                reason = "is given twice" if name in self.ids_.tolist() else "is not there"
+                raise ValueError(f"id {name!r} {reason}; nothing was removed")
+            gone.append(rows.pop(name))
+        kept = np.delete(np.arange(len(self.ids_)), gone)
+        if self.class_embeddings is None and not len(kept):
+            raise ValueError("no class would be left; nothing was removed")
+        return self._keep(kept)
+
+    def remove_class(self, label: Any) -> Self:
+        """Forget a class: as if neither its vectors nor its embedding had ever been there.
+
+        Raises
+        ------
+        ValueError
+            There is no such class, or no other. Nothing is removed then.
+        """
+        check_is_fitted(self)
+        gone = np.flatnonzero(self.classes_ == label)
+        if not len(gone):
+            raise ValueError(f"there is no class {label!r}; nothing was removed")
+        if len(self.classes_) == 1:
+            raise ValueError(f"{label!r} is the only class; nothing was removed")
+        kept = np.flatnonzero(self.labels_ != gone[0])
+        if self.class_embeddings is not None:
+            self.class_embeddings = self._named_by = self.class_embeddings.without(label)
+            self.classes_, self.weights_ = self._embedded(self.class_embeddings, self.keys_)
+            self.labels_ = self.labels_ - (self.labels_ > gone[0])
+        return self._keep(kept)
+
+    def _classes_with(self, y: NDArray[Any]) -> tuple[NDArray[Any], Array]:
+        """Sorted labels and weights once `y` has been learned, too."""
+        if self.class_embeddings is not None:
+            unchanged = self.class_embeddings is self._named_by
+            return (self.classes_, self.weights_) if unchanged else self._embedded(self.class_embeddings, self.keys_)
+        if len(y) and label_kind(y) is not label_kind(self.classes_):
+            raise ValueError(f"label {y.tolist()[0]!r} is of another kind than the earlier ones")
+        classes = np.unique(np.concatenate([self.classes_, y]))
+        return classes, like(np.zeros((len(classes), self.keys_.shape[1])), self.keys_)
+
+    def _moved(self, known: NDArray[Any]) -> NDArray[np.intp]:
+        """Positions in `known` of the classes of the vectors; those without any may be gone."""
+        present, labels = np.unique(self.labels_, return_inverse=True)
+        moved: NDArray[np.intp] = positions(self.classes_[present], known)[labels] if len(present) else labels
+        return moved
+
+    def _keep(self, rows: NDArray[np.intp]) -> Self:
+        """Keep these vectors, and without embeddings only their classes."""
+        labels = self.labels_[rows]
+        if self.class_embeddings is None:
+            present, labels = np.unique(labels, return_inverse=True)
+            self.classes_, self.weights_ = self.classes_[present], self.weights_[present]
+        self.keys_, self.labels_, self.ids_ = self.keys_[rows], labels, self.ids_[rows]
+        return self
+
+
+def _refuse_others(labels: NDArray[Any], classes: Any) -> None:
+    """Raise ValueError if one of the labels is not among `classes`."""
+    others = [] if classes is None else sorted(set(labels.tolist()) - set(np.asarray(classes).tolist()), key=str)
+    if others:
+        raise ValueError(f"label {others[0]!r} is not among the classes given")

@@ -1,0 +1,770 @@
+"""FewShotClassifier: an encoder, class names and a method put together; photos in, answers out."""
+
+from __future__ import annotations
+
+import os
+import time
+import unicodedata
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.exceptions import NotFittedError
+
+from tip_adapter import validation
+from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
+from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_templates
+from tip_adapter.errors import LabelError, WrongEncoder, warn
+from tip_adapter.features.labelled import encode_labelled, labelled_source, listed_source, photo_source
+from tip_adapter.images.inputs import listed_ids, listed_labels, listed_pairs, photo_ids, photo_name
+from tip_adapter.images.labels import refuse_twins
+from tip_adapter.images.sampling import draw
+from tip_adapter.methods import method_class
+from tip_adapter.model.fitting import given_pair, logit_scale_of, look_at, offers_of, refuse_unknown, rule_for
+from tip_adapter.model.head import Head, learn, read_head, refuse_singles, with_pair
+from tip_adapter.model.incremental import with_classes, with_photos, without_class, without_photos
+from tip_adapter.model.prediction import count_source, encode_readable, explanations, predictions
+from tip_adapter.model.saving import write_bundle
+from tip_adapter.model.settings import check_encoder, check_settings, listed_support
+from tip_adapter.text import printable
+from tip_adapter.validation import require
+from tip_adapter.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.encoders import Encoder, EncoderIdentity
+    from tip_adapter.features.encode import Progress
+    from tip_adapter.features.sources import VectorSource
+    from tip_adapter.images.decode import PhotoLike
+    from tip_adapter.methods import VectorClassifier
+    from tip_adapter.methods.tuning import Choice, Given
+    from tip_adapter.metrics import Tally
+    from tip_adapter.vectors import ClassEmbeddings, SupportSet
+
+
+class FewShotClassifier:
+    """A classifier from a few photos per class and the class names.
+
+    Parameters
+    ----------
+    encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder; None for ``pocket``, or for the one that
+        stored vectors were made with
+    method : ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry
+        point ``tip_adapter.methods`` of an installed package
+    tune : how alpha and beta are chosen: ``loo`` (leave-one-out), ``scale-free``, or a folder or list of validation
+        photos; None for leave-one-out where at least half the classes with photos have two, else scale-free. For
+        ``linear-probe``: a folder or list of validation photos to search C by
+    alpha, beta : float, a given pair: both, and then no `tune`
+    templates : sentences with ``{}`` for the class name, or names of template sets; None for the encoder's own
+    class_names : label → the name that the text encoder reads; None for the labels, underscores as spaces
+    epochs : int, how long a method trains; None for as long as its paper
+    calibrate : bool, whether a temperature is fitted, so that scores can be taken at their word; else it is 1. Labels are the same
+    logit_scale : float, what text logits are multiplied by; None for the encoder's own
+    seed : int, of draws and of training
+    device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
+    threads : int, None for one per core
+
+    Attributes
+    ----------
+    classes_ : (n_classes,) str array, sorted labels
+    names_ : label → name
+    support_ : SupportSet, the labelled photos as vectors
+    choice_ : Choice, or None where the method has no alpha and beta
+    estimator_ : the fitted method
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter import FewShotClassifier
+    >>> dark, light = np.zeros((2, 32, 32, 3), np.uint8), np.full((2, 32, 32, 3), 255, np.uint8)
+    >>> model = FewShotClassifier(encoder="toy").fit([*dark, *light], ["night", "night", "day", "day"])
+    >>> print(*model.predict([light[0], dark[0]]))
+    day night
+    """
+
+    def __init__(
+        self,
+        encoder: str | Encoder | None = None,
+        method: str = "tip-adapter",
+        tune: str | os.PathLike[str] | None = None,
+        alpha: float | None = None,
+        beta: float | None = None,
+        templates: Sequence[str] | None = None,
+        class_names: Mapping[str, str] | None = None,
+        epochs: int | None = None,
+        calibrate: bool = True,
+        logit_scale: float | None = None,
+        seed: int = 0,
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.method = method
+        self.tune = tune
+        self.alpha = alpha
+        self.beta = beta
+        self.templates = templates
+        self.class_names = class_names
+        self.epochs = epochs
+        self.calibrate = calibrate
+        self.logit_scale = logit_scale
+        self.seed = seed
+        self.device = device
+        self.threads = threads
+        self._head: Head | None = None
+        self._made_with: str | None = None
+
+    # ---- learning -------------------------------------------------------------------------------------------------
+
+    def fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
+        """Learn from photos and their labels.
+
+        Parameters
+        ----------
+        images : list or other iterable of paths, PIL images or uint8 arrays
+        labels : one text a photo
+
+        Raises
+        ------
+        LabelError
+            A label is not text, or there is another number of them than of photos.
+        NothingReadable
+            Not one photo could be read. A few unreadable ones are left out with a warning.
+        UsageError
+            A constructor value is not what it takes, or they make no sense together; `images` is one photo, not a list
+            of them. Told before any photo is read.
+        """
+        self._check()
+        photos, texts = listed_pairs(images, labels)
+        return self._fit_photos(listed_source(photos, texts, photo_ids(photos)), None)
+
+    def fit_folder(
+        self, folder: str | os.PathLike[str], shots: int | None = None, *, progress: Progress | None = None
+    ) -> Self:
+        """Learn from a folder of class folders, a split folder (its train part), a list, or stored vectors.
+
+        Parameters
+        ----------
+        folder : path; stored vectors are a folder of features or a file of vectors, and nothing is encoded then
+        shots : int, photos per class, drawn by `seed`; None for all
+        progress : called with (photos done, photos in all)
+
+        Raises
+        ------
+        FolderError, LabelError, FeaturesError
+            As `labelled_source`. The others as `fit`.
+        WrongEncoder
+            The vectors were made with another encoder than the one given.
+        UnaskedDownload
+            They name an encoder that is not on this machine, and none is given.
+        """
+        self._check()
+        n_shots = None if shots is None else validation.integer(shots, "shots", 1)
+        photos = labelled_source(folder, part="train")
+        self._follow(photos)
+        if n_shots is not None:
+            photos = draw(photos, n_shots, validation.seed(self.seed))
+        warn(*photos.notes)
+        return self._fit_photos(photos, progress)
+
+    def fit_support(
+        self, support: SupportSet, classes: Iterable[str] = (), *, progress: Progress | None = None
+    ) -> Self:
+        """Learn from photos that are encoded already.
+
+        Parameters
+        ----------
+        support : SupportSet
+        classes : labels beyond those of `support`: classes with a name and no photo
+        progress : called with (photos done, photos in all) while validation photos are encoded
+
+        Raises
+        ------
+        UsageError
+            As `fit`.
+        """
+        self._check()
+        support = self._checked(support, "support")
+        labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
+        if not labels:
+            raise LabelError("there are no classes to learn; give at least one photo or class name")
+        if len(labels) == 1:
+            warn(f"there is one class only ({printable(labels[0])}): every photo will be called that")
+        names = self._names(labels)
+        templates = resolve_templates(self.templates or self.encoder_.record.templates)
+        embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
+        logit_scale = logit_scale_of(self.encoder_, self.logit_scale)
+        return self._learn(self.method, support, names, templates, embeddings, logit_scale, progress)
+
+    # ---- what was learned -----------------------------------------------------------------------------------------
+
+    @property
+    def head_(self) -> Head:
+        """What was learned: replaced as a whole, never changed.
+
+        Raises
+        ------
+        NotFittedError
+            Nothing yet.
+        """
+        if self._head is None:
+            raise NotFittedError(
+                "this FewShotClassifier has learned nothing yet; call fit or fit_folder, or load a model"
+            )
+        return self._head
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """(n_classes,) sorted labels."""
+        return self.head_.classes
+
+    @property
+    def names_(self) -> Mapping[str, str]:
+        """Label → the name that the text encoder read."""
+        return self.head_.names
+
+    @property
+    def class_embeddings_(self) -> ClassEmbeddings:
+        """The class names as vectors."""
+        return self.head_.class_embeddings
+
+    @property
+    def support_(self) -> SupportSet:
+        """The labelled photos as vectors."""
+        return self.head_.support
+
+    @property
+    def choice_(self) -> Choice | None:
+        """The pair and how it was chosen; None where the method has none."""
+        return self.head_.choice
+
+    @property
+    def estimator_(self) -> VectorClassifier:
+        """The fitted method."""
+        return self.head_.estimator
+
+    @property
+    def needs_finetune_(self) -> bool:
+        """Whether learned keys fell back to the photos' own vectors; `retune` fine-tunes again."""
+        return self.head_.finetune_with is not None
+
+    @cached_property
+    def encoder_(self) -> Encoder:
+        """The encoder, loaded when first needed."""
+        if self.encoder is None or isinstance(self.encoder, str):
+            name = self.encoder or self._made_with or DEFAULT
+            return load_encoder(name, device=self.device, threads=self.threads)
+        return self.encoder
+
+    # ---- being taught ---------------------------------------------------------------------------------------------
+
+    def partial_fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
+        """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
+
+        Parameters
+        ----------
+        images, labels : as in `fit`; a path's text is the photo's id
+
+        Returns
+        -------
+        self. Learned keys (tip-adapter-f) fall back to Tip-Adapter over the photos' own vectors: `needs_finetune_`.
+
+        Raises
+        ------
+        LabelError, NothingReadable, UsageError
+            As `fit`; UsageError also for a photo that is in the model already. Nothing is learned then.
+        """
+        photos, texts = listed_pairs(images, labels)
+        head = self.head_
+        if not head.estimator.needs_photos:
+            return self._taught(self._with_named(head, sorted(set(texts))))
+        support, _ = self._encode(listed_source(photos, texts, photo_ids(photos, head.support.ids.tolist())), None)
+        return self.teach(support)
+
+    def teach(self, photos: SupportSet) -> Self:
+        """`partial_fit` for photos that are encoded already.
+
+        Raises
+        ------
+        LabelError, UsageError
+            As `partial_fit`; UsageError also if `photos` is no SupportSet of the encoder's width with unique ids.
+        """
+        photos = self._checked(photos, "photos")
+        head = with_photos(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
+        # Without photos there was nothing to choose alpha and beta by.
+        chooses = method_class(head.finetune_with or head.method).has_pair
+        unchosen = head.choice is None and chooses and len(head.support)
+        return self._relearn(head) if unchosen else self._taught(head)
+
+    def remove(self, ids: Iterable[str]) -> Self:
+        """Forget photos by their ids (`support_.ids`): as if they had never been there. Classes stay, by their names.
+
+        Raises
+        ------
+        UnknownName
+            There is no photo of that id; nothing is removed.
+        UsageError
+            `ids` are no texts, or one is given twice.
+        """
+        return self._taught(without_photos(self.head_, listed_ids(ids)))
+
+    def remove_class(self, label: str) -> Self:
+        """Forget a class and its photos: as if they had never been there.
+
+        Raises
+        ------
+        UnknownName
+            There is no such class.
+        UsageError
+            It is the only one, or `label` is no text.
+        """
+        head = self.head_
+        require(isinstance(label, str), "label", "a text", label)
+        return self._taught(without_class(head, unicodedata.normalize("NFC", label)))
+
+    def retune(self, *, progress: Progress | None = None) -> Self:
+        """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again what was fine-tuned.
+
+        Raises
+        ------
+        UsageError
+            As `fit`.
+        """
+        return self._relearn(self.head_, progress)
+
+    # ---- answering ------------------------------------------------------------------------------------------------
+
+    def predict(self, images: Iterable[PhotoLike]) -> NDArray[np.str_]:
+        """Labels of photos: (n,) str array.
+
+        Parameters
+        ----------
+        images : list or other iterable of paths, PIL images or uint8 arrays
+
+        Raises
+        ------
+        PhotoError
+            One cannot be read.
+        UsageError
+            `images` is one photo, not a list of them.
+        NotFittedError
+            Before `fit`.
+        """
+        return self.head_.predict(encode_readable(images, self.encoder_, threads=self.threads))
+
+    def predict_proba(self, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
+        """Probabilities of photos: softmax of logits / temperature.
+
+        Parameters
+        ----------
+        images : as in `predict`
+
+        Returns
+        -------
+        (n, n_classes) float32 array, columns in the order of `classes_`
+
+        Raises
+        ------
+        PhotoError, UsageError, NotFittedError
+            As `predict`.
+        """
+        return self.head_.probabilities(encode_readable(images, self.encoder_, threads=self.threads))
+
+    def predict_folder(
+        self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0
+    ) -> list[dict[str, Any]]:
+        """Name every photo of a folder, at any depth, of a list, or of stored vectors.
+
+        Parameters
+        ----------
+        folder : path
+        top : int, how many of the likeliest classes a row lists
+        min_score : float in [0, 1], below which the label is None: "none of these"; or ``auto``, the model's own threshold,
+            which 95 % of its photos reach when left out
+
+        Returns
+        -------
+        one record a photo: image, label, score (probability: softmax of logits / temperature), top ([{label, score}]), error (or None)
+
+        Raises
+        ------
+        FolderError
+            There are no photos.
+        FeaturesError, WrongEncoder
+            Stored vectors cannot be read, or are another encoder's.
+        UsageError
+            `folder` is no path, `top` or `min_score` is out of bounds, or the model has no threshold.
+        """
+        return list(self.predict_stream(photo_source(folder), top=top, min_score=min_score))
+
+    def predict_stream(
+        self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
+    ) -> Iterator[dict[str, Any]]:
+        """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`.
+
+        Parameters
+        ----------
+        images : as in `predict`, or a VectorSource (`tip_adapter.features.labelled.photo_source`)
+        top, min_score : as in `predict_folder`
+
+        Raises
+        ------
+        UsageError, NotFittedError
+            As `predict_folder` and `predict`, before the first record.
+        """
+        return predictions(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
+
+    def explain_stream(
+        self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
+    ) -> Iterator[dict[str, Any]]:
+        """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up.
+
+        Parameters
+        ----------
+        images, top, min_score : as in `predict_stream`
+
+        Raises
+        ------
+        UsageError, NotFittedError
+            As `predict_stream`; UsageError also with the first photos, if the method has no photos to name.
+        """
+        return explanations(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
+
+    def explain(self, image: PhotoLike) -> dict[str, Any]:
+        """Why a photo is called what it is called: the answer and the runner-up, each logit taken apart.
+
+        Parameters
+        ----------
+        image : a path, a PIL image or a uint8 array
+
+        Returns
+        -------
+        the record of `predict_folder`, with `explanation` : for the answer and the runner-up a record of label, name,
+            score, logit, and the logit's parts: text (the class name), photos (the three that weighed most: id, part),
+            others (all other photos of the class together), n_others. text + photos + others is the logit
+
+        Raises
+        ------
+        PhotoError
+            It cannot be read.
+        UsageError
+            It is no photo, or the method has no photos to name.
+        NotFittedError
+            Before `fit`.
+        """
+        vectors = encode_readable([image], self.encoder_, threads=self.threads)
+        (answer,) = self.head_.explained_answers(vectors, 5, 0.0)
+        return {"image": photo_name(image, 0), **answer, "error": None}
+
+    def evaluate_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        progress: Progress | None = None,
+        tally: Tally | None = None,
+    ) -> dict[str, Any]:
+        """Score the classifier on labelled photos: class folders, a split folder (its test part), a list, or stored vectors.
+
+        Parameters
+        ----------
+        folder : path
+        progress : called with (photos done, photos in all)
+        tally : an empty one of `head_.new_tally`, for who wants to see more of what was counted; None makes one
+
+        Returns
+        -------
+        accuracy, mean_per_class_accuracy, accuracy_interval (95 %), zero_shot_accuracy : fractions
+        n_images : photos scored;  n_failed : photos that could not be read, outside all figures
+        unknown_classes : labels that the model does not have; their photos count as wrong
+        per_class : label → {accuracy, n}
+        calibration : temperature, n_known (photos of known classes, those that the likelihood counts), and before (at
+            temperature 1) and after: {ece, negative_log_likelihood, curve: [{confidence, accuracy, n}]}; see Calibration
+        protocol, alpha, beta : how the pair was chosen, and it; None where the method has none
+        seconds, images_per_second
+
+        Raises
+        ------
+        FolderError, LabelError, FeaturesError, WrongEncoder
+            As `labelled_source` and `fit_folder`; LabelError also if the model knows none of the classes.
+        NothingReadable
+            Not one photo could be read.
+        """
+        started = time.perf_counter()
+        labels = list(self.names_)
+        photos = labelled_source(folder, part="test")
+        warn(*photos.notes)
+        refuse_unknown(photos, labels)
+        head = self.head_
+        tally = head.new_tally() if tally is None else tally
+        count_source(photos, head, self.encoder_, tally, threads=self.threads, progress=progress)
+        seconds = time.perf_counter() - started
+        timing = {"seconds": seconds, "images_per_second": len(tally) / seconds}
+        return {**head.evaluated(tally), "n_failed": len(photos) - len(tally), **timing}
+
+    def evaluate_support(self, support: SupportSet) -> dict[str, Any]:
+        """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times.
+
+        Raises
+        ------
+        UsageError
+            `support` is no SupportSet of the encoder's width, or empty.
+        """
+        head = self.head_
+        photos = self._checked(support, "support")
+        require(len(photos) > 0, "support", "at least one photo", photos)
+        tally = head.new_tally()
+        head.count(photos, tally)
+        return head.evaluated(tally)
+
+    # ---- keeping --------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the model to a folder, whole or not at all.
+
+        Raises
+        ------
+        OutputExists
+            Something stands there and `force` is false.
+        NotWritable
+            With the system's reason; what was there before still is.
+        UsageError
+            `folder` is no path.
+        """
+        path = validation.path(folder, "folder")
+        write_bundle(path, *self._to_record(), replace=force)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        encoder: str | Encoder | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> FewShotClassifier:
+        """Read a model folder; predicting needs no text side.
+
+        Parameters
+        ----------
+        folder : path
+        encoder : name of the encoder, or an Encoder, where it is not to be had any more by the name that the model keeps,
+            such as that of a folder that was moved; of the same fingerprint
+        device, threads : as in the constructor
+
+        Raises
+        ------
+        BundleError
+            There is no model, it is damaged, or it was made with another encoder.
+        UnknownName
+            Its method or encoder is not installed here.
+        UnaskedDownload
+            Its encoder is a repository that is not in the hub's cache, and `encoder` is None.
+        UsageError, CheckpointError, DownloadError
+            As `load_encoder`.
+        """
+        check_encoder(encoder)
+        path = validation.path(folder, "folder")
+        head, config = read_head(path)
+        made_with, epochs = config["encoder"], config["parameters"].get("epochs")
+        if encoder is None:
+            refuse_unasked_download(made_with["name"], folder)
+            encoder = made_with["name"]
+        model = cls(encoder, head.method, epochs=epochs, seed=config["seed"], device=device, threads=threads)
+        model._head = head
+        _refuse_other_encoder(path, made_with, model.encoder_.identity)
+        return model
+
+    def push_to_hub(
+        self, repo_id: str, *, revision: str | None = None, private: bool = False, token: str | None = None
+    ) -> str:
+        """Send the model to the Hugging Face hub: the files of `save`, its card as the repository's page.
+
+        No photo goes up; the photos' vectors, their ids (`support_.ids`, paths as a rule) and the class names do.
+
+        Parameters
+        ----------
+        repo_id : ``namespace/name``; made where there is none
+        revision : branch, made where there is none; None for the main one
+        private : whether a repository that is made is private
+        token : of the hub; None for that of `hf auth login` or HF_TOKEN
+
+        Returns
+        -------
+        the commit: a revision that `from_pretrained` takes
+
+        Raises
+        ------
+        UploadError
+            With the reason; the repository holds what it held.
+        UsageError
+            `repo_id` or `revision` cannot be one.
+        """
+        from tip_adapter.model.hub import upload_model  # a third of a second that others do not pay
+
+        return upload_model(*self._to_record(), repo_id, revision=revision, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id_or_folder: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> FewShotClassifier:
+        """`load` a model from a folder, or from a repository of the Hugging Face hub.
+
+        Parameters
+        ----------
+        repo_id_or_folder : a folder, or ``namespace/name``
+        revision : branch, tag or commit of a repository; None for its main branch
+        token : of the hub; None for that of `hf auth login` or HF_TOKEN
+        device, threads : as in `load`
+
+        Raises
+        ------
+        DownloadError
+            With the reason; what was fetched before is in the cache and answers offline.
+        UsageError
+            It is neither a folder nor can it be a repository.
+        BundleError, UnknownName, CheckpointError
+            As `load`: what was fetched is checked as any model folder.
+        """
+        folder = validation.path(repo_id_or_folder, "repo_id_or_folder")
+        if not folder.is_dir():
+            from tip_adapter.model.hub import download_model
+
+            folder = download_model(os.fspath(repo_id_or_folder), revision=revision, token=token)
+        return cls.load(folder, device=device, threads=threads)
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:
+        if self.tune == "loo":
+            refuse_singles(photos.labels)
+        used = photos if method_class(self.method).needs_photos else photos.take(())
+        support, _ = self._encode(used, progress)
+        lost = sorted(set(used.labels) - set(support.labels.tolist()))
+        if lost:
+            warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
+        return self.fit_support(support, photos.classes, progress=progress)
+
+    def _follow(self, photos: VectorSource) -> None:
+        """Where no encoder was asked for, take the one that the vectors were made with."""
+        if photos.encoder_name != self._made_with and self.encoder is None:
+            if photos.encoder_name:
+                refuse_unasked_download(photos.encoder_name, photos.root)
+            self._made_with = photos.encoder_name
+            self.__dict__.pop("encoder_", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without an encoder that was given by name: its sessions cannot be copied, and it is loaded when needed."""
+        named = self.encoder is None or isinstance(self.encoder, str)
+        return {name: value for name, value in self.__dict__.items() if not (named and name == "encoder_")}
+
+    def _to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What a model folder keeps: configuration and arrays."""
+        config, arrays = self.head_.to_record()
+        made_by = {
+            "tip_adapter": __version__,
+            "encoder": asdict(self.encoder_.identity),
+            "seed": validation.seed(self.seed),
+        }
+        return {**made_by, **config}, arrays
+
+    def _check(self) -> None:
+        """Raise what can be told before any photo is read."""
+        check_settings(vars(self))
+        if method_class(self.method).needs:
+            offers_of(self.encoder_, self.method)
+
+    @property
+    def _settings(self) -> dict[str, int]:
+        """Of training, what is not left to the method."""
+        shortened = {} if self.epochs is None else {"epochs": self.epochs}
+        return {"seed": validation.seed(self.seed), **shortened}
+
+    def _checked(self, support: SupportSet, name: str) -> SupportSet:
+        return listed_support(support, name, self.encoder_.identity.width)
+
+    def _encode(self, photos: VectorSource, progress: Progress | None) -> tuple[SupportSet, int]:
+        return encode_labelled(photos, self.encoder_, threads=self.threads, progress=progress)
+
+    def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
+        return name_classes(labels, self.class_names or {}, self.encoder_.record.reads, known)
+
+    def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
+        """The head with those of the labels, too, that are new to it."""
+        refuse_twins([*head.names, *labels])
+        fresh = [label for label in labels if label not in head.names]
+        if not fresh:
+            return head
+        names = self._names(fresh, head.names)
+        return with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
+
+    def _taught(self, head: Head) -> Self:
+        if head.finetune_with and not self.head_.finetune_with:
+            warn(
+                f"{head.finetune_with} is not taught in place: the photos' own vectors answer until it is fine-tuned again "
+                "(retune)"
+            )
+        if head.choice is None and head.estimator.has_pair and len(head.support):  # its method had no pair
+            head = with_pair(head, *self._rule(head.support, list(head.names), None))
+        self._head = head
+        return self
+
+    def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
+        """Choose and fit anew what the head holds."""
+        self._check()
+        method = head.finetune_with or head.method
+        return self._learn(
+            method, head.support, head.names, head.templates, head.class_embeddings, head.logit_scale, progress
+        )
+
+    def _learn(
+        self,
+        method: str,
+        support: SupportSet,
+        names: Mapping[str, str],
+        templates: tuple[str, ...],
+        class_embeddings: ClassEmbeddings,
+        logit_scale: float,
+        progress: Progress | None,
+    ) -> Self:
+        """Choose alpha and beta by the settings, fit the method, and answer by it from now on."""
+        rule, given = self._rule(support, list(names), progress)
+        self._head = learn(
+            method,
+            support,
+            names,
+            templates,
+            class_embeddings,
+            logit_scale=logit_scale,
+            rule=rule,
+            calibrate=self.calibrate,
+            given=given,
+            settings=self._settings,
+            offers=offers_of(self.encoder_, method),
+        )
+        return self
+
+    def _rule(self, support: SupportSet, labels: Sequence[str], progress: Progress | None) -> tuple[str, Given]:
+        """The rule that chooses, by the settings, and what it may look at."""
+        pair = given_pair(self.alpha, self.beta)
+        rule = rule_for(self.tune, pair, support.labels)
+        return rule, look_at(rule, self.tune, pair, labels, self.encoder_, threads=self.threads, progress=progress)
+
+
+def _refuse_other_encoder(folder: Path, made_with: Mapping[str, Any], identity: EncoderIdentity) -> None:
+    """Raise WrongEncoder unless the encoder at hand is the one that a model keeps the identity of."""
+    if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
+        raise WrongEncoder(
+            f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
+            f"than the one at hand ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
+        )

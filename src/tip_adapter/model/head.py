@@ -1,0 +1,516 @@
+"""The head: everything between a photo's vector and its answer, learned from a support set and class embeddings.
+
+A head is replaced, never changed: who holds one keeps a consistent state.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.errors import DamagedBundle, UnknownName, UsageError, warn
+from tip_adapter.methods import method_class, tuning
+from tip_adapter.methods.base import ExplainedClassifier
+from tip_adapter.methods.leave_one_out import SupportCache
+from tip_adapter.methods.tip_adapter import TipAdapterClassifier
+from tip_adapter.methods.trained import TrainedClassifier
+from tip_adapter.methods.tuning import Choice, Given
+from tip_adapter.methods.zero_shot import ZeroShotClassifier
+from tip_adapter.metrics import LeftOut, Tally
+from tip_adapter.model.saving import read_bundle
+from tip_adapter.text import counted, printable
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.methods.base import VectorClassifier
+    from tip_adapter.methods.explanation import ClassEvidence
+
+#: Photos that are scored at once: bounds what is held in memory.
+_BLOCK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A fitted method and what it was fitted on.
+
+    Parameters
+    ----------
+    method : name of the method
+    names : label → name, in the order of the sorted labels
+    templates : the sentences that the names were put into
+    class_embeddings : ClassEmbeddings of every label
+    support : SupportSet, the labelled photos
+    choice : Choice, or None where the method has no alpha and beta
+    estimator : the fitted method
+    logit_scale : float, the encoder's
+    left_out : how right it is on its own photos, each left out; None where there are none to leave out, or it was taught
+        since
+    finetune_with : the method with learned keys that it is to be fine-tuned with again since it was taught, or None
+    training : what a result says of how it was trained, as `VectorClassifier.training`
+    """
+
+    method: str
+    names: Mapping[str, str]
+    templates: tuple[str, ...]
+    class_embeddings: ClassEmbeddings
+    support: SupportSet
+    choice: Choice | None
+    estimator: VectorClassifier
+    logit_scale: float
+    left_out: LeftOut | None = None
+    finetune_with: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def classes(self) -> NDArray[np.str_]:
+        """(n_classes,) sorted labels."""
+        return np.array(list(self.names), dtype=np.str_)
+
+    @cached_property
+    def cache(self) -> SupportCache:
+        """The photos as a cache, by their own vectors: what the rules that choose look at."""
+        return _support_cache(self.support, self.class_embeddings, self.logit_scale, None)
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax; 1 where none was fitted."""
+        return self.choice.temperature if self.choice else 1.0
+
+    @property
+    def threshold(self) -> float:
+        """The score below which a photo is none of these.
+
+        Raises
+        ------
+        UsageError
+            No photo could be left out to find it.
+        """
+        if self.left_out is None:
+            raise UsageError(
+                "the model has no threshold of its own: it needs alpha and beta, photos to leave out, two of a class at "
+                "least, and `tip-adapter retune` after photos were added or removed; give --min-score a number"
+            )
+        return self.left_out.threshold
+
+    def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities of (n, d) vectors, (n, n_classes) float32: softmax of logits / temperature.
+
+        A class that the method does not know, having no photo of it, has probability 0.
+        """
+        return self._probabilities(self._logits(vectors))
+
+    def predict(self, vectors: NDArray[np.float32]) -> NDArray[np.str_]:
+        """Labels of (n, d) vectors, (n,) str: the highest logit's, also where all probabilities round to the same."""
+        return self.classes[self._logits(vectors).argmax(axis=1)]
+
+    def answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
+        """One record for each of (n, d) vectors: label (None below `min_score`), score and the `top` likeliest."""
+        return [self._answer(*row, top, min_score) for row in self._ranked(vectors)]
+
+    def explained_answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
+        """`answers`, each with the logits of the answer and the runner-up taken apart.
+
+        Raises
+        ------
+        UsageError
+            The method has no photos to name.
+        """
+        explained = self._taken_apart(vectors)
+        return [
+            {**self._answer(*row, top, min_score), "explanation": self._explanation(evidences, *row)}
+            for row, evidences in explained
+        ]
+
+    def _logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, n_classes) float32; −infinity for a class that the method does not know."""
+        logits = np.full((len(vectors), len(self.classes)), -np.inf, np.float32)
+        logits[:, np.searchsorted(self.classes, self.estimator.classes_)] = self.estimator.logits(vectors)
+        return logits
+
+    def _probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        return softmax(logits / self.temperature)
+
+    def _ranked(self, vectors: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
+        """For each vector its probabilities and the classes from the likeliest on, by their logits."""
+        logits = self._logits(vectors)
+        return zip(self._probabilities(logits), np.argsort(-logits, axis=1, kind="stable"), strict=True)
+
+    def explained_classes(self, vector: NDArray[np.float32], labels: Sequence[str]) -> list[dict[str, Any]]:
+        """The scores of a (d,) vector for these labels taken apart, as in `explained_answers`, whatever the answer is.
+
+        Raises
+        ------
+        UsageError
+            The method has no photos to name.
+        """
+        (((probabilities, _), evidences),) = self._taken_apart(vector[None])
+        return self._explained(evidences, probabilities, [self.classes.tolist().index(label) for label in labels])
+
+    def _taken_apart(
+        self, vectors: NDArray[np.float32]
+    ) -> Iterable[tuple[tuple[NDArray[np.float32], NDArray[np.intp]], Sequence[ClassEvidence]]]:
+        """What `_ranked` gives for each vector, and the evidence for each class."""
+        if not isinstance(self.estimator, ExplainedClassifier):
+            raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
+        return zip(self._ranked(vectors), self.estimator.explain(vectors), strict=True)
+
+    def _answer(
+        self, probabilities: NDArray[np.float32], likeliest: NDArray[np.intp], top: int, min_score: float
+    ) -> dict[str, Any]:
+        best = likeliest[0]
+        return {
+            "label": str(self.classes[best]) if float(probabilities[best]) >= min_score else None,
+            "score": float(probabilities[best]),
+            "top": [{"label": str(self.classes[c]), "score": float(probabilities[c])} for c in likeliest[:top]],
+        }
+
+    def _explanation(
+        self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32], likeliest: NDArray[np.intp]
+    ) -> list[dict[str, Any]]:
+        """Records of the answer and the runner-up: where classes all but tie, double precision would order them anew."""
+        return self._explained(evidences, probabilities, likeliest[:2].tolist())
+
+    def _explained(
+        self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32], positions: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """Records of the classes at these positions."""
+        by_label = {evidence.label: evidence for evidence in evidences}
+        return [self._explained_class(by_label[self.classes[c]], float(probabilities[c])) for c in positions]
+
+    def _explained_class(self, evidence: ClassEvidence, score: float) -> dict[str, Any]:
+        record = {**asdict(evidence), "label": str(evidence.label), "photos": [asdict(p) for p in evidence.photos]}
+        return {"name": self.names[record["label"]], "score": score, **record}
+
+    @cached_property
+    def zero_shot(self) -> ZeroShotClassifier:
+        """The class names alone."""
+        none = self.support.take(slice(0))
+        return ZeroShotClassifier(self.class_embeddings).fit(none.vectors, none.labels)
+
+    def new_tally(self, n_mistakes: int = 0) -> Tally:
+        """Of labelled photos, empty: `count` adds to it."""
+        return Tally(self.classes, self.temperature, n_mistakes)
+
+    def count(self, photos: SupportSet, tally: Tally) -> None:
+        """Score labelled photos, a block at a time, and add them to a tally."""
+        for start in range(0, len(photos), _BLOCK):
+            block = photos.take(slice(start, start + _BLOCK))
+            tally.add(block, self._logits(block.vectors), self.zero_shot.logits(block.vectors))
+
+    def count_left_out(self, tally: Tally) -> None:
+        """Add its own photos to a tally, each scored by a cache without it; those alone in their class are not."""
+        photos = self.cache.left_out
+        if self.choice and photos.n_scored:
+            support = self.support.take(np.flatnonzero(photos.scored))
+            tally.add(
+                support, photos.logits(self.choice.alpha, self.choice.beta), self.zero_shot.logits(support.vectors)
+            )
+
+    def evaluated(self, tally: Tally) -> dict[str, Any]:
+        """How right it is on the photos of a tally, one at least."""
+        result, zero_shot, (before, after) = tally.accuracy(), tally.zero_shot(), tally.calibrations()
+        return {
+            "accuracy": result.accuracy,
+            "mean_per_class_accuracy": result.mean_per_class,
+            "accuracy_interval": list(result.interval),
+            "zero_shot_accuracy": zero_shot.accuracy,
+            "n_images": result.n,
+            "unknown_classes": tally.unknown_classes(),
+            "per_class": {label: {"accuracy": share, "n": n} for label, (share, n) in result.per_class.items()},
+            "calibration": {
+                "temperature": self.temperature,
+                "n_known": after.n_known,
+                "before": before.to_record(),
+                "after": after.to_record(),
+            },
+            "protocol": self.choice.rule if self.choice else None,
+            "alpha": self.choice.alpha if self.choice else None,
+            "beta": self.choice.beta if self.choice else None,
+        }
+
+    def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What a model folder keeps of it: configuration and arrays."""
+        counts = Counter(self.support.labels.tolist())
+        config = {
+            "method": self.method,
+            "parameters": self.estimator.settings(),
+            "classes": [{"label": label, "name": name, "photos": counts[label]} for label, name in self.names.items()],
+            "photos": self.support.ids.tolist(),
+            "logit_scale": float(self.logit_scale),
+            "templates": list(self.templates),
+            "choice": asdict(self.choice) if self.choice else None,
+            "left_out": self.left_out.to_record() if self.left_out else None,
+            "finetune_with": self.finetune_with,
+            "training": dict(self.training),
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "class_embeddings": np.asarray(self.class_embeddings.matrix, dtype=np.float32),
+            "support_vectors": np.asarray(self.support.vectors, dtype=np.float32),
+            "support_labels": np.searchsorted(self.classes, self.support.labels).astype(np.int64),
+            **{f"learned.{name}": array for name, array in self.estimator.learned().items()},
+        }
+        return config, arrays
+
+    @classmethod
+    def from_record(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Head:
+        """The head that was kept: configuration and arrays as `read_bundle` checked them.
+
+        Raises
+        ------
+        ValueError
+            They contradict what the method keeps.
+        UnknownName
+            The method is not installed here.
+        """
+        names = {entry["label"]: entry["name"] for entry in config["classes"]}
+        classes = np.array(list(names), dtype=np.str_)
+        embeddings = ClassEmbeddings(classes, arrays["class_embeddings"])
+        labels = classes[arrays["support_labels"]]
+        support = SupportSet(arrays["support_vectors"], labels, np.array(config["photos"], dtype=np.str_))
+        choice = Choice(**config["choice"]) if config["choice"] else None
+        estimator = _restored(config, arrays, embeddings, support, choice)
+        templates = tuple(config["templates"])
+        return cls(
+            method=config["method"],
+            names=names,
+            templates=templates,
+            class_embeddings=embeddings,
+            support=support,
+            choice=choice,
+            estimator=estimator,
+            logit_scale=float(config["logit_scale"]),
+            left_out=LeftOut.from_record(config["left_out"]) if config["left_out"] else None,
+            finetune_with=config["finetune_with"],
+            training=config["training"],
+        )
+
+
+def read_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
+    """The head and the configuration of a model folder, checked; loads no encoder.
+
+    Raises
+    ------
+    BundleError
+        There is no model, or it is damaged.
+    UnknownName
+        Its method is not installed here.
+    """
+    config, arrays = read_bundle(folder)
+    try:
+        return Head.from_record(config, arrays), config
+    except UnknownName:
+        raise
+    except ValueError as error:
+        raise DamagedBundle(f"{printable(folder)} is damaged: {error}; restore it or fit again") from error
+
+
+def learn(
+    method: str,
+    support: SupportSet,
+    names: Mapping[str, str],
+    templates: tuple[str, ...],
+    class_embeddings: ClassEmbeddings,
+    *,
+    logit_scale: float,
+    rule: str,
+    calibrate: bool,
+    given: Given,
+    settings: Mapping[str, Any],
+    offers: Mapping[str, Any],
+    views: Callable[[int], NDArray[Any]] | None = None,
+    initial_pair: tuple[float, float] | None = None,
+) -> Head:
+    """Choose alpha and beta, fit the method; with learned keys and validation photos, choose once more.
+
+    Parameters
+    ----------
+    method : name of a method
+    support, names, templates, class_embeddings : as in Head
+    logit_scale : float, the encoder's
+    rule : key of `tuning.RULES`
+    calibrate : bool, whether the choice keeps its temperature; else it is 1
+    given : Given, what the rule may look at beside the support
+    settings : constructor values of the method that differ from its own; those that it does not take are left out
+    offers : what the method needs beyond vectors (`VectorClassifier.needs`), as the encoder offers it
+    views : epoch → (n, d) float array, the support as a method that is trained sees it then; None for as it is
+    initial_pair : alpha and beta that keys learn at where they are chosen again afterwards; None for those chosen before
+
+    Raises
+    ------
+    UnknownName
+        There is no such method; the nearest is suggested.
+    UsageError
+        Leave-one-out was asked for and no class has two photos; or there are no photos to train on.
+    """
+    made = method_class(method)
+    if not len(support) and made.needs_photos and not made.has_pair:
+        raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
+    support = replace(support, vectors=unit_rows(support.vectors))
+    choice = left_out = None
+    if made.has_pair and (len(support) or rule != tuning.SCALE_FREE):
+        cache = _support_cache(support, class_embeddings, logit_scale, given.queries)
+        choice = _tempered(_choose(cache, rule, given), calibrate)
+        left_out = _left_out(cache, choice, class_embeddings.labels)
+    estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
+    chosen_again = choice is not None and given.validation is not None and bool(made._learned)
+    if chosen_again and initial_pair:
+        estimator.set_params(alpha=initial_pair[0], beta=initial_pair[1])
+    others: dict[str, Any] = {}
+    if made.takes_validation:
+        others["validation"] = _of_classes(given.validation, support, names)
+    if issubclass(made, TrainedClassifier):
+        others["views"] = views
+    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
+    estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it
+    _say_unknown(method, names, estimator)
+    if chosen_again:
+        choice = _tempered(tuning.on_validation(SupportCache.of(estimator, support.vectors), given), calibrate)
+        estimator.set_params(alpha=choice.alpha, beta=choice.beta)
+        left_out = None  # it was measured at the pair of before
+    return Head(
+        method=method,
+        names=names,
+        templates=templates,
+        class_embeddings=class_embeddings,
+        support=support,
+        choice=choice,
+        estimator=estimator,
+        logit_scale=logit_scale,
+        left_out=left_out,
+        training=estimator.training(),
+    )
+
+
+def with_pair(head: Head, rule: str, given: Given) -> Head:
+    """The head at a pair that is chosen now, for a training-free method that had none.
+
+    Parameters
+    ----------
+    rule, given : as in `learn`
+    """
+    choice = _choose(head.cache, rule, given)
+    estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
+    left_out = _left_out(head.cache, choice, head.classes)
+    return replace(head, choice=choice, estimator=estimator, left_out=left_out)
+
+
+def _of_classes(
+    validation: tuple[Any, Any] | None, support: SupportSet, names: Mapping[str, str]
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Of validation photos, as `Given` has them, those of classes with support, and their labels; None without any."""
+    if validation is None:
+        return None
+    vectors, positions = validation
+    labels = np.array(list(names), dtype=np.str_)[positions]
+    known = np.isin(labels, support.labels)
+    return (vectors[known], labels[known]) if known.any() else None
+
+
+def _say_unknown(method: str, names: Mapping[str, str], estimator: VectorClassifier) -> None:
+    """Warn where a class has a name and no photo, and the method knows no names."""
+    unknown = sorted(set(names) - set(estimator.classes_.tolist()))
+    if unknown:
+        who = counted(len(unknown), "class without photos is", "classes without photos are")
+        listed = ", ".join(map(printable, unknown[:5]))
+        warn(f"{who} never answered, for {method} knows photos alone: {listed}")
+
+
+def _tempered(choice: Choice, calibrate: bool) -> Choice:
+    return choice if calibrate else replace(choice, temperature=1.0)
+
+
+def _left_out(cache: SupportCache, choice: Choice, classes: NDArray[Any]) -> LeftOut | None:
+    """How right the pair is on the support, each photo left out; None where none can be."""
+    photos = cache.left_out
+    if not photos.n_scored:
+        return None
+    probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
+    return LeftOut.of(classes[photos.scored_labels], probabilities, classes)
+
+
+def refuse_singles(labels: Iterable[str | int]) -> None:
+    """Raise UsageError where leave-one-out has nothing to score: among the (n,) labels no class has two photos."""
+    if max(Counter(labels).values(), default=0) < 2:
+        raise UsageError(
+            "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
+        )
+
+
+def _choose(support: SupportCache, rule: str, given: Given) -> Choice:
+    if rule == tuning.LEAVE_ONE_OUT:
+        refuse_singles(support.labels.tolist())
+        single = list(Counter(support.labels.tolist()).values()).count(1)
+        if single:
+            who = counted(single, "class has", "classes have")
+            warn(f"{who} one photo, which leave-one-out cannot score; the others decide")
+    return tuning.RULES[rule](support, given)
+
+
+def _support_cache(
+    support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float, queries: NDArray[Any] | None
+) -> SupportCache:
+    """The support as the rules look at it, asked by plain views of its photos, or by their own vectors."""
+    head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale)
+    head.fit(support.vectors, support.labels)
+    return SupportCache.of(head, head.keys_ if queries is None else head.unit_queries(queries))
+
+
+def _restored(
+    config: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    embeddings: ClassEmbeddings,
+    support: SupportSet,
+    choice: Choice | None,
+) -> VectorClassifier:
+    """The fitted method; ValueError where what was kept is not what it keeps."""
+    method, parameters = config["method"], config["parameters"]
+    has_pair = method_class(method).has_pair
+    if (choice and not has_pair) or (has_pair and not choice and len(support)):
+        raise ValueError(
+            f"choice is {'none' if has_pair else 'a pair'}, {method} wants {'one' if has_pair else 'none'}"
+        )
+    estimator = _new_estimator(method, embeddings, config["logit_scale"], choice, parameters)
+    if parameters.keys() != estimator.settings().keys():
+        raise ValueError(f"parameters of {method} are {sorted(estimator.settings())}")
+    learned = {name.removeprefix("learned."): a for name, a in arrays.items() if name.startswith("learned.")}
+    estimator.restore(support.vectors, support.labels, learned, support.ids.tolist())
+    if choice:
+        _refuse_overflow(choice, estimator.keys_)
+    return estimator
+
+
+def _refuse_overflow(choice: Choice, keys: NDArray[Any]) -> None:
+    """Raise ValueError if logits over the temperature, alpha · n · exp(beta (|key| − 1)) at most, could be infinite."""
+    longest = np.square(keys.astype(np.float64)).sum(axis=1).max(initial=1) ** 0.5  # learned keys are no unit rows
+    factors = max(choice.alpha, 1) * max(len(keys), 1) / min(choice.temperature, 1)
+    if choice.beta * (longest - 1) + np.log(factors) > np.log(np.finfo(np.float32).max):
+        raise ValueError(
+            f"alpha {choice.alpha:.4g} and beta {choice.beta:.4g} overflow with keys as long as {longest:.4g}"
+        )
+
+
+def _new_estimator(
+    method: str,
+    class_embeddings: ClassEmbeddings,
+    logit_scale: float,
+    choice: Choice | None,
+    settings: Mapping[str, Any],
+) -> VectorClassifier:
+    """The method with what its constructor takes of these."""
+    made = method_class(method)
+    offered = {"class_embeddings": class_embeddings, "logit_scale": logit_scale, **settings}
+    if choice:
+        offered |= {"alpha": choice.alpha, "beta": choice.beta}
+    estimator: VectorClassifier = made(**{n: v for n, v in offered.items() if n in inspect.signature(made).parameters})
+    return estimator

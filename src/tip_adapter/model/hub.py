@@ -1,0 +1,134 @@
+"""Models to and from the Hugging Face hub: the three files of a model folder and nothing else. Knows no classifier.
+
+HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and the token of `hf auth login` are respected: huggingface_hub reads them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from tip_adapter.errors import DownloadError, UploadError, warn
+from tip_adapter.io.hub_errors import told
+from tip_adapter.model.saving import ARRAYS, CARD, CONFIG, bundle_files, read_config
+from tip_adapter.text import counted, printable, shown
+from tip_adapter.validation import require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+_MAIN = "main"
+_UNREACHED = "the hub cannot be reached, or HF_HUB_OFFLINE is set; see that there is a network and try again"
+_NOT_CACHED = f"it is not in the cache, and {_UNREACHED}"
+
+
+def upload_model(
+    config: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    repo_id: str,
+    *,
+    revision: str | None,
+    private: bool,
+    token: str | None,
+) -> str:
+    """Send a model to a repository, in one commit; the repository and the branch are made where there is none.
+
+    Parameters
+    ----------
+    config, arrays : as `write_bundle` takes them
+    repo_id : ``namespace/name``
+    revision : branch, None for the main one
+    private : whether a repository that is made is private
+    token : of the hub, None for the one that is stored
+
+    Returns
+    -------
+    the commit, in hexadecimal
+
+    Raises
+    ------
+    UploadError
+        With the reason; the repository holds what it held.
+    UsageError
+        `repo_id` or `revision` cannot be one.
+    """
+    _check_place(repo_id, revision)
+    _warn_of_paths(config["photos"], config["encoder"]["name"])
+    api = HfApi(token=token)
+    with told(UploadError, f"cannot send the model to {printable(repo_id)}", _UNREACHED):
+        files = bundle_files(config, arrays)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision not in (None, _MAIN):
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+        message = f"A classifier of {counted(len(config['classes']), 'class', 'classes')}"
+        commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
+    return str(commit.oid)
+
+
+def download_model(repo_id: str, *, revision: str | None, token: str | None) -> Path:
+    """Fetch a model into huggingface_hub's cache; nothing in it is used before `read_bundle` has checked it.
+
+    Parameters
+    ----------
+    repo_id : ``namespace/name``
+    revision : branch, tag or commit; None for the main branch
+    token : of the hub, None for the one that is stored
+
+    Returns
+    -------
+    the folder, all of one commit
+
+    Raises
+    ------
+    DownloadError
+        With the reason.
+    BundleError
+        Its configuration is none of ours; its arrays are not fetched then.
+    UsageError
+        `repo_id` or `revision` cannot be one.
+    """
+    _check_place(repo_id, revision)
+
+    def fetch(name: str, revision: str | None) -> Path:
+        with told(DownloadError, f"cannot fetch {printable(repo_id)}", _NOT_CACHED):
+            return Path(hf_hub_download(repo_id, name, revision=revision, token=token))
+
+    folder = fetch(CONFIG, revision).parent
+    read_config(folder)
+    commit = folder.name  # the branch may move on meanwhile
+    for name in (CARD, ARRAYS):
+        fetch(name, commit)
+    return folder
+
+
+def _check_place(repo_id: object, revision: object) -> None:
+    require(_is_repository(repo_id), "repo_id", "a repository, namespace/name", repo_id)
+    fits = revision is None or (isinstance(revision, str) and revision != "")
+    require(fits, "revision", "a branch, a tag or a commit", revision)
+
+
+def _is_repository(repo_id: object) -> bool:
+    try:
+        validate_repo_id(repo_id)  # type: ignore[arg-type]
+    except HFValidationError:
+        return False
+    return repo_id is not None
+
+
+def _warn_of_paths(photos: Sequence[str], encoder: str) -> None:
+    """Whole paths tell of a machine and its people."""
+    paths = [photo for photo in photos if Path(photo).is_absolute()]
+    if paths:
+        warn(
+            f"{counted(len(paths), 'photo is', 'photos are')} known by a whole path, such as {shown(paths[0])}, which goes "
+            "to the hub; learn with fit_folder to have paths from the folder"
+        )
+    if Path(encoder.partition(":")[2]).is_absolute():
+        warn(f"the encoder is named by a whole path, {printable(encoder)}, which goes to the hub; nobody else has it")

@@ -1,0 +1,133 @@
+"""A head that is taught: photos and classes come and go, alpha and beta stay as they were chosen.
+
+Each function gives another head; the old one stays as it is. Learned keys cannot be taught: the head falls back to the
+training-free one over the photos' own vectors, at the same pair, and remembers that it is to be fine-tuned again.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tip_adapter.errors import UnknownName, UsageError
+from tip_adapter.methods.incremental import TaughtClassifier
+from tip_adapter.methods.tip_adapter import TipAdapterClassifier
+from tip_adapter.text import printable, shown, suggestion
+from tip_adapter.vectors import ClassEmbeddings, SupportSet
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from tip_adapter.methods.base import VectorClassifier
+    from tip_adapter.model.head import Head
+
+#: What learned keys fall back to.
+TRAINING_FREE = "tip-adapter"
+
+
+def with_classes(head: Head, names: Mapping[str, str], embeddings: ClassEmbeddings) -> Head:
+    """The head with more classes: label → name, and their embeddings by label."""
+    both = [head.class_embeddings, embeddings]
+    labels, matrices = [part.labels for part in both], [part.matrix for part in both]
+    everything = ClassEmbeddings(np.concatenate(labels), np.concatenate(matrices)).sorted_by_label()
+    head = replace(head, names=dict(sorted({**head.names, **names}.items())), class_embeddings=everything)
+    return with_photos(head, head.support.take(slice(0)))
+
+
+def with_photos(head: Head, photos: SupportSet) -> Head:
+    """The head with more photos of classes that it has; a method that learns nothing from photos keeps none.
+
+    Raises
+    ------
+    UsageError
+        A photo of that id is there already; it is named.
+    """
+    present = set(head.support.ids.tolist()) & set(photos.ids.tolist())
+    if present:
+        raise UsageError(f"photo {printable(min(present))} is in the model already; remove it first, or rename it")
+    estimator = _taught(head).set_params(class_embeddings=head.class_embeddings)
+    if isinstance(estimator, TaughtClassifier):
+        estimator.partial_fit(photos.vectors, photos.labels, ids=photos.ids.tolist())
+        return _answering(head, estimator, _support_of(estimator))
+    return _refitted(head, estimator, head.support.with_more(photos) if estimator.needs_photos else head.support)
+
+
+def without_photos(head: Head, ids: Sequence[str]) -> Head:
+    """The head as if it had never seen these photos; their classes stay, by their names.
+
+    Raises
+    ------
+    UnknownName
+        There is no photo of that id; the nearest is suggested.
+    UsageError
+        An id is given twice.
+    """
+    known = set(head.support.ids.tolist())
+    for name, times in Counter(ids).items():
+        _require(name, "photo", known)
+        if times > 1:
+            raise UsageError(f"photo {shown(name)} is given twice; nothing was removed")
+    estimator = _taught(head)
+    if isinstance(estimator, TaughtClassifier):
+        return _answering(head, estimator.remove(ids), _support_of(estimator))
+    return _refitted(head, estimator, head.support.take(np.flatnonzero(~np.isin(head.support.ids, list(ids)))))
+
+
+def without_class(head: Head, label: str) -> Head:
+    """The head as if there had never been that class, nor its photos.
+
+    Raises
+    ------
+    UnknownName
+        There is no such class; the nearest is suggested.
+    UsageError
+        It is the only one.
+    """
+    _require(label, "class", head.names)
+    if len(head.names) == 1:
+        raise UsageError(f"{shown(label)} is the only class; a classifier needs one")
+    names = {other: name for other, name in head.names.items() if other != label}
+    estimator, smaller = (
+        _taught(head),
+        replace(head, names=names, class_embeddings=head.class_embeddings.without(label)),
+    )
+    if isinstance(estimator, TaughtClassifier):
+        estimator.remove_class(label)
+        return _answering(smaller, estimator, _support_of(estimator))
+    estimator.set_params(class_embeddings=smaller.class_embeddings)
+    return _refitted(smaller, estimator, head.support.take(np.flatnonzero(head.support.labels != label)))
+
+
+def _taught(head: Head) -> VectorClassifier:
+    """A copy of the estimator that shares its arrays; for learned keys, the training-free one."""
+    if not head.estimator.learned():
+        return copy.copy(head.estimator)
+    pair = {"alpha": head.choice.alpha, "beta": head.choice.beta} if head.choice else {}
+    estimator = TipAdapterClassifier(class_embeddings=head.class_embeddings, logit_scale=head.logit_scale, **pair)
+    return estimator.fit(head.support.vectors, head.support.labels, ids=head.support.ids.tolist())
+
+
+def _support_of(estimator: TaughtClassifier) -> SupportSet:
+    """The photos that an estimator holds; its keys are their vectors."""
+    return SupportSet(estimator.keys_, estimator.classes_[estimator.labels_], estimator.ids_)
+
+
+def _refitted(head: Head, estimator: VectorClassifier, support: SupportSet) -> Head:
+    """The head with a method that is not taught in place, fitted anew."""
+    return _answering(head, estimator.fit(support.vectors, support.labels, ids=support.ids.tolist()), support)
+
+
+def _answering(head: Head, estimator: VectorClassifier, support: SupportSet) -> Head:
+    """The head with another estimator; what was measured on the photos of before is no longer true."""
+    if head.estimator.learned():
+        head = replace(head, method=TRAINING_FREE, finetune_with=head.method)
+    return replace(head, estimator=estimator, support=support, left_out=None, training=estimator.training())
+
+
+def _require(name: str, kind: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise UnknownName(f"the model has no {kind} {shown(name)}; {suggestion(name, known)}nothing was removed")

@@ -1,0 +1,121 @@
+"""Looks over the labelled photos themselves: labels that are likely wrong, near-duplicates, classes that need photos."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.errors import UsageError
+from tip_adapter.methods import tuning
+from tip_adapter.metrics import accuracy_of
+from tip_adapter.vectors import softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from tip_adapter.metrics import Accuracy
+    from tip_adapter.model.head import Head
+    from tip_adapter.vectors import SupportSet
+
+#: Cosine from which two photos are near-duplicates: a photo saved again, cropped by a few per cent or mirrored.
+NEAR = 0.95
+#: As many pairs are named at most, the most alike: a person will not look at more.
+MOST_PAIRS = 1000
+# Cosines are looked at in blocks of this many entries.
+_BLOCK_ENTRIES = 2**22
+
+
+def check_photos(head: Head) -> dict[str, Any]:
+    """What a person should look at in the photos that a head has learned from.
+
+    Returns
+    -------
+    n_photos : how many there are;  n_checked : how many could be left out
+    accuracy, accuracy_interval : of the photos that could be left out; None where none could
+    likely_wrong : photo, label, probability (of its label, by a classifier that has not seen it), called (what it would be
+        called): photos that would be called something else, the likeliest wrong label first
+    near_duplicates : photos, labels, similarity (cosine): pairs in different classes, the most alike first, at most 1,000
+    need_photos : label, photos, accuracy: classes with fewer than two photos (accuracy None) or below the mean, the
+        hardest first
+
+    Raises
+    ------
+    UsageError
+        It has learned from no photos.
+    """
+    if not len(head.support):
+        raise UsageError("the model has no photos to check; fit it with photos and --method tip-adapter")
+    accuracy = _accuracy(head)
+    wrong = likely_wrong(head)
+    return {
+        "n_photos": len(head.support),
+        "n_checked": accuracy.n if accuracy else 0,
+        "accuracy": accuracy.accuracy if accuracy else None,
+        "accuracy_interval": list(accuracy.interval) if accuracy else None,
+        "likely_wrong": [entry for entry in wrong if entry["called"] != entry["label"]],
+        "near_duplicates": _near_duplicates(head.support),
+        "need_photos": _need_photos(head, accuracy),
+    }
+
+
+def likely_wrong(head: Head) -> list[dict[str, Any]]:
+    """Every photo that can be left out, by the probability of its own label when it is: photo, label, probability, called.
+
+    Photos and names have equal weight here (the scale-free pair at ratio 1): a pair that was chosen on these very labels
+    trusts the wrong ones, too. LOG.md has the figures.
+    """
+    photos = head.cache.left_out
+    if not photos.n_scored:
+        return []
+    pair = tuning.scale_free(head.cache, tuning.Given(ratio=1.0))
+    probabilities = softmax(photos.logits(pair.alpha, pair.beta) / pair.temperature)
+    own = probabilities[np.arange(photos.n_scored), photos.scored_labels]
+    called, ids = head.classes[probabilities.argmax(axis=1)], head.support.ids[photos.scored]
+    labels = head.support.labels[photos.scored]
+    return [
+        {"photo": str(ids[i]), "label": str(labels[i]), "probability": float(own[i]), "called": str(called[i])}
+        for i in np.argsort(own, kind="stable").tolist()
+    ]
+
+
+def _accuracy(head: Head) -> Accuracy | None:
+    """As it was measured; where photos came or went since, that of the same pair on the photos of now."""
+    photos = head.cache.left_out
+    if head.left_out or head.choice is None or not photos.n_scored:
+        return head.left_out.accuracy if head.left_out else None
+    called = photos.logits(head.choice.alpha, head.choice.beta).argmax(axis=1)
+    return accuracy_of(head.classes[photos.scored_labels], head.classes[called])
+
+
+def _near_duplicates(support: SupportSet) -> list[dict[str, Any]]:
+    nearest = heapq.nlargest(MOST_PAIRS, _pairs(support.vectors, np.unique(support.labels, return_inverse=True)[1]))
+    return [
+        {"photos": support.ids[[a, b]].tolist(), "labels": support.labels[[a, b]].tolist(), "similarity": similarity}
+        for similarity, a, b in nearest
+    ]
+
+
+def _pairs(vectors: NDArray[np.float32], labels: NDArray[Any]) -> Iterator[tuple[float, int, int]]:
+    """Similarity and rows of pairs of different labels that are nearer than `NEAR`."""
+    block = max(1, _BLOCK_ENTRIES // len(vectors))
+    for first in range(0, len(vectors), block):
+        rows = np.arange(first, min(first + block, len(vectors)))
+        cosines = vectors[rows] @ vectors.T
+        near = (cosines >= NEAR) & (labels[rows, None] != labels) & (rows[:, None] < np.arange(len(vectors)))
+        for row, b in zip(*np.nonzero(near), strict=True):
+            yield float(cosines[row, b]), int(rows[row]), int(b)
+
+
+def _need_photos(head: Head, accuracy: Accuracy | None) -> list[dict[str, Any]]:
+    counts = Counter(head.support.labels.tolist())
+    judged = accuracy.per_class if accuracy else {}
+    mean = accuracy.mean_per_class if accuracy else 0.0
+    accuracies = {label: judged[label][0] if label in judged else None for label in head.names}
+    weak = [label for label, share in accuracies.items() if counts[label] < 2 or (share is not None and share < mean)]
+    entries = [{"label": label, "photos": counts[label], "accuracy": accuracies[label]} for label in weak]
+    return sorted(entries, key=lambda entry: (entry["accuracy"] is not None, entry["accuracy"] or 0.0, entry["photos"]))

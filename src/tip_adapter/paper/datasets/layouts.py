@@ -1,0 +1,238 @@
+"""How data sets tell classes, photos and labels: one JSON file, lists of numbers and variants, class folders.
+
+A reader takes a record and the data set's folder, reads the classes, and returns what lists a part when it is asked for.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import zlib
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from tip_adapter.encoders.prompts import readable
+from tip_adapter.errors import SplitError
+from tip_adapter.images.find import ENDINGS
+from tip_adapter.images.labels import label_of, numbered
+from tip_adapter.io.files import read_bounded
+from tip_adapter.io.json_schema import items, matching, record, row, text, unique_keys, whole
+from tip_adapter.paper.datasets.records import is_file, is_listed, packed
+from tip_adapter.text import first_of, printable, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from tip_adapter.paper.datasets.records import DatasetRecord
+
+#: Path below the photos' folder, and label.
+Rows: TypeAlias = "list[tuple[str, str]]"
+#: Label → what a text encoder reads, in the order of the classes; and part → what lists it.
+Listing: TypeAlias = "tuple[dict[str, str], dict[str, Callable[[], Rows]]]"
+
+#: A split of 101,000 photos, the largest, is less than half of it; lists of nothing would take twenty times the memory.
+MAX_BYTES = 16 * 2**20
+
+_PATH = matching(
+    r"(?s)(?!(?:.*[/\\])?\.\.(?:[/\\]|\Z))(?![/\\]|[A-Za-z]:)[^\0\ud800-\udfff]+", "a path below the photos' folder"
+)
+_ROWS = items(row(_PATH, whole(0, 10**6), text))
+_SPLIT = record({"train": _ROWS, "val": _ROWS, "test": _ROWS})
+#: Where the literature puts ImageNet's class names.
+_NAMES = "classnames.txt"
+_WNID = re.compile(r"(n\d{8}) (.+)")
+
+
+def _split_file(dataset: DatasetRecord, folder: Path) -> Listing:
+    """One JSON file: part → a list of path, number of the class, its name."""
+    place = folder / dataset.files[0]
+    split = _parsed_split(place)
+    _refuse_repeats(place, (path for entries in split.values() for path, _, _ in entries))
+    labels = _labels_by_number(place, (entry for entries in split.values() for entry in entries))
+    rows = {part: [(path, labels[number]) for path, number, _ in split[part]] for part in dataset.n_photos}
+    return _readable(labels.values()), {part: listed.copy for part, listed in rows.items()}
+
+
+def _parsed_split(place: Path) -> dict[str, list[tuple[str, int, str]]]:
+    content = _read_text(place)
+    try:
+        split = json.loads(content, object_pairs_hook=unique_keys)
+        _SPLIT(split)
+    except RecursionError:
+        raise _unreadable(place, "it is nested too deeply") from None
+    except ValueError as error:
+        raise _unreadable(place, error) from error
+    return split
+
+
+def _labels_by_number(place: Path, entries: Iterable[tuple[str, int, str]]) -> dict[int, str]:
+    """Number of a class → its label, in order of the numbers."""
+    names: dict[int, str] = {}
+    for _, number, name in entries:
+        other = names.setdefault(number, name)
+        if other != name:
+            raise _unreadable(place, f"class {number} has two names, {shown(other)} and {shown(name)}")
+    numbers = sorted(names)
+    labels = numbered(label_of(names[number], os.fspath(place)) for number in numbers)
+    return dict(zip(numbers, labels, strict=True))
+
+
+def _variant_lists(dataset: DatasetRecord, folder: Path) -> Listing:
+    """A list of the classes in order, and for each part a list with a photo's number and its class on a line."""
+    variants, *parts = (folder / name for name in dataset.files)
+    labels = [label_of(line, os.fspath(variants)) for line in _lines(variants)]
+    _refuse_repeats(variants, labels)
+    rows = (partial(_variant_rows, place, set(labels)) for place in parts)
+    return _readable(labels), dict(zip(dataset.n_photos, rows, strict=True))
+
+
+def _variant_rows(place: Path, labels: set[str]) -> Rows:
+    return [_variant_row(place, line, labels) for line in _lines(place)]
+
+
+def _variant_row(place: Path, line: str, labels: set[str]) -> tuple[str, str]:
+    photo, _, label = line.partition(" ")
+    if label not in labels or not photo.isalnum():
+        raise _unreadable(place, f"{shown(line)} is not a photo's number and a class of variants.txt")
+    return f"{photo}.jpg", label
+
+
+def _wnid_folders(dataset: DatasetRecord, folder: Path) -> Listing:
+    """ImageNet's classes, each in a folder that is called as its WordNet identifier."""
+    names = _imagenet_names(folder)
+    return names, _folder_rows(dataset, folder, {wnid: wnid for wnid in names})
+
+
+def _numbered_folders(dataset: DatasetRecord, folder: Path) -> Listing:
+    """ImageNet's classes, each in a folder that is called as its place among all of them, however few are listed."""
+    names, places = _imagenet_names(folder), {wnid: str(place) for place, wnid in enumerate(_known_names())}
+    strange = [wnid for wnid in names if wnid not in places]
+    if strange:
+        reason = f"{first_of(strange)} is none of ImageNet's classes, which the folders are numbered by"
+        raise _unreadable(folder / _NAMES, reason)
+    return names, _folder_rows(dataset, folder, {wnid: places[wnid] for wnid in names})
+
+
+#: Layout → what reads it.
+LAYOUTS: dict[str, Callable[[DatasetRecord, Path], Listing]] = {
+    "split-file": _split_file,
+    "variant-lists": _variant_lists,
+    "wnid-folders": _wnid_folders,
+    "numbered-folders": _numbered_folders,
+}
+
+
+def _readable(labels: Iterable[str]) -> dict[str, str]:
+    return {label: readable(label) for label in labels}
+
+
+# ---- class folders ---------------------------------------------------------------------------------------------------
+
+
+def _imagenet_names(folder: Path) -> dict[str, str]:
+    """WordNet identifier → class name, in order: from classnames.txt, where the literature puts one, or as we know them."""
+    own = folder / _NAMES
+    return _wnids_and_names(own, _lines(own)) if is_listed(own) else _known_names()
+
+
+def _known_names() -> dict[str, str]:
+    known = files("tip_adapter.encoders.pocket") / "imagenet_classnames.txt"
+    return _wnids_and_names(Path(known.name), known.read_text(encoding="utf-8").splitlines())
+
+
+def _wnids_and_names(place: Path, lines: Iterable[str]) -> dict[str, str]:
+    found = [(line, _WNID.fullmatch(line)) for line in lines]
+    for line, match in found:
+        if not match:
+            raise _unreadable(place, f"{shown(line)} is not a WordNet identifier and a class name")
+    pairs = [(match[1], match[2]) for _, match in found if match]
+    _refuse_repeats(place, (wnid for wnid, _ in pairs))
+    return dict(sorted(pairs))
+
+
+def _folder_rows(dataset: DatasetRecord, folder: Path, folders: Mapping[str, str]) -> dict[str, Callable[[], Rows]]:
+    return {part: partial(_listed_rows, folder / under, folders) for part, under in dataset.photos_under.items()}
+
+
+def _listed_rows(root: Path, folders: Mapping[str, str]) -> Rows:
+    """Photos of class folders in order; `folders` is label → its folder."""
+    there = set(_listed(root))
+    absent = [name for name in folders.values() if name not in there]
+    if absent:
+        raise SplitError(
+            f"{len(absent):,} of {len(folders):,} class folders are not in {printable(root)}: {first_of(absent)}; "
+            f"{_way_to_class_folders(there, absent)}"
+        )
+    return [(f"{name}/{photo}", label) for label, name in folders.items() for photo in _photos(root / name)]
+
+
+def _way_to_class_folders(there: set[str], absent: Iterable[str]) -> str:
+    """What to do about class folders that are not there: as ImageNet is handed out, it has none."""
+    if any(f"{name}.tar" in there for name in absent):
+        return "unpack the archive of each class into a folder that is called as it is"
+    if any(map(_is_photo, there)):
+        return "photos lie there outside class folders: sort them into one for each class"
+    return "unpack the data set again"
+
+
+def _photos(folder: Path) -> list[str]:
+    """Names of the photos of a class, told from the names alone: there may be a million."""
+    return [name for name in _listed(folder) if _is_photo(name)]
+
+
+def _is_photo(name: str) -> bool:
+    return f".{name.rpartition('.')[2].lower()}" in ENDINGS and name[0] != "."
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise SplitError(
+            f"cannot read folder {printable(folder)}: {error.strerror}; check it and its permissions"
+        ) from error
+
+
+# ---- lists -----------------------------------------------------------------------------------------------------------
+
+
+def _lines(place: Path) -> list[str]:
+    return [line.strip() for line in _read_text(place).splitlines() if line.strip()]
+
+
+def _read_text(place: Path) -> str:
+    """Text of a list, plain or packed."""
+    try:
+        content = read_bounded(place, MAX_BYTES) if is_file(place) else _unpacked(packed(place))
+        return content.decode("utf-8-sig")
+    except PermissionError as error:
+        raise _unreadable(place, error.strerror, "make it readable") from error
+    except OSError as error:
+        raise _unreadable(place, error.strerror or error) from error
+    except (EOFError, ValueError, zlib.error) as error:
+        raise _unreadable(place, error) from error
+
+
+def _unpacked(path: Path) -> bytes:
+    with gzip.open(path) as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it is above the limit of {MAX_BYTES // 2**20} MiB")
+    return content
+
+
+def _refuse_repeats(place: Path, entries: Iterable[str]) -> None:
+    """Refuse a list with an entry that stands in it twice: a photo could be learned from and tested on."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry in seen:
+            raise _unreadable(place, f"{shown(entry)} stands twice")
+        seen.add(entry)
+
+
+def _unreadable(place: Path, reason: object, way_out: str = "get it again") -> SplitError:
+    return SplitError(f"cannot read {printable(place)}: {printable(str(reason))}; {way_out}")

@@ -1,0 +1,221 @@
+"""A person's wish carried out: an experiment on what is here, its results, table and picture in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tip_adapter.errors import FolderError, TipAdapterError, UsageError
+from tip_adapter.io.files import write_file
+from tip_adapter.methods import method_class
+from tip_adapter.paper.datasets.records import dataset_record
+from tip_adapter.paper.experiments import experiment, tasks
+from tip_adapter.paper.figures import render_figure
+from tip_adapter.paper.measure import allowed_protocols, chooses, run
+from tip_adapter.paper.protocols import PROTOCOLS
+from tip_adapter.paper.published import Published
+from tip_adapter.paper.results import read_results, recording
+from tip_adapter.paper.tables import marked, render_table
+from tip_adapter.plugins import unknown_name
+from tip_adapter.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from tip_adapter.features.encode import Progress
+    from tip_adapter.paper.experiments import Experiment
+    from tip_adapter.paper.measure import Find
+    from tip_adapter.paper.providers import Shelf
+    from tip_adapter.paper.vectors import Material
+
+#: More shots or a larger seed than this are slips.
+_MOST_SHOTS, _LARGEST_SEED = 10_000, 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it.
+
+    Parameters
+    ----------
+    results : of all that was asked for, known and new
+    n_measured : how many of them are new
+    n_encoded : photos that went through an encoder
+    table : the page, Markdown; empty without results
+    """
+
+    results: list[dict[str, Any]]
+    n_measured: int
+    n_encoded: int
+    table: str
+
+
+def asked(name: str, words: Mapping[str, str]) -> Experiment:
+    """An experiment, restricted to what a person wants of it.
+
+    Parameters
+    ----------
+    name : of the experiment
+    words : axis → values separated by commas; axes that are not named stay as the experiment has them
+
+    Raises
+    ------
+    UnknownName
+        There is no such experiment, data set, method or protocol; the nearest is suggested.
+    UsageError
+        Shots or seeds are no numbers in their bounds; no method is one of the experiment's.
+    """
+    chosen = experiment(name)
+    restricted = chosen.restricted({axis: _READERS[axis](text) for axis, text in words.items()})
+    if not restricted.blocks:
+        raise UsageError(
+            f"{chosen.name} has none of the methods {printable(words['methods'])}; `tip-adapter reproduce --list "
+            "--json` lists those that it has"
+        )
+    return restricted
+
+
+def reproduce(
+    wanted: Experiment, shelf: Shelf, place: Path, *, say: Callable[[str], None], progress: Progress | None = None
+) -> Done:
+    """Measure what is not in a folder yet, and write table and picture.
+
+    Parameters
+    ----------
+    wanted : Experiment
+    shelf : Shelf, what it is measured on
+    place : folder: results.jsonl, NAME.md, NAME.png
+    say : called with what is missing, in a sentence, once each
+    progress : called with (results done, results in all)
+
+    Raises
+    ------
+    ResultsError
+        results.jsonl cannot be read, or is of another version.
+    NotWritable
+        Another run writes there, or with the system's reason; what was measured stays.
+    """
+    wanted = wanted.restricted(shelf.axes)
+    todo = list(tasks(wanted, partial(_protocols_of, wanted, shelf)))
+    find = _remembering(partial(shelf.material, draws=wanted.draws))
+    results, n_measured = [], 0
+    with recording(place / "results.jsonl") as append:
+        known = read_results(place / "results.jsonl")
+        for number, outcome in enumerate(run(todo, known, find, say), start=1):
+            if outcome and outcome.new:
+                append(outcome.result)
+                n_measured += 1
+            if outcome:
+                results.append(outcome.result)
+            if progress:
+                progress(number, len(todo))
+    return Done(results, n_measured, shelf.n_encoded, _rendered(wanted, results, place) if results else "")
+
+
+def _remembering(find: Find) -> Find:
+    """The same, asked once for what is missing: to find out that there is no network takes a minute."""
+    missing: dict[tuple[str, ...], TipAdapterError] = {}
+
+    def remembered(dataset: str, encoder: str) -> Material:
+        for key in ((encoder,), (dataset, encoder)):
+            if key in missing:
+                raise missing[key]
+        try:
+            return find(dataset, encoder)
+        except FolderError as error:  # the data set's; every other is the encoder's
+            missing[dataset, encoder] = error
+            raise
+        except TipAdapterError as error:
+            missing[(encoder,)] = error
+            raise
+
+    return remembered
+
+
+def _rendered(chosen: Experiment, results: list[dict[str, Any]], place: Path) -> str:
+    """Write table and picture; → the table."""
+    together, published = marked(results), Published.of(chosen)
+    table = render_table(chosen, together, published)
+    write_file(place / f"{chosen.name}.md", table.encode())
+    write_file(place / f"{chosen.name}.png", render_figure(chosen, together, published))
+    return table
+
+
+def _protocols_of(wanted: Experiment, shelf: Shelf, method: str, dataset: str, keys: int) -> tuple[str, ...]:
+    """Those that were asked for, where there is something to choose."""
+    if wanted.protocols and chooses(method) and keys:
+        return wanted.protocols
+    return allowed_protocols(method, keys, has_validation=shelf.has_validation(dataset))
+
+
+# ---- words -----------------------------------------------------------------------------------------------------------
+
+
+def _datasets(text: str) -> tuple[str, ...]:
+    return tuple(dataset_record(part).name for part in _parts(text, "--datasets"))
+
+
+def _shots(text: str) -> tuple[int, ...]:
+    return _numbers(text, "--shots", 1, _MOST_SHOTS)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    return _numbers(text, "--seeds", 0, _LARGEST_SEED)
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    found = _parts(text, "--methods")
+    for name in found:
+        method_class(name)  # also those of other packages; an unknown one is an error with the nearest name
+    return found
+
+
+def _protocols(text: str) -> tuple[str, ...]:
+    found = _parts(text, "--protocol")
+    for name in found:
+        if name not in PROTOCOLS:
+            raise unknown_name("protocol", name, PROTOCOLS)
+    return found
+
+
+#: Axis → what reads a person's words for it.
+_READERS: dict[str, Callable[[str], tuple[Any, ...]]] = {
+    "encoders": lambda text: (text,),
+    "datasets": _datasets,
+    "shots": _shots,
+    "seeds": _seeds,
+    "methods": _methods,
+    "protocols": _protocols,
+}
+
+
+def _parts(text: str, option: str) -> tuple[str, ...]:
+    """What commas separate, each once.
+
+    Raises
+    ------
+    UsageError
+        There is nothing.
+    """
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise UsageError(f"{option} takes values separated by commas, not {printable(repr(text))}")
+    return found
+
+
+def _numbers(text: str, option: str, least: int, most: int) -> tuple[int, ...]:
+    """Whole numbers that commas separate.
+
+    Raises
+    ------
+    UsageError
+        One is none, or out of bounds.
+    """
+    found = _parts(text, option)
+    if not all(part.isdecimal() and len(part) < 12 and least <= int(part) <= most for part in found):
+        raise UsageError(
+            f"{option} takes whole numbers from {least} to {most}, separated by commas, not {printable(text)}"
+        )
+    return tuple(dict.fromkeys(map(int, found)))

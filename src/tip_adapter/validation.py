@@ -1,0 +1,68 @@
+"""What a user hands over, checked where it enters: numbers, paths, texts, small files."""
+
+from __future__ import annotations
+
+import operator
+import os
+from contextlib import suppress
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from tip_adapter.errors import UsageError
+from tip_adapter.text import shown
+
+#: Characters of a class name or template: what a text encoder holds of a sentence grows with its length.
+MAX_TEXT = 1_000
+MAX_THREADS = 256
+#: What is kept keeps it in 64 bits.
+MAX_SEED = 2**63 - 1
+#: `min_score` by the model's own threshold.
+AUTO = "auto"
+
+
+def require(fits: bool, name: str, wanted: str, value: object) -> None:
+    """Raise UsageError, naming the argument, what it takes and the value, unless the value fits."""
+    if not fits:
+        raise UsageError(f"{name} takes {wanted}, not {shown(value)}")
+
+
+def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
+    """A whole number within bounds, NumPy's too, as int; raises UsageError for all else, True included."""
+    wanted = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
+    require(isinstance(value, Integral) and not isinstance(value, bool), name, wanted, value)
+    number = operator.index(value)
+    require(least <= number and (most is None or number <= most), name, wanted, value)
+    return number
+
+
+def number(value: Any, name: str, least: float, most: float, *, above: bool = False) -> float:
+    """A number within bounds, NumPy's too, as float; with `above` not `least` itself. Raises UsageError for all else."""
+    wanted = f"a number {f'above {least:g}, to' if above else f'from {least:g} to'} {most:,}"
+    require(isinstance(value, Real) and not isinstance(value, bool), name, wanted, value)
+    number = float("inf")
+    with suppress(OverflowError):
+        number = float(value)
+    require(least <= number <= most and not (above and number == least), name, wanted, value)
+    return number
+
+
+def seed(seed: Any) -> int:
+    """A seed as int; raises UsageError for what is none."""
+    return integer(seed, "seed", 0, MAX_SEED)
+
+
+def threads(threads: Any) -> int | None:
+    """A number of processor threads, None for one per core; raises UsageError for all else."""
+    return None if threads is None else integer(threads, "threads", 1, MAX_THREADS)
+
+
+def path(value: Any, name: str) -> Path:
+    """A path; raises UsageError for what is none, empty text included: it would be the current folder."""
+    require(isinstance(value, (str, os.PathLike)) and str(value) != "", name, "a path", value)
+    return Path(value)
+
+
+def is_whole_text(text: object) -> bool:
+    """Whether it is text in whole characters: no halves of surrogate pairs."""
+    return isinstance(text, str) and not any("\ud800" <= c <= "\udfff" for c in text)

@@ -1,0 +1,664 @@
+"""Model folders made to do harm: their digests are right, so that everything behind the digests is what is tested."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from tip_adapter import FewShotClassifier
+from tip_adapter.cli import main
+from tip_adapter.errors import BundleError, DamagedBundle, TipAdapterError, WrongEncoder
+from tip_adapter.model import saving
+from tip_adapter.model.head import read_head
+from tip_adapter.model.saving import ARRAYS, CARD, CONFIG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory, paint: Callable[..., Image.Image]) -> Path:
+    folder = tmp_path_factory.mktemp("pristine") / "model"
+    labels = ["green", "green", "red", "red"]
+    FewShotClassifier("toy").fit([paint(label, n) for n, label in enumerate(labels)], labels).save(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, pristine: Path) -> Path:
+    """A model of its own, to be damaged."""
+    return shutil.copytree(pristine, tmp_path / "model")
+
+
+def forge(folder: Path, *, arrays: bytes | None = None, without: str = "", **changed: Any) -> None:
+    """Change a model and make every digest right again, as one who has read docs/reference/format.md could."""
+    stated = {key: value for key, value in (config_of(folder) | changed).items() if key != without}
+    canonical = json.dumps(stated, sort_keys=True, separators=(",", ":")).encode()
+    if arrays is not None:
+        (folder / ARRAYS).write_bytes(arrays)
+    contents = {ARRAYS: (folder / ARRAYS).read_bytes(), CARD: (folder / CARD).read_bytes(), CONFIG: canonical}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    (folder / CONFIG).write_text(json.dumps({**stated, "files": digests}), "utf-8")
+
+
+def forged_arrays(folder: Path, **changed: Any) -> bytes:
+    """Its arrays with some changed, or left out where None is given."""
+    arrays = load((folder / ARRAYS).read_bytes()) | changed
+    return save({name: array for name, array in arrays.items() if array is not None})
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    return {key: value for key, value in config.items() if key != "files"}
+
+
+def test_a_forged_folder_that_changes_nothing_is_loaded(folder: Path) -> None:
+    forge(folder, arrays=forged_arrays(folder))
+    assert FewShotClassifier.load(folder).classes_.tolist() == ["green", "red"]
+
+
+# ---- 38: pickle -----------------------------------------------------------------------------------------------------
+
+
+class Touch:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.marker, "w")
+
+
+def pickled_arrays(kind: str, marker: str) -> bytes:
+    if kind == "pickle":
+        return pickle.dumps(Touch(marker))
+    file = io.BytesIO()
+    if kind == "npy":
+        np.save(file, np.array([Touch(marker)], dtype=object), allow_pickle=True)
+    else:
+        np.savez(file, keys=np.array([Touch(marker)], dtype=object))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["pickle", "npy", "npz"])
+def test_fault_38_a_pickle_in_place_of_the_arrays_is_refused_and_does_not_run(
+    kind: str, folder: Path, tmp_path: Path
+) -> None:
+    marker = tmp_path / "ran"
+    forge(folder, arrays=pickled_arrays(kind, str(marker)))
+    with pytest.raises(DamagedBundle, match=ARRAYS):
+        FewShotClassifier.load(folder)
+    assert not marker.exists()
+
+
+def test_fault_38_a_pickle_in_place_of_the_configuration_is_refused_and_does_not_run(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / CONFIG).write_bytes(pickle.dumps(Touch(str(tmp_path / "ran"))))
+    with pytest.raises(DamagedBundle, match=CONFIG):
+        FewShotClassifier.load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+# ---- 38: what is no file at all ---
+
+
+def put_in_place(what: str, path: Path) -> None:
+    path.unlink()
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a device":
+        path.symlink_to("/dev/zero")
+    elif what == "a folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as file:
+            file.truncate(20 * 2**30)  # without a block on the disk
+
+
+@pytest.mark.parametrize("name", [CONFIG, ARRAYS, CARD])
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a folder", "20 GiB"])
+def test_fault_38_what_is_no_file_of_a_model_is_refused_before_it_is_read(what: str, name: str, folder: Path) -> None:
+    put_in_place(what, folder / name)
+    with pytest.raises(DamagedBundle, match=re.escape(str(folder / name))):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_38_arrays_with_20_gib_behind_them_are_refused_before_they_are_read(folder: Path) -> None:
+    os.truncate(folder / ARRAYS, 20 * 2**30)
+    with pytest.raises(DamagedBundle, match=f"{ARRAYS} is damaged: its arrays take"):
+        FewShotClassifier.load(folder)
+
+
+# ---- 39: arrays -----------------------------------------------------------------------------------------------------
+
+
+def safetensors_with(header: dict[str, Any] | bytes, body: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def entry(dtype: str = "F32", shape: tuple[int, ...] = (1,), offsets: tuple[int, ...] = (0, 4)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+SAFETENSORS: dict[str, bytes] = {
+    "empty": b"",
+    "shorter than a length": b"\2\0\0",
+    "no header": struct.pack("<Q", 0),
+    "a huge header": struct.pack("<Q", 2**63) + b"{}",
+    "a header beyond the file": struct.pack("<Q", 500) + b"{}",
+    "a header above 1 MiB": safetensors_with(b"{}" + b" " * 2**20),
+    "no arrays": safetensors_with({}),
+    "a list": safetensors_with(b"[]"),
+    "no JSON": safetensors_with(b"{'a'}"),
+    "no UTF-8": safetensors_with(b'{"\xff": 0}'),
+    "nested": safetensors_with(b'{"a":' * 10_000),
+    "a name twice": safetensors_with(b'{"a": %s, "a": %s}' % ((json.dumps(entry()).encode(),) * 2), bytes(4)),
+    "a key twice": safetensors_with(
+        b'{"a": {"dtype": "F32", "dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}', bytes(4)
+    ),
+    "metadata": safetensors_with({"__metadata__": {"format": "pt"}, "a": entry()}, bytes(4)),
+    "a name that is none": safetensors_with({"\ud800": entry()}, bytes(4)),
+    "shape beyond the data": safetensors_with({"a": entry(shape=(2,))}, bytes(4)),
+    "data beyond the shape": safetensors_with({"a": entry()}, bytes(8)),
+    "negative offset": safetensors_with({"a": entry(offsets=(-4, 0))}, bytes(4)),
+    "negative shape": safetensors_with({"a": entry(shape=(-1, -1))}, bytes(4)),
+    "huge offset": safetensors_with({"a": entry(offsets=(0, 2**62))}, bytes(4)),
+    "offsets in the wrong order": safetensors_with({"a": entry(offsets=(4, 0))}, bytes(4)),
+    "one offset": safetensors_with({"a": entry(offsets=(4,))}, bytes(4)),
+    "fractions": safetensors_with({"a": entry(offsets=(0.0, 4.0))}, bytes(4)),
+    "shape overflow": safetensors_with({"a": entry(shape=(2**62, 2**62))}, bytes(4)),
+    "shape overflow to 4 bytes": safetensors_with({"a": entry(shape=(2**62 + 1, 4), offsets=(0, 16))}, bytes(16)),
+    "a number beyond 64 bits": safetensors_with({"a": entry(shape=(10**400,))}, bytes(4)),
+    "overlap": safetensors_with({name: entry() for name in "ab"}, bytes(4)),
+    "a hole": safetensors_with({"a": entry(), "b": entry(offsets=(8, 12))}, bytes(12)),
+    "unknown dtype": safetensors_with({"a": entry("X9")}, bytes(4)),
+    "dtype unknown to NumPy": safetensors_with({"a": entry("BF16", (2,))}, bytes(4)),
+    "dtype that is no text": safetensors_with({"a": entry() | {"dtype": ["F32"]}}, bytes(4)),
+}
+
+
+@pytest.mark.parametrize("case", SAFETENSORS)
+def test_fault_39_bad_safetensors_are_a_damaged_bundle(case: str, folder: Path) -> None:
+    forge(folder, arrays=SAFETENSORS[case])
+    with pytest.raises(DamagedBundle, match=re.escape(str(folder / ARRAYS))):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_39_zero_size_twins_are_read_where_there_are_no_photos(folder: Path, paint: Callable[..., Any]) -> None:
+    embeddings = load((folder / ARRAYS).read_bytes())["class_embeddings"].tobytes()
+    end = len(embeddings)
+    header = {
+        "class_embeddings": entry("F32", (2, WIDTH), (0, end)),
+        "support_vectors": entry("F32", (0, WIDTH), (end, end)),
+        "support_labels": entry("I64", (0,), (end, end)),
+    }
+    classes = [known | {"photos": 0} for known in config_of(folder)["classes"]]
+    forge(folder, arrays=safetensors_with(header, embeddings), classes=classes, photos=[], choice=None)
+    assert FewShotClassifier.load(folder).predict([paint("red")])[0] == "red"
+
+
+@pytest.mark.parametrize("name", ["class_embeddings", "support_vectors", "learned.nothing", "nothing"])
+def test_fault_39_zero_size_twins_are_refused_where_there_are_photos(name: str, folder: Path) -> None:
+    forge(folder, arrays=forged_arrays(folder, **{name: np.zeros((0, WIDTH), np.float32)}))
+    with pytest.raises(DamagedBundle, match=name.removeprefix("learned.")):
+        FewShotClassifier.load(folder)
+
+
+@pytest.mark.parametrize("name", ["class_embeddings", "support_vectors", "support_labels"])
+def test_fault_42_a_model_without_one_of_its_arrays_is_damaged(name: str, folder: Path) -> None:
+    forge(folder, arrays=forged_arrays(folder, **{name: None}))
+    with pytest.raises(DamagedBundle):
+        FewShotClassifier.load(folder)
+
+
+WIDTH = 49
+BAD_ARRAYS: dict[str, dict[str, Any]] = {
+    "NaN in the support": {"support_vectors": np.full((4, WIDTH), np.nan, np.float32)},
+    "infinite embeddings": {"class_embeddings": np.full((2, WIDTH), np.inf, np.float32)},
+    "a zero vector": {"support_vectors": np.zeros((4, WIDTH), np.float32)},
+    "support that is no unit rows": {"support_vectors": np.full((4, WIDTH), 7.0, np.float32)},
+    "one photo too few": {"support_vectors": np.full((3, WIDTH), 1 / 7, np.float32)},
+    "one class too many": {"class_embeddings": np.full((3, WIDTH), 1 / 7, np.float32)},
+    "a label too high": {"support_labels": np.array([0, 0, 1, 2])},
+    "a negative label": {"support_labels": np.array([0, 0, 1, -1])},
+    "labels that are fractions": {"support_labels": np.array([0.0, 0.5, 1.0, 1.0])},
+    "labels in rows and columns": {"support_labels": np.array([[0, 0], [1, 1]])},
+    "one vector for all": {"support_vectors": np.full(WIDTH, 1 / 7, np.float32)},
+    "vectors of whole numbers": {"support_vectors": np.ones((4, WIDTH), np.int64)},
+    "embeddings of another width": {"class_embeddings": np.full((2, 10), 0.3, np.float32)},
+    "support of another width": {"support_vectors": np.full((4, 10), 0.3, np.float32)},
+    "all of another width": {
+        "class_embeddings": np.full((2, 4), 0.5, np.float32),
+        "support_vectors": np.full((4, 4), 0.5, np.float32),
+    },
+    "embeddings that are no unit rows": {"class_embeddings": np.full((2, WIDTH), 1e30, np.float32)},
+    "support beyond all bounds": {"support_vectors": np.full((4, WIDTH), 3e38, np.float32)},
+    "counts that are not the classes'": {"support_labels": np.array([0, 1, 1, 1])},
+    "a label beyond memory": {"support_labels": np.array([0, 0, 1, 2**62])},
+    "labels of 32 bits": {"support_labels": np.array([0, 0, 1, 1], np.int32)},
+    "vectors of 64 bits": {"support_vectors": np.full((4, WIDTH), 1 / 7)},
+    "an array that is none of ours": {"others": np.zeros(1, np.float32)},
+    "learned keys of a method that learns none": {"learned.keys_": np.full((4, WIDTH), 1 / 7, np.float32)},
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_fault_39_fault_42_arrays_that_make_no_model_are_refused(case: str, folder: Path) -> None:
+    forge(folder, arrays=forged_arrays(folder, **BAD_ARRAYS[case]))
+    with pytest.raises(BundleError, match=str(folder)):
+        FewShotClassifier.load(folder)
+
+
+def learned(shape: tuple[int, ...], value: float) -> dict[str, Any]:
+    return {"learned.keys_": np.full(shape, value, np.float32)}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        learned((4, WIDTH), np.nan),
+        learned((4, WIDTH), np.inf),
+        learned((4, WIDTH), 1e30),
+        learned((4, WIDTH), 9e3),
+        learned((3, WIDTH), 0.1),
+        learned((4, 9), 0.1),
+        learned((4 * WIDTH,), 0.1),
+        {},
+    ],
+    ids=["NaN", "infinite", "out of bounds", "answers overflow", "one too few", "another width", "one row", "none"],
+)
+def test_fault_39_learned_keys_are_checked(
+    keys: dict[str, Any], tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "model"
+    FewShotClassifier("toy", "tip-adapter-f").fit_folder(make_photos("train", red=2, green=2)).save(folder)
+    forge(folder, arrays=forged_arrays(folder, **({"learned.keys_": None} | keys)))
+    with pytest.raises(BundleError, match=str(folder)):
+        FewShotClassifier.load(folder)
+
+
+# ---- 40: configuration ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"x"',
+        b"{}",
+        b"[" * 10_000,
+        b"[" * 100_000,
+        b"[" * 900 + b"]" * 900,
+        b'{"format": 1, "seed": ' + b"[" * 900 + b"]" * 900 + b', "files": {}}',
+        b'{"format": true}',
+        b'{"format": 1.0}',
+        b'{"format": ' + b'{"a":' * 20_000,
+        b'{"format": NaN}',
+        b'{"format": Infinity}',
+        b'{"format": 1e400}',
+        b'{"format": "1"}',
+        b'{"format": null}',
+        b'{"format": ' + b"9" * 10_000 + b"}",
+        b'{"format": 1, "format": 1}',
+        b"\xff\xfe{}",
+        b'{"format": 1, "files": {"../../etc/passwd": "0"}}',
+        b'{"format": 1, "files": []}',
+    ],
+    ids=lambda text: text[:40].decode("latin-1") or "empty",
+)
+def test_fault_40_a_configuration_that_is_none_is_a_damaged_bundle(text: bytes, folder: Path) -> None:
+    (folder / CONFIG).write_bytes(text)
+    with pytest.raises(DamagedBundle, match=CONFIG):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_40_a_key_that_stands_twice_is_a_damaged_bundle(folder: Path) -> None:
+    text = (folder / CONFIG).read_text("utf-8")
+    (folder / CONFIG).write_text(text.replace('"seed": 0', '"seed": 0, "seed": 1'), "utf-8")
+    with pytest.raises(DamagedBundle, match=CONFIG):
+        FewShotClassifier.load(folder)
+
+
+@pytest.mark.parametrize(
+    "key", ["method", "parameters", "seed", "classes", "photos", "encoder", "templates", "choice", "logit_scale"]
+)
+@pytest.mark.parametrize("value", ["absent", None, 5, "text", [], {}, [1, {"a": None}]], ids=str)
+def test_fault_40_a_configuration_of_the_right_form_only_is_refused_or_harmless(
+    key: str, value: Any, folder: Path, paint: Callable[..., Any]
+) -> None:
+    forge(folder, **({"without": key} if value == "absent" else {key: value}))
+    try:
+        model = FewShotClassifier.load(folder)
+    except TipAdapterError:
+        return
+    assert model.predict([paint("red")])[0] in ("red", "green")
+
+
+HUGE, HALF = 10**400, "\ud800"
+#: Key → values that are not what docs/reference/format.md says, each in a configuration whose digests are right.
+MISFITS: dict[str, list[Any]] = {
+    "tip_adapter": [None, 5, HUGE, "", HALF, "1\n2", "x" * 300],
+    "encoder": [None, 5, "toy", [], {}],
+    "encoder.name": [None, 5, HALF, "\x1b[31m", []],
+    "encoder.fingerprint": [None, HUGE, HALF, {}],
+    "encoder.width": [None, "49", 49.0, True, 0, -49, HUGE],
+    "seed": [None, "x", 0.5, True, HUGE, -HUGE, []],
+    "method": [None, 5, HALF, "", ["tip-adapter"]],
+    "parameters": [None, 5, [], {"seed": [1]}, {"seed": {}}, {"seed": HUGE}, {"seed": HALF}, {HALF: 1}],
+    "classes": [None, 5, [], {}, "ab", [1, {"a": None}], [["green", "green", 2]]],
+    "classes[1].label": [None, 5, HUGE, HALF, ["red"]],
+    "classes[1].name": [None, 5, HUGE, HALF, {}],
+    "classes[1].photos": [None, "2", 2.0, True, -1, HUGE],
+    "photos": [None, 5, {}, "abcd"],
+    "photos[3]": [None, 5, HALF, []],
+    "logit_scale": [None, "20", True, 0, -1.0, 1.1e4, HUGE, 1e300],
+    "templates": [None, 5, "{}", {}],
+    "templates[0]": [None, 1, HALF, ["{}"]],
+    "choice": [5, "loo", [], {}],
+    "choice.alpha": [None, "1", True, -1.0, 1e31, HUGE],
+    "choice.beta": [None, "1", False, 0, 0.0, -1.0, 1e8, HUGE],
+    "choice.temperature": [None, "1", 0.0, 1e-4, 1e7, HUGE],
+    "choice.accuracy": ["1", True, -0.1, 1.1, HUGE],
+    "choice.rule": [None, 5, ["x"], HALF, ""],
+    "choice.n_rows": [None, "4", 0.5, -1, HUGE],
+}
+
+
+def changed(config: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    """The configuration with one value at a place such as ``classes[1].label``."""
+    *outer, last = re.findall(r"\w+", place)
+    around: Any = config
+    for key in outer:
+        around = around[int(key) if key.isdecimal() else key]
+    around[int(last) if last.isdecimal() else last] = value
+    return config
+
+
+@pytest.mark.parametrize("place", MISFITS)
+def test_fault_40_a_value_that_is_not_what_the_format_says_is_named(place: str, folder: Path) -> None:
+    whole = config_of(folder)
+    for value in MISFITS[place]:
+        forge(folder, **changed(copy.deepcopy(whole), place, value))
+        with pytest.raises(DamagedBundle, match=rf"damaged: {re.escape(place)}[ .\[]") as refused:
+            read_head(folder)
+        assert str(refused.value).isprintable()
+        assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("place", [place for place in MISFITS if not place.endswith("]")])
+def test_fault_40_a_key_that_is_missing_is_named(place: str, folder: Path) -> None:
+    outer, _, key = place.rpartition(".")
+    config = config_of(folder)
+    around = {"encoder": config["encoder"], "choice": config["choice"], "classes[1]": config["classes"][1]}.get(outer)
+    if around is None:
+        forge(folder, without=key)
+    else:
+        del around[key]
+        forge(folder, **config)
+    with pytest.raises(DamagedBundle, match=rf"{re.escape(outer) or 'the whole'} has no key {key}"):
+        read_head(folder)
+
+
+@pytest.mark.parametrize("place", ["", "encoder", "classes[1]", "choice"])
+def test_fault_40_a_key_too_many_is_named(place: str, folder: Path) -> None:
+    key = f"{place}.gamma".removeprefix(".")
+    forge(folder, **changed(config_of(folder), key, 1.0))
+    with pytest.raises(DamagedBundle, match=rf"{re.escape(place) or 'the whole'} has an unknown key 'gamma'"):
+        read_head(folder)
+
+
+@pytest.mark.parametrize("change", [*MISFITS, "nothing"])
+def test_fault_40_info_says_one_sentence_of_a_forged_model(
+    change: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if change != "nothing":
+        forge(folder, **changed(config_of(folder), change, MISFITS[change][-1]))
+    for options in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["tip-adapter", "info", str(folder), *options])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        ran = capsys.readouterr()
+        assert ran.err.count("\n") == bool(stopped.value.code) == (change != "nothing")
+        assert ran.err.startswith("error: " if stopped.value.code else "")
+
+
+@pytest.mark.parametrize("parameters", [{"nothing": 1}, {"class_embeddings": None}, {"alpha": 3.0}], ids=str)
+def test_fault_42_parameters_that_a_model_does_not_keep_are_refused(parameters: dict[str, Any], folder: Path) -> None:
+    forge(folder, parameters=parameters)
+    with pytest.raises(BundleError, match=str(folder)):
+        FewShotClassifier.load(folder)
+
+
+@pytest.mark.parametrize(("method", "choice"), [("zero-shot", {}), ("tip-adapter", None)], ids=str)
+def test_fault_42_a_pair_that_the_method_does_not_have_or_lacks_is_refused(
+    method: str, choice: dict[str, Any] | None, folder: Path
+) -> None:
+    forge(folder, method=method, choice=choice if choice is None else config_of(folder)["choice"])
+    with pytest.raises(DamagedBundle, match="damaged: choice is"):
+        FewShotClassifier.load(folder)
+
+
+@pytest.mark.parametrize("case", [{"rule": "mine"}, {"alpha": 1e30, "temperature": 1e-3, "beta": 1e7}], ids=str)
+def test_fault_40_a_pair_that_cannot_be_is_a_damaged_bundle(case: dict[str, Any], folder: Path) -> None:
+    forge(folder, choice=config_of(folder)["choice"] | case)
+    try:
+        model = FewShotClassifier.load(folder)
+    except DamagedBundle:
+        return
+    assert np.isfinite(model.head_.probabilities(model.support_.vectors)).all()
+
+
+def test_fault_40_a_configuration_of_more_values_than_memory_should_hold_is_refused(folder: Path) -> None:
+    (folder / CONFIG).write_bytes(b'{"format": 1, "a": [' + b"[]," * 2**21 + b"0]}")
+    with pytest.raises(DamagedBundle, match="holds more than 2097152 values"):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_40_texts_that_would_not_fit_into_memory_as_a_table_are_refused(folder: Path) -> None:
+    photos = ["x" * 2**22, *"abc"]
+    forge(folder, photos=photos)
+    assert read_head(folder)[0].support.ids.tolist() == photos
+    labels = [str(number) for number in range(10**5, 10**5 + 10_000)]
+    classes = [{"label": label, "name": label, "photos": 0} for label in [*labels, "x" * 10**5]]
+    forge(folder, classes=classes, photos=[])
+    with pytest.raises(DamagedBundle, match="classes hold a text too long for 10001 of them"):
+        read_head(folder)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_fault_40_a_number_that_is_none_is_a_damaged_bundle(number: str, folder: Path) -> None:
+    text = re.sub(r'"alpha": [0-9.e+-]+', f'"alpha": {number}', (folder / CONFIG).read_text("utf-8"))
+    assert number in text
+    (folder / CONFIG).write_text(text, "utf-8")
+    with pytest.raises(DamagedBundle, match=str(folder)):
+        FewShotClassifier.load(folder)
+
+
+# ---- 41: archives ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+def test_fault_41_an_archive_is_no_model_and_nothing_of_it_is_unpacked(kind: str, folder: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "packed"), kind, folder)
+    with pytest.raises(BundleError, match="is not a model folder"):
+        FewShotClassifier.load(archive)
+    shutil.copy(archive, folder / CONFIG)
+    with pytest.raises(DamagedBundle, match=CONFIG):
+        FewShotClassifier.load(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([CONFIG, ARRAYS, CARD])
+
+
+# ---- 42: encoders and classes ---------------------------------------------------------------------------------------
+
+
+def test_fault_42_another_encoder_is_refused(folder: Path) -> None:
+    forge(folder, encoder=config_of(folder)["encoder"] | {"fingerprint": "0" * 64})
+    with pytest.raises(WrongEncoder, match=r"was made with another toy .*fit it again"):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_42_an_encoder_of_another_width_than_the_vectors_is_refused(folder: Path) -> None:
+    forge(folder, encoder=config_of(folder)["encoder"] | {"width": 50})
+    with pytest.raises(DamagedBundle, match=r"class_embeddings is float32 of shape \(2, 49\), not .*\(2, 50\)"):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_42_an_encoder_without_a_fingerprint_is_refused(folder: Path) -> None:
+    forge(folder, encoder={"name": "toy", "width": WIDTH})
+    with pytest.raises(BundleError):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_42_an_encoder_that_is_not_here_is_named(folder: Path) -> None:
+    forge(folder, encoder=config_of(folder)["encoder"] | {"name": "elsewhere"})
+    with pytest.raises(TipAdapterError, match="elsewhere"):
+        FewShotClassifier.load(folder)
+
+
+@pytest.mark.parametrize("labels", [["green"], ["green", "red", "blue"], ["green", "green"], []], ids=str)
+def test_fault_42_classes_that_are_not_the_rows_are_refused(labels: list[str], folder: Path) -> None:
+    forge(folder, classes=[{"label": label, "name": label, "photos": 2} for label in labels])
+    with pytest.raises(BundleError, match=str(folder)):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_42_classes_in_another_order_are_refused(folder: Path) -> None:
+    forge(folder, classes=config_of(folder)["classes"][::-1])
+    with pytest.raises(BundleError, match=str(folder)):
+        FewShotClassifier.load(folder)
+
+
+# ---- 43: a folder that changes while it is read --------------------------------------------------------------------
+
+
+def while_arrays_are_read(patch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Let something happen once, after the header of the arrays was read and before the arrays are."""
+    real, changes = saving._layout, [change]
+
+    def layout(*args: Any) -> Any:
+        found = real(*args)
+        while changes:
+            changes.pop()()
+        return found
+
+    patch.setattr(saving, "_layout", layout)
+
+
+def test_fault_43_a_model_replaced_while_it_is_read_is_the_old_or_the_new(
+    folder: Path, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = FewShotClassifier("toy").fit_folder(make_photos("other", yellow=1, blue=1))
+    while_arrays_are_read(monkeypatch, lambda: other.save(folder, force=True))
+    assert FewShotClassifier.load(folder).classes_.tolist() in (["green", "red"], ["blue", "yellow"])
+
+
+def test_fault_43_a_model_replaced_between_two_of_its_files_is_the_old_or_the_new(
+    folder: Path, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = FewShotClassifier("toy").fit_folder(make_photos("other", yellow=1, blue=1))
+    real, writes = saving.read_config, [partial(other.save, folder, force=True)]
+
+    def then_replace(place: Path) -> dict[str, Any]:
+        config = real(place)
+        while writes:
+            writes.pop()()
+        return config
+
+    monkeypatch.setattr(saving, "read_config", then_replace)
+    assert FewShotClassifier.load(folder).classes_.tolist() == ["blue", "yellow"]
+
+
+@pytest.mark.parametrize("left", [0, 4, 700, 10_000])
+def test_fault_43_arrays_cut_while_they_are_read_are_damaged(
+    left: int, tmp_path: Path, paint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [paint(label, number) for label in ("red", "green") for number in range(50)]  # more than a buffer holds
+    FewShotClassifier("toy").fit(photos, ["red"] * 50 + ["green"] * 50).save(tmp_path / "model")
+    while_arrays_are_read(monkeypatch, lambda: os.truncate(tmp_path / "model" / ARRAYS, left))
+    with pytest.raises(DamagedBundle, match=ARRAYS):
+        FewShotClassifier.load(tmp_path / "model")
+
+
+def test_fault_43_arrays_overwritten_after_they_were_read_change_nothing(folder: Path) -> None:
+    model = FewShotClassifier.load(folder)
+    before = model.head_.probabilities(model.support_.vectors)
+    with (folder / ARRAYS).open("r+b") as file:
+        file.write(bytes((folder / ARRAYS).stat().st_size))
+    np.testing.assert_array_equal(model.head_.probabilities(model.support_.vectors), before)
+
+
+# ---- 44: what loading does ------------------------------------------------------------------------------------------
+
+_LISTEN = """
+import sys, warnings
+warnings.simplefilter("error")
+events = set()
+def listen():
+    sys.addaudithook(lambda event, arguments: events.add(event))
+"""
+
+
+def audit(program: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _LISTEN + program + "\nprint(*events)"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.slow
+def test_fault_44_loading_executes_nothing(folder: Path) -> None:
+    events = audit(f"""
+from tip_adapter import FewShotClassifier, bundle
+FewShotClassifier.load({str(folder)!r})  # what Python itself imports on first use
+listen()
+FewShotClassifier.load({str(folder)!r})
+""")
+    assert "open" in events
+    assert not events & {"import", "exec", "compile", "marshal.loads", "pickle.find_class"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["toy", "pocket"])
+def test_fault_44_loading_and_predicting_use_no_network_and_start_nothing_but_decoding(
+    encoder: str, tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos = make_photos("train", red=2, green=2)
+    FewShotClassifier(encoder).fit_folder(photos).save(tmp_path / "model")
+    events = audit(f"""
+commands = []
+sys.addaudithook(lambda event, arguments: event == "subprocess.Popen" and commands.append(arguments[1]))
+listen()
+from tip_adapter import FewShotClassifier, bundle
+model = FewShotClassifier.load({str(tmp_path / "model")!r})
+assert commands == []
+rows = model.predict_folder({str(photos)!r})
+assert [row["label"] for row in rows] == ["green", "green", "red", "red"], rows
+assert [command[-3:-1] for command in commands] == [["-m", "tip_adapter.images.decoding_worker"]], commands
+""")
+    assert "import" in events
+    forbidden = ("socket.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "urllib.")
+    assert not [event for event in events if event.startswith((*forbidden, "pickle.find_class", "ftplib", "smtplib"))]

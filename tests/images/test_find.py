@@ -1,0 +1,458 @@
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tip_adapter.errors import FolderError, LabelError, UsageError
+from tip_adapter.images.find import ENDINGS, PhotoList, find_labelled, find_photos, is_split, walk_photos
+from tip_adapter.images.labels import numbered, path_as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def place(root: Path, *names: str) -> Path:
+    """Empty files (finding reads none), with the folders above them; a name that ends in / is a folder."""
+    for name in names:
+        path = root / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.touch()
+    return root
+
+
+def pairs(photos: PhotoList) -> list[tuple[str, str]]:
+    return [
+        (path.relative_to(photos.root).as_posix(), label)
+        for path, label in zip(photos.paths, photos.labels, strict=True)
+    ]
+
+
+def write_jsonl(path: Path, *records: object) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+# ---- class folders
+
+
+def test_a_class_folder_gives_its_photos_its_name(tmp_path):
+    photos = find_labelled(place(tmp_path, "dog/1.jpg", "cat/2.png", "cat/1.png"), part="train")
+    assert pairs(photos) == [("cat/1.png", "cat"), ("cat/2.png", "cat"), ("dog/1.jpg", "dog")]
+    assert photos.classes == ("cat", "dog")
+    assert photos.counts() == {"cat": 2, "dog": 1}
+    assert photos.notes == ()
+
+
+def test_the_part_means_nothing_where_there_is_no_split(tmp_path):
+    place(tmp_path, "dog/1.jpg", "cat/2.png")
+    assert find_labelled(tmp_path, part="train") == find_labelled(tmp_path, part="test")
+
+
+def test_nested_folders_belong_to_the_class_folder_at_the_top(tmp_path):
+    photos = find_labelled(place(tmp_path, "cat/tabby/old/1.jpg", "cat/2.jpg", "dog/1.jpg"), part="train")
+    assert pairs(photos) == [("cat/2.jpg", "cat"), ("cat/tabby/old/1.jpg", "cat"), ("dog/1.jpg", "dog")]
+
+
+def test_hidden_and_archive_leftovers_are_skipped(tmp_path):
+    place(
+        tmp_path, "cat/1.jpg", "cat/.2.jpg", "cat/.thumbs/3.jpg", ".git/4.jpg", "__MACOSX/5.jpg", "cat/__MACOSX/6.jpg"
+    )
+    assert pairs(find_labelled(tmp_path, part="train")) == [("cat/1.jpg", "cat")]
+
+
+@pytest.mark.parametrize("ending", sorted(ENDINGS))
+def test_endings_are_known_in_any_case(tmp_path, ending):
+    place(tmp_path, f"cat/1{ending}", f"cat/2{ending.upper()}", f"cat/3{ending.title()}")
+    assert len(find_labelled(tmp_path, part="train")) == 3
+
+
+def test_other_files_are_skipped(tmp_path):
+    place(tmp_path, "cat/1.jpg", "cat/readme.txt", "cat/Thumbs.db", "cat/jpg", "cat/2.jpg.bak", "cat/3.pdf")
+    assert pairs(find_labelled(tmp_path, part="train")) == [("cat/1.jpg", "cat")]
+
+
+def test_a_folder_that_is_named_like_a_photo_is_a_folder(tmp_path):
+    assert pairs(find_labelled(place(tmp_path, "cat.jpg/1.jpg", "dog/x.jpg/2.jpg"), part="train")) == [
+        ("cat.jpg/1.jpg", "cat.jpg"),
+        ("dog/x.jpg/2.jpg", "dog"),
+    ]
+
+
+def test_photos_outside_class_folders_are_skipped_and_noted(tmp_path):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "2.jpg", "3.PNG", "notes.txt"), part="train")
+    assert pairs(photos) == [("cat/1.jpg", "cat")]
+    assert [note.rpartition(": ")[2] for note in photos.notes] == ["photos outside class folders are skipped (2)"]
+
+
+def test_a_class_folder_without_photos_keeps_its_name_and_is_noted(tmp_path):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/", "eel/readme.txt"), part="train")
+    assert photos.classes == ("cat", "dog", "eel")
+    assert photos.counts() == {"cat": 1, "dog": 0, "eel": 0}
+    assert photos.notes == ("no photos in 2 of 3 classes, only their names are used: dog, eel",)
+
+
+@pytest.mark.parametrize("names", [(), ("1.jpg",), (".hidden/1.jpg",)])
+def test_a_folder_without_class_folders_is_an_error(tmp_path, names):
+    with pytest.raises(FolderError, match="holds no class folders"):
+        find_labelled(place(tmp_path, *names), part="train")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.csv", "a\0b", "x" * 5000])
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path, name):
+    with pytest.raises(FolderError, match="neither a folder nor a list"):
+        find_labelled(tmp_path / name, part="train")
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Root may read everything: for a while, be nobody."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.parametrize("mode", [0o000, 0o444], ids=["nothing may be seen", "only names may be seen"])
+@pytest.mark.parametrize("source", ["photos", "photos/cat"])
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch, mode, source):
+    place(tmp_path, "photos/cat/tabby/1.jpg")
+    locked = tmp_path / source
+    locked.chmod(mode)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    try:
+        with pytest.raises(FolderError, match="Permission denied"), without_privileges():
+            find_labelled("photos", part="train")
+    finally:
+        locked.chmod(0o755)
+
+
+# ---- labels
+
+
+def test_a_label_is_the_folders_name_in_nfc(tmp_path):
+    name = unicodedata.normalize("NFD", "café")
+    photos = find_labelled(place(tmp_path, f"{name}/1.jpg"), part="train")
+    assert photos.labels == ("caf\N{LATIN SMALL LETTER E WITH ACUTE}",)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "how"),
+    [
+        ("cat", "Cat", "case"),
+        ("café", "CAFÉ", "case"),
+        (unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café"), "Unicode form"),
+        (unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "Café"), "case"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "list"])
+def test_labels_that_look_alike_are_an_error(tmp_path, one, other, how, kind):
+    place(tmp_path, f"{one}/1.jpg", f"{other}/2.jpg")
+    source = tmp_path
+    if kind == "list":
+        records = [{"file_name": "1.jpg", "label": label} for label in (one, other)]
+        source = write_jsonl(tmp_path / "list.jsonl", *records)
+    with pytest.raises(LabelError, match=f"differ only by {how}"):
+        find_labelled(source, part="train")
+
+
+def test_a_class_folder_that_is_not_utf_8_is_an_error_that_names_it(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(LabelError, match=r"caf\\xe9 .* is not UTF-8"):
+        find_labelled(tmp_path, part="train")
+
+
+def test_a_file_name_that_is_not_utf_8_works(tmp_path):
+    photos = find_labelled(place(tmp_path, os.fsdecode(b"cat/\xe9.jpg")), part="train")
+    assert photos.labels == ("cat",)
+    assert photos.ids() == [r"cat/\xe9.jpg"]
+
+
+# ---- split folders
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val"), ("train", "val", "test")])
+def test_a_split_folder_is_read_by_its_parts_and_says_so(tmp_path, parts):
+    place(tmp_path, *(f"{part}/cat/{part}.jpg" for part in parts))
+    assert is_split(tmp_path)
+    for part in parts:
+        photos = find_labelled(tmp_path, part=part)
+        assert [path.name for path in photos.paths] == [f"{part}.jpg"]
+        assert len(photos.notes) == 1
+        assert photos.notes[0].endswith(f"is split into {', '.join(sorted(parts))}: its {part} folder is read")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train/cat/1.jpg",),
+        ("val/cat/1.jpg", "test/cat/1.jpg"),
+        ("train/cat/1.jpg", "test/cat/1.jpg", "zebra/1.jpg"),
+        ("train/1.jpg", "test/2.jpg"),
+        ("Train/cat/1.jpg", "Test/cat/1.jpg"),
+    ],
+)
+def test_any_other_folder_is_not_split(tmp_path, names):
+    place(tmp_path, *names)
+    assert not is_split(tmp_path)
+    assert set(find_labelled(tmp_path, part="train").classes) == {name.split("/")[0] for name in names}
+
+
+def test_hidden_folders_do_not_unsplit_a_folder(tmp_path):
+    assert is_split(place(tmp_path, "train/cat/1.jpg", "test/cat/1.jpg", ".git/x", "__MACOSX/y", "readme.md"))
+
+
+def test_a_missing_part_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(FolderError, match="is split into test, train; it has no val folder"):
+        find_labelled(place(tmp_path, "train/cat/1.jpg", "test/cat/1.jpg"), part="val")
+
+
+def test_a_part_without_class_folders_is_an_error(tmp_path):
+    with pytest.raises(FolderError, match="holds no class folders"):
+        find_labelled(place(tmp_path, "train/cat/1.jpg", "test/"), part="test")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "list.csv"])
+def test_what_is_no_folder_is_not_split(tmp_path, name):
+    assert not is_split(place(tmp_path, "list.csv") / name)
+
+
+# ---- links
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    place(tmp_path, "elsewhere/1.jpg", "elsewhere/deep/2.jpg", "photos/dog/3.jpg")
+    (tmp_path / "photos" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "dog" / "4.jpg").symlink_to(tmp_path / "elsewhere" / "1.jpg")
+    return tmp_path / "photos"
+
+
+def test_links_to_folders_and_photos_are_followed(linked):
+    assert pairs(find_labelled(linked, part="train")) == [
+        ("cat/1.jpg", "cat"),
+        ("cat/deep/2.jpg", "cat"),
+        ("dog/3.jpg", "dog"),
+        ("dog/4.jpg", "dog"),
+    ]
+
+
+def test_a_circle_of_links_is_walked_once(linked, tmp_path):
+    (tmp_path / "elsewhere" / "deep" / "back").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "self").symlink_to("self")
+    assert [path.name for path in walk_photos(linked / "cat")] == ["1.jpg", "2.jpg"]
+
+
+def test_a_link_to_nothing_is_left_for_reading_to_report(linked):
+    (linked / "dog" / "5.jpg").symlink_to("nothing.jpg")
+    assert (linked / "dog" / "5.jpg") in find_labelled(linked, part="train").paths
+
+
+# ---- lists
+
+
+def test_a_csv_list_names_photos_from_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(place(tmp_path, "lists/"))
+    Path("lists/train.csv").write_text("file_name,label\n../b.jpg,dog\na.jpg,cat\n")
+    photos = find_labelled("lists/train.csv", part="train")
+    assert photos.paths == (Path("lists/a.jpg"), Path("lists/../b.jpg"))
+    assert photos.labels == ("cat", "dog")
+    assert photos.root == Path("lists")
+
+
+def test_a_jsonl_list_reads_like_the_csv(tmp_path):
+    (tmp_path / "list.csv").write_text("file_name,label\na.jpg,cat\nb.jpg,dog\n")
+    write_jsonl(
+        tmp_path / "list.jsonl", {"file_name": "a.jpg", "label": "cat"}, {"label": "dog", "file_name": "b.jpg", "x": 1}
+    )
+    assert find_labelled(tmp_path / "list.csv", part="train") == find_labelled(tmp_path / "list.jsonl", part="train")
+
+
+def test_absolute_paths_in_a_list_stay(tmp_path):
+    write_jsonl(tmp_path / "list.jsonl", {"file_name": str(tmp_path / "else" / "a.jpg"), "label": "cat"})
+    assert find_labelled(tmp_path / "list.jsonl", part="train").paths == (tmp_path / "else" / "a.jpg",)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".CSV"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufefffile_name,label\na.jpg,cat\n",
+        "label,shelf,file_name\r\ncat,7,a.jpg\r\n",
+        'file_name,label\n\n"a.jpg","cat"',
+    ],
+)
+def test_a_csv_list_may_come_from_a_spreadsheet(tmp_path, text, ending):
+    (tmp_path / f"list{ending}").write_bytes(text.encode())
+    assert pairs(find_labelled(tmp_path / f"list{ending}", part="train")) == [("a.jpg", "cat")]
+
+
+def test_a_jsonl_list_may_have_a_mark_and_empty_lines(tmp_path):
+    (tmp_path / "list.jsonl").write_bytes(b'\xef\xbb\xbf{"file_name": "a.jpg", "label": "cat"}\r\n\r\n  \n')
+    assert pairs(find_labelled(tmp_path / "list.jsonl", part="train")) == [("a.jpg", "cat")]
+
+
+def test_labels_of_a_list_are_put_into_nfc(tmp_path):
+    write_jsonl(tmp_path / "list.jsonl", {"file_name": "a.jpg", "label": "cafe\u0301"})
+    assert find_labelled(tmp_path / "list.jsonl", part="train").labels == ("caf\u00e9",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("list.csv", "", "its first line must be file_name,label"),
+        ("list.csv", "image,label\na.jpg,cat\n", "its first line must be file_name,label"),
+        ("list.csv", "x" * 200_000, "first line"),
+        ("list.csv", "file_name,label\n", "lists no photos"),
+        ("list.csv", "file_name\na.jpg\n", "line 2: no label"),
+        ("list.csv", "file_name,label\na.jpg,cat\nb.jpg,\n", "line 3: no label"),
+        ("list.csv", "file_name,label\na.jpg,  \n", "line 2: no label"),
+        ("list.csv", "file_name,label\n,cat\n", "line 2: no file_name"),
+        ("list.csv", "file_name,label\na.jpg\n", "line 2: no label"),
+        ("list.csv", f"file_name,label\na.jpg,{'x' * 200_000}\n", "field larger"),
+        ("list.jsonl", "", "lists no photos"),
+        ("list.jsonl", '{"file_name": "a.jpg"}\n', "line 1: no label"),
+        ("list.jsonl", '{"file_name": "a.jpg", "label": null}\n', "line 1: no label"),
+        ("list.jsonl", '\n{"file_name": "a.jpg", "label": "cat"', "line 2: not JSON"),
+        ("list.jsonl", "[" * 100_000, "line 1: not JSON"),
+        ("list.jsonl", '["a.jpg", "cat"]\n', "line 1: not an object"),
+        ("list.txt", "file_name,label\na.jpg,cat\n", "lists end in .csv or .jsonl"),
+    ],
+)
+def test_a_bad_list_is_an_error_that_says_where(tmp_path, name, text, reason):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FolderError, match=reason):
+        find_labelled(tmp_path / name, part="train")
+
+
+@pytest.mark.parametrize("key", ["file_name", "label"])
+def test_half_a_character_in_a_list_is_an_error_that_says_where(tmp_path, key):
+    record = {"file_name": "a.jpg", "label": "cat"} | {key: "\ud800"}
+    with pytest.raises((FolderError, LabelError), match="line 1"):
+        find_labelled(write_jsonl(tmp_path / "list.jsonl", record), part="train")
+
+
+def test_labels_of_a_jsonl_list_may_be_numbers(tmp_path):
+    records = [{"file_name": f"{label}.jpg", "label": label} for label in (0, 1)]
+    assert find_labelled(write_jsonl(tmp_path / "list.jsonl", *records), part="train").labels == ("0", "1")
+
+
+def test_a_list_in_another_encoding_is_an_error(tmp_path):
+    (tmp_path / "list.csv").write_bytes("file_name,label\na.jpg,café\n".encode("latin-1"))
+    with pytest.raises(LabelError, match="not UTF-8"):
+        find_labelled(tmp_path / "list.csv", part="train")
+
+
+# ---- photos to be named
+
+
+def test_a_photo_is_itself_even_if_it_does_not_exist(tmp_path):
+    for name in ("a.jpg", "nowhere.jpg", "a\0.jpg", "x" * 5000 + ".jpg"):
+        assert find_photos(tmp_path / name) == [tmp_path / name]
+
+
+def test_all_photos_of_a_folder_are_named_in_order(tmp_path):
+    place(tmp_path, "b.jpg", "a/2.png", "a/1.png", ".x/3.png", "notes.txt")
+    assert find_photos(tmp_path) == [tmp_path / "a/1.png", tmp_path / "a/2.png", tmp_path / "b.jpg"]
+
+
+def test_a_list_to_be_named_keeps_its_order_and_needs_no_labels(tmp_path):
+    (tmp_path / "list.csv").write_text("file_name\nb.jpg\na.jpg\nb.jpg\n")
+    assert find_photos(tmp_path / "list.csv") == [tmp_path / "b.jpg", tmp_path / "a.jpg", tmp_path / "b.jpg"]
+
+
+def test_a_folder_without_photos_has_nothing_to_name(tmp_path):
+    with pytest.raises(FolderError, match=r"holds no photos; known endings are .*\.jpg"):
+        find_photos(place(tmp_path, "notes.txt", "empty/"))
+
+
+# ---- the list that comes of it
+
+
+def test_taking_some_photos_keeps_the_classes(tmp_path):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "cat/2.jpg", "dog/1.jpg"), part="train").take([1])
+    assert pairs(photos) == [("cat/2.jpg", "cat")]
+    assert photos.classes == ("cat", "dog")
+
+
+def test_a_photo_that_is_listed_again_has_an_id_of_its_own(tmp_path):
+    write_jsonl(tmp_path / "list.jsonl", *[{"file_name": "a.jpg", "label": "cat"}] * 3)
+    assert find_labelled(tmp_path / "list.jsonl", part="train").ids() == ["a.jpg", "a.jpg#2", "a.jpg#3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"file_name": "a.jpg", "label": NaN}\n', "line 1: label nan is not text"),
+        ('{"file_name": "a.jpg", "label": 1e400}\n', "line 1: label inf is not text"),
+        ('{"file_name": "a.jpg", "label": true}\n', "line 1: label True is not text"),
+        ('{"file_name": "a.jpg", "label": ["cat"]}\n', "line 1: label .* is not text"),
+        ('{"file_name": "a.jpg", "label": {"a": 1}}\n', "line 1: label .* is not text"),
+        ('\n{"file_name": "a.jpg", "label": "a", "label": "b"}\n', "line 2: .*'label' stands twice"),
+    ],
+)
+def test_fault_40_a_bad_value_in_jsonl_is_an_error_naming_its_line(tmp_path, text, reason):
+    (tmp_path / "list.jsonl").write_text(text)
+    with pytest.raises(FolderError, match=reason):
+        find_labelled(tmp_path / "list.jsonl", part="train")
+
+
+# ---- what is no folder and no list
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl", "folder"])
+def test_a_pipe_in_place_of_photos_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FolderError, match="neither a folder nor a list"):
+        find_labelled(tmp_path / name, part="train")
+    assert find_photos(tmp_path / name) == [tmp_path / name]  # reading it is that photo's error
+
+
+def test_a_list_that_is_huge_is_refused(tmp_path):
+    with (tmp_path / "list.csv").open("wb") as file:
+        file.truncate(2**40)  # a hole: it costs no disk
+    for find in (find_photos, lambda source: find_labelled(source, part="train")):
+        with pytest.raises(FolderError, match="above the limit of 64 MiB"):
+            find(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("source", [None, 5, b"photos", ""], ids=repr)
+def test_what_is_no_path_is_a_usage_error(source):
+    for find in (find_photos, lambda source: find_labelled(source, part="train")):
+        with pytest.raises(UsageError, match="folder takes a path"):
+            find(source)
+
+
+def test_a_label_that_is_too_long_is_a_label_error_that_shows_its_start(tmp_path):
+    write_jsonl(tmp_path / "list.jsonl", {"file_name": "a.jpg", "label": "x" * 5_000_000})
+    with pytest.raises(LabelError, match=r"x…' .*line 1.* has 5,000,000 characters; shorten it to 1,000") as refused:
+        find_labelled(tmp_path / "list.jsonl", part="train")
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("\ud800.png", "\\ud800.png"), ("\udce9.png", "\\xe9.png"), ("é.png", "é.png")]
+)
+def test_any_path_has_a_text(path, text):
+    assert path_as_text(path) == text
+
+
+def test_a_model_beside_the_class_folders_is_no_class(tmp_path):
+    place(tmp_path, "cat/1.jpg", "dog/1.jpg", "model/config.json", "model/adapter.safetensors", "model/README.md")
+    assert find_labelled(tmp_path, part="train").classes == ("cat", "dog")
+
+
+def test_a_number_that_is_taken_is_passed_over():
+    assert numbered(["a", "a", "a#2", "a", "b"]) == ["a", "a#3", "a#2", "a#4", "b"]

@@ -1,0 +1,550 @@
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from threading import Barrier
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tip_adapter.errors import NotWritable, OutputExists
+from tip_adapter.io import files
+from tip_adapter.io.files import (
+    cache_folder,
+    held,
+    journal,
+    open_regular,
+    refuse_existing,
+    standing,
+    write_file,
+    write_folder,
+)
+
+if TYPE_CHECKING:
+    from typing import Any
+
+SOAK = "TIP_ADAPTER_SOAK" in os.environ
+OLD = {"config.json": b"old", "arrays": b"old arrays"}
+NEW = {"config.json": b"new", "arrays": b"new arrays", "README.md": b"new text"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder that stands there already, alone in its parent."""
+    folder = tmp_path / "models" / "model"
+    write_folder(folder, OLD)
+    return folder
+
+
+def full_disk_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, nth: int) -> None:
+    """Let the nth call of `owner.name` find the disk full."""
+    calls, real = count(1), getattr(owner, name)
+
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == nth:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, fails)
+
+
+def writes_onto_a_full_disk(model: Path, owner: Any, name: str, step: int, *, exchange: bool) -> bool:
+    """Whether replacing the folder met the full disk, and said so."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if not exchange:
+            monkeypatch.setattr(files, "_exchange", lambda *_: False)
+        full_disk_at(monkeypatch, owner, name, step)
+        try:
+            write_folder(model, NEW, replace=True)
+        except NotWritable as error:
+            return "No space left on device" in str(error)
+    return False
+
+
+# ---- files
+
+
+def test_a_file_is_written_with_the_folders_above_it(tmp_path):
+    write_file(tmp_path / "a" / "b.json", b"{}")
+    assert (tmp_path / "a" / "b.json").read_bytes() == b"{}"
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+    write_file(tmp_path / "list.csv", b"old")
+    write_file(tmp_path / "list.csv", b"new")
+    assert contents(tmp_path) == {"list.csv": b"new"}
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Path, "open"), (os, "fsync"), (os, "replace")])
+def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch, owner, name):
+    write_file(tmp_path / "list.csv", b"old")
+    full_disk_at(monkeypatch, owner, name, 1)
+    with pytest.raises(NotWritable, match="No space left on device"):
+        write_file(tmp_path / "list.csv", b"new")
+    assert contents(tmp_path) == {"list.csv": b"old"}
+
+
+def test_a_file_error_says_that_nothing_was_changed_only_where_it_is_so(tmp_path, monkeypatch):
+    write_file(tmp_path / "list.csv", b"old")
+    full_disk_at(monkeypatch, os, "fsync", 2)
+    with pytest.raises(NotWritable) as caught:
+        write_file(tmp_path / "list.csv", b"new")
+    assert ("nothing was changed" in str(caught.value)) == (contents(tmp_path) == {"list.csv": b"old"})
+
+
+def test_a_file_cannot_be_written_below_a_file(tmp_path):
+    write_file(tmp_path / "file", b"")
+    with pytest.raises(NotWritable):
+        write_file(tmp_path / "file" / "list.csv", b"")
+
+
+# ---- folders
+
+
+def test_a_folder_is_written_with_the_folders_above_it(tmp_path):
+    write_folder(tmp_path / "a" / "model", NEW)
+    assert contents(tmp_path / "a" / "model") == NEW
+    assert os.listdir(tmp_path / "a") == ["model"]
+
+
+def test_an_empty_folder_may_be_written_into(tmp_path):
+    (tmp_path / "model").mkdir()
+    write_folder(tmp_path / "model", NEW)
+    assert contents(tmp_path / "model") == NEW
+
+
+def test_what_stands_there_is_refused_and_left_as_it_is(model):
+    with pytest.raises(OutputExists, match="--force"):
+        write_folder(model, NEW)
+    assert contents(model) == OLD
+    assert os.listdir(model.parent) == ["model"]
+
+
+def test_a_file_that_stands_there_is_refused_or_replaced(tmp_path):
+    (tmp_path / "model").touch()
+    with pytest.raises(OutputExists):
+        write_folder(tmp_path / "model", NEW)
+    write_folder(tmp_path / "model", NEW, replace=True)
+    assert contents(tmp_path / "model") == NEW
+
+
+def test_a_link_is_followed_and_stays_a_link(model, tmp_path):
+    link = tmp_path / "latest"
+    link.symlink_to(model)
+    with pytest.raises(OutputExists, match="latest"):
+        refuse_existing(link)
+    with pytest.raises(OutputExists):
+        write_folder(link, NEW)
+    write_folder(link, NEW, replace=True)
+    assert link.is_symlink()
+    assert contents(model) == NEW
+    assert sorted(os.listdir(tmp_path)) == ["latest", "models"]
+    assert os.listdir(model.parent) == ["model"]
+
+
+def test_a_link_to_nothing_leads_to_what_was_written(tmp_path):
+    (tmp_path / "latest").symlink_to("model")
+    write_folder(tmp_path / "latest", NEW)
+    assert contents(tmp_path / "model") == NEW
+    assert (tmp_path / "latest").is_symlink()
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "model").symlink_to("model")
+    with pytest.raises(OutputExists):
+        write_folder(tmp_path / "model", NEW)
+
+
+def test_a_file_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "latest.csv").symlink_to("list.csv")
+    write_file(tmp_path / "latest.csv", b"new")
+    assert (tmp_path / "latest.csv").is_symlink()
+    assert (tmp_path / "list.csv").read_bytes() == b"new"
+
+
+def attempts(path: Path, n: int, *, replace: bool) -> list[str]:
+    """What `n` writers at once got: "" or the name of the error."""
+    start = Barrier(n)
+
+    def write(writer: int) -> str:
+        start.wait()
+        try:
+            write_folder(path, dict.fromkeys("abc", b"%d" % writer), replace=replace)
+        except NotWritable as error:
+            return type(error).__name__
+        return ""
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(write, range(n)))
+
+
+@pytest.mark.parametrize("place", ["nothing", "an empty folder"])
+def test_fault_48_of_several_writers_that_may_not_replace_one_wins(tmp_path, place):
+    for run in range(10):
+        folder = tmp_path / str(run) / "model"
+        if place == "an empty folder":
+            folder.mkdir(parents=True)
+        got = attempts(folder, 4, replace=False)
+        assert sorted(got) == ["", *["OutputExists"] * 3]
+        assert set(contents(folder).values()) == {b"%d" % got.index("")}
+        assert os.listdir(folder.parent) == ["model"]
+
+
+def test_fault_48_of_several_writers_that_may_replace_the_last_stays_whole(tmp_path):
+    for run in range(10):
+        folder = tmp_path / str(run) / "model"
+        assert attempts(folder, 4, replace=True) == [""] * 4
+        assert len(set(contents(folder).values())) == 1
+        assert os.listdir(folder.parent) == ["model"]
+
+
+def test_what_appears_while_a_folder_is_written_is_not_replaced(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    real = files._write_synced
+
+    def another_is_faster(path: Path, content: bytes) -> None:
+        real(path, content)
+        if not folder.exists():
+            folder.mkdir()
+            (folder / "config.json").write_bytes(b"theirs")
+
+    monkeypatch.setattr(files, "_write_synced", another_is_faster)
+    with pytest.raises(OutputExists):
+        write_folder(folder, NEW)
+    assert contents(folder) == {"config.json": b"theirs"}
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_replacing_a_folder_leaves_nothing_of_the_old_one(model):
+    write_folder(model, {"arrays": b"new"}, replace=True)
+    assert contents(model) == {"arrays": b"new"}
+    assert os.listdir(model.parent) == ["model"]
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["in one step", "in two renames"])
+@pytest.mark.parametrize(("owner", "name"), [(Path, "open"), (Path, "mkdir"), (os, "fsync"), (os, "replace")])
+def test_fault_47_a_disk_full_at_any_step_leaves_the_old_folder_whole_and_nothing_beside_it(
+    model, owner, name, exchange
+):
+    for step in count(1):
+        failed = writes_onto_a_full_disk(model, owner, name, step, exchange=exchange)
+        if not failed:
+            break
+        assert (contents(model) if model.exists() else None) == OLD, f"{name} number {step} failed"
+        assert os.listdir(model.parent) == ["model"], f"{name} number {step} failed"
+    assert step > 1
+    assert contents(model) == NEW
+
+
+@pytest.mark.parametrize("name", ["open", "mkdir"])
+def test_a_disk_full_at_the_first_writing_leaves_no_folder(tmp_path, monkeypatch, name):
+    full_disk_at(monkeypatch, Path, name, 2)
+    with pytest.raises(NotWritable):
+        write_folder(tmp_path / "models" / "model", NEW)
+    assert os.listdir(tmp_path / "models") == []
+
+
+def test_a_name_as_long_as_the_disk_takes_is_written_and_replaced(tmp_path):
+    folder = tmp_path / ("x" * 255)
+    write_folder(folder, OLD)
+    write_folder(folder, NEW, replace=True)
+    assert contents(folder) == NEW
+    assert len(os.listdir(tmp_path)) == 1
+
+
+def test_a_name_too_long_for_the_disk_is_said_so(tmp_path):
+    with pytest.raises(NotWritable, match="File name too long"):
+        write_folder(tmp_path / ("x" * 256), NEW)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_current_folder_is_refused_like_any_that_has_something_in_it(model, monkeypatch):
+    monkeypatch.chdir(model)
+    with pytest.raises(OutputExists):
+        write_folder(".", NEW)
+    assert contents(model) == OLD
+
+
+# ---- what a crash leaves
+
+
+class Crash(BaseException):
+    """The machine stops here."""
+
+
+@pytest.fixture
+def crashed(model: Path) -> Path:
+    """A folder whose replacement in two renames was cut short between them."""
+    real, renames = os.replace, count(1)
+
+    def stops(*args: Any) -> None:
+        if next(renames) == 3:  # not onto what stands there, aside with that, and now
+            raise Crash
+        real(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_exchange", lambda *_: False)
+        patch.setattr(os, "replace", stops)
+        with pytest.raises(Crash):
+            write_folder(model, NEW, replace=True)
+    assert not model.exists()
+    return model
+
+
+def test_after_a_crash_between_the_two_renames_readers_find_the_old_and_change_nothing(crashed):
+    before = sorted(os.listdir(crashed.parent))
+    assert contents(standing(crashed)) == OLD
+    assert sorted(os.listdir(crashed.parent)) == before
+
+
+@pytest.mark.parametrize("place", ["nothing", "an empty folder"])
+def test_after_a_crash_between_the_two_renames_the_next_writer_finds_the_old(crashed, place):
+    if place == "an empty folder":
+        crashed.mkdir()
+    with pytest.raises(OutputExists):
+        write_folder(crashed, NEW)
+    assert contents(crashed) == OLD
+    write_folder(crashed, NEW, replace=True)
+    assert contents(crashed) == NEW
+    assert os.listdir(crashed.parent) == ["model"]
+
+
+def test_a_crash_after_the_two_renames_is_finished_by_the_next_writer(model, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_exchange", lambda *_: False)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        write_folder(model, OLD | NEW, replace=True)
+    assert len(os.listdir(model.parent)) == 3  # the old and the workshop
+    assert contents(standing(model)) == OLD | NEW
+    write_folder(model, NEW, replace=True)
+    assert contents(model) == NEW
+    assert os.listdir(model.parent) == ["model"]
+
+
+@pytest.mark.parametrize("path", ["model", "missing", ".", "/"])
+def test_where_nothing_crashed_everything_stands_where_it_should(model, path, monkeypatch):
+    monkeypatch.chdir(model)
+    assert standing(Path(path)) == Path(path)
+
+
+def left_by_a_dead_writer(place: Path) -> Path:
+    """The workshop of a writer of `place` that was killed in the middle."""
+    workshop = place.parent / f"{files._stem(place)}.{'0' * 32}.new"
+    (workshop / "new").mkdir(parents=True)
+    (workshop / "new" / "arrays").write_bytes(b"half")
+    (workshop / "lock").touch()
+    return workshop
+
+
+def test_the_next_writer_sweeps_what_dead_ones_left(model):
+    left_by_a_dead_writer(model)
+    with pytest.raises(OutputExists):
+        write_folder(model, NEW)
+    assert os.listdir(model.parent) == ["model"]
+
+
+def test_what_dead_writers_left_of_any_file_in_a_folder_is_swept_and_nothing_else(model):
+    fcntl = pytest.importorskip("fcntl")
+    left_by_a_dead_writer(model / "never written again")
+    living = left_by_a_dead_writer(model / "written now")
+    (model / ".tip-adapter-mine.new").mkdir()
+    with (living / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        files.sweep(model)
+    assert {name for name in os.listdir(model) if name.startswith(".")} == {living.name, ".tip-adapter-mine.new"}
+
+
+def test_the_next_writer_leaves_what_a_living_one_works_on(model):
+    fcntl = pytest.importorskip("fcntl")
+    workshop = left_by_a_dead_writer(model)
+    with (workshop / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_folder(model, NEW, replace=True)
+    assert (workshop / "new" / "arrays").read_bytes() == b"half"
+
+
+def test_only_our_own_names_for_this_place_are_swept(model):
+    others = [
+        left_by_a_dead_writer(model.parent / "another"),
+        model.parent / f"{files._stem(model)}.mine.new",
+        model.parent / f"{files._stem(model)}.{'0' * 32}.new.mine",
+        model.parent / f"{files._stem(model)}.{'1' * 32}.new",
+    ]
+    for other in others[1:3]:
+        other.mkdir()
+    others[3].symlink_to(others[0])
+    write_folder(model, NEW, replace=True)
+    assert all(os.path.lexists(other) for other in others)
+    assert (others[0] / "new" / "arrays").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
+def test_who_holds_a_folder_waits_for_its_turn_and_then_holds_the_one_that_stands_there(model):
+    seen = []
+
+    def teach(version):
+        with held(model):
+            seen.append(contents(model).get("version"))
+            write_folder(model, NEW | {"version": version}, replace=True)
+
+    others = [threading.Thread(target=teach, args=(b"%d" % number,)) for number in range(8)]
+    with held(model):
+        for other in others:
+            other.start()
+        write_folder(model, NEW | {"version": b"first"}, replace=True)
+        assert seen == []
+    for other in others:
+        other.join()
+    last = contents(model)["version"]
+    assert seen[0] == b"first"
+    assert sorted([*seen[1:], last]) == [b"%d" % number for number in range(8)]
+    assert os.listdir(model.parent) == ["model"]
+
+
+def test_where_no_folder_stands_nobody_waits(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "missing", tmp_path / "file", tmp_path / "missing" / "x"):
+        with held(place), held(place):
+            pass
+    assert os.listdir(tmp_path) == ["file"]
+
+
+_WRITER = """
+import sys
+from itertools import count
+from tip_adapter.io.files import write_folder
+for version in count():
+    write_folder(sys.argv[1], {name: b"%d" % version * 20_000 for name in "abc"}, replace=True)
+    print(version, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
+def test_fault_46_kill_9_at_any_moment_leaves_the_old_or_the_new_folder_and_the_next_writer_tidies_up(tmp_path):
+    moments = random.Random(0)
+    for run in range(1000 if SOAK else 20):
+        folder = tmp_path / str(run) / "model"
+        with subprocess.Popen([sys.executable, "-c", _WRITER, folder], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"0\n"
+            time.sleep(moments.uniform(0, 0.1))
+            writer.send_signal(signal.SIGKILL)
+            said = writer.stdout.read().split()
+        found = contents(standing(folder))
+        assert set(found) == {"a", "b", "c"}
+        assert len(set(found.values())) == 1
+        last = int(said[-1]) if said else 0
+        assert found["a"] in (b"%d" % last * 20_000, b"%d" % (last + 1) * 20_000)
+        write_folder(folder, NEW, replace=True)
+        assert os.listdir(folder.parent) == ["model"]
+        assert contents(folder) == NEW
+
+
+# ---- reading
+
+
+def test_a_file_is_opened_to_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    with open_regular(tmp_path / "file") as file:
+        assert file.read() == b"content"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / kind
+    if kind != "device":
+        os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(OSError, match=r"not a regular file|Is a directory"), open_regular(path):
+        pass
+
+
+# ---- the cache folder
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("TIP_ADAPTER_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path
+
+
+def test_the_cache_is_else_where_the_platform_keeps_caches(monkeypatch):
+    monkeypatch.delenv("TIP_ADAPTER_HOME", raising=False)
+    monkeypatch.setattr(files.platformdirs, "user_cache_path", lambda name: Path("caches") / name)
+    assert cache_folder() == Path("caches") / "tip-adapter"
+
+
+# ---- lines
+
+
+def test_a_journal_begins_where_the_last_whole_line_ended(tmp_path):
+    place = tmp_path / "new" / "lines"
+    with journal(place) as append:
+        append(b"one")
+        append(b"two")
+    place.write_bytes(place.read_bytes() + b"thr")
+    with journal(place) as append:
+        append(b"four")
+    assert place.read_bytes() == b"one\ntwo\nfour\n"
+
+
+def test_a_journal_that_is_never_written_keeps_what_was_there(tmp_path):
+    place = tmp_path / "lines"
+    place.write_bytes(b"half a line")
+    with journal(place):
+        pass
+    assert place.read_bytes() == b""
+    place.write_bytes(b"one\n")
+    with journal(place):
+        pass
+    assert place.read_bytes() == b"one\n"
+
+
+def test_fault_48_a_journal_has_one_writer_and_frees_its_place(tmp_path):
+    with journal(tmp_path / "lines") as append:
+        append(b"one")
+        with pytest.raises(NotWritable, match="being written by another run"), journal(tmp_path / "lines"):
+            pass
+        append(b"two")
+    with journal(tmp_path / "lines") as append:
+        append(b"three")
+    assert (tmp_path / "lines").read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_fault_47_a_line_that_the_disk_takes_by_half_is_taken_back(tmp_path, monkeypatch):
+    def half(file, content):
+        file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with journal(tmp_path / "lines") as append:
+        append(b"one")
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_write_whole", half)
+            with pytest.raises(NotWritable, match="No space left"):
+                append(b"two")
+        append(b"three")
+    assert (tmp_path / "lines").read_bytes() == b"one\nthree\n"
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotWritable), journal(tmp_path / "file" / "lines"):
+        pass
+
+
+def test_what_fails_within_is_not_the_journals(tmp_path):
+    with pytest.raises(FileNotFoundError), journal(tmp_path / "lines"):
+        (tmp_path / "nothing").read_bytes()

@@ -1,0 +1,184 @@
+"""What is measured on: means of augmented views, the photos themselves, one view after the other; and the epochs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tip_adapter import ClassEmbeddings, TipAdapterFClassifier, choose_alpha_beta
+from tip_adapter.errors import FeaturesError, UsageError
+from tip_adapter.methods.prototypes import cycled
+from tip_adapter.paper import fit
+from tip_adapter.paper.datasets.records import dataset_record
+from tip_adapter.paper.datasets.splits import open_dataset
+from tip_adapter.paper.experiments import Task
+from tip_adapter.paper.fit import Heads
+from tip_adapter.paper.measure import measure
+from tip_adapter.paper.vectors import PhotoStore
+from tip_adapter.testing import FakeEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tip_adapter.paper.vectors import Material
+
+
+@pytest.fixture
+def store(lay_out: Callable[..., None], tmp_path: Path) -> Callable[[int], PhotoStore]:
+    """store(views) → DTD in small, by an encoder whose support photos are means of so many."""
+    record, root = dataset_record("dtd"), tmp_path / "data"
+    lay_out(root, "dtd", train=4, val=1, test=2)
+
+    def open_store(views: int) -> PhotoStore:
+        encoder = FakeEncoder()
+        encoder.record = replace(encoder.record, support_views=views)
+        return PhotoStore(open_dataset(record, root), encoder, tmp_path / "vectors", frozenset({(1, 0), (2, 0)}))
+
+    return open_store
+
+
+def test_a_support_photo_is_the_mean_of_its_views_and_a_test_photo_is_itself(
+    store: Callable[[int], PhotoStore],
+) -> None:
+    plain, viewed = store(0), store(3)
+    ours, theirs = viewed.support(1, 0), plain.support(1, 0)
+    assert ours.ids.tolist() == theirs.ids.tolist()
+    assert np.abs(ours.vectors - theirs.vectors).max() > 1e-3
+    np.testing.assert_array_equal(viewed.part("test").vectors, plain.part("test").vectors)
+
+
+def test_both_are_kept_apart_and_encoded_once(store: Callable[[int], PhotoStore]) -> None:
+    first = store(3)
+    vectors = first.support(2, 0).vectors
+    assert first.n_encoded > 0
+    again = store(3)
+    np.testing.assert_array_equal(again.support(2, 0).vectors, vectors)
+    assert again.n_encoded == 0
+    assert store(0).support(2, 0).vectors.shape == vectors.shape
+
+
+@pytest.fixture
+def material(store: Callable[[int], PhotoStore]) -> Material:
+    """DTD in small, three views of each support photo."""
+    return store(3).material(("a {}",))
+
+
+def task(method: str, protocol: str, **settings: object) -> Task:
+    return Task("table1", "dtd", "dtd", "fake", method, 2, 0, protocol, "", settings)
+
+
+def test_leave_one_out_asks_with_the_photos_themselves(material: Material) -> None:
+    support = material.support(2, 0)
+    result = measure(task("tip-adapter", "leave-one-out"), lambda *_: material, Heads())
+    keys, names = (support.vectors, support.labels), (material.embeddings(), material.encoder.logit_scale)
+    ours = choose_alpha_beta(*keys, *names, queries=material.queries(2, 0))
+    assert (result["alpha"], result["beta"]) == (ours.alpha, ours.beta)
+    others = choose_alpha_beta(*keys, *names)
+    assert (ours.alpha, ours.beta) != (others.alpha, others.beta)
+
+
+def test_keys_are_trained_on_one_view_after_the_other_and_see_themselves(material: Material) -> None:
+    support, views = material.support(2, 0), material.views(2, 0)
+    assert views is not None
+    assert views.shape == (3, *support.vectors.shape)
+    assert not np.allclose(views[0], views[1])
+    result = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: material, Heads())
+    ours = TipAdapterFClassifier(
+        1.0, 5.5, material.embeddings(), material.encoder.logit_scale, epochs=4, own_key="keep", seed=0
+    )
+    ours.fit(support.vectors, support.labels, views=cycled(views))
+    np.testing.assert_allclose(result["losses"], ours.losses_, rtol=1e-6)
+
+
+def test_a_cache_that_is_smaller_than_the_shots_is_trained_on_views_of_all_photos(material: Material) -> None:
+    result = measure(task("tip-adapter-f", "fixed", epochs=4, cache_size=1), lambda *_: material, Heads())
+    plain = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: material, Heads())
+    assert result["learnable_parameters"] * 2 == plain["learnable_parameters"]
+    assert min(result["losses"]) > 0
+    assert result["losses"] != plain["losses"]
+
+
+def test_classes_that_are_left_out_are_left_out_of_all_views(material: Material) -> None:
+    few = material.of_classes(2)
+    support, views = few.support(2, 0), few.views(2, 0)
+    queries = few.queries(2, 0)
+    assert views is not None
+    assert queries is not None
+    assert views.shape == (3, *support.vectors.shape) == (3, *queries.shape)
+
+
+def test_a_photo_that_lacks_a_view_is_named(material: Material) -> None:
+    whole = material.support(2, 0)
+    short = replace(material, plain=lambda *_: whole.take(slice(1, None)))
+    with pytest.raises(FeaturesError, match=whole.ids[0]):
+        short.queries(2, 0)
+
+
+def test_views_that_are_prepared_again_are_those_that_were_kept(material: Material) -> None:
+    support, views = material.support(2, 0), material.views(2, 0)
+    assert views is not None
+    assert material.prepared is not None
+    for view in range(3):
+        fresh = material.encoder.encode_prepared(material.prepared("train", support.ids.tolist(), view)[:])
+        np.testing.assert_allclose(fresh, views[view], atol=1e-6)
+
+
+def test_a_data_set_may_have_epochs_of_its_own(material: Material) -> None:
+    ours = replace(material, epochs={"coop": 3})
+    assert measure(task("coop", "fixed"), lambda *_: ours, Heads())["epochs"] == 3
+    assert dataset_record("imagenet").epochs["coop"] == 50
+
+
+def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int], PhotoStore]) -> None:
+    plain = store(0).material(("a {}",))
+    assert plain.queries(2, 0) is None
+    assert plain.views(2, 0) is None
+
+
+def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(material: Material) -> None:
+    single = Task("table1", "dtd", "dtd", "fake", "tip-adapter", 1, 0, "leave-one-out", "", {})
+    with pytest.raises(UsageError, match="two photos; give more --shots"):
+        measure(single, lambda *_: material, Heads())
+
+
+def test_the_upper_bound_belongs_to_its_target(material: Material) -> None:
+    whole = material.test()
+    other = replace(material, whole=lambda part: replace(whole, labels=np.roll(whole.labels, 2)))
+    oracle = task("tip-adapter", "oracle")
+    there = replace(oracle, target="other")
+
+    def find(dataset: str, _: str) -> Material:
+        return other if dataset == "other" else material
+
+    heads = Heads()
+    measure(oracle, find, heads)
+    assert measure(there, find, heads)["accuracy"] == measure(there, find, Heads())["accuracy"]
+
+
+def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_one(material: Material) -> None:
+    assert material.initial_pair == (2.0, 1.0)
+    support, views = material.support(2, 0), material.views(2, 0)
+    assert views is not None
+    result = measure(task("tip-adapter-f", "full-validation", epochs=4), lambda *_: material, Heads())
+    ours = TipAdapterFClassifier(2.0, 1.0, material.embeddings(), material.encoder.logit_scale, epochs=4)
+    ours.fit(support.vectors, support.labels, views=cycled(views))
+    np.testing.assert_allclose(result["losses"], ours.losses_, rtol=1e-6)
+    assert (result["alpha"], result["beta"]) != (2.0, 1.0)
+
+
+def test_a_prompt_is_learned_once_a_draw(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def learn(task: Task, *_: object) -> ClassEmbeddings:
+        asked.append((task.shots, task.seed))
+        return material.embeddings()
+
+    monkeypatch.setattr(fit, "_learn_prompt", learn)
+    for protocol in ("fixed", "oracle"):
+        measure(task("tip-adapter", protocol, learned_prompt=True), lambda *_: material, Heads())
+    measure(replace(task("tip-adapter", "fixed", learned_prompt=True), shots=1), lambda *_: material, Heads())
+    assert asked == [(2, 0), (1, 0)]

@@ -1,0 +1,358 @@
+"""The page of a report: one file that needs nothing else, in which no name can do more than be read."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tip_adapter import FewShotClassifier
+from tip_adapter.errors import NotWritable, OutputExists
+from tip_adapter.metrics import Tally, accuracy_of
+from tip_adapter.report import (
+    N_MISTAKES,
+    Occasion,
+    evaluation_page,
+    model_page,
+    paths_by_id,
+    refuse_unreplaceable,
+    write_page,
+)
+from tip_adapter.report.charts import MOST_CLASSES, matrix, matrix_classes
+from tip_adapter.report.markup import Markup, named, tag
+from tip_adapter.report.sections import calibration
+from tip_adapter.report.thumbnails import Thumbnails
+from tip_adapter.vectors import SupportSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CHROMIUM = Path("/usr/bin/chromium")
+OCCASION = Occasion(
+    "my model", {"name": "toy", "fingerprint": "f" * 64}, "2026-01-02", "tip-adapter evaluate 'my model' x"
+)
+NASTY = [
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(1)'>",
+    "a\u202egpj.b",
+    "&lt;b&gt; & 'quotes'",
+    "x" * 500,
+]
+
+
+class Page(HTMLParser):
+    """What a page is made of: its tags with attributes, its text, and tags that were not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+def vectors_of(labels: list[str], seed: int, noise: float = 0.3) -> SupportSet:
+    """Noisy vectors as wide as the toy encoder's, alike within a class."""
+    rng = np.random.default_rng(seed)
+    width = FewShotClassifier("toy").encoder_.identity.width
+    centres = {
+        label: np.random.default_rng(number).normal(size=width) for number, label in enumerate(sorted(set(labels)))
+    }
+    rows = np.stack([centres[label] / 3 + rng.normal(size=width) * noise for label in labels]).astype(np.float32)
+    ids = [f"{label[:20]}/{row}.jpg" for row, label in enumerate(labels)]
+    return SupportSet(rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)), np.array(labels), np.array(ids))
+
+
+def pages(classes: list[str], shots: int = 3, noise: float = 0.3, method: str = "tip-adapter") -> dict[str, str]:
+    """Both pages of a model of these classes, without photos to be found."""
+    labels = [label for label in classes for _ in range(shots)]
+    model = FewShotClassifier("toy", method).fit_support(vectors_of(labels, 0, noise), classes)
+    tally = model.head_.new_tally(N_MISTAKES)
+    model.head_.count(vectors_of(labels, 1, noise), tally)
+    record = {**model.head_.evaluated(tally), "n_failed": 0}
+    return {
+        "evaluation": evaluation_page(model.head_, record, tally, OCCASION, {}, {}),
+        "model": model_page(model.head_, OCCASION, {}),
+    }
+
+
+@pytest.fixture(scope="module", params=["evaluation", "model"])
+def page(request: pytest.FixtureRequest) -> str:
+    return pages(["ant", "bee", "cat"], noise=1.0)[request.param]
+
+
+# ---- one file that needs nothing else --------------------------------------------------------------------------------
+
+
+def test_a_page_asks_for_nothing(page: str) -> None:
+    assert not re.search(r"https?:|//\w|@import|<script|<link|<iframe|javascript:", page)
+    assert re.findall(r"url\((?!data:)", page) == []
+    assert all((image["src"] or "").startswith("data:") for image in Page(page).all("img"))
+
+
+def test_a_page_forbids_itself_everything_but_its_own_style_and_pictures(page: str) -> None:
+    policies = [meta["content"] for meta in Page(page).all("meta") if meta.get("http-equiv")]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+
+
+def test_every_tag_is_closed_and_every_link_leads_somewhere(page: str) -> None:
+    parsed = Page(page)
+    assert parsed.open == []
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {link["href"] for link in parsed.all("a")} <= {f"#{anchor}" for anchor in ids}
+    assert {attributes["aria-labelledby"] for attributes in parsed.all("section")} <= set(ids)
+
+
+def test_headings_go_down_one_step_at_a_time_and_tables_have_scopes(page: str) -> None:
+    parsed = Page(page)
+    levels = [int(name[1]) for name, _ in parsed.tags if re.fullmatch(r"h\d", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert all(cell.get("scope") in ("col", "row") for cell in parsed.all("th"))
+    assert len(parsed.all("caption")) == len(parsed.all("table"))
+    assert all("alt" in image for image in parsed.all("img"))
+
+
+# ---- what it says ----------------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_says_accuracy_names_alone_calibration_and_how_it_was_made() -> None:
+    text = Page(pages(["ant", "bee", "cat"], noise=1.0)["evaluation"]).text
+    for said in (
+        "With 95 % confidence",
+        "the class names alone",
+        "Expected calibration error",
+        "Negative log-likelihood",
+        "Worst mistakes",
+        "leave-one-out",
+        "tip-adapter evaluate 'my model' x",
+        "2026-01-02",
+    ):
+        assert said in text
+
+
+def test_a_model_says_how_right_it_is_when_each_photo_is_left_out() -> None:
+    text = Page(pages(["ant", "bee", "cat"], noise=1.0)["model"]).text
+    assert "each left out in turn" in text
+    assert "Labels to look at" in text
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter-f"])
+def test_every_method_has_its_pages(method: str) -> None:
+    both = pages(["ant", "bee"], noise=1.0, method=method)
+    assert all(f"<dd>{method}</dd>" in page for page in both.values())
+
+
+def test_a_model_that_has_nothing_to_leave_out_says_so() -> None:
+    page = pages(["ant", "bee"], shots=1)["model"]
+    assert "cannot be told from its own photos" in page
+    assert Page(page).open == []
+
+
+def test_a_perfect_evaluation_has_no_mistakes_to_show() -> None:
+    text = Page(pages(["ant", "bee"], noise=0.01)["evaluation"]).text
+    assert "No photo was called anything else." in text
+    assert "every photo was named right" in text
+
+
+def test_a_mistake_tells_what_spoke_for_the_answer_and_for_its_own_class() -> None:
+    page = pages(["ant", "bee", "cat"], shots=5, noise=1.0)["evaluation"]
+    mistake = page.split('<li class="mistake">')[1]
+    called, label = re.findall(r'>(?:called|is) <em dir="auto">(\w+)</em>', mistake)
+    assert called != label
+    text = re.sub("<[^>]*>", "", mistake)
+    assert f"the name {called}" in text
+    assert f"the name {label}" in text
+    assert text.count("2 other photos") == 2
+
+
+def test_a_mistake_on_a_class_that_the_model_does_not_have_says_so() -> None:
+    model = FewShotClassifier("toy").fit_support(vectors_of(["ant", "ant", "bee", "bee"], 0), ["ant", "bee"])
+    tally = model.head_.new_tally(N_MISTAKES)
+    model.head_.count(vectors_of(["cow"], 1), tally)
+    page = evaluation_page(model.head_, {**model.head_.evaluated(tally), "n_failed": 0}, tally, OCCASION, {}, {})
+    assert "is cowunknown to the model" in Page(page).text
+
+
+def test_a_calibration_error_that_the_temperature_raises_is_told() -> None:
+    sure = Tally(np.array(["ant", "bee"]), 10.0)
+    photos = vectors_of(["ant", "bee"], 0)
+    logits = 9 * np.eye(2)
+    sure.add(photos, logits, logits)
+    assert "the calibration error rises" in calibration(sure, "")
+    never = Tally(np.array(["ant", "bee"]), 1.0)
+    never.add(photos, logits, logits)
+    assert "rises" not in calibration(never, "")
+
+
+def test_the_matrix_names_its_columns_and_counts_where_there_is_room() -> None:
+    few = accuracy_of(np.array(["ant", "ant", "bee"]), np.array(["ant", "bee", "bee"]))
+    texts = Page(matrix(few)).texts
+    assert texts.count("ant") == texts.count("bee") == 2
+    assert texts.count("1") == 3
+    labels = np.array([f"c{number}" for number in range(100)])
+    assert "1" not in Page(matrix(accuracy_of(labels, labels))).texts
+
+
+@pytest.mark.slow
+def test_two_classes_and_a_thousand_make_a_page_of_reasonable_size() -> None:
+    few = pages(["ant", "bee"], noise=1.0)
+    many = pages([f"class {number}" for number in range(1000)], shots=2, noise=1.0)
+    assert all(len(page) < 100_000 for page in few.values())
+    assert all(100_000 < len(page) < 5_000_000 for page in many.values())
+    assert f"The {MOST_CLASSES} classes with most mistakes" in many["evaluation"]
+
+
+def test_the_matrix_shows_the_classes_with_most_mistakes() -> None:
+    labels = np.array([f"{number:04}" for number in range(500)])
+    called = labels.copy()
+    called[300], called[400] = "0007", "0007"
+    shown = matrix_classes(accuracy_of(labels, called))
+    assert len(shown) == MOST_CLASSES
+    assert {"0300", "0400", "0007"} <= set(shown)
+    assert "0300 called 0007: 1 of 1" in matrix(accuracy_of(labels, called))
+
+
+# ---- names are only ever read ----------------------------------------------------------------------------------------
+
+
+def test_fault_34_a_name_is_text_wherever_it_stands() -> None:
+    for page in pages(NASTY, noise=1.0).values():
+        parsed = Page(page)
+        assert {name for name, _ in parsed.tags} & {"script", "img", "iframe"} == set()
+        assert not any(key.startswith("on") for _, attributes in parsed.tags for key in attributes)
+        assert "\u202e" not in page
+        assert "a\\u202egpj.b" in parsed.text
+        assert parsed.open == []
+
+
+def test_fault_34_markup_is_only_what_was_made_as_markup() -> None:
+    assert tag("p", "<b>", class_='"x', title=None) == '<p class="&quot;x">&lt;b&gt;</p>'
+    assert tag("p", tag("b", 1), Markup("&amp;")) == "<p><b>1</b>&amp;</p>"
+    assert named("y" * 100).count("y") == 59 + 100  # shortened, and whole in its tooltip
+
+
+# ---- photos ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_thumbnail_is_a_small_jpeg(make_photos: Callable[..., Path]) -> None:
+    photos = paths_by_id(make_photos("photos", red=1, blue=1), part="train")
+    with Thumbnails(photos) as thumbnails:
+        uri = thumbnails.uri(str(Path("red", "0.png")), 24)
+    assert uri is not None
+    kind, _, content = uri.partition(",")
+    assert kind == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+        assert (image.format, max(image.size)) == ("JPEG", 24)
+
+
+def test_a_photo_that_was_not_named_by_the_user_is_never_read(tmp_path: Path, paint: Callable[..., Any]) -> None:
+    paint("red").save(tmp_path / "secret.png")
+    with Thumbnails({}) as thumbnails:
+        assert thumbnails.uri(str(tmp_path / "secret.png"), 24) is None
+
+
+def test_a_photo_that_cannot_be_read_has_no_thumbnail(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no photo")
+    with Thumbnails({"a.png": tmp_path / "a.png"}) as thumbnails:
+        assert thumbnails.uri("a.png", 24) is None
+
+
+# ---- where it is written ---------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_written_and_written_again(page: str, tmp_path: Path) -> None:
+    assert write_page(tmp_path / "new" / "report", page).read_text(encoding="utf-8") == page
+    assert (
+        write_page(tmp_path / "new" / "report", page + "<!-- again -->")
+        .read_text(encoding="utf-8")
+        .endswith("again -->")
+    )
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "index.html"])
+def test_what_is_no_report_is_left_alone_unless_forced(page: str, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("<!doctype html><p>mine")
+    with pytest.raises(OutputExists, match="holds no report; choose another place, or pass --force"):
+        write_page(tmp_path, page)
+    assert (tmp_path / name).read_text() == "<!doctype html><p>mine"
+    write_page(tmp_path, page, force=True)
+    assert (tmp_path / "index.html").read_text(encoding="utf-8") == page
+    assert (tmp_path / "photo.jpg").exists() == (name == "photo.jpg")
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(page: str, tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("mine")
+    with pytest.raises(OutputExists):
+        refuse_unreplaceable(tmp_path / "report")
+    with pytest.raises(NotWritable):
+        write_page(tmp_path / "report", page, force=True)
+
+
+# ---- in a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.skip("no Chromium here")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as program:
+        chromium = program.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("kind", ["evaluation", "model"])
+def test_fault_34_a_browser_without_network_shows_it_and_runs_nothing(
+    browser: Any, tmp_path: Path, kind: str, width: int
+) -> None:
+    path = write_page(tmp_path / "report", pages([*NASTY, "ant"], noise=1.0)[kind])
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    shown = context.new_page()
+    requested: list[str] = []
+    said: list[str] = []
+    shown.on("request", lambda request: requested.append(request.url))
+    shown.on("console", lambda message: said.append(message.text))
+    shown.on("pageerror", lambda error: said.append(str(error)))
+    shown.on("dialog", lambda dialog: said.append(dialog.message))
+    shown.goto(path.as_uri())
+    assert [url for url in requested if not url.startswith("data:")] == [path.as_uri()]
+    assert said == []
+    assert shown.locator("h1").inner_text() == "my model"
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
