@@ -23,12 +23,12 @@ from benchmarks.record import write_results
 from tip_adapter import FewShotClassifier, TipAdapterClassifier, load_encoder
 from tip_adapter.errors import TipAdapterWarning
 from tip_adapter.features.extract import extract
-from tip_adapter.features.labelled import encode_labelled, photo_source
+from tip_adapter.features.labelled import encode_labelled, image_source
 from tip_adapter.images.sampling import draw_shots
 from tip_adapter.io.files import cache_folder
 from tip_adapter.methods import tuning
-from tip_adapter.methods.leave_one_out import SupportCache
-from tip_adapter.methods.tuning import Given
+from tip_adapter.methods.leave_one_out import Cache
+from tip_adapter.methods.tuning import TuningData
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def read_parts(root: Path, encoder: Encoder, names: Sequence[str] = ("train", "v
     split = json.loads((root / "split_zhou_Caltech101.json").read_text(encoding="utf-8"))
     features = cache_folder() / "benchmarks" / f"caltech101-{encoder.identity.fingerprint[:16]}"
     done = extract(root / "101_ObjectCategories", features, encoder)
-    photos = photo_source(features)
+    photos = image_source(features)
     parts = {name: read_part(photos, split[name], encoder) for name in names}
     print(f"{done.n_encoded} photos encoded, {time.perf_counter() - started:.1f} s to the start", file=sys.stderr)
     return parts
@@ -111,9 +111,7 @@ def measure(
     head = TipAdapterClassifier(class_embeddings=model.class_embeddings_, logit_scale=encoder.logit_scale)
     head.fit(support.vectors, support.labels)
     positions = np.searchsorted(model.classes_, parts["val"].labels)
-    choice = tuning.on_validation(
-        SupportCache.of(head, head.keys_), Given(validation=(parts["val"].vectors, positions))
-    )
+    choice = tuning.on_validation(Cache.of(head, head.keys_), TuningData(validation=(parts["val"].vectors, positions)))
     best = TipAdapterClassifier(choice.alpha, choice.beta, model.class_embeddings_, encoder.logit_scale)
     best.fit(support.vectors, support.labels)
     row = {"shots": shots, "seed": seed, "method": "tip-adapter", "accuracy": accuracy(best, test)}

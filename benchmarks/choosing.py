@@ -21,7 +21,7 @@ from tip_adapter import ClassEmbeddings, TipAdapterClassifier, ZeroShotClassifie
 from tip_adapter.images.sampling import draw_shots
 from tip_adapter.methods import tuning
 from tip_adapter.methods.alpha_search import best_pair
-from tip_adapter.methods.leave_one_out import SupportCache
+from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.alpha_search import Stairs
-    from tip_adapter.methods.leave_one_out import HeldOut
+    from tip_adapter.methods.alpha_search import AccuracyCurve
+    from tip_adapter.methods.leave_one_out import HeldOutQueries
 
 SEEDS = (1, 2, 3)
 PAPERS_PAIR = (1.0, 5.5)
@@ -156,7 +156,7 @@ def measure(draw: Draw, shots: int, seed: int, grid: tuple[float, float]) -> dic
 
 def other_rules(support: TipAdapterClassifier) -> dict[str, tuple[float, float]]:
     """Leave-one-out by other rules than the one chosen."""
-    cache = SupportCache.of(support, support.keys_)
+    cache = Cache.of(support, support.keys_)
     photos = cache.left_out
     stairs = photos.stairs([tuning._beta(cache, sharpness) for sharpness in tuning._SHARPNESSES])
     best = max(steps.best for steps in stairs)
@@ -175,11 +175,11 @@ def other_rules(support: TipAdapterClassifier) -> dict[str, tuple[float, float]]
     }
 
 
-def pair_at(stairs: Stairs, log_ratio: float) -> tuple[float, float]:
+def pair_at(stairs: AccuracyCurve, log_ratio: float) -> tuple[float, float]:
     return (stairs.unit or 1.0) * float(np.exp(log_ratio)), stairs.beta
 
 
-def likeliest(photos: HeldOut, pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def likeliest(photos: HeldOutQueries, pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     own = np.arange(photos.n_scored), photos.scored_labels
     likelihood: Callable[[tuple[float, float]], float] = lambda pair: float(  # noqa: E731
         log_softmax(photos.logits(*pair), axis=1)[own].mean()
@@ -189,7 +189,7 @@ def likeliest(photos: HeldOut, pairs: Sequence[tuple[float, float]]) -> tuple[fl
 
 def against_grid(draw: Draw, pair: tuple[float, float], largest_beta: float, largest_alpha: float) -> dict[str, int]:
     """Validation photos that are right at the pair found, and at the best of the public code's 4,000 pairs."""
-    cache = SupportCache.of(draw.support, draw.support.keys_)
+    cache = Cache.of(draw.support, draw.support.keys_)
     X, y = draw.validation
     photos = cache.unseen(X, np.searchsorted(draw.support.classes_, y))
     betas = 0.1 + np.arange(200) * (largest_beta - 0.1) / 200

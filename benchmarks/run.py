@@ -32,8 +32,8 @@ from tip_adapter import (
     load_encoder,
 )
 from tip_adapter.features.encode import encode_photos
-from tip_adapter.images.find import find_photos
-from tip_adapter.methods.tuning import Given
+from tip_adapter.images.find import find_images
+from tip_adapter.methods.tuning import TuningData
 from tip_adapter.model.head import learn
 from tip_adapter.vectors import SupportSet, unit_rows
 
@@ -196,7 +196,7 @@ def few_shot(X: Any, labels: Any) -> FewShotClassifier:
         offers={},
         rule="fixed",
         calibrate=True,
-        given=Given(pair=(1.0, 5.5)),
+        given=TuningData(pair=(1.0, 5.5)),
     )
     return model
 
@@ -238,7 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=textile_simulated_root())
     source = parser.parse_args().photos
-    found = find_photos(source)
+    found = find_images(source)
     photos = [found[i] for i in np.random.default_rng(0).permutation(len(found))[:N_PHOTOS]]
     with tempfile.TemporaryDirectory() as folder:
         results = []

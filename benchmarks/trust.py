@@ -50,9 +50,9 @@ def wrong_labels(encoder: Encoder, support: SupportSet, seed: int) -> dict[str, 
     flipped, labels = flip(support.labels, seed)
     wrong = SupportSet(support.vectors, labels, support.ids)
     head = FewShotClassifier(encoder, tune="loo").fit_support(wrong).head_
-    ranked = [entry["photo"] for entry in likely_wrong(head)][: len(flipped)]
+    ranked = [entry["image"] for entry in likely_wrong(head)][: len(flipped)]
     found = len(set(ranked) & set(support.ids[flipped].tolist())) / len(flipped)
-    return {"seed": seed, "n_photos": len(support), "n_flipped": len(flipped), "found": found}
+    return {"seed": seed, "n_images": len(support), "n_flipped": len(flipped), "found": found}
 
 
 def flip(labels: NDArray[np.str_], seed: int) -> tuple[NDArray[np.intp], NDArray[np.str_]]:

@@ -56,7 +56,7 @@ def render() -> str:
 
 
 def _what(record: DatasetRecord) -> list[str]:
-    counts = [f"{record.n_photos[part]:,}" if part in record.n_photos else "–" for part in ("train", "val", "test")]
+    counts = [f"{record.n_images[part]:,}" if part in record.n_images else "–" for part in ("train", "val", "test")]
     return [
         record.title,
         f"`{record.name}`",

@@ -9,7 +9,7 @@ from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.methods import METHODS, method_class
 from tip_adapter.testing import check_method
 
-OVER_VECTORS = [name for name in METHODS if not method_class(name).needs]
+OVER_VECTORS = [name for name in METHODS if not method_class(name).capabilities.encoder_parts]
 
 #: What makes a method learn in a moment; as its constructor has it, it is checked among the slow tests.
 QUICKER = {"linear-probe": {"C": 1.0}, "clip-adapter": {"epochs": 40}}
@@ -36,7 +36,7 @@ OFFERS = {"prompt_tower": NarrowTower}
 def make(name, width=4, **settings):
     made = method_class(name)
     taken = made().get_params(deep=False)
-    needed = {need: OFFERS[need](width) for need in made.needs}
+    needed = {need: OFFERS[need](width) for need in made.capabilities.encoder_parts}
     return made(**needed, **{name: value for name, value in settings.items() if name in taken})
 
 

@@ -190,7 +190,7 @@ def test_the_table_of_codes_holds_every_error() -> None:
     everything = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
     rows = codes.table().splitlines()[2:]
     assert len(rows) == len(everything - {errors.TipAdapterWarning})
-    assert "| `PhotoTooLarge` | `photo_too_large` |  |" in codes.table()
+    assert "| `ImageTooLarge` | `image_too_large` |  |" in codes.table()
     assert "| `UnknownName` | `unknown_name` | `LookupError` |" in codes.table()
 
 

@@ -13,7 +13,7 @@ from tip_adapter.metrics import (
     KEPT,
     Bin,
     LeftOut,
-    Tally,
+    MetricAccumulator,
     accuracy_interval,
     accuracy_of,
     calibration_of,
@@ -147,7 +147,7 @@ def test_without_a_photo_of_a_known_class_there_is_no_likelihood() -> None:
 # ---- the tally -------------------------------------------------------------------------------------------------------
 
 
-def photos_of(labels: list[str], n_before: int = 0) -> SupportSet:
+def images_of(labels: list[str], n_before: int = 0) -> SupportSet:
     rows = np.arange(n_before, n_before + len(labels))
     vectors = np.stack([np.cos(rows), np.sin(rows)], axis=1).astype(np.float32)
     return SupportSet(vectors, np.array(labels), np.array([f"{row}.jpg" for row in rows]))
@@ -155,12 +155,12 @@ def photos_of(labels: list[str], n_before: int = 0) -> SupportSet:
 
 def tallied(
     labels: list[str], logits: list[list[float]], batch: int, temperature: float = 2.0, **options: int
-) -> Tally:
+) -> MetricAccumulator:
     """A tally of photos that came `batch` at a time; the names alone call all of them the first class."""
-    tally = Tally(CLASSES, temperature, **options)
+    tally = MetricAccumulator(CLASSES, temperature, **options)
     for first in range(0, len(labels), batch):
         rows = np.array(logits[first : first + batch], dtype=np.float32)
-        tally.add(photos_of(labels[first : first + batch], first), rows, np.zeros_like(rows))
+        tally.add(images_of(labels[first : first + batch], first), rows, np.zeros_like(rows))
     return tally
 
 
@@ -198,7 +198,7 @@ def test_the_most_confident_mistakes_are_kept_whole(batch: int) -> None:
     worst = tallied(LABELS, LOGITS, batch, n_mistakes=2).mistakes()
     assert [(m.id, m.label, m.called) for m in worst] == [("3.jpg", "z", "c"), ("2.jpg", "c", "b")]
     assert worst[0].score == pytest.approx(np.exp(4.5) / (np.exp(4.5) + 2))
-    np.testing.assert_array_equal(worst[0].vector, photos_of(LABELS).vectors[3])
+    np.testing.assert_array_equal(worst[0].vector, images_of(LABELS).vectors[3])
     assert tallied(LABELS, LOGITS, batch).mistakes() == []
 
 
@@ -209,7 +209,7 @@ def test_of_equal_mistakes_the_first_is_kept() -> None:
 
 def test_a_tally_keeps_a_few_numbers_a_photo_not_its_scores() -> None:
     classes = np.array([f"class {number:04}" for number in range(1000)])
-    tally = Tally(classes, 2.0, n_mistakes=5)
+    tally = MetricAccumulator(classes, 2.0, n_mistakes=5)
     logits, rng = np.zeros((1000, 1000), np.float32), np.random.default_rng(0)
     logits[np.arange(1000), rng.integers(0, 1000, 1000)] = 3
     photos = SupportSet(np.ones((1000, 4), np.float32), classes, np.arange(1000).astype(np.str_))

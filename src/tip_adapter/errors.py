@@ -4,8 +4,8 @@
     ├── UsageError (ValueError)               what was asked for makes no sense together
     │   └── UnknownName (LookupError)         no encoder, method, template of that name
     ├── MissingExtra (ImportError)            a part that is not installed
-    ├── PhotoError (ValueError)               one photo cannot be used
-    │   └── PhotoTooLarge                     … because it is above the limits
+    ├── ImageError (ValueError)               one photo cannot be used
+    │   └── ImageTooLarge                     … because it is above the limits
     ├── FolderError (ValueError)              a folder or list of photos cannot be used
     │   ├── MissingDataset                    … because a data set is not there, or not whole
     │   └── SplitError                        … because a data set's split is damaged, or names photos that are not there
@@ -13,8 +13,8 @@
     ├── VectorError (ValueError)              NaN, infinite or zero vectors, wrong widths
     ├── Diverged (ValueError)                 training whose loss is no number any more
     ├── CheckpointError (ValueError)          third-party weights that are not what they should be
-    ├── BundleError (ValueError)              a model folder that cannot be read
-    │   ├── DamagedBundle                     … because a file is not the one that was saved
+    ├── ModelFolderError (ValueError)              a model folder that cannot be read
+    │   ├── DamagedModelFolder                     … because a file is not the one that was saved
     │   └── WrongEncoder                      … because it, or stored vectors, were made with another encoder
     ├── FeaturesError (ValueError)            stored vectors that cannot be used
     │   └── DamagedFeatures                   … because a file is not what it should be
@@ -70,16 +70,16 @@ class MissingExtra(TipAdapterError, ImportError):
         return cls(f"{what} is not installed: pip install 'tip-adapter[{extra}]'")
 
 
-class PhotoError(TipAdapterError, ValueError):
+class ImageError(TipAdapterError, ValueError):
     """One photo cannot be used."""
 
-    code = "unreadable_photo"
+    code = "unreadable_image"
 
 
-class PhotoTooLarge(PhotoError):
+class ImageTooLarge(ImageError):
     """One photo is above the limits on pixels or bytes."""
 
-    code = "photo_too_large"
+    code = "image_too_large"
 
 
 class FolderError(TipAdapterError, ValueError):
@@ -124,19 +124,19 @@ class CheckpointError(TipAdapterError, ValueError):
     code = "untrusted_checkpoint"
 
 
-class BundleError(TipAdapterError, ValueError):
+class ModelFolderError(TipAdapterError, ValueError):
     """A model folder that cannot be read."""
 
-    code = "bad_bundle"
+    code = "bad_model_folder"
 
 
-class DamagedBundle(BundleError):
+class DamagedModelFolder(ModelFolderError):
     """A file of a model folder is not the one that was saved."""
 
-    code = "damaged_bundle"
+    code = "damaged_model_folder"
 
 
-class WrongEncoder(BundleError):
+class WrongEncoder(ModelFolderError):
     """A model folder or stored vectors were made with another encoder than the one at hand."""
 
     code = "wrong_encoder"

@@ -75,8 +75,8 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
     """
     right = truth == predicted
     labels, rows = np.unique(truth, return_inverse=True)
-    n_photos, n_right = np.bincount(rows), np.bincount(rows, weights=right)
-    per_class = {str(label): (float(r / n), int(n)) for label, r, n in zip(labels, n_right, n_photos, strict=True)}
+    n_images, n_right = np.bincount(rows), np.bincount(rows, weights=right)
+    per_class = {str(label): (float(r / n), int(n)) for label, r, n in zip(labels, n_right, n_images, strict=True)}
     return Accuracy(
         accuracy=float(right.mean()),
         mean_per_class=float(np.mean([accuracy for accuracy, _ in per_class.values()])),
@@ -189,7 +189,7 @@ class _Counted(NamedTuple):
     log_likelihood: NDArray[np.float64]
 
 
-class Tally:
+class MetricAccumulator:
     """Labelled photos counted batch by batch, in memory that does not grow with vectors or classes.
 
     Parameters

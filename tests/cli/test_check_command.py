@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tip_adapter.model.head import read_head
-from tip_adapter.model.label_issues import check_photos
+from tip_adapter.model.label_issues import check_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,10 +51,10 @@ def test_json_is_what_the_library_says(run: Callable[..., Ran], model_of_mistake
     ran = run("check", model_of_mistaken, "--json")
     assert (ran.status, ran.err) == (0, "")
     record = json.loads(ran.out)
-    assert record == check_photos(read_head(model_of_mistaken)[0])
-    assert {entry["photo"] for entry in record["likely_wrong"]} == {"green/wrong.png", "blue/copy.png"}
-    assert record["near_duplicates"][0]["photos"] == ["blue/copy.png", "red/0.png"]
-    assert "red" not in [entry["label"] for entry in record["need_photos"]]
+    assert record == check_images(read_head(model_of_mistaken)[0])
+    assert {entry["image"] for entry in record["likely_wrong"]} == {"green/wrong.png", "blue/copy.png"}
+    assert record["near_duplicates"][0]["images"] == ["blue/copy.png", "red/0.png"]
+    assert "red" not in [entry["label"] for entry in record["need_images"]]
 
 
 def test_a_model_and_its_photos_say_the_same(run: Callable[..., Ran], mistaken: Path, model_of_mistaken: Path) -> None:
@@ -109,7 +109,7 @@ def test_fault_16_names_cannot_steer_a_terminal(run: Callable[..., Ran], train: 
     assert ran.status == 0
     assert "\x1b" not in ran.out + ran.err
     record = json.loads(run("check", train, "--encoder", "toy", "--json").out)
-    assert "re\x1b[2Jd/a\nb\x1b[2J.png" in {entry["photo"] for entry in record["likely_wrong"]}
+    assert "re\x1b[2Jd/a\nb\x1b[2J.png" in {entry["image"] for entry in record["likely_wrong"]}
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,14 @@ def no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data root with an OxfordPets of three photos, whole by a record of such a one, and a EuroSAT without split."""
-    pets = replace(dataset_record("oxford_pets"), n_classes=1, n_photos=dict.fromkeys(["train", "val", "test"], 1))
+    pets = replace(dataset_record("oxford_pets"), n_classes=1, n_images=dict.fromkeys(["train", "val", "test"], 1))
     monkeypatch.setattr(command, "dataset_record", lambda name: pets)
     folder = tmp_path / "data" / pets.folder
     (folder / "images").mkdir(parents=True)
     (tmp_path / "data" / "eurosat" / "2750").mkdir(parents=True)
-    for part in pets.n_photos:
+    for part in pets.n_images:
         (folder / "images" / f"{part}.jpg").touch()
-    split = {part: [[f"{part}.jpg", 0, "pug"]] for part in pets.n_photos}
+    split = {part: [[f"{part}.jpg", 0, "pug"]] for part in pets.n_images}
     (folder / pets.files[0]).write_text(json.dumps(split), encoding="utf-8")
     return tmp_path / "data"
 
@@ -43,7 +43,7 @@ def test_json_is_one_object_with_every_record(run: Callable[..., Ran]) -> None:
     assert (ran.status, ran.err) == (0, "")
     listed = {entry["name"]: entry for entry in json.loads(ran.out)["datasets"]}
     assert list(listed) == list(dataset_records())
-    assert listed["dtd"]["n_photos"] == {"train": 2820, "val": 1128, "test": 1692}
+    assert listed["dtd"]["n_images"] == {"train": 2820, "val": 1128, "test": 1692}
     assert {"licence", "size_mib", "url", "dead_links", "templates", "epochs", "search"} <= set(listed["dtd"])
     assert {entry["found"] for entry in listed.values()} == {None}
 

@@ -42,9 +42,9 @@ def info(run: Callable[..., Ran], tmp_path: Path) -> Callable[[], dict[str, Any]
 
 
 @pytest.fixture
-def photos_of(tmp_path: Path) -> Callable[[], list[str]]:
-    """photos_of() → the photos that the model was made from."""
-    return lambda: json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))["photos"]
+def images_of(tmp_path: Path) -> Callable[[], list[str]]:
+    """images_of() → the photos that the model was made from."""
+    return lambda: json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))["images"]
 
 
 def refused(ran: Ran, status: int, *words: str) -> None:
@@ -233,12 +233,12 @@ def test_classes_that_leave_one_out_cannot_score_are_mentioned(
 
 
 def test_shots_are_drawn_by_the_seed_and_nested(
-    fit: Callable[..., Ran], photos_of: Callable[[], list[str]], train: Path
+    fit: Callable[..., Ran], images_of: Callable[[], list[str]], train: Path
 ) -> None:
     drawn = []
     for options in (["--shots", "2"], ["--shots", "2", "--force"], ["--shots", "3"], ["--shots", "2", "--seed", "1"]):
         assert fit(train, *options, "--force").status == 0
-        drawn.append(photos_of())
+        drawn.append(images_of())
     first, again, more, other = drawn
     assert first == again
     assert len(first) == 6
@@ -247,24 +247,24 @@ def test_shots_are_drawn_by_the_seed_and_nested(
 
 
 def test_fewer_photos_than_shots_are_all_used_and_a_note_says_so(
-    fit: Callable[..., Ran], photos_of: Callable[[], list[str]], make_photos: Callable[..., Path]
+    fit: Callable[..., Ran], images_of: Callable[[], list[str]], make_photos: Callable[..., Path]
 ) -> None:
     ran = fit(make_photos("train", red=3, green=8), "--shots", "5")
     assert ran.status == 0
-    assert len(photos_of()) == 8
+    assert len(images_of()) == 8
     assert "fewer than 5 photos" in ran.err
     assert "red" in ran.err
 
 
 def test_a_split_folder_gives_its_train_part_and_says_so(
-    fit: Callable[..., Ran], photos_of: Callable[[], list[str]], make_photos: Callable[..., Path]
+    fit: Callable[..., Ran], images_of: Callable[[], list[str]], make_photos: Callable[..., Path]
 ) -> None:
     for part, count in (("train", 3), ("val", 2), ("test", 4)):
         split = make_photos(f"split/{part}", 10 * count, red=count, green=count).parent
     ran = fit(split, "--tune", split)
     assert ran.status == 0
     assert "its train folder is read" in ran.err
-    assert len(photos_of()) == 6
+    assert len(images_of()) == 6
     assert "Of 4 validation photos" in ran.out
 
 
@@ -515,7 +515,7 @@ def test_a_list_that_cannot_teach_is_a_failure_with_the_line(
 
 
 def test_some_unreadable_photos_are_left_out_and_counted(
-    fit: Callable[..., Ran], photos_of: Callable[[], list[str]], train: Path
+    fit: Callable[..., Ran], images_of: Callable[[], list[str]], train: Path
 ) -> None:
     (train / "red" / "0.png").write_bytes(b"")
     (train / "red" / "1.png").write_text("no photo")
@@ -524,7 +524,7 @@ def test_some_unreadable_photos_are_left_out_and_counted(
     assert ran.status == 0
     assert "3 of 12 photos are left out" in ran.err
     assert str(train / "red" / "0.png") in ran.err
-    assert len(photos_of()) == 9
+    assert len(images_of()) == 9
 
 
 def test_a_class_folder_without_photos_is_kept_as_a_name(
@@ -535,7 +535,7 @@ def test_a_class_folder_without_photos_is_kept_as_a_name(
     ran = fit(train)
     assert ran.status == 0
     assert "no photos in 1 of 4 classes, only their names are used: yellow" in ran.err
-    assert {"label": "yellow", "name": "yellow", "photos": 0} in info()["classes"]
+    assert {"label": "yellow", "name": "yellow", "n_images": 0} in info()["classes"]
 
 
 def test_class_folders_that_are_all_empty_are_zero_shot(
@@ -568,11 +568,11 @@ def test_photos_outside_class_folders_are_mentioned(fit: Callable[..., Ran], tra
 
 
 def test_photo_names_that_are_not_utf8_are_fine(
-    fit: Callable[..., Ran], photos_of: Callable[[], list[str]], train: Path
+    fit: Callable[..., Ran], images_of: Callable[[], list[str]], train: Path
 ) -> None:
     (train / "red" / "0.png").rename(train / "red" / os.fsdecode(b"\xff.png"))
     assert fit(train).status == 0
-    assert "red/\\xff.png" in photos_of()
+    assert "red/\\xff.png" in images_of()
 
 
 def test_a_photo_that_is_no_file_is_left_out(fit: Callable[..., Ran], train: Path) -> None:

@@ -25,9 +25,9 @@ def record_of(run: Callable[..., Ran], model: Path) -> dict[str, Any]:
 def test_json_is_one_object_about_classes_encoder_method_and_pair(run: Callable[..., Ran], model: Path) -> None:
     record = record_of(run, model)
     identity = load_encoder("toy").identity
-    assert record["classes"] == [{"label": name, "name": name, "photos": 4} for name in ("blue", "green", "red")]
+    assert record["classes"] == [{"label": name, "name": name, "n_images": 4} for name in ("blue", "green", "red")]
     assert record["encoder"] == {"name": "toy", "fingerprint": identity.fingerprint, "width": identity.width}
-    assert (record["n_classes"], record["n_photos"]) == (3, 12)
+    assert (record["n_classes"], record["n_images"]) == (3, 12)
     assert (record["method"], record["protocol"], record["seed"]) == ("tip-adapter", "leave-one-out", 0)
     assert record["alpha"] > 0
     assert record["beta"] > 0
@@ -82,4 +82,4 @@ def test_a_model_keeps_the_seed_and_the_classes_without_photos(
     run("fit", train, "--out", tmp_path / "model", "--encoder", "toy", "--seed", "7")
     record = record_of(run, tmp_path / "model")
     assert record["seed"] == 7
-    assert {entry["label"]: entry["photos"] for entry in record["classes"]}["yellow"] == 0
+    assert {entry["label"]: entry["n_images"] for entry in record["classes"]}["yellow"] == 0

@@ -377,7 +377,7 @@ def test_a_closed_stream_costs_nothing_but_what_it_would_have_said(closed: str, 
         ">" not in closed.replace("2>", ""),
         "2>" not in closed,
     )
-    assert json.loads(_closed("", "info", tmp_path / "model", "--json").stdout)["n_photos"] == 12
+    assert json.loads(_closed("", "info", tmp_path / "model", "--json").stdout)["n_images"] == 12
 
 
 @pytest.mark.slow

@@ -164,8 +164,8 @@ def test_explain_says_what_weighed_most_for_the_answer_and_the_runner_up(
     assert answer == run("predict", model, photo).out.rstrip("\n")
     best, second = record["explanation"]
     assert because == f"  because: red, {best['logit']:.2f} points ({100 * best['score']:.1f} %)"
-    assert [line.split("looks like ")[1] for line in parts[:3]] == [entry["id"] for entry in best["photos"]]
-    assert [float(line.split()[0]) for line in parts[:3]] == [round(entry["part"], 2) for entry in best["photos"]]
+    assert [line.split("looks like ")[1] for line in parts[:3]] == [entry["id"] for entry in best["images"]]
+    assert [float(line.split()[0]) for line in parts[:3]] == [round(entry["part"], 2) for entry in best["images"]]
     assert parts[3] == f"    {best['others']:+9.2f}  1 other photo of red"
     assert parts[4] == f"    {best['text']:+9.2f}  the name “red”"
     assert parts[5].startswith(f"  next: {second['label']}, ")
@@ -181,10 +181,10 @@ def test_explain_as_json_adds_up_to_the_logit(run: Callable[..., Ran], model: Pa
         assert record["label"] == plain["label"]
         assert [part["label"] for part in record["explanation"]] == [entry["label"] for entry in record["top"][:2]]
         for part in record["explanation"]:
-            assert set(part) == {"label", "name", "score", "logit", "text", "photos", "others", "n_others"}
-            assert len(part["photos"]) == 3
+            assert set(part) == {"label", "name", "score", "logit", "text", "images", "others", "n_others"}
+            assert len(part["images"]) == 3
             assert part["n_others"] == 1
-            whole = part["text"] + sum(photo["part"] for photo in part["photos"]) + part["others"]
+            whole = part["text"] + sum(photo["part"] for photo in part["images"]) + part["others"]
             assert part["logit"] == pytest.approx(whole, abs=1e-4)
 
 
@@ -448,7 +448,7 @@ DAMAGE = {
     "no method": lambda model: _drop(model, "method"),
     "no choice": lambda model: _drop(model, "choice"),
     "classes of another kind": lambda model: _edit(model, classes=3),
-    "fewer classes": lambda model: _edit(model, classes=[{"label": "red", "name": "red", "photos": 12}]),
+    "fewer classes": lambda model: _edit(model, classes=[{"label": "red", "name": "red", "n_images": 12}]),
     "fewer photos": lambda model: _edit(model, photos=[]),
     "another choice": lambda model: _edit(model, choice={"alpha": 1}),
     "an alpha that is no number": lambda model: _edit(

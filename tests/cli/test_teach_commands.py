@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def photos_of(folder: Path) -> dict[str, list[str]]:
+def images_of(folder: Path) -> dict[str, list[str]]:
     """Label → ids, as the folder has them."""
     head, _ = read_head(folder)
     return {label: head.support.ids[head.support.labels == label].tolist() for label in head.names}
@@ -64,7 +64,7 @@ def test_add_teaches_a_new_class(run: Callable[..., Ran], taught: Path, yellow: 
         f"alpha and beta are as they were; `tip-adapter retune {taught}` chooses them again.",
     ]
     after = FewShotClassifier.load(taught)
-    assert photos_of(taught)["yellow"] == [str(yellow / f"{number}.png") for number in range(3)]
+    assert images_of(taught)["yellow"] == [str(yellow / f"{number}.png") for number in range(3)]
     assert after.choice_ == before.choice_
     before.partial_fit(sorted(yellow.iterdir()), ["yellow"] * 3)
     np.testing.assert_array_equal(
@@ -78,7 +78,7 @@ def test_add_takes_photos_folders_and_lists(
     (tmp_path / "list.csv").write_text("file_name\nmore/yellow/0.png\n")
     ran = run("add", taught, "red", yellow / "1.png", tmp_path / "list.csv", yellow / "2.png")
     assert ran.out.startswith("Learned 3 photos of red. The model has 3 classes and 15 photos.")
-    assert photos_of(taught)["red"][4:] == [str(yellow / f"{number}.png") for number in (1, 0, 2)]
+    assert images_of(taught)["red"][4:] == [str(yellow / f"{number}.png") for number in (1, 0, 2)]
 
 
 def test_add_takes_features_whatever_they_call_their_photos(
@@ -87,7 +87,7 @@ def test_add_takes_features_whatever_they_call_their_photos(
     assert run("extract", yellow, "--out", tmp_path / "features", "--encoder", "toy").status == 0
     ran = run("add", taught, "yellow", tmp_path / "features")
     assert ran.out.startswith("Learned 3 photos of yellow. The model has 4 classes and 15 photos.")
-    assert photos_of(taught)["yellow"] == ["0.png", "1.png", "2.png"]
+    assert images_of(taught)["yellow"] == ["0.png", "1.png", "2.png"]
     before = contents(taught)
     assert "in the model already" in run("add", taught, "yellow", tmp_path / "features").err
     assert run("extract", yellow, "--out", tmp_path / "pocket").status == 0
@@ -99,7 +99,7 @@ def test_add_takes_a_class_in_any_script_and_form(run: Callable[..., Ran], taugh
     assert run("add", taught, "黄色", yellow / "0.png").out.startswith("Learned 1 photo of 黄色.")
     run("add", taught, unicodedata.normalize("NFD", "citroën"), yellow / "1.png")
     run("add", taught, unicodedata.normalize("NFC", "citroën"), yellow / "2.png")
-    counts = {label: len(ids) for label, ids in photos_of(taught).items()}
+    counts = {label: len(ids) for label, ids in images_of(taught).items()}
     assert counts == {"blue": 4, "green": 4, "red": 4, "黄色": 1, "citroën": 2}
 
 
@@ -170,18 +170,18 @@ def test_remove_takes_ids_and_paths_and_a_class(run: Callable[..., Ran], train: 
         ran.out.splitlines()[0]
         == "Forgotten: red/0.png, red/1.png, red/2.png, class blue. The model has 2 classes and 5 photos."
     )
-    assert photos_of(model) == {"green": [f"green/{number}.png" for number in range(4)], "red": ["red/3.png"]}
+    assert images_of(model) == {"green": [f"green/{number}.png" for number in range(4)], "red": ["red/3.png"]}
 
 
 def test_what_was_added_is_removed_by_the_path_it_was_added_by(
     run: Callable[..., Ran], taught: Path, yellow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = photos_of(taught)
+    before = images_of(taught)
     monkeypatch.chdir(tmp_path)
     run("add", taught, "red", "./more/yellow/0.png", yellow / "1.png", "more/../more/yellow/2.png")
     for path in ("more/yellow/0.png", yellow / "1.png", "more/../more/yellow/2.png"):
         assert run("remove", taught, "--photo", path).status == 0
-    assert photos_of(taught) == before
+    assert images_of(taught) == before
 
 
 def test_fault_60_added_and_removed_is_never_added(run: Callable[..., Ran], taught: Path, yellow: Path) -> None:
@@ -201,7 +201,7 @@ def test_fault_60_added_and_removed_is_never_added(run: Callable[..., Ran], taug
 
 
 def test_all_photos_may_go(run: Callable[..., Ran], taught: Path, unseen: Path) -> None:
-    ids = [name for names in photos_of(taught).values() for name in names]
+    ids = [name for names in images_of(taught).values() for name in names]
     ran = run("remove", taught, *[part for name in ids for part in ("--photo", name)])
     assert " and 7 more. The model has 3 classes and 0 photos." in ran.out
     assert run("retune", taught).status == 0
@@ -307,7 +307,7 @@ def test_fault_16_names_cannot_steer_a_terminal(
         run("remove", taught, "--photo", "\x1b[2J.pn"),
     ):
         assert "\x1b" not in ran.out + ran.err
-    assert photos_of(taught)["re\x1b[2Jd\n"] == [str(photo)]
+    assert images_of(taught)["re\x1b[2Jd\n"] == [str(photo)]
     assert run("remove", taught, "--photo", photo, "--class", "re\x1b[2Jd\n").status == 0
 
 
@@ -367,7 +367,7 @@ def test_fault_48_what_another_program_saved_meanwhile_is_not_lost(
     ran = run(name, taught, *(yellow if arg == "PHOTO" else arg for arg in args))
     assert (ran.status, ran.out) == (1, "")
     assert ran.err.endswith("was changed by another program meanwhile; nothing was saved, run it again\n")
-    assert {label: len(ids) for label, ids in photos_of(taught).items()} == {"blue": 4, "green": 3, "red": 4}
+    assert {label: len(ids) for label, ids in images_of(taught).items()} == {"blue": 4, "green": 3, "red": 4}
 
 
 @pytest.mark.slow
@@ -379,7 +379,7 @@ def test_fault_48_of_several_adds_at_once_all_are_learned(taught: Path, make_pho
     ]
     said = [add.communicate(timeout=100)[0].decode() for add in adds]
     assert [add.returncode for add in adds] == [0] * 4, said
-    learned = set(photos_of(taught)["red"][4:])
+    learned = set(images_of(taught)["red"][4:])
     assert learned == {str(path) for folder in folders for path in folder.iterdir()}
     assert sorted(os.listdir(taught.parent)) == ["model", *(f"more-{number}" for number in range(4))]
 
@@ -422,7 +422,7 @@ def test_fault_46_kill_9_at_any_moment_of_add_leaves_the_old_or_the_new_model(
     ) as adders:
         for _ in range(1000 if SOAK else 20):
             acknowledged = killed_while_adding(adders, moments)
-            learned = [label for label in photos_of(taught) if label.startswith("class ")]
+            learned = [label for label in images_of(taught) if label.startswith("class ")]
             assert acknowledged <= len(learned) <= acknowledged + 1
             assert set(learned) == {f"class {number}" for number in range(len(learned))}
             restored = FewShotClassifier.load(taught)

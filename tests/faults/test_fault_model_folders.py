@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 
 from tip_adapter import FewShotClassifier
 from tip_adapter.cli import main
-from tip_adapter.errors import BundleError, DamagedBundle, TipAdapterError, WrongEncoder
+from tip_adapter.errors import DamagedModelFolder, ModelFolderError, TipAdapterError, WrongEncoder
 from tip_adapter.model import saving
 from tip_adapter.model.head import read_head
 from tip_adapter.model.saving import ARRAYS, CARD, CONFIG
@@ -105,7 +105,7 @@ def test_fault_38_a_pickle_in_place_of_the_arrays_is_refused_and_does_not_run(
 ) -> None:
     marker = tmp_path / "ran"
     forge(folder, arrays=pickled_arrays(kind, str(marker)))
-    with pytest.raises(DamagedBundle, match=ARRAYS):
+    with pytest.raises(DamagedModelFolder, match=ARRAYS):
         FewShotClassifier.load(folder)
     assert not marker.exists()
 
@@ -114,7 +114,7 @@ def test_fault_38_a_pickle_in_place_of_the_configuration_is_refused_and_does_not
     folder: Path, tmp_path: Path
 ) -> None:
     (folder / CONFIG).write_bytes(pickle.dumps(Touch(str(tmp_path / "ran"))))
-    with pytest.raises(DamagedBundle, match=CONFIG):
+    with pytest.raises(DamagedModelFolder, match=CONFIG):
         FewShotClassifier.load(folder)
     assert not (tmp_path / "ran").exists()
 
@@ -139,13 +139,13 @@ def put_in_place(what: str, path: Path) -> None:
 @pytest.mark.parametrize("what", ["a pipe", "a device", "a folder", "20 GiB"])
 def test_fault_38_what_is_no_file_of_a_model_is_refused_before_it_is_read(what: str, name: str, folder: Path) -> None:
     put_in_place(what, folder / name)
-    with pytest.raises(DamagedBundle, match=re.escape(str(folder / name))):
+    with pytest.raises(DamagedModelFolder, match=re.escape(str(folder / name))):
         FewShotClassifier.load(folder)
 
 
 def test_fault_38_arrays_with_20_gib_behind_them_are_refused_before_they_are_read(folder: Path) -> None:
     os.truncate(folder / ARRAYS, 20 * 2**30)
-    with pytest.raises(DamagedBundle, match=f"{ARRAYS} is damaged: its arrays take"):
+    with pytest.raises(DamagedModelFolder, match=f"{ARRAYS} is damaged: its arrays take"):
         FewShotClassifier.load(folder)
 
 
@@ -201,7 +201,7 @@ SAFETENSORS: dict[str, bytes] = {
 @pytest.mark.parametrize("case", SAFETENSORS)
 def test_fault_39_bad_safetensors_are_a_damaged_bundle(case: str, folder: Path) -> None:
     forge(folder, arrays=SAFETENSORS[case])
-    with pytest.raises(DamagedBundle, match=re.escape(str(folder / ARRAYS))):
+    with pytest.raises(DamagedModelFolder, match=re.escape(str(folder / ARRAYS))):
         FewShotClassifier.load(folder)
 
 
@@ -213,22 +213,22 @@ def test_fault_39_zero_size_twins_are_read_where_there_are_no_photos(folder: Pat
         "support_vectors": entry("F32", (0, WIDTH), (end, end)),
         "support_labels": entry("I64", (0,), (end, end)),
     }
-    classes = [known | {"photos": 0} for known in config_of(folder)["classes"]]
-    forge(folder, arrays=safetensors_with(header, embeddings), classes=classes, photos=[], choice=None)
+    classes = [known | {"n_images": 0} for known in config_of(folder)["classes"]]
+    forge(folder, arrays=safetensors_with(header, embeddings), classes=classes, images=[], choice=None)
     assert FewShotClassifier.load(folder).predict([paint("red")])[0] == "red"
 
 
 @pytest.mark.parametrize("name", ["class_embeddings", "support_vectors", "learned.nothing", "nothing"])
 def test_fault_39_zero_size_twins_are_refused_where_there_are_photos(name: str, folder: Path) -> None:
     forge(folder, arrays=forged_arrays(folder, **{name: np.zeros((0, WIDTH), np.float32)}))
-    with pytest.raises(DamagedBundle, match=name.removeprefix("learned.")):
+    with pytest.raises(DamagedModelFolder, match=name.removeprefix("learned.")):
         FewShotClassifier.load(folder)
 
 
 @pytest.mark.parametrize("name", ["class_embeddings", "support_vectors", "support_labels"])
 def test_fault_42_a_model_without_one_of_its_arrays_is_damaged(name: str, folder: Path) -> None:
     forge(folder, arrays=forged_arrays(folder, **{name: None}))
-    with pytest.raises(DamagedBundle):
+    with pytest.raises(DamagedModelFolder):
         FewShotClassifier.load(folder)
 
 
@@ -266,7 +266,7 @@ BAD_ARRAYS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", BAD_ARRAYS)
 def test_fault_39_fault_42_arrays_that_make_no_model_are_refused(case: str, folder: Path) -> None:
     forge(folder, arrays=forged_arrays(folder, **BAD_ARRAYS[case]))
-    with pytest.raises(BundleError, match=str(folder)):
+    with pytest.raises(ModelFolderError, match=str(folder)):
         FewShotClassifier.load(folder)
 
 
@@ -294,7 +294,7 @@ def test_fault_39_learned_keys_are_checked(
     folder = tmp_path / "model"
     FewShotClassifier("toy", "tip-adapter-f").fit_folder(make_photos("train", red=2, green=2)).save(folder)
     forge(folder, arrays=forged_arrays(folder, **({"learned.keys_": None} | keys)))
-    with pytest.raises(BundleError, match=str(folder)):
+    with pytest.raises(ModelFolderError, match=str(folder)):
         FewShotClassifier.load(folder)
 
 
@@ -331,19 +331,19 @@ def test_fault_39_learned_keys_are_checked(
 )
 def test_fault_40_a_configuration_that_is_none_is_a_damaged_bundle(text: bytes, folder: Path) -> None:
     (folder / CONFIG).write_bytes(text)
-    with pytest.raises(DamagedBundle, match=CONFIG):
+    with pytest.raises(DamagedModelFolder, match=CONFIG):
         FewShotClassifier.load(folder)
 
 
 def test_fault_40_a_key_that_stands_twice_is_a_damaged_bundle(folder: Path) -> None:
     text = (folder / CONFIG).read_text("utf-8")
     (folder / CONFIG).write_text(text.replace('"seed": 0', '"seed": 0, "seed": 1'), "utf-8")
-    with pytest.raises(DamagedBundle, match=CONFIG):
+    with pytest.raises(DamagedModelFolder, match=CONFIG):
         FewShotClassifier.load(folder)
 
 
 @pytest.mark.parametrize(
-    "key", ["method", "parameters", "seed", "classes", "photos", "encoder", "templates", "choice", "logit_scale"]
+    "key", ["method", "parameters", "seed", "classes", "images", "encoder", "templates", "choice", "logit_scale"]
 )
 @pytest.mark.parametrize("value", ["absent", None, 5, "text", [], {}, [1, {"a": None}]], ids=str)
 def test_fault_40_a_configuration_of_the_right_form_only_is_refused_or_harmless(
@@ -371,9 +371,9 @@ MISFITS: dict[str, list[Any]] = {
     "classes": [None, 5, [], {}, "ab", [1, {"a": None}], [["green", "green", 2]]],
     "classes[1].label": [None, 5, HUGE, HALF, ["red"]],
     "classes[1].name": [None, 5, HUGE, HALF, {}],
-    "classes[1].photos": [None, "2", 2.0, True, -1, HUGE],
-    "photos": [None, 5, {}, "abcd"],
-    "photos[3]": [None, 5, HALF, []],
+    "classes[1].n_images": [None, "2", 2.0, True, -1, HUGE],
+    "images": [None, 5, {}, "abcd"],
+    "images[3]": [None, 5, HALF, []],
     "logit_scale": [None, "20", True, 0, -1.0, 1.1e4, HUGE, 1e300],
     "templates": [None, 5, "{}", {}],
     "templates[0]": [None, 1, HALF, ["{}"]],
@@ -402,7 +402,7 @@ def test_fault_40_a_value_that_is_not_what_the_format_says_is_named(place: str, 
     whole = config_of(folder)
     for value in MISFITS[place]:
         forge(folder, **changed(copy.deepcopy(whole), place, value))
-        with pytest.raises(DamagedBundle, match=rf"damaged: {re.escape(place)}[ .\[]") as refused:
+        with pytest.raises(DamagedModelFolder, match=rf"damaged: {re.escape(place)}[ .\[]") as refused:
             read_head(folder)
         assert str(refused.value).isprintable()
         assert len(str(refused.value)) < 1000
@@ -418,7 +418,7 @@ def test_fault_40_a_key_that_is_missing_is_named(place: str, folder: Path) -> No
     else:
         del around[key]
         forge(folder, **config)
-    with pytest.raises(DamagedBundle, match=rf"{re.escape(outer) or 'the whole'} has no key {key}"):
+    with pytest.raises(DamagedModelFolder, match=rf"{re.escape(outer) or 'the whole'} has no key {key}"):
         read_head(folder)
 
 
@@ -426,7 +426,7 @@ def test_fault_40_a_key_that_is_missing_is_named(place: str, folder: Path) -> No
 def test_fault_40_a_key_too_many_is_named(place: str, folder: Path) -> None:
     key = f"{place}.gamma".removeprefix(".")
     forge(folder, **changed(config_of(folder), key, 1.0))
-    with pytest.raises(DamagedBundle, match=rf"{re.escape(place) or 'the whole'} has an unknown key 'gamma'"):
+    with pytest.raises(DamagedModelFolder, match=rf"{re.escape(place) or 'the whole'} has an unknown key 'gamma'"):
         read_head(folder)
 
 
@@ -448,7 +448,7 @@ def test_fault_40_info_says_one_sentence_of_a_forged_model(
 @pytest.mark.parametrize("parameters", [{"nothing": 1}, {"class_embeddings": None}, {"alpha": 3.0}], ids=str)
 def test_fault_42_parameters_that_a_model_does_not_keep_are_refused(parameters: dict[str, Any], folder: Path) -> None:
     forge(folder, parameters=parameters)
-    with pytest.raises(BundleError, match=str(folder)):
+    with pytest.raises(ModelFolderError, match=str(folder)):
         FewShotClassifier.load(folder)
 
 
@@ -457,7 +457,7 @@ def test_fault_42_a_pair_that_the_method_does_not_have_or_lacks_is_refused(
     method: str, choice: dict[str, Any] | None, folder: Path
 ) -> None:
     forge(folder, method=method, choice=choice if choice is None else config_of(folder)["choice"])
-    with pytest.raises(DamagedBundle, match="damaged: choice is"):
+    with pytest.raises(DamagedModelFolder, match="damaged: choice is"):
         FewShotClassifier.load(folder)
 
 
@@ -466,25 +466,25 @@ def test_fault_40_a_pair_that_cannot_be_is_a_damaged_bundle(case: dict[str, Any]
     forge(folder, choice=config_of(folder)["choice"] | case)
     try:
         model = FewShotClassifier.load(folder)
-    except DamagedBundle:
+    except DamagedModelFolder:
         return
     assert np.isfinite(model.head_.probabilities(model.support_.vectors)).all()
 
 
 def test_fault_40_a_configuration_of_more_values_than_memory_should_hold_is_refused(folder: Path) -> None:
     (folder / CONFIG).write_bytes(b'{"format": 1, "a": [' + b"[]," * 2**21 + b"0]}")
-    with pytest.raises(DamagedBundle, match="holds more than 2097152 values"):
+    with pytest.raises(DamagedModelFolder, match="holds more than 2097152 values"):
         FewShotClassifier.load(folder)
 
 
 def test_fault_40_texts_that_would_not_fit_into_memory_as_a_table_are_refused(folder: Path) -> None:
     photos = ["x" * 2**22, *"abc"]
-    forge(folder, photos=photos)
+    forge(folder, images=photos)
     assert read_head(folder)[0].support.ids.tolist() == photos
     labels = [str(number) for number in range(10**5, 10**5 + 10_000)]
-    classes = [{"label": label, "name": label, "photos": 0} for label in [*labels, "x" * 10**5]]
-    forge(folder, classes=classes, photos=[])
-    with pytest.raises(DamagedBundle, match="classes hold a text too long for 10001 of them"):
+    classes = [{"label": label, "name": label, "n_images": 0} for label in [*labels, "x" * 10**5]]
+    forge(folder, classes=classes, images=[])
+    with pytest.raises(DamagedModelFolder, match="classes hold a text too long for 10001 of them"):
         read_head(folder)
 
 
@@ -493,7 +493,7 @@ def test_fault_40_a_number_that_is_none_is_a_damaged_bundle(number: str, folder:
     text = re.sub(r'"alpha": [0-9.e+-]+', f'"alpha": {number}', (folder / CONFIG).read_text("utf-8"))
     assert number in text
     (folder / CONFIG).write_text(text, "utf-8")
-    with pytest.raises(DamagedBundle, match=str(folder)):
+    with pytest.raises(DamagedModelFolder, match=str(folder)):
         FewShotClassifier.load(folder)
 
 
@@ -503,10 +503,10 @@ def test_fault_40_a_number_that_is_none_is_a_damaged_bundle(number: str, folder:
 @pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
 def test_fault_41_an_archive_is_no_model_and_nothing_of_it_is_unpacked(kind: str, folder: Path, tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "packed"), kind, folder)
-    with pytest.raises(BundleError, match="is not a model folder"):
+    with pytest.raises(ModelFolderError, match="is not a model folder"):
         FewShotClassifier.load(archive)
     shutil.copy(archive, folder / CONFIG)
-    with pytest.raises(DamagedBundle, match=CONFIG):
+    with pytest.raises(DamagedModelFolder, match=CONFIG):
         FewShotClassifier.load(folder)
     assert sorted(path.name for path in folder.iterdir()) == sorted([CONFIG, ARRAYS, CARD])
 
@@ -522,13 +522,13 @@ def test_fault_42_another_encoder_is_refused(folder: Path) -> None:
 
 def test_fault_42_an_encoder_of_another_width_than_the_vectors_is_refused(folder: Path) -> None:
     forge(folder, encoder=config_of(folder)["encoder"] | {"width": 50})
-    with pytest.raises(DamagedBundle, match=r"class_embeddings is float32 of shape \(2, 49\), not .*\(2, 50\)"):
+    with pytest.raises(DamagedModelFolder, match=r"class_embeddings is float32 of shape \(2, 49\), not .*\(2, 50\)"):
         FewShotClassifier.load(folder)
 
 
 def test_fault_42_an_encoder_without_a_fingerprint_is_refused(folder: Path) -> None:
     forge(folder, encoder={"name": "toy", "width": WIDTH})
-    with pytest.raises(BundleError):
+    with pytest.raises(ModelFolderError):
         FewShotClassifier.load(folder)
 
 
@@ -540,14 +540,14 @@ def test_fault_42_an_encoder_that_is_not_here_is_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("labels", [["green"], ["green", "red", "blue"], ["green", "green"], []], ids=str)
 def test_fault_42_classes_that_are_not_the_rows_are_refused(labels: list[str], folder: Path) -> None:
-    forge(folder, classes=[{"label": label, "name": label, "photos": 2} for label in labels])
-    with pytest.raises(BundleError, match=str(folder)):
+    forge(folder, classes=[{"label": label, "name": label, "n_images": 2} for label in labels])
+    with pytest.raises(ModelFolderError, match=str(folder)):
         FewShotClassifier.load(folder)
 
 
 def test_fault_42_classes_in_another_order_are_refused(folder: Path) -> None:
     forge(folder, classes=config_of(folder)["classes"][::-1])
-    with pytest.raises(BundleError, match=str(folder)):
+    with pytest.raises(ModelFolderError, match=str(folder)):
         FewShotClassifier.load(folder)
 
 
@@ -598,7 +598,7 @@ def test_fault_43_arrays_cut_while_they_are_read_are_damaged(
     photos = [paint(label, number) for label in ("red", "green") for number in range(50)]  # more than a buffer holds
     FewShotClassifier("toy").fit(photos, ["red"] * 50 + ["green"] * 50).save(tmp_path / "model")
     while_arrays_are_read(monkeypatch, lambda: os.truncate(tmp_path / "model" / ARRAYS, left))
-    with pytest.raises(DamagedBundle, match=ARRAYS):
+    with pytest.raises(DamagedModelFolder, match=ARRAYS):
         FewShotClassifier.load(tmp_path / "model")
 
 

@@ -20,13 +20,13 @@ import pytest
 from PIL import Image
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.errors import LabelError, NothingReadable, PhotoError, PhotoTooLarge, TipAdapterWarning
+from tip_adapter.errors import ImageError, ImageTooLarge, LabelError, NothingReadable, TipAdapterWarning
 from tip_adapter.features.encode import encode_photos
 from tip_adapter.features.labelled import encode_labelled, found_source
 from tip_adapter.images import decoding_process
-from tip_adapter.images.decode import MAX_PIXELS, decode_photo
+from tip_adapter.images.decode import MAX_PIXELS, decode_image
 from tip_adapter.images.decoding_pool import DecodingProcesses
-from tip_adapter.images.find import find_labelled, find_photos
+from tip_adapter.images.find import find_images, find_labelled
 from tip_adapter.testing import FakeEncoder
 
 if TYPE_CHECKING:
@@ -139,14 +139,14 @@ def test_fault_01_empty_file_among_photos_to_learn_from(make_photos):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_fault_02_cut_file_is_an_error_or_the_whole_photo(kind):
     content = encoded(NOISE, kind, **FORMATS[kind])
-    whole = np.asarray(decode_photo(content, name="photo"))
+    whole = np.asarray(decode_image(content, name="photo"))
     step = 64 if SOAK else max(1, len(content) // 40)
     cuts = {*range(1, len(content), step), *range(len(content) - 4, len(content))}
     refused = 0
     for cut in cuts:
         try:
-            part = np.asarray(decode_photo(content[:cut], name="photo"))
-        except PhotoError:
+            part = np.asarray(decode_image(content[:cut], name="photo"))
+        except ImageError:
             refused += 1
         else:
             np.testing.assert_array_equal(part, whole, err_msg=f"cut at {cut} of {len(content)}")
@@ -170,7 +170,7 @@ def test_fault_03_flipped_bits_are_an_error_or_a_photo(tmp_path):
                 places = rng.integers(0, len(content), rng.integers(1, 9))
                 damaged[places] ^= 1 << rng.integers(0, 8, len(places)).astype(np.uint8)
                 (tmp_path / "photo").write_bytes(damaged.tobytes())
-                with suppress(PhotoError):
+                with suppress(ImageError):
                     assert decoders.decode(tmp_path / "photo")[0].shape[2] == 3
 
 
@@ -214,14 +214,14 @@ def test_fault_05_png_bomb_is_a_row_with_its_reason(model, new):
 @pytest.mark.parametrize("height", [17_895_696, 17_895_697])
 def test_fault_06_up_to_the_pixel_limit_the_size_is_no_reason_to_refuse(height):
     assert 5 * height <= MAX_PIXELS
-    with pytest.raises(PhotoError) as caught:  # for there are no pixels in it
-        decode_photo(bitmap(5, height), name="photo")
-    assert not isinstance(caught.value, PhotoTooLarge)
+    with pytest.raises(ImageError) as caught:  # for there are no pixels in it
+        decode_image(bitmap(5, height), name="photo")
+    assert not isinstance(caught.value, ImageTooLarge)
 
 
 @pytest.mark.slow
 def test_fault_06_at_the_pixel_limit_a_photo_is_read():
-    photo = decode_photo(bitmap(5, MAX_PIXELS // 5) + bytes(MAX_PIXELS // 5), name="photo")
+    photo = decode_image(bitmap(5, MAX_PIXELS // 5) + bytes(MAX_PIXELS // 5), name="photo")
     assert photo.getextrema() == ((255, 255),) * 3
     assert photo.size == (5, 32_717)  # reduced, for it is huge
 
@@ -233,18 +233,18 @@ def test_fault_06_near_the_limit_a_photo_takes_at_most_512_mib(tmp_path, kind):
     mode, size, options, is_read = NEAR_THE_LIMIT[kind]
     Image.new(mode, size, "tomato").save(tmp_path / "photo", kind.split()[-1], **options)
     with DecodingProcesses() as decoders:
-        assert_refused(decoders, tmp_path / "nowhere", PhotoError)
+        assert_refused(decoders, tmp_path / "nowhere", ImageError)
         idle = peak_mib(decoders)
         if is_read:
             pixels, _ = decoders.decode(tmp_path / "photo")
             assert 2_000_000 <= pixels.shape[0] * pixels.shape[1] <= 32_000_000
         else:
-            assert_refused(decoders, tmp_path / "photo", PhotoTooLarge)
+            assert_refused(decoders, tmp_path / "photo", ImageTooLarge)
         assert peak_mib(decoders) - idle <= 512
 
 
-def assert_refused(decoders: DecodingProcesses, path: Path, kind: type[PhotoError]) -> None:
-    with pytest.raises(PhotoError) as caught:
+def assert_refused(decoders: DecodingProcesses, path: Path, kind: type[ImageError]) -> None:
+    with pytest.raises(ImageError) as caught:
         decoders.decode(path)
     assert type(caught.value) is kind
 
@@ -259,9 +259,9 @@ def peak_mib(decoders: DecodingProcesses) -> float:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("size", [(MAX_PIXELS + 1, 1), (9_460, 9_460), (60_000, 3_000), (50_000, 50_000)])
 def test_fault_06_above_the_pixel_limit_a_photo_is_refused_unread(size):
-    with pytest.raises(PhotoTooLarge, match="limit of 89,478,485 pixels") as caught:
-        decode_photo(bitmap(*size), name="photo")
-    assert caught.value.code == "photo_too_large"
+    with pytest.raises(ImageTooLarge, match="limit of 89,478,485 pixels") as caught:
+        decode_image(bitmap(*size), name="photo")
+    assert caught.value.code == "image_too_large"
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -312,17 +312,17 @@ def test_fault_09_tiff_whose_pages_go_in_a_circle_is_its_first_page():
     (start,) = struct.unpack_from("<I", content, 4)
     (n_tags,) = struct.unpack_from("<H", content, start)
     struct.pack_into("<I", content, start + 2 + 12 * n_tags, start)
-    np.testing.assert_array_equal(np.asarray(decode_photo(bytes(content), name="photo")), NOISE)
+    np.testing.assert_array_equal(np.asarray(decode_image(bytes(content), name="photo")), NOISE)
 
 
 def test_fault_09_big_tiff_is_a_tiff():
-    np.testing.assert_array_equal(decode_photo(encoded(NOISE, "TIFF", big_tiff=True), name="photo"), NOISE)
+    np.testing.assert_array_equal(decode_image(encoded(NOISE, "TIFF", big_tiff=True), name="photo"), NOISE)
 
 
 @pytest.mark.parametrize("start", [b"II*\0\x08\0\0\0", b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0"])
 def test_fault_09_tiff_that_states_what_is_not_there_is_an_error(start):
-    with pytest.raises(PhotoError):
-        decode_photo(start + b"\xff" * 1000, name="photo")
+    with pytest.raises(ImageError):
+        decode_image(start + b"\xff" * 1000, name="photo")
 
 
 @pytest.mark.parametrize(("kind", "before"), [(b"zTXt", b"k\0\0"), (b"iTXt", b"k\0\1\0\0\0"), (b"iCCP", b"k\0\0")])
@@ -367,7 +367,7 @@ def test_fault_11_other_formats_are_a_row_with_the_known_ones(model, new, kind):
 def test_fault_12_a_red_photo_is_red_however_it_is_stored(mode, colour, kind):
     file = io.BytesIO()
     Image.new(mode, (16, 16), colour).save(file, kind)
-    np.testing.assert_allclose(decode_photo(file.getvalue(), name="photo").getpixel((8, 8)), [255, 0, 0], atol=3)
+    np.testing.assert_allclose(decode_image(file.getvalue(), name="photo").getpixel((8, 8)), [255, 0, 0], atol=3)
 
 
 @pytest.mark.parametrize(("mode", "colour"), [("L", 255), ("1", 1), ("I;16", 65535), ("LA", (0, 0)), ("P", 0)])
@@ -375,7 +375,7 @@ def test_fault_12_a_white_photo_is_white_however_it_is_stored(mode, colour):
     file = io.BytesIO()
     options = {"transparency": b"\0"} if mode == "P" else {}
     Image.new(mode, (16, 16), colour).save(file, "PNG", **options)
-    assert decode_photo(file.getvalue(), name="photo").getpixel((8, 8)) == (255, 255, 255)
+    assert decode_image(file.getvalue(), name="photo").getpixel((8, 8)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -440,7 +440,7 @@ def test_fault_16_strange_class_names_are_labels(make_photos, new, name):
     (folder / "red").rename(folder / name)
     model = FewShotClassifier(encoder="toy").fit_folder(folder)
     assert model.classes_.tolist() == sorted([name, "blue"])
-    assert model.predict(find_photos(new / "red")).tolist() == [name]
+    assert model.predict(find_images(new / "red")).tolist() == [name]
 
 
 @strange
@@ -476,7 +476,7 @@ def test_fault_16_names_in_a_list(model, new, name):
 
 @pytest.mark.parametrize("name", ["a\0b.jpg", "x" * 4096 + ".jpg"], ids=["NUL", "4 KB"])
 def test_fault_16_names_that_no_file_can_have(model, name):
-    ((position, error),) = encode_photos(find_photos(name), FakeEncoder()).errors.items()
+    ((position, error),) = encode_photos(find_images(name), FakeEncoder()).errors.items()
     assert position == 0
     assert readable(str(error))
 

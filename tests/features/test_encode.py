@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tip_adapter.errors import NothingReadable, PhotoError, TipAdapterWarning
+from tip_adapter.errors import ImageError, NothingReadable, TipAdapterWarning
 from tip_adapter.features import encode
 from tip_adapter.features.encode import encode_photos, stream_vectors
 from tip_adapter.features.labelled import encode_labelled, listed_source
@@ -94,7 +94,7 @@ def test_errors_stand_at_their_positions(batch_size):
         photos[position] = BROKEN
     batch = encode_photos(photos, FakeEncoder())
     assert sorted(batch.errors) == [0, 7, 8, 19]
-    assert all(isinstance(error, PhotoError) for error in batch.errors.values())
+    assert all(isinstance(error, ImageError) for error in batch.errors.values())
     good = [position for position in range(20) if position not in batch.errors]
     assert batch.positions.tolist() == good
     np.testing.assert_array_equal(batch.vectors, FakeEncoder().encode_images([photos[position] for position in good]))
@@ -123,13 +123,13 @@ def test_paths_images_and_arrays_give_the_same_vectors(folder):
         np.testing.assert_array_equal(encode_photos(photos, FakeEncoder()).vectors, expected)
 
 
-@pytest.mark.parametrize("n_photos", [400, 40])
-def test_no_more_than_a_few_batches_are_taken_ahead(n_photos):
-    photos = Watched(noise(n_photos))
+@pytest.mark.parametrize("n_images", [400, 40])
+def test_no_more_than_a_few_batches_are_taken_ahead(n_images):
+    photos = Watched(noise(n_images))
     stream = stream_vectors(photos, FakeEncoder(), threads=2)
     ahead = [photos.read - int(batch.positions[-1]) - 1 for batch in stream]
     assert max(ahead) <= 3 * encode.BATCH
-    assert photos.read == n_photos
+    assert photos.read == n_images
 
 
 def test_a_stream_that_is_closed_early_leaves_no_threads_and_decodes_no_more():

@@ -37,10 +37,10 @@ from tip_adapter.errors import (
 )
 from tip_adapter.features import extract as extraction
 from tip_adapter.features import store
-from tip_adapter.features.arrow import photo_batch, schema, to_table
+from tip_adapter.features.arrow import image_batch, schema, to_table
 from tip_adapter.features.extract import extract, extract_batches
 from tip_adapter.features.store import MANIFEST, read_manifest, read_shard
-from tip_adapter.images.augment import Views
+from tip_adapter.images.augment import Augmentation
 from tip_adapter.testing import FakeEncoder
 from tip_adapter.vectors import unit_rows
 
@@ -104,7 +104,7 @@ def batches_of(folder: Path, size: int) -> Iterator[pa.RecordBatch]:
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     for start in range(0, len(paths), size):
         here = paths[start : start + size]
-        yield photo_batch(here, here, [path.partition("/")[0] for path in here])
+        yield image_batch(here, here, [path.partition("/")[0] for path in here])
 
 
 def test_fault_74_a_batch_of_photos_gives_a_batch_of_vectors_in_a_stable_schema(photos: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_vector_is_the_mean_over_views_of_raw_vectors_where_there_are_such(
     recipe = read_manifest(tmp_path / "features").recipe
     assert (recipe.views, recipe.seed, recipe.averaging) == (5, 3, averaging)
     path = photos / "red" / "2.png"
-    views = Views(5, 3).of(Image.open(path).convert("RGB"), hashlib.sha256(path.read_bytes()).hexdigest())
+    views = Augmentation(5, 3).of(Image.open(path).convert("RGB"), hashlib.sha256(path.read_bytes()).hexdigest())
     prepared = np.stack([encoder.prepare(view) for view in views])
     vectors = encoder.encode_raw(prepared) if averaging == "raw" else encoder.encode_prepared(prepared)
     expected = unit_rows(vectors.mean(axis=0)[None])[0]
@@ -185,7 +185,7 @@ def test_fault_42_vectors_of_another_encoder_are_refused(photos: Path, tmp_path:
 def test_the_parts_of_a_split_folder_stay_apart(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     make_photos("split/train", red=2, blue=2)
     make_photos("split/test", 5, red=1, blue=1)
-    assert extract(tmp_path / "split", tmp_path / "features", FakeEncoder()).n_photos == 6
+    assert extract(tmp_path / "split", tmp_path / "features", FakeEncoder()).n_images == 6
     for source in ("split", "features"):
         with pytest.warns(TipAdapterWarning, match="train"):
             model = FewShotClassifier("toy").fit_folder(tmp_path / source)
@@ -219,7 +219,7 @@ def test_a_photo_that_cannot_be_read_is_a_row_with_its_error_and_read_again_when
     good = (photos / "red" / "0.png").read_bytes()
     (photos / "red" / "9.png").write_text("a cat")
     done = extract(photos, tmp_path / "features", FakeEncoder())
-    assert (done.n_photos, done.n_encoded, done.n_errors) == (11, 10, 1)
+    assert (done.n_images, done.n_encoded, done.n_errors) == (11, 10, 1)
     label, vector, error = rows_of(tmp_path / "features")["red/9.png"]
     assert (label, vector.any(), error) == ("red", False, done.errors[0])
     with pytest.warns(TipAdapterWarning, match="1 of 11 photos are left out: cannot read red/9.png"):
@@ -289,7 +289,7 @@ def test_fault_17_a_photo_that_is_there_twice_is_encoded_once(photos: Path, tmp_
     for name in ("x", "y"):
         shutil.copy(photos / "red" / "0.png", photos / "red" / f"{name}.png")
     encoder = Counting()
-    assert extract(photos, tmp_path / "features", encoder).n_photos == 12
+    assert extract(photos, tmp_path / "features", encoder).n_images == 12
     assert encoder.n_encoded == 10
     rows = rows_of(tmp_path / "features")
     assert np.array_equal(rows["red/x.png"][1], rows["red/0.png"][1])
@@ -385,7 +385,7 @@ def test_features_of_other_photos_are_kept_unless_force_replaces_them(
     with pytest.raises(OutputExists, match=r"holds features of other photos, those of .*photos; .* --force"):
         extract(others, tmp_path / "features", FakeEncoder())
     assert content(tmp_path / "features") == before
-    assert extract(others, tmp_path / "features", FakeEncoder(), force=True).n_photos == 4
+    assert extract(others, tmp_path / "features", FakeEncoder(), force=True).n_images == 4
 
 
 def test_a_file_of_vectors_encodes_no_photos(photos: Path, tmp_path: Path) -> None:
@@ -553,7 +553,7 @@ def manifests(text: str) -> dict[str, str]:
         "a key too few": {key: value for key, value in stated.items() if key != "views"},
         "a path": {**stated, "shards": [{**shard, "file": "../../shard.parquet"}, *stated["shards"][1:]]},
         "rows": {**stated, "shards": [{**shard, "rows": 10**9}, *stated["shards"][1:]]},
-        "another sum": {**stated, "n_photos": 11},
+        "another sum": {**stated, "n_images": 11},
         "width": {**stated, "encoder": {**stated["encoder"], "width": 10**12}},
         "logit scale": {**stated, "logit_scale": -1},
     }
@@ -619,7 +619,7 @@ def test_fault_48_of_two_runs_at_once_the_second_waits_and_encodes_nothing(photo
     for run in runs:
         run.join()
     assert sorted(encoder.n_encoded for encoder in encoders) == [0, 10]
-    assert read_manifest(tmp_path / "features").n_photos == 10
+    assert read_manifest(tmp_path / "features").n_images == 10
 
 
 #: Extracts argv[1] into argv[2] in shards of 8, and notes each photo that is encoded in argv[3].
@@ -724,7 +724,7 @@ from tip_adapter import FewShotClassifier, extraction, features
 from tip_adapter.encoders.base import EncoderIdentity
 from tip_adapter.features.store import Manifest, Recipe, Rows, Shard, shard_name
 from tip_adapter.features.labelled import labelled_source
-from tip_adapter.features.arrow import photo_batch, to_table, write_parquet
+from tip_adapter.features.arrow import image_batch, to_table, write_parquet
 from tip_adapter.testing import FakeEncoder
 from tip_adapter.vectors import unit_rows
 
@@ -750,7 +750,7 @@ extraction.stream_vectors = stream
 def batches():
     for start in range(0, N, ROWS):
         names = [str(i) for i in range(start, min(start + ROWS, N))]
-        yield photo_batch(names, names, [f"class {int(name) % 100}" for name in names])
+        yield image_batch(names, names, [f"class {int(name) % 100}" for name in names])
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

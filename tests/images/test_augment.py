@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tip_adapter.images.augment import NO_VIEWS, Views, _draw_box
+from tip_adapter.images.augment import NO_AUGMENTATION, Augmentation, _draw_box
 
 DIGEST = hashlib.sha256(b"a photo").hexdigest()
 
@@ -20,7 +20,7 @@ def gradient(width: int, height: int) -> Image.Image:
 
 
 def views_of(image: Image.Image, number: int = 4, seed: int = 0, digest: str = DIGEST) -> list[np.ndarray]:
-    return [np.asarray(view) for view in Views(number, seed).of(image, digest)]
+    return [np.asarray(view) for view in Augmentation(number, seed).of(image, digest)]
 
 
 def same(some: list[np.ndarray], others: list[np.ndarray]) -> bool:
@@ -39,7 +39,7 @@ def test_more_views_begin_with_the_same_ones() -> None:
 
 
 def test_no_views_are_none() -> None:
-    assert list(NO_VIEWS.of(gradient(9, 9), DIGEST)) == []
+    assert list(NO_AUGMENTATION.of(gradient(9, 9), DIGEST)) == []
 
 
 def test_parts_are_half_to_all_of_the_photo_and_three_to_four_at_most() -> None:

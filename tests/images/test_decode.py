@@ -13,9 +13,9 @@ import simplejpeg
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tip_adapter.errors import PhotoError, PhotoTooLarge
+from tip_adapter.errors import ImageError, ImageTooLarge
 from tip_adapter.images import decode, reduce
-from tip_adapter.images.decode import decode_photo, open_photo, read_photo
+from tip_adapter.images.decode import decode_image, open_image, read_image
 from tip_adapter.text import printable
 
 RNG = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def encoded(image: Image.Image | np.ndarray, kind: str, **options: Any) -> bytes
 
 
 def pixels(content: bytes) -> np.ndarray:
-    image = decode_photo(content, name="the photo")
+    image = decode_image(content, name="the photo")
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -89,7 +89,7 @@ def test_lossy_formats_give_nearly_the_pixels_they_were_made_of(kind):
 
 @pytest.mark.parametrize("kind", ["JPEG2000", "ICO", "PCX", "TGA", "SGI", "EPS", "PDF", "ICNS", "DDS"])
 def test_other_formats_are_refused(kind):
-    with pytest.raises(PhotoError, match="not a photo in a known format"):
+    with pytest.raises(ImageError, match="not a photo in a known format"):
         pixels(encoded(UPRIGHT, kind))
 
 
@@ -110,7 +110,7 @@ def test_of_an_animation_the_first_frame_counts(kind, options):
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".txt", ""])
 def test_the_content_says_what_a_file_is_not_its_ending(tmp_path, ending):
     (tmp_path / f"photo{ending}").write_bytes(encoded(NOISE, "PNG"))
-    np.testing.assert_array_equal(np.asarray(open_photo(tmp_path / f"photo{ending}")), NOISE)
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / f"photo{ending}")), NOISE)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_the_content_says_what_a_file_is_not_its_ending(tmp_path, ending):
 )
 def test_what_is_no_photo_is_refused_by_its_name(tmp_path, content):
     (tmp_path / "cat.jpg").write_bytes(content)
-    with pytest.raises(PhotoError, match=r"cannot read .*cat\.jpg: "):
-        open_photo(tmp_path / "cat.jpg")
+    with pytest.raises(ImageError, match=r"cannot read .*cat\.jpg: "):
+        open_image(tmp_path / "cat.jpg")
 
 
 # ---- JPEG
@@ -213,7 +213,7 @@ def test_a_turned_photo_is_put_upright(orientation, kind, options):
 def test_a_turned_pil_image_is_put_upright(orientation):
     image = Image.fromarray(STORED[orientation])
     image.getexif()[0x0112] = orientation
-    np.testing.assert_array_equal(np.asarray(open_photo(image)), UPRIGHT)
+    np.testing.assert_array_equal(np.asarray(open_image(image)), UPRIGHT)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -281,7 +281,7 @@ def test_fault_12_16_bit_gray_with_a_transparent_value_keeps_its_upper_8_bits():
 
 def test_fault_12_16_bit_colours_with_a_transparent_one_are_refused():
     row = np.array([0x1234] * 3 + [0x1235] * 3, ">u2").tobytes()
-    with pytest.raises(PhotoError, match=r"the photo: of its 16-bit colours one is transparent.*convert it to 8 bits"):
+    with pytest.raises(ImageError, match=r"the photo: of its 16-bit colours one is transparent.*convert it to 8 bits"):
         pixels(png(2, 1, depth=16, colour=2, data=b"\0" + row, transparent=b"\x12\x34" * 3))
 
 
@@ -298,7 +298,7 @@ def test_fault_12_12_bit_gray_keeps_its_upper_8_bits():
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_32_bit_values_are_refused(mode):
-    with pytest.raises(PhotoError, match="32-bit"):
+    with pytest.raises(ImageError, match="32-bit"):
         pixels(encoded(Image.new(mode, (2, 2)), "TIFF"))
 
 
@@ -347,15 +347,15 @@ def test_at_the_pixel_limit_a_photo_is_read(monkeypatch, kind, spare):
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "AVIF"])
 def test_above_the_pixel_limit_a_photo_is_refused_with_its_size(monkeypatch, kind):
     monkeypatch.setattr(decode, "MAX_PIXELS", NOISE.shape[0] * NOISE.shape[1] - 1)
-    with pytest.raises(PhotoTooLarge, match="the photo: 53 x 37 is above the limit of 1,960 pixels"):
+    with pytest.raises(ImageTooLarge, match="the photo: 53 x 37 is above the limit of 1,960 pixels"):
         pixels(encoded(NOISE, kind))
 
 
 def test_images_and_arrays_have_the_same_limit(monkeypatch):
     monkeypatch.setattr(decode, "MAX_PIXELS", NOISE.shape[0] * NOISE.shape[1] - 1)
     for photo in (NOISE, Image.fromarray(NOISE)):
-        with pytest.raises(PhotoTooLarge):
-            open_photo(photo)
+        with pytest.raises(ImageTooLarge):
+            open_image(photo)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -363,7 +363,7 @@ def test_images_and_arrays_have_the_same_limit(monkeypatch):
     ("width", "height"), [(89_478_486, 1), (9_460, 9_460), (50_000, 50_000), (2**31 - 1, 2**31 - 1)]
 )
 def test_a_photo_is_refused_by_the_size_it_states(width, height):
-    with pytest.raises(PhotoTooLarge, match="limit of 89,478,485 pixels"):
+    with pytest.raises(ImageTooLarge, match="limit of 89,478,485 pixels"):
         pixels(png(width, height))
 
 
@@ -371,26 +371,26 @@ def test_a_photo_is_refused_by_the_size_it_states(width, height):
 def test_the_file_size_limit_lets_a_file_of_that_size_through(tmp_path, monkeypatch, spare):
     (tmp_path / "a.png").write_bytes(encoded(NOISE, "PNG"))
     monkeypatch.setattr(decode, "MAX_BYTES", (tmp_path / "a.png").stat().st_size + spare)
-    assert open_photo(tmp_path / "a.png").size == (53, 37)
+    assert open_image(tmp_path / "a.png").size == (53, 37)
 
 
 def test_a_file_above_the_size_limit_is_not_read(tmp_path):
     with (tmp_path / "a.png").open("wb") as file:
         file.truncate(decode.MAX_BYTES + 1)  # sparse: takes no room
-    with pytest.raises(PhotoTooLarge, match=r"above the limit of 256 MiB"):
-        read_photo(tmp_path / "a.png")
+    with pytest.raises(ImageTooLarge, match=r"above the limit of 256 MiB"):
+        read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
 def test_a_photo_without_pixels_is_refused(size):
-    with pytest.raises(PhotoError):
+    with pytest.raises(ImageError):
         pixels(png(*size))
-    with pytest.raises(PhotoError):
+    with pytest.raises(ImageError):
         pixels(b"P5 %d %d 255\n" % size)
-    with pytest.raises(PhotoError, match="has no pixels"):
-        open_photo(Image.new("RGB", size))
-    with pytest.raises(PhotoError, match="has no pixels"):
-        open_photo(np.zeros((*size, 3), np.uint8))
+    with pytest.raises(ImageError, match="has no pixels"):
+        open_image(Image.new("RGB", size))
+    with pytest.raises(ImageError, match="has no pixels"):
+        open_image(np.zeros((*size, 3), np.uint8))
 
 
 # ---- files
@@ -398,8 +398,8 @@ def test_a_photo_without_pixels_is_refused(size):
 
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(PhotoError, match=r"a\.jpg: the file is empty"):
-        open_photo(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match=r"a\.jpg: the file is empty"):
+        open_image(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize(
@@ -413,8 +413,8 @@ def test_an_empty_file_is_refused(tmp_path):
     ids=["missing", "too long", "NUL", "folder"],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path, name, reason):
-    with pytest.raises(PhotoError, match=f"(?i)cannot read .*{reason}"):
-        open_photo(tmp_path / name)
+    with pytest.raises(ImageError, match=f"(?i)cannot read .*{reason}"):
+        open_image(tmp_path / name)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -429,12 +429,12 @@ def test_a_pipe_is_no_photo_and_is_not_waited_for(tmp_path):
         os.close(os.open(tmp_path / "a.jpg", os.O_WRONLY | os.O_NONBLOCK))  # lets it go
         reader.join()
     assert not waits
-    assert isinstance(caught[0], PhotoError)
+    assert isinstance(caught[0], ImageError)
 
 
 def failure_of(photo: Any) -> Exception:
     with pytest.raises(Exception) as caught:  # noqa: PT011
-        read_photo(photo)
+        read_image(photo)
     return caught.value
 
 
@@ -442,32 +442,32 @@ def failure_of(photo: Any) -> Exception:
 
 
 def test_a_pil_image_of_any_mode_is_taken():
-    np.testing.assert_array_equal(np.asarray(open_photo(Image.fromarray(NOISE))), NOISE)
-    assert open_photo(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
-    assert open_photo(Image.new("L", (1, 1), 5)).getpixel((0, 0)) == (5, 5, 5)
+    np.testing.assert_array_equal(np.asarray(open_image(Image.fromarray(NOISE))), NOISE)
+    assert open_image(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(Image.new("L", (1, 1), 5)).getpixel((0, 0)) == (5, 5, 5)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_damaged_pil_image_that_is_not_loaded_yet_is_refused(kind):
     image = Image.open(io.BytesIO(encoded(NOISE, kind)[:800]))
-    with pytest.raises(PhotoError, match=r"cannot read an image: .*truncated"):
-        open_photo(image)
+    with pytest.raises(ImageError, match=r"cannot read an image: .*truncated"):
+        open_image(image)
 
 
 def test_a_closed_pil_image_is_refused():
     image = Image.open(io.BytesIO(encoded(NOISE, "PNG")))
     image.close()
-    with pytest.raises(PhotoError, match="cannot read an image"):
-        open_photo(image)
+    with pytest.raises(ImageError, match="cannot read an image"):
+        open_image(image)
 
 
 def test_arrays_are_gray_colour_or_colour_with_alpha():
-    np.testing.assert_array_equal(np.asarray(open_photo(NOISE)), NOISE)
-    np.testing.assert_array_equal(np.asarray(open_photo(NOISE[::-1, ::2])), NOISE[::-1, ::2])
+    np.testing.assert_array_equal(np.asarray(open_image(NOISE)), NOISE)
+    np.testing.assert_array_equal(np.asarray(open_image(NOISE[::-1, ::2])), NOISE[::-1, ::2])
     gray = np.repeat(NOISE[:, :, :1], 3, axis=2)
-    np.testing.assert_array_equal(np.asarray(open_photo(NOISE[:, :, 0])), gray)
-    np.testing.assert_array_equal(np.asarray(open_photo(NOISE[:, :, :1])), gray)
-    assert open_photo(np.zeros((1, 1, 4), np.uint8)).getpixel((0, 0)) == (255, 255, 255)
+    np.testing.assert_array_equal(np.asarray(open_image(NOISE[:, :, 0])), gray)
+    np.testing.assert_array_equal(np.asarray(open_image(NOISE[:, :, :1])), gray)
+    assert open_image(np.zeros((1, 1, 4), np.uint8)).getpixel((0, 0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize(
@@ -482,8 +482,8 @@ def test_arrays_are_gray_colour_or_colour_with_alpha():
     ids=["float", "int64", "1-D", "2 channels", "4-D"],
 )
 def test_other_arrays_are_refused(array):
-    with pytest.raises(PhotoError, match=r"an array photo is uint8 of shape \(h, w\)"):
-        open_photo(array)
+    with pytest.raises(ImageError, match=r"an array photo is uint8 of shape \(h, w\)"):
+        open_image(array)
 
 
 # ---- names as they can be printed

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.errors import PhotoError, PhotoTooLarge, TipAdapterWarning
+from tip_adapter.errors import ImageError, ImageTooLarge, TipAdapterWarning
 from tip_adapter.features.encode import encode_photos, stream_vectors
 from tip_adapter.images import decoding_pool
 from tip_adapter.images import decoding_process as one_process
@@ -154,9 +154,9 @@ def test_any_file_name_finds_its_photo(decoders: DecodingProcesses, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["nowhere.jpg", "a\0b.jpg", "half \ud800.jpg", "x" * 100_000, "."])
 def test_an_error_is_the_one_without_processes(decoders: DecodingProcesses, tmp_path: Path, name: str) -> None:
-    with pytest.raises(PhotoError) as expected:
+    with pytest.raises(ImageError) as expected:
         decode_file(tmp_path / name)
-    with pytest.raises(PhotoError) as caught:
+    with pytest.raises(ImageError) as caught:
         decoders.decode(tmp_path / name)
     assert str(caught.value) == str(expected.value)
     assert type(caught.value) is type(expected.value)
@@ -164,7 +164,7 @@ def test_an_error_is_the_one_without_processes(decoders: DecodingProcesses, tmp_
 
 def test_a_photo_above_the_limits_keeps_its_own_error(decoders: DecodingProcesses, tmp_path: Path) -> None:
     (tmp_path / "large.pbm").write_bytes(b"P4 9460 9460\n")
-    with pytest.raises(PhotoTooLarge, match="above the limit of 89,478,485 pixels"):
+    with pytest.raises(ImageTooLarge, match="above the limit of 89,478,485 pixels"):
         decoders.decode(tmp_path / "large.pbm")
 
 
@@ -175,7 +175,7 @@ def test_photos_one_after_another_share_a_process(decoders: DecodingProcesses, t
     assert pids(decoders) == []
     decoders.decode(write(tmp_path / "a.png"))
     first = pids(decoders)
-    with pytest.raises(PhotoError):
+    with pytest.raises(ImageError):
         decoders.decode(tmp_path / "nowhere.png")
     decoders.decode(tmp_path / "a.png")
     assert pids(decoders) == first
@@ -195,7 +195,7 @@ def test_closing_does_not_wait_for_a_photo(tmp_path: Path) -> None:
     caught: list[BaseException] = []
 
     def ask() -> None:
-        with pytest.raises(PhotoError) as error:
+        with pytest.raises(ImageError) as error:
             decoders.decode(write(tmp_path / "slow.png", "HANG"))
         caught.append(error.value)
 
@@ -436,9 +436,9 @@ def test_fault_19_a_photo_that_brings_its_decoder_down_is_an_error_and_the_next_
     decoders.decode(write(tmp_path / "good.png"))
     before = pids(decoders)
     monkeypatch.setattr(one_process, "SECONDS", 0.5)
-    with pytest.raises(PhotoError, match=rf"^cannot read .*bad\.png: {reason}; remove it$") as caught:
+    with pytest.raises(ImageError, match=rf"^cannot read .*bad\.png: {reason}; remove it$") as caught:
         decoders.decode(write(tmp_path / "bad.png", harm))
-    assert caught.value.code == "unreadable_photo"
+    assert caught.value.code == "unreadable_image"
     monkeypatch.setattr(one_process, "SECONDS", 10)
     assert decoders.decode(tmp_path / "good.png")[0].shape == NOISE.shape
     assert pids(decoders) != before
@@ -452,7 +452,7 @@ def test_a_photo_that_needs_too_much_memory_is_too_large_and_its_process_lives(
 ) -> None:
     decoders.decode(write(tmp_path / "good.png"))
     before = pids(decoders)
-    with pytest.raises(PhotoTooLarge, match=r"bad\.png: needs more than 512 MiB to decode; scale it down"):
+    with pytest.raises(ImageTooLarge, match=r"bad\.png: needs more than 512 MiB to decode; scale it down"):
         decoders.decode(write(tmp_path / "bad.png", "BLOAT"))
     decoders.decode(tmp_path / "good.png")
     assert pids(decoders) == before

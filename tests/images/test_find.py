@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tip_adapter.errors import FolderError, LabelError, UsageError
-from tip_adapter.images.find import ENDINGS, PhotoList, find_labelled, find_photos, is_split, walk_photos
+from tip_adapter.images.find import ENDINGS, ImageList, find_images, find_labelled, is_split, walk_images
 from tip_adapter.images.labels import numbered, path_as_text
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def place(root: Path, *names: str) -> Path:
     return root
 
 
-def pairs(photos: PhotoList) -> list[tuple[str, str]]:
+def pairs(photos: ImageList) -> list[tuple[str, str]]:
     return [
         (path.relative_to(photos.root).as_posix(), label)
         for path, label in zip(photos.paths, photos.labels, strict=True)
@@ -252,7 +252,7 @@ def test_links_to_folders_and_photos_are_followed(linked):
 def test_a_circle_of_links_is_walked_once(linked, tmp_path):
     (tmp_path / "elsewhere" / "deep" / "back").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "self").symlink_to("self")
-    assert [path.name for path in walk_photos(linked / "cat")] == ["1.jpg", "2.jpg"]
+    assert [path.name for path in walk_images(linked / "cat")] == ["1.jpg", "2.jpg"]
 
 
 def test_a_link_to_nothing_is_left_for_reading_to_report(linked):
@@ -360,22 +360,22 @@ def test_a_list_in_another_encoding_is_an_error(tmp_path):
 
 def test_a_photo_is_itself_even_if_it_does_not_exist(tmp_path):
     for name in ("a.jpg", "nowhere.jpg", "a\0.jpg", "x" * 5000 + ".jpg"):
-        assert find_photos(tmp_path / name) == [tmp_path / name]
+        assert find_images(tmp_path / name) == [tmp_path / name]
 
 
 def test_all_photos_of_a_folder_are_named_in_order(tmp_path):
     place(tmp_path, "b.jpg", "a/2.png", "a/1.png", ".x/3.png", "notes.txt")
-    assert find_photos(tmp_path) == [tmp_path / "a/1.png", tmp_path / "a/2.png", tmp_path / "b.jpg"]
+    assert find_images(tmp_path) == [tmp_path / "a/1.png", tmp_path / "a/2.png", tmp_path / "b.jpg"]
 
 
 def test_a_list_to_be_named_keeps_its_order_and_needs_no_labels(tmp_path):
     (tmp_path / "list.csv").write_text("file_name\nb.jpg\na.jpg\nb.jpg\n")
-    assert find_photos(tmp_path / "list.csv") == [tmp_path / "b.jpg", tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    assert find_images(tmp_path / "list.csv") == [tmp_path / "b.jpg", tmp_path / "a.jpg", tmp_path / "b.jpg"]
 
 
 def test_a_folder_without_photos_has_nothing_to_name(tmp_path):
     with pytest.raises(FolderError, match=r"holds no photos; known endings are .*\.jpg"):
-        find_photos(place(tmp_path, "notes.txt", "empty/"))
+        find_images(place(tmp_path, "notes.txt", "empty/"))
 
 
 # ---- the list that comes of it
@@ -417,20 +417,20 @@ def test_a_pipe_in_place_of_photos_is_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(FolderError, match="neither a folder nor a list"):
         find_labelled(tmp_path / name, part="train")
-    assert find_photos(tmp_path / name) == [tmp_path / name]  # reading it is that photo's error
+    assert find_images(tmp_path / name) == [tmp_path / name]  # reading it is that photo's error
 
 
 def test_a_list_that_is_huge_is_refused(tmp_path):
     with (tmp_path / "list.csv").open("wb") as file:
         file.truncate(2**40)  # a hole: it costs no disk
-    for find in (find_photos, lambda source: find_labelled(source, part="train")):
+    for find in (find_images, lambda source: find_labelled(source, part="train")):
         with pytest.raises(FolderError, match="above the limit of 64 MiB"):
             find(tmp_path / "list.csv")
 
 
 @pytest.mark.parametrize("source", [None, 5, b"photos", ""], ids=repr)
 def test_what_is_no_path_is_a_usage_error(source):
-    for find in (find_photos, lambda source: find_labelled(source, part="train")):
+    for find in (find_images, lambda source: find_labelled(source, part="train")):
         with pytest.raises(UsageError, match="folder takes a path"):
             find(source)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tip_adapter.errors import PhotoError
+from tip_adapter.errors import ImageError
 from tip_adapter.images import decode
-from tip_adapter.images.decode import open_photo
+from tip_adapter.images.decode import open_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,20 +25,20 @@ def heic(tmp_path: Path) -> Path:
 
 
 def test_a_heic_photo_decodes_where_the_extra_is_installed(heic: Path) -> None:
-    image = open_photo(heic)
+    image = open_image(heic)
     assert (image.mode, image.size) == ("RGB", (48, 64))
     np.testing.assert_allclose(np.asarray(image)[[8, 56], 24], [[255, 0, 0], [0, 0, 255]], atol=12)
 
 
 def test_a_heic_photo_names_the_extra_where_it_is_not_installed(heic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_HAS_HEIC", False)
-    with pytest.raises(PhotoError, match=r"IMG_0001\.HEIC: HEIC photos need pip install 'tip-adapter\[heic\]'"):
-        open_photo(heic)
+    with pytest.raises(ImageError, match=r"IMG_0001\.HEIC: HEIC photos need pip install 'tip-adapter\[heic\]'"):
+        open_image(heic)
 
 
 def test_fault_02_a_cut_heic_photo_is_refused(heic: Path) -> None:
     content = heic.read_bytes()
     for cut in np.linspace(1, len(content) - 1, 40, dtype=int):
         heic.write_bytes(content[:cut])
-        with pytest.raises(PhotoError, match="IMG_0001"):
-            open_photo(heic)
+        with pytest.raises(ImageError, match="IMG_0001"):
+            open_image(heic)

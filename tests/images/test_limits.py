@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tip_adapter.errors import PhotoError, PhotoTooLarge
+from tip_adapter.errors import ImageError, ImageTooLarge
 from tip_adapter.images import decode
-from tip_adapter.images.decode import MAX_SCANS, decode_photo
+from tip_adapter.images.decode import MAX_SCANS, decode_image
 from tip_adapter.images.limits import coefficient_bytes, has_more_scans, webp_bytes
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -30,13 +30,13 @@ def with_scans(n: int) -> bytes:
 
 
 def test_fault_14_as_many_scans_as_allowed_are_decoded() -> None:
-    assert decode_photo(with_scans(MAX_SCANS), name="photo").size == (64, 48)
+    assert decode_image(with_scans(MAX_SCANS), name="photo").size == (64, 48)
 
 
 @pytest.mark.parametrize("n", [MAX_SCANS + 1, 5_000])
 def test_fault_14_more_scans_are_refused_before_they_are_decoded(n: int) -> None:
-    with pytest.raises(PhotoError, match=r"cannot read photo: more than 100 scans; save it again as a baseline JPEG"):
-        decode_photo(with_scans(n), name="photo")
+    with pytest.raises(ImageError, match=r"cannot read photo: more than 100 scans; save it again as a baseline JPEG"):
+        decode_image(with_scans(n), name="photo")
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}], ids=str)
@@ -44,7 +44,7 @@ def test_what_only_looks_like_scans_does_not_count(options: dict[str, Any]) -> N
     noise = SCAN * 1000
     content = encoded("JPEG", comment=noise, **options) + noise
     assert not has_more_scans(content, MAX_SCANS)
-    assert decode_photo(content, name="photo").size == (64, 48)
+    assert decode_image(content, name="photo").size == (64, 48)
 
 
 def test_a_cut_file_has_the_scans_that_are_there() -> None:
@@ -62,9 +62,9 @@ def test_a_progressive_jpeg_is_held_as_coefficients(subsampling: int, per_pixel:
 
 def test_a_progressive_jpeg_with_too_many_coefficients_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_COEFFICIENT_BYTES", 3 * 64 * 48)
-    assert decode_photo(encoded("JPEG", progressive=True), name="photo").size == (64, 48)
-    with pytest.raises(PhotoTooLarge, match="needs more than 512 MiB to decode; scale it down"):
-        decode_photo(encoded("JPEG", progressive=True, subsampling=0), name="photo")
+    assert decode_image(encoded("JPEG", progressive=True), name="photo").size == (64, 48)
+    with pytest.raises(ImageTooLarge, match="needs more than 512 MiB to decode; scale it down"):
+        decode_image(encoded("JPEG", progressive=True, subsampling=0), name="photo")
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_a_webp_photo_is_weighed_before_it_is_opened(
     content = encoded("WEBP", mode, **options)
     assert webp_bytes(content) == 18 * 64 * 48
     monkeypatch.setattr(decode, "MAX_MEMORY", 18 * 64 * 48 - 1)
-    with pytest.raises(PhotoTooLarge, match="scale it down"):
-        decode_photo(content, name="photo")
+    with pytest.raises(ImageTooLarge, match="scale it down"):
+        decode_image(content, name="photo")
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"RIFF\0\0\0\0WEBP", b"RIFF\0\0\0\0WEBPjunk", b"\x89PNG"])

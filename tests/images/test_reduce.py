@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tip_adapter.images import reduce
-from tip_adapter.images.decode import MAX_PIXELS, open_photo
+from tip_adapter.images.decode import MAX_PIXELS, open_image
 from tip_adapter.images.reduce import reduced, reduction
 
 RNG = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_a_huge_photo_of_any_kind_keeps_its_colour(
 ) -> None:
     monkeypatch.setattr(reduce, "_HUGE_PIXELS", 1)
     monkeypatch.setattr(reduce, "_SIDE_LEFT", 1)
-    photo = open_photo(Image.new(mode, (40, 20), colour))
+    photo = open_image(Image.new(mode, (40, 20), colour))
     assert photo.size == (10, 5)
     np.testing.assert_allclose(photo.getpixel((3, 3)), expected, atol=1)
 
@@ -96,4 +96,4 @@ def test_a_huge_photo_of_any_kind_keeps_its_colour(
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(MAX_PIXELS, 1), (1, MAX_PIXELS)])
 def test_fault_07_a_strip_in_memory_is_reduced_too(shape: tuple[int, int]) -> None:
-    assert max(open_photo(np.full(shape, 9, np.uint8)).size) <= 32_768
+    assert max(open_image(np.full(shape, 9, np.uint8)).size) <= 32_768

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tip_adapter.errors import FolderError, OutputExists
-from tip_adapter.images.find import PhotoList, find_labelled
+from tip_adapter.images.find import ImageList, find_labelled
 from tip_adapter.images.lists import write_list
 from tip_adapter.images.sampling import draw, draw_train_and_test
 
@@ -22,9 +22,9 @@ PLACEABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 )
 
 
-def listed(root: Path, **counts: int) -> PhotoList:
+def listed(root: Path, **counts: int) -> ImageList:
     rows = [(root / label / f"{n}.jpg", label) for label in sorted(counts) for n in range(counts[label])]
-    return PhotoList(tuple(path for path, _ in rows), tuple(label for _, label in rows), tuple(sorted(counts)), root)
+    return ImageList(tuple(path for path, _ in rows), tuple(label for _, label in rows), tuple(sorted(counts)), root)
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_what_lies_in_the_folder_already_is_left_out(out: Path, photo, tmp_path:
 
 def test_the_strongest_reason_is_a_photo_or_the_name(out: Path, photo) -> None:
     one = photo("1.jpg")
-    side = {"label": "cat", "name": "tabby", "text": 3.0, "photos": [{"id": "cat/7.jpg", "part": 4.0}], "others": 9.0}
+    side = {"label": "cat", "name": "tabby", "text": 3.0, "images": [{"id": "cat/7.jpg", "part": 4.0}], "others": 9.0}
     with sorting(out) as sorter:
         sorter.put(one, record(one, "cat", explanation=[side, side]))
     assert table(out)[0]["reason"] == "looks like cat/7.jpg"

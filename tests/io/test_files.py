@@ -21,11 +21,9 @@ from tip_adapter.errors import NotWritable, OutputExists
 from tip_adapter.io import files
 from tip_adapter.io.files import (
     cache_folder,
-    held,
-    journal,
+    lock_folder,
     open_regular,
     refuse_existing,
-    standing,
     write_file,
     write_folder,
 )
@@ -307,7 +305,7 @@ def crashed(model: Path) -> Path:
 
 def test_after_a_crash_between_the_two_renames_readers_find_the_old_and_change_nothing(crashed):
     before = sorted(os.listdir(crashed.parent))
-    assert contents(standing(crashed)) == OLD
+    assert contents(readable_path(crashed)) == OLD
     assert sorted(os.listdir(crashed.parent)) == before
 
 
@@ -329,7 +327,7 @@ def test_a_crash_after_the_two_renames_is_finished_by_the_next_writer(model, mon
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         write_folder(model, OLD | NEW, replace=True)
     assert len(os.listdir(model.parent)) == 3  # the old and the workshop
-    assert contents(standing(model)) == OLD | NEW
+    assert contents(readable_path(model)) == OLD | NEW
     write_folder(model, NEW, replace=True)
     assert contents(model) == NEW
     assert os.listdir(model.parent) == ["model"]
@@ -338,7 +336,7 @@ def test_a_crash_after_the_two_renames_is_finished_by_the_next_writer(model, mon
 @pytest.mark.parametrize("path", ["model", "missing", ".", "/"])
 def test_where_nothing_crashed_everything_stands_where_it_should(model, path, monkeypatch):
     monkeypatch.chdir(model)
-    assert standing(Path(path)) == Path(path)
+    assert readable_path(Path(path)) == Path(path)
 
 
 def left_by_a_dead_writer(place: Path) -> Path:
@@ -397,12 +395,12 @@ def test_who_holds_a_folder_waits_for_its_turn_and_then_holds_the_one_that_stand
     seen = []
 
     def teach(version):
-        with held(model):
+        with lock_folder(model):
             seen.append(contents(model).get("version"))
             write_folder(model, NEW | {"version": version}, replace=True)
 
     others = [threading.Thread(target=teach, args=(b"%d" % number,)) for number in range(8)]
-    with held(model):
+    with lock_folder(model):
         for other in others:
             other.start()
         write_folder(model, NEW | {"version": b"first"}, replace=True)
@@ -418,7 +416,7 @@ def test_who_holds_a_folder_waits_for_its_turn_and_then_holds_the_one_that_stand
 def test_where_no_folder_stands_nobody_waits(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "missing", tmp_path / "file", tmp_path / "missing" / "x"):
-        with held(place), held(place):
+        with lock_folder(place), lock_folder(place):
             pass
     assert os.listdir(tmp_path) == ["file"]
 
@@ -445,7 +443,7 @@ def test_fault_46_kill_9_at_any_moment_leaves_the_old_or_the_new_folder_and_the_
             time.sleep(moments.uniform(0, 0.1))
             writer.send_signal(signal.SIGKILL)
             said = writer.stdout.read().split()
-        found = contents(standing(folder))
+        found = contents(readable_path(folder))
         assert set(found) == {"a", "b", "c"}
         assert len(set(found.values())) == 1
         last = int(said[-1]) if said else 0
@@ -492,11 +490,11 @@ def test_the_cache_is_else_where_the_platform_keeps_caches(monkeypatch):
 
 def test_a_journal_begins_where_the_last_whole_line_ended(tmp_path):
     place = tmp_path / "new" / "lines"
-    with journal(place) as append:
+    with append_lines(place) as append:
         append(b"one")
         append(b"two")
     place.write_bytes(place.read_bytes() + b"thr")
-    with journal(place) as append:
+    with append_lines(place) as append:
         append(b"four")
     assert place.read_bytes() == b"one\ntwo\nfour\n"
 
@@ -504,22 +502,22 @@ def test_a_journal_begins_where_the_last_whole_line_ended(tmp_path):
 def test_a_journal_that_is_never_written_keeps_what_was_there(tmp_path):
     place = tmp_path / "lines"
     place.write_bytes(b"half a line")
-    with journal(place):
+    with append_lines(place):
         pass
     assert place.read_bytes() == b""
     place.write_bytes(b"one\n")
-    with journal(place):
+    with append_lines(place):
         pass
     assert place.read_bytes() == b"one\n"
 
 
 def test_fault_48_a_journal_has_one_writer_and_frees_its_place(tmp_path):
-    with journal(tmp_path / "lines") as append:
+    with append_lines(tmp_path / "lines") as append:
         append(b"one")
-        with pytest.raises(NotWritable, match="being written by another run"), journal(tmp_path / "lines"):
+        with pytest.raises(NotWritable, match="being written by another run"), append_lines(tmp_path / "lines"):
             pass
         append(b"two")
-    with journal(tmp_path / "lines") as append:
+    with append_lines(tmp_path / "lines") as append:
         append(b"three")
     assert (tmp_path / "lines").read_bytes() == b"one\ntwo\nthree\n"
 
@@ -529,7 +527,7 @@ def test_fault_47_a_line_that_the_disk_takes_by_half_is_taken_back(tmp_path, mon
         file.write(content[: len(content) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with journal(tmp_path / "lines") as append:
+    with append_lines(tmp_path / "lines") as append:
         append(b"one")
         with monkeypatch.context() as patch:
             patch.setattr(files, "_write_whole", half)
@@ -541,10 +539,10 @@ def test_fault_47_a_line_that_the_disk_takes_by_half_is_taken_back(tmp_path, mon
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(NotWritable), journal(tmp_path / "file" / "lines"):
+    with pytest.raises(NotWritable), append_lines(tmp_path / "file" / "lines"):
         pass
 
 
 def test_what_fails_within_is_not_the_journals(tmp_path):
-    with pytest.raises(FileNotFoundError), journal(tmp_path / "lines"):
+    with pytest.raises(FileNotFoundError), append_lines(tmp_path / "lines"):
         (tmp_path / "nothing").read_bytes()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tip_adapter.io.json_schema import (
-    Misfit,
+    ValidationError,
     items,
     mapping,
     matching,
@@ -74,7 +74,7 @@ MISFITS: list[tuple[Any, Any, str]] = [
 
 @pytest.mark.parametrize(("check", "value", "message"), MISFITS)
 def test_what_does_not_fit_is_named_with_its_place(check: Any, value: Any, message: str) -> None:
-    with pytest.raises(Misfit) as refused:
+    with pytest.raises(ValidationError) as refused:
         check(value)
     assert str(refused.value) == message
 
@@ -87,6 +87,6 @@ def test_a_key_that_stands_twice_is_named() -> None:
 
 def test_a_huge_value_makes_a_short_message() -> None:
     for value in (10**4000, "x" * 10**6, ["x"] * 10**6, {"a": "b" * 10**6}):
-        with pytest.raises(Misfit) as refused:
+        with pytest.raises(ValidationError) as refused:
             whole(0, 3)(value)
         assert len(str(refused.value)) < 200

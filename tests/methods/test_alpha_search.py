@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tip_adapter.methods.alpha_search import Stairs, best_pair, central_pair, right_between
+from tip_adapter.methods.alpha_search import AccuracyCurve, best_pair, central_pair, right_between
 
 
 def lines(seed, n_rows, n_classes):
@@ -19,7 +19,7 @@ def lines(seed, n_rows, n_classes):
 def staircase(text, cache, labels, beta=1.0, unit=None):
     text, labels = np.array(text, float), np.array(labels)
     behind = text - text[np.arange(len(labels)), labels][:, None]
-    return Stairs.of(right_between(behind, np.array(cache, float), labels), beta, unit)
+    return AccuracyCurve.of(right_between(behind, np.array(cache, float), labels), beta, unit)
 
 
 def n_right(text, cache, labels, alpha):
@@ -84,7 +84,7 @@ def test_a_class_that_the_cache_argues_against_is_right_only_below_the_crossing(
 
 
 def steps(ends, counts, beta=1.0, unit=1.0):
-    return Stairs(beta, unit, np.array([0.0, *ends, np.inf]), np.array(counts))
+    return AccuracyCurve(beta, unit, np.array([0.0, *ends, np.inf]), np.array(counts))
 
 
 def test_where_merges_neighbouring_steps():

@@ -258,11 +258,11 @@ def test_a_logit_is_the_sum_of_its_evidence(method, dtype, seed, data):
         assert sorted(e.label for e in evidence) == clf.classes_.tolist()
         for e in evidence:
             logit = row[clf.classes_.tolist().index(e.label)]
-            whole = e.text + sum(photo.part for photo in e.photos) + e.others
+            whole = e.text + sum(photo.part for photo in e.images) + e.others
             assert e.logit == pytest.approx(whole, abs=1e-9)
             assert logit == pytest.approx(whole, abs=1e-4, rel=1e-5)
-            assert len(e.photos) + e.n_others == (clf.classes_[clf.labels_] == e.label).sum()
-            parts = [photo.part for photo in e.photos]
+            assert len(e.images) + e.n_others == (clf.classes_[clf.labels_] == e.label).sum()
+            parts = [photo.part for photo in e.images]
             assert parts == sorted(parts, reverse=True)
             assert e.n_others == 0 or e.others <= e.n_others * parts[-1] + 1e-9
 
@@ -270,9 +270,9 @@ def test_a_logit_is_the_sum_of_its_evidence(method, dtype, seed, data):
 def test_evidence_names_photos_by_their_ids():
     clf = TipAdapterClassifier(alpha=2.0, beta=1.0).fit(np.eye(2), ["a", "b"], ids=["x.jpg", "y.jpg"])
     best, other = clf.explain([[1.0, 0.0]])[0]
-    assert (best.label, best.photos[0].id, best.photos[0].part, best.text) == ("a", "x.jpg", 2.0, 0.0)
-    assert (other.label, other.photos[0].id) == ("b", "y.jpg")
-    assert other.photos[0].part == pytest.approx(2 * np.exp(-1))
+    assert (best.label, best.images[0].id, best.images[0].part, best.text) == ("a", "x.jpg", 2.0, 0.0)
+    assert (other.label, other.images[0].id) == ("b", "y.jpg")
+    assert other.images[0].part == pytest.approx(2 * np.exp(-1))
 
 
 @every_kind

@@ -196,7 +196,7 @@ def test_photos_that_training_did_not_see_become_likelier():
     assert loss(trained) < loss(untrained)
 
 
-# Views
+# Augmentation
 
 
 def test_each_epoch_asks_for_its_views_once():
@@ -267,11 +267,11 @@ def test_no_epochs_leave_the_photos_vectors(kind):
     assert clf.losses_.shape == (0,)
 
 
-@pytest.mark.parametrize("n_photos", [0, 1])
-def test_no_photo_or_a_single_one_can_be_fitted(n_photos):
-    example = case([n_photos, 0], width=3)
+@pytest.mark.parametrize("n_images", [0, 1])
+def test_no_photo_or_a_single_one_can_be_fitted(n_images):
+    example = case([n_images, 0], width=3)
     clf = fitted(example)
-    assert clf.keys_.shape == (n_photos, 3)
+    assert clf.keys_.shape == (n_images, 3)
     assert np.isfinite(clf.logits(example.queries)).all()
 
 
@@ -331,7 +331,7 @@ def test_a_loss_that_is_no_number_ends_training(loss):
             lambda learned, queries, rows: (1.0 if learned[0].max() == 1 else loss, learned),
             lambda epoch: np.ones((2, 3)),
             AdamW(0.1),
-            n_photos=2,
+            n_images=2,
             epochs=3,
             batch_size=2,
             seed=0,

@@ -11,8 +11,8 @@ from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, choose_alpha_beta
 from tip_adapter.methods import leave_one_out, tuning
-from tip_adapter.methods.leave_one_out import SupportCache
-from tip_adapter.methods.tuning import Given, default_rule, fit_temperature, fixed
+from tip_adapter.methods.leave_one_out import Cache
+from tip_adapter.methods.tuning import TuningData, default_rule, fit_temperature, fixed
 
 RULES = ["leave-one-out", "scale-free", "validation"]
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -31,7 +31,7 @@ def pair_for(example, **options):
 def support(example):
     clf = TipAdapterClassifier(class_embeddings=example.class_embeddings, logit_scale=example.logit_scale)
     clf.fit(example.X, example.y)
-    return SupportCache.of(clf, clf.keys_)
+    return Cache.of(clf, clf.keys_)
 
 
 def naive_left_out(example, alpha, beta, queries=None):
@@ -107,7 +107,7 @@ def test_the_rounding_of_the_rescaled_class_does_not_tell_the_label(shots, dtype
     """Two classes of the same vectors: nothing but the label tells them apart, and a left-out photo does not know it."""
     X = np.tile(np.random.default_rng(shots).standard_normal((1, 50)), (2 * shots, 1)).astype(dtype)
     clf = TipAdapterClassifier().fit(X, np.repeat([0, 1], shots))
-    rows = SupportCache.of(clf, clf.keys_).left_out
+    rows = Cache.of(clf, clf.keys_).left_out
     for beta in (0.1, 5.5, 50.0):
         right = rows.logits(1.0, beta).argmax(axis=1) == rows.scored_labels
         assert right.mean() <= 0.5
@@ -376,7 +376,7 @@ def test_numpy_and_torch_choose_the_same(rule):
 
 def test_a_given_pair_keeps_temperature_1_and_is_judged_by_leave_one_out():
     example = case(**MIXED)
-    choice = fixed(support(example), Given(pair=(3.0, 2.0)))
+    choice = fixed(support(example), TuningData(pair=(3.0, 2.0)))
     judged = example.labels != 2
     answers = naive_left_out(example, 3.0, 2.0).argmax(axis=1)
     expected = np.mean(answers[judged] == example.labels[judged])

@@ -19,12 +19,12 @@ from PIL import Image
 from tip_adapter import FewShotClassifier, TipAdapterClassifier, ZeroShotClassifier, choose_alpha_beta, load_encoder
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import (
-    BundleError,
     FolderError,
+    ImageError,
     LabelError,
+    ModelFolderError,
     NothingReadable,
     OutputExists,
-    PhotoError,
     TipAdapterError,
     TipAdapterWarning,
     UnknownName,
@@ -117,7 +117,7 @@ def test_answers_do_not_depend_on_the_batch(photos: Any, queries: Any) -> None:
 
 
 def test_predicting_an_unreadable_photo_is_an_error_naming_it(tmp_path: Path, photos: Any) -> None:
-    with pytest.raises(PhotoError, match=r"nothing\.jpg"):
+    with pytest.raises(ImageError, match=r"nothing\.jpg"):
         fitted(photos).predict([photos[0], tmp_path / "nothing.jpg"])
 
 
@@ -686,7 +686,7 @@ def test_fault_18_photos_that_become_nan_or_zero_are_refused(
     encoder.photos = value
     with pytest.raises(NothingReadable, match="zero, NaN or infinite"):
         FewShotClassifier(encoder).fit_folder(folder)
-    with pytest.raises(PhotoError, match=r"0\.png.*zero, NaN or infinite"):
+    with pytest.raises(ImageError, match=r"0\.png.*zero, NaN or infinite"):
         model.predict([folder / "red" / "0.png"])
     rows = model.predict_folder(folder)
     assert [row["label"] for row in rows] == [None, None]
@@ -781,7 +781,7 @@ def test_an_existing_folder_is_refused_untouched_and_replaced_by_force(photos: A
 
 
 def test_loading_what_is_no_model_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is not a model folder"):
+    with pytest.raises(ModelFolderError, match="is not a model folder"):
         FewShotClassifier.load(tmp_path)
 
 

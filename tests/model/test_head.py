@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.methods import tuning
-from tip_adapter.methods.tuning import Given
+from tip_adapter.methods.tuning import TuningData
 from tip_adapter.model.head import Head, learn
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
 
@@ -32,7 +32,7 @@ def all_but_flat(support: SupportSet) -> Head:
         logit_scale=30.0,
         rule=tuning.FIXED,
         calibrate=True,
-        given=Given(1.0),
+        given=TuningData(1.0),
         settings={"C": 1e-9},
         offers={},
     )

@@ -18,7 +18,14 @@ from huggingface_hub import constants, file_download
 
 from tip_adapter import FewShotClassifier
 from tip_adapter.encoders.toy import ToyEncoder
-from tip_adapter.errors import BundleError, DamagedBundle, DownloadError, TipAdapterWarning, UploadError, UsageError
+from tip_adapter.errors import (
+    DamagedModelFolder,
+    DownloadError,
+    ModelFolderError,
+    TipAdapterWarning,
+    UploadError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +169,7 @@ def test_the_environment_names_the_hub_the_cache_and_the_token(
 def test_paths_of_photos_go_up_from_their_folder_only(model: FewShotClassifier, hub: FakeHub, tmp_path: Path) -> None:
     model.push_to_hub(REPOSITORY)
     config = hub.files(REPOSITORY)["config.json"]
-    assert "red/0.png" in json.loads(config)["photos"]
+    assert "red/0.png" in json.loads(config)["images"]
     assert os.fsencode(tmp_path) not in config
 
 
@@ -299,7 +306,7 @@ def test_fault_42_a_file_that_was_changed_on_the_hub_is_refused(model: FewShotCl
     arrays = bytearray(hub.files(REPOSITORY)["adapter.safetensors"])
     arrays[-1] ^= 1
     hub.commit(REPOSITORY, "main", {"adapter.safetensors": bytes(arrays)})
-    with pytest.raises(DamagedBundle, match="SHA-256"):
+    with pytest.raises(DamagedModelFolder, match="SHA-256"):
         fetch()
 
 
@@ -317,7 +324,7 @@ def test_a_repository_of_something_else_is_told_before_its_arrays_are_fetched(
     model.push_to_hub(REPOSITORY)
     hub.commit(REPOSITORY, "main", {"config.json": b'{"model_type": "bert"}'})
     hub.requests.clear()
-    with pytest.raises(BundleError):
+    with pytest.raises(ModelFolderError):
         fetch()
     assert not any("adapter" in request for request in hub.requests)
 

@@ -17,9 +17,9 @@ from tip_adapter import FewShotClassifier, TipAdapterClassifier, TipAdapterFClas
 from tip_adapter.encoders.prompts import embed_classes, readable
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import (
+    ImageError,
     LabelError,
     NothingReadable,
-    PhotoError,
     TipAdapterError,
     TipAdapterWarning,
     UnknownName,
@@ -410,14 +410,14 @@ def test_an_explanation_adds_up_to_the_logits_of_the_answer_and_the_runner_up(
         explanation = record["explanation"]
         assert [part["label"] for part in explanation] == [entry["label"] for entry in record["top"][:2]]
         for part, entry in zip(explanation, record["top"], strict=False):
-            whole = part["text"] + sum(photo["part"] for photo in part["photos"]) + part["others"]
+            whole = part["text"] + sum(photo["part"] for photo in part["images"]) + part["others"]
             assert part["logit"] == pytest.approx(whole, abs=1e-4)
             assert part["logit"] == pytest.approx(logits[model.classes_.tolist().index(part["label"])], abs=1e-4)
             assert part["score"] == entry["score"]
             assert part["name"] == part["label"]
-            assert (len(part["photos"]), part["n_others"]) == (3, 2 if part["label"] == "red" else 0)
+            assert (len(part["images"]), part["n_others"]) == (3, 2 if part["label"] == "red" else 0)
             of_its_class = model.support_.ids[model.support_.labels == part["label"]].tolist()
-            assert {photo["id"] for photo in part["photos"]} <= set(of_its_class)
+            assert {photo["id"] for photo in part["images"]} <= set(of_its_class)
 
 
 def test_an_explanation_is_the_prediction_and_more(photos: Any, make_photos: MakePhotos) -> None:
@@ -449,7 +449,7 @@ def test_without_photos_the_name_explains_everything(photos: Any, queries: Any) 
     best, second = model.remove(model.support_.ids.tolist()).explain(queries[0])["explanation"]
     assert best["label"] == "red"
     for part in (best, second):
-        assert (part["photos"], part["others"], part["n_others"]) == ([], 0.0, 0)
+        assert (part["images"], part["others"], part["n_others"]) == ([], 0.0, 0)
         assert part["logit"] == pytest.approx(part["text"], abs=1e-9)
 
 
@@ -461,7 +461,7 @@ def test_a_model_of_one_class_has_no_runner_up(photos: Any) -> None:
 
 def test_an_unreadable_photo_has_an_error_and_nothing_to_explain(photos: Any, tmp_path: Path) -> None:
     model = fitted(photos)
-    with pytest.raises(PhotoError, match=r"nothing\.png"):
+    with pytest.raises(ImageError, match=r"nothing\.png"):
         model.explain(tmp_path / "nothing.png")
     bad, good = model.explain_stream([tmp_path / "nothing.png", photos[0]])
     assert bad["explanation"] == []
@@ -634,7 +634,7 @@ class Teaching(RuleBasedStateMachine):
             self.model.estimator_.logits(queries), self.model.estimator_.explain(queries), strict=True
         ):
             for evidence in evidences:
-                whole = evidence.text + sum(photo.part for photo in evidence.photos) + evidence.others
+                whole = evidence.text + sum(photo.part for photo in evidence.images) + evidence.others
                 assert row[self.model.classes_.tolist().index(evidence.label)] == pytest.approx(
                     whole, abs=1e-4, rel=1e-5
                 )

@@ -25,7 +25,7 @@ from tip_adapter.encoders.onnx.writer import GraphWriter
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import ExportError, OutputExists
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
-from tip_adapter.methods.tuning import FIXED, Choice, Given
+from tip_adapter.methods.tuning import FIXED, Choice, TuningData
 from tip_adapter.model import onnx_export
 from tip_adapter.model.head import Head, learn
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
@@ -59,7 +59,7 @@ def random_head(
     vectors = rng.standard_normal((len(labels), width)).astype(np.float32)
     support = SupportSet(vectors, labels, np.arange(len(labels)).astype(str))
     embeddings = ClassEmbeddings(list(names), unit_rows(rng.standard_normal((len(counts), width)).astype(np.float32)))
-    pair = Given(1.5, None, (alpha, beta))
+    pair = TuningData(1.5, None, (alpha, beta))
     return learn(
         method,
         support,
@@ -75,13 +75,13 @@ def random_head(
     )
 
 
-def large_head(n_photos: int, n_classes: int, width: int) -> Head:
+def large_head(n_images: int, n_classes: int, width: int) -> Head:
     """A head of random vectors, put together without choosing anything: that would take minutes."""
     rng = np.random.default_rng(0)
     names = {f"{c:05}": f"{c:05}" for c in range(n_classes)}
     embeddings = ClassEmbeddings(list(names), unit_rows(rng.standard_normal((n_classes, width), dtype=np.float32)))
-    vectors = unit_rows(rng.standard_normal((n_photos, width), dtype=np.float32))
-    support = SupportSet(vectors, rng.choice(list(names), n_photos), np.arange(n_photos).astype(str))
+    vectors = unit_rows(rng.standard_normal((n_images, width), dtype=np.float32))
+    support = SupportSet(vectors, rng.choice(list(names), n_images), np.arange(n_images).astype(str))
     estimator = TipAdapterClassifier(20.0, 3.0, embeddings, 30.0).fit(vectors, support.labels)
     choice = Choice(20.0, 3.0, temperature=2.0, accuracy=None, rule=FIXED, n_rows=0)
     return Head("tip-adapter", names, ("{}",), embeddings, support, choice, estimator, 30.0)

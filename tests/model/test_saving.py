@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tip_adapter.errors import BundleError, DamagedBundle, NotWritable, OutputExists
+from tip_adapter.errors import DamagedModelFolder, ModelFolderError, NotWritable, OutputExists
 from tip_adapter.io import files
 from tip_adapter.io.files import refuse_existing
 from tip_adapter.model import saving
@@ -22,10 +22,10 @@ from tip_adapter.model.saving import (
     CARD,
     CONFIG,
     FORMAT,
-    read_bundle,
     read_config,
+    read_model_folder,
     refuse_unreplaceable,
-    write_bundle,
+    write_model_folder,
 )
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ CONFIGURATION: dict[str, Any] = {
     "tip_adapter": "0.1.0",
     "method": "tip-adapter",
     "seed": 0,
-    "classes": [{"label": "cat_1", "name": "cat 1", "photos": 2}, {"label": "狗", "name": "狗", "photos": 0}],
+    "classes": [{"label": "cat_1", "name": "cat 1", "n_images": 2}, {"label": "狗", "name": "狗", "n_images": 0}],
     "encoder": {"name": "toy", "fingerprint": "ab" * 32, "width": 3},
     "parameters": {},
-    "photos": ["cat_1/1.jpg", "cat_1/2.jpg"],
+    "images": ["cat_1/1.jpg", "cat_1/2.jpg"],
     "logit_scale": 20.0,
     "templates": ["{}"],
     "choice": {"alpha": 1.5, "beta": 2.0, "accuracy": 0.5, "rule": "leave-one-out", "n_rows": 2, "temperature": 3.0},
@@ -67,7 +67,7 @@ MODEL: dict[str, NDArray[Any]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_bundle(tmp_path / "model", CONFIGURATION, MODEL)
+    write_model_folder(tmp_path / "model", CONFIGURATION, MODEL)
     return tmp_path / "model"
 
 
@@ -79,7 +79,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_written_is_read(folder: Path) -> None:
-    config, arrays = read_bundle(folder)
+    config, arrays = read_model_folder(folder)
     digests = config.pop("files")
     assert config == {"format": FORMAT, **CONFIGURATION}
     stated = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
@@ -98,21 +98,21 @@ def test_a_folder_holds_three_files_and_nothing_is_left_beside_it(folder: Path) 
 
 def test_an_array_that_is_not_contiguous_is_kept_as_it_is(tmp_path: Path) -> None:
     others = {"learned.columns": VECTORS.T, "learned.every_other": VECTORS[:, ::2]}
-    write_bundle(tmp_path / "model", CONFIGURATION, MODEL | others)
-    _, arrays = read_bundle(tmp_path / "model")
+    write_model_folder(tmp_path / "model", CONFIGURATION, MODEL | others)
+    _, arrays = read_model_folder(tmp_path / "model")
     for name, array in others.items():
         np.testing.assert_array_equal(arrays[name], array)
 
 
 def test_the_same_model_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    write_bundle(tmp_path / "again", CONFIGURATION, MODEL)
+    write_model_folder(tmp_path / "again", CONFIGURATION, MODEL)
     assert content(folder) == content(tmp_path / "again")
 
 
 UNREADABLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "seed is nan, not a whole number": ({"seed": float("nan")}, {}),
     "choice.alpha is -1.0, not": ({"choice": {**CONFIGURATION["choice"], "alpha": -1.0}}, {}),
-    r"photos\[1\] is '\\udcff', not text of whole characters": ({"photos": ["a", "\udcff"]}, {}),
+    r"images\[1\] is '\\udcff', not text of whole characters": ({"images": ["a", "\udcff"]}, {}),
     "support_vectors are not unit rows": ({}, {"support_vectors": 2 * VECTORS}),
     "learned.flags of bool is not F32": ({}, {"learned.flags": np.ones(2, np.bool_)}),
     r"left_out.interval is \[0.5\], not a list of at least 2": (
@@ -128,7 +128,7 @@ UNREADABLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_what_could_not_be_read_again_is_not_written(why: str, tmp_path: Path) -> None:
     config, arrays = UNREADABLE[why]
     with pytest.raises(NotWritable, match=why):
-        write_bundle(tmp_path / "model", CONFIGURATION | config, MODEL | arrays)
+        write_model_folder(tmp_path / "model", CONFIGURATION | config, MODEL | arrays)
     assert not list(tmp_path.iterdir())
 
 
@@ -141,7 +141,7 @@ def test_names_too_long_or_too_many_to_be_read_again_are_not_written(
     monkeypatch.setattr(saving, "MOST_TEXT_MIB", mib)
     monkeypatch.setattr(saving, "MOST_VALUES", values)
     with pytest.raises(NotWritable, match=f"names are more than {mib} MiB or {values}; shorten"):
-        write_bundle(tmp_path / "model", CONFIGURATION | {"templates": [text]}, MODEL)
+        write_model_folder(tmp_path / "model", CONFIGURATION | {"templates": [text]}, MODEL)
     assert not list(tmp_path.iterdir())
 
 
@@ -151,33 +151,33 @@ def test_names_too_long_or_too_many_to_be_read_again_are_not_written(
 def test_an_existing_folder_is_refused_and_untouched(folder: Path) -> None:
     before = content(folder)
     with pytest.raises(OutputExists, match=r"model exists; .*--force"):
-        write_bundle(folder, {**CONFIGURATION, "seed": 1}, MODEL)
+        write_model_folder(folder, {**CONFIGURATION, "seed": 1}, MODEL)
     assert content(folder) == before
 
 
 def test_an_existing_file_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("mine")
     with pytest.raises(OutputExists):
-        write_bundle(tmp_path / "model", CONFIGURATION, MODEL)
+        write_model_folder(tmp_path / "model", CONFIGURATION, MODEL)
     assert (tmp_path / "model").read_text() == "mine"
 
 
 def test_an_empty_folder_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    write_bundle(tmp_path / "model", CONFIGURATION, MODEL)
+    write_model_folder(tmp_path / "model", CONFIGURATION, MODEL)
     assert read_config(tmp_path / "model")["seed"] == 0
 
 
 def test_what_a_file_manager_left_in_a_model_folder_is_no_obstacle(folder: Path) -> None:
     (folder / ".DS_Store").write_bytes(b"x")
-    write_bundle(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
-    assert read_bundle(folder)[0]["seed"] == 1
+    write_model_folder(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
+    assert read_model_folder(folder)[0]["seed"] == 1
 
 
 def test_a_model_folder_with_something_else_in_it_is_not_replaced(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine", "utf-8")
     with pytest.raises(OutputExists, match="is not replaced"):
-        write_bundle(folder, CONFIGURATION, MODEL, replace=True)
+        write_model_folder(folder, CONFIGURATION, MODEL, replace=True)
     assert (folder / "notes.txt").read_text("utf-8") == "mine"
 
 
@@ -189,7 +189,7 @@ def test_what_is_no_model_folder_is_never_replaced(what: str, tmp_path: Path) ->
     mine = place / "cat.jpg" if what == "photos" else place
     mine.write_text("mine")
     with pytest.raises(OutputExists, match="is not a model folder and is not replaced"):
-        write_bundle(place, CONFIGURATION, MODEL, replace=True)
+        write_model_folder(place, CONFIGURATION, MODEL, replace=True)
     assert mine.read_text() == "mine"
 
 
@@ -214,8 +214,8 @@ def test_fault_47_a_disk_that_fills_up_leaves_the_old_model(
     before = content(folder)
     fill_up(monkeypatch, nth)
     with pytest.raises(NotWritable, match="No space left on device"):
-        write_bundle(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
-    assert read_bundle(folder)[0]["seed"] == 0
+        write_model_folder(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
+    assert read_model_folder(folder)[0]["seed"] == 0
     assert content(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
@@ -225,8 +225,8 @@ def test_fault_47_a_disk_that_fills_up_after_the_exchange_leaves_a_whole_model(
 ) -> None:
     fill_up(monkeypatch, 5)  # three files, their folder, and now the folder around it
     with pytest.raises(NotWritable, match="No space left on device"):
-        write_bundle(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
-    assert read_bundle(folder)[0]["seed"] in (0, 1)
+        write_model_folder(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
+    assert read_model_folder(folder)[0]["seed"] in (0, 1)
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
@@ -238,11 +238,11 @@ def test_fault_47_a_disk_that_fills_up_after_the_exchange_leaves_a_whole_model(
 def test_fault_42_a_file_that_was_cut_is_named(name: str, kept: float, folder: Path) -> None:
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[: int(len(whole) * kept) if kept >= 0 else -3])
-    with pytest.raises(DamagedBundle, match=re.escape(str(folder / name))):
-        read_bundle(folder)
+    with pytest.raises(DamagedModelFolder, match=re.escape(str(folder / name))):
+        read_model_folder(folder)
 
 
-def refusals(folder: Path, name: str) -> Iterator[tuple[bytes, BundleError | None]]:
+def refusals(folder: Path, name: str) -> Iterator[tuple[bytes, ModelFolderError | None]]:
     """For every byte of a file, with one bit of it changed: what stands around it, and why reading is refused."""
     whole = (folder / name).read_bytes()
     for position in range(len(whole)):
@@ -250,9 +250,9 @@ def refusals(folder: Path, name: str) -> Iterator[tuple[bytes, BundleError | Non
         changed[position] ^= 1
         (folder / name).write_bytes(changed)
         try:
-            read_bundle(folder)
+            read_model_folder(folder)
             yield bytes(changed[max(position - 10, 0) : position + 10]), None
-        except BundleError as error:
+        except ModelFolderError as error:
             yield bytes(changed[max(position - 10, 0) : position + 10]), error
 
 
@@ -269,21 +269,21 @@ def test_fault_42_a_configuration_with_any_byte_changed_is_refused(folder: Path)
 @pytest.mark.parametrize("name", [ARRAYS, CARD])
 def test_fault_42_a_file_that_is_missing_is_named(name: str, folder: Path) -> None:
     (folder / name).unlink()
-    with pytest.raises(DamagedBundle, match=rf"cannot read {re.escape(str(folder / name))}: No such file"):
-        read_bundle(folder)
+    with pytest.raises(DamagedModelFolder, match=rf"cannot read {re.escape(str(folder / name))}: No such file"):
+        read_model_folder(folder)
 
 
 def test_fault_42_files_of_two_models_do_not_mix(folder: Path, tmp_path: Path) -> None:
-    write_bundle(
+    write_model_folder(
         tmp_path / "other", {**CONFIGURATION, "method": "zero-shot"}, MODEL | {"support_vectors": VECTORS[::-1]}
     )
     for name in (ARRAYS, CARD):
         mine, theirs = (folder / name).read_bytes(), (tmp_path / "other" / name).read_bytes()
         (folder / name).write_bytes(theirs)
-        with pytest.raises(DamagedBundle, match=re.escape(str(folder / name))):
-            read_bundle(folder)
+        with pytest.raises(DamagedModelFolder, match=re.escape(str(folder / name))):
+            read_model_folder(folder)
         (folder / name).write_bytes(mine)
-    assert read_bundle(folder)[0]["method"] == "tip-adapter"
+    assert read_model_folder(folder)[0]["method"] == "tip-adapter"
 
 
 @pytest.mark.parametrize("what", ["missing", "empty folder", "a file", "a photo folder"])
@@ -295,8 +295,8 @@ def test_what_is_no_model_folder_is_called_that(what: str, tmp_path: Path) -> No
         place.mkdir()
     if what == "a photo folder":
         (place / "cat").mkdir()
-    with pytest.raises(BundleError, match=r"is not a model folder.*`tip-adapter fit` makes one"):
-        read_bundle(place)
+    with pytest.raises(ModelFolderError, match=r"is not a model folder.*`tip-adapter fit` makes one"):
+        read_model_folder(place)
 
 
 @pytest.fixture
@@ -312,15 +312,15 @@ def denied(folder: Path) -> Iterator[Path]:
 
 
 def test_a_model_that_may_not_be_read_is_not_called_missing(denied: Path) -> None:
-    with pytest.raises(BundleError, match=r"cannot read .*config.json: Permission denied; ask") as refused:
-        read_bundle(denied)
-    assert not isinstance(refused.value, DamagedBundle)
+    with pytest.raises(ModelFolderError, match=r"cannot read .*config.json: Permission denied; ask") as refused:
+        read_model_folder(denied)
+    assert not isinstance(refused.value, DamagedModelFolder)
 
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_place_that_may_not_be_entered_is_not_writable(replace: bool, denied: Path) -> None:
     with pytest.raises(NotWritable, match="Permission denied"):
-        write_bundle(denied, CONFIGURATION, MODEL, replace=replace)
+        write_model_folder(denied, CONFIGURATION, MODEL, replace=replace)
     with pytest.raises(NotWritable, match="Permission denied"):
         refuse_unreplaceable(denied) if replace else refuse_existing(denied)
 
@@ -332,35 +332,37 @@ def test_reading_what_is_no_model_folder_changes_nothing(
     monkeypatch.chdir(tmp_path)
     for name in ("replace", "rename", "remove", "unlink", "rmdir", "mkdir"):
         monkeypatch.setattr(os, name, lambda *_, name=name, **__: pytest.fail(f"{name} by a reader"))
-    with pytest.raises(BundleError, match="is not a model folder"):
-        read_bundle(place)
+    with pytest.raises(ModelFolderError, match="is not a model folder"):
+        read_model_folder(place)
 
 
 def test_a_model_whose_replacement_was_cut_short_is_read_where_it_stands(folder: Path) -> None:
     folder.rename(files._old(folder))
     names = sorted(path.name for path in folder.parent.iterdir())
-    assert read_bundle(folder)[0]["seed"] == 0
+    assert read_model_folder(folder)[0]["seed"] == 0
     assert sorted(path.name for path in folder.parent.iterdir()) == names
     with pytest.raises(OutputExists):
-        write_bundle(folder, CONFIGURATION, MODEL)
+        write_model_folder(folder, CONFIGURATION, MODEL)
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
 def test_a_model_is_read_and_replaced_through_a_link(folder: Path, tmp_path: Path) -> None:
     link = tmp_path / "latest"
     link.symlink_to("model")
-    write_bundle(link, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
+    write_model_folder(link, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
     assert link.is_symlink()
-    assert read_bundle(folder)[0]["seed"] == read_bundle(link)[0]["seed"] == 1
+    assert read_model_folder(folder)[0]["seed"] == read_model_folder(link)[0]["seed"] == 1
 
 
 @pytest.mark.parametrize("version", [FORMAT + 1, 0, 10**30])
 def test_fault_42_another_format_is_refused_with_the_way_out(version: int, folder: Path) -> None:
     config = json.loads((folder / CONFIG).read_text("utf-8")) | {"format": version}
     (folder / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(BundleError, match=rf"format {version}, this version reads format {FORMAT}; upgrade") as refused:
-        read_bundle(folder)
-    assert not isinstance(refused.value, DamagedBundle)
+    with pytest.raises(
+        ModelFolderError, match=rf"format {version}, this version reads format {FORMAT}; upgrade"
+    ) as refused:
+        read_model_folder(folder)
+    assert not isinstance(refused.value, DamagedModelFolder)
 
 
 # ---- the model card -----------------------------------------------------------------------------------------------
@@ -445,7 +447,7 @@ def test_a_card_without_a_pair_says_so() -> None:
     ],
 )
 def test_fault_34_a_class_name_stays_text_in_its_cell(name: str) -> None:
-    classes = [{"label": name, "name": name, "photos": 1}]
+    classes = [{"label": name, "name": name, "n_images": 1}]
     card = model_card({**CONFIGURATION, "classes": classes, "templates": [name]})
     row = card.splitlines()[-1]
     assert row.count("|") == 4

@@ -72,7 +72,7 @@ class Maker:
         (self.root / record.folder / "classnames.txt").write_text(lines, encoding="utf-8")
 
     def photos(self, record: DatasetRecord) -> Iterator[tuple[str, int, str, int]]:
-        for part in record.n_photos:
+        for part in record.n_images:
             for label, name in enumerate(CLASSES):
                 for photo in range(N_PHOTOS):
                     yield part, label, name, photo

@@ -18,7 +18,7 @@ from tip_adapter.encoders.prompts import template_sets
 from tip_adapter.errors import FolderError, LabelError, MissingDataset, SplitError, UnknownName, UsageError
 from tip_adapter.paper.datasets import layouts
 from tip_adapter.paper.datasets.records import absent_pieces, dataset_record, dataset_records
-from tip_adapter.paper.datasets.splits import PartCheck, check_dataset, open_dataset, require_photos
+from tip_adapter.paper.datasets.splits import PartCheck, check_dataset, open_dataset, require_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ IMAGENETS = ["imagenet", "imagenet_v2", "imagenet_sketch"]
 
 def test_the_records_say_what_the_literature_counts() -> None:
     counted = {
-        name: (record.folder, record.n_classes, *(record.n_photos.get(part) for part in ("train", "val", "test")))
+        name: (record.folder, record.n_classes, *(record.n_images.get(part) for part in ("train", "val", "test")))
         for name, record in dataset_records().items()
     }
     assert list(counted.items()) == list(LITERATURE.items())
@@ -96,7 +96,7 @@ def test_a_record_names_templates_that_there_are(name: str) -> None:
 def test_a_target_names_the_data_set_it_is_a_target_of_and_has_nothing_to_learn_from(name: str) -> None:
     record = dataset_record(name)
     assert (record.source, record.epochs, record.search) == ("imagenet", {}, None)
-    assert list(record.n_photos) == ["test"]
+    assert list(record.n_images) == ["test"]
 
 
 def test_an_unknown_data_set_is_an_error_that_suggests_the_nearest() -> None:
@@ -112,7 +112,7 @@ def test_a_tree_of_the_published_shape_is_read(name: str, make_dataset: Maker) -
     record = make_dataset(name)
     splits = open_dataset(record, make_dataset.root)
     assert absent_pieces(record, make_dataset.root) == ()
-    assert splits.parts == tuple(record.n_photos)
+    assert splits.parts == tuple(record.n_images)
     for part in splits.parts:
         photos = splits.photos(part)
         assert photos.classes == tuple(splits.names)
@@ -120,7 +120,7 @@ def test_a_tree_of_the_published_shape_is_read(name: str, make_dataset: Maker) -
         assert photos.root == make_dataset.root / record.folder / record.photos_under[part]
         for path, label in zip(photos.paths, photos.labels, strict=True):
             assert make_dataset.colour(path) == make_dataset.colour_of(splits.names[label])
-        require_photos(photos)
+        require_images(photos)
     everything = [path for part in splits.parts for path in splits.photos(part).paths]
     assert len(set(everything)) == 6 * len(splits.parts)
 
@@ -247,17 +247,17 @@ def test_photos_that_are_not_there_are_counted_and_the_first_five_named(make_dat
     with pytest.raises(
         SplitError, match=r"3 of 6 photos of the split are not below .*images: 0/val_1.jpg, 1/val_0.jpg"
     ):
-        require_photos(photos)
+        require_images(photos)
     shutil.rmtree(photos.root)
     with pytest.raises(SplitError, match=r"6 of 6 photos .*: 0/val_0.jpg, .*, 2/val_0.jpg, …; get them"):
-        require_photos(photos)
+        require_images(photos)
 
 
 @pytest.mark.parametrize("name", LITERATURE)
 def test_a_data_set_is_complete_when_every_published_photo_is_there(name: str, make_dataset: Maker) -> None:
     record = make_dataset(name)
     assert not check_dataset(open_dataset(record, make_dataset.root)).complete
-    small = replace(record, n_classes=3, n_photos=dict.fromkeys(record.n_photos, 6))
+    small = replace(record, n_classes=3, n_images=dict.fromkeys(record.n_images, 6))
     splits = open_dataset(small, make_dataset.root)
     assert check_dataset(splits).complete
     splits.photos("test").paths[3].unlink()
@@ -326,7 +326,7 @@ def test_photos_behind_links_are_found_and_called_as_they_lie_below_the_root(
     (make_dataset.root / "imagenet" / "images").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "linked").symlink_to(make_dataset.root)
     photos = open_dataset(record, tmp_path / "linked").photos("test")
-    require_photos(photos)
+    require_images(photos)
     assert photos.ids()[0] == "n01440764/test_0.JPEG"
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from tip_adapter.paper.experiments import experiments
 from tip_adapter.paper.protocols import PROTOCOLS
-from tip_adapter.paper.providers import PhotoShelf
-from tip_adapter.paper.reproduce import Done, asked, reproduce
+from tip_adapter.paper.providers import ImageProvider
+from tip_adapter.paper.reproduce import Reproduction, asked, reproduce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,17 +34,17 @@ AXES = {"dataset", "encoder", "method", "shots", "seed", "protocol", "accuracy"}
 
 
 @pytest.fixture(scope="module")
-def reproduced(shades: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Done, Path]]:
+def reproduced(shades: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Reproduction, Path]]:
     """reproduced("table1") → what came of it, and its folder; done once."""
 
     @cache
-    def run(name: str) -> tuple[Done, Path]:
+    def run(name: str) -> tuple[Reproduction, Path]:
         home, place = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp(name)
         said: list[str] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TIP_ADAPTER_HOME", str(home))
             words = {"datasets": "caltech101", "encoders": "toy", "seeds": "1", **QUICK.get(name, {})}
-            done = reproduce(asked(name, words), PhotoShelf(shades), place, say=said.append)
+            done = reproduce(asked(name, words), ImageProvider(shades), place, say=said.append)
         assert said == []
         return done, place
 
@@ -59,7 +59,7 @@ def of(results: Results, **axes: Any) -> Results:
 @pytest.mark.filterwarnings("ignore::tip_adapter.errors.TipAdapterWarning")  # said to a person; results carry notes
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_runs_to_results_a_table_and_a_picture(
-    name: str, reproduced: Callable[[str], tuple[Done, Path]]
+    name: str, reproduced: Callable[[str], tuple[Reproduction, Path]]
 ) -> None:
     done, place = reproduced(name)
     lines = [json.loads(line) for line in (place / "results.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -77,7 +77,7 @@ def test_an_experiment_runs_to_results_a_table_and_a_picture(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_trained_learns_and_beats_the_names_alone(
-    name: str, reproduced: Callable[[str], tuple[Done, Path]]
+    name: str, reproduced: Callable[[str], tuple[Reproduction, Path]]
 ) -> None:
     trained = [result for result in reproduced(name)[0].results if len(result["losses"]) > 1]
     learning = [result for result in trained if result["losses"][0] > 1e-3]
@@ -92,7 +92,9 @@ def test_what_is_trained_learns_and_beats_the_names_alone(
 
 
 @pytest.mark.slow
-def test_all_six_methods_are_compared_and_every_one_learns(reproduced: Callable[[str], tuple[Done, Path]]) -> None:
+def test_all_six_methods_are_compared_and_every_one_learns(
+    reproduced: Callable[[str], tuple[Reproduction, Path]],
+) -> None:
     results = reproduced("table1")[0].results
     zero_shot, *others = results
     assert (zero_shot["method"], zero_shot["shots"], zero_shot["protocol"]) == ("zero-shot", 0, "fixed")
@@ -107,7 +109,7 @@ def test_all_six_methods_are_compared_and_every_one_learns(reproduced: Callable[
 
 
 @pytest.mark.slow
-def test_alpha_0_and_an_empty_cache_are_zero_shot(reproduced: Callable[[str], tuple[Done, Path]]) -> None:
+def test_alpha_0_and_an_empty_cache_are_zero_shot(reproduced: Callable[[str], tuple[Reproduction, Path]]) -> None:
     results = reproduced("table4")[0].results
     for variant in ("alpha 0", "cache size 0"):
         found = of(results, variant=variant)
@@ -117,7 +119,7 @@ def test_alpha_0_and_an_empty_cache_are_zero_shot(reproduced: Callable[[str], tu
 
 @pytest.mark.slow
 def test_classes_with_fewer_photos_than_shots_give_all_and_the_table_says_so(
-    reproduced: Callable[[str], tuple[Done, Path]],
+    reproduced: Callable[[str], tuple[Reproduction, Path]],
 ) -> None:
     done, _ = reproduced("table4")
     assert {len(result["support_ids"]) for result in of(done.results, shots=128)} == {64}
@@ -125,7 +127,9 @@ def test_classes_with_fewer_photos_than_shots_give_all_and_the_table_says_so(
 
 
 @pytest.mark.slow
-def test_prompts_change_the_sentences_and_stand_in_the_results(reproduced: Callable[[str], tuple[Done, Path]]) -> None:
+def test_prompts_change_the_sentences_and_stand_in_the_results(
+    reproduced: Callable[[str], tuple[Reproduction, Path]],
+) -> None:
     results = reproduced("figure6")[0].results
     (single,) = {tuple(result["templates"]) for result in of(results, variant="single prompt")}
     (ensemble,) = {tuple(result["templates"]) for result in of(results, variant="ensemble")}
@@ -136,7 +140,7 @@ def test_prompts_change_the_sentences_and_stand_in_the_results(reproduced: Calla
 
 @pytest.mark.slow
 def test_keys_in_the_plane_have_a_silhouette_before_during_and_after(
-    reproduced: Callable[[str], tuple[Done, Path]],
+    reproduced: Callable[[str], tuple[Reproduction, Path]],
 ) -> None:
     results = {result["variant"]: result for result in reproduced("figure7")[0].results}
     assert list(results) == ["before", "during", "after"]
@@ -148,7 +152,9 @@ def test_keys_in_the_plane_have_a_silhouette_before_during_and_after(
 
 
 @pytest.mark.slow
-def test_a_row_says_what_learned_and_whether_it_collapsed(reproduced: Callable[[str], tuple[Done, Path]]) -> None:
+def test_a_row_says_what_learned_and_whether_it_collapsed(
+    reproduced: Callable[[str], tuple[Reproduction, Path]],
+) -> None:
     results = reproduced("table6")[0].results
     assert {result["outcome"] for result in of(results, variant="nothing")} == {"training-free"}
     learned = [result for result in results if result["variant"] != "nothing"]
@@ -157,12 +163,12 @@ def test_a_row_says_what_learned_and_whether_it_collapsed(reproduced: Callable[[
 
 
 @pytest.mark.slow
-def test_literature_stands_below_the_table(reproduced: Callable[[str], tuple[Done, Path]]) -> None:
+def test_literature_stands_below_the_table(reproduced: Callable[[str], tuple[Reproduction, Path]]) -> None:
     assert "| DeiT-S | Full training | 79.90 | 22,100,000 | >1 day |" in reproduced("table7")[0].table
 
 
 @pytest.mark.slow
-def test_gains_stand_beside_the_chosen_alpha(reproduced: Callable[[str], tuple[Done, Path]]) -> None:
+def test_gains_stand_beside_the_chosen_alpha(reproduced: Callable[[str], tuple[Reproduction, Path]]) -> None:
     done, _ = reproduced("figure8")
     assert "| dataset | method | protocol | gain over zero-shot, points | alpha | beta |" in done.table
     for result in of(done.results, method="tip-adapter"):
@@ -174,7 +180,7 @@ def test_gains_stand_beside_the_chosen_alpha(reproduced: Callable[[str], tuple[D
 
 
 @pytest.fixture(scope="module")
-def by_every_protocol(shades: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def by_every_protocol(shades: Path, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
     """One method, trained or not, by all six protocols, two draws."""
     words = {
         "datasets": "caltech101",
@@ -187,13 +193,13 @@ def by_every_protocol(shades: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIP_ADAPTER_HOME", str(tmp_path_factory.mktemp("home")))
         return reproduce(
-            asked("figure4", words), PhotoShelf(shades), tmp_path_factory.mktemp("out"), say=lambda _: None
+            asked("figure4", words), ImageProvider(shades), tmp_path_factory.mktemp("out"), say=lambda _: None
         )
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::tip_adapter.errors.TipAdapterWarning")
-def test_the_upper_bound_is_one(by_every_protocol: Done) -> None:
+def test_the_upper_bound_is_one(by_every_protocol: Reproduction) -> None:
     results = by_every_protocol.results
     bounds = of(results, protocol="oracle")
     assert len(bounds) == 3 * 2 * 2
@@ -203,7 +209,7 @@ def test_the_upper_bound_is_one(by_every_protocol: Done) -> None:
 
 
 @pytest.mark.slow
-def test_the_upper_bound_is_marked_and_the_gap_to_it_is_a_column(by_every_protocol: Done) -> None:
+def test_the_upper_bound_is_marked_and_the_gap_to_it_is_a_column(by_every_protocol: Reproduction) -> None:
     table = by_every_protocol.table
     assert "oracle (upper bound)" in table
     assert "| oracle |" not in table
@@ -216,13 +222,13 @@ def test_the_upper_bound_is_marked_and_the_gap_to_it_is_a_column(by_every_protoc
 
 
 @pytest.mark.slow
-def test_one_photo_a_class_teaches_no_keys_and_the_result_says_so(by_every_protocol: Done) -> None:
+def test_one_photo_a_class_teaches_no_keys_and_the_result_says_so(by_every_protocol: Reproduction) -> None:
     for result in of(by_every_protocol.results, method="tip-adapter-f", shots=1):
         assert result["protocol"] == "fixed" or any("nothing is learned" in note for note in result["notes"])
 
 
 @pytest.mark.slow
-def test_a_protocol_sees_what_it_may_and_names_itself(by_every_protocol: Done) -> None:
+def test_a_protocol_sees_what_it_may_and_names_itself(by_every_protocol: Reproduction) -> None:
     results = by_every_protocol.results
     assert {(r["shots"], r["protocol"]) for r in of(results, method="zero-shot")} == {(0, "fixed")}
     fixed = of(results, method="tip-adapter", protocol="fixed")
@@ -231,7 +237,7 @@ def test_a_protocol_sees_what_it_may_and_names_itself(by_every_protocol: Done) -
 
 
 @pytest.mark.slow
-def test_draws_are_nested_and_seeded(by_every_protocol: Done) -> None:
+def test_draws_are_nested_and_seeded(by_every_protocol: Reproduction) -> None:
     drawn = {
         (r["seed"], r["shots"]): set(r["support_ids"]) for r in of(by_every_protocol.results, method="tip-adapter")
     }
@@ -250,7 +256,7 @@ def test_keys_learn_for_as_many_epochs_as_the_public_code_gives_the_data_set(
     for name in ("eurosat", "dtd"):
         lay_out(tmp_path / "data", name, train=2, val=1, test=2)
     wanted = asked("figure5", {**words, "datasets": "eurosat,dtd"})
-    done = reproduce(wanted, PhotoShelf(tmp_path / "data"), tmp_path / "out", say=pytest.fail)
+    done = reproduce(wanted, ImageProvider(tmp_path / "data"), tmp_path / "out", say=pytest.fail)
     assert {result["dataset"]: result["epochs"] for result in done.results} == {"eurosat": 100, "dtd": 20}
 
 
@@ -268,7 +274,7 @@ def test_what_is_learned_on_imagenet_is_tested_on_its_shifts(
         "shots": "2",
         "methods": "zero-shot,linear-probe,tip-adapter,tip-adapter-f",
     }
-    done = reproduce(asked("table5", words), PhotoShelf(make_dataset.root), tmp_path / "out", say=pytest.fail)
+    done = reproduce(asked("table5", words), ImageProvider(make_dataset.root), tmp_path / "out", say=pytest.fail)
     assert done.n_encoded == 4 * 6  # what was learned from, and three test parts
     assert "| method | protocol | imagenet | imagenet_v2 | imagenet_sketch |" in done.table
     assert "(53.27; not comparable)" in done.table  # zero-shot on ImageNet-V2
@@ -279,7 +285,7 @@ def test_what_is_learned_on_imagenet_is_tested_on_its_shifts(
 
 @pytest.mark.slow
 def test_the_reference_explains_every_experiment_field_and_protocol(
-    reproduced: Callable[[str], tuple[Done, Path]],
+    reproduced: Callable[[str], tuple[Reproduction, Path]],
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "experiments.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"`([\w-]+)`", page)) | set(re.findall(r"`reproduce (\w+)`", page))

@@ -30,8 +30,8 @@ from tip_adapter.io import files
 from tip_adapter.paper import measure
 from tip_adapter.paper import results as results_module
 from tip_adapter.paper.experiments import experiments, tasks
-from tip_adapter.paper.providers import FileShelf, PhotoShelf
-from tip_adapter.paper.reproduce import Done, asked, reproduce
+from tip_adapter.paper.providers import FileShelf, ImageProvider
+from tip_adapter.paper.reproduce import Reproduction, asked, reproduce
 from tip_adapter.paper.results import key_of, read_results, recording
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def go(shades: Path, tmp_path: Path) -> Callable[..., Done]:
+def go(shades: Path, tmp_path: Path) -> Callable[..., Reproduction]:
     """go() measures figure4 in miniature; go(seeds="3") with another word."""
 
-    def run(**words: str) -> Done:
+    def run(**words: str) -> Reproduction:
         wanted = asked("figure4", {**WORDS, **words})
-        return reproduce(wanted, PhotoShelf(shades), tmp_path / "out", say=pytest.fail)
+        return reproduce(wanted, ImageProvider(shades), tmp_path / "out", say=pytest.fail)
 
     return run
 
@@ -70,7 +70,7 @@ def lines(tmp_path: Path) -> Path:
 
 
 def test_a_second_run_measures_and_encodes_nothing_and_writes_the_same_bytes(
-    go: Callable[..., Done], lines: Path, monkeypatch: pytest.MonkeyPatch
+    go: Callable[..., Reproduction], lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = go()
     before = {path.name: path.read_bytes() for path in lines.parent.iterdir()}
@@ -88,8 +88,8 @@ def test_fault_46_what_was_stopped_while_photos_were_encoded_goes_on_where_it_wa
 ) -> None:
     monkeypatch.setattr(extract, "SHARD_ROWS", 16)
 
-    def go(progress: Callable[[int, int], None] | None) -> Done:
-        shelf = PhotoShelf(shades, progress=progress)
+    def go(progress: Callable[[int, int], None] | None) -> Reproduction:
+        shelf = ImageProvider(shades, progress=progress)
         return reproduce(asked("figure4", WORDS), shelf, tmp_path / "out", say=pytest.fail)
 
     def stop(done: int, total: int) -> None:
@@ -103,13 +103,13 @@ def test_fault_46_what_was_stopped_while_photos_were_encoded_goes_on_where_it_wa
     assert again.n_encoded == 40 + 16 + len(drawn) - 16
 
 
-def test_more_seeds_measure_only_what_is_new_and_share_the_vectors(go: Callable[..., Done]) -> None:
+def test_more_seeds_measure_only_what_is_new_and_share_the_vectors(go: Callable[..., Reproduction]) -> None:
     go()
     more = go(seeds="1,2", methods="zero-shot,tip-adapter,tip-adapter-f")
     assert (more.n_measured, more.n_encoded) == (8, 0)
 
 
-def test_results_of_another_encoder_of_the_same_name_are_refused(go: Callable[..., Done], lines: Path) -> None:
+def test_results_of_another_encoder_of_the_same_name_are_refused(go: Callable[..., Reproduction], lines: Path) -> None:
     go()
     content = re.sub(r'"fingerprint": "[^"]+"', '"fingerprint": "other"', lines.read_text())
     lines.write_text(content)
@@ -119,7 +119,7 @@ def test_results_of_another_encoder_of_the_same_name_are_refused(go: Callable[..
     assert lines.read_text() == content
 
 
-def test_an_unfinished_last_line_is_cut_off_and_measured_again(go: Callable[..., Done], lines: Path) -> None:
+def test_an_unfinished_last_line_is_cut_off_and_measured_again(go: Callable[..., Reproduction], lines: Path) -> None:
     whole = go().results
     content = lines.read_bytes()
     lines.write_bytes(content[:-100])
@@ -131,7 +131,7 @@ def test_an_unfinished_last_line_is_cut_off_and_measured_again(go: Callable[...,
 
 @pytest.mark.parametrize("line", [b"[]\n", b"{}\n", b"\xff\n", b"[" * 100_000 + b"\n", b"\n"])
 def test_fault_40_a_line_that_is_no_result_is_named_and_nothing_is_written(
-    go: Callable[..., Done], lines: Path, line: bytes
+    go: Callable[..., Reproduction], lines: Path, line: bytes
 ) -> None:
     lines.parent.mkdir()
     lines.write_bytes(line)
@@ -140,7 +140,7 @@ def test_fault_40_a_line_that_is_no_result_is_named_and_nothing_is_written(
     assert lines.read_bytes() == line
 
 
-def test_what_somebody_else_left_unfinished_is_not_cut_off(go: Callable[..., Done], lines: Path) -> None:
+def test_what_somebody_else_left_unfinished_is_not_cut_off(go: Callable[..., Reproduction], lines: Path) -> None:
     lines.parent.mkdir()
     lines.write_bytes(b'{"mine": 1}')  # one line without its end, as many programs write it
     with pytest.raises(ResultsError, match=r"line 1 is no result; move the file away"):
@@ -183,7 +183,7 @@ def test_a_format_that_is_no_number_is_shown_in_one_line(tmp_path: Path) -> None
 
 
 def test_results_of_another_version_are_refused(
-    go: Callable[..., Done], lines: Path, monkeypatch: pytest.MonkeyPatch
+    go: Callable[..., Reproduction], lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go()
     before = lines.read_bytes()
@@ -193,7 +193,7 @@ def test_results_of_another_version_are_refused(
     assert lines.read_bytes() == before
 
 
-def test_fault_48_of_two_runs_on_one_file_the_second_is_told(go: Callable[..., Done], lines: Path) -> None:
+def test_fault_48_of_two_runs_on_one_file_the_second_is_told(go: Callable[..., Reproduction], lines: Path) -> None:
     with recording(lines), pytest.raises(NotWritable, match="is being written by another run"):
         go()
     assert go().n_measured == 9
@@ -201,7 +201,7 @@ def test_fault_48_of_two_runs_on_one_file_the_second_is_told(go: Callable[..., D
 
 @pytest.mark.parametrize("name", ["fsync", "write"])
 def test_fault_47_a_full_disk_loses_no_result(
-    go: Callable[..., Done], lines: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    go: Callable[..., Reproduction], lines: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     left = iter([True] * 3)
     owner, real = {"fsync": (os, os.fsync), "write": (files, files._write_whole)}[name]
@@ -238,10 +238,10 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 from tip_adapter.paper.reproduce import asked, reproduce
-from tip_adapter.paper.providers import FileShelf, PhotoShelf
+from tip_adapter.paper.providers import FileShelf, ImageProvider
 words = {"datasets": "caltech101", "encoders": "toy", "shots": "1,2,4", "seeds": "1,2,3", "methods": "zero-shot,tip-adapter"}
 print("ready", flush=True)
-reproduce(asked("figure4", words), PhotoShelf(Path(sys.argv[1])), Path(sys.argv[2]), say=print)
+reproduce(asked("figure4", words), ImageProvider(Path(sys.argv[1])), Path(sys.argv[2]), say=print)
 """
 
 
@@ -257,7 +257,7 @@ def test_fault_46_kill_9_at_any_moment_leaves_results_that_a_rerun_completes(sha
         complete = [line for line in _lines(place / "results.jsonl") if line.endswith(b"\n")]
         assert all(json.loads(line)["format"] == 1 for line in complete)
     words = {**WORDS, "shots": "1,2,4", "seeds": "1,2,3"}
-    done = reproduce(asked("figure4", words), PhotoShelf(shades), place, say=pytest.fail)
+    done = reproduce(asked("figure4", words), ImageProvider(shades), place, say=pytest.fail)
     found = read_results(place / "results.jsonl")
     assert len(found) == len({key_of(result) for result in found}) == len(done.results) == 19
 
@@ -272,7 +272,7 @@ def _lines(path: Path) -> list[bytes]:
 def test_what_is_missing_is_said_once_and_the_rest_is_done(shades: Path, tmp_path: Path) -> None:
     said: list[str] = []
     words = {**WORDS, "datasets": "dtd,caltech101", "seeds": "1"}
-    done = reproduce(asked("figure4", words), PhotoShelf(shades), tmp_path / "out", say=said.append)
+    done = reproduce(asked("figure4", words), ImageProvider(shades), tmp_path / "out", say=said.append)
     assert len(said) == 1
     assert said[0].startswith("DTD is not whole below")
     assert {result["dataset"] for result in done.results} == {"caltech101"}
@@ -281,7 +281,7 @@ def test_what_is_missing_is_said_once_and_the_rest_is_done(shades: Path, tmp_pat
 def test_an_encoder_that_cannot_be_loaded_is_said_once(shades: Path, tmp_path: Path) -> None:
     said: list[str] = []
     words = {**WORDS, "encoders": f"onnx:{tmp_path / 'nothing'}"}
-    done = reproduce(asked("figure4", words), PhotoShelf(shades), tmp_path / "out", say=said.append)
+    done = reproduce(asked("figure4", words), ImageProvider(shades), tmp_path / "out", say=said.append)
     assert len(said) == 1
     assert done.results == []
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.jsonl"]
@@ -295,14 +295,14 @@ def test_what_is_missing_is_asked_for_once(
 ) -> None:
     asked_for = []
 
-    def missing(shelf: PhotoShelf, dataset: str, encoder: str, draws: object) -> None:
+    def missing(shelf: ImageProvider, dataset: str, encoder: str, draws: object) -> None:
         asked_for.append((dataset, encoder))
         raise error
 
-    monkeypatch.setattr(PhotoShelf, "material", missing)
+    monkeypatch.setattr(ImageProvider, "material", missing)
     said: list[str] = []
     words = {**WORDS, "datasets": "caltech101,dtd"}
-    reproduce(asked("figure4", words), PhotoShelf(shades), tmp_path / "out", say=said.append)
+    reproduce(asked("figure4", words), ImageProvider(shades), tmp_path / "out", say=said.append)
     assert said == [str(error)]
     assert len(asked_for) == len(set(asked_for)) == n_asked  # an encoder for all data sets, a data set for itself
 
@@ -338,7 +338,7 @@ def test_without_torch_what_needs_it_is_said_once_and_the_rest_is_done(
         monkeypatch.delitem(sys.modules, module, raising=False)
     said: list[str] = []
     wanted = asked(name, {"datasets": "caltech101", "encoders": "toy", "shots": "1", "seeds": "1"})
-    done = reproduce(wanted, PhotoShelf(shades), tmp_path / "out", say=said.append)
+    done = reproduce(wanted, ImageProvider(shades), tmp_path / "out", say=said.append)
     assert said == [message]
     assert len(done.results) == n_results
 
@@ -352,7 +352,7 @@ def test_photos_that_the_split_names_and_the_folder_lacks_are_refused_before_any
         path.unlink()
     said: list[str] = []
     words = {**WORDS, "datasets": "dtd"}
-    done = reproduce(asked("figure4", words), PhotoShelf(tmp_path / "data"), tmp_path / "out", say=said.append)
+    done = reproduce(asked("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "out", say=said.append)
     assert len(said) == 1
     assert said[0].startswith(f"6 of 8 photos of the split are not below {photos}: dusk/test_0.png, ")
     assert (done.results, done.n_encoded) == ([], 0)
@@ -367,16 +367,16 @@ def test_a_photo_that_cannot_be_read_is_not_encoded_again_and_again(
     words = {**WORDS, "datasets": "dtd", "seeds": "1"}
     said = pytest.warns(TipAdapterWarning, match=r"1 of 8 photos are left out: cannot read dusk/test_0.png")
     with said:
-        first = reproduce(asked("figure4", words), PhotoShelf(tmp_path / "data"), tmp_path / "out", say=pytest.fail)
+        first = reproduce(asked("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "out", say=pytest.fail)
     assert {result["n_test"] for result in first.results} == {7}
     with said:
-        again = reproduce(asked("figure4", words), PhotoShelf(tmp_path / "data"), tmp_path / "new", say=pytest.fail)
+        again = reproduce(asked("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "new", say=pytest.fail)
     assert again.n_encoded == 0
 
 
 def test_a_class_with_fewer_photos_than_shots_gives_all(shades: Path, tmp_path: Path) -> None:
     words = {**WORDS, "shots": "20", "seeds": "1", "methods": "tip-adapter"}
-    done = reproduce(asked("figure4", words), PhotoShelf(shades), tmp_path / "out", say=pytest.fail)
+    done = reproduce(asked("figure4", words), ImageProvider(shades), tmp_path / "out", say=pytest.fail)
     assert {len(result["support_ids"]) for result in done.results} == {64}
     assert "caltech101: 4 classes have fewer than 20 photos (dawn 16, dusk 16, moss 16)" in done.table
 
@@ -391,7 +391,7 @@ def test_a_file_of_vectors_that_has_changed_is_measured_anew_and_one_that_was_mo
     rng = np.random.default_rng(0)
     parts, labels = np.repeat(["train", "test"], 8), np.array(["cat", "dog"] * 8)
 
-    def go(path: Path) -> Done:
+    def go(path: Path) -> Reproduction:
         wanted = asked("figure4", {"shots": "1", "seeds": "1", "methods": "zero-shot"})
         return reproduce(wanted, FileShelf(path), tmp_path / "out", say=pytest.fail)
 

@@ -17,32 +17,32 @@ from tip_adapter.paper.datasets.splits import open_dataset
 from tip_adapter.paper.experiments import Task
 from tip_adapter.paper.fit import Heads
 from tip_adapter.paper.measure import measure
-from tip_adapter.paper.vectors import PhotoStore
+from tip_adapter.paper.vectors import ImageStore
 from tip_adapter.testing import FakeEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tip_adapter.paper.vectors import Material
+    from tip_adapter.paper.vectors import SplitVectors
 
 
 @pytest.fixture
-def store(lay_out: Callable[..., None], tmp_path: Path) -> Callable[[int], PhotoStore]:
+def store(lay_out: Callable[..., None], tmp_path: Path) -> Callable[[int], ImageStore]:
     """store(views) → DTD in small, by an encoder whose support photos are means of so many."""
     record, root = dataset_record("dtd"), tmp_path / "data"
     lay_out(root, "dtd", train=4, val=1, test=2)
 
-    def open_store(views: int) -> PhotoStore:
+    def open_store(views: int) -> ImageStore:
         encoder = FakeEncoder()
         encoder.record = replace(encoder.record, support_views=views)
-        return PhotoStore(open_dataset(record, root), encoder, tmp_path / "vectors", frozenset({(1, 0), (2, 0)}))
+        return ImageStore(open_dataset(record, root), encoder, tmp_path / "vectors", frozenset({(1, 0), (2, 0)}))
 
     return open_store
 
 
 def test_a_support_photo_is_the_mean_of_its_views_and_a_test_photo_is_itself(
-    store: Callable[[int], PhotoStore],
+    store: Callable[[int], ImageStore],
 ) -> None:
     plain, viewed = store(0), store(3)
     ours, theirs = viewed.support(1, 0), plain.support(1, 0)
@@ -51,7 +51,7 @@ def test_a_support_photo_is_the_mean_of_its_views_and_a_test_photo_is_itself(
     np.testing.assert_array_equal(viewed.part("test").vectors, plain.part("test").vectors)
 
 
-def test_both_are_kept_apart_and_encoded_once(store: Callable[[int], PhotoStore]) -> None:
+def test_both_are_kept_apart_and_encoded_once(store: Callable[[int], ImageStore]) -> None:
     first = store(3)
     vectors = first.support(2, 0).vectors
     assert first.n_encoded > 0
@@ -62,7 +62,7 @@ def test_both_are_kept_apart_and_encoded_once(store: Callable[[int], PhotoStore]
 
 
 @pytest.fixture
-def material(store: Callable[[int], PhotoStore]) -> Material:
+def material(store: Callable[[int], ImageStore]) -> SplitVectors:
     """DTD in small, three views of each support photo."""
     return store(3).material(("a {}",))
 
@@ -71,7 +71,7 @@ def task(method: str, protocol: str, **settings: object) -> Task:
     return Task("table1", "dtd", "dtd", "fake", method, 2, 0, protocol, "", settings)
 
 
-def test_leave_one_out_asks_with_the_photos_themselves(material: Material) -> None:
+def test_leave_one_out_asks_with_the_photos_themselves(material: SplitVectors) -> None:
     support = material.support(2, 0)
     result = measure(task("tip-adapter", "leave-one-out"), lambda *_: material, Heads())
     keys, names = (support.vectors, support.labels), (material.embeddings(), material.encoder.logit_scale)
@@ -81,7 +81,7 @@ def test_leave_one_out_asks_with_the_photos_themselves(material: Material) -> No
     assert (ours.alpha, ours.beta) != (others.alpha, others.beta)
 
 
-def test_keys_are_trained_on_one_view_after_the_other_and_see_themselves(material: Material) -> None:
+def test_keys_are_trained_on_one_view_after_the_other_and_see_themselves(material: SplitVectors) -> None:
     support, views = material.support(2, 0), material.views(2, 0)
     assert views is not None
     assert views.shape == (3, *support.vectors.shape)
@@ -94,7 +94,7 @@ def test_keys_are_trained_on_one_view_after_the_other_and_see_themselves(materia
     np.testing.assert_allclose(result["losses"], ours.losses_, rtol=1e-6)
 
 
-def test_a_cache_that_is_smaller_than_the_shots_is_trained_on_views_of_all_photos(material: Material) -> None:
+def test_a_cache_that_is_smaller_than_the_shots_is_trained_on_views_of_all_photos(material: SplitVectors) -> None:
     result = measure(task("tip-adapter-f", "fixed", epochs=4, cache_size=1), lambda *_: material, Heads())
     plain = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: material, Heads())
     assert result["learnable_parameters"] * 2 == plain["learnable_parameters"]
@@ -102,7 +102,7 @@ def test_a_cache_that_is_smaller_than_the_shots_is_trained_on_views_of_all_photo
     assert result["losses"] != plain["losses"]
 
 
-def test_classes_that_are_left_out_are_left_out_of_all_views(material: Material) -> None:
+def test_classes_that_are_left_out_are_left_out_of_all_views(material: SplitVectors) -> None:
     few = material.of_classes(2)
     support, views = few.support(2, 0), few.views(2, 0)
     queries = few.queries(2, 0)
@@ -111,14 +111,14 @@ def test_classes_that_are_left_out_are_left_out_of_all_views(material: Material)
     assert views.shape == (3, *support.vectors.shape) == (3, *queries.shape)
 
 
-def test_a_photo_that_lacks_a_view_is_named(material: Material) -> None:
+def test_a_photo_that_lacks_a_view_is_named(material: SplitVectors) -> None:
     whole = material.support(2, 0)
     short = replace(material, plain=lambda *_: whole.take(slice(1, None)))
     with pytest.raises(FeaturesError, match=whole.ids[0]):
         short.queries(2, 0)
 
 
-def test_views_that_are_prepared_again_are_those_that_were_kept(material: Material) -> None:
+def test_views_that_are_prepared_again_are_those_that_were_kept(material: SplitVectors) -> None:
     support, views = material.support(2, 0), material.views(2, 0)
     assert views is not None
     assert material.prepared is not None
@@ -127,31 +127,31 @@ def test_views_that_are_prepared_again_are_those_that_were_kept(material: Materi
         np.testing.assert_allclose(fresh, views[view], atol=1e-6)
 
 
-def test_a_data_set_may_have_epochs_of_its_own(material: Material) -> None:
+def test_a_data_set_may_have_epochs_of_its_own(material: SplitVectors) -> None:
     ours = replace(material, epochs={"coop": 3})
     assert measure(task("coop", "fixed"), lambda *_: ours, Heads())["epochs"] == 3
     assert dataset_record("imagenet").epochs["coop"] == 50
 
 
-def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int], PhotoStore]) -> None:
+def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int], ImageStore]) -> None:
     plain = store(0).material(("a {}",))
     assert plain.queries(2, 0) is None
     assert plain.views(2, 0) is None
 
 
-def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(material: Material) -> None:
+def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(material: SplitVectors) -> None:
     single = Task("table1", "dtd", "dtd", "fake", "tip-adapter", 1, 0, "leave-one-out", "", {})
     with pytest.raises(UsageError, match="two photos; give more --shots"):
         measure(single, lambda *_: material, Heads())
 
 
-def test_the_upper_bound_belongs_to_its_target(material: Material) -> None:
+def test_the_upper_bound_belongs_to_its_target(material: SplitVectors) -> None:
     whole = material.test()
     other = replace(material, whole=lambda part: replace(whole, labels=np.roll(whole.labels, 2)))
     oracle = task("tip-adapter", "oracle")
     there = replace(oracle, target="other")
 
-    def find(dataset: str, _: str) -> Material:
+    def find(dataset: str, _: str) -> SplitVectors:
         return other if dataset == "other" else material
 
     heads = Heads()
@@ -159,7 +159,7 @@ def test_the_upper_bound_belongs_to_its_target(material: Material) -> None:
     assert measure(there, find, heads)["accuracy"] == measure(there, find, Heads())["accuracy"]
 
 
-def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_one(material: Material) -> None:
+def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_one(material: SplitVectors) -> None:
     assert material.initial_pair == (2.0, 1.0)
     support, views = material.support(2, 0), material.views(2, 0)
     assert views is not None
@@ -170,7 +170,7 @@ def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_o
     assert (result["alpha"], result["beta"]) != (2.0, 1.0)
 
 
-def test_a_prompt_is_learned_once_a_draw(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_is_learned_once_a_draw(material: SplitVectors, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 
     def learn(task: Task, *_: object) -> ClassEmbeddings:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tip_adapter import FewShotClassifier
 from tip_adapter.errors import NotWritable, OutputExists
-from tip_adapter.metrics import Tally, accuracy_of
+from tip_adapter.metrics import MetricAccumulator, accuracy_of
 from tip_adapter.report import (
     N_MISTAKES,
     Occasion,
@@ -207,12 +207,12 @@ def test_a_mistake_on_a_class_that_the_model_does_not_have_says_so() -> None:
 
 
 def test_a_calibration_error_that_the_temperature_raises_is_told() -> None:
-    sure = Tally(np.array(["ant", "bee"]), 10.0)
+    sure = MetricAccumulator(np.array(["ant", "bee"]), 10.0)
     photos = vectors_of(["ant", "bee"], 0)
     logits = 9 * np.eye(2)
     sure.add(photos, logits, logits)
     assert "the calibration error rises" in calibration(sure, "")
-    never = Tally(np.array(["ant", "bee"]), 1.0)
+    never = MetricAccumulator(np.array(["ant", "bee"]), 1.0)
     never.add(photos, logits, logits)
     assert "rises" not in calibration(never, "")
 

@@ -32,7 +32,7 @@ def print_answer(record: dict[str, Any]) -> None:
 def _print_evidence(evidence: dict[str, Any], role: str) -> None:
     """A logit taken apart, in points: the photos that weighed most, the other photos, the name."""
     print_line(f"  {role}: {evidence['label']}, {evidence['logit']:.2f} points ({percent(evidence['score'])})")
-    for photo in evidence["photos"]:
+    for photo in evidence["images"]:
         print_line(f"    {photo['part']:+9.2f}  looks like {photo['id']}")
     if evidence["n_others"]:
         others = counted(evidence["n_others"], "other photo", "other photos")

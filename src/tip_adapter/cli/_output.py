@@ -136,7 +136,7 @@ def outcome_in_words(head: Head) -> str:
     chosen = _choice_in_words(head, head.choice) if head.choice else ""
     return (
         " ".join(filter(None, [chosen, training_in_words(head.training)]))
-        or f"{head.method} has nothing to choose{_BY_NAMES[head.estimator.needs_photos]}."
+        or f"{head.method} has nothing to choose{_BY_NAMES[head.estimator.capabilities.needs_images]}."
     )
 
 

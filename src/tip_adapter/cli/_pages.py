@@ -22,7 +22,7 @@ def occasion(model_dir: Path, encoder: Mapping[str, Any]) -> Occasion:
     return Occasion(model_dir.name or str(model_dir), encoder, datetime.date.today().isoformat(), command)
 
 
-def training_photos(folder: Path | None, ids: Sequence[str]) -> dict[str, Path]:
+def training_images(folder: Path | None, ids: Sequence[str]) -> dict[str, Path]:
     """The photos of a folder by their ids; says so where a page will show none of those that the model has learned from."""
     paths = paths_by_id(folder, part="train") if folder else {}
     if ids and paths.keys().isdisjoint(ids):

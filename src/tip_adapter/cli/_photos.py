@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import UsageError, warn
-from tip_adapter.features.labelled import is_stored, listed_source, photo_source
-from tip_adapter.images.find import find_photos
+from tip_adapter.features.labelled import image_source, is_stored, listed_source
+from tip_adapter.images.find import find_images
 from tip_adapter.images.sorting import outside
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import printable
@@ -44,9 +44,9 @@ def _sources(inputs: Sequence[str]) -> Iterator[VectorSource]:
     """Each folder and each file of vectors for itself; photos that follow one another in one stream."""
     for is_whole, group in groupby(inputs, key=lambda image: is_folder(Path(image)) or is_stored(image)):
         if is_whole:
-            yield from map(photo_source, group)
+            yield from map(image_source, group)
         else:
-            yield listed_source([photo for image in group for photo in find_photos(image)])
+            yield listed_source([photo for image in group for photo in find_images(image)])
 
 
 def _stdin_paths() -> list[str]:

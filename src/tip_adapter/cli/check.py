@@ -12,9 +12,9 @@ import tip_adapter
 from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
 from tip_adapter.errors import UsageError
-from tip_adapter.io.files import standing
+from tip_adapter.io.files import readable_path
 from tip_adapter.model.head import read_head
-from tip_adapter.model.label_issues import check_photos
+from tip_adapter.model.label_issues import check_images
 from tip_adapter.model.saving import CONFIG
 from tip_adapter.text import counted, percent
 
@@ -41,14 +41,14 @@ def check(
 ) -> None:
     """Find likely wrong labels, near-duplicates across classes, and classes that need photos."""
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
-        if os.path.lexists(standing(source) / CONFIG):  # False also for a name that is too long
+        if os.path.lexists(readable_path(source) / CONFIG):  # False also for a name that is too long
             if encoder is not None:
                 raise UsageError("a model has its own encoder; leave out --encoder")
             head: Head = read_head(source)[0]
         else:
             model = tip_adapter.FewShotClassifier(encoder, device=device, threads=threads)
             head = model.fit_folder(source, progress=progress).head_
-        record = check_photos(head)
+        record = check_images(head)
     if json:
         print_json(record)
     else:
@@ -58,7 +58,7 @@ def check(
 def _print(record: dict[str, Any]) -> None:
     _print_wrong(record["likely_wrong"])
     _print_duplicates(record["near_duplicates"])
-    _print_weak(record["need_photos"])
+    _print_weak(record["need_images"])
     if record["accuracy"] is None:
         print_line("No class has two photos: no label could be checked by leaving its photo out.")
         return
@@ -75,7 +75,7 @@ def _print_wrong(entries: list[dict[str, Any]]) -> None:
         print_line("No label looks wrong.")
         return
     print_line(f"Likely wrong labels, photos and names weighed alike, {_how_many(entries)}:")
-    rows = [[e["photo"], e["label"], percent(e["probability"]), e["called"]] for e in entries[:_SHOWN]]
+    rows = [[e["image"], e["label"], percent(e["probability"]), e["called"]] for e in entries[:_SHOWN]]
     print_table(["photo", "label", "how likely", "looks like"], rows)
 
 
@@ -85,7 +85,7 @@ def _print_duplicates(entries: list[dict[str, Any]]) -> None:
         return
     print_line(f"Nearly the same photo in two classes, {_how_many(entries)}:")
     rows = [
-        [f"{e['photos'][0]} ({e['labels'][0]})", f"{e['photos'][1]} ({e['labels'][1]})", f"{e['similarity']:.3f}"]
+        [f"{e['images'][0]} ({e['labels'][0]})", f"{e['images'][1]} ({e['labels'][1]})", f"{e['similarity']:.3f}"]
         for e in entries[:_SHOWN]
     ]
     print_table(["photo", "photo", "similarity"], rows)
@@ -96,7 +96,7 @@ def _print_weak(entries: list[dict[str, Any]]) -> None:
         return
     print_line(f"Classes that need photos, {_how_many(entries)}:")
     rows = [
-        [e["label"], str(e["photos"]), "unknown" if e["accuracy"] is None else percent(e["accuracy"])]
+        [e["label"], str(e["n_images"]), "unknown" if e["accuracy"] is None else percent(e["accuracy"])]
         for e in entries[:_SHOWN]
     ]
     print_table(["class", "photos", "right when left out"], rows)

@@ -64,7 +64,7 @@ def _entry(record: DatasetRecord, absent: tuple[str, ...] | None) -> dict[str, A
 
 
 def _line(record: DatasetRecord, absent: tuple[str, ...] | None) -> list[str]:
-    counts = [f"{record.n_photos[part]:,}" if part in record.n_photos else "–" for part in ("train", "val", "test")]
+    counts = [f"{record.n_images[part]:,}" if part in record.n_images else "–" for part in ("train", "val", "test")]
     return [
         record.name,
         f"{record.n_classes:,}",

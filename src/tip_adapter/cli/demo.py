@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
-    from tip_adapter.images.find import PhotoList
+    from tip_adapter.images.find import ImageList
     from tip_adapter.vectors import SupportSet
 
 METHODS = ("zero-shot", "tip-adapter", "tip-adapter-f")
@@ -69,7 +69,7 @@ def demo(
         print(NEXT if folder else f"{HARD}\n{NEXT}")
 
 
-def _draw(source: Path, shots: int, seed: int, lists: Path | None) -> tuple[PhotoList, PhotoList]:
+def _draw(source: Path, shots: int, seed: int, lists: Path | None) -> tuple[ImageList, ImageList]:
     """What is learned from and what is tested on, written to the folder `lists`, if any."""
     train, test = draw_train_and_test(source, shots, TEST_PHOTOS, seed)
     if lists:
@@ -78,7 +78,7 @@ def _draw(source: Path, shots: int, seed: int, lists: Path | None) -> tuple[Phot
     return train, test
 
 
-def _encoded(photos: PhotoList, encoder: Encoder, threads: int | None, progress: Progress | None) -> SupportSet:
+def _encoded(photos: ImageList, encoder: Encoder, threads: int | None, progress: Progress | None) -> SupportSet:
     support, _ = encode_labelled(found_source(photos), encoder, threads=threads, progress=progress)
     return support
 

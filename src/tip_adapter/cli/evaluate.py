@@ -11,7 +11,7 @@ import typer
 import tip_adapter
 from tip_adapter.cli._options import Device, Json, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say, training_in_words
-from tip_adapter.cli._pages import occasion, training_photos
+from tip_adapter.cli._pages import occasion, training_images
 from tip_adapter.errors import UsageError
 from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_unreplaceable, write_page
 from tip_adapter.text import counted, percent
@@ -51,7 +51,7 @@ def evaluate(
         refuse_unreplaceable(report)
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
-        support = training_photos(photos, model.head_.support.ids.tolist()) if report else {}
+        support = training_images(photos, model.head_.support.ids.tolist()) if report else {}
         tally = model.head_.new_tally(N_MISTAKES if report else 0)
         record = model.evaluate_folder(test_dir, progress=progress, tally=tally)
     if json:

@@ -58,9 +58,9 @@ def extract(
         more = f" (and {done.n_errors - len(done.errors)} more)" if done.n_errors > len(done.errors) else ""
         say(f"note: {counted(done.n_errors, 'photo has', 'photos have')} no vector: {'; '.join(done.errors)}{more}")
     if json:
-        record = {"n_photos": done.n_photos, "n_encoded": done.n_encoded, "n_failed": done.n_errors}
+        record = {"n_images": done.n_images, "n_encoded": done.n_encoded, "n_failed": done.n_errors}
         print_json({**record, "seconds": seconds})
     else:
-        photos = counted(done.n_photos, "photo", "photos")
+        photos = counted(done.n_images, "photo", "photos")
         print_line(f"{photos}, {done.n_encoded} of them encoded now, in {seconds:.1f} s.")
         print_line(f"Saved to {out}. Next: tip-adapter fit {out} --out MODEL_DIR")

@@ -99,6 +99,8 @@ def fit(
         model.fit_folder(train_dir, shots, progress=progress)
         model.save(out, force=force)
     classes, photos = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "photo", "photos")
-    print_line(f"{method}, {classes}, {photos if model.estimator_.needs_photos else 'photos are not used'}.")
+    print_line(
+        f"{method}, {classes}, {photos if model.estimator_.capabilities.needs_images else 'photos are not used'}."
+    )
     print_line(outcome_in_words(model.head_))
     print_line(f"Saved to {out}. Next: tip-adapter predict {out} PHOTO")

@@ -26,7 +26,7 @@ def info(
     if json:
         print_json(_record(config, head))
         return
-    print_table(["label", "photos", "name"], [[c["label"], str(c["photos"]), c["name"]] for c in config["classes"]])
+    print_table(["label", "photos", "name"], [[c["label"], str(c["n_images"]), c["name"]] for c in config["classes"]])
     encoder = config["encoder"]
     classes, photos = counted(len(head.names), "class", "classes"), counted(len(head.support), "photo", "photos")
     print_line(f"{head.method}, {classes}, {photos}.")
@@ -57,7 +57,7 @@ def _record(config: dict[str, Any], head: Head) -> dict[str, Any]:
         "encoder": config["encoder"],
         "classes": config["classes"],
         "n_classes": len(config["classes"]),
-        "n_photos": len(config["photos"]),
+        "n_images": len(config["images"]),
         "protocol": choice["rule"],
         "alpha": choice["alpha"],
         "beta": choice["beta"],

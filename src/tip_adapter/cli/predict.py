@@ -80,7 +80,7 @@ def predict(
             _start_decoding()
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
         sources = to_be_named(images, sort_into)
-        n_photos = sum(map(len, sources))
+        n_images = sum(map(len, sources))
         if as_csv:
             print_cells(HEADER)
         failed = 0
@@ -93,19 +93,19 @@ def predict(
                 put(photo, record)
                 failed += record["error"] is not None
                 if progress:
-                    progress(done, n_photos)
-    _say_what_failed(failed, n_photos, quiet)
+                    progress(done, n_images)
+    _say_what_failed(failed, n_images, quiet)
 
 
-def _say_what_failed(failed: int, n_photos: int, quiet: bool) -> None:
+def _say_what_failed(failed: int, n_images: int, quiet: bool) -> None:
     """Raise if not one photo could be read; a note if some could not."""
-    if not n_photos:
+    if not n_images:
         raise NothingReadable("there were no paths on stdin")
-    if failed == n_photos:
+    if failed == n_images:
         who = "the only photo could not" if failed == 1 else f"none of {failed} photos could"
         raise NothingReadable(f"{who} be read")
     if failed and not quiet:
-        say(f"note: {failed} of {n_photos} photos could not be read")
+        say(f"note: {failed} of {n_images} photos could not be read")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.features.encode import Progress
     from tip_adapter.paper.experiments import Experiment
-    from tip_adapter.paper.providers import Shelf
+    from tip_adapter.paper.providers import VectorProvider
 
 
 def reproduce(
@@ -113,15 +113,15 @@ def _to_be_continued(place: Path, *, quiet: bool) -> Iterator[None]:
 
 def _shelf(
     vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None, encoding: Progress | None
-) -> Shelf:
+) -> VectorProvider:
     """What is measured on."""
-    from tip_adapter.paper.providers import FileShelf, PhotoShelf
+    from tip_adapter.paper.providers import FileShelf, ImageProvider
 
     if vectors is not None:
         return FileShelf(vectors)
     if data_root is None:
         raise UsageError("name the folder of the data sets (--data-root, or TIP_ADAPTER_DATA), or --vectors FILE")
-    return PhotoShelf(data_root, device, threads, encoding)
+    return ImageProvider(data_root, device, threads, encoding)
 
 
 def _list(json: bool) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_line, say
-from tip_adapter.cli._pages import occasion, training_photos
+from tip_adapter.cli._pages import occasion, training_images
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import cache_folder
 from tip_adapter.model.head import read_head
@@ -44,7 +44,7 @@ def show(
         refuse_unreplaceable(out)
     with notes(quiet):
         head, config = read_head(model_dir)
-        paths = training_photos(photos, head.support.ids.tolist())
+        paths = training_images(photos, head.support.ids.tolist())
         page = model_page(head, occasion(model_dir, config["encoder"]), paths)
         path = write_page(out or _cached(model_dir), page, force=force)
     print_line(str(path))

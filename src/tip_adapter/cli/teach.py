@@ -12,12 +12,12 @@ import typer
 import tip_adapter
 from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, outcome_in_words, print_line
-from tip_adapter.errors import BundleError, UsageError
+from tip_adapter.errors import ModelFolderError, UsageError
 from tip_adapter.features.encode import encode_photos
-from tip_adapter.features.labelled import encode_labelled, is_stored, photo_source
-from tip_adapter.images.find import find_photos
+from tip_adapter.features.labelled import encode_labelled, image_source, is_stored
+from tip_adapter.images.find import find_images
 from tip_adapter.images.labels import path_as_text
-from tip_adapter.io.files import held
+from tip_adapter.io.files import lock_folder
 from tip_adapter.model.saving import read_config
 from tip_adapter.text import counted, printable
 
@@ -43,8 +43,8 @@ def add(
     version: Version = False,
 ) -> None:
     """Teach a classifier more photos of a class, known or new."""
-    stored = [photo_source(place).labelled(label) for place in photos if is_stored(place)]
-    paths = [path for place in photos if not is_stored(place) for path in find_photos(place)]
+    stored = [image_source(place).labelled(label) for place in photos if is_stored(place)]
+    paths = [path for place in photos if not is_stored(place) for path in find_images(place)]
     with notes(quiet), _being_taught(model_dir, device, threads) as model:
         before, chosen = len(model.support_), model.choice_
         for source in stored:
@@ -53,7 +53,9 @@ def add(
             model.partial_fit(paths, [label] * len(paths))
     learned = counted(len(model.support_) - before, "photo", "photos")
     kept = (
-        f"Learned {learned} of {label}." if model.estimator_.needs_photos else "Names alone decide: no photo is kept."
+        f"Learned {learned} of {label}."
+        if model.estimator_.capabilities.needs_images
+        else "Names alone decide: no photo is kept."
     )
     print_line(f"{kept} {_now(model)}")
     print_line(_about_the_pair(model, chosen, model_dir))
@@ -104,12 +106,12 @@ def retune(
 @contextmanager
 def _being_taught(model_dir: Path, device: str | None, threads: int | None) -> Iterator[FewShotClassifier]:
     """A model that is saved again in its place, unless another program has replaced it meanwhile; others that teach wait."""
-    with held(model_dir):
+    with lock_folder(model_dir):
         before = read_config(model_dir)["files"]
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
         yield model
         if read_config(model_dir)["files"] != before:
-            raise BundleError(
+            raise ModelFolderError(
                 f"{printable(model_dir)} was changed by another program meanwhile; nothing was saved, run it again"
             )
         model.save(model_dir, force=True)

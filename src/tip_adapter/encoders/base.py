@@ -86,7 +86,7 @@ class Encoder(Protocol):
     An encoder states its record and implements `prepare`, `encode_prepared` and `encode_texts`; subclassing gives
     `encode_images`. One whose network gives vectors of any length says so by `gives_raw` and implements `encode_raw`; one
     whose image side can leave this program as an ONNX graph implements `image_graph`. It may offer more to methods that
-    need it (`VectorClassifier.needs`), each by a method of that name: ``prompt_tower()`` gives a `methods.coop.PromptTower`.
+    need it (`Capabilities.encoder_parts`), each by a method of that name: ``prompt_tower()`` gives a `methods.coop.PromptTower`.
     `tip_adapter.testing.check_encoder` holds an implementation to this contract.
     """
 

@@ -24,7 +24,7 @@ _ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class PhotoTable:
+class ImageTable:
     """Photos and their vectors, a row a photo.
 
     Parameters
@@ -63,7 +63,7 @@ def schema(width: int) -> Any:
     )
 
 
-def photo_batch(ids: Sequence[str], paths: Sequence[str], labels: Sequence[str | None]) -> RecordBatch:
+def image_batch(ids: Sequence[str], paths: Sequence[str], labels: Sequence[str | None]) -> RecordBatch:
     """Photos to be encoded, as a RecordBatch of id, path and label."""
     pa = _pyarrow()
     text = pa.string()
@@ -72,14 +72,14 @@ def photo_batch(ids: Sequence[str], paths: Sequence[str], labels: Sequence[str |
     )
 
 
-def photos_of(batch: RecordBatch) -> tuple[list[str], list[str], list[str | None]]:
+def images_of(batch: RecordBatch) -> tuple[list[str], list[str], list[str | None]]:
     """Ids, paths and labels of a RecordBatch that has these columns."""
     ids, paths, labels = (batch.column(name).to_pylist() for name in ("id", "path", "label"))
     return ids, paths, labels
 
 
-def to_batch(table: PhotoTable) -> RecordBatch:
-    """A PhotoTable as a RecordBatch of `schema`."""
+def to_batch(table: ImageTable) -> RecordBatch:
+    """A ImageTable as a RecordBatch of `schema`."""
     pa = _pyarrow()
     n, width = table.vectors.shape
     without = pa.array([error is not None for error in table.errors], pa.bool_())
@@ -91,22 +91,22 @@ def to_batch(table: PhotoTable) -> RecordBatch:
     return pa.RecordBatch.from_arrays([*texts[:4], vectors, texts[4]], schema=schema(width))
 
 
-def to_table(batch: RecordBatch) -> PhotoTable:
-    """A RecordBatch of `schema` as a PhotoTable."""
+def to_table(batch: RecordBatch) -> ImageTable:
+    """A RecordBatch of `schema` as a ImageTable."""
     vector = batch.column("vector")
     with_vector = vector.is_valid().to_numpy(zero_copy_only=False)
     vectors = np.zeros((len(vector), vector.type.list_size), np.float32)
     vectors[with_vector] = vector.flatten().to_numpy(zero_copy_only=False).reshape(-1, vectors.shape[1])
     columns = {name: batch.column(name).to_pylist() for name in ("id", "path", "sha256", "label", "error")}
-    return PhotoTable(columns["id"], columns["path"], columns["sha256"], columns["label"], vectors, columns["error"])
+    return ImageTable(columns["id"], columns["path"], columns["sha256"], columns["label"], vectors, columns["error"])
 
 
-def write_parquet(table: PhotoTable, note: str) -> bytes:
-    """A PhotoTable as a Parquet file: the same table gives the same bytes.
+def write_parquet(table: ImageTable, note: str) -> bytes:
+    """A ImageTable as a Parquet file: the same table gives the same bytes.
 
     Parameters
     ----------
-    table : PhotoTable
+    table : ImageTable
     note : str, kept in the file under the key ``tip_adapter``
     """
     pa = _pyarrow()
@@ -119,7 +119,7 @@ def write_parquet(table: PhotoTable, note: str) -> bytes:
     return content
 
 
-def read_parquet(content: bytes, most_rows: int) -> tuple[PhotoTable, str]:
+def read_parquet(content: bytes, most_rows: int) -> tuple[ImageTable, str]:
     """A Parquet file of `write_parquet`: the table and its note.
 
     Raises
@@ -156,7 +156,7 @@ def _stated_width(file: Any, most_rows: int) -> int:
     return int(width)
 
 
-def _check(table: PhotoTable, width: int) -> None:
+def _check(table: ImageTable, width: int) -> None:
     """Raise ValueError unless each row has a unit vector and a digest, or an error."""
     squares = np.einsum("ij,ij->i", table.vectors, table.vectors, dtype=np.float64)
     for row, (digest, error) in enumerate(zip(table.sha256, table.errors, strict=True)):

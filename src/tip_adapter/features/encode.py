@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tip_adapter.errors import PhotoError
-from tip_adapter.images.augment import NO_VIEWS
-from tip_adapter.images.decode import open_photo
+from tip_adapter.errors import ImageError
+from tip_adapter.images.augment import NO_AUGMENTATION
+from tip_adapter.images.decode import open_image
 from tip_adapter.images.decoding_pool import DecodingProcesses
 from tip_adapter.text import printable
 from tip_adapter.vectors import unit_rows
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.images.augment import Views
-    from tip_adapter.images.decode import PhotoLike
+    from tip_adapter.images.augment import Augmentation
+    from tip_adapter.images.decode import ImageLike
 
     #: Called with (photos done, photos in all).
     Progress = Callable[[int, int], None]
@@ -56,7 +56,7 @@ class VectorBatch(NamedTuple):
     positions: NDArray[np.intp]
     vectors: NDArray[np.float32]
     digests: tuple[str, ...]
-    errors: dict[int, PhotoError]
+    errors: dict[int, ImageError]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class _Prepared:
 
 
 def stream_vectors(
-    photos: Sequence[PhotoLike], encoder: Encoder, *, views: Views = NO_VIEWS, threads: int | None = None
+    photos: Sequence[ImageLike], encoder: Encoder, *, views: Augmentation = NO_AUGMENTATION, threads: int | None = None
 ) -> Generator[VectorBatch]:
     """Encode photos in order, batch by batch; a photo that cannot be read is an entry in `errors`.
 
@@ -85,7 +85,7 @@ def stream_vectors(
     starts = range(0, len(photos), size)
     n_threads = min(threads or os.cpu_count() or 1, 1 + len(photos) // _PHOTOS_PER_START)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingProcesses() as processes:
-        pending: deque[list[Future[_Prepared | PhotoError]]] = deque()
+        pending: deque[list[Future[_Prepared | ImageError]]] = deque()
         try:
             for start in starts:
                 rows = range(start, min(start + size, len(photos)))
@@ -99,7 +99,7 @@ def stream_vectors(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def encode_photos(photos: Sequence[PhotoLike], encoder: Encoder, *, threads: int | None = None) -> VectorBatch:
+def encode_photos(photos: Sequence[ImageLike], encoder: Encoder, *, threads: int | None = None) -> VectorBatch:
     """Encode photos and keep all vectors in memory.
 
     Parameters
@@ -137,39 +137,39 @@ def averaging(encoder: Encoder) -> str:
 
 
 def _prepare(
-    photo: PhotoLike, position: int, encoder: Encoder, views: Views, processes: DecodingProcesses
-) -> _Prepared | PhotoError:
+    photo: ImageLike, position: int, encoder: Encoder, views: Augmentation, processes: DecodingProcesses
+) -> _Prepared | ImageError:
     """Decode and crop one photo, in a thread."""
     try:
         image, digest = _open(photo, processes)
         if not views.number:
             return _Prepared(encoder.prepare(image), digest)
         return _Prepared(np.stack([encoder.prepare(view) for view in views.of(image, digest)]), digest)
-    except PhotoError as error:
+    except ImageError as error:
         return error
     except Exception as error:  # an encoder of any origin, or the memory is full
         reason = printable(str(error) or type(error).__name__)
-        return PhotoError(f"cannot use {_name(photo, position)}: {reason}; remove the photo")
+        return ImageError(f"cannot use {_name(photo, position)}: {reason}; remove the photo")
 
 
-def _open(photo: PhotoLike, processes: DecodingProcesses) -> tuple[Image.Image, str]:
+def _open(photo: ImageLike, processes: DecodingProcesses) -> tuple[Image.Image, str]:
     """A photo and the SHA-256 of its content."""
     if isinstance(photo, (str, os.PathLike)):
         pixels, digest = processes.decode(photo)
         return Image.fromarray(pixels), digest
-    image = open_photo(photo)
+    image = open_image(photo)
     return image, hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).hexdigest()
 
 
 def _encode(
-    futures: list[Future[_Prepared | PhotoError]],
+    futures: list[Future[_Prepared | ImageError]],
     start: int,
     encoder: Encoder,
-    views: Views,
-    photos: Sequence[PhotoLike],
+    views: Augmentation,
+    photos: Sequence[ImageLike],
 ) -> VectorBatch:
     outcomes = {start + i: future.result() for i, future in enumerate(futures)}
-    errors = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, PhotoError)}
+    errors = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, ImageError)}
     read = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, _Prepared)}
     positions = np.array(list(read), dtype=np.intp)
     digests = tuple(outcome.digest for outcome in read.values())
@@ -189,7 +189,7 @@ def _mean_over_views(prepared: NDArray[Any], encoder: Encoder) -> NDArray[np.flo
     return means
 
 
-def _refuse_unusable(batch: VectorBatch, photos: Sequence[PhotoLike]) -> VectorBatch:
+def _refuse_unusable(batch: VectorBatch, photos: Sequence[ImageLike]) -> VectorBatch:
     """A vector that is zero, NaN or infinite is that photo's error."""
     usable = np.logical_and(np.isfinite(batch.vectors).all(axis=1), batch.vectors.any(axis=1))
     if usable.all():
@@ -199,10 +199,10 @@ def _refuse_unusable(batch: VectorBatch, photos: Sequence[PhotoLike]) -> VectorB
     return VectorBatch(batch.positions[usable], batch.vectors[usable], digests, batch.errors | errors)
 
 
-def _unusable(photo: PhotoLike, position: int) -> PhotoError:
+def _unusable(photo: ImageLike, position: int) -> ImageError:
     reason = "the encoder's vector is zero, NaN or infinite"
-    return PhotoError(f"cannot use {_name(photo, position)}: {reason}; remove the photo")
+    return ImageError(f"cannot use {_name(photo, position)}: {reason}; remove the photo")
 
 
-def _name(photo: PhotoLike, position: int) -> str:
+def _name(photo: ImageLike, position: int) -> str:
     return printable(photo) if isinstance(photo, (str, os.PathLike)) else f"photo {position}"

@@ -21,7 +21,7 @@ import numpy as np
 
 from tip_adapter import validation
 from tip_adapter.errors import FeaturesError, FolderError, NothingReadable, OutputExists, UsageError, warn
-from tip_adapter.features.arrow import PhotoTable, RecordBatch, photo_batch, photos_of, read_parquet, to_batch, to_table
+from tip_adapter.features.arrow import ImageTable, RecordBatch, image_batch, images_of, read_parquet, to_batch, to_table
 from tip_adapter.features.arrow import write_parquet as parquet_of
 from tip_adapter.features.encode import averaging, stream_vectors
 from tip_adapter.features.file_encoder import VectorsFileEncoder
@@ -38,11 +38,11 @@ from tip_adapter.features.store import (
     read_manifest,
     shard_name,
 )
-from tip_adapter.images.augment import Views
-from tip_adapter.images.find import find_labelled, find_photos, is_split, parts_of
+from tip_adapter.images.augment import Augmentation
+from tip_adapter.images.find import find_images, find_labelled, is_split, parts_of
 from tip_adapter.images.labels import numbered, path_as_text
 from tip_adapter.images.lists import LIST_ENDINGS
-from tip_adapter.io.files import file_digest, held, is_folder, make_folder, remove_file, sweep, write_file
+from tip_adapter.io.files import file_digest, is_folder, lock_folder, make_folder, remove_file, sweep, write_file
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress, VectorBatch
-    from tip_adapter.images.find import PhotoList
+    from tip_adapter.images.find import ImageList
 
 _MOST_VIEWS = 1000
 
@@ -63,13 +63,13 @@ class Extracted:
 
     Parameters
     ----------
-    n_photos : int, rows of the folder of features
+    n_images : int, rows of the folder of features
     n_encoded : int, photos that went through the encoder in this run
     n_errors : int, photos without a vector
     errors : the first few of these, as sentences
     """
 
-    n_photos: int
+    n_images: int
     n_encoded: int
     n_errors: int
     errors: tuple[str, ...]
@@ -102,11 +102,11 @@ def extract_batches(
     pyarrow.RecordBatch of `tables.schema(width)`: id, path, sha256 (of the content that was decoded), label, vector, error.
         The same photos give the same batches, whatever batches they came in.
     """
-    drawn = Views(views, seed if views else 0)
+    drawn = Augmentation(views, seed if views else 0)
     for batch in batches:
-        ids, paths, labels = photos_of(batch)
+        ids, paths, labels = images_of(batch)
         photos = [Path(root, path) for path in paths]
-        table = PhotoTable(ids, paths, [None] * len(ids), labels, _no_vectors(len(ids), encoder), [None] * len(ids))
+        table = ImageTable(ids, paths, [None] * len(ids), labels, _no_vectors(len(ids), encoder), [None] * len(ids))
         with closing(stream_vectors(photos, encoder, views=drawn, threads=threads)) as stream:
             yield to_batch(_with_vectors(table, stream, photos))
 
@@ -155,7 +155,7 @@ def extract(
 
 
 def extract_listed(
-    photos: PhotoList,
+    photos: ImageList,
     out: str | os.PathLike[str],
     encoder: Encoder,
     *,
@@ -181,7 +181,7 @@ def _extract(
     place = validation.path(out, "out")
     _refuse_foreign(place)
     make_folder(place)
-    with held(place):
+    with lock_folder(place):
         sweep(place)
         if not force:
             _refuse_other_recipe(place, recipe)
@@ -257,7 +257,7 @@ def _find_parts(source: Path) -> _Found:
 
 
 def _find_unlabelled(source: Path, note: str) -> _Found:
-    photos = find_photos(source)
+    photos = find_images(source)
     root = source if source.is_dir() else source.parent
     ids = numbered(path_as_text(os.path.relpath(photo, root)) for photo in photos)
     return _Found(root, photos, ids, [None] * len(photos), (), None, (note,))
@@ -320,7 +320,7 @@ class _KnownVectors:
         if not any(table.errors) and shard_name(recipe, table) == name:  # what failed may be readable by now
             self.done[name] = Shard(name, len(table), digest)
 
-    def add(self, name: str, table: PhotoTable) -> None:
+    def add(self, name: str, table: ImageTable) -> None:
         """Know the vectors of a shard."""
         columns = zip(table.sha256, table.errors, strict=True)
         self.files.update((digest, name) for digest, error in columns if digest and error is None)
@@ -363,7 +363,7 @@ class _Run:
         failed = [error for error in table.errors if error]
         return Shard(name, len(table), hashlib.sha256(content).hexdigest()), failed
 
-    def _encoded(self, rows: Rows) -> PhotoTable:
+    def _encoded(self, rows: Rows) -> ImageTable:
         """Vectors of these photos: known ones, and the others through the encoder, each content once."""
         taken = self.known.take(rows.sha256)
         table = _filled(_waiting(rows, self.encoder), taken)
@@ -374,12 +374,12 @@ class _Run:
         # Twins of a photo that cannot be read, or that changed meanwhile, are read for themselves.
         return self._encode_rows(table, [row for row in fresh if table.errors[row] == _WAITING])
 
-    def _encode_rows(self, table: PhotoTable, chosen: list[int]) -> PhotoTable:
+    def _encode_rows(self, table: ImageTable, chosen: list[int]) -> ImageTable:
         """The table with these rows encoded."""
         if not chosen:
             return table
         ids, paths = ([column[row] for row in chosen] for column in (table.ids, table.paths))
-        asked = photo_batch(ids, paths, [table.labels[row] for row in chosen])
+        asked = image_batch(ids, paths, [table.labels[row] for row in chosen])
         views, seed = self.recipe.views, self.recipe.seed
         (batch,) = extract_batches([asked], self.encoder, root=self.root, views=views, seed=seed, threads=self.threads)
         fresh = to_table(batch)
@@ -395,13 +395,13 @@ class _Run:
 _WAITING = "waiting"
 
 
-def _waiting(rows: Rows, encoder: Encoder) -> PhotoTable:
+def _waiting(rows: Rows, encoder: Encoder) -> ImageTable:
     """The rows without vectors."""
     n = len(rows.ids)
-    return PhotoTable(rows.ids, rows.paths, rows.sha256, rows.labels, _no_vectors(n, encoder), [_WAITING] * n)
+    return ImageTable(rows.ids, rows.paths, rows.sha256, rows.labels, _no_vectors(n, encoder), [_WAITING] * n)
 
 
-def _filled(table: PhotoTable, vectors: dict[str, NDArray[np.float32]]) -> PhotoTable:
+def _filled(table: ImageTable, vectors: dict[str, NDArray[np.float32]]) -> ImageTable:
     """The table with these vectors in the rows that wait for them."""
     filled, errors = table.vectors.copy(), list(table.errors)
     for row, digest in enumerate(table.sha256):
@@ -410,7 +410,7 @@ def _filled(table: PhotoTable, vectors: dict[str, NDArray[np.float32]]) -> Photo
     return replace(table, vectors=filled, errors=errors)
 
 
-def _vectors_by_digest(table: PhotoTable, wanted: set[Any]) -> dict[str, NDArray[np.float32]]:
+def _vectors_by_digest(table: ImageTable, wanted: set[Any]) -> dict[str, NDArray[np.float32]]:
     columns = zip(table.sha256, table.vectors, table.errors, strict=True)
     return {digest: vector for digest, vector, error in columns if error is None and digest and digest in wanted}
 
@@ -419,7 +419,7 @@ def _no_vectors(n: int, encoder: Encoder) -> NDArray[np.float32]:
     return np.zeros((n, encoder.identity.width), np.float32)
 
 
-def _with_vectors(table: PhotoTable, stream: Iterable[VectorBatch], photos: Sequence[Path]) -> PhotoTable:
+def _with_vectors(table: ImageTable, stream: Iterable[VectorBatch], photos: Sequence[Path]) -> ImageTable:
     """The table with what a stream of its photos gives; errors name a photo by its path in the table."""
     vectors, digests, errors = table.vectors, list(table.sha256), list(table.errors)
     for batch in stream:
@@ -510,7 +510,7 @@ def _manifest(recipe: Recipe, encoder: Encoder, found: _Found, shards: Sequence[
         source=path_as_text(found.root.resolve()),
         split=found.split,
         classes=found.classes,
-        n_photos=len(found.photos),
+        n_images=len(found.photos),
         n_errors=n_errors,
         shards=tuple(shards),
     )

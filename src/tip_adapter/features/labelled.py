@@ -15,11 +15,11 @@ import numpy as np
 
 from tip_adapter import validation
 from tip_adapter.errors import FeaturesError, FolderError, NothingReadable, warn
-from tip_adapter.features.sources import FileReader, FolderReader, PhotoReader, VectorSource
+from tip_adapter.features.sources import FileReader, FolderReader, ImageReader, VectorSource
 from tip_adapter.features.store import is_feature_folder, read_manifest
 from tip_adapter.features.vector_file import is_vector_file, open_vector_file
-from tip_adapter.images.find import find_labelled, find_photos
-from tip_adapter.images.inputs import photo_name
+from tip_adapter.images.find import find_images, find_labelled
+from tip_adapter.images.inputs import image_name
 from tip_adapter.text import printable
 from tip_adapter.vectors import SupportSet
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
-    from tip_adapter.images.decode import PhotoLike
-    from tip_adapter.images.find import PhotoList
+    from tip_adapter.images.decode import ImageLike
+    from tip_adapter.images.find import ImageList
 
 
 def labelled_source(source: str | os.PathLike[str], *, part: str) -> VectorSource:
@@ -56,10 +56,10 @@ def labelled_source(source: str | os.PathLike[str], *, part: str) -> VectorSourc
     return found_source(find_labelled(path, part=part))
 
 
-def found_source(photos: PhotoList) -> VectorSource:
+def found_source(photos: ImageList) -> VectorSource:
     """Labelled photos that were found."""
     ids, rows = tuple(photos.ids()), np.arange(len(photos))
-    return VectorSource(ids, photos.labels, photos.classes, photos.root, PhotoReader(photos.paths), rows, photos.notes)
+    return VectorSource(ids, photos.labels, photos.classes, photos.root, ImageReader(photos.paths), rows, photos.notes)
 
 
 def is_stored(path: str | os.PathLike[str]) -> bool:
@@ -67,13 +67,13 @@ def is_stored(path: str | os.PathLike[str]) -> bool:
     return is_feature_folder(path) or is_vector_file(path)
 
 
-def photo_source(source: str | os.PathLike[str]) -> VectorSource:
-    """Photos to be named, as `find_photos`, or stored vectors; labels are not needed, and not kept.
+def image_source(source: str | os.PathLike[str]) -> VectorSource:
+    """Photos to be named, as `find_images`, or stored vectors; labels are not needed, and not kept.
 
     Raises
     ------
     FolderError, UsageError
-        As `find_photos`.
+        As `find_images`.
     FeaturesError
         Stored vectors cannot be read.
     """
@@ -82,20 +82,20 @@ def photo_source(source: str | os.PathLike[str]) -> VectorSource:
         return _of_folder(path)[0]
     if is_vector_file(path):
         return _of_file(path)[0]
-    return listed_source(find_photos(path), root=path)
+    return listed_source(find_images(path), root=path)
 
 
 def listed_source(
-    photos: Sequence[PhotoLike],
+    photos: Sequence[ImageLike],
     labels: Sequence[str] = (),
     ids: Sequence[str] | None = None,
     *,
     root: str | os.PathLike[str] = ".",
 ) -> VectorSource:
     """Photos that a program hands over, with or without labels; by default a path's text is the photo's id."""
-    names = [photo_name(photo, position) for position, photo in enumerate(photos)] if ids is None else ids
+    names = [image_name(photo, position) for position, photo in enumerate(photos)] if ids is None else ids
     rows = np.arange(len(photos))
-    return VectorSource(tuple(names), tuple(labels), tuple(sorted(set(labels))), Path(root), PhotoReader(photos), rows)
+    return VectorSource(tuple(names), tuple(labels), tuple(sorted(set(labels))), Path(root), ImageReader(photos), rows)
 
 
 def encode_labelled(

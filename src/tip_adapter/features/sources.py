@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import PhotoError, UsageError, WrongEncoder
+from tip_adapter.errors import ImageError, UsageError, WrongEncoder
 from tip_adapter.features.encode import BATCH, VectorBatch, stream_vectors
 from tip_adapter.features.file_encoder import VectorsFileEncoder
 from tip_adapter.features.store import read_shard
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.features.arrow import PhotoTable
+    from tip_adapter.features.arrow import ImageTable
     from tip_adapter.features.store import Manifest, Shard
     from tip_adapter.features.vector_file import VectorFile
-    from tip_adapter.images.decode import PhotoLike
+    from tip_adapter.images.decode import ImageLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class VectorSource:
         UsageError
             They are vectors that are stored.
         """
-        if not isinstance(self.reader, PhotoReader):
+        if not isinstance(self.reader, ImageReader):
             raise UsageError(f"{printable(self.root)} holds vectors, and no photos to copy or link; name their folder")
         return [Path(self.reader.photos[row]) for row in self.rows]
 
@@ -130,10 +130,10 @@ class Reader(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class PhotoReader(Reader):
+class ImageReader(Reader):
     """Photos that are decoded and encoded; or, where the encoder is a file of vectors, looked up by their ids."""
 
-    photos: Sequence[PhotoLike]
+    photos: Sequence[ImageLike]
 
     def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """Vectors by the encoder."""
@@ -164,7 +164,7 @@ class FolderReader(Reader):
                 table = read_shard(self.folder, shard, made_with["width"])
                 yield _batch_of(table, np.arange(first, last), source.rows[first:last] - start)
 
-    def tables(self) -> Iterator[PhotoTable]:
+    def tables(self) -> Iterator[ImageTable]:
         """Each shard."""
         for _, shard in self._starts():
             yield read_shard(self.folder, shard, self.manifest.recipe.encoder["width"])
@@ -208,10 +208,10 @@ def _require_encoder(encoder: Encoder, fingerprint: str, name: str | None, where
         )
 
 
-def _batch_of(table: PhotoTable, positions: NDArray[np.intp], rows: NDArray[np.intp]) -> VectorBatch:
+def _batch_of(table: ImageTable, positions: NDArray[np.intp], rows: NDArray[np.intp]) -> VectorBatch:
     """Rows of a shard as a batch: where each stands in the source, and which row it is."""
     failed = {
-        position: PhotoError(table.errors[row])
+        position: ImageError(table.errors[row])
         for position, row in zip(positions.tolist(), rows.tolist(), strict=True)
         if table.errors[row] is not None
     }
@@ -229,7 +229,7 @@ def _blocks_of(file: VectorFile, rows: NDArray[np.intp]) -> Generator[VectorBatc
             yield VectorBatch(np.arange(first, last), vectors, _digests(vectors), {})
 
 
-def _looked_up(source: VectorSource, photos: Sequence[PhotoLike], file: VectorFile) -> Generator[VectorBatch]:
+def _looked_up(source: VectorSource, photos: Sequence[ImageLike], file: VectorFile) -> Generator[VectorBatch]:
     """Vectors of photos by their ids, or by their paths from the source's root; a missing one is that photo's error.
 
     The file has an order of its own: vectors are held until they are given in that of the photos.
@@ -252,12 +252,12 @@ def _digests(vectors: NDArray[np.float32]) -> tuple[str, ...]:
     return tuple(hashlib.sha256(vector.tobytes()).hexdigest() for vector in vectors)
 
 
-def _below(root: Path, photo: PhotoLike) -> str:
+def _below(root: Path, photo: ImageLike) -> str:
     """A photo's path from the root; another photo has none."""
     return path_as_text(os.path.relpath(photo, root)) if isinstance(photo, (str, os.PathLike)) else ""
 
 
-def _not_stored(name: str, file: VectorFile) -> PhotoError:
-    return PhotoError(
+def _not_stored(name: str, file: VectorFile) -> ImageError:
+    return ImageError(
         f"cannot use {printable(name)}: {printable(file.path)} holds no vector of that id; add it, or remove the photo"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter.errors import DamagedFeatures, FeaturesError
-from tip_adapter.features.arrow import PhotoTable, read_parquet
+from tip_adapter.features.arrow import ImageTable, read_parquet
 from tip_adapter.io.files import open_regular, read_bounded
 from tip_adapter.io.json_schema import (
     items,
@@ -61,7 +61,7 @@ _MANIFEST = record(
         "source": text,
         "split": items(one_of(("train", "val", "test"))),
         "classes": maybe(items(text)),
-        "n_photos": whole(0, 2**53),
+        "n_images": whole(0, 2**53),
         "n_errors": whole(0, 2**53),
         "shards": items(
             record(
@@ -122,7 +122,7 @@ class Manifest:
     source : where the photos lay
     split : the parts of a split folder; empty where the photos were in none
     classes : all labels in order; None where photos have none
-    n_photos, n_errors : rows, and those that have an error
+    n_images, n_errors : rows, and those that have an error
     shards : in the order of their rows
     """
 
@@ -132,7 +132,7 @@ class Manifest:
     source: str
     split: tuple[str, ...]
     classes: tuple[str, ...] | None
-    n_photos: int
+    n_images: int
     n_errors: int
     shards: tuple[Shard, ...]
 
@@ -151,7 +151,7 @@ class Manifest:
             raise _Future(stated["format"])
         _MANIFEST(stated)
         shards = tuple(Shard(**shard) for shard in stated["shards"])
-        if sum(shard.rows for shard in shards) != stated["n_photos"]:
+        if sum(shard.rows for shard in shards) != stated["n_images"]:
             raise ValueError("its shards have another number of rows than it has photos")
         classes = stated["classes"]
         return cls(
@@ -161,7 +161,7 @@ class Manifest:
             source=stated["source"],
             split=tuple(stated["split"]),
             classes=None if classes is None else tuple(classes),
-            n_photos=stated["n_photos"],
+            n_images=stated["n_images"],
             n_errors=stated["n_errors"],
             shards=shards,
         )
@@ -181,7 +181,7 @@ def is_feature_folder(path: str | os.PathLike[str]) -> bool:
     return ours and not any(entry.is_dir() for entry in entries)
 
 
-def shard_name(recipe: Recipe, table: PhotoTable | Rows) -> str:
+def shard_name(recipe: Recipe, table: ImageTable | Rows) -> str:
     """The name of the shard that holds the vectors of these photos by this recipe."""
     rows = zip(table.ids, table.paths, table.sha256, table.labels, strict=True)
     stated = json.dumps([_made(asdict(recipe)), list(rows)], separators=(",", ":"))
@@ -215,7 +215,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
         return Manifest.from_json(read_bounded(path, _MOST_MANIFEST))
 
 
-def read_shard(folder: str | os.PathLike[str], shard: Shard, width: int) -> PhotoTable:
+def read_shard(folder: str | os.PathLike[str], shard: Shard, width: int) -> ImageTable:
     """The rows of a shard, compared with its SHA-256 and checked.
 
     Raises

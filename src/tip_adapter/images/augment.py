@@ -30,7 +30,7 @@ _MOST_PIXELS = 768
 
 
 @dataclass(frozen=True)
-class Views:
+class Augmentation:
     """So many views of each photo.
 
     Parameters
@@ -56,7 +56,7 @@ class Views:
             yield view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
 
 
-NO_VIEWS = Views()
+NO_AUGMENTATION = Augmentation()
 
 
 def _draw_box(width: int, height: int, rng: np.random.Generator) -> Box:

@@ -22,7 +22,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from tip_adapter.errors import PhotoError, PhotoTooLarge
+from tip_adapter.errors import ImageError, ImageTooLarge
 from tip_adapter.images.colours import Stored, to_rgb
 from tip_adapter.images.limits import coefficient_bytes, has_more_scans, webp_bytes
 from tip_adapter.images.reduce import reduced, reduction
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-PhotoLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
+ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
 
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 256 * 2**20
@@ -54,13 +54,13 @@ _COEFFICIENT_BYTES = 448 * 2**20  # of MAX_MEMORY, so that the file and the redu
 _ORIENTATION = 0x0112
 
 
-def open_photo(photo: PhotoLike) -> Image.Image:
+def open_image(photo: ImageLike) -> Image.Image:
     """A path, a PIL image or a (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8 array → upright RGB image.
 
     Raises
     ------
-    PhotoError
-        It cannot be read; the message names it. PhotoTooLarge above the limits.
+    ImageError
+        It cannot be read; the message names it. ImageTooLarge above the limits.
     """
     if isinstance(photo, Image.Image):
         with _decoding("an image"):
@@ -68,33 +68,33 @@ def open_photo(photo: PhotoLike) -> Image.Image:
             return _upright_rgb(photo, reduction(photo.size), "an image")
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
-    return decode_photo(read_photo(photo), name=os.fspath(photo))
+    return decode_image(read_image(photo), name=os.fspath(photo))
 
 
-def read_photo(path: str | os.PathLike[str]) -> bytes:
+def read_image(path: str | os.PathLike[str]) -> bytes:
     """Content of a photo's file.
 
     Raises
     ------
-    PhotoError
-        It cannot be read, is no regular file, or is empty. PhotoTooLarge above `MAX_BYTES`.
+    ImageError
+        It cannot be read, is no regular file, or is empty. ImageTooLarge above `MAX_BYTES`.
     """
     name = os.fspath(path)
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise PhotoError(_message(name, what))
+            raise ImageError(_message(name, what))
         if status.st_size > MAX_BYTES:
             size = f"{status.st_size / 2**20:.0f} MiB"
-            raise PhotoTooLarge(_message(name, f"{size} is above the limit of {MAX_BYTES // 2**20} MiB; scale it down"))
+            raise ImageTooLarge(_message(name, f"{size} is above the limit of {MAX_BYTES // 2**20} MiB; scale it down"))
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        if isinstance(error, PhotoError):
+        if isinstance(error, ImageError):
             raise
-        raise PhotoError(_message(name, getattr(error, "strerror", None) or printable(str(error)))) from error
+        raise ImageError(_message(name, getattr(error, "strerror", None) or printable(str(error)))) from error
     if not content:
-        raise PhotoError(_message(name, "the file is empty"))
+        raise ImageError(_message(name, "the file is empty"))
     return content
 
 
@@ -103,14 +103,14 @@ def decode_file(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], str]:
 
     Raises
     ------
-    PhotoError
-        As `read_photo` and `decode_photo`.
+    ImageError
+        As `read_image` and `decode_image`.
     """
-    content = read_photo(path)
+    content = read_image(path)
     return _decode(content, os.fspath(path)), hashlib.sha256(content).hexdigest()
 
 
-def decode_photo(content: bytes, *, name: str) -> Image.Image:
+def decode_image(content: bytes, *, name: str) -> Image.Image:
     """Bytes of a photo's file → upright RGB image.
 
     Parameters
@@ -120,8 +120,8 @@ def decode_photo(content: bytes, *, name: str) -> Image.Image:
 
     Raises
     ------
-    PhotoError
-        Not a photo in a known format, or damaged. PhotoTooLarge above `MAX_PIXELS`, or where decoding takes too much
+    ImageError
+        Not a photo in a known format, or damaged. ImageTooLarge above `MAX_PIXELS`, or where decoding takes too much
         memory.
     """
     return Image.fromarray(_decode(content, name))
@@ -130,7 +130,7 @@ def decode_photo(content: bytes, *, name: str) -> Image.Image:
 def _decode(content: bytes, name: str) -> NDArray[np.uint8]:
     with _decoding(name):
         if content[4:12] in _HEIC_MARKS and not _HAS_HEIC:
-            raise PhotoError(_message(name, "HEIC photos need pip install 'tip-adapter[heic]'"))
+            raise ImageError(_message(name, "HEIC photos need pip install 'tip-adapter[heic]'"))
         if webp_bytes(content) > MAX_MEMORY:  # opening one allocates already
             raise _too_much_memory(name)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -143,27 +143,27 @@ def _decode(content: bytes, name: str) -> NDArray[np.uint8]:
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Whatever a damaged photo makes a decoder trip over is a PhotoError that names it."""
+    """Whatever a damaged photo makes a decoder trip over is a ImageError that names it."""
     try:
         yield
-    except PhotoError:
+    except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise PhotoError(_message(name, f"not a photo in a known format ({', '.join(FORMATS)})")) from error
+        raise ImageError(_message(name, f"not a photo in a known format ({', '.join(FORMATS)})")) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PhotoTooLarge(_message(name, f"above the limit of {MAX_PIXELS:,} pixels; scale it down")) from error
+        raise ImageTooLarge(_message(name, f"above the limit of {MAX_PIXELS:,} pixels; scale it down")) from error
     except MemoryError as error:
         raise _too_much_memory(name) from error
     except Exception as error:
-        raise PhotoError(_message(name, printable(str(error) or type(error).__name__))) from error
+        raise ImageError(_message(name, printable(str(error) or type(error).__name__))) from error
 
 
 def _refuse_large(image: Image.Image, name: str) -> None:
     size = f"{image.width} x {image.height}"
     if image.width * image.height > MAX_PIXELS:
-        raise PhotoTooLarge(_message(name, f"{size} is above the limit of {MAX_PIXELS:,} pixels; scale it down"))
+        raise ImageTooLarge(_message(name, f"{size} is above the limit of {MAX_PIXELS:,} pixels; scale it down"))
     if image.width * image.height == 0:
-        raise PhotoError(_message(name, f"{size} has no pixels"))
+        raise ImageError(_message(name, f"{size} has no pixels"))
 
 
 # ---- JPEG
@@ -171,7 +171,7 @@ def _refuse_large(image: Image.Image, name: str) -> None:
 
 def _refuse_costly_jpeg(content: bytes, header: Any, name: str) -> None:
     if has_more_scans(content, MAX_SCANS):
-        raise PhotoError(_message(name, f"more than {MAX_SCANS} scans; save it again as a baseline JPEG"))
+        raise ImageError(_message(name, f"more than {MAX_SCANS} scans; save it again as a baseline JPEG"))
     if coefficient_bytes(header) > _COEFFICIENT_BYTES:
         raise _too_much_memory(name)
 
@@ -229,19 +229,19 @@ def _upright_pixels(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.u
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
-        raise PhotoError(
+        raise ImageError(
             f"an array photo is uint8 of shape (h, w), (h, w, 3) or (h, w, 4), not {pixels.dtype} {pixels.shape}"
         )
     if 0 in pixels.shape:
-        raise PhotoError(f"an array photo of shape {pixels.shape} has no pixels")
+        raise ImageError(f"an array photo of shape {pixels.shape} has no pixels")
     with _decoding("an array"):
         image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
         _refuse_large(image, "an array")
         return _upright_rgb(image, reduction(image.size), "an array")
 
 
-def _too_much_memory(name: str) -> PhotoTooLarge:
-    return PhotoTooLarge(_message(name, f"needs more than {MAX_MEMORY // 2**20} MiB to decode; scale it down"))
+def _too_much_memory(name: str) -> ImageTooLarge:
+    return ImageTooLarge(_message(name, f"needs more than {MAX_MEMORY // 2**20} MiB to decode; scale it down"))
 
 
 def _message(name: str, reason: str) -> str:

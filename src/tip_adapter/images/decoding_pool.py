@@ -12,7 +12,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Self
 
-from tip_adapter.errors import PhotoError, warn
+from tip_adapter.errors import ImageError, warn
 from tip_adapter.images.decode import decode_file
 from tip_adapter.images.decoding_process import DecodingProcess, Ended
 from tip_adapter.text import printable
@@ -41,18 +41,18 @@ class DecodingProcesses:
 
         Raises
         ------
-        PhotoError
-            It cannot be read, its decoder crashed, or it took too long. PhotoTooLarge above the limits.
+        ImageError
+            It cannot be read, its decoder crashed, or it took too long. ImageTooLarge above the limits.
         """
         process = self._take()
         if process is None:
             return decode_file(path)
         try:
             return process.decode(os.fspath(path))
-        except PhotoError:
+        except ImageError:
             raise
         except Ended as reason:
-            raise PhotoError(f"cannot read {printable(path)}: {reason}; remove it") from None
+            raise ImageError(f"cannot read {printable(path)}: {reason}; remove it") from None
         except BaseException:
             process.end()  # it may be in the middle of an answer
             raise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tip_adapter.errors import PhotoError, PhotoTooLarge
+from tip_adapter.errors import ImageError, ImageTooLarge
 from tip_adapter.images.decoding_worker import READY, write_message
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SECONDS_IDLE = 60
 _SECONDS_TO_START = 60
 _LONGEST_MESSAGE = 2**20
 _SLICES = 10
-_ERRORS = {kind.code: kind for kind in (PhotoError, PhotoTooLarge)}
+_ERRORS = {kind.code: kind for kind in (ImageError, ImageTooLarge)}
 
 
 class Ended(Exception):
@@ -83,7 +83,7 @@ class DecodingProcess:
 
         Raises
         ------
-        PhotoError
+        ImageError
             What the decoder says about the photo.
         Ended
             The decoder did not survive it.

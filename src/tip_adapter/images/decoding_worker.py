@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from PIL import AvifImagePlugin
 
-from tip_adapter.errors import PhotoError
+from tip_adapter.errors import ImageError
 from tip_adapter.images.decode import MAX_MEMORY, decode_file
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def write_message(stream: IO[bytes], value: object) -> None:
 def _answer(path: str, answers: IO[bytes]) -> None:
     try:
         pixels, digest = decode_file(path)
-    except PhotoError as error:
+    except ImageError as error:
         write_message(answers, {"code": error.code, "message": str(error)})
     else:
         _write_pixels(answers, pixels, digest)

@@ -58,7 +58,7 @@ _MANIFEST, _SHARDS = "manifest.json", r"shard-\w+\.parquet"
 
 
 @dataclass(frozen=True)
-class PhotoList:
+class ImageList:
     """Photos and their labels.
 
     Parameters
@@ -79,13 +79,13 @@ class PhotoList:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, positions: Iterable[int] | NDArray[Any]) -> PhotoList:
+    def take(self, positions: Iterable[int] | NDArray[Any]) -> ImageList:
         """These photos only; the classes stay."""
         rows = [int(position) for position in positions]
         paths, labels = tuple(self.paths[row] for row in rows), tuple(self.labels[row] for row in rows)
         return replace(self, paths=paths, labels=labels)
 
-    def noted(self, *notes: str) -> PhotoList:
+    def noted(self, *notes: str) -> ImageList:
         """The same photos, with more to know about them."""
         return replace(self, notes=(*self.notes, *notes))
 
@@ -101,7 +101,7 @@ class PhotoList:
         return counts
 
 
-def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
+def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     """Photos and labels of a folder of class folders, a split folder, or a list.
 
     Parameters
@@ -111,7 +111,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
 
     Returns
     -------
-    PhotoList, sorted by label and path
+    ImageList, sorted by label and path
 
     Raises
     ------
@@ -131,14 +131,14 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> PhotoList:
         raise FolderError(
             f"{printable(source)} holds no class folders; put the photos of each class into a folder of its own"
         )
-    rows = [(path, child.name) for child in classes for path in walk_photos(child)]
-    loose = sum(map(_is_photo, _children(folder)))
+    rows = [(path, child.name) for child in classes for path in walk_images(child)]
+    loose = sum(map(_is_image, _children(folder)))
     if loose:
         notes.append(f"{printable(folder)}: photos outside class folders are skipped ({loose})")
     return _labelled(folder, rows, [child.name for child in classes], notes)
 
 
-def find_photos(source: str | os.PathLike[str]) -> list[Path]:
+def find_images(source: str | os.PathLike[str]) -> list[Path]:
     """Photos to be named: a photo, all photos of a folder at any depth, or those of a list (labels are not needed).
 
     Raises
@@ -153,13 +153,13 @@ def find_photos(source: str | os.PathLike[str]) -> list[Path]:
         return read_list(source)
     if not is_folder(source):
         return [source]
-    photos = list(walk_photos(source))
+    photos = list(walk_images(source))
     if not photos:
         raise FolderError(f"{printable(source)} holds no photos; known endings are {' '.join(sorted(ENDINGS))}")
     return photos
 
 
-def walk_photos(folder: Path) -> Iterator[Path]:
+def walk_images(folder: Path) -> Iterator[Path]:
     """Photos below `folder` in order of their paths; symbolic links are followed, but never in circles."""
     yield from _walk(folder, frozenset())
 
@@ -204,7 +204,7 @@ def _choose_part(folder: Path, part: str) -> tuple[Path, list[str]]:
     return folder / part, [f"{printable(folder)} is split into {', '.join(names)}: its {part} folder is read"]
 
 
-def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str], notes: list[str]) -> PhotoList:
+def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str], notes: list[str]) -> ImageList:
     """Photos with their class names → photos with their labels, in order."""
     names = [*names, *(name for _, name in found)]
     refuse_twins(names)
@@ -217,7 +217,7 @@ def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str
         listed = f"{', '.join(empty[:5])}{', …' if len(empty) > 5 else ''}"
         all_of_them = counted(len(classes), "class", "classes")
         notes = [*notes, f"no photos in {len(empty)} of {all_of_them}, only their names are used: {listed}"]
-    return PhotoList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
+    return ImageList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
 
 
 def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
@@ -227,7 +227,7 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
     for child in _children(folder):
         if is_folder(child):
             yield from _walk(child, above | {real})
-        elif _is_photo(child):
+        elif _is_image(child):
             yield child
 
 
@@ -254,5 +254,5 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _is_photo(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and not is_folder(path)

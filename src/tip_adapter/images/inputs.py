@@ -18,14 +18,14 @@ from tip_adapter.validation import require
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tip_adapter.images.decode import PhotoLike
+    from tip_adapter.images.decode import ImageLike
 
 _PATHS = (str, os.PathLike)
 _PHOTOS = (*_PATHS, Image.Image, np.ndarray)
 _UNNAMED = "image "
 
 
-def listed_photos(images: Any) -> list[PhotoLike]:
+def listed_images(images: Any) -> list[ImageLike]:
     """Photos as a list.
 
     Parameters
@@ -69,15 +69,15 @@ def listed_labels(labels: Any, name: str = "labels") -> list[str]:
     return [label_of(label, name) for label in texts]
 
 
-def listed_pairs(images: Any, labels: Any) -> tuple[list[PhotoLike], list[str]]:
-    """As many photos as labels, as `listed_photos` and `listed_labels`.
+def listed_pairs(images: Any, labels: Any) -> tuple[list[ImageLike], list[str]]:
+    """As many photos as labels, as `listed_images` and `listed_labels`.
 
     Raises
     ------
     UsageError, LabelError
         As these; LabelError also where their numbers differ.
     """
-    photos, texts = listed_photos(images), listed_labels(labels)
+    photos, texts = listed_images(images), listed_labels(labels)
     if len(photos) != len(texts):
         raise LabelError(f"{len(photos)} images but {len(texts)} labels; give one label an image")
     return photos, texts
@@ -99,14 +99,14 @@ def listed_ids(ids: Any) -> list[str]:
     return texts
 
 
-def photo_ids(photos: Sequence[PhotoLike], taken: Iterable[str] = ()) -> list[str]:
+def image_ids(photos: Sequence[ImageLike], taken: Iterable[str] = ()) -> list[str]:
     """A name for each photo: a path as it is, another by a number after those taken; one that is there again is numbered."""
     numbers = [int(name.removeprefix(_UNNAMED)) for name in taken if re.fullmatch(f"{_UNNAMED}\\d{{1,9}}", name)]
     first = max(numbers, default=-1) + 1
-    return numbered(photo_name(photo, first + position) for position, photo in enumerate(photos))
+    return numbered(image_name(photo, first + position) for position, photo in enumerate(photos))
 
 
-def photo_name(photo: PhotoLike, position: int) -> str:
+def image_name(photo: ImageLike, position: int) -> str:
     """A path as it is, another photo by its position."""
     return path_as_text(photo) if isinstance(photo, _PATHS) else f"{_UNNAMED}{position}"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 import numpy as np
 
 from tip_adapter.errors import FolderError
-from tip_adapter.images.find import PhotoList, find_labelled, is_split
+from tip_adapter.images.find import ImageList, find_labelled, is_split
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def draw(photos: Photos, shots: int, seed: int) -> Photos:
 
 def draw_train_and_test(
     source: str | os.PathLike[str], shots: int, n_test: int, seed: int
-) -> tuple[PhotoList, PhotoList]:
+) -> tuple[ImageList, ImageList]:
     """`shots` photos of each class to learn from, and up to `n_test` of the rest to be tested on.
 
     A split folder gives them from its train and its test part.

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter import validation
-from tip_adapter.errors import NotWritable, OutputExists, PhotoError
+from tip_adapter.errors import ImageError, NotWritable, OutputExists
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.images.lists import csv_cell, csv_line
-from tip_adapter.io.files import Filling, filling, open_regular, write_file
+from tip_adapter.io.files import FolderWriter, filling, open_regular, write_file
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _RESERVED = frozenset(
 
 
 @contextmanager
-def sorting(folder: str | os.PathLike[str], *, link: bool = False) -> Iterator[PhotoSorter]:
+def sorting(folder: str | os.PathLike[str], *, link: bool = False) -> Iterator[ImageSorter]:
     """Sort photos into class folders below `folder`, and keep ``sorted.csv`` there, also of a run that is cut short.
 
     Parameters
@@ -66,7 +66,7 @@ def sorting(folder: str | os.PathLike[str], *, link: bool = False) -> Iterator[P
     path = validation.path(folder, "sort_into")
     earlier = _read_table(path / TABLE)
     with filling(path) as target:
-        sorter = PhotoSorter(target, earlier, link=link)
+        sorter = ImageSorter(target, earlier, link=link)
         try:
             yield sorter
         except BaseException:
@@ -76,7 +76,7 @@ def sorting(folder: str | os.PathLike[str], *, link: bool = False) -> Iterator[P
         sorter.write_table()
 
 
-class PhotoSorter:
+class ImageSorter:
     """Puts photos where their answers say; made by `sorting`.
 
     Parameters
@@ -86,7 +86,7 @@ class PhotoSorter:
     link : bool
     """
 
-    def __init__(self, target: Filling, earlier: dict[str, list[str]], *, link: bool) -> None:
+    def __init__(self, target: FolderWriter, earlier: dict[str, list[str]], *, link: bool) -> None:
         self.n_placed = self.n_present = 0
         self._target = target
         self._rows = dict(earlier)
@@ -114,7 +114,7 @@ class PhotoSorter:
         if error is None:
             try:
                 place = self._place(Path(photo), folder_name(record["label"]))
-            except PhotoError as unreadable:
+            except ImageError as unreadable:
                 error = str(unreadable)
         where = None if place is None else path_as_text(place)
         row = [record["image"], where, record["label"], record["score"], strongest_reason(record), error]
@@ -189,7 +189,7 @@ def strongest_reason(record: dict[str, Any]) -> str | None:
     if not record.get("explanation"):
         return None
     side = record["explanation"][0]
-    parts = [(photo["part"], f"looks like {photo['id']}") for photo in side["photos"]]
+    parts = [(photo["part"], f"looks like {photo['id']}") for photo in side["images"]]
     return max([*parts, (side["text"], f"the name {side['name']}")])[1]
 
 
@@ -214,12 +214,12 @@ def _with_digits(safe: str, label: str) -> str:
 
 @contextmanager
 def _opened(photo: Path) -> Iterator[BufferedReader]:
-    """A photo's file; what the system says against opening it is PhotoError."""
+    """A photo's file; what the system says against opening it is ImageError."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_regular(photo))
         except OSError as error:
-            raise PhotoError(f"cannot read {printable(photo)}: {error.strerror}") from error
+            raise ImageError(f"cannot read {printable(photo)}: {error.strerror}") from error
         yield file
 
 

@@ -84,7 +84,7 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
         _settle(place, _replace(new, place) if replace else _move_in(new, place))
 
 
-class Filling:
+class FolderWriter:
     """A folder that files are added to: each whole or not at all, and never in the place of what is there.
 
     Parameters
@@ -139,7 +139,7 @@ class Filling:
 
 
 @contextmanager
-def filling(folder: str | os.PathLike[str]) -> Iterator[Filling]:
+def filling(folder: str | os.PathLike[str]) -> Iterator[FolderWriter]:
     """Make a folder if there is none, and add files to it; all of them last when the block ends.
 
     Raises
@@ -152,7 +152,7 @@ def filling(folder: str | os.PathLike[str]) -> Iterator[Filling]:
         place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place)
         workshop, lock = _set_up(place)
-    target = Filling(place.parent, workshop)
+    target = FolderWriter(place.parent, workshop)
     try:
         with lock:
             yield target
@@ -196,7 +196,7 @@ def refuse_existing(path: str | os.PathLike[str]) -> None:
         raise _output_exists(path)
 
 
-def standing(path: str | os.PathLike[str]) -> Path:
+def readable_path(path: str | os.PathLike[str]) -> Path:
     """Where to read what belongs at `path`: there, or beside it if its replacement was cut short between two renames."""
     place = _real(path)
     old = _old(place)
@@ -204,7 +204,7 @@ def standing(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def held(path: str | os.PathLike[str]) -> Iterator[None]:
+def lock_folder(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a folder that is read, changed and replaced: others that hold it wait for their turn, readers do not.
 
     Nothing is written for it. Where there is no folder, or no lock to be had, nobody waits.
@@ -218,7 +218,7 @@ def held(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
-def journal(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
+def append_lines(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
     """Append to a file of lines, one writer at a time; each line is whole and synced, or not there.
 
     Yields

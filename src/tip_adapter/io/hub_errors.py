@@ -45,7 +45,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def told(kind: type[DownloadError | UploadError], what: str, without_network: str) -> Iterator[None]:
+def as_errors(kind: type[DownloadError | UploadError], what: str, without_network: str) -> Iterator[None]:
     """Within, whatever goes wrong with the hub becomes one sentence; errors of ours stay as they are.
 
     Parameters

@@ -1,7 +1,7 @@
 """What a JSON value must be: checks that are put together into a table, and name the place where a value does not fit.
 
 PAIR = record({"alpha": number(0, 1e12), "beta": positive(1e7)})
-PAIR({"alpha": 1.0, "beta": "x"})      # Misfit: beta is 'x', not a number above 0, at most 1e+07
+PAIR({"alpha": 1.0, "beta": "x"})      # ValidationError: beta is 'x', not a number above 0, at most 1e+07
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tip_adapter.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-#: Returns nothing, or raises Misfit.
+#: Returns nothing, or raises ValidationError.
 Check: TypeAlias = "Callable[[Any], None]"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Misfit(ValueError):
+class ValidationError(ValueError):
     """A value is not what it must be.
 
     Parameters
@@ -39,9 +39,9 @@ class Misfit(ValueError):
         self.fault = fault
         self.where = where
 
-    def inside(self, outer: str) -> Misfit:
+    def inside(self, outer: str) -> ValidationError:
         """The same, seen from the value around it."""
-        return Misfit(self.fault, outer + self.where)
+        return ValidationError(self.fault, outer + self.where)
 
 
 def parse_json(content: bytes) -> Any:
@@ -186,7 +186,7 @@ def _finite(number_text: str) -> float:
 def _check_inside(check: Check, value: Any, where: str) -> None:
     try:
         check(value)
-    except Misfit as misfit:
+    except ValidationError as misfit:
         raise misfit.inside(where) from None
 
 
@@ -195,10 +195,10 @@ def _require_object(value: Any) -> None:
         raise _misfit(value, "an object")
 
 
-def _other_keys(value: Mapping[str, Any], fields: Mapping[str, Check]) -> Misfit:
+def _other_keys(value: Mapping[str, Any], fields: Mapping[str, Check]) -> ValidationError:
     missing = [key for key in fields if key not in value]
     unknown = [key for key in value if key not in fields]
-    return Misfit(f"has no key {missing[0]}" if missing else f"has an unknown key {_short(unknown[0])}")
+    return ValidationError(f"has no key {missing[0]}" if missing else f"has an unknown key {_short(unknown[0])}")
 
 
 def _is(fits: Callable[[Any], bool], what: str) -> Check:
@@ -213,8 +213,8 @@ def _counts(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _misfit(value: Any, what: str) -> Misfit:
-    return Misfit(f"is {_short(value)}, not {what}")
+def _misfit(value: Any, what: str) -> ValidationError:
+    return ValidationError(f"is {_short(value)}, not {what}")
 
 
 def _short(value: Any) -> str:

@@ -58,7 +58,7 @@ def right_between(behind: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any
 
 
 @dataclass(frozen=True, eq=False)
-class Stairs:
+class AccuracyCurve:
     """How many rows are right as alpha rises from 0, at one beta.
 
     Parameters
@@ -75,7 +75,7 @@ class Stairs:
     n_right: NDArray[np.intp]
 
     @classmethod
-    def of(cls, between: NDArray[Any], beta: float, unit: float | None) -> Stairs:
+    def of(cls, between: NDArray[Any], beta: float, unit: float | None) -> AccuracyCurve:
         """Sort the ends of `right_between`'s (2, m) alphas."""
         lowest, highest = between[:, between[0] < between[1]].astype(np.float64)
         ends = np.unique(np.concatenate([[0.0, np.inf], lowest, highest]))
@@ -106,7 +106,7 @@ class Stairs:
         return np.log(low), np.log(high)
 
 
-def central_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
+def central_pair(stairs: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
     """The pair of the plateau that is nearest to its centre.
 
     Parameters
@@ -124,14 +124,14 @@ def central_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
     return _nearest(plateau, points, centre, stairs)
 
 
-def best_pair(stairs: Sequence[Stairs], n_rows: int) -> tuple[float, float]:
+def best_pair(stairs: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
     """Of all steps with the most rows right, the middle of the one nearest to the plateau's centre; as `central_pair`."""
     _, centre = _plateau(stairs, n_rows)
     peaks = _regions(stairs, _best(stairs))
     return _nearest(peaks, _points(peaks, stairs, _middles(peaks)), centre, stairs)
 
 
-def _plateau(stairs: Sequence[Stairs], n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _plateau(stairs: Sequence[AccuracyCurve], n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Regions as good as the best within the standard errors, and their centre: logarithms of beta and alpha / unit."""
     best = _best(stairs)
     regions = _regions(stairs, best - _STANDARD_ERRORS * np.sqrt(best * (1 - best / n_rows)) - 1e-9)
@@ -142,11 +142,11 @@ def _plateau(stairs: Sequence[Stairs], n_rows: int) -> tuple[NDArray[np.float64]
     return plateau, np.average(_points(plateau, stairs, _middles(plateau)), axis=0, weights=widths)
 
 
-def _best(stairs: Sequence[Stairs]) -> int:
+def _best(stairs: Sequence[AccuracyCurve]) -> int:
     return max(steps.best for steps in stairs)
 
 
-def _regions(stairs: Sequence[Stairs], n_right: float) -> NDArray[np.float64]:
+def _regions(stairs: Sequence[AccuracyCurve], n_right: float) -> NDArray[np.float64]:
     """Where at least so many rows are right, over all betas: (k, 3) number of the beta, low and high end."""
     found = [np.insert(steps.where(n_right), 0, b, axis=1) for b, steps in enumerate(stairs)]
     return np.concatenate(found)
@@ -156,7 +156,9 @@ def _middles(regions: NDArray[np.float64]) -> NDArray[np.float64]:
     return regions[:, 1:].mean(axis=1)
 
 
-def _points(regions: NDArray[np.float64], stairs: Sequence[Stairs], ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+def _points(
+    regions: NDArray[np.float64], stairs: Sequence[AccuracyCurve], ratios: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """One point a region at these (k,) logarithms of alpha / unit: (k, 2), the logarithm of beta before it."""
     betas = np.log([steps.beta for steps in stairs])
     return np.stack([betas[regions[:, 0].astype(np.intp)], ratios], axis=1)
@@ -166,7 +168,7 @@ def _nearest(
     regions: NDArray[np.float64],
     points: NDArray[np.float64],
     centre: NDArray[np.float64],
-    stairs: Sequence[Stairs],
+    stairs: Sequence[AccuracyCurve],
 ) -> tuple[float, float]:
     """The point nearest to the centre, as alpha and beta."""
     nearest = np.square(points - centre).sum(axis=1).argmin()

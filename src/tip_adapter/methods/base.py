@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -18,7 +19,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from tip_adapter.methods.explanation import ClassEvidence, take_apart
+from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.vectors import ClassEmbeddings, require_finite, softmax, unit_rows
 
@@ -49,22 +50,40 @@ _BLOCK_ENTRIES = 2**22
 _LEARNED_BOUND = 1e4
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What a method can do and needs: declared once in its class body.
+
+    Parameters
+    ----------
+    needs_images : bool, whether labelled images teach it anything when there are class embeddings
+    has_alpha_beta : bool, whether it has alpha and beta to choose
+    takes_validation : bool, whether `fit` searches a setting on ``validation=(X_val, y_val)``
+    takes_views : bool, whether `fit` trains on augmented ``views=epoch → (n, d) array``
+    incremental : bool, whether it has `partial_fit`, `remove` and `remove_class`
+    explains : bool, whether it has `explain`
+    learned : attributes that training made: what a model folder keeps beside the support
+    encoder_parts : constructor values that only an encoder can give, each by its method of the same name
+    """
+
+    needs_images: bool = True
+    has_alpha_beta: bool = False
+    takes_validation: bool = False
+    takes_views: bool = False
+    incremental: bool = False
+    explains: bool = False
+    learned: tuple[str, ...] = ()
+    encoder_parts: tuple[str, ...] = ()
+
+
 class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A classifier over vectors of a frozen encoder."""
 
     #: Attributes that answering needs, moved to the queries' kind, dtype and device and handed to `_logits`.
     _arrays: ClassVar[tuple[str, ...]]
 
-    #: Of these, the ones that training made: what a model folder must keep beside the support.
-    _learned: ClassVar[tuple[str, ...]] = ()
-    #: Whether photos teach it anything when there are class embeddings.
-    needs_photos: ClassVar[bool] = True
-    #: Whether it has alpha and beta to choose.
-    has_pair: ClassVar[bool] = False
-    #: Whether `fit` takes photos to search a setting by: ``validation=(X_val, y_val)``.
-    takes_validation: ClassVar[bool] = False
-    #: Constructor values beyond vectors that only an encoder can give, each by its method of the same name.
-    needs: ClassVar[tuple[str, ...]] = ()
+    #: What the method can do and needs; everything above `methods` asks here.
+    capabilities: ClassVar[Capabilities] = Capabilities()
 
     class_embeddings: ClassEmbeddings | None
     logit_scale: float
@@ -187,7 +206,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     def learned(self) -> dict[str, NDArray[Any]]:
         """Arrays that training made, by attribute: empty for training-free methods."""
-        return {name: to_numpy(getattr(self, name)) for name in self._learned}
+        return {name: to_numpy(getattr(self, name)) for name in self.capabilities.learned}
 
     @property
     def n_parameters(self) -> int:
@@ -201,7 +220,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     def settings(self) -> dict[str, Any]:
         """Constructor values that are neither the pair nor the encoder's nor the names."""
-        others = ("alpha", "beta", "class_embeddings", "names", "logit_scale", *self.needs)
+        others = ("alpha", "beta", "class_embeddings", "names", "logit_scale", *self.capabilities.encoder_parts)
         return {name: value for name, value in self.get_params(deep=False).items() if name not in others}
 
     def restore(self, X: Array, y: Any, learned: Mapping[str, Array], ids: Sequence[str] | None = None) -> Self:
@@ -212,13 +231,13 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         ValueError
             As `fit`; `learned` holds other arrays than this method learns, or NaN or infinity.
         """
-        if set(learned) != set(self._learned):
-            raise ValueError(f"expected learned arrays {sorted(self._learned)}, got {sorted(learned)}")
+        if set(learned) != set(self.capabilities.learned):
+            raise ValueError(f"expected learned arrays {sorted(self.capabilities.learned)}, got {sorted(learned)}")
         for name, array in learned.items():
             if not np.abs(to_numpy(array)).max(initial=0) <= _LEARNED_BOUND:
                 raise ValueError(f"{name} holds NaN, or values beyond {_LEARNED_BOUND:g}")
         keys, labels = self._support(X, y, ids)
-        if self._learned:
+        if self.capabilities.learned:
             self._restore(keys, labels, learned)
         else:
             self._fit(keys, labels)
@@ -316,7 +335,7 @@ class ExplainedClassifier(VectorClassifier):
         >>> from tip_adapter import TipAdapterClassifier
         >>> clf = TipAdapterClassifier().fit([[1.0, 0.0], [0.0, 1.0]], ["cat", "dog"], ids=["a.jpg", "b.jpg"])
         >>> best, *_ = clf.explain([[0.9, 0.2]])[0]
-        >>> print(best.label, best.photos[0].id)
+        >>> print(best.label, best.images[0].id)
         cat a.jpg
         """
         queries = self.unit_queries(X)
@@ -326,7 +345,7 @@ class ExplainedClassifier(VectorClassifier):
 
     def _evidence(self, query: Array, arrays: Sequence[Array]) -> tuple[ClassEvidence, ...]:
         text, parts = (to_numpy(array)[0].astype(np.float64) for array in self._parts(query, *arrays))
-        return take_apart(text, parts, self.labels_, self.ids_, self.classes_)
+        return decompose(text, parts, self.labels_, self.ids_, self.classes_)
 
 
 def check_settings(classifier: BaseEstimator) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import array_api_compat
 import numpy as np
 
+from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import class_means, cross_entropy, like, text_logits
 from tip_adapter.methods.trained import TrainedClassifier, unit_views
 from tip_adapter.methods.training import SGD, AdamW, cosine_after_warm_up, train
@@ -33,33 +34,35 @@ OPTIMISERS: dict[str, Callable[[float], Optimiser]] = {
 }
 
 
-class Bent(NamedTuple):
+class AdapterOutput(NamedTuple):
     """What the layers make of (m, d) queries f, step by step."""
 
     hidden: Array  # (m, d/4)  ReLU(f W₁ᵀ)
-    bend: Array  # (m, d)  a(f)
+    adapted: Array  # (m, d)  a(f)
     length: Array  # (m, 1)  |ratio · a(f) + (1 − ratio) · f|
     vectors: Array  # (m, d)  f', unit rows
 
 
-def bend(queries: Array, down: Array, up: Array, ratio: float) -> Bent:
+def adapter_forward(queries: Array, down: Array, up: Array, ratio: float) -> AdapterOutput:
     """Send (m, d) unit rows through the layers `down` (d/4, d) and `up` (d, d/4), and mix."""
     xp = array_api_compat.array_namespace(queries)
     hidden = xp.clip(queries @ down.T, 0, None)  # (m, d/4)
-    bent = xp.clip(hidden @ up.T, 0, None)  # (m, d)
-    mixed = ratio * bent + (1 - ratio) * queries  # (m, d)
+    output = xp.clip(hidden @ up.T, 0, None)  # (m, d)
+    mixed = ratio * output + (1 - ratio) * queries  # (m, d)
     length = xp.sqrt(xp.sum(mixed * mixed, axis=1, keepdims=True))  # (m, 1)
     length = xp.where(length > 0, length, xp.ones_like(length))  # a zero row stays zero
-    return Bent(hidden, bent, length, mixed / length)
+    return AdapterOutput(hidden, output, length, mixed / length)
 
 
-def bend_gradients(queries: Array, bent: Bent, up: Array, slopes: Array, ratio: float) -> tuple[Array, Array]:
+def adapter_backward(
+    queries: Array, output: AdapterOutput, up: Array, slopes: Array, ratio: float
+) -> tuple[Array, Array]:
     """Gradients of the loss in the two layers.
 
     Parameters
     ----------
     queries : (m, d) float array f
-    bent : Bent, what `bend` made of them
+    output : AdapterOutput, what `adapter_forward` made of them
     up : (d, d/4) float array W₂
     slopes : (m, d) float array, the loss's gradient in f'
     ratio : float
@@ -69,11 +72,11 @@ def bend_gradients(queries: Array, bent: Bent, up: Array, slopes: Array, ratio: 
     (d/4, d) and (d, d/4) float arrays
     """
     xp = array_api_compat.array_namespace(queries)
-    along = xp.sum(slopes * bent.vectors, axis=1, keepdims=True)
-    mixed = (slopes - along * bent.vectors) / bent.length  # (m, d)  through the normalising
-    bends = ratio * mixed * xp.astype(bent.bend > 0, mixed.dtype)  # (m, d)  through the outer ReLU
-    hidden = (bends @ up) * xp.astype(bent.hidden > 0, mixed.dtype)  # (m, d/4)  through the inner one
-    return hidden.T @ queries, bends.T @ bent.hidden
+    along = xp.sum(slopes * output.vectors, axis=1, keepdims=True)
+    mixed = (slopes - along * output.vectors) / output.length  # (m, d)  through the normalising
+    bends = ratio * mixed * xp.astype(output.adapted > 0, mixed.dtype)  # (m, d)  through the outer ReLU
+    hidden = (bends @ up) * xp.astype(output.hidden > 0, mixed.dtype)  # (m, d/4)  through the inner one
+    return hidden.T @ queries, bends.T @ output.hidden
 
 
 class CLIPAdapterClassifier(TrainedClassifier):
@@ -113,7 +116,7 @@ class CLIPAdapterClassifier(TrainedClassifier):
     """
 
     _arrays = ("weights_", "down_", "up_")
-    _learned = ("down_", "up_")
+    capabilities = Capabilities(takes_views=True, learned=("down_", "up_"))
 
     def __init__(
         self,
@@ -145,17 +148,17 @@ class CLIPAdapterClassifier(TrainedClassifier):
             learned: Sequence[Array], queries: Array, rows: NDArray[Any]
         ) -> tuple[float, Sequence[Array]]:
             down, up = learned
-            bent = bend(queries, down, up, self.ratio)
-            loss, errors = cross_entropy(text_logits(bent.vectors, self.weights_, self.logit_scale), labels[rows])
+            output = adapter_forward(queries, down, up, self.ratio)
+            loss, errors = cross_entropy(text_logits(output.vectors, self.weights_, self.logit_scale), labels[rows])
             slopes = self.logit_scale * (errors @ self.weights_)  # (m, d)
-            return loss, bend_gradients(queries, bent, up, slopes, self.ratio)
+            return loss, adapter_backward(queries, output, up, slopes, self.ratio)
 
         (self.down_, self.up_), self.losses_ = train(
             self._fresh_layers(keys),
             loss_and_gradients,
             unit_views(views, keys),
             OPTIMISERS[self.optimiser](self.learning_rate),
-            n_photos=len(keys),
+            n_images=len(keys),
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=self.seed,
@@ -174,7 +177,7 @@ class CLIPAdapterClassifier(TrainedClassifier):
         return class_means(keys, labels, len(self.classes_))
 
     def _logits(self, queries: Array, weights: Array, down: Array, up: Array) -> Array:
-        return text_logits(bend(queries, down, up, self.ratio).vectors, weights, self.logit_scale)
+        return text_logits(adapter_forward(queries, down, up, self.ratio).vectors, weights, self.logit_scale)
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         shapes = {name: tuple(array.shape) for name, array in learned.items()}

@@ -10,11 +10,12 @@ torch differentiates the tower, and nothing else needs it: what is kept are the 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from tip_adapter.errors import MissingExtra
+from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import cross_entropy, like, text_logits
 from tip_adapter.methods.trained import TrainedClassifier, unit_views
 from tip_adapter.methods.training import SGD, cosine_after_warm_up, train
@@ -107,8 +108,7 @@ class CoOpClassifier(TrainedClassifier):
     """
 
     _arrays = ("weights_",)
-    _learned = ("context_", "weights_")
-    needs: ClassVar = ("prompt_tower",)
+    capabilities = Capabilities(takes_views=True, learned=("context_", "weights_"), encoder_parts=("prompt_tower",))
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class CoOpClassifier(TrainedClassifier):
             loss_and_gradients,
             unit_views(views, keys),
             SGD(self.learning_rate),
-            n_photos=len(keys),
+            n_images=len(keys),
             epochs=self._epochs,
             batch_size=self.batch_size,
             seed=self.seed,

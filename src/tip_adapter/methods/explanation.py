@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PhotoEvidence:
+class ImageEvidence:
     """One photo's part in a logit.
 
     Parameters
@@ -38,7 +38,7 @@ class ClassEvidence:
     label : the class
     logit : float
     text : float, what the class name says
-    photos : those that weighed most, heaviest first
+    images : those that weighed most, heaviest first
     others : float, all other photos of the class together
     n_others : int, how many they are
     """
@@ -46,12 +46,12 @@ class ClassEvidence:
     label: Any
     logit: float
     text: float
-    photos: tuple[PhotoEvidence, ...]
+    images: tuple[ImageEvidence, ...]
     others: float
     n_others: int
 
 
-def take_apart(
+def decompose(
     text: NDArray[Any],
     parts: NDArray[Any],
     labels: NDArray[Any],
@@ -77,7 +77,7 @@ def take_apart(
 
     def evidence(c: int) -> ClassEvidence:
         rows = heaviest[bounds[c] : bounds[c + 1]]
-        photos = tuple(PhotoEvidence(str(ids[row]), float(parts[row])) for row in rows[:top])
+        photos = tuple(ImageEvidence(str(ids[row]), float(parts[row])) for row in rows[:top])
         others = rows[top:]
         return ClassEvidence(
             classes[c], float(logits[c]), float(text[c]), photos, float(parts[others].sum()), len(others)

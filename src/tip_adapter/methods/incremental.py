@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tip_adapter.vectors import Array
 
 
-class TaughtClassifier(VectorClassifier):
+class IncrementalClassifier(VectorClassifier):
     """A classifier whose state is its keys, their labels and their ids, and nothing made of them."""
 
     def partial_fit(self, X: Array, y: Any, classes: Any = None, ids: Sequence[str | None] | None = None) -> Self:

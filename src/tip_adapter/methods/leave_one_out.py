@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.methods.alpha_search import Stairs, right_between
+from tip_adapter.methods.alpha_search import AccuracyCurve, right_between
 from tip_adapter.methods.ops import keep_own_key, leave_out_own_key, sharpen, sum_by_class, text_logits, to_numpy
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _OWN_CLASS_SHARE = 1 - 1e-5
 
 
 @dataclass(frozen=True)
-class SupportCache:
+class Cache:
     """The support as a cache, and as queries to it; taken as it is: learned keys are not normalised.
 
     Parameters
@@ -53,7 +53,7 @@ class SupportCache:
     logit_scale: float
 
     @classmethod
-    def of(cls, classifier: VectorClassifier, queries: Array) -> SupportCache:
+    def of(cls, classifier: VectorClassifier, queries: Array) -> Cache:
         """The support of a fitted classifier, and plain views of its photos.
 
         Raises
@@ -82,23 +82,23 @@ class SupportCache:
         return sigma if sigma >= 1e-6 else None
 
     @property
-    def left_out(self) -> HeldOut:
+    def left_out(self) -> HeldOutQueries:
         """Every support photo, scored by the cache without it; those alone in their class do not count."""
         scored = np.bincount(self.labels, minlength=1)[self.labels] > 1
-        return HeldOut(self, self.queries, self.labels, scored, leave_out_own_key, _OWN_CLASS_SHARE)
+        return HeldOutQueries(self, self.queries, self.labels, scored, leave_out_own_key, _OWN_CLASS_SHARE)
 
-    def unseen(self, queries: NDArray[Any], labels: NDArray[Any]) -> HeldOut:
+    def unseen(self, queries: NDArray[Any], labels: NDArray[Any]) -> HeldOutQueries:
         """Other photos, (m, d) unit rows and (m,) class indices, scored by the whole cache."""
-        return HeldOut(self, queries, labels, np.ones(len(labels), np.bool_), keep_own_key, 1.0)
+        return HeldOutQueries(self, queries, labels, np.ones(len(labels), np.bool_), keep_own_key, 1.0)
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutQueries:
     """Photos that the cache has not seen.
 
     Parameters
     ----------
-    support : SupportCache
+    support : Cache
     queries : (m, d) float array, unit rows
     labels : (m,) int array
     scored : (m,) bool array, rows that count in accuracy and likelihood; all rows count in the units
@@ -106,7 +106,7 @@ class HeldOut:
     own_share : float, what is kept of the own class's cache logit so that its rounding does not tell the label
     """
 
-    support: SupportCache
+    support: Cache
     queries: NDArray[Any]
     labels: NDArray[Any]
     scored: NDArray[np.bool_]
@@ -134,14 +134,14 @@ class HeldOut:
             first += len(block)
         return logits
 
-    def stairs(self, betas: Sequence[float]) -> list[Stairs]:
+    def stairs(self, betas: Sequence[float]) -> list[AccuracyCurve]:
         """Accuracy as alpha rises, at each beta in ascending order; some betas at a time, each thread with its own blocks."""
         n_threads = min(_THREADS, len(betas))
         with ThreadPoolExecutor(n_threads, thread_name_prefix="stairs") as pool:
             found = list(pool.map(self._stairs, [betas[thread::n_threads] for thread in range(n_threads)]))
         return sorted((steps for share in found for steps in share), key=lambda steps: steps.beta)
 
-    def _stairs(self, betas: Sequence[float]) -> list[Stairs]:
+    def _stairs(self, betas: Sequence[float]) -> list[AccuracyCurve]:
         """Accuracy as alpha rises, at each beta; cosines are computed once."""
         between = np.empty((len(betas), 2, len(self.labels)), self.queries.dtype)
         spreads = [_Spread() for _ in range(len(betas) + 1)]
@@ -154,7 +154,7 @@ class HeldOut:
                 spreads[b].add(cache)
                 between[b][:, rows] = right_between(behind, self._unrounded(cache, rows), self.labels[rows])
         return [
-            Stairs.of(between[b][:, self.scored], beta, _unit(spreads[-1].mean, spreads[b].mean))
+            AccuracyCurve.of(between[b][:, self.scored], beta, _unit(spreads[-1].mean, spreads[b].mean))
             for b, beta in enumerate(betas)
         ]
 

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from tip_adapter.methods.base import VectorClassifier, checked_labels, positions
+from tip_adapter.methods.base import Capabilities, VectorClassifier, checked_labels, positions
 from tip_adapter.methods.ops import cross_entropy, like, to_numpy
 from tip_adapter.vectors import unit_rows
 
@@ -73,8 +73,7 @@ class LinearProbeClassifier(VectorClassifier):
     """
 
     _arrays = ("coef_", "intercept_")
-    _learned = ("coef_", "intercept_")
-    takes_validation = True
+    capabilities = Capabilities(takes_validation=True, learned=("coef_", "intercept_"))
 
     class_embeddings = None
 
@@ -116,7 +115,7 @@ class LinearProbeClassifier(VectorClassifier):
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         n_classes, width = len(self.classes_), keys.shape[1]
-        shapes = [learned[name].shape for name in self._learned]
+        shapes = [learned[name].shape for name in self.capabilities.learned]
         if self.C is None or shapes != [(n_classes, width), (1, n_classes)]:
             raise ValueError(f"a probe of C {self.C} and shapes {shapes} is none of {n_classes} classes, width {width}")
         super()._restore(keys, labels, learned)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.methods.base import ExplainedClassifier
-from tip_adapter.methods.incremental import TaughtClassifier
+from tip_adapter.methods.base import Capabilities, ExplainedClassifier
+from tip_adapter.methods.incremental import IncrementalClassifier
 from tip_adapter.methods.ops import affinity, cross_entropy, own_key_step, sum_by_class, text_logits
 from tip_adapter.methods.trained import TrainedClassifier, unit_views
 from tip_adapter.methods.training import AdamW, cosine, train
@@ -78,7 +78,6 @@ class _CacheClassifier(ExplainedClassifier):
     """Equation 4, once for both: what the names say plus alpha times what the cache says."""
 
     _arrays = ("weights_", "keys_")
-    has_pair = True
 
     alpha: float
     beta: float
@@ -100,7 +99,7 @@ class _CacheClassifier(ExplainedClassifier):
         self.keys_, self.labels_ = learned["keys_"], labels
 
 
-class TipAdapterClassifier(_CacheClassifier, TaughtClassifier):
+class TipAdapterClassifier(_CacheClassifier, IncrementalClassifier):
     """Tip-Adapter: a cache of labelled photos beside the class names; training-free.
 
     Parameters
@@ -129,6 +128,8 @@ class TipAdapterClassifier(_CacheClassifier, TaughtClassifier):
     -----
     Tip-Adapter (ECCV 2022), section 3.1. Exact for unbalanced classes: a class's cache logit is the sum over its keys.
     """
+
+    capabilities = Capabilities(has_alpha_beta=True, incremental=True, explains=True)
 
     def __init__(
         self,
@@ -182,7 +183,7 @@ class TipAdapterFClassifier(TrainedClassifier, _CacheClassifier):
     decoupled weight decay 0.01.
     """
 
-    _learned = ("keys_",)
+    capabilities = Capabilities(has_alpha_beta=True, takes_views=True, explains=True, learned=("keys_",))
 
     def __init__(
         self,
@@ -225,7 +226,7 @@ class TipAdapterFClassifier(TrainedClassifier, _CacheClassifier):
             loss_and_gradients,
             unit_views(views, keys),
             AdamW(self.learning_rate),
-            n_photos=len(keys),
+            n_images=len(keys),
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=self.seed,

@@ -35,7 +35,7 @@ def train(
     views: Callable[[int], Array],
     optimiser: Optimiser,
     *,
-    n_photos: int,
+    n_images: int,
     epochs: int,
     batch_size: int,
     seed: int,
@@ -47,9 +47,9 @@ def train(
     ----------
     parameters : float arrays to start from, 2-D; not changed
     loss_and_gradients : (parameters, (m, d) queries, (m,) their rows) → mean loss, a gradient for each parameter
-    views : epoch → (n_photos, d) float array, the photos as they look in that epoch
+    views : epoch → (n_images, d) float array, the photos as they look in that epoch
     optimiser : fresh, used once
-    n_photos, epochs, batch_size, seed : int
+    n_images, epochs, batch_size, seed : int
     schedule : (step, steps an epoch, epochs) → share of the learning rate; see `cosine`, `cosine_after_warm_up`
 
     Returns
@@ -69,10 +69,10 @@ def train(
     learned = [array_api_compat.array_namespace(array).asarray(array, copy=True) for array in parameters]
     rng = np.random.default_rng(seed)
     losses = np.zeros(epochs)
-    steps_per_epoch = ceil(n_photos / batch_size)
+    steps_per_epoch = ceil(n_images / batch_size)
     for epoch in range(epochs):
         photos = views(epoch)
-        order = rng.permutation(n_photos)
+        order = rng.permutation(n_images)
         for batch in range(steps_per_epoch):
             rows = order[batch * batch_size : (batch + 1) * batch_size]
             loss, gradients = loss_and_gradients(learned, photos[rows], rows)
@@ -80,7 +80,7 @@ def train(
                 raise Diverged(f"the loss is {loss} in epoch {epoch + 1}; choose a smaller beta or learning rate")
             share = schedule(epoch * steps_per_epoch + batch, steps_per_epoch, epochs)
             optimiser.step(learned, gradients, share=share)
-            losses[epoch] += loss * len(rows) / n_photos
+            losses[epoch] += loss * len(rows) / n_images
     return learned, losses
 
 

@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 
 from tip_adapter.methods.alpha_search import best_pair, central_pair
 from tip_adapter.methods.base import checked_labels, positions
-from tip_adapter.methods.leave_one_out import HeldOut, SupportCache
+from tip_adapter.methods.leave_one_out import Cache, HeldOutQueries
 from tip_adapter.methods.ops import to_numpy
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.alpha_search import Stairs
+    from tip_adapter.methods.alpha_search import AccuracyCurve
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED = "leave-one-out", "scale-free", "validation", "fixed"
@@ -141,9 +141,9 @@ def choose_alpha_beta(
     if rule not in RULES or rule == FIXED:
         raise ValueError(f"unknown rule {rule!r}: known are {LEAVE_ONE_OUT}, {SCALE_FREE}, {VALIDATION}")
     clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
-    support = SupportCache.of(clf, clf.unit_queries(X if queries is None else queries))
+    support = Cache.of(clf, clf.unit_queries(X if queries is None else queries))
     others = None if validation is None else _checked_validation(clf, *validation)
-    return RULES[rule](support, Given(ratio, others))
+    return RULES[rule](support, TuningData(ratio, others))
 
 
 def _checked_validation(clf: TipAdapterClassifier, X: Array, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -159,7 +159,7 @@ def default_rule(labels: NDArray[Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Given:
+class TuningData:
     """What a rule may look at beside the support.
 
     Parameters
@@ -176,7 +176,7 @@ class Given:
     queries: NDArray[Any] | None = None
 
 
-def leave_one_out(support: SupportCache, _given: Given) -> Choice:
+def leave_one_out(support: Cache, _given: TuningData) -> Choice:
     """Search over the support, each photo scored without its own key.
 
     Raises
@@ -189,14 +189,14 @@ def leave_one_out(support: SupportCache, _given: Given) -> Choice:
     return _search(support, support.left_out, LEAVE_ONE_OUT, central_pair)
 
 
-def scale_free(support: SupportCache, given: Given) -> Choice:
+def scale_free(support: Cache, given: TuningData) -> Choice:
     """No search: sharpness 1/2 in the support's units, the cache's spread `ratio` times the text's."""
     (stairs,) = support.left_out.stairs([_beta(support, _SHARPNESS)])
     alpha = given.ratio * stairs.unit if stairs.unit else 1.0
     return _judge(support.left_out, alpha, stairs.beta, SCALE_FREE)
 
 
-def on_validation(support: SupportCache, given: Given) -> Choice:
+def on_validation(support: Cache, given: TuningData) -> Choice:
     """Search over other photos.
 
     Raises
@@ -210,7 +210,7 @@ def on_validation(support: SupportCache, given: Given) -> Choice:
     return _search(support, support.unseen(queries, labels), VALIDATION, best_pair)
 
 
-def fixed(support: SupportCache, given: Given) -> Choice:
+def fixed(support: Cache, given: TuningData) -> Choice:
     """A given pair with its left-out accuracy; its temperature is 1.
 
     Raises
@@ -223,7 +223,7 @@ def fixed(support: SupportCache, given: Given) -> Choice:
     return replace(_judge(support.left_out, *given.pair, FIXED), temperature=1.0)
 
 
-RULES: dict[str, Callable[[SupportCache, Given], Choice]] = {
+RULES: dict[str, Callable[[Cache, TuningData], Choice]] = {
     LEAVE_ONE_OUT: leave_one_out,
     SCALE_FREE: scale_free,
     VALIDATION: on_validation,
@@ -276,20 +276,23 @@ def _expected(behind: NDArray[Any], temperature: float) -> float:
     return total / len(behind)
 
 
-def _beta(support: SupportCache, sharpness: float) -> float:
+def _beta(support: Cache, sharpness: float) -> float:
     """A sharpness in 1/sigma as beta."""
     return float(sharpness / support.sigma if support.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
 
 
 def _search(
-    support: SupportCache, photos: HeldOut, rule: str, pick: Callable[[Sequence[Stairs], int], tuple[float, float]]
+    support: Cache,
+    photos: HeldOutQueries,
+    rule: str,
+    pick: Callable[[Sequence[AccuracyCurve], int], tuple[float, float]],
 ) -> Choice:
     """What `pick` takes from the accuracy over all alphas and some fifty betas."""
     stairs = photos.stairs([_beta(support, sharpness) for sharpness in _SHARPNESSES])
     return _judge(photos, *pick(stairs, photos.n_scored), rule)
 
 
-def _judge(photos: HeldOut, alpha: float, beta: float, rule: str) -> Choice:
+def _judge(photos: HeldOutQueries, alpha: float, beta: float, rule: str) -> Choice:
     """The pair with its accuracy and temperature on the rows that count."""
     alpha = min(alpha, _LARGEST["alpha"])
     if not photos.n_scored:

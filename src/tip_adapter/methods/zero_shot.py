@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.methods.base import VectorClassifier
+from tip_adapter.methods.base import Capabilities, VectorClassifier
 from tip_adapter.methods.ops import class_means, text_logits
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ZeroShotClassifier(VectorClassifier):
     """
 
     _arrays = ("weights_",)
-    needs_photos = False
+    capabilities = Capabilities(needs_images=False)
 
     def __init__(self, class_embeddings: ClassEmbeddings | None = None, logit_scale: float = 100.0) -> None:
         self.class_embeddings = class_embeddings

@@ -50,7 +50,7 @@ def _summary(config: Mapping[str, Any], trained: bool) -> str:
         ("method", _method(config)),
         ("encoder", f"{encoder['name']}, fingerprint {encoder['fingerprint'][:12]}…, width {encoder['width']}"),
         ("templates", _cell("; ".join(config["templates"]))),
-        ("photos", str(sum(entry["photos"] for entry in config["classes"]))),
+        ("photos", str(sum(entry["n_images"] for entry in config["classes"]))),
         ("pair", pair),
         ("protocol", choice["rule"] if choice else "nothing to choose"),
         ("accuracy", _accuracy(config, trained)),
@@ -101,7 +101,7 @@ Each photo named without its help: the classes that are hardest, and what they a
 
 
 def _classes(config: Mapping[str, Any]) -> str:
-    rows = [f"| {_cell(c['label'])} | {_cell(c['name'])} | {c['photos']} |" for c in config["classes"]]
+    rows = [f"| {_cell(c['label'])} | {_cell(c['name'])} | {c['n_images']} |" for c in config["classes"]]
     return "\n".join(["## Classes", "", "| label | name | photos |", "| --- | --- | --- |", *rows])
 
 

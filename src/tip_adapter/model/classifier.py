@@ -16,16 +16,16 @@ from tip_adapter import validation
 from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_templates
 from tip_adapter.errors import LabelError, WrongEncoder, warn
-from tip_adapter.features.labelled import encode_labelled, labelled_source, listed_source, photo_source
-from tip_adapter.images.inputs import listed_ids, listed_labels, listed_pairs, photo_ids, photo_name
+from tip_adapter.features.labelled import encode_labelled, image_source, labelled_source, listed_source
+from tip_adapter.images.inputs import image_ids, image_name, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.labels import refuse_twins
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import method_class
 from tip_adapter.model.fitting import given_pair, logit_scale_of, look_at, offers_of, refuse_unknown, rule_for
 from tip_adapter.model.head import Head, learn, read_head, refuse_singles, with_pair
-from tip_adapter.model.incremental import with_classes, with_photos, without_class, without_photos
+from tip_adapter.model.incremental import with_classes, with_images, without_class, without_images
 from tip_adapter.model.prediction import count_source, encode_readable, explanations, predictions
-from tip_adapter.model.saving import write_bundle
+from tip_adapter.model.saving import write_model_folder
 from tip_adapter.model.settings import check_encoder, check_settings, listed_support
 from tip_adapter.text import printable
 from tip_adapter.validation import require
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder, EncoderIdentity
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
-    from tip_adapter.images.decode import PhotoLike
+    from tip_adapter.images.decode import ImageLike
     from tip_adapter.methods import VectorClassifier
-    from tip_adapter.methods.tuning import Choice, Given
-    from tip_adapter.metrics import Tally
+    from tip_adapter.methods.tuning import Choice, TuningData
+    from tip_adapter.metrics import MetricAccumulator
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 
@@ -121,7 +121,7 @@ class FewShotClassifier:
 
     # ---- learning -------------------------------------------------------------------------------------------------
 
-    def fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
+    def fit(self, images: Iterable[ImageLike], labels: Iterable[str]) -> Self:
         """Learn from photos and their labels.
 
         Parameters
@@ -141,7 +141,7 @@ class FewShotClassifier:
         """
         self._check()
         photos, texts = listed_pairs(images, labels)
-        return self._fit_photos(listed_source(photos, texts, photo_ids(photos)), None)
+        return self._fit_images(listed_source(photos, texts, image_ids(photos)), None)
 
     def fit_folder(
         self, folder: str | os.PathLike[str], shots: int | None = None, *, progress: Progress | None = None
@@ -170,7 +170,7 @@ class FewShotClassifier:
         if n_shots is not None:
             photos = draw(photos, n_shots, validation.seed(self.seed))
         warn(*photos.notes)
-        return self._fit_photos(photos, progress)
+        return self._fit_images(photos, progress)
 
     def fit_support(
         self, support: SupportSet, classes: Iterable[str] = (), *, progress: Progress | None = None
@@ -263,7 +263,7 @@ class FewShotClassifier:
 
     # ---- being taught ---------------------------------------------------------------------------------------------
 
-    def partial_fit(self, images: Iterable[PhotoLike], labels: Iterable[str]) -> Self:
+    def partial_fit(self, images: Iterable[ImageLike], labels: Iterable[str]) -> Self:
         """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
 
         Parameters
@@ -281,9 +281,9 @@ class FewShotClassifier:
         """
         photos, texts = listed_pairs(images, labels)
         head = self.head_
-        if not head.estimator.needs_photos:
+        if not head.estimator.capabilities.needs_images:
             return self._taught(self._with_named(head, sorted(set(texts))))
-        support, _ = self._encode(listed_source(photos, texts, photo_ids(photos, head.support.ids.tolist())), None)
+        support, _ = self._encode(listed_source(photos, texts, image_ids(photos, head.support.ids.tolist())), None)
         return self.teach(support)
 
     def teach(self, photos: SupportSet) -> Self:
@@ -295,9 +295,9 @@ class FewShotClassifier:
             As `partial_fit`; UsageError also if `photos` is no SupportSet of the encoder's width with unique ids.
         """
         photos = self._checked(photos, "photos")
-        head = with_photos(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
+        head = with_images(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
         # Without photos there was nothing to choose alpha and beta by.
-        chooses = method_class(head.finetune_with or head.method).has_pair
+        chooses = method_class(head.finetune_with or head.method).capabilities.has_alpha_beta
         unchosen = head.choice is None and chooses and len(head.support)
         return self._relearn(head) if unchosen else self._taught(head)
 
@@ -311,7 +311,7 @@ class FewShotClassifier:
         UsageError
             `ids` are no texts, or one is given twice.
         """
-        return self._taught(without_photos(self.head_, listed_ids(ids)))
+        return self._taught(without_images(self.head_, listed_ids(ids)))
 
     def remove_class(self, label: str) -> Self:
         """Forget a class and its photos: as if they had never been there.
@@ -339,7 +339,7 @@ class FewShotClassifier:
 
     # ---- answering ------------------------------------------------------------------------------------------------
 
-    def predict(self, images: Iterable[PhotoLike]) -> NDArray[np.str_]:
+    def predict(self, images: Iterable[ImageLike]) -> NDArray[np.str_]:
         """Labels of photos: (n,) str array.
 
         Parameters
@@ -348,7 +348,7 @@ class FewShotClassifier:
 
         Raises
         ------
-        PhotoError
+        ImageError
             One cannot be read.
         UsageError
             `images` is one photo, not a list of them.
@@ -357,7 +357,7 @@ class FewShotClassifier:
         """
         return self.head_.predict(encode_readable(images, self.encoder_, threads=self.threads))
 
-    def predict_proba(self, images: Iterable[PhotoLike]) -> NDArray[np.float32]:
+    def predict_proba(self, images: Iterable[ImageLike]) -> NDArray[np.float32]:
         """Probabilities of photos: softmax of logits / temperature.
 
         Parameters
@@ -370,7 +370,7 @@ class FewShotClassifier:
 
         Raises
         ------
-        PhotoError, UsageError, NotFittedError
+        ImageError, UsageError, NotFittedError
             As `predict`.
         """
         return self.head_.probabilities(encode_readable(images, self.encoder_, threads=self.threads))
@@ -400,16 +400,16 @@ class FewShotClassifier:
         UsageError
             `folder` is no path, `top` or `min_score` is out of bounds, or the model has no threshold.
         """
-        return list(self.predict_stream(photo_source(folder), top=top, min_score=min_score))
+        return list(self.predict_stream(image_source(folder), top=top, min_score=min_score))
 
     def predict_stream(
-        self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
+        self, images: Iterable[ImageLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`.
 
         Parameters
         ----------
-        images : as in `predict`, or a VectorSource (`tip_adapter.features.labelled.photo_source`)
+        images : as in `predict`, or a VectorSource (`tip_adapter.features.labelled.image_source`)
         top, min_score : as in `predict_folder`
 
         Raises
@@ -420,7 +420,7 @@ class FewShotClassifier:
         return predictions(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
 
     def explain_stream(
-        self, images: Iterable[PhotoLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
+        self, images: Iterable[ImageLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up.
 
@@ -435,7 +435,7 @@ class FewShotClassifier:
         """
         return explanations(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
 
-    def explain(self, image: PhotoLike) -> dict[str, Any]:
+    def explain(self, image: ImageLike) -> dict[str, Any]:
         """Why a photo is called what it is called: the answer and the runner-up, each logit taken apart.
 
         Parameters
@@ -450,7 +450,7 @@ class FewShotClassifier:
 
         Raises
         ------
-        PhotoError
+        ImageError
             It cannot be read.
         UsageError
             It is no photo, or the method has no photos to name.
@@ -459,14 +459,14 @@ class FewShotClassifier:
         """
         vectors = encode_readable([image], self.encoder_, threads=self.threads)
         (answer,) = self.head_.explained_answers(vectors, 5, 0.0)
-        return {"image": photo_name(image, 0), **answer, "error": None}
+        return {"image": image_name(image, 0), **answer, "error": None}
 
     def evaluate_folder(
         self,
         folder: str | os.PathLike[str],
         *,
         progress: Progress | None = None,
-        tally: Tally | None = None,
+        tally: MetricAccumulator | None = None,
     ) -> dict[str, Any]:
         """Score the classifier on labelled photos: class folders, a split folder (its test part), a list, or stored vectors.
 
@@ -536,7 +536,7 @@ class FewShotClassifier:
             `folder` is no path.
         """
         path = validation.path(folder, "folder")
-        write_bundle(path, *self._to_record(), replace=force)
+        write_model_folder(path, *self._to_record(), replace=force)
 
     @classmethod
     def load(
@@ -558,7 +558,7 @@ class FewShotClassifier:
 
         Raises
         ------
-        BundleError
+        ModelFolderError
             There is no model, it is damaged, or it was made with another encoder.
         UnknownName
             Its method or encoder is not installed here.
@@ -633,7 +633,7 @@ class FewShotClassifier:
             With the reason; what was fetched before is in the cache and answers offline.
         UsageError
             It is neither a folder nor can it be a repository.
-        BundleError, UnknownName, CheckpointError
+        ModelFolderError, UnknownName, CheckpointError
             As `load`: what was fetched is checked as any model folder.
         """
         folder = validation.path(repo_id_or_folder, "repo_id_or_folder")
@@ -645,10 +645,10 @@ class FewShotClassifier:
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
-    def _fit_photos(self, photos: VectorSource, progress: Progress | None) -> Self:
+    def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
         if self.tune == "loo":
             refuse_singles(photos.labels)
-        used = photos if method_class(self.method).needs_photos else photos.take(())
+        used = photos if method_class(self.method).capabilities.needs_images else photos.take(())
         support, _ = self._encode(used, progress)
         lost = sorted(set(used.labels) - set(support.labels.tolist()))
         if lost:
@@ -681,7 +681,7 @@ class FewShotClassifier:
     def _check(self) -> None:
         """Raise what can be told before any photo is read."""
         check_settings(vars(self))
-        if method_class(self.method).needs:
+        if method_class(self.method).capabilities.encoder_parts:
             offers_of(self.encoder_, self.method)
 
     @property
@@ -714,7 +714,9 @@ class FewShotClassifier:
                 f"{head.finetune_with} is not taught in place: the photos' own vectors answer until it is fine-tuned again "
                 "(retune)"
             )
-        if head.choice is None and head.estimator.has_pair and len(head.support):  # its method had no pair
+        if (
+            head.choice is None and head.estimator.capabilities.has_alpha_beta and len(head.support)
+        ):  # its method had no pair
             head = with_pair(head, *self._rule(head.support, list(head.names), None))
         self._head = head
         return self
@@ -754,7 +756,7 @@ class FewShotClassifier:
         )
         return self
 
-    def _rule(self, support: SupportSet, labels: Sequence[str], progress: Progress | None) -> tuple[str, Given]:
+    def _rule(self, support: SupportSet, labels: Sequence[str], progress: Progress | None) -> tuple[str, TuningData]:
         """The rule that chooses, by the settings, and what it may look at."""
         pair = given_pair(self.alpha, self.beta)
         rule = rule_for(self.tune, pair, support.labels)

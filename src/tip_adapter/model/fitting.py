@@ -49,8 +49,8 @@ def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float 
     given = [name for name, value in [("alpha", alpha), ("beta", beta), ("tune", tune)] if value is not None]
     made = method_class(method)
     by_photos = given == ["tune"] and os.fspath(tune or "") not in _RULES
-    if given and not made.has_pair and not (made.takes_validation and by_photos):
-        photos = "; tune takes the path of validation photos" if made.takes_validation else ""
+    if given and not made.capabilities.has_alpha_beta and not (made.capabilities.takes_validation and by_photos):
+        photos = "; tune takes the path of validation photos" if made.capabilities.takes_validation else ""
         raise UsageError(f"{method} has no alpha and beta to choose; leave out {', '.join(given)}{photos}")
     if given not in ([], ["tune"], ["alpha", "beta"]):
         raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
@@ -78,7 +78,7 @@ def offers_of(encoder: Encoder, method: str) -> dict[str, Any]:
     MissingExtra
         It needs a package for it that is not installed.
     """
-    needs = method_class(method).needs
+    needs = method_class(method).capabilities.encoder_parts
     for need in needs:
         if not hasattr(encoder, need):
             name = printable(encoder.identity.name)
@@ -141,12 +141,12 @@ def look_at(
     *,
     threads: int | None,
     progress: Progress | None,
-) -> tuning.Given:
+) -> tuning.TuningData:
     """What a rule may look at beside the support; raises as `encode_validation`."""
     validation = None
     if rule == tuning.VALIDATION and tune is not None:
         validation = encode_validation(tune, labels, encoder, threads=threads, progress=progress)
-    return tuning.Given(encoder.record.scale_free_ratio, validation, pair)
+    return tuning.TuningData(encoder.record.scale_free_ratio, validation, pair)
 
 
 def encode_validation(

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import DamagedBundle, UnknownName, UsageError, warn
+from tip_adapter.errors import DamagedModelFolder, UnknownName, UsageError, warn
 from tip_adapter.methods import method_class, tuning
-from tip_adapter.methods.base import ExplainedClassifier
-from tip_adapter.methods.leave_one_out import SupportCache
+from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
-from tip_adapter.methods.trained import TrainedClassifier
-from tip_adapter.methods.tuning import Choice, Given
+from tip_adapter.methods.tuning import Choice, TuningData
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
-from tip_adapter.metrics import LeftOut, Tally
-from tip_adapter.model.saving import read_bundle
+from tip_adapter.metrics import LeftOut, MetricAccumulator
+from tip_adapter.model.saving import read_model_folder
 from tip_adapter.text import counted, printable
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
 
@@ -78,7 +76,7 @@ class Head:
         return np.array(list(self.names), dtype=np.str_)
 
     @cached_property
-    def cache(self) -> SupportCache:
+    def cache(self) -> Cache:
         """The photos as a cache, by their own vectors: what the rules that choose look at."""
         return _support_cache(self.support, self.class_embeddings, self.logit_scale, None)
 
@@ -126,7 +124,7 @@ class Head:
         UsageError
             The method has no photos to name.
         """
-        explained = self._taken_apart(vectors)
+        explained = self._decomposed(vectors)
         return [
             {**self._answer(*row, top, min_score), "explanation": self._explanation(evidences, *row)}
             for row, evidences in explained
@@ -154,14 +152,14 @@ class Head:
         UsageError
             The method has no photos to name.
         """
-        (((probabilities, _), evidences),) = self._taken_apart(vector[None])
+        (((probabilities, _), evidences),) = self._decomposed(vector[None])
         return self._explained(evidences, probabilities, [self.classes.tolist().index(label) for label in labels])
 
-    def _taken_apart(
+    def _decomposed(
         self, vectors: NDArray[np.float32]
     ) -> Iterable[tuple[tuple[NDArray[np.float32], NDArray[np.intp]], Sequence[ClassEvidence]]]:
         """What `_ranked` gives for each vector, and the evidence for each class."""
-        if not isinstance(self.estimator, ExplainedClassifier):
+        if not self.estimator.capabilities.explains:
             raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
         return zip(self._ranked(vectors), self.estimator.explain(vectors), strict=True)
 
@@ -189,7 +187,11 @@ class Head:
         return [self._explained_class(by_label[self.classes[c]], float(probabilities[c])) for c in positions]
 
     def _explained_class(self, evidence: ClassEvidence, score: float) -> dict[str, Any]:
-        record = {**asdict(evidence), "label": str(evidence.label), "photos": [asdict(p) for p in evidence.photos]}
+        record = {
+            **asdict(evidence),
+            "label": str(evidence.label),
+            "images": [asdict(image) for image in evidence.images],
+        }
         return {"name": self.names[record["label"]], "score": score, **record}
 
     @cached_property
@@ -198,17 +200,17 @@ class Head:
         none = self.support.take(slice(0))
         return ZeroShotClassifier(self.class_embeddings).fit(none.vectors, none.labels)
 
-    def new_tally(self, n_mistakes: int = 0) -> Tally:
+    def new_tally(self, n_mistakes: int = 0) -> MetricAccumulator:
         """Of labelled photos, empty: `count` adds to it."""
-        return Tally(self.classes, self.temperature, n_mistakes)
+        return MetricAccumulator(self.classes, self.temperature, n_mistakes)
 
-    def count(self, photos: SupportSet, tally: Tally) -> None:
+    def count(self, photos: SupportSet, tally: MetricAccumulator) -> None:
         """Score labelled photos, a block at a time, and add them to a tally."""
         for start in range(0, len(photos), _BLOCK):
             block = photos.take(slice(start, start + _BLOCK))
             tally.add(block, self._logits(block.vectors), self.zero_shot.logits(block.vectors))
 
-    def count_left_out(self, tally: Tally) -> None:
+    def count_left_out(self, tally: MetricAccumulator) -> None:
         """Add its own photos to a tally, each scored by a cache without it; those alone in their class are not."""
         photos = self.cache.left_out
         if self.choice and photos.n_scored:
@@ -217,7 +219,7 @@ class Head:
                 support, photos.logits(self.choice.alpha, self.choice.beta), self.zero_shot.logits(support.vectors)
             )
 
-    def evaluated(self, tally: Tally) -> dict[str, Any]:
+    def evaluated(self, tally: MetricAccumulator) -> dict[str, Any]:
         """How right it is on the photos of a tally, one at least."""
         result, zero_shot, (before, after) = tally.accuracy(), tally.zero_shot(), tally.calibrations()
         return {
@@ -245,8 +247,10 @@ class Head:
         config = {
             "method": self.method,
             "parameters": self.estimator.settings(),
-            "classes": [{"label": label, "name": name, "photos": counts[label]} for label, name in self.names.items()],
-            "photos": self.support.ids.tolist(),
+            "classes": [
+                {"label": label, "name": name, "n_images": counts[label]} for label, name in self.names.items()
+            ],
+            "images": self.support.ids.tolist(),
             "logit_scale": float(self.logit_scale),
             "templates": list(self.templates),
             "choice": asdict(self.choice) if self.choice else None,
@@ -264,7 +268,7 @@ class Head:
 
     @classmethod
     def from_record(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Head:
-        """The head that was kept: configuration and arrays as `read_bundle` checked them.
+        """The head that was kept: configuration and arrays as `read_model_folder` checked them.
 
         Raises
         ------
@@ -277,7 +281,7 @@ class Head:
         classes = np.array(list(names), dtype=np.str_)
         embeddings = ClassEmbeddings(classes, arrays["class_embeddings"])
         labels = classes[arrays["support_labels"]]
-        support = SupportSet(arrays["support_vectors"], labels, np.array(config["photos"], dtype=np.str_))
+        support = SupportSet(arrays["support_vectors"], labels, np.array(config["images"], dtype=np.str_))
         choice = Choice(**config["choice"]) if config["choice"] else None
         estimator = _restored(config, arrays, embeddings, support, choice)
         templates = tuple(config["templates"])
@@ -301,18 +305,18 @@ def read_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
 
     Raises
     ------
-    BundleError
+    ModelFolderError
         There is no model, or it is damaged.
     UnknownName
         Its method is not installed here.
     """
-    config, arrays = read_bundle(folder)
+    config, arrays = read_model_folder(folder)
     try:
         return Head.from_record(config, arrays), config
     except UnknownName:
         raise
     except ValueError as error:
-        raise DamagedBundle(f"{printable(folder)} is damaged: {error}; restore it or fit again") from error
+        raise DamagedModelFolder(f"{printable(folder)} is damaged: {error}; restore it or fit again") from error
 
 
 def learn(
@@ -325,7 +329,7 @@ def learn(
     logit_scale: float,
     rule: str,
     calibrate: bool,
-    given: Given,
+    given: TuningData,
     settings: Mapping[str, Any],
     offers: Mapping[str, Any],
     views: Callable[[int], NDArray[Any]] | None = None,
@@ -340,9 +344,9 @@ def learn(
     logit_scale : float, the encoder's
     rule : key of `tuning.RULES`
     calibrate : bool, whether the choice keeps its temperature; else it is 1
-    given : Given, what the rule may look at beside the support
+    given : TuningData, what the rule may look at beside the support
     settings : constructor values of the method that differ from its own; those that it does not take are left out
-    offers : what the method needs beyond vectors (`VectorClassifier.needs`), as the encoder offers it
+    offers : what the method needs beyond vectors (`Capabilities.encoder_parts`), as the encoder offers it
     views : epoch → (n, d) float array, the support as a method that is trained sees it then; None for as it is
     initial_pair : alpha and beta that keys learn at where they are chosen again afterwards; None for those chosen before
 
@@ -354,28 +358,28 @@ def learn(
         Leave-one-out was asked for and no class has two photos; or there are no photos to train on.
     """
     made = method_class(method)
-    if not len(support) and made.needs_photos and not made.has_pair:
+    if not len(support) and made.capabilities.needs_images and not made.capabilities.has_alpha_beta:
         raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
     support = replace(support, vectors=unit_rows(support.vectors))
     choice = left_out = None
-    if made.has_pair and (len(support) or rule != tuning.SCALE_FREE):
+    if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
         cache = _support_cache(support, class_embeddings, logit_scale, given.queries)
         choice = _tempered(_choose(cache, rule, given), calibrate)
         left_out = _left_out(cache, choice, class_embeddings.labels)
     estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
-    chosen_again = choice is not None and given.validation is not None and bool(made._learned)
+    chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
     if chosen_again and initial_pair:
         estimator.set_params(alpha=initial_pair[0], beta=initial_pair[1])
     others: dict[str, Any] = {}
-    if made.takes_validation:
+    if made.capabilities.takes_validation:
         others["validation"] = _of_classes(given.validation, support, names)
-    if issubclass(made, TrainedClassifier):
+    if made.capabilities.takes_views:
         others["views"] = views
     estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
     estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it
     _say_unknown(method, names, estimator)
     if chosen_again:
-        choice = _tempered(tuning.on_validation(SupportCache.of(estimator, support.vectors), given), calibrate)
+        choice = _tempered(tuning.on_validation(Cache.of(estimator, support.vectors), given), calibrate)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured at the pair of before
     return Head(
@@ -392,7 +396,7 @@ def learn(
     )
 
 
-def with_pair(head: Head, rule: str, given: Given) -> Head:
+def with_pair(head: Head, rule: str, given: TuningData) -> Head:
     """The head at a pair that is chosen now, for a training-free method that had none.
 
     Parameters
@@ -408,7 +412,7 @@ def with_pair(head: Head, rule: str, given: Given) -> Head:
 def _of_classes(
     validation: tuple[Any, Any] | None, support: SupportSet, names: Mapping[str, str]
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Of validation photos, as `Given` has them, those of classes with support, and their labels; None without any."""
+    """Of validation photos, as `TuningData` has them, those of classes with support, and their labels; None without any."""
     if validation is None:
         return None
     vectors, positions = validation
@@ -430,7 +434,7 @@ def _tempered(choice: Choice, calibrate: bool) -> Choice:
     return choice if calibrate else replace(choice, temperature=1.0)
 
 
-def _left_out(cache: SupportCache, choice: Choice, classes: NDArray[Any]) -> LeftOut | None:
+def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeftOut | None:
     """How right the pair is on the support, each photo left out; None where none can be."""
     photos = cache.left_out
     if not photos.n_scored:
@@ -447,7 +451,7 @@ def refuse_singles(labels: Iterable[str | int]) -> None:
         )
 
 
-def _choose(support: SupportCache, rule: str, given: Given) -> Choice:
+def _choose(support: Cache, rule: str, given: TuningData) -> Choice:
     if rule == tuning.LEAVE_ONE_OUT:
         refuse_singles(support.labels.tolist())
         single = list(Counter(support.labels.tolist()).values()).count(1)
@@ -459,11 +463,11 @@ def _choose(support: SupportCache, rule: str, given: Given) -> Choice:
 
 def _support_cache(
     support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float, queries: NDArray[Any] | None
-) -> SupportCache:
+) -> Cache:
     """The support as the rules look at it, asked by plain views of its photos, or by their own vectors."""
     head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale)
     head.fit(support.vectors, support.labels)
-    return SupportCache.of(head, head.keys_ if queries is None else head.unit_queries(queries))
+    return Cache.of(head, head.keys_ if queries is None else head.unit_queries(queries))
 
 
 def _restored(
@@ -475,7 +479,7 @@ def _restored(
 ) -> VectorClassifier:
     """The fitted method; ValueError where what was kept is not what it keeps."""
     method, parameters = config["method"], config["parameters"]
-    has_pair = method_class(method).has_pair
+    has_pair = method_class(method).capabilities.has_alpha_beta
     if (choice and not has_pair) or (has_pair and not choice and len(support)):
         raise ValueError(
             f"choice is {'none' if has_pair else 'a pair'}, {method} wants {'one' if has_pair else 'none'}"

@@ -13,8 +13,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from tip_adapter.errors import DownloadError, UploadError, warn
-from tip_adapter.io.hub_errors import told
-from tip_adapter.model.saving import ARRAYS, CARD, CONFIG, bundle_files, read_config
+from tip_adapter.io.hub_errors import as_errors
+from tip_adapter.model.saving import ARRAYS, CARD, CONFIG, model_folder_files, read_config
 from tip_adapter.text import counted, printable, shown
 from tip_adapter.validation import require
 
@@ -41,7 +41,7 @@ def upload_model(
 
     Parameters
     ----------
-    config, arrays : as `write_bundle` takes them
+    config, arrays : as `write_model_folder` takes them
     repo_id : ``namespace/name``
     revision : branch, None for the main one
     private : whether a repository that is made is private
@@ -59,10 +59,10 @@ def upload_model(
         `repo_id` or `revision` cannot be one.
     """
     _check_place(repo_id, revision)
-    _warn_of_paths(config["photos"], config["encoder"]["name"])
+    _warn_of_paths(config["images"], config["encoder"]["name"])
     api = HfApi(token=token)
-    with told(UploadError, f"cannot send the model to {printable(repo_id)}", _UNREACHED):
-        files = bundle_files(config, arrays)
+    with as_errors(UploadError, f"cannot send the model to {printable(repo_id)}", _UNREACHED):
+        files = model_folder_files(config, arrays)
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision not in (None, _MAIN):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
@@ -73,7 +73,7 @@ def upload_model(
 
 
 def download_model(repo_id: str, *, revision: str | None, token: str | None) -> Path:
-    """Fetch a model into huggingface_hub's cache; nothing in it is used before `read_bundle` has checked it.
+    """Fetch a model into huggingface_hub's cache; nothing in it is used before `read_model_folder` has checked it.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def download_model(repo_id: str, *, revision: str | None, token: str | None) -> 
     ------
     DownloadError
         With the reason.
-    BundleError
+    ModelFolderError
         Its configuration is none of ours; its arrays are not fetched then.
     UsageError
         `repo_id` or `revision` cannot be one.
@@ -97,7 +97,7 @@ def download_model(repo_id: str, *, revision: str | None, token: str | None) -> 
     _check_place(repo_id, revision)
 
     def fetch(name: str, revision: str | None) -> Path:
-        with told(DownloadError, f"cannot fetch {printable(repo_id)}", _NOT_CACHED):
+        with as_errors(DownloadError, f"cannot fetch {printable(repo_id)}", _NOT_CACHED):
             return Path(hf_hub_download(repo_id, name, revision=revision, token=token))
 
     folder = fetch(CONFIG, revision).parent

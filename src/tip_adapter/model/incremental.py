@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.errors import UnknownName, UsageError
-from tip_adapter.methods.incremental import TaughtClassifier
+from tip_adapter.methods.incremental import IncrementalClassifier
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.text import printable, shown, suggestion
 from tip_adapter.vectors import ClassEmbeddings, SupportSet
@@ -35,10 +35,10 @@ def with_classes(head: Head, names: Mapping[str, str], embeddings: ClassEmbeddin
     labels, matrices = [part.labels for part in both], [part.matrix for part in both]
     everything = ClassEmbeddings(np.concatenate(labels), np.concatenate(matrices)).sorted_by_label()
     head = replace(head, names=dict(sorted({**head.names, **names}.items())), class_embeddings=everything)
-    return with_photos(head, head.support.take(slice(0)))
+    return with_images(head, head.support.take(slice(0)))
 
 
-def with_photos(head: Head, photos: SupportSet) -> Head:
+def with_images(head: Head, photos: SupportSet) -> Head:
     """The head with more photos of classes that it has; a method that learns nothing from photos keeps none.
 
     Raises
@@ -50,13 +50,15 @@ def with_photos(head: Head, photos: SupportSet) -> Head:
     if present:
         raise UsageError(f"photo {printable(min(present))} is in the model already; remove it first, or rename it")
     estimator = _taught(head).set_params(class_embeddings=head.class_embeddings)
-    if isinstance(estimator, TaughtClassifier):
+    if isinstance(estimator, IncrementalClassifier):
         estimator.partial_fit(photos.vectors, photos.labels, ids=photos.ids.tolist())
         return _answering(head, estimator, _support_of(estimator))
-    return _refitted(head, estimator, head.support.with_more(photos) if estimator.needs_photos else head.support)
+    return _refitted(
+        head, estimator, head.support.with_more(photos) if estimator.capabilities.needs_images else head.support
+    )
 
 
-def without_photos(head: Head, ids: Sequence[str]) -> Head:
+def without_images(head: Head, ids: Sequence[str]) -> Head:
     """The head as if it had never seen these photos; their classes stay, by their names.
 
     Raises
@@ -72,7 +74,7 @@ def without_photos(head: Head, ids: Sequence[str]) -> Head:
         if times > 1:
             raise UsageError(f"photo {shown(name)} is given twice; nothing was removed")
     estimator = _taught(head)
-    if isinstance(estimator, TaughtClassifier):
+    if isinstance(estimator, IncrementalClassifier):
         return _answering(head, estimator.remove(ids), _support_of(estimator))
     return _refitted(head, estimator, head.support.take(np.flatnonzero(~np.isin(head.support.ids, list(ids)))))
 
@@ -95,7 +97,7 @@ def without_class(head: Head, label: str) -> Head:
         _taught(head),
         replace(head, names=names, class_embeddings=head.class_embeddings.without(label)),
     )
-    if isinstance(estimator, TaughtClassifier):
+    if isinstance(estimator, IncrementalClassifier):
         estimator.remove_class(label)
         return _answering(smaller, estimator, _support_of(estimator))
     estimator.set_params(class_embeddings=smaller.class_embeddings)
@@ -111,7 +113,7 @@ def _taught(head: Head) -> VectorClassifier:
     return estimator.fit(head.support.vectors, head.support.labels, ids=head.support.ids.tolist())
 
 
-def _support_of(estimator: TaughtClassifier) -> SupportSet:
+def _support_of(estimator: IncrementalClassifier) -> SupportSet:
     """The photos that an estimator holds; its keys are their vectors."""
     return SupportSet(estimator.keys_, estimator.classes_[estimator.labels_], estimator.ids_)
 

@@ -30,17 +30,17 @@ MOST_PAIRS = 1000
 _BLOCK_ENTRIES = 2**22
 
 
-def check_photos(head: Head) -> dict[str, Any]:
+def check_images(head: Head) -> dict[str, Any]:
     """What a person should look at in the photos that a head has learned from.
 
     Returns
     -------
-    n_photos : how many there are;  n_checked : how many could be left out
+    n_images : how many there are;  n_checked : how many could be left out
     accuracy, accuracy_interval : of the photos that could be left out; None where none could
     likely_wrong : photo, label, probability (of its label, by a classifier that has not seen it), called (what it would be
         called): photos that would be called something else, the likeliest wrong label first
     near_duplicates : photos, labels, similarity (cosine): pairs in different classes, the most alike first, at most 1,000
-    need_photos : label, photos, accuracy: classes with fewer than two photos (accuracy None) or below the mean, the
+    need_images : label, photos, accuracy: classes with fewer than two photos (accuracy None) or below the mean, the
         hardest first
 
     Raises
@@ -53,13 +53,13 @@ def check_photos(head: Head) -> dict[str, Any]:
     accuracy = _accuracy(head)
     wrong = likely_wrong(head)
     return {
-        "n_photos": len(head.support),
+        "n_images": len(head.support),
         "n_checked": accuracy.n if accuracy else 0,
         "accuracy": accuracy.accuracy if accuracy else None,
         "accuracy_interval": list(accuracy.interval) if accuracy else None,
         "likely_wrong": [entry for entry in wrong if entry["called"] != entry["label"]],
         "near_duplicates": _near_duplicates(head.support),
-        "need_photos": _need_photos(head, accuracy),
+        "need_images": _need_images(head, accuracy),
     }
 
 
@@ -72,13 +72,13 @@ def likely_wrong(head: Head) -> list[dict[str, Any]]:
     photos = head.cache.left_out
     if not photos.n_scored:
         return []
-    pair = tuning.scale_free(head.cache, tuning.Given(ratio=1.0))
+    pair = tuning.scale_free(head.cache, tuning.TuningData(ratio=1.0))
     probabilities = softmax(photos.logits(pair.alpha, pair.beta) / pair.temperature)
     own = probabilities[np.arange(photos.n_scored), photos.scored_labels]
     called, ids = head.classes[probabilities.argmax(axis=1)], head.support.ids[photos.scored]
     labels = head.support.labels[photos.scored]
     return [
-        {"photo": str(ids[i]), "label": str(labels[i]), "probability": float(own[i]), "called": str(called[i])}
+        {"image": str(ids[i]), "label": str(labels[i]), "probability": float(own[i]), "called": str(called[i])}
         for i in np.argsort(own, kind="stable").tolist()
     ]
 
@@ -95,7 +95,7 @@ def _accuracy(head: Head) -> Accuracy | None:
 def _near_duplicates(support: SupportSet) -> list[dict[str, Any]]:
     nearest = heapq.nlargest(MOST_PAIRS, _pairs(support.vectors, np.unique(support.labels, return_inverse=True)[1]))
     return [
-        {"photos": support.ids[[a, b]].tolist(), "labels": support.labels[[a, b]].tolist(), "similarity": similarity}
+        {"images": support.ids[[a, b]].tolist(), "labels": support.labels[[a, b]].tolist(), "similarity": similarity}
         for similarity, a, b in nearest
     ]
 
@@ -111,11 +111,13 @@ def _pairs(vectors: NDArray[np.float32], labels: NDArray[Any]) -> Iterator[tuple
             yield float(cosines[row, b]), int(rows[row]), int(b)
 
 
-def _need_photos(head: Head, accuracy: Accuracy | None) -> list[dict[str, Any]]:
+def _need_images(head: Head, accuracy: Accuracy | None) -> list[dict[str, Any]]:
     counts = Counter(head.support.labels.tolist())
     judged = accuracy.per_class if accuracy else {}
     mean = accuracy.mean_per_class if accuracy else 0.0
     accuracies = {label: judged[label][0] if label in judged else None for label in head.names}
     weak = [label for label, share in accuracies.items() if counts[label] < 2 or (share is not None and share < mean)]
-    entries = [{"label": label, "photos": counts[label], "accuracy": accuracies[label]} for label in weak]
-    return sorted(entries, key=lambda entry: (entry["accuracy"] is not None, entry["accuracy"] or 0.0, entry["photos"]))
+    entries = [{"label": label, "n_images": counts[label], "accuracy": accuracies[label]} for label in weak]
+    return sorted(
+        entries, key=lambda entry: (entry["accuracy"] is not None, entry["accuracy"] or 0.0, entry["n_images"])
+    )

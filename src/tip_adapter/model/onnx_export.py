@@ -209,9 +209,9 @@ def _facts(head: Head, identity: EncoderIdentity) -> dict[str, str]:
 
 def _refuse_large(model: ModelProto, head: Head) -> None:
     """Raise ExportError where the head behind a model would be more than an ONNX file holds."""
-    n_classes, n_photos, width = len(head.classes), len(head.support), head.class_embeddings.matrix.shape[1]
-    if model.ByteSize() + 4 * width * (n_classes + n_photos) > MOST_BYTES:
-        what = f"{counted(n_photos, 'photo', 'photos')} and {counted(n_classes, 'class', 'classes')} of width {width}"
+    n_classes, n_images, width = len(head.classes), len(head.support), head.class_embeddings.matrix.shape[1]
+    if model.ByteSize() + 4 * width * (n_classes + n_images) > MOST_BYTES:
+        what = f"{counted(n_images, 'photo', 'photos')} and {counted(n_classes, 'class', 'classes')} of width {width}"
         raise ExportError(f"{what} do not fit into an ONNX file, which holds 2 GiB; fit with fewer --shots")
 
 
@@ -273,6 +273,6 @@ def _random_vectors(head: Head) -> NDArray[np.float32]:
 def _random_pixels(encoder: Encoder, model: ModelProto) -> NDArray[Any]:
     """What the encoder prepares of random photos, as many as its graph takes."""
     rng = np.random.default_rng(0)
-    n_photos = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or _N_PHOTOS
-    coarse = rng.integers(0, 256, (n_photos, 12, 16, 3), dtype=np.uint8)
+    n_images = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or _N_PHOTOS
+    coarse = rng.integers(0, 256, (n_images, 12, 16, 3), dtype=np.uint8)
     return np.stack([encoder.prepare(Image.fromarray(photo).resize((400, 300))) for photo in coarse])

@@ -9,7 +9,7 @@ from tip_adapter import validation
 from tip_adapter.features.encode import encode_photos
 from tip_adapter.features.labelled import listed_source, stream_labelled
 from tip_adapter.features.sources import VectorSource
-from tip_adapter.images.inputs import listed_photos
+from tip_adapter.images.inputs import listed_images
 from tip_adapter.validation import AUTO
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
-    from tip_adapter.images.decode import PhotoLike
-    from tip_adapter.metrics import Tally
+    from tip_adapter.images.decode import ImageLike
+    from tip_adapter.metrics import MetricAccumulator
     from tip_adapter.model.head import Head
 
 #: (n, d) vectors, top, min_score → one record a vector.
@@ -32,24 +32,24 @@ _UNANSWERED: dict[str, Any] = {"label": None, "score": None, "top": []}
 _UNEXPLAINED: dict[str, Any] = {**_UNANSWERED, "explanation": []}
 
 
-def encode_readable(images: Iterable[PhotoLike], encoder: Encoder, *, threads: int | None) -> NDArray[np.float32]:
+def encode_readable(images: Iterable[ImageLike], encoder: Encoder, *, threads: int | None) -> NDArray[np.float32]:
     """Vectors of photos all of which can be read, (n, d) float32 unit rows.
 
     Raises
     ------
-    PhotoError
+    ImageError
         One cannot be read.
     UsageError
-        As `listed_photos`.
+        As `listed_images`.
     """
-    batch = encode_photos(listed_photos(images), encoder, threads=threads)
+    batch = encode_photos(listed_images(images), encoder, threads=threads)
     for error in batch.errors.values():
         raise error
     return batch.vectors
 
 
 def predictions(
-    images: Iterable[PhotoLike] | VectorSource,
+    images: Iterable[ImageLike] | VectorSource,
     head: Head,
     encoder: Encoder,
     *,
@@ -61,7 +61,7 @@ def predictions(
 
     Parameters
     ----------
-    images : as `listed_photos` takes them, or a VectorSource
+    images : as `listed_images` takes them, or a VectorSource
     head : Head
     encoder : Encoder, that made the head's vectors
     top : int, how many of the likeliest classes a record lists
@@ -78,7 +78,7 @@ def predictions(
 
 
 def explanations(
-    images: Iterable[PhotoLike] | VectorSource,
+    images: Iterable[ImageLike] | VectorSource,
     head: Head,
     encoder: Encoder,
     *,
@@ -95,7 +95,7 @@ def count_source(
     photos: VectorSource,
     head: Head,
     encoder: Encoder,
-    tally: Tally,
+    tally: MetricAccumulator,
     *,
     threads: int | None,
     progress: Progress | None,
@@ -106,8 +106,8 @@ def count_source(
             head.count(batch, tally)
 
 
-def _source(images: Iterable[PhotoLike] | VectorSource) -> VectorSource:
-    return images if isinstance(images, VectorSource) else listed_source(listed_photos(images))
+def _source(images: Iterable[ImageLike] | VectorSource) -> VectorSource:
+    return images if isinstance(images, VectorSource) else listed_source(listed_images(images))
 
 
 def _least_score(min_score: float | str, head: Head) -> float:

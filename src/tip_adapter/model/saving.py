@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
-from tip_adapter.errors import BundleError, DamagedBundle, NotWritable, OutputExists
-from tip_adapter.io.files import not_writable, open_regular, standing, write_folder
+from tip_adapter.errors import DamagedModelFolder, ModelFolderError, NotWritable, OutputExists
+from tip_adapter.io.files import not_writable, open_regular, readable_path, write_folder
 from tip_adapter.io.json_schema import (
     items,
     mapping,
@@ -84,8 +84,8 @@ _STATED = record(
         "seed": whole(-(2**63), 2**63 - 1),
         "method": word,
         "parameters": mapping(setting),
-        "classes": items(record({"label": text, "name": text, "photos": whole(0, 2**53)}), least=1),
-        "photos": items(text),
+        "classes": items(record({"label": text, "name": text, "n_images": whole(0, 2**53)}), least=1),
+        "images": items(text),
         "logit_scale": positive(1e4),
         "templates": items(text),
         "choice": maybe(_CHOICE),
@@ -118,7 +118,7 @@ _CLUTTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 _ATTEMPTS = 10
 
 
-def write_bundle(
+def write_model_folder(
     folder: str | os.PathLike[str],
     config: Mapping[str, Any],
     arrays: Mapping[str, NDArray[Any]],
@@ -144,18 +144,18 @@ def write_bundle(
     if replace:
         refuse_unreplaceable(folder)
     try:
-        files = bundle_files(config, arrays)
+        files = model_folder_files(config, arrays)
     except ValueError as error:
         raise NotWritable(f"cannot write {printable(folder)}: {error}") from error
     write_folder(folder, files, replace=replace)
 
 
-def bundle_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
+def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """File name → content of a model folder.
 
     Parameters
     ----------
-    config, arrays : as in `write_bundle`
+    config, arrays : as in `write_model_folder`
 
     Raises
     ------
@@ -168,24 +168,24 @@ def bundle_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
     return _contents(stated, arrays)
 
 
-def read_bundle(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def read_model_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Configuration and arrays of a model folder, compared with their SHA-256 and checked.
 
     A folder that is replaced while it is read looks damaged, the old file beside the new one: it is read again.
 
     Raises
     ------
-    BundleError
-        As `read_config`; DamagedBundle if a file is missing, changed or is not what format.md says.
+    ModelFolderError
+        As `read_config`; DamagedModelFolder if a file is missing, changed or is not what format.md says.
     """
     for _ in range(_ATTEMPTS):
         before = _identity(folder)
         try:
-            return _read(standing(folder))
-        except BundleError:
+            return _read(readable_path(folder))
+        except ModelFolderError:
             if _identity(folder) == before:
                 raise
-    return _read(standing(folder))
+    return _read(readable_path(folder))
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -193,11 +193,11 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises
     ------
-    BundleError
-        There is no model folder, it may not be read, or it is of another format. DamagedBundle if config.json is not
+    ModelFolderError
+        There is no model folder, it may not be read, or it is of another format. DamagedModelFolder if config.json is not
         what format.md says.
     """
-    path = standing(folder) / CONFIG
+    path = readable_path(folder) / CONFIG
     _require_model(path)
     with _reading(path) as file:
         content = _text_of(file)
@@ -269,7 +269,7 @@ def _read(place: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def _identity(folder: str | os.PathLike[str]) -> tuple[Any, ...] | None:
     """What differs between a folder and the one that took its place."""
     try:
-        status = standing(folder).stat()
+        status = readable_path(folder).stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_mtime_ns
@@ -281,7 +281,7 @@ def _require_model(config: Path) -> None:
     except PermissionError as error:
         raise _denied(config, error) from error
     except OSError as error:
-        raise BundleError(
+        raise ModelFolderError(
             f"{printable(config.parent)} is not a model folder: it has no {CONFIG}; `tip-adapter fit` makes one"
         ) from error
 
@@ -292,18 +292,18 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
     try:
         with open_regular(path) as file:
             yield file
-    except BundleError:
+    except ModelFolderError:
         raise
     except PermissionError as error:
         raise _denied(path, error) from error
     except OSError as error:
-        raise DamagedBundle(f"cannot read {printable(path)}: {error.strerror}; restore it or fit again") from error
+        raise DamagedModelFolder(f"cannot read {printable(path)}: {error.strerror}; restore it or fit again") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedBundle(f"{printable(path)} is damaged: {error}; restore it or fit again") from error
+        raise DamagedModelFolder(f"{printable(path)} is damaged: {error}; restore it or fit again") from error
 
 
-def _denied(path: Path, error: OSError) -> BundleError:
-    return BundleError(f"cannot read {printable(path)}: {error.strerror}; ask its owner to let you read it")
+def _denied(path: Path, error: OSError) -> ModelFolderError:
+    return ModelFolderError(f"cannot read {printable(path)}: {error.strerror}; ask its owner to let you read it")
 
 
 def _size(file: IO[bytes]) -> int:
@@ -368,7 +368,7 @@ def _check_format(config: Any, folder: Path) -> None:
     if not isinstance(config, dict) or type(config.get("format")) is not int:
         raise ValueError("it states no format")
     if config["format"] != FORMAT:
-        raise BundleError(
+        raise ModelFolderError(
             f"{printable(folder)} is of format {config['format']}, this version reads format {FORMAT}; upgrade tip-adapter"
         )
 
@@ -379,19 +379,19 @@ def _check_stated(stated: Mapping[str, Any]) -> None:
     labels = [entry["label"] for entry in stated["classes"]]
     if sorted(set(labels)) != labels:
         raise ValueError("classes are not unique and in the order of their labels")
-    for name, texts in [("classes", labels), ("photos", stated["photos"])]:
+    for name, texts in [("classes", labels), ("images", stated["images"])]:
         if len(texts) * max(map(len, texts), default=0) > MOST_TABLE:
             raise ValueError(f"{name} hold a text too long for {len(texts)} of them")
 
 
 def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Raise ValueError unless the arrays fit the configuration: dtypes, shapes, unit rows, class indices, finite."""
-    counts = [entry["photos"] for entry in stated["classes"]]
-    n_classes, n_photos, width = len(counts), len(stated["photos"]), stated["encoder"]["width"]
+    counts = [entry["n_images"] for entry in stated["classes"]]
+    n_classes, n_images, width = len(counts), len(stated["images"]), stated["encoder"]["width"]
     wanted = {
         "class_embeddings": f"float32 of shape {(n_classes, width)}",
-        "support_vectors": f"float32 of shape {(n_photos, width)}",
-        "support_labels": f"int64 of shape {(n_photos,)}",
+        "support_vectors": f"float32 of shape {(n_images, width)}",
+        "support_labels": f"int64 of shape {(n_images,)}",
     }
     own = {n: f"{a.dtype} of shape {a.shape}" for n, a in arrays.items() if not n.startswith("learned.")}
     for name in wanted | own:

@@ -190,7 +190,7 @@ def _targets(block: Block, dataset: str) -> tuple[str, ...]:
 
 def _draws(method: str, block: Block) -> list[tuple[int, int]]:
     """Shots and seeds; a method that learns nothing from photos is measured once, at 0 shots."""
-    if not method_class(method).needs_photos:
+    if not method_class(method).capabilities.needs_images:
         return [(0, block.seeds[0])]
     return list(product(block.shots, block.seeds))
 

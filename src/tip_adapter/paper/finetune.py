@@ -313,7 +313,7 @@ class _Run:
         prepared = self.views(epoch)
         return prepared if self.image.names else self.encoded(prepared, [])
 
-    def read_photos(self, weights: Sequence[Array], photos: Any) -> tuple[Array, Callable[[Array], list[Array]]]:
+    def read_images(self, weights: Sequence[Array], photos: Any) -> tuple[Array, Callable[[Array], list[Array]]]:
         """Unit rows of what `queries` gives, and their way back into the image tower."""
         if self.image.names:
             return self.image.read(weights, self.pixels(photos))
@@ -333,7 +333,7 @@ class _Run:
             learned: Sequence[Array], photos: Any, rows: NDArray[Any]
         ) -> tuple[float, Sequence[Array]]:
             keys, values, image, text = self.split(learned)
-            f, into_image = self.read_photos(image, photos)
+            f, into_image = self.read_images(image, photos)
             W, into_text = self.read_names(text)
             A, rescale = treat_own_key(affinity(f, keys, self.equation.beta), rows, self.labels, self.n_classes)
             loss, errors = cross_entropy(self.equation.logits(f, W, A, values, rescale), self.labels[rows])
@@ -346,7 +346,7 @@ class _Run:
             loss_and_gradients,
             self.queries,
             _TwoRates(learning_rate, self.n_cache),
-            n_photos=len(self.labels),
+            n_images=len(self.labels),
             epochs=epochs,
             batch_size=batch_size,
             seed=seed,

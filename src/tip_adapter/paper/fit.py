@@ -10,10 +10,9 @@ import numpy as np
 
 from tip_adapter.errors import UsageError
 from tip_adapter.methods import method_class, tuning
-from tip_adapter.methods.leave_one_out import SupportCache
+from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.prototypes import cycled, draw_prototypes
-from tip_adapter.methods.trained import TrainedClassifier
-from tip_adapter.methods.tuning import Given
+from tip_adapter.methods.tuning import TuningData
 from tip_adapter.model.fitting import offers_of
 from tip_adapter.model.head import Head, learn
 from tip_adapter.paper.protocols import PAPERS_PAIR, PROTOCOLS
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.paper.experiments import Task
-    from tip_adapter.paper.vectors import Material
+    from tip_adapter.paper.vectors import SplitVectors
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def timed(fit: Callable[[], Head]) -> Fitted:
 
 
 def fitted(
-    task: Task, protocol: str, material: Material, support: SupportSet, test: SupportSet, heads: Heads
+    task: Task, protocol: str, material: SplitVectors, support: SupportSet, test: SupportSet, heads: Heads
 ) -> Fitted:
     """The method of a task as a protocol wants it.
 
@@ -73,7 +72,7 @@ def fitted(
     ----------
     task : Task
     protocol : a name of `PROTOCOLS`, the task's or another to compare with
-    material : Material, what is learned from
+    material : SplitVectors, what is learned from
     support : SupportSet, the draw
     test : SupportSet, the target's test photos; only an upper bound looks at them
     heads : what was fitted before
@@ -88,9 +87,9 @@ def fitted(
     return heads.get(task, protocol, lambda: timed(learner(task, protocol, material, support, test)))
 
 
-def _best_on_test(task: Task, material: Material, support: SupportSet, test: SupportSet, heads: Heads) -> Fitted:
+def _best_on_test(task: Task, material: SplitVectors, support: SupportSet, test: SupportSet, heads: Heads) -> Fitted:
     """The upper bound: of every protocol's way the best, by the test photos, each chosen again on them."""
-    given = Given(validation=positions_of(test, material))
+    given = TuningData(validation=positions_of(test, material))
     others = _comparable_protocols(task, material)
     candidates = [fitted(task, name, material, support, test, heads) for name in others]
     candidates.append(timed(learner(task, "oracle", material, support, test)))
@@ -98,16 +97,16 @@ def _best_on_test(task: Task, material: Material, support: SupportSet, test: Sup
     return max(candidates, key=lambda candidate: accuracy_of(candidate.head, test))
 
 
-def _chosen_again(fitted: Fitted, given: Given) -> Fitted:
+def _chosen_again(fitted: Fitted, given: TuningData) -> Fitted:
     """The same with the pair that suits these photos best."""
     head = fitted.head
     again = timed(
-        lambda: _with_choice(head, tuning.on_validation(SupportCache.of(head.estimator, head.support.vectors), given))
+        lambda: _with_choice(head, tuning.on_validation(Cache.of(head.estimator, head.support.vectors), given))
     )
     return Fitted(again.head, fitted.seconds + again.seconds, max(fitted.peak_mib, again.peak_mib))
 
 
-def _comparable_protocols(task: Task, material: Material) -> list[str]:
+def _comparable_protocols(task: Task, material: SplitVectors) -> list[str]:
     """What else, short of the upper bound, this task could have been measured by."""
     most = task.settings.get("cache_size", task.shots)
     few = min(task.shots, most) < 2
@@ -127,11 +126,13 @@ def _with_choice(head: Head, choice: tuning.Choice) -> Head:
     return replace(head, choice=choice, estimator=answering, left_out=None)
 
 
-def learner(task: Task, protocol: str, material: Material, support: SupportSet, test: SupportSet) -> Callable[[], Head]:
+def learner(
+    task: Task, protocol: str, material: SplitVectors, support: SupportSet, test: SupportSet
+) -> Callable[[], Head]:
     """What fits the method, what it chooses being chosen by a protocol; all that has to be encoded or read is at hand."""
     settings, rule = dict(task.settings), PROTOCOLS[protocol].rule
     cache = _cache(task, material, support, settings.pop("cache_size", None))
-    if rule == tuning.LEAVE_ONE_OUT and method_class(task.method).has_pair:
+    if rule == tuning.LEAVE_ONE_OUT and method_class(task.method).capabilities.has_alpha_beta:
         _refuse_single_keys(cache.support)
     templates = settings.pop("templates", None)
     pair = (settings.pop("alpha", PAPERS_PAIR[0]), settings.pop("beta", PAPERS_PAIR[1]))
@@ -155,7 +156,7 @@ def learner(task: Task, protocol: str, material: Material, support: SupportSet, 
             logit_scale=material.encoder.logit_scale,
             rule=rule,
             calibrate=True,
-            given=Given(material.encoder.record.scale_free_ratio, seen, pair, cache.queries),
+            given=TuningData(material.encoder.record.scale_free_ratio, seen, pair, cache.queries),
             settings={"seed": task.seed, **settings},
             offers=offers,
             views=cache.views,
@@ -171,8 +172,8 @@ def _refuse_single_keys(support: SupportSet) -> None:
         raise UsageError("leave-one-out needs a class with two photos; give more --shots")
 
 
-def _seen(task: Task, protocol: str, material: Material, test: SupportSet) -> tuple[Any, Any] | None:
-    """The photos beside the support that a protocol may look at, as `Given` has them."""
+def _seen(task: Task, protocol: str, material: SplitVectors, test: SupportSet) -> tuple[Any, Any] | None:
+    """The photos beside the support that a protocol may look at, as `TuningData` has them."""
     sees = PROTOCOLS[protocol].sees
     if sees == "support":
         return None
@@ -183,8 +184,8 @@ def _seen(task: Task, protocol: str, material: Material, test: SupportSet) -> tu
     return positions_of(test if sees == "test" else material.validation(), material)
 
 
-def positions_of(photos: SupportSet, material: Material) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """(m, d) vectors and (m,) positions of their labels among the classes, as `Given` has them."""
+def positions_of(photos: SupportSet, material: SplitVectors) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """(m, d) vectors and (m,) positions of their labels among the classes, as `TuningData` has them."""
     return photos.vectors, np.searchsorted(np.array(list(material.names)), photos.labels)
 
 
@@ -195,7 +196,7 @@ class _Cache:
     Parameters
     ----------
     support : SupportSet, a key each
-    queries : as in `Given`
+    queries : as in `TuningData`
     views : epoch → (n, d), as in `learn`
     epochs_a_pass : how many epochs show every photo once
     """
@@ -206,11 +207,11 @@ class _Cache:
     epochs_a_pass: int = 1
 
 
-def _cache(task: Task, material: Material, support: SupportSet, size: int | None) -> _Cache:
+def _cache(task: Task, material: SplitVectors, support: SupportSet, size: int | None) -> _Cache:
     """The support itself, nothing, or prototypes; what is trained sees the photos' views in turn."""
     if size == 0:
         return _Cache(support.take(slice(0)))
-    views = material.views(task.shots, task.seed) if issubclass(method_class(task.method), TrainedClassifier) else None
+    views = material.views(task.shots, task.seed) if method_class(task.method).capabilities.takes_views else None
     if size is None or np.unique(support.labels, return_counts=True)[1].max(initial=0) <= size:
         in_turn = None if views is None else cycled(views)
         return _Cache(support, material.queries(task.shots, task.seed), in_turn)
@@ -220,7 +221,7 @@ def _cache(task: Task, material: Material, support: SupportSet, size: int | None
 
 
 def _learned_prompt(
-    task: Task, material: Material, support: SupportSet, embeddings: ClassEmbeddings
+    task: Task, material: SplitVectors, support: SupportSet, embeddings: ClassEmbeddings
 ) -> ClassEmbeddings:
     """The class weights that CoOp learns from the same photos, once a draw."""
     draw = task.shots, task.seed
@@ -229,7 +230,9 @@ def _learned_prompt(
     return material.prompts[draw]
 
 
-def _learn_prompt(task: Task, material: Material, support: SupportSet, embeddings: ClassEmbeddings) -> ClassEmbeddings:
+def _learn_prompt(
+    task: Task, material: SplitVectors, support: SupportSet, embeddings: ClassEmbeddings
+) -> ClassEmbeddings:
     views = material.views(task.shots, task.seed)
     make: Any = method_class("coop")
     coop: Any = make(

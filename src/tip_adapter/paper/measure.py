@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from tip_adapter.model.head import Head
     from tip_adapter.paper.experiments import Task
-    from tip_adapter.paper.vectors import Material
+    from tip_adapter.paper.vectors import SplitVectors
     from tip_adapter.vectors import SupportSet
 
     #: (data set, encoder) → what is measured on.
-    Find = Callable[[str, str], Material]
+    Find = Callable[[str, str], SplitVectors]
 
 #: A loss that no key will move for.
 _NOTHING_TO_LEARN = 1e-6
@@ -42,7 +42,7 @@ _SEARCHED_BY = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Measured:
     """A result, and whether it was measured just now."""
 
     result: dict[str, Any]
@@ -51,14 +51,14 @@ class Outcome:
 
 def run(
     tasks: Iterable[Task], known: Iterable[dict[str, Any]], find: Find, say: Callable[[str], None]
-) -> Iterator[Outcome | None]:
+) -> Iterator[Measured | None]:
     """Measure what is not known yet.
 
     Parameters
     ----------
     tasks : what is wanted
     known : results that are there
-    find : (data set, encoder) → Material; raises TipAdapterError where one is missing
+    find : (data set, encoder) → SplitVectors; raises TipAdapterError where one is missing
     say : called with what is missing, and with what failed, in a sentence, once each
 
     Yields
@@ -76,7 +76,7 @@ def run(
     for task in tasks:
         key = key_of(task.axes())
         try:
-            yield Outcome(found[key], new=False) if key in found else Outcome(measure(task, find, heads), new=True)
+            yield Measured(found[key], new=False) if key in found else Measured(measure(task, find, heads), new=True)
         except ResultsError:
             raise
         except TipAdapterError as error:
@@ -90,7 +90,7 @@ def _of_the_same_encoders(known: Sequence[dict[str, Any]], find: Find) -> Find:
     """`find`, but results of two encoders never stand under one name."""
     measured = {result["encoder"]: result["encoder_identity"]["fingerprint"] for result in known}
 
-    def find_the_same(dataset: str, encoder: str) -> Material:
+    def find_the_same(dataset: str, encoder: str) -> SplitVectors:
         material = find(dataset, encoder)
         if measured.get(encoder, material.encoder.identity.fingerprint) != material.encoder.identity.fingerprint:
             raise ResultsError(
@@ -110,7 +110,7 @@ def allowed_protocols(method: str, shots: int, *, has_validation: bool) -> tuple
 def chooses(method: str) -> bool:
     """Whether a method has something to choose: alpha and beta, or the linear probe's C."""
     made = method_class(method)
-    return made.has_pair or made.takes_validation
+    return made.capabilities.has_alpha_beta or made.capabilities.takes_validation
 
 
 def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
 
 
 def _measure_method(
-    task: Task, material: Material, support: SupportSet, target: Material, heads: Heads
+    task: Task, material: SplitVectors, support: SupportSet, target: SplitVectors, heads: Heads
 ) -> dict[str, Any]:
     test = target.test()
     made = fitted(task, task.protocol, material, support, test, heads)
@@ -181,13 +181,13 @@ def _measure_method(
     }
 
 
-def _zero_shot_accuracy(task: Task, material: Material, test: SupportSet) -> float:
+def _zero_shot_accuracy(task: Task, material: SplitVectors, test: SupportSet) -> float:
     names = ZeroShotClassifier(material.embeddings(task.settings.get("templates")))
     none = test.take(slice(0))
     return share_right(names.fit(none.vectors, none.labels).predict(test.vectors), test)
 
 
-def _inference_ms(head: Head, target: Material) -> float:
+def _inference_ms(head: Head, target: SplitVectors) -> float:
     """A batch of photos through the encoder, where there are photos, and through the head."""
     test = target.test()
     rows = np.arange(BATCH) % len(test)
@@ -222,7 +222,7 @@ def _short_of_photos(task: Task, support: SupportSet) -> list[str]:
 # ---- what to fine-tune, and keys in the plane ------------------------------------------------------------------------
 
 
-def _measure_parts(task: Task, material: Material, support: SupportSet, target: Material) -> dict[str, Any]:
+def _measure_parts(task: Task, material: SplitVectors, support: SupportSet, target: SplitVectors) -> dict[str, Any]:
     """A row of Table 6, through the encoder's torch modules."""
     from tip_adapter.paper.finetune import Equation, Parts, Photos, fine_tune  # needs torch
 

@@ -11,8 +11,8 @@ from tip_adapter.encoders.prompts import resolve_templates
 from tip_adapter.errors import MissingDataset
 from tip_adapter.io.files import cache_folder, file_digest
 from tip_adapter.paper.datasets.records import dataset_record
-from tip_adapter.paper.datasets.splits import open_dataset, require_photos
-from tip_adapter.paper.vectors import FileMaterial, PhotoStore
+from tip_adapter.paper.datasets.splits import open_dataset, require_images
+from tip_adapter.paper.vectors import FileMaterial, ImageStore
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
-    from tip_adapter.paper.vectors import Material
+    from tip_adapter.paper.vectors import SplitVectors
 
     #: (shots, seed) of every draw that will be asked for.
     Draws = frozenset[tuple[int, int]]
 
 
-class Shelf(Protocol):
+class VectorProvider(Protocol):
     """Data sets by encoders."""
 
     @property
@@ -44,13 +44,13 @@ class Shelf(Protocol):
         """Whether a data set has a validation split."""
         ...
 
-    def material(self, dataset: str, encoder: str, draws: Draws) -> Material:
+    def material(self, dataset: str, encoder: str, draws: Draws) -> SplitVectors:
         """A data set by an encoder; raises TipAdapterError where one of them is missing."""
         ...
 
 
 @dataclass(eq=False)
-class PhotoShelf:
+class ImageProvider:
     """The paper's data sets below a data root, by any encoders.
 
     Parameters
@@ -66,8 +66,8 @@ class PhotoShelf:
     progress: Progress | None = None
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
-    _stores: dict[tuple[str, str], PhotoStore] = field(default_factory=dict)
-    _materials: dict[tuple[str, str], Material] = field(default_factory=dict)
+    _stores: dict[tuple[str, str], ImageStore] = field(default_factory=dict)
+    _materials: dict[tuple[str, str], SplitVectors] = field(default_factory=dict)
 
     @property
     def n_encoded(self) -> int:
@@ -76,9 +76,9 @@ class PhotoShelf:
 
     def has_validation(self, dataset: str) -> bool:
         """Whether the published data set has a validation split."""
-        return "val" in dataset_record(dataset).n_photos
+        return "val" in dataset_record(dataset).n_images
 
-    def material(self, dataset: str, encoder: str, draws: Draws) -> Material:
+    def material(self, dataset: str, encoder: str, draws: Draws) -> SplitVectors:
         """A data set by an encoder.
 
         Raises
@@ -91,14 +91,14 @@ class PhotoShelf:
             self._materials[key] = self._open(dataset, encoder, draws)
         return self._materials[key]
 
-    def _open(self, dataset: str, name: str, draws: Draws) -> Material:
+    def _open(self, dataset: str, name: str, draws: Draws) -> SplitVectors:
         record = dataset_record(dataset)
         splits = open_dataset(record, self.data_root)
         if record.files:  # they name photos; class folders list what is there
             for part in splits.parts:
-                require_photos(splits.photos(part))
+                require_images(splits.photos(part))
         encoder = self._encoder(name)
-        store = PhotoStore(splits, encoder, cache_folder() / "vectors", draws, self.threads, self.progress)
+        store = ImageStore(splits, encoder, cache_folder() / "vectors", draws, self.threads, self.progress)
         self._stores[dataset, name] = store
         own = encoder.record.keeps_templates
         return store.material(tuple(encoder.record.templates) if own else resolve_templates((record.templates,)))
@@ -131,7 +131,7 @@ class FileShelf:
         """Whether the file has a part val."""
         return self._file.has("val")
 
-    def material(self, dataset: str, encoder: str, draws: Draws) -> Material:
+    def material(self, dataset: str, encoder: str, draws: Draws) -> SplitVectors:
         """The file.
 
         Raises
@@ -150,7 +150,7 @@ class FileShelf:
         return FileMaterial(self.path, load_encoder(f"vectors:{self.path}"))
 
     @cached_property
-    def _material(self) -> Material:
+    def _material(self) -> SplitVectors:
         found = self._file.material(self.path.stem, tuple(self._file.encoder.record.templates))
         absent = [part for part in ("train", "test") if part not in found.parts]
         if absent:

@@ -42,7 +42,7 @@ class Published:
     def of(cls, experiment: Experiment) -> Self:
         """Those of an experiment."""
         rows = tuple(row for row in published() if row["experiment"] == experiment.published)
-        return cls(rows, {name: Size(r.n_classes, r.n_photos.get("test", 0)) for name, r in dataset_records().items()})
+        return cls(rows, {name: Size(r.n_classes, r.n_images.get("test", 0)) for name, r in dataset_records().items()})
 
     def row_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
         """The published row for a result: of its data set and encoder; None without any.

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from tip_adapter.features.encode import Progress
     from tip_adapter.paper.experiments import Experiment
     from tip_adapter.paper.measure import Find
-    from tip_adapter.paper.providers import Shelf
-    from tip_adapter.paper.vectors import Material
+    from tip_adapter.paper.providers import VectorProvider
+    from tip_adapter.paper.vectors import SplitVectors
 
 #: More shots or a larger seed than this are slips.
 _MOST_SHOTS, _LARGEST_SEED = 10_000, 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Done:
+class Reproduction:
     """What came of it.
 
     Parameters
@@ -78,14 +78,19 @@ def asked(name: str, words: Mapping[str, str]) -> Experiment:
 
 
 def reproduce(
-    wanted: Experiment, shelf: Shelf, place: Path, *, say: Callable[[str], None], progress: Progress | None = None
-) -> Done:
+    wanted: Experiment,
+    shelf: VectorProvider,
+    place: Path,
+    *,
+    say: Callable[[str], None],
+    progress: Progress | None = None,
+) -> Reproduction:
     """Measure what is not in a folder yet, and write table and picture.
 
     Parameters
     ----------
     wanted : Experiment
-    shelf : Shelf, what it is measured on
+    shelf : VectorProvider, what it is measured on
     place : folder: results.jsonl, NAME.md, NAME.png
     say : called with what is missing, in a sentence, once each
     progress : called with (results done, results in all)
@@ -111,14 +116,14 @@ def reproduce(
                 results.append(outcome.result)
             if progress:
                 progress(number, len(todo))
-    return Done(results, n_measured, shelf.n_encoded, _rendered(wanted, results, place) if results else "")
+    return Reproduction(results, n_measured, shelf.n_encoded, _rendered(wanted, results, place) if results else "")
 
 
 def _remembering(find: Find) -> Find:
     """The same, asked once for what is missing: to find out that there is no network takes a minute."""
     missing: dict[tuple[str, ...], TipAdapterError] = {}
 
-    def remembered(dataset: str, encoder: str) -> Material:
+    def remembered(dataset: str, encoder: str) -> SplitVectors:
         for key in ((encoder,), (dataset, encoder)):
             if key in missing:
                 raise missing[key]
@@ -143,7 +148,7 @@ def _rendered(chosen: Experiment, results: list[dict[str, Any]], place: Path) ->
     return table
 
 
-def _protocols_of(wanted: Experiment, shelf: Shelf, method: str, dataset: str, keys: int) -> tuple[str, ...]:
+def _protocols_of(wanted: Experiment, shelf: VectorProvider, method: str, dataset: str, keys: int) -> tuple[str, ...]:
     """Those that were asked for, where there is something to choose."""
     if wanted.protocols and chooses(method) and keys:
         return wanted.protocols

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import ResultsError
-from tip_adapter.io.files import journal, open_regular
+from tip_adapter.io.files import append_lines, open_regular
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def recording(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
         Another run writes there, or with the system's reason; what was measured before stays.
     """
     _refuse_others(path)
-    with journal(path) as append:
+    with append_lines(path) as append:
         yield lambda result: append(json.dumps({"format": FORMAT, **result}, allow_nan=False).encode())
 
 

@@ -14,8 +14,8 @@ from tip_adapter.errors import FeaturesError, FolderError, MissingDataset
 from tip_adapter.features.extract import extract_listed
 from tip_adapter.features.labelled import encode_labelled, labelled_source
 from tip_adapter.features.store import MANIFEST
-from tip_adapter.images.augment import NO_VIEWS, Views
-from tip_adapter.images.decode import open_photo
+from tip_adapter.images.augment import NO_AUGMENTATION, Augmentation
+from tip_adapter.images.decode import open_image
 from tip_adapter.images.sampling import draw_shots
 from tip_adapter.io.files import file_digest
 from tip_adapter.paper.protocols import FEW, PAPERS_PAIR
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
-    from tip_adapter.images.find import PhotoList
+    from tip_adapter.images.find import ImageList
     from tip_adapter.paper.datasets.splits import DatasetSplits
 
 #: Method → passes over the photos, where there is no data set to say it.
@@ -40,7 +40,7 @@ EPOCHS = {"tip-adapter-f": 20}
 
 
 @dataclass(eq=False)
-class Material:
+class SplitVectors:
     """The vectors of a data set by an encoder.
 
     Parameters
@@ -72,7 +72,7 @@ class Material:
     plain: Callable[[int, int], SupportSet] | None = None
     viewed: Callable[[int, int, int], SupportSet] | None = None
     n_views: int = 0
-    prepared: Callable[..., PreparedPhotos] | None = None
+    prepared: Callable[..., PreparedImages] | None = None
     epochs: Mapping[str, int] = field(default_factory=EPOCHS.copy)
     initial_pair: tuple[float, float] = PAPERS_PAIR
     prompts: dict[tuple[int, int], ClassEmbeddings] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Material:
             self._embedded[sentences] = embed_classes(self.names, sentences, self.encoder.encode_texts)
         return self._embedded[sentences]
 
-    def of_classes(self, n_classes: int | None) -> Material:
+    def of_classes(self, n_classes: int | None) -> SplitVectors:
         """The same with the first classes only."""
         if n_classes is None or n_classes >= len(self.names):
             return self
@@ -173,12 +173,12 @@ class Material:
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedPhotos:
+class PreparedImages:
     """Photos as an encoder prepares them, decoded when they are asked for: as an array, but in no memory."""
 
     paths: Sequence[Path]
     encoder: Encoder
-    views: Views = NO_VIEWS
+    views: Augmentation = NO_AUGMENTATION
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -190,7 +190,7 @@ class PreparedPhotos:
 
     def _prepare(self, row: int) -> NDArray[Any]:
         path = self.paths[row]
-        image = open_photo(path)
+        image = open_image(path)
         return self.encoder.prepare(next(self.views.of(image, file_digest(path)), image))
 
 
@@ -206,7 +206,7 @@ _AS_THEY_ARE = _Look()
 
 
 @dataclass(eq=False)
-class PhotoStore:
+class ImageStore:
     """A data set's photos, each encoded once, into folders of features below a folder.
 
     Parameters
@@ -228,12 +228,12 @@ class PhotoStore:
     n_encoded: int = 0
     _parts: dict[str, SupportSet] = field(default_factory=dict)
     _drawn: dict[_Look, SupportSet] = field(default_factory=dict)
-    _lists: dict[str, tuple[PhotoList, list[str]]] = field(default_factory=dict)
+    _lists: dict[str, tuple[ImageList, list[str]]] = field(default_factory=dict)
 
-    def material(self, templates: tuple[str, ...]) -> Material:
+    def material(self, templates: tuple[str, ...]) -> SplitVectors:
         """The data set as material."""
         n_views, search = self.encoder.record.support_views, self.splits.record.search
-        return Material(
+        return SplitVectors(
             dataset=self.splits.record.name,
             encoder=self.encoder,
             names=dict(sorted(self.splits.names.items())),
@@ -270,14 +270,14 @@ class PhotoStore:
             self._parts[name] = self._vectors(name, everything, everything, _AS_THEY_ARE)
         return self._parts[name]
 
-    def prepared(self, part: str, ids: Sequence[str], view: int | None = None) -> PreparedPhotos:
+    def prepared(self, part: str, ids: Sequence[str], view: int | None = None) -> PreparedImages:
         """Photos of a part, or an augmented view of each, as the encoder prepares them."""
         photos, names = self._listed(part)
         rows = {name: row for row, name in enumerate(names)}
-        views = NO_VIEWS if view is None else Views(1, view)
-        return PreparedPhotos([photos.paths[rows[name]] for name in ids], self.encoder, views)
+        views = NO_AUGMENTATION if view is None else Augmentation(1, view)
+        return PreparedImages([photos.paths[rows[name]] for name in ids], self.encoder, views)
 
-    def _listed(self, part: str) -> tuple[PhotoList, list[str]]:
+    def _listed(self, part: str) -> tuple[ImageList, list[str]]:
         """The photos of a part and their ids."""
         if part not in self.splits.parts:
             raise MissingDataset(f"{self.splits.record.title} has no part {part}; it is a target only")
@@ -335,11 +335,11 @@ class FileMaterial:
     encoder: Encoder
     _parts: dict[str, SupportSet] = field(default_factory=dict)
 
-    def material(self, dataset: str, templates: tuple[str, ...]) -> Material:
+    def material(self, dataset: str, templates: tuple[str, ...]) -> SplitVectors:
         """The file as the material of a data set."""
         parts = tuple(part for part in ("train", "val", "test") if self.has(part))
         classes = sorted({label for part in parts for label in self._source(part).classes})
-        return Material(
+        return SplitVectors(
             dataset=dataset,
             encoder=self.encoder,
             names={label: readable(label) for label in classes},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tip_adapter.metrics import Tally
+    from tip_adapter.metrics import MetricAccumulator
     from tip_adapter.model.head import Head
 
 #: How a page says that it is one of ours.
@@ -55,7 +55,7 @@ class Occasion:
 def evaluation_page(
     head: Head,
     record: Mapping[str, Any],
-    tally: Tally,
+    tally: MetricAccumulator,
     occasion: Occasion,
     photos: Mapping[str, Path],
     support: Mapping[str, Path],
@@ -83,7 +83,7 @@ def evaluation_page(
     ]
     with Thumbnails(photos) as shown, Thumbnails(support) as known:
         body = [
-            sections.headline(accuracy, tally.zero_shot(), head.method, sections.photos_in_words(accuracy.n)),
+            sections.headline(accuracy, tally.zero_shot(), head.method, sections.images_in_words(accuracy.n)),
             sections.figures(key_figures),
             sections.confusions(accuracy),
             sections.classes(accuracy),
@@ -117,9 +117,9 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
     return _page(f"The model {occasion.model}", "Model", occasion, contents, body)
 
 
-def _left_out(head: Head, tally: Tally) -> list[Markup]:
+def _left_out(head: Head, tally: MetricAccumulator) -> list[Markup]:
     accuracy = tally.accuracy()
-    photos = sections.photos_in_words(accuracy.n)
+    photos = sections.images_in_words(accuracy.n)
     threshold = head.left_out.threshold if head.left_out else None
     key_figures = [
         ("mean over classes", percent(accuracy.mean_per_class)),
@@ -137,7 +137,7 @@ def _nothing_left_out(head: Head) -> Markup:
     return tag("div", tag("p", counts, class_="lead"), tag("p", reason), class_="headline plain")
 
 
-def _judged(head: Head, tally: Tally, photos: Thumbnails) -> list[Markup]:
+def _judged(head: Head, tally: MetricAccumulator, photos: Thumbnails) -> list[Markup]:
     accuracy = tally.accuracy()
     wrong = [entry for entry in likely_wrong(head) if entry["called"] != entry["label"]]
     return [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tip_adapter.methods.base import ExplainedClassifier
 from tip_adapter.report import charts
 from tip_adapter.report.charts import bar
 from tip_adapter.report.markup import Markup, joined, named, tag
@@ -14,7 +13,7 @@ from tip_adapter.text import counted, percent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tip_adapter.metrics import Accuracy, Calibration, Mistake, Tally
+    from tip_adapter.metrics import Accuracy, Calibration, MetricAccumulator, Mistake
     from tip_adapter.model.head import Head
     from tip_adapter.report.thumbnails import Thumbnails
 
@@ -78,7 +77,7 @@ def _scale(name: str, accuracy: Accuracy, kind: str) -> Markup:
     return tag("div", tag("dt", name), tag("dd", charts.interval(accuracy, kind), figure))
 
 
-def photos_in_words(n: int) -> str:
+def images_in_words(n: int) -> str:
     """A number of photos, thousands apart."""
     return f"{n:,} {'photo' if n == 1 else 'photos'}"
 
@@ -112,14 +111,14 @@ def confusions(accuracy: Accuracy) -> Markup:
     return section("confusions", "Confusions", note, tag("div", picture, strongest, class_="abreast"))
 
 
-def _confusion(entry: tuple[str, str, int], n_photos: int) -> Markup:
+def _confusion(entry: tuple[str, str, int], n_images: int) -> Markup:
     label, called, n = entry
     return tag(
         "tr",
         tag("th", named(label), scope="row"),
         tag("td", named(called)),
-        tag("td", f"{n} of {n_photos}", class_="number"),
-        tag("td", bar(n / n_photos, "wrong"), class_="chart"),
+        tag("td", f"{n} of {n_images}", class_="number"),
+        tag("td", bar(n / n_images, "wrong"), class_="chart"),
     )
 
 
@@ -160,7 +159,7 @@ def long_table(heads: Sequence[str], rows: Sequence[Markup], what: str, numbers:
 # ---- calibration -----------------------------------------------------------------------------------------------------
 
 
-def calibration(tally: Tally, note: str) -> Markup:
+def calibration(tally: MetricAccumulator, note: str) -> Markup:
     """The reliability curve, and what the temperature did."""
     before, after = tally.calibrations()
     picture = tag("figure", charts.reliability(before, after, len(tally)), _legend(tally.temperature))
@@ -227,7 +226,7 @@ def _mistake(head: Head, mistake: Mistake, photos: Thumbnails, support: Thumbnai
 def _records(head: Head, mistake: Mistake) -> dict[str, dict[str, Any]]:
     """The answer and the photo's class → score and, where the method has them, the parts of it; unknown classes have none."""
     known = [label for label in (mistake.called, mistake.label) if label in head.names]
-    if isinstance(head.estimator, ExplainedClassifier):
+    if head.estimator.capabilities.explains:
         return dict(zip(known, head.explained_classes(mistake.vector, known), strict=True))
     scores = dict(zip(head.classes.tolist(), head.probabilities(mistake.vector[None])[0].tolist(), strict=True))
     return {label: {"score": scores[label]} for label in known}
@@ -235,9 +234,9 @@ def _records(head: Head, mistake: Mistake) -> dict[str, dict[str, Any]]:
 
 def _points(record: dict[str, Any]) -> list[float]:
     """All parts of a score; none where the method has no photos."""
-    if "photos" not in record:
+    if "images" not in record:
         return []
-    return [record["text"], record["others"], *(photo["part"] for photo in record["photos"])]
+    return [record["text"], record["others"], *(photo["part"] for photo in record["images"])]
 
 
 class Side(NamedTuple):
@@ -264,7 +263,7 @@ def _evidence(record: dict[str, Any], side: Side, support: Thumbnails) -> Markup
     whole = sum(map(abs, points)) or 1.0
     shown: list[Markup] = []
     lines: list[tuple[Markup, float]] = []
-    for photo in record["photos"]:
+    for photo in record["images"]:
         uri = support.uri(photo["id"], SMALL)
         if uri:
             picture = tag("img", src=uri, alt=photo["id"], title=photo["id"])
@@ -345,8 +344,8 @@ def _how_many(n: int) -> str:
 def _wrong_label(entry: dict[str, Any], photos: Thumbnails) -> Markup:
     return tag(
         "tr",
-        tag("td", picture_of(entry["photo"], photos, SMALL, ""), class_="thumb"),
-        tag("th", named(entry["photo"]), scope="row"),
+        tag("td", picture_of(entry["image"], photos, SMALL, ""), class_="thumb"),
+        tag("th", named(entry["image"]), scope="row"),
         tag("td", named(entry["label"])),
         tag("td", percent(entry["probability"]), class_="number"),
         tag("td", named(entry["called"])),

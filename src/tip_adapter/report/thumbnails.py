@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 
-from tip_adapter.errors import PhotoError
+from tip_adapter.errors import ImageError
 from tip_adapter.features.labelled import is_stored, labelled_source
 from tip_adapter.images.decoding_pool import DecodingProcesses
 
@@ -47,7 +47,7 @@ class Thumbnails:
             return None
         try:
             pixels, _ = self._processes.decode(self._paths[photo])
-        except PhotoError:
+        except ImageError:
             return None
         return _data_uri(Image.fromarray(pixels), side)
 

@@ -17,7 +17,7 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from tip_adapter.encoders.onnx.layouts import FOR_OTHER_CHIPS, LAYOUTS, layout_of
 from tip_adapter.errors import CheckpointError, DownloadError, warn
-from tip_adapter.io.hub_errors import told
+from tip_adapter.io.hub_errors import as_errors
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def fetch(clip: Clip) -> Path:
     folder = cached(clip)
     if folder is not None:
         return folder
-    with told(DownloadError, f"cannot download {printable(clip.repository)}", _without_network(clip)):
+    with as_errors(DownloadError, f"cannot download {printable(clip.repository)}", _without_network(clip)):
         return _download(clip)
 
 

@@ -270,7 +270,7 @@ def _open_towers(torch_side: Any, source: Source, device: str) -> Any:
         if f"'{source.model}' not found" in str(error):  # not every architecture has published weights
             raise _unknown_architecture(source.model, torch_side.published()) from error
         raise _unloadable(source, error) from error
-    if source.is_file and not preprocessing and towers.was_made_for_other_photos():
+    if source.is_file and not preprocessing and towers.was_made_for_other_images():
         warn(
             f"nothing says how photos are prepared for {printable(source.name)}: open_clip's default is used, and its "
             f"image tower was made for another; put the {_CONFIG} of these weights beside them"

@@ -143,7 +143,7 @@ class Towers:
             digest.update(tensor.cpu().contiguous().reshape(-1).numpy().data)
         return digest.hexdigest()
 
-    def was_made_for_other_photos(self) -> bool:
+    def was_made_for_other_images(self) -> bool:
         """Whether timm's record of the image tower states another mean than photos are normalised by."""
         stated = getattr(getattr(self.network.visual, "trunk", None), "pretrained_cfg", {}).get("mean")
         used = [step.mean for step in self.preprocess.transforms if isinstance(step, Normalize)]

@@ -53,7 +53,7 @@ def _split_file(dataset: DatasetRecord, folder: Path) -> Listing:
     split = _parsed_split(place)
     _refuse_repeats(place, (path for entries in split.values() for path, _, _ in entries))
     labels = _labels_by_number(place, (entry for entries in split.values() for entry in entries))
-    rows = {part: [(path, labels[number]) for path, number, _ in split[part]] for part in dataset.n_photos}
+    rows = {part: [(path, labels[number]) for path, number, _ in split[part]] for part in dataset.n_images}
     return _readable(labels.values()), {part: listed.copy for part, listed in rows.items()}
 
 
@@ -87,7 +87,7 @@ def _variant_lists(dataset: DatasetRecord, folder: Path) -> Listing:
     labels = [label_of(line, os.fspath(variants)) for line in _lines(variants)]
     _refuse_repeats(variants, labels)
     rows = (partial(_variant_rows, place, set(labels)) for place in parts)
-    return _readable(labels), dict(zip(dataset.n_photos, rows, strict=True))
+    return _readable(labels), dict(zip(dataset.n_images, rows, strict=True))
 
 
 def _variant_rows(place: Path, labels: set[str]) -> Rows:
@@ -174,17 +174,17 @@ def _way_to_class_folders(there: set[str], absent: Iterable[str]) -> str:
     """What to do about class folders that are not there: as ImageNet is handed out, it has none."""
     if any(f"{name}.tar" in there for name in absent):
         return "unpack the archive of each class into a folder that is called as it is"
-    if any(map(_is_photo, there)):
+    if any(map(_is_image, there)):
         return "photos lie there outside class folders: sort them into one for each class"
     return "unpack the data set again"
 
 
 def _photos(folder: Path) -> list[str]:
     """Names of the photos of a class, told from the names alone: there may be a million."""
-    return [name for name in _listed(folder) if _is_photo(name)]
+    return [name for name in _listed(folder) if _is_image(name)]
 
 
-def _is_photo(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return f".{name.rpartition('.')[2].lower()}" in ENDINGS and name[0] != "."
 
 

@@ -56,7 +56,7 @@ class DatasetRecord:
     photos_under : part → the folder below `folder` that its paths are relative to
     holds : further folders below `folder` without which it is not there: those that its paths begin with
     n_classes : int, as published
-    n_photos : part → number of photos, as published; a part that is not here does not exist
+    n_images : part → number of photos, as published; a part that is not here does not exist
     templates : name of a template set
     size_mib : int, of the published archives
     licence : of the photos, in a few words
@@ -75,7 +75,7 @@ class DatasetRecord:
     files: tuple[str, ...]
     photos_under: Mapping[str, str]
     n_classes: int
-    n_photos: Mapping[str, int]
+    n_images: Mapping[str, int]
     templates: str
     size_mib: int
     licence: str
@@ -174,7 +174,7 @@ def _record(name: str, entry: dict[str, Any]) -> DatasetRecord:
         **entry,
         "name": name,
         "files": tuple(entry["files"]),
-        "photos_under": dict.fromkeys(entry["n_photos"], under) if isinstance(under, str) else under,
+        "photos_under": dict.fromkeys(entry["n_images"], under) if isinstance(under, str) else under,
         "holds": tuple(entry.get("holds", ())),
         "dead_links": tuple(entry.get("dead_links", ())),
         "search": PublicSearch(**search) if search else None,

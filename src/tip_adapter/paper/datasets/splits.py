@@ -1,6 +1,6 @@
 """Reads a data set where it lies: its classes in order, and the photos and labels of a part when they are asked for.
 
-No photo is opened, and none is looked for but by `check_dataset` and `require_photos`: a split names its photos, and
+No photo is opened, and none is looked for but by `check_dataset` and `require_images`: a split names its photos, and
 class folders are listed.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import MissingDataset, SplitError, UsageError
-from tip_adapter.images.find import PhotoList
+from tip_adapter.images.find import ImageList
 from tip_adapter.paper.datasets.layouts import LAYOUTS
 from tip_adapter.paper.datasets.records import SPLITS_URL, absent_pieces, existing_root, is_file
 from tip_adapter.text import counted, first_of, printable, shown
@@ -47,7 +47,7 @@ class DatasetSplits:
         """``train``, ``val``, ``test``, as far as it has them."""
         return tuple(self.rows)
 
-    def photos(self, part: str) -> PhotoList:
+    def photos(self, part: str) -> ImageList:
         """Photos and labels of a part, in the split's order.
 
         Parameters
@@ -56,7 +56,7 @@ class DatasetSplits:
 
         Returns
         -------
-        PhotoList, its classes in the order of `names`, its root the folder that the split's paths are relative to
+        ImageList, its classes in the order of `names`, its root the folder that the split's paths are relative to
 
         Raises
         ------
@@ -69,7 +69,7 @@ class DatasetSplits:
             raise UsageError(f"{self.record.name} has no part {shown(part)}; its parts are {', '.join(self.parts)}")
         rows, root = self.rows[part](), self.folder / self.record.photos_under[part]
         paths, labels = tuple(root / path for path, _ in rows), tuple(label for _, label in rows)
-        return PhotoList(paths, labels, tuple(self.names), root)
+        return ImageList(paths, labels, tuple(self.names), root)
 
 
 def open_dataset(dataset: DatasetRecord, data_root: str | os.PathLike[str]) -> DatasetSplits:
@@ -155,7 +155,7 @@ def check_dataset(splits: DatasetSplits) -> DatasetCheck:
     return DatasetCheck(splits.record.n_classes, len(splits.names), parts)
 
 
-def require_photos(photos: PhotoList) -> None:
+def require_images(photos: ImageList) -> None:
     """Refuse photos of a split that are not there.
 
     Raises
@@ -172,7 +172,7 @@ def require_photos(photos: PhotoList) -> None:
 
 
 def _check_part(splits: DatasetSplits, part: str) -> PartCheck:
-    n_published = splits.record.n_photos[part]
+    n_published = splits.record.n_images[part]
     try:
         photos = splits.photos(part)
     except SplitError as error:
@@ -180,6 +180,6 @@ def _check_part(splits: DatasetSplits, part: str) -> PartCheck:
     return PartCheck(part, n_published, len(photos), _missing(photos))
 
 
-def _missing(photos: PhotoList) -> tuple[str, ...]:
+def _missing(photos: ImageList) -> tuple[str, ...]:
     absent = [place for place, path in enumerate(photos.paths) if not is_file(path)]
     return tuple(photos.take(absent).ids())
