@@ -20,9 +20,11 @@ import pytest
 from tip_adapter.errors import NotWritable, OutputExists
 from tip_adapter.io import files
 from tip_adapter.io.files import (
+    append_lines,
     cache_folder,
     lock_folder,
     open_regular,
+    readable_path,
     refuse_existing,
     write_file,
     write_folder,
