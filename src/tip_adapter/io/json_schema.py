@@ -12,7 +12,9 @@ import re
 import reprlib
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import msgspec
 
 from tip_adapter.text import printable
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Returns nothing, or raises ValidationError.
 Check: TypeAlias = "Callable[[Any], None]"
+
+T = TypeVar("T")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -49,6 +53,34 @@ def parse_json(content: bytes) -> Any:
     return json.loads(
         content.decode("utf-8"), object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite
     )
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """A parsed JSON value as a msgspec type; nothing is coerced.
+
+    Raises
+    ------
+    ValidationError
+        It does not fit; the message names the path (``classes[3].name``), what is expected and the value found.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        fault, _, place = str(error).partition(" - at `")
+        path = place.rstrip("`").removeprefix("$")
+        raise ValidationError(
+            f"{fault[:1].lower()}{fault[1:]}, found {_shown(_value_at(value, path))}", path
+        ) from error
+
+
+def _value_at(value: Any, path: str) -> Any:
+    """The value that a msgspec path leads to; the value around it where the path ends in a placeholder."""
+    for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        try:
+            value = value[int(index)] if index else value[key]
+        except (KeyError, IndexError, TypeError):
+            break
+    return value
 
 
 def whole(least: int, most: int) -> Check:
