@@ -69,7 +69,7 @@ def convert(value: Any, kind: type[T]) -> T:
         fault, _, place = str(error).partition(" - at `")
         path = place.rstrip("`").removeprefix("$")
         raise ValidationError(
-            f"{fault[:1].lower()}{fault[1:]}, found {_shown(_value_at(value, path))}", path
+            f"{fault[:1].lower()}{fault[1:]}, found {_short(_value_at(value, path))}", path
         ) from error
 
 
