@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.model.head import read_head
+from tip_adapter.model.head import load_head
 from tip_adapter.model.saving import ARRAYS, CARD, CONFIG
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def images_of(folder: Path) -> dict[str, list[str]]:
     """Label → ids, as the folder has them."""
-    head, _ = read_head(folder)
+    head, _ = load_head(folder)
     return {label: head.support.ids[head.support.labels == label].tolist() for label in head.names}
 
 
@@ -127,7 +127,7 @@ def test_the_first_photos_choose_the_pair_and_it_is_said(
     assert ran.status == 0
     assert "as they were" not in ran.out
     assert "chosen by leaving each photo out" in ran.out
-    assert read_head(names_alone)[0].choice is not None
+    assert load_head(names_alone)[0].choice is not None
 
 
 def test_names_alone_learn_a_name_and_no_photo(
@@ -216,12 +216,12 @@ def test_retune_is_what_fit_would_have_chosen(
     run: Callable[..., Ran], taught: Path, yellow: Path, tmp_path: Path
 ) -> None:
     run("add", taught, "yellow", yellow)
-    assert read_head(taught)[0].left_out is None
+    assert load_head(taught)[0].left_out is None
     ran = run("retune", taught)
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.splitlines()[0] == "The model has 4 classes and 15 photos."
     assert "chosen by leaving each photo out. Of 15 photos" in ran.out
-    head, _ = read_head(taught)
+    head, _ = load_head(taught)
     refit = FewShotClassifier("toy").fit_support(head.support).head_
     assert (head.choice, head.left_out) == (refit.choice, refit.left_out)
 
