@@ -59,7 +59,7 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Whole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     items: tuple[Item, ...]
-    seed: Annotated[int, Meta(ge=0)]
+    seed: Annotated[int, Meta(ge=0, le=2**32)]
     part: Literal["train", "test"] | None = None
 
 
