@@ -107,7 +107,7 @@ def test_add_leaves_out_what_cannot_be_read_and_says_so(run: Callable[..., Ran],
     (yellow / "1.png").write_bytes(b"no photo")
     ran = run("add", taught, "yellow", yellow, yellow / "nothing.png")
     assert ran.status == 0
-    assert ran.err.startswith("note: 2 of 4 photos are left out: cannot read ")
+    assert ran.err.startswith("note: left out 2 of 4 images: cannot read ")
     assert ran.out.startswith("Learned 2 photos of yellow.")
     assert run("add", taught, "red", yellow / "nothing.png", "--quiet").err.startswith("error: ")
 

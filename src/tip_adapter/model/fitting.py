@@ -10,7 +10,7 @@ import numpy as np
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError, LabelError, UsageError, warn
-from tip_adapter.features.labelled import encode_labelled, labelled_source
+from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
 from tip_adapter.text import counted, printable
 
