@@ -419,8 +419,8 @@ class _Run:
         """The table with these rows encoded."""
         if not chosen:
             return table
-        ids, paths, labels = ([column[row] for row in chosen] for column in (table.ids, table.paths, table.labels))
-        batches = [image_batch(ids, paths, labels)]
+        ids, paths = ([column[row] for row in chosen] for column in (table.ids, table.paths))
+        batches = [image_batch(ids, paths, [table.labels[row] for row in chosen])]
         views, seed = self.recipe.views, self.recipe.seed
         (batch,) = extract_batches(batches, self.encoder, root=self.root, views=views, seed=seed, threads=self.threads)
         fresh = to_table(batch)
