@@ -428,8 +428,10 @@ def test_fault_46_kill_9_at_any_moment_of_add_leaves_the_old_or_the_new_model(
             restored = FewShotClassifier.load(taught)
             for label in learned:
                 restored.remove_class(label)
-            restored.save(taught, force=True)  # the next writer tidies up
-            assert sorted(os.listdir(taught.parent)) == ["many", "model"]
+            restored.save(taught, force=True)
+            # What a killed writer left is swept a day later.
+            left = {name for name in os.listdir(taught.parent) if not name.startswith(".tip-adapter-")}
+            assert left == {"many", "model"}
             assert (taught / ARRAYS).read_bytes() == original[ARRAYS]
 
 

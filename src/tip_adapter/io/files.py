@@ -18,7 +18,6 @@ import stat
 import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from uuid import uuid4
@@ -45,17 +44,8 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------------
-
-
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write one file durably, replacing what was there.
-
-    Raises
-    ------
-    NotWritable
-        With the system's reason (no space, read-only, …).
-    """
+    """Write one file durably, replacing what was there; raises NotWritable with the system's reason."""
     with _staging(path) as (place, new):
         _write_synced(new, content)
         os.replace(new, place)
@@ -91,12 +81,7 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
 
 
 class FolderWriter:
-    """Adds files to a folder: each whole or not at all, never replacing an existing one.
-
-    Parameters
-    ----------
-    folder : its real path
-    """
+    """Adds files to a folder, given by its real path: each whole or not at all, never replacing an existing one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -105,12 +90,9 @@ class FolderWriter:
     def copy(self, source: IO[bytes], name: str) -> bool:
         """Add a copy of an open file, with its time of change; False if `name` exists.
 
-        Raises
-        ------
-        NotWritable
-            With the system's reason, also where the source cannot be read to its end; nothing half-written stays.
+        Raises NotWritable, also if the source cannot be read to its end; nothing half-written stays.
         """
-        new = _staging_path(self.folder)
+        new = self.folder / f"{_PREFIX}{uuid4().hex}.new"
         with self._adding(name) as place:
             try:
                 _copy_synced(source, new)
@@ -144,13 +126,7 @@ class FolderWriter:
 
 @contextmanager
 def folder_writer(folder: str | os.PathLike[str]) -> Iterator[FolderWriter]:
-    """Create a folder if there is none, and add files to it; they are durable when the block ends.
-
-    Raises
-    ------
-    NotWritable
-        With the system's reason.
-    """
+    """Create a folder if there is none, and add files to it, which are durable when the block ends; raises NotWritable."""
     place = _real(folder)
     with _as_not_writable(folder):
         place.mkdir(parents=True, exist_ok=True)
@@ -161,13 +137,7 @@ def folder_writer(folder: str | os.PathLike[str]) -> Iterator[FolderWriter]:
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
-    """Create a folder and its parents durably; an existing one stays as it is.
-
-    Raises
-    ------
-    NotWritable
-        With the system's reason, also if `path` is a file.
-    """
+    """Create a folder and its parents durably; an existing one stays as it is. Raises NotWritable, also for a file."""
     place = _real(path)
     with _as_not_writable(path):
         place.mkdir(parents=True, exist_ok=True)
@@ -176,18 +146,9 @@ def make_folder(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def append_lines(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
-    """Append to a file of lines as its only writer; each line is whole and synced, or absent.
+    """Append to a file as its only writer, by a function of one line without its end; each is whole and synced, or absent.
 
-    Half a line that an interrupted writer left is removed.
-
-    Yields
-    ------
-    a function that appends one line, given without its end
-
-    Raises
-    ------
-    NotWritable
-        Another process is writing it, or with the system's reason. Existing lines stay.
+    Half a line that an interrupted writer left is removed. Raises NotWritable, also if another process is writing the file.
     """
     place = _real(path)
     with ExitStack() as stack:
@@ -203,18 +164,18 @@ def append_lines(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], Non
                     ) from error
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
-        yield partial(_append, path, file)
 
+        def append(line: bytes) -> None:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                _write_whole(file, line + b"\n")
+                os.fsync(file.fileno())
+            except OSError as error:
+                with suppress(OSError):
+                    file.truncate(end)
+                raise not_writable(path, error) from error
 
-def _append(path: str | os.PathLike[str], file: IO[bytes], line: bytes) -> None:
-    end = file.seek(0, os.SEEK_END)
-    try:
-        _write_whole(file, line + b"\n")
-        os.fsync(file.fileno())
-    except OSError as error:
-        with suppress(OSError):
-            file.truncate(end)
-        raise not_writable(path, error) from error
+        yield append
 
 
 def _write_whole(file: IO[bytes], content: bytes) -> None:
@@ -300,15 +261,7 @@ def readable_path(path: str | os.PathLike[str]) -> Path:
 
 
 def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Content of a regular file of at most `limit` bytes.
-
-    Raises
-    ------
-    OSError
-        It cannot be read, or is not a regular file.
-    ValueError
-        It is larger; the message gives the limit.
-    """
+    """Content of a regular file of at most `limit` bytes; raises OSError as `open_regular`, or ValueError if it is larger."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
@@ -319,13 +272,7 @@ def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """Open a file to read; a pipe or a device is refused at once, without waiting for it.
-
-    Raises
-    ------
-    OSError
-        The system's, or that it is not a regular file.
-    """
+    """Open a file to read; raises OSError, for a pipe or a device at once, without waiting for it."""
 
     def open_without_waiting(name: str, flags: int) -> int:
         # Opening a pipe to read would otherwise wait for a writer.
@@ -338,13 +285,7 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is a folder; False also for names that the system rejects, such as too long ones.
-
-    Raises
-    ------
-    FolderError
-        Access is denied.
-    """
+    """Whether `path` is a folder; False also for a name that is too long; raises FolderError if access is denied."""
     try:
         return path.is_dir()
     except PermissionError as error:
@@ -369,20 +310,16 @@ def cache_folder() -> Path:
 
 @contextmanager
 def _staging(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
-    """The real path of `path`, and a staging path in the same folder, removed afterwards; OSError becomes NotWritable."""
+    """The real path, and a staging path in the same folder, removed afterwards; OSError becomes NotWritable."""
     with _as_not_writable(path):
         place = _real(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         sweep(place.parent)
-        new = _staging_path(place.parent)
+        new = place.parent / f"{_PREFIX}{uuid4().hex}.new"
         try:
             yield place, new
         finally:
             _remove(new)  # after an exchange it is the old content
-
-
-def _staging_path(folder: Path) -> Path:
-    return folder / f"{_PREFIX}{uuid4().hex}.new"
 
 
 @contextmanager
@@ -466,21 +403,15 @@ def _move_if_free(new: Path, place: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        return _claim_and_move(new, place)
-    return True
-
-
-def _claim_and_move(new: Path, place: Path) -> bool:
-    """`_move_if_free` without hard links, as on a camera's memory card: an empty file claims the name first."""
-    try:
-        place.open("xb").close()
-    except FileExistsError:
-        return False
-    try:
-        os.replace(new, place)
-    except OSError:
-        _remove(place)
-        raise
+        try:  # such as on a camera's memory card: an empty file claims the name first
+            place.open("xb").close()
+        except FileExistsError:
+            return False
+        try:
+            os.replace(new, place)
+        except OSError:
+            _remove(place)
+            raise
     return True
 
 
