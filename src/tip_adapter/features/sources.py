@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from abc import ABC, abstractmethod
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +68,7 @@ class VectorSource:
     labels: tuple[str, ...]
     classes: tuple[str, ...]
     root: Path
-    reader: Reader
+    reader: ImageReader | FolderReader | FileReader
     rows: NDArray[np.intp]
     notes: tuple[str, ...] = ()
 
@@ -311,24 +310,12 @@ def _first_three(texts: Sequence[str]) -> str:
 # ---- readers ---------------------------------------------------------------------------------------------------------
 
 
-class Reader(ABC):
-    """Reads the vectors of a VectorSource."""
-
-    @property
-    def encoder_name(self) -> str | None:
-        """Name of the encoder that made stored vectors; None for images."""
-        return None
-
-    @abstractmethod
-    def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
-        """The vectors of a source whose reader this is."""
-
-
 @dataclass(frozen=True, eq=False)
-class ImageReader(Reader):
+class ImageReader:
     """Images that are decoded and encoded; or, if the encoder is a vector file, looked up by their ids."""
 
     images: Sequence[ImageLike]
+    encoder_name: None = None
 
     def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """Vectors by the encoder."""
@@ -339,7 +326,7 @@ class ImageReader(Reader):
 
 
 @dataclass(frozen=True, eq=False)
-class FolderReader(Reader):
+class FolderReader:
     """A features folder, read shard by shard."""
 
     folder: Path
@@ -378,7 +365,7 @@ class FolderReader(Reader):
 
 
 @dataclass(frozen=True, eq=False)
-class FileReader(Reader):
+class FileReader:
     """A vector file, read block by block."""
 
     file: VectorFile

@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -128,119 +128,103 @@ def open_vector_file(path: str | os.PathLike[str]) -> VectorFile:
     MissingExtra
         It is a Parquet file, and pyarrow is not installed.
     """
-    place = Path(path)
-    with _opened(place) as file:
-        known = [layout for layout in LAYOUTS if set(layout.needs) <= set(file.names)]
-        if not known:
-            wanted = " or ".join(", ".join(layout.needs) for layout in LAYOUTS)
-            raise ValueError(f"it holds {', '.join(map(printable, file.names[:8])) or 'nothing'}, not {wanted}")
-        content = known[0].read(file)
-        _require_fit(content)
-        fields = content._asdict()
-        del fields["n_vectors"]
-        stated = content.encoder
-        fingerprint = hashlib.sha256(f"vectors of {stated}".encode()).hexdigest() if stated else file_digest(place)
-        return VectorFile(path=place, **fields, fingerprint=fingerprint)
+    with _opened(Path(path)) as file:
+        for needs, read in LAYOUTS:
+            if set(needs) <= set(file.names):
+                return read(file)
+        wanted = " or ".join(", ".join(needs) for needs, _ in LAYOUTS)
+        raise ValueError(f"it holds {', '.join(map(printable, file.names[:8])) or 'nothing'}, not {wanted}")
 
 
 # ---- layouts ---------------------------------------------------------------------------------------------------------
 
 
-class Content(NamedTuple):
-    """What a layout found in a file: fields of VectorFile, and the number of vectors."""
-
-    ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    parts: tuple[str, ...]
-    columns: tuple[str, ...]
-    width: int
-    n_vectors: int
-    classes: ClassRows | None
-    logit_scale: float
-    encoder: str | None
-
-
-class Layout(NamedTuple):
-    """A layout of arrays: the names that identify it, and the function that reads it."""
-
-    needs: tuple[str, ...]
-    read: Callable[[ArrayFile], Content]
-
-
-def _read_ours(file: ArrayFile) -> Content:
-    ids = file.texts("ids")
+def _read_ours(file: ArrayFile) -> VectorFile:
     n, width = file.shape("vectors")
-    return Content(
-        ids=ids,
+    classes = None
+    if "class_embeddings" in file.names:
+        labels = _labels(file.texts("class_labels"), file.path)
+        names = file.texts("class_names") if "class_names" in file.names else tuple(map(readable, labels))
+        classes = _class_rows(labels, names, file.matrix("class_embeddings"), width, file.path)
+    return _vector_file(
+        file,
+        n,
+        ids=file.texts("ids"),
         labels=_labels(file.texts("labels"), file.path) if "labels" in file.names else (),
         parts=file.texts("part") if "part" in file.names else (),
         columns=("vectors",),
         width=width,
-        n_vectors=n,
-        classes=_classes_of_ours(file, width),
-        logit_scale=file.number("logit_scale", LOGIT_SCALE),
-        encoder=file.word("encoder"),
+        classes=classes,
     )
 
 
-def _classes_of_ours(file: ArrayFile, width: int) -> ClassRows | None:
-    if "class_embeddings" not in file.names:
-        return None
-    labels = _labels(file.texts("class_labels"), file.path)
-    names = file.texts("class_names") if "class_names" in file.names else tuple(map(readable, labels))
-    return _class_rows(labels, names, file.matrix("class_embeddings"), width, file.path)
-
-
-def _read_cache(file: ArrayFile) -> Content:
-    """The cache of few-shot scripts: features and class numbers of each part, and the class names."""
-    names = file.texts("classnames")
-    labels = tuple(numbered(label_of(name, os.fspath(file.path)) for name in names))  # ImageNet has names twice
-    stored = [(part, name) for name, part in _CACHE_PARTS.items() if f"{name}_features" in file.names]
-    shapes = [file.shape(f"{name}_features") for _, name in stored]
-    widths = {width for _, width in shapes}
-    if len(widths) > 1:
-        raise ValueError(f"its features are of several widths, {', '.join(map(str, sorted(widths)))}")
-    matrix = file.matrix("text_weights")
-    width = widths.pop()
-    if matrix.shape == (width, len(names)) != (len(names), width):
-        matrix = matrix.T
-    return Content(
-        ids=tuple(
-            photo for (_, name), (n, _) in zip(stored, shapes, strict=True) for photo in _cache_ids(file, name, n)
-        ),
-        labels=tuple(label for _, name in stored for label in _cache_labels(file, name, labels)),
-        parts=tuple(part for (part, _), (n, _) in zip(stored, shapes, strict=True) for _ in range(n)),
-        columns=tuple(f"{name}_features" for _, name in stored),
-        width=width,
-        n_vectors=sum(n for n, _ in shapes),
-        classes=_class_rows(labels, names, matrix, width, file.path),
-        logit_scale=file.number("logit_scale", LOGIT_SCALE),
-        encoder=file.word("encoder"),
-    )
-
-
-#: Prefix of the arrays of a part → the part.
+#: Prefix of the arrays of a part in the cache of few-shot scripts → the part.
 _CACHE_PARTS = {"train": "train", "val": "val", "test": "test", "query": "test"}
 
 
-def _cache_ids(file: ArrayFile, name: str, n: int) -> list[str]:
-    if f"{name}_paths" in file.names:
-        return list(file.texts(f"{name}_paths"))
-    return [f"{name}/{number}" for number in range(n)]
+def _read_cache(file: ArrayFile) -> VectorFile:
+    """The cache of few-shot scripts: features and class numbers of each part, and the class names."""
+    names = file.texts("classnames")
+    known = tuple(numbered(label_of(name, os.fspath(file.path)) for name in names))  # ImageNet has names twice
+    stored = [prefix for prefix in _CACHE_PARTS if f"{prefix}_features" in file.names]
+    shapes = [file.shape(f"{prefix}_features") for prefix in stored]
+    widths = {width for _, width in shapes}
+    if len(widths) > 1:
+        raise ValueError(f"its features are of several widths, {', '.join(map(str, sorted(widths)))}")
+    width = widths.pop()
+    matrix = file.matrix("text_weights")
+    if matrix.shape == (width, len(names)) != (len(names), width):
+        matrix = matrix.T
+    ids: list[str] = []
+    labels: list[str] = []
+    for prefix, (n, _) in zip(stored, shapes, strict=True):
+        paths = f"{prefix}_paths"
+        ids += file.texts(paths) if paths in file.names else [f"{prefix}/{number}" for number in range(n)]
+        numbers = file.array(f"{prefix}_labels")
+        if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or not np.isin(numbers, np.arange(len(known))).all():
+            raise ValueError(f"{prefix}_labels are not indices into classnames, from 0 to {len(known) - 1}")
+        labels += [known[number] for number in numbers.tolist()]
+    return _vector_file(
+        file,
+        sum(n for n, _ in shapes),
+        ids=tuple(ids),
+        labels=tuple(labels),
+        parts=tuple(_CACHE_PARTS[prefix] for prefix, (n, _) in zip(stored, shapes, strict=True) for _ in range(n)),
+        columns=tuple(f"{prefix}_features" for prefix in stored),
+        width=width,
+        classes=_class_rows(known, names, matrix, width, file.path),
+    )
 
 
-def _cache_labels(file: ArrayFile, name: str, labels: Sequence[str]) -> list[str]:
-    numbers = file.array(f"{name}_labels")
-    if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or not np.isin(numbers, np.arange(len(labels))).all():
-        raise ValueError(f"{name}_labels are not indices into classnames, from 0 to {len(labels) - 1}")
-    return [labels[number] for number in numbers.tolist()]
-
-
-#: The first that fits is taken.
-LAYOUTS = (
-    Layout(("ids", "vectors"), _read_ours),
-    Layout(("train_features", "train_labels", "text_weights", "classnames"), _read_cache),
+#: Arrays that identify a layout, and the function that reads it; the first match is used.
+LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[ArrayFile], VectorFile]], ...] = (
+    (("ids", "vectors"), _read_ours),
+    (("train_features", "train_labels", "text_weights", "classnames"), _read_cache),
 )
+
+
+def _vector_file(
+    file: ArrayFile,
+    n_vectors: int,
+    *,
+    ids: tuple[str, ...],
+    labels: tuple[str, ...],
+    parts: tuple[str, ...],
+    columns: tuple[str, ...],
+    width: int,
+    classes: ClassRows | None,
+) -> VectorFile:
+    """A VectorFile, checked: as many ids, labels and parts as vectors, ids unique, parts known."""
+    for what, column in [("ids", ids), ("labels", labels), ("parts", parts)]:
+        if len(column) not in ((n_vectors,) if what == "ids" else (0, n_vectors)):
+            raise ValueError(f"it has {len(column)} {what} for {n_vectors} vectors")
+    _refuse_repeated(ids, "id")
+    for part in set(parts) - set(PARTS):
+        raise ValueError(f"part {shown(part)} is not one of {', '.join(PARTS)}")
+    encoder = file.word("encoder")
+    fingerprint = hashlib.sha256(f"vectors of {encoder}".encode()).hexdigest() if encoder else file_digest(file.path)
+    logit_scale = file.number("logit_scale", LOGIT_SCALE)
+    return VectorFile(file.path, ids, labels, parts, columns, width, classes, logit_scale, encoder, fingerprint)
 
 
 def _labels(texts: Sequence[str], path: Path) -> tuple[str, ...]:
@@ -260,17 +244,6 @@ def _class_rows(
         )
     _refuse_repeated(labels, "class label")
     return ClassRows(labels, names, _usable(matrix, names, path))
-
-
-def _require_fit(content: Content) -> None:
-    """Raise ValueError unless ids, labels and parts are as many as the vectors, ids are unique and parts known."""
-    n = content.n_vectors
-    for what, column in [("ids", content.ids), ("labels", content.labels), ("parts", content.parts)]:
-        if len(column) not in ((n,) if what == "ids" else (0, n)):
-            raise ValueError(f"it has {len(column)} {what} for {n} vectors")
-    _refuse_repeated(content.ids, "id")
-    for part in set(content.parts) - set(PARTS):
-        raise ValueError(f"part {shown(part)} is not one of {', '.join(PARTS)}")
 
 
 def _refuse_repeated(texts: Sequence[str], what: str) -> None:
