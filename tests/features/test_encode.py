@@ -172,13 +172,13 @@ def test_what_an_encoder_cannot_prepare_is_that_photos_error(trouble):
     assert str(batch.errors[3]) == f"cannot use photo 3: {reason}; remove the photo"
 
 
-def test_progress_is_told_after_each_batch(monkeypatch):
+def test_progress_is_reported_after_each_batch(monkeypatch):
     monkeypatch.setattr(encode, "BATCH", 4)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     photos = listed_source([*noise(9), BROKEN], ["a"] * 10)
     with pytest.warns(TipAdapterWarning, match="left out 1 of 10 images"):
-        encode_labelled(photos, FakeEncoder(), progress=lambda done, total: told.append((done, total)))
-    assert told == [(4, 10), (8, 10), (10, 10)]
+        encode_labelled(photos, FakeEncoder(), progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(4, 10), (8, 10), (10, 10)]
 
 
 def test_a_damaged_pil_image_is_an_error_among_others(folder):
@@ -259,7 +259,7 @@ def test_no_labelled_photos_are_an_empty_support_set():
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_a_photo_whose_vector_says_nothing_is_left_out_and_named(value):
+def test_a_photo_without_a_usable_vector_is_left_out_and_reported(value):
     class Blind(FakeEncoder):
         def encode_prepared(self, prepared: Any) -> Any:
             vectors = super().encode_prepared(prepared)

@@ -1,4 +1,4 @@
-"""Photos are encoded once: what a run leaves, what the next one does with it, and what happens to it on the way."""
+"""Images are encoded once: what a run writes, how the next run uses it, and what interrupts a run."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_vector_is_the_mean_over_views_of_raw_vectors_where_there_are_such(
     np.testing.assert_allclose(rows_of(tmp_path / "features")["red/2.png"][1], expected, atol=1e-6)
 
 
-# ---- stored vectors in the place of a folder -------------------------------------------------------------------------
+# ---- stored vectors instead of a folder -------------------------------------------------------------------------
 
 
 def test_a_model_of_stored_vectors_is_the_model_of_the_photos(photos: Path, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_parts_of_a_split_folder_stay_apart(make_photos: Callable[..., Path]
         FewShotClassifier("toy", tune=tmp_path / "features").fit_folder(tmp_path / "split" / "train")
 
 
-def test_photos_without_labels_can_be_named_and_not_learned(photos: Path, tmp_path: Path) -> None:
+def test_images_without_labels_can_be_classified_and_not_learned(photos: Path, tmp_path: Path) -> None:
     with pytest.warns(TipAdapterWarning, match="kept without labels: .*red holds no class folders"):
         extract(photos / "red", tmp_path / "features", FakeEncoder())
     model = FewShotClassifier("toy").fit_folder(photos)
@@ -295,7 +295,7 @@ def test_fault_17_a_photo_that_is_there_twice_is_encoded_once(photos: Path, tmp_
     assert np.array_equal(rows["red/x.png"][1], rows["red/0.png"][1])
 
 
-def test_twins_that_cannot_be_read_each_have_their_own_error(photos: Path, tmp_path: Path) -> None:
+def test_copies_that_are_unreadable_each_have_their_own_error(photos: Path, tmp_path: Path) -> None:
     for name in ("x", "y"):
         (photos / "red" / f"{name}.png").write_text("a cat")
     extract(photos, tmp_path / "features", FakeEncoder())

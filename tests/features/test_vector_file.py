@@ -151,15 +151,19 @@ def test_a_parquet_file_holds_the_same_as_an_archive(save: Callable[..., Path], 
     }
     table = pa.table({**rows, "vector": pa.array(rows["vector"], pa.list_(pa.float32()))})
     pq.write_table(table.replace_schema_metadata({"encoder": "CLIP", "logit_scale": "50"}), tmp_path / "v.parquet")
-    held = open_vector_file(tmp_path / "v.parquet")
+    content = open_vector_file(tmp_path / "v.parquet")
     same = open_vector_file(save({**arrays, "encoder": np.array("CLIP"), "logit_scale": np.array(50.0)}))
-    assert held.classes is not None
+    assert content.classes is not None
     assert same.classes is not None
-    assert (held.ids, held.labels, held.parts) == (same.ids, same.labels, same.parts)
-    assert (held.fingerprint, held.logit_scale, held.classes.labels) == (same.fingerprint, 50.0, ("dog", "cat"))
-    ((_, vectors),), ((_, others),) = held.blocks(), same.blocks()
+    assert (content.ids, content.labels, content.parts) == (same.ids, same.labels, same.parts)
+    assert (content.fingerprint, content.logit_scale, content.classes.labels) == (
+        same.fingerprint,
+        50.0,
+        ("dog", "cat"),
+    )
+    ((_, vectors),), ((_, others),) = content.blocks(), same.blocks()
     assert np.array_equal(vectors, others)
-    assert np.array_equal(held.classes.matrix, same.classes.matrix)
+    assert np.array_equal(content.classes.matrix, same.classes.matrix)
 
 
 # ---- photos by their ids ---------------------------------------------------------------------------------------------
@@ -278,7 +282,9 @@ def test_arrays_that_do_not_fit_together_are_refused(
 
 
 def test_labels_that_index_no_class_name_are_refused(save: Callable[..., Path]) -> None:
-    assert "train_labels are not indices into classnames" in refused(save(research(train_labels=np.array([0, 0, 1, 2]))))
+    assert "train_labels are not indices into classnames" in refused(
+        save(research(train_labels=np.array([0, 0, 1, 2])))
+    )
 
 
 def archive(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:

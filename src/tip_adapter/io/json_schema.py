@@ -49,12 +49,12 @@ def parse_json(content: bytes) -> Any:
     Raises
     ------
     ValueError, RecursionError
-        It is not that, is not JSON in UTF-8, or is nested too deeply.
+        It is not that, is not JSON in UTF-8, or is nested too deeply. ValidationError names the path of half a character.
     """
     text = content.decode("utf-8")
     value = json.loads(text, object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite)
-    if "\\ud" in text.lower() and (half := _SURROGATE.search(json.dumps(value, ensure_ascii=False))):
-        raise ValueError(f"it holds half a character, {half.group()!a}")
+    if "\\ud" in text.lower():
+        _refuse_surrogates(value, "")
     return value
 
 
@@ -87,6 +87,19 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
         raise ValueError(f"key {_short(repeated)} is repeated")
     return found
+
+
+def _refuse_surrogates(value: Any, where: str) -> None:
+    """Raise ValidationError for half a surrogate pair, which an escape can write and UTF-8 cannot."""
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise ValidationError(f"is {_short(value)}, not text of whole characters", where)
+    if isinstance(value, list):
+        for position, item in enumerate(value):
+            _refuse_surrogates(item, f"{where}[{position}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_surrogates(key, where)
+            _refuse_surrogates(item, f"{where}.{key[:100]}")
 
 
 def _finite(number_text: str) -> float:
