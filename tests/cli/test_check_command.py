@@ -35,7 +35,7 @@ def model_of_mistaken(run: Callable[..., Ran], mistaken: Path, tmp_path: Path) -
 def test_people_see_what_to_look_at(run: Callable[..., Ran], mistaken: Path) -> None:
     ran = run("check", mistaken, "--encoder", "toy")
     assert ran.status == 0
-    assert ran.err.startswith("note: the same photo is in two classes")
+    assert ran.err.startswith("note: the same image is in two classes")
     text = ran.out
     wrong, duplicates = (
         text.index("Likely wrong labels, photos and names weighed alike, 2 in all:"),

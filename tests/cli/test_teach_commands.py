@@ -107,7 +107,7 @@ def test_add_leaves_out_what_cannot_be_read_and_says_so(run: Callable[..., Ran],
     (yellow / "1.png").write_bytes(b"no photo")
     ran = run("add", taught, "yellow", yellow, yellow / "nothing.png")
     assert ran.status == 0
-    assert ran.err.startswith("note: 2 of 4 photos are left out: cannot read ")
+    assert ran.err.startswith("note: left out 2 of 4 images: cannot read ")
     assert ran.out.startswith("Learned 2 photos of yellow.")
     assert run("add", taught, "red", yellow / "nothing.png", "--quiet").err.startswith("error: ")
 
@@ -428,8 +428,10 @@ def test_fault_46_kill_9_at_any_moment_of_add_leaves_the_old_or_the_new_model(
             restored = FewShotClassifier.load(taught)
             for label in learned:
                 restored.remove_class(label)
-            restored.save(taught, force=True)  # the next writer tidies up
-            assert sorted(os.listdir(taught.parent)) == ["many", "model"]
+            restored.save(taught, force=True)
+            # What a killed writer left is swept a day later.
+            left = {name for name in os.listdir(taught.parent) if not name.startswith(".tip-adapter-")}
+            assert left == {"many", "model"}
             assert (taught / ARRAYS).read_bytes() == original[ARRAYS]
 
 

@@ -418,7 +418,9 @@ def test_fault_40_a_key_that_is_missing_is_named(place: str, folder: Path) -> No
     else:
         del around[key]
         forge(folder, **config)
-    with pytest.raises(DamagedModelFolder, match=rf"{re.escape(outer) or 'the whole'} has no key {key}"):
+    with pytest.raises(
+        DamagedModelFolder, match=rf"{re.escape(outer) or 'the whole'} object missing required field `{key}`"
+    ):
         load_head(folder)
 
 
@@ -426,7 +428,9 @@ def test_fault_40_a_key_that_is_missing_is_named(place: str, folder: Path) -> No
 def test_fault_40_a_key_too_many_is_named(place: str, folder: Path) -> None:
     key = f"{place}.gamma".removeprefix(".")
     forge(folder, **changed(config_of(folder), key, 1.0))
-    with pytest.raises(DamagedModelFolder, match=rf"{re.escape(place) or 'the whole'} has an unknown key 'gamma'"):
+    with pytest.raises(
+        DamagedModelFolder, match=rf"{re.escape(place) or 'the whole'} object contains unknown field `gamma`"
+    ):
         load_head(folder)
 
 

@@ -16,7 +16,7 @@ from tip_adapter import validation
 from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_templates
 from tip_adapter.errors import LabelError, WrongEncoder, warn
-from tip_adapter.features.labelled import encode_labelled, image_source, labelled_source, listed_source
+from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source
 from tip_adapter.images.inputs import image_ids, image_name, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.labels import refuse_twins
 from tip_adapter.images.sampling import draw
@@ -423,7 +423,7 @@ class FewShotClassifier:
 
         Parameters
         ----------
-        images : as in `predict`, or a VectorSource (`tip_adapter.features.labelled.image_source`)
+        images : as in `predict`, or a VectorSource (`tip_adapter.features.sources.image_source`)
         top, min_score : as in `predict_folder`
 
         Raises

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.errors import FolderError, LabelError, UsageError, warn
-from tip_adapter.features.labelled import encode_labelled, labelled_source
+from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
 from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.metrics import LeftOut

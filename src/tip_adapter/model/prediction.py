@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tip_adapter import validation
-from tip_adapter.features.labelled import listed_source, stream_labelled
-from tip_adapter.features.sources import VectorSource
+from tip_adapter.features.sources import VectorSource, listed_source, stream_labelled
 from tip_adapter.images.inputs import listed_images
 from tip_adapter.validation import AUTO
 

@@ -12,7 +12,7 @@ import numpy as np
 from tip_adapter.encoders.prompts import embed_classes, readable, resolve_templates
 from tip_adapter.errors import FeaturesError, FolderError, MissingDataset
 from tip_adapter.features.extract import extract_listed
-from tip_adapter.features.labelled import encode_labelled, labelled_source
+from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.features.store import MANIFEST
 from tip_adapter.images.augment import NO_AUGMENTATION, Augmentation
 from tip_adapter.images.decode import open_image
