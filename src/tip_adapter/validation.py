@@ -17,6 +17,10 @@ MAX_TEXT = 1_000
 MAX_THREADS = 256
 #: What is kept keeps it in 64 bits.
 MAX_SEED = 2**63 - 1
+#: The largest values that users may set; each is 0 or more (alpha) or above 0 (beta, logit_scale).
+MAX_ALPHA = 1e6
+MAX_BETA = 1e6
+MAX_LOGIT_SCALE = 1e4
 #: `min_score` by the model's own threshold.
 AUTO = "auto"
 
