@@ -17,8 +17,7 @@ import numpy as np
 from tip_adapter.errors import MissingExtra
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import cross_entropy, like, text_logits
-from tip_adapter.methods.trained import TrainedClassifier, unit_views
-from tip_adapter.methods.training import SGD, cosine_after_warm_up, train
+from tip_adapter.methods.training import SGD, TrainedClassifier, cosine_after_warm_up, train, unit_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
