@@ -20,7 +20,7 @@ from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.tuning import Choice, TuningData
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
-from tip_adapter.metrics import LeftOut, MetricAccumulator
+from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
 from tip_adapter.model.saving import read_model_folder
 from tip_adapter.text import counted, printable
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
@@ -66,7 +66,7 @@ class Head:
     choice: Choice | None
     estimator: VectorClassifier
     logit_scale: float
-    left_out: LeftOut | None = None
+    left_out: LeaveOneOutResult | None = None
     finetune_with: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -294,7 +294,7 @@ class Head:
             choice=choice,
             estimator=estimator,
             logit_scale=float(config["logit_scale"]),
-            left_out=LeftOut.from_record(config["left_out"]) if config["left_out"] else None,
+            left_out=LeaveOneOutResult.from_record(config["left_out"]) if config["left_out"] else None,
             finetune_with=config["finetune_with"],
             training=config["training"],
         )
@@ -434,13 +434,13 @@ def _tempered(choice: Choice, calibrate: bool) -> Choice:
     return choice if calibrate else replace(choice, temperature=1.0)
 
 
-def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeftOut | None:
+def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeaveOneOutResult | None:
     """How right the pair is on the support, each photo left out; None where none can be."""
     photos = cache.left_out
     if not photos.n_scored:
         return None
     probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
-    return LeftOut.of(classes[photos.scored_labels], probabilities, classes)
+    return LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
 
 
 def refuse_singles(labels: Iterable[str | int]) -> None:
