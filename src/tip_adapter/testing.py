@@ -1,4 +1,4 @@
-"""For tests, ours and plugin authors': a fake encoder, and checks that hold encoders and methods to their contracts."""
+"""For tests, including those of plug-in authors: a fake encoder, and contract checks for encoders and methods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["FakeEncoder", "check_encoder", "check_method"]
 
 
 def check_encoder(encoder: Encoder) -> None:
-    """Hold an encoder to its contract.
+    """Check that an encoder keeps its contract.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def check_encoder(encoder: Encoder) -> None:
     Raises
     ------
     AssertionError
-        Saying what is broken.
+        With the broken rule.
     """
     rng = np.random.default_rng(0)
     photos = [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in [(64, 48), (40, 90), (1, 7)]]
@@ -79,16 +79,16 @@ def _check_image_graph(graph: ModelProto, encoder: Encoder, prepared: NDArray[An
 
 
 def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:
-    """Hold a method over vectors to our laws.
+    """Check that a method over vectors keeps its contract.
 
     Parameters
     ----------
-    make : class embeddings → an unfitted estimator that uses them, or has none
+    make : class embeddings → an unfitted estimator that uses or ignores them
 
     Raises
     ------
     AssertionError
-        Saying which law is broken.
+        With the broken rule.
     """
     rng = np.random.default_rng(0)
     labels = np.array(["b", "a", "d", "c"])

@@ -138,67 +138,23 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         ValueError
             NaN or infinity, or the width differs from that at fit.
         """
-        queries = self.unit_queries(X)
-        check_settings(self)  # alpha and beta may have been set since `fit`
-        arrays = [like(getattr(self, name), queries) for name in self._arrays]
+        queries, arrays = self._queries_and_arrays(X)
         block = max(1, _BLOCK_ENTRIES // max(len(array) for array in arrays))
         starts = range(0, max(len(queries), 1), block)
         xp = array_api_compat.array_namespace(queries)
         return xp.concat([self._logits(queries[i : i + block], *arrays) for i in starts])
 
     def decision_function(self, X: Array) -> Array:
-        """`logits` in scikit-learn's shape.
-
-        Parameters
-        ----------
-        X : as in `logits`
-
-        Returns
-        -------
-        (n, n_classes) float array; with two classes (n,), the second's logit minus the first's
-
-        Raises
-        ------
-        ValueError
-            As `logits`.
-        """
+        """`logits` in scikit-learn's shape: with two classes (n,), the second's logit minus the first's; raises likewise."""
         logits = self.logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Array) -> Array:
-        """Softmax of `logits`.
-
-        Parameters
-        ----------
-        X : as in `logits`
-
-        Returns
-        -------
-        (n, n_classes) float array, rows sum to 1; columns in the order of `classes_`
-
-        Raises
-        ------
-        ValueError
-            As `logits`.
-        """
+        """Softmax of `logits`: (n, n_classes), columns in the order of `classes_`; raises likewise."""
         return softmax(self.logits(X))
 
     def predict(self, X: Array) -> NDArray[Any]:
-        """The label of the highest logit; ties go to the first class.
-
-        Parameters
-        ----------
-        X : as in `logits`
-
-        Returns
-        -------
-        (n,) NumPy array of labels
-
-        Raises
-        ------
-        ValueError
-            As `logits`.
-        """
+        """(n,) NumPy labels of the highest logits, ties to the first class; raises as `logits`."""
         winners = to_numpy(self.logits(X)).argmax(axis=1)
         return self.classes_[winners]
 
@@ -250,6 +206,12 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         """X as unit rows; raises as `logits`."""
         check_is_fitted(self)
         return unit_rows(self._checked(X, reset=False))
+
+    def _queries_and_arrays(self, X: Array) -> tuple[Array, list[Array]]:
+        """X as unit rows, and `_arrays` of its kind, dtype and device."""
+        queries = self.unit_queries(X)
+        check_settings(self)  # alpha and beta may have been set since `fit`
+        return queries, [like(getattr(self, name), queries) for name in self._arrays]
 
     def _support(self, X: Array, y: Any, ids: Sequence[str | None] | None) -> tuple[Array, NDArray[Any]]:
         """Validate; set `classes_`, `weights_` and `ids_`; return unit rows and positions in `classes_`."""
@@ -334,9 +296,7 @@ class ExplainedClassifier(VectorClassifier):
         >>> print(best.label, best.images[0].id)
         cat a.jpg
         """
-        queries = self.unit_queries(X)
-        check_settings(self)
-        arrays = [like(getattr(self, name), queries) for name in self._arrays]
+        queries, arrays = self._queries_and_arrays(X)
         explained = []
         for i in range(len(queries)):
             text, parts = (to_numpy(a)[0].astype(np.float64) for a in self._parts(queries[i : i + 1], *arrays))

@@ -209,12 +209,7 @@ def _in_batches(tower: PromptTower, names: Sequence[str], n_context: int) -> Pro
 
 
 def encode_prompts(prompts: Prompts, context: Array) -> tuple[Array, Callable[[Array], Array]]:
-    """Encode the prompts with a context.
-
-    Parameters
-    ----------
-    prompts : as `PromptTower.prompts` returns
-    context : (n_context, width) float array, NumPy or torch
+    """Encode prompts with an (n_context, width) context, NumPy or torch.
 
     Returns
     -------

@@ -55,29 +55,17 @@ def sum_affinities(
     own_rows: NDArray[Any] | None = None,
     values: Array | None = None,
 ) -> Array:
-    """Equation 4's A L: the only place that forms it.
+    """Equation 4's A L, (m, n) → (m, n_classes): the only place that computes it.
 
-    Parameters
-    ----------
-    affinities : (m, n) float array A, as `affinity` gives it for the same `own_rows`
-    labels : (n,) int array, class index of each key
-    n_classes : int
-    own_rows : (m,) int array, the key that each query leaves out, or None to use every key
-    values : (n, n_classes) float array used instead of the one-hot L (the paper's Table 6 trains it)
-
-    Returns
-    -------
-    (m, n_classes) float array
+    With `own_rows` as for `affinity`, rescales each query's own class. `values`, (n, n_classes), replace the one-hot L: the
+    paper's Table 6 trains them.
     """
     sums = sum_by_class(affinities, labels, n_classes) if values is None else affinities @ values  # (m, N)
     return sums if own_rows is None else sums * own_class_factor(labels, n_classes, own_rows, sums)
 
 
 def own_class_factor(labels: NDArray[Any], n_classes: int, own_rows: NDArray[Any], reference: Array) -> Array:
-    """Factors that make up for the left-out keys: K_c / (K_c − 1) for each query's own class, 1 elsewhere.
-
-    1 as well where K_c is 1. (m, n_classes), same kind, dtype and device as `reference`.
-    """
+    """What makes up for a left-out key: (m, n_classes), K_c / (K_c − 1) for its class; 1 elsewhere and where K_c is 1."""
     own_class = labels[own_rows]
     count = np.bincount(labels, minlength=n_classes)[own_class]
     factor = np.ones((len(own_rows), n_classes))
@@ -97,13 +85,11 @@ def cache_logits(
 
     Parameters
     ----------
-    queries : (m, d) float array, unit rows
-    keys : (n, d) float array
+    queries, keys : (m, d) float array of unit rows, (n, d) float array
     labels : (n,) int array, class index of each key
     n_classes : int
     beta : float, sharpness
-    own_rows : (m,) int array, the key that each query leaves out; its class's sum is rescaled by K_c / (K_c − 1). None
-        to use every key
+    own_rows : (m,) int array, the key that each query leaves out; its class's sum is rescaled by K_c / (K_c − 1)
 
     Returns
     -------
@@ -150,16 +136,11 @@ def cache_gradient(
 
 
 def leaves_out_own_key(own_key: str | None, labels: NDArray[Any], *, plain: bool) -> bool:
-    """Whether training images leave out their own key.
+    """Whether training images leave out their own key; ValueError if `own_key` is not in `OWN_KEY`.
 
     By default (None) they do if their views are not augmented and some class has two images: a query that finds its own
     vector among the keys has nothing to learn. With one image per class nothing of the query's class would be left, and
     training would only push the other keys away.
-
-    Raises
-    ------
-    ValueError
-        `own_key` is not in `OWN_KEY`.
     """
     if own_key is None:
         return bool(plain and np.bincount(labels, minlength=1).max() > 1)

@@ -62,13 +62,7 @@ class TrainedClassifier(VectorClassifier):
 
 
 def unit_views(views: Callable[[int], Array] | None, keys: Array) -> Callable[[int], Array]:
-    """`views`, checked and normalised for each epoch; the keys in every epoch if None.
-
-    Raises
-    ------
-    ValueError
-        When called: the views of an epoch differ from the keys in shape, or contain NaN or infinity.
-    """
+    """`views` as unit rows, the keys in every epoch if None; ValueError when called for another shape, NaN or infinity."""
     if views is None:
         return lambda _: keys
 

@@ -174,13 +174,7 @@ class TuningData:
 
 
 def leave_one_out(cache: Cache, _data: TuningData) -> Choice:
-    """Search on the support images, each scored without its own key.
-
-    Raises
-    ------
-    ValueError
-        No class has two images.
-    """
+    """Search on the support images, each scored without its own key; ValueError if no class has two images."""
     if np.bincount(cache.labels, minlength=1).max() < 2:
         raise ValueError("leave-one-out needs a class with two images; the scale-free rule works from one")
     return _search(cache, cache.left_out, LEAVE_ONE_OUT, central_alpha_beta)
@@ -194,13 +188,7 @@ def scale_free(cache: Cache, data: TuningData) -> Choice:
 
 
 def on_validation(cache: Cache, data: TuningData) -> Choice:
-    """Search on validation images.
-
-    Raises
-    ------
-    ValueError
-        There are none.
-    """
+    """Search on validation images; ValueError if there are none."""
     if data.validation is None or not len(data.validation[0]):
         raise ValueError("the validation rule needs validation images; pass validation=(X_val, y_val)")
     queries, labels = data.validation
@@ -208,13 +196,7 @@ def on_validation(cache: Cache, data: TuningData) -> Choice:
 
 
 def fixed(cache: Cache, data: TuningData) -> Choice:
-    """The user's (alpha, beta) with its leave-one-out accuracy; the temperature is 1.
-
-    Raises
-    ------
-    ValueError
-        `data` has no (alpha, beta).
-    """
+    """The user's (alpha, beta) with its leave-one-out accuracy; the temperature is 1; ValueError if `data` has none."""
     if data.alpha_beta is None:
         raise ValueError("the fixed rule needs alpha and beta; set both")
     return replace(_measured(cache.left_out, *data.alpha_beta, FIXED), temperature=1.0)
