@@ -53,7 +53,10 @@ class IncrementalClassifier(VectorClassifier):
         y = checked_labels(y, len(keys))
         known, weights = self._classes_with(y) if len(y) else self._classes_with(self.classes_[:0])
         _refuse_others(np.unique(y), classes)
-        earlier = self.labels_ if known is self.classes_ else self._moved(known)
+        earlier = self.labels_
+        if known is not self.classes_:  # they may lack classes without vectors
+            present, earlier = np.unique(earlier, return_inverse=True)
+            earlier = positions(self.classes_[present], known)[earlier] if len(present) else earlier
         added = positions(y, known) if len(y) else np.zeros(0, np.intp)
         names, self._n_numbered = with_ids(ids, len(keys), self.ids_, self._n_numbered)
         xp = array_api_compat.array_namespace(self.keys_)
@@ -114,12 +117,6 @@ class IncrementalClassifier(VectorClassifier):
             raise ValueError(f"label {y.tolist()[0]!r} is of another kind than the earlier ones")
         classes = np.unique(np.concatenate([self.classes_, y]))
         return classes, like(np.zeros((len(classes), self.keys_.shape[1])), self.keys_)
-
-    def _moved(self, known: NDArray[Any]) -> NDArray[np.intp]:
-        """`labels_` as positions in `known`, which may lack classes without vectors."""
-        present, labels = np.unique(self.labels_, return_inverse=True)
-        moved: NDArray[np.intp] = positions(self.classes_[present], known)[labels] if len(present) else labels
-        return moved
 
     def _keep(self, rows: NDArray[np.intp]) -> Self:
         """Keep these rows, and without class embeddings only their classes."""

@@ -100,8 +100,15 @@ class LinearProbeClassifier(VectorClassifier):
             As TipAdapterClassifier.fit; there are no validation images, or a validation label is not in y.
         """
         keys, labels = self._support(X, y, ids)
-        others = None if validation is None else self._checked_validation(*validation)
-        self._fit(keys, labels, others)
+        held_out = None
+        if validation is not None:
+            queries = to_numpy(unit_rows(self._checked(validation[0], reset=False)))
+            if not len(queries):
+                raise ValueError(
+                    "there are no validation images to search C on; omit validation to use cross-validation"
+                )
+            held_out = queries, positions(checked_labels(validation[1], len(queries)), self.classes_)
+        self._fit(keys, labels, held_out)
         return self
 
     def training(self) -> dict[str, Any]:
@@ -142,17 +149,17 @@ class LinearProbeClassifier(VectorClassifier):
         if len(self.classes_) == 1:
             return _UNSEARCHED, "nothing"
         if validation is not None:
-            return best_strength(lambda C: _accuracy(_regress(vectors, labels, C), *validation)), "validation"
+            queries, truth = validation
+
+            def accuracy(C: float) -> float:
+                coef, intercept = _regress(vectors, labels, C)
+                return float(((queries @ coef.T + intercept).argmax(axis=1) == truth).mean())
+
+            return best_strength(accuracy), "validation"
         parts = list(held_out_parts(labels, self.seed))
         if not parts:
             return _UNSEARCHED, "nothing"
         return best_strength(lambda C: _left_out_likelihood(vectors, labels, parts, C)), "cross-validation"
-
-    def _checked_validation(self, X: Array, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        queries = to_numpy(unit_rows(self._checked(X, reset=False)))
-        if not len(queries):
-            raise ValueError("there are no validation images to search C on; omit validation to use cross-validation")
-        return queries, positions(checked_labels(y, len(queries)), self.classes_)
 
     def _logits(self, queries: Array, coef: Array, intercept: Array) -> Array:
         return queries @ coef.T + intercept  # (m, n_classes)
@@ -215,11 +222,6 @@ def _regress(vectors: NDArray[Any], labels: NDArray[Any], C: float) -> tuple[NDA
     if n_classes == 2:  # scikit-learn gives one row: second class against first
         return np.concatenate([-fitted.coef_, fitted.coef_]) / 2, np.array([-1, 1]) * fitted.intercept_ / 2
     return fitted.coef_, fitted.intercept_
-
-
-def _accuracy(probe: tuple[NDArray[Any], NDArray[Any]], queries: NDArray[Any], labels: NDArray[Any]) -> float:
-    coef, intercept = probe
-    return float(((queries @ coef.T + intercept).argmax(axis=1) == labels).mean())
 
 
 def _left_out_likelihood(

@@ -28,8 +28,38 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array, ClassEmbeddings
 
-#: What a training image does with its own key. In the cache of its own image it would only find itself.
+#: Whether a training image keeps or leaves out its own key; see `leaves_out_own_key`.
 OWN_KEY = ("keep", "leave-out")
+
+
+def cache_logits(
+    queries: Array,
+    keys: Array,
+    labels: NDArray[Any],
+    n_classes: int,
+    beta: float,
+    own_rows: NDArray[Any] | None = None,
+) -> Array:
+    """The cache's logits: affinities to the keys, summed by class.
+
+    Parameters
+    ----------
+    queries, keys : (m, d) float array of unit rows, (n, d) float array
+    labels : (n,) int array, class index of each key
+    n_classes : int
+    beta : float, sharpness
+    own_rows : (m,) int array, the key that each query leaves out; its class's sum is rescaled by K_c / (K_c − 1)
+
+    Returns
+    -------
+    (m, n_classes) float array, same kind, dtype and device as `queries`
+
+    Notes
+    -----
+    Tip-Adapter (ECCV 2022), equations 3 and 4: A L, where the one-hot L is never formed.
+    """
+    affinities = affinity(queries, keys, beta, own_rows)  # (m, n)  A
+    return sum_affinities(affinities, labels, n_classes, own_rows)  # (m, N)  A L
 
 
 def affinity(queries: Array, keys: Array, beta: float, own_rows: NDArray[Any] | None = None) -> Array:
@@ -73,36 +103,6 @@ def own_class_factor(labels: NDArray[Any], n_classes: int, own_rows: NDArray[Any
     return like(factor, reference)
 
 
-def cache_logits(
-    queries: Array,
-    keys: Array,
-    labels: NDArray[Any],
-    n_classes: int,
-    beta: float,
-    own_rows: NDArray[Any] | None = None,
-) -> Array:
-    """The cache's logits: affinities to the keys, summed by class.
-
-    Parameters
-    ----------
-    queries, keys : (m, d) float array of unit rows, (n, d) float array
-    labels : (n,) int array, class index of each key
-    n_classes : int
-    beta : float, sharpness
-    own_rows : (m,) int array, the key that each query leaves out; its class's sum is rescaled by K_c / (K_c − 1)
-
-    Returns
-    -------
-    (m, n_classes) float array, same kind, dtype and device as `queries`
-
-    Notes
-    -----
-    Tip-Adapter (ECCV 2022), equations 3 and 4: A L, where the one-hot L is never formed.
-    """
-    affinities = affinity(queries, keys, beta, own_rows)  # (m, n)  A
-    return sum_affinities(affinities, labels, n_classes, own_rows)  # (m, N)  A L
-
-
 def cache_gradient(
     queries: Array,
     affinities: Array,
@@ -128,7 +128,7 @@ def cache_gradient(
     (n, d) float array
     """
     if own_rows is not None:
-        errors = errors * own_class_factor(labels, errors.shape[1], own_rows, errors)  # (m, N)
+        errors = errors * own_class_factor(labels, errors.shape[1], own_rows, errors)  # (m, N)  as the sum was
     gradients = errors[:, labels]  # (m, n)  P Lᵀ
     gradients *= affinities  # (m, n)  A ∘ (P Lᵀ)
     gradients *= alpha * beta  # (m, n)  alpha · beta · A ∘ (P Lᵀ)
