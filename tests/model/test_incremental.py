@@ -166,7 +166,7 @@ def test_retuning_asks_as_the_model_was_asked(photos: Any, more: Any, make_photo
     ]:
         model = fitted(photos, **options).partial_fit(more[2:], ["red"]).retune()
         assert model.choice_.rule == rule_name
-    with pytest.raises(UsageError, match="leave-one-out needs a class with two images"):
+    with pytest.raises(UsageError, match="leave-one-out needs a class with two photos"):
         fitted(photos, tune="loo").remove([f"image {row}" for row in range(3, 9)]).retune()
 
 

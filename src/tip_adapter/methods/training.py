@@ -39,9 +39,7 @@ class TrainedClassifier(VectorClassifier):
 
         Parameters
         ----------
-        X : (n, d) float array, NumPy or torch: one vector per image; normalised here
-        y : (n,) labels
-        ids : (n,) str, image ids; a row without one (None) gets a running number
+        X, y, ids : as in TipAdapterClassifier.fit
         views : epoch → (n, d) float array: augmented views of the same images, in order; None uses X in every epoch
 
         Returns
