@@ -196,7 +196,7 @@ def few_shot(X: Any, labels: Any) -> FewShotClassifier:
         offers={},
         rule="fixed",
         calibrate=True,
-        given=TuningData(pair=(1.0, 5.5)),
+        given=TuningData(alpha_beta=(1.0, 5.5)),
     )
     return model
 

@@ -206,9 +206,9 @@ def test_a_file_whose_name_cannot_be_written_down_is_refused_before_anything_is_
         load_encoder(f"vectors:{path}")
 
 
-def test_a_photo_alone_cannot_be_looked_up(save: Callable[..., Path]) -> None:
+def test_an_image_without_an_id_of_the_file_is_refused(save: Callable[..., Path]) -> None:
     model = FewShotClassifier().fit_folder(save(ours(part=None)))
-    with pytest.raises(ValueError, match="encodes no photos; give a folder"):
+    with pytest.raises(ValueError, match="image 0: .* holds no vector of that id"):
         model.predict([np.zeros((9, 9, 3), np.uint8)])
 
 

@@ -13,7 +13,7 @@ from tip_adapter.errors import FolderError, LabelError, UsageError, warn
 from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
 from tip_adapter.methods.leave_one_out import Cache
-from tip_adapter.metrics import LeftOut
+from tip_adapter.metrics import LeaveOneOutResult
 from tip_adapter.model.head import Head, new_estimator, support_cache
 from tip_adapter.text import counted, printable
 from tip_adapter.vectors import softmax, unit_rows
@@ -218,13 +218,13 @@ def _tempered(choice: Choice, calibrate: bool) -> Choice:
     return choice if calibrate else replace(choice, temperature=1.0)
 
 
-def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeftOut | None:
+def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeaveOneOutResult | None:
     """How right the pair is on the support, each photo left out; None where none can be."""
     photos = cache.left_out
     if not photos.n_scored:
         return None
     probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
-    return LeftOut.of(classes[photos.scored_labels], probabilities, classes)
+    return LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
 
 
 def _of_classes(

@@ -19,7 +19,7 @@ from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.tuning import Choice
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
-from tip_adapter.metrics import LeftOut, MetricAccumulator
+from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
 from tip_adapter.model.saving import read_model_folder
 from tip_adapter.text import printable
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
@@ -65,7 +65,7 @@ class Head:
     choice: Choice | None
     estimator: VectorClassifier
     logit_scale: float
-    left_out: LeftOut | None = None
+    left_out: LeaveOneOutResult | None = None
     finetune_with: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -293,7 +293,7 @@ class Head:
             choice=choice,
             estimator=estimator,
             logit_scale=float(config["logit_scale"]),
-            left_out=LeftOut.from_record(config["left_out"]) if config["left_out"] else None,
+            left_out=LeaveOneOutResult.from_record(config["left_out"]) if config["left_out"] else None,
             finetune_with=config["finetune_with"],
             training=config["training"],
         )

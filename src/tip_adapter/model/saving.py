@@ -25,7 +25,7 @@ from tip_adapter.io.files import not_writable, open_regular, readable_path, writ
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.card import model_card
 from tip_adapter.text import printable, shown
-from tip_adapter.validation import MAX_LOGIT_SCALE
+from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_TEMPERATURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,9 +74,9 @@ class ClassRecord(_Record):
 class ChoiceRecord(_Record):
     """How alpha and beta were chosen. A search may exceed what a user may set: both are ratios of spreads."""
 
-    alpha: Annotated[float, Meta(ge=0, le=1e30)]  # 1e15 where no image resembles one of another class
-    beta: Annotated[float, Meta(gt=0, le=1e7)]  # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
-    temperature: Annotated[float, Meta(ge=1e-3, le=1e6)]
+    alpha: Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)]  # 1e15 where no image resembles one of another class
+    beta: Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)]  # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
+    temperature: Annotated[float, Meta(ge=1e-3, le=MAX_TEMPERATURE)]
     accuracy: Share | None
     rule: Line
     n_rows: Count
