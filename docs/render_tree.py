@@ -37,7 +37,12 @@ BLOCK = re.compile(r"(?<=^```text\nsrc/tip_adapter/\n).*?(?=^```$)", re.MULTILIN
 
 def pages() -> dict[Path, str]:
     """Page → its text with the tree rendered again."""
-    return {page: BLOCK.sub(lambda _: tree(levels), page.read_text("utf-8")) for page, levels in LEVELS.items()}
+    return {page: rendered(page.read_text(encoding="utf-8"), tree(levels)) for page, levels in LEVELS.items()}
+
+
+def rendered(page: str, lines: str) -> str:
+    """A page with these lines in its block of the tree."""
+    return BLOCK.sub(lambda _: lines, page)
 
 
 def tree(levels: int) -> str:
