@@ -235,7 +235,7 @@ def as_png(photo: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def test_the_web_service_names_a_photo(service: Any, paint: Callable[..., Image.Image]) -> None:
+def test_the_web_service_classifies_a_photo(service: Any, paint: Callable[..., Image.Image]) -> None:
     photo = as_png(paint("green", 7))
     status, record = post(service, photo, Content_Length=str(len(photo)))
     assert (status, record["label"]) == (200, "green")
@@ -251,7 +251,7 @@ def test_the_web_service_names_a_photo(service: Any, paint: Callable[..., Image.
         ({"Content_Length": "9"}, 422, "cannot be read"),
     ],
 )
-def test_the_web_service_refuses_in_a_sentence_without_paths(
+def test_the_web_service_rejects_with_a_message_without_paths(
     service: Any, headers: dict[str, str], status: int, sentence: str
 ) -> None:
     refused, record = post(service, b"no photo!", **headers)
@@ -261,6 +261,6 @@ def test_the_web_service_refuses_in_a_sentence_without_paths(
 
 
 def test_the_web_service_is_busy_rather_than_without_bounds(service: Any) -> None:
-    while service.places.acquire(blocking=False):
+    while service.slots.acquire(blocking=False):
         pass
-    assert post(service, b"", Content_Length="0") == (503, {"error": "busy; come again in a second"})
+    assert post(service, b"", Content_Length="0") == (503, {"error": "busy; try again in a second"})
