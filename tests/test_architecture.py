@@ -160,7 +160,7 @@ NOT_IN_TEXTS = {
     "stairs?|staircases?": "piecewise constant accuracy",
     "shelf|shelves": "provider",
     "material": "vectors",
-    "(?:is|are|be|was|were|been) told(?! apart)": "is reported",
+    "(?:is|are|be|was|were|been) told(?! (?:apart|from))": "is reported",
     "bends?|bent": "adapter",
     "teach|teaches|taught": "add, update",
     "tally": "accumulator",
@@ -318,6 +318,15 @@ def test_every_fault_has_a_test_and_every_fault_test_a_fault() -> None:
 
 def test_the_page_of_faults_names_files_that_exist() -> None:
     assert [place for places in fault_rows().values() for place in places if not (ROOT / place).exists()] == []
+
+
+def test_every_file_that_states_the_version_states_the_same() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    released, date = re.findall(
+        r"^## \[([\d.]+)\] - ([\d-]+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )[0]
+    assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [released] == [tip_adapter.__version__]
+    assert re.findall(r"^date-released: (.*)$", citation, re.MULTILINE) == [date]
 
 
 # ---- public names ----------------------------------------------------------------------------------------------------
