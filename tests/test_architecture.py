@@ -167,7 +167,7 @@ NOT_IN_TEXTS = {
     "bundles?": "model folder",
     "workshop": "staging folder",
     "twins?": "near-duplicates; labels that differ only by Unicode form or white space",
-    "house|rooms?": "package, layer",
+    "houses?|rooms": "package, layer",
     "nobody": "no one, or name who",
     "beside": "next to, in addition to",
     "at hand": "available",
