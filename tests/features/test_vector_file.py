@@ -208,7 +208,7 @@ def test_a_file_whose_name_cannot_be_written_down_is_refused_before_anything_is_
 
 def test_an_image_without_an_id_of_the_file_is_refused(save: Callable[..., Path]) -> None:
     model = FewShotClassifier().fit_folder(save(ours(part=None)))
-    with pytest.raises(ValueError, match="image 0: .* holds no vector of that id"):
+    with pytest.raises(ValueError, match=r"image 0: .* holds no vector of that id"):
         model.predict([np.zeros((9, 9, 3), np.uint8)])
 
 

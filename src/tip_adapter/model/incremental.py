@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.errors import UnknownName, UsageError
-from tip_adapter.methods.incremental import IncrementalClassifier
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.text import printable, shown, suggestion
 from tip_adapter.vectors import ClassEmbeddings, SupportSet
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from tip_adapter.methods.base import VectorClassifier
+    from tip_adapter.methods.incremental import IncrementalClassifier
     from tip_adapter.model.head import Head
 
 #: What learned keys fall back to.

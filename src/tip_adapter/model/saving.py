@@ -51,7 +51,7 @@ Line = Annotated[str, Meta(min_length=1, max_length=200)]
 Setting = None | bool | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float | str
 
 
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
     """A record of config.json or of the arrays' header; docs/reference/format.md says what each value is."""
 
 
