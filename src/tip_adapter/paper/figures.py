@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import MissingExtra
-from tip_adapter.paper.columns import FIELDS, heading, shown, tells
+from tip_adapter.paper.columns import FIELDS, format_value, heading, varies
 from tip_adapter.paper.protocols import PROTOCOLS
-from tip_adapter.paper.statistics import Mean, means
+from tip_adapter.paper.results import Mean, means
 
 try:
     from matplotlib import rc_context
@@ -112,7 +112,7 @@ def _curves(experiment: Experiment, results: Sequence[Result], published: Publis
 
     Where there are variants a curve is one of them, and each method has a panel.
     """
-    hue = "variant" if tells("variant", results) else "method"
+    hue = "variant" if varies("variant", results) else "method"
     axes = ("dataset", "encoder", "method") if hue == "variant" else ("dataset", "encoder")
     panels = _grouped(results, axes)
     styles = _styles(hue, results)
@@ -120,7 +120,7 @@ def _curves(experiment: Experiment, results: Sequence[Result], published: Publis
     for (panel, own), place in zip(panels.items(), places, strict=True):
         _draw_curves(place, hue, own, styles)
         _draw_published_points(place, hue, own, styles, published)
-        names = [shown(axis, value) for axis, value in zip(axes, panel, strict=True) if tells(axis, results)]
+        names = [format_value(axis, value) for axis, value in zip(axes, panel, strict=True) if varies(axis, results)]
         place.set_title("\n".join(names), fontsize=9)
         place.set_xlabel("shots a class")
         place.set_ylabel(FIELDS["accuracy"].title)
@@ -197,7 +197,7 @@ def _bars(experiment: Experiment, results: Sequence[Result], published: Publishe
         if line in theirs:
             place.plot(theirs[line][0], height, markeredgecolor=_BLACK, zorder=3, **_PUBLISHED)
     _write_beside(place, [_numbers_beside(experiment, drawn, every, line, name, mean) for line, mean in found.items()])
-    named = [axis for axis in every if axis in ("method", experiment.rows) or tells(axis, drawn)]
+    named = [axis for axis in every if axis in ("method", experiment.rows) or varies(axis, drawn)]
     labels = [_line_label({axis: line[every.index(axis)] for axis in named}) for line in found]
     place.set_yticks(range(len(labels)), labels, fontsize=_SMALL)
     place.set_ylim(max(len(found), 1) - 0.4, -0.6)
@@ -249,12 +249,12 @@ def _line_label(line: dict[str, Any]) -> str:
 def _scatter(experiment: Experiment, results: Sequence[Result], _: Published) -> Figure:
     """Keys in the plane, a panel a variant, a colour a class."""
     placed = [result for result in results if result.get("points")]
-    named = [axis for axis in ("dataset", "encoder", "shots", "seed", "protocol") if tells(axis, placed)]
+    named = [axis for axis in ("dataset", "encoder", "shots", "seed", "protocol") if varies(axis, placed)]
     figure, places = _panels(max(len(placed), 1))
     for result, place in zip(placed, places, strict=False):
         x, y, classes = zip(*result["points"], strict=True)
         place.scatter(x, y, c=classes, cmap="tab10", vmin=0, vmax=9, s=10)
-        lines = [result["variant"], *(f"{axis} {shown(axis, result[axis])}" for axis in named)]
+        lines = [result["variant"], *(f"{axis} {format_value(axis, result[axis])}" for axis in named)]
         if result.get("silhouette") is not None:
             lines.append(f"silhouette {FIELDS['silhouette'].number(result['silhouette'])}")
         place.set_title("\n".join(lines), fontsize=9)
@@ -272,7 +272,7 @@ _PICTURES = {"curves": _curves, "bars": _bars, "scatter": _scatter}
 
 def _place(results: Sequence[Result]) -> list[str]:
     """A line with the one data set and the one encoder that all was measured on, for what is one."""
-    single = [shown(axis, results[0][axis]) for axis in ("dataset", "encoder") if not tells(axis, results)]
+    single = [format_value(axis, results[0][axis]) for axis in ("dataset", "encoder") if not varies(axis, results)]
     return [" · ".join(single)] if single else []
 
 
@@ -297,7 +297,13 @@ def _styles(hue: str, results: Iterable[Result]) -> dict[Any, _Style]:
 
 def _style_handles(hue: str, styles: dict[Any, _Style]) -> list[Artist]:
     return [
-        Line2D([], [], color=style.colour, marker=style.mark if value != "zero-shot" else "", label=shown(hue, value))
+        Line2D(
+            [],
+            [],
+            color=style.colour,
+            marker=style.mark if value != "zero-shot" else "",
+            label=format_value(hue, value),
+        )
         for value, style in styles.items()
     ]
 
@@ -313,7 +319,7 @@ def _line_handles(results: Iterable[Result]) -> list[Artist]:
             marker="o",
             markerfacecolor="white" if _sees_support_only(protocol) else _BLACK,
             markersize=4,
-            label=f"chosen by {shown('protocol', protocol)}",
+            label=f"chosen by {format_value('protocol', protocol)}",
         )
         for protocol in dict.fromkeys(result["protocol"] for result in results if result["shots"])
         if protocol != "fixed"

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from tip_adapter.features.encode import Progress
     from tip_adapter.paper.experiments import Experiment
     from tip_adapter.paper.measure import Find
-    from tip_adapter.paper.providers import VectorProvider
-    from tip_adapter.paper.vectors import SplitVectors
+    from tip_adapter.paper.vectors import SplitVectors, VectorProvider
 
 #: More shots or a larger seed than this are slips.
 _MOST_SHOTS, _LARGEST_SEED = 10_000, 2**32 - 1
@@ -52,7 +51,7 @@ class Reproduction:
     table: str
 
 
-def asked(name: str, words: Mapping[str, str]) -> Experiment:
+def parse_request(name: str, words: Mapping[str, str]) -> Experiment:
     """An experiment, restricted to what a person wants of it.
 
     Parameters
@@ -79,7 +78,7 @@ def asked(name: str, words: Mapping[str, str]) -> Experiment:
 
 def reproduce(
     wanted: Experiment,
-    shelf: VectorProvider,
+    provider: VectorProvider,
     place: Path,
     *,
     say: Callable[[str], None],
@@ -90,7 +89,7 @@ def reproduce(
     Parameters
     ----------
     wanted : Experiment
-    shelf : VectorProvider, what it is measured on
+    provider : VectorProvider, what it is measured on
     place : folder: results.jsonl, NAME.md, NAME.png
     say : called with what is missing, in a sentence, once each
     progress : called with (results done, results in all)
@@ -102,9 +101,9 @@ def reproduce(
     NotWritable
         Another run writes there, or with the system's reason; what was measured stays.
     """
-    wanted = wanted.restricted(shelf.axes)
-    todo = list(tasks(wanted, partial(_protocols_of, wanted, shelf)))
-    find = _remembering(partial(shelf.material, draws=wanted.draws))
+    wanted = wanted.restricted(provider.axes)
+    todo = list(tasks(wanted, partial(_protocols_of, wanted, provider)))
+    find = _remembering(partial(provider.split_vectors, draws=wanted.draws))
     results, n_measured = [], 0
     with recording(place / "results.jsonl") as append:
         known = read_results(place / "results.jsonl")
@@ -116,7 +115,7 @@ def reproduce(
                 results.append(outcome.result)
             if progress:
                 progress(number, len(todo))
-    return Reproduction(results, n_measured, shelf.n_encoded, _rendered(wanted, results, place) if results else "")
+    return Reproduction(results, n_measured, provider.n_encoded, _rendered(wanted, results, place) if results else "")
 
 
 def _remembering(find: Find) -> Find:
@@ -148,11 +147,13 @@ def _rendered(chosen: Experiment, results: list[dict[str, Any]], place: Path) ->
     return table
 
 
-def _protocols_of(wanted: Experiment, shelf: VectorProvider, method: str, dataset: str, keys: int) -> tuple[str, ...]:
+def _protocols_of(
+    wanted: Experiment, provider: VectorProvider, method: str, dataset: str, keys: int
+) -> tuple[str, ...]:
     """Those that were asked for, where there is something to choose."""
     if wanted.protocols and chooses(method) and keys:
         return wanted.protocols
-    return allowed_protocols(method, keys, has_validation=shelf.has_validation(dataset))
+    return allowed_protocols(method, keys, has_validation=provider.has_validation(dataset))
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.paper.columns import FIELDS, heading, shown, tells
+from tip_adapter.paper.columns import FIELDS, format_value, heading, varies
 from tip_adapter.paper.protocols import PROTOCOLS
-from tip_adapter.paper.statistics import Mean, means, paired
+from tip_adapter.paper.results import Mean, means, paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +101,7 @@ def _main_table(experiment: Experiment, results: Sequence[Result], published: Pu
         columns = _by_axis(experiment.columns, axes, results, published)
     else:
         columns = _by_field(experiment.columns, axes, results, published)
-    names = [axis for axis in axes if axis == experiment.rows or tells(axis, results)]
+    names = [axis for axis in axes if axis == experiment.rows or varies(axis, results)]
     if "protocol" not in names and any(PROTOCOLS[result["protocol"]].upper_bound for result in results):
         names.append("protocol")  # it is marked also where it stands alone
     return _table(names, axes, *columns)
@@ -113,7 +113,7 @@ def _literature(rows: Sequence[Result], experiment: Experiment) -> str:
         return ""
     fields = {FIELDS[name].published or name: FIELDS[name] for name in experiment.fields}
     cells = [
-        [row["encoder"], shown("method", row["method"])]
+        [row["encoder"], format_value("method", row["method"])]
         + [field.theirs(row[key]) if key in row else "–" for key, field in fields.items()]
         for row in rows
     ]
@@ -135,7 +135,7 @@ def _comparisons(experiment: Experiment, results: Sequence[Result], published: P
         for line in dict.fromkeys(key[: 1 + len(axes)] for key in cells)
     }
     header = [heading(axis, value) for axis in columns for (value,) in values] or ["points"]
-    names = ["difference", *(axis for axis in axes if tells(axis, main))]
+    names = ["difference", *(axis for axis in axes if varies(axis, main))]
     words = "Mean difference in points on the same draws, each method by the protocol of the first of its lines above."
     table = _table(names, ("difference", *axes), header, lines)
     return f"## Methods compared, draw by draw\n\n{words}\n\n{table}"
@@ -219,7 +219,7 @@ def _differences(results: Sequence[Result], axes: Sequence[str], published: Publ
 def _side(result: Result) -> str:
     """A method, marked where the result that enters the comparison is an upper bound."""
     mark = " (upper bound)" if PROTOCOLS[result["protocol"]].upper_bound else ""
-    return f"{shown('method', result['method'])}{mark}"
+    return f"{format_value('method', result['method'])}{mark}"
 
 
 def _difference(mean: Mean, pair: Sequence[Result], published: Published) -> str:
@@ -260,7 +260,7 @@ def _values(axis: str, results: Sequence[Result]) -> list[Any]:
 
 
 def _listed(axis: str, results: Iterable[Result]) -> str:
-    return ", ".join(dict.fromkeys(shown(axis, result[axis]) for result in results))
+    return ", ".join(dict.fromkeys(format_value(axis, result[axis]) for result in results))
 
 
 def _grouped(results: Iterable[Result], axes: Sequence[str]) -> dict[tuple[Any, ...], list[Result]]:
@@ -276,7 +276,7 @@ def _key(result: Result, axes: Sequence[str]) -> tuple[Any, ...]:
 
 def _table(names: Sequence[str], axes: Sequence[str], header: Sequence[str], lines: Lines) -> str:
     """Lines with the axes that are named in front of their cells."""
-    rows = [[*(shown(axis, line[axes.index(axis)]) for axis in names), *cells] for line, cells in lines.items()]
+    rows = [[*(format_value(axis, line[axes.index(axis)]) for axis in names), *cells] for line, cells in lines.items()]
     return _markdown([*names, *header], rows)
 
 
