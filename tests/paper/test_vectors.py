@@ -62,7 +62,7 @@ def test_both_are_kept_apart_and_encoded_once(store: Callable[[int], ImageStore]
 
 
 @pytest.fixture
-def split_vectors(store: Callable[[int], ImageStore]) -> SplitVectors:
+def split(store: Callable[[int], ImageStore]) -> SplitVectors:
     """DTD in small, three views of each support photo."""
     return store(3).split_vectors(("a {}",))
 
