@@ -24,7 +24,7 @@ TITLES = {
     "tip-adapter-f": "Tip-Adapter-F",
     "full training": "Full training",
 }
-#: Of an encoder that is a file; the folder that it lies in is nobody's business.
+#: Of an encoder that is a file; its folder is not shown.
 _FILE = "vectors:"
 
 
@@ -97,7 +97,7 @@ def heading(axis: str, value: Any) -> str:
 
 
 def varies(axis: str, results: Sequence[dict[str, Any]]) -> bool:
-    """Whether an axis tells results apart; zero-shot's 0 shots, and a target that is the data set itself, do not."""
+    """Whether an axis varies over the results; zero-shot's 0 shots, and a target that is the data set itself, do not."""
     values = {result.get(axis) for result in results} - ({0} if axis == "shots" else set())
     return len(values) > 1 and (axis != "target" or any(result["target"] != result["dataset"] for result in results))
 

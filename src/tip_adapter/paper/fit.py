@@ -1,4 +1,4 @@
-"""A method fitted as a protocol wants it: what it may look at, its cache and views, and the upper bound over all protocols."""
+"""Fit a method by a protocol: the images it may use, its cache and views, and the upper bound over all protocols."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Fitted:
 
 
 class Heads:
-    """What was fitted on the draw at hand: several protocols, and the upper bound over them, ask for the same."""
+    """Methods fitted on the current draw: a cache shared by several protocols and the upper bound over them."""
 
     def __init__(self) -> None:
         self._draw: Task | None = None
@@ -98,7 +98,7 @@ def _best_on_test(task: Task, split: SplitVectors, support: SupportSet, test: Su
 
 
 def _chosen_again(fitted: Fitted, given: TuningData) -> Fitted:
-    """The same with the pair that suits these photos best."""
+    """The same with the (alpha, beta) that is best on these images."""
     head = fitted.head
     again = timed(
         lambda: _with_choice(head, tuning.on_validation(Cache.of(head.estimator, head.support.vectors), given))
@@ -129,7 +129,7 @@ def _with_choice(head: Head, choice: tuning.Choice) -> Head:
 def learner(
     task: Task, protocol: str, split: SplitVectors, support: SupportSet, test: SupportSet
 ) -> Callable[[], Head]:
-    """What fits the method, what it chooses being chosen by a protocol; all that has to be encoded or read is at hand."""
+    """What fits the method, choosing by a protocol; everything it needs is encoded and read beforehand."""
     settings, rule = dict(task.settings), PROTOCOLS[protocol].rule
     cache = _cache(task, split, support, settings.pop("cache_size", None))
     if rule == tuning.LEAVE_ONE_OUT and method_class(task.method).capabilities.has_alpha_beta:
@@ -173,7 +173,7 @@ def _refuse_single_keys(support: SupportSet) -> None:
 
 
 def _seen(task: Task, protocol: str, split: SplitVectors, test: SupportSet) -> tuple[Any, Any] | None:
-    """The photos beside the support that a protocol may look at, as `TuningData` has them."""
+    """Images other than the support that a protocol may use, as in `TuningData`."""
     sees = PROTOCOLS[protocol].sees
     if sees == "support":
         return None
@@ -246,10 +246,10 @@ def _learn_prompt(task: Task, split: SplitVectors, support: SupportSet, embeddin
 
 
 def accuracy_of(head: Head, test: SupportSet) -> float:
-    """The share of photos that a head names right."""
-    return share_right(head.predict(test.vectors), test)
+    """Accuracy of a head on test images."""
+    return share_correct(head.predict(test.vectors), test)
 
 
-def share_right(answers: NDArray[Any], test: SupportSet) -> float:
-    """The share of (n,) answers that are the photos' labels."""
+def share_correct(answers: NDArray[Any], test: SupportSet) -> float:
+    """The share of (n,) answers that equal the labels."""
     return float((answers == test.labels).mean())

@@ -13,10 +13,11 @@ from tip_adapter.methods import method_class
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.metrics import accuracy_interval
 from tip_adapter.paper.columns import TITLES
-from tip_adapter.paper.fit import Heads, accuracy_of, fitted, learner, positions_of, share_right
+from tip_adapter.paper.fit import Heads, accuracy_of, fitted, learner, positions_of, share_correct
 from tip_adapter.paper.protocols import PAPERS_PAIR, protocols_for
 from tip_adapter.paper.results import key_of, origin
 from tip_adapter.paper.timing import BATCH, cuda_peak_mib, milliseconds
+from tip_adapter.plugins import require_extra
 from tip_adapter.text import counted, printable
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def run(
 
 
 def _of_the_same_encoders(known: Sequence[dict[str, Any]], find: Find) -> Find:
-    """`find`, but results of two encoders never stand under one name."""
+    """`find`, but refuse results of two encoders under one name."""
     measured = {result["encoder"]: result["encoder_identity"]["fingerprint"] for result in known}
 
     def find_the_same(dataset: str, encoder: str) -> SplitVectors:
@@ -183,11 +184,11 @@ def _measure_method(
 def _zero_shot_accuracy(task: Task, split: SplitVectors, test: SupportSet) -> float:
     names = ZeroShotClassifier(split.embeddings(task.settings.get("templates")))
     none = test.take(slice(0))
-    return share_right(names.fit(none.vectors, none.labels).predict(test.vectors), test)
+    return share_correct(names.fit(none.vectors, none.labels).predict(test.vectors), test)
 
 
 def _inference_ms(head: Head, target: SplitVectors) -> float:
-    """A batch of photos through the encoder, where there are photos, and through the head."""
+    """Time of a batch through the encoder, if there are images, and through the head."""
     test = target.test()
     rows = np.arange(BATCH) % len(test)
     vectors = test.vectors[rows]
@@ -207,7 +208,7 @@ def _notes(method: str, estimator: Any) -> list[str]:
 
 
 def _short_of_photos(task: Task, support: SupportSet) -> list[str]:
-    """Classes that have fewer photos than shots give all."""
+    """A note on classes with fewer images than shots, which use all of theirs."""
     counts = dict(zip(*np.unique(support.labels, return_counts=True), strict=True))
     short = {label: int(n) for label, n in counts.items() if n < task.shots}
     if not short:
@@ -223,8 +224,7 @@ def _short_of_photos(task: Task, support: SupportSet) -> list[str]:
 
 def _measure_parts(task: Task, split: SplitVectors, support: SupportSet, target: SplitVectors) -> dict[str, Any]:
     """A row of Table 6, through the encoder's torch modules."""
-    from tip_adapter.paper.finetune import Equation, Parts, Photos, fine_tune  # needs torch
-
+    finetune = require_extra("tip_adapter.paper.finetune", "torch, which what to fine-tune (table6) needs,", "torch")
     if split.prepared is None or target.prepared is None:
         raise UsageError("what to fine-tune (table6) needs photos, not vectors; give --data-root instead of --vectors")
     if not hasattr(split.encoder, "towers"):
@@ -237,16 +237,16 @@ def _measure_parts(task: Task, split: SplitVectors, support: SupportSet, target:
     choice = learner(cache, task.protocol, split, support, test)().choice
     pair = (choice.alpha, choice.beta) if choice else PAPERS_PAIR
     learns = {name.replace(" ", "_"): True for name in task.settings["learn"]}
-    sentences = [[text.format(name) for text in split.templates] for name in split.names.values()]
-    tuned = fine_tune(
+    prompts = [[text.format(name) for text in split.templates] for name in split.names.values()]
+    tuned = finetune.fine_tune(
         split.encoder.towers(),
-        Photos(photos(), labels),  # type: ignore[arg-type]
+        finetune.Photos(photos(), labels),
         support.vectors,
-        Photos(target.prepared("test", test.ids.tolist()), positions_of(test, split)[1]),  # type: ignore[arg-type]
-        sentences,
-        Parts(**learns),
-        Equation(*pair, split.encoder.logit_scale),
-        views=(lambda epoch: photos(view=epoch)) if split.n_views else None,  # type: ignore[arg-type,return-value]
+        finetune.Photos(target.prepared("test", test.ids.tolist()), positions_of(test, split)[1]),
+        prompts,
+        finetune.Parts(**learns),
+        finetune.Equation(*pair, split.encoder.logit_scale),
+        views=(lambda epoch: photos(view=epoch)) if split.n_views else None,
         epochs=split.epochs["tip-adapter-f"],
         seed=task.seed,
     )

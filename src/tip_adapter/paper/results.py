@@ -1,4 +1,4 @@
-"""Results: one line of JSON for each, appended as soon as it is measured; a run that is started again skips what is there."""
+"""Results: one JSON line each, appended when measured, so that a restarted run resumes; their provenance; means over seeds."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ FORMAT = 1
 
 _BEGINNING = b'{"format": '
 
-#: What tells one result from another.
+#: What identifies a result.
 AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
 
 
 def key_of(result: dict[str, Any]) -> tuple[Any, ...]:
-    """What tells a result, or one that is still to be measured, from all others."""
+    """What identifies a result or a task."""
     return tuple(result.get(axis) for axis in AXES)
 
 
@@ -45,7 +45,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     ResultsError
-        A line is no result, or of another version. An unfinished last line is nobody's, and left out.
+        A line is no result, or of another version. An unfinished last line is ignored.
     """
     return [_parse(line, number, path) for number, line in enumerate(_lines(path), start=1) if line.endswith(b"\n")]
 
@@ -155,7 +155,7 @@ def _commit(checkout: Path) -> str | None:
 
 
 def _git_folder(place: Path) -> Path:
-    """A worktree has a file in the place of the folder, which says where that is."""
+    """The folder itself; a worktree has a file with its path instead."""
     return place.parent / _read(place).removeprefix("gitdir: ") if place.is_file() else place
 
 

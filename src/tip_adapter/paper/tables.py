@@ -1,4 +1,4 @@
-"""Renderer: an experiment's results as a page of Markdown, the published number and the difference beside ours."""
+"""Renderer: an experiment's results as a page of Markdown, each with the published number and the difference."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     #: What a line of a table stands for → its cells.
     Lines = dict[tuple[Any, ...], list[str]]
 
-#: What tells draws and settings apart, but not how something was chosen.
+#: What identifies a draw and its settings, but not the protocol.
 _DRAW = ("dataset", "target", "encoder", "method", "shots", "seed", "variant")
-#: What a line of the table stands for, beside the experiment's own axis.
+#: What identifies a line of the table, besides the experiment's own axis.
 _LINE = ("dataset", "target", "encoder", "method", "variant", "shots", "protocol")
 #: What methods are compared within.
 _COMPARED = ("dataset", "target", "encoder", "variant", "shots")
 
 
 def marked(results: Sequence[Result]) -> list[Result]:
-    """Results with what they say only together: `beside`, and the tuning gap where there is an oracle.
+    """Results with what they say only together: `secondary` for all but the first protocol of a draw, and the tuning gap where there is an oracle.
 
     The gap is the oracle's accuracy minus leave-one-out's, or with one key a class the scale-free rule's, on the same draw.
     """
@@ -41,7 +41,7 @@ def marked(results: Sequence[Result]) -> list[Result]:
         keys = min(result["shots"], result.get("settings", {}).get("cache_size", result["shots"]))
         honest = result["protocol"] == ("scale-free" if keys == 1 else "leave-one-out")
         gap = {"tuning_gap": oracles[draw] - result["accuracy"]} if honest and draw in oracles else {}
-        together.append({**result, "beside": result["protocol"] != primary, **gap})
+        together.append({**result, "secondary": result["protocol"] != primary, **gap})
     return together
 
 
@@ -74,12 +74,12 @@ def render_table(experiment: Experiment, results: Sequence[Result], published: P
 
 def _heading(results: Sequence[Result], published: Published) -> str:
     """What was measured on, and how to read a cell."""
-    sentences = [
+    parts = [
         f"Measured on {_listed('dataset', results)} with {_listed('encoder', results)}.",
         _over_seeds([result for result in results if result["shots"]]),
         "In brackets the published number and the difference." if any(map(published.row_of, results)) else "",
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return " ".join(part for part in parts if part)
 
 
 def _over_seeds(results: Sequence[Result]) -> str:
@@ -103,7 +103,7 @@ def _main_table(experiment: Experiment, results: Sequence[Result], published: Pu
         columns = _by_field(experiment.columns, axes, results, published)
     names = [axis for axis in axes if axis == experiment.rows or varies(axis, results)]
     if "protocol" not in names and any(PROTOCOLS[result["protocol"]].upper_bound for result in results):
-        names.append("protocol")  # it is marked also where it stands alone
+        names.append("protocol")  # an upper bound is always marked
     return _table(names, axes, *columns)
 
 
@@ -123,7 +123,7 @@ def _literature(rows: Sequence[Result], experiment: Experiment) -> str:
 
 def _comparisons(experiment: Experiment, results: Sequence[Result], published: Published) -> str:
     """Each method against Tip-Adapter on the draws that both saw, by the protocol that comes first for each."""
-    main = [result for result in results if not result.get("beside")]
+    main = [result for result in results if not result.get("secondary")]
     columns = tuple(axis for axis in _COMPARED if axis == experiment.columns)
     axes = tuple(axis for axis in _COMPARED if axis not in columns)
     cells = _differences(main, (*axes, *columns), published)
@@ -159,7 +159,7 @@ def _marks(results: Iterable[Result]) -> list[str]:
 def _by_axis(
     axis: str, axes: Sequence[str], results: Sequence[Result], published: Published
 ) -> tuple[list[str], Lines]:
-    """Accuracies with a column for each value of an axis, then the gaps; what has no shots stands in every column of shots."""
+    """Accuracies with a column for each value of an axis, then the gaps; results without shots fill every column of shots."""
     values = _values(axis, results)
     found, gaps = (means(results, (*axes, axis), name) for name in ("accuracy", "tuning_gap"))
     with_gap = [value for value in values if any(key[-1] == value for key in gaps)]
