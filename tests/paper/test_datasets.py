@@ -277,8 +277,8 @@ def test_class_folders_that_are_not_there_are_counted_and_named(name: str, make_
 @pytest.mark.parametrize(
     ("loose", "advice"),
     [
-        ("ILSVRC2012_val_00000001.JPEG", "photos lie there outside class folders: sort them into one for each class"),
-        ("n01443537.tar", "unpack the archive of each class into a folder that is called as it is"),
+        ("ILSVRC2012_val_00000001.JPEG", "its images are outside class folders: sort them into one folder per class"),
+        ("n01443537.tar", "unpack the archive of each class into a folder of the same name"),
         ("list.txt", "unpack the data set again"),
     ],
 )
@@ -350,20 +350,26 @@ ROW = ["a.jpg", 0, "a"]
         ("", "Expecting value"),
         ("[" * 100_000, "nested too deeply"),
         ('{"train": [], "train": []}', "'train' is repeated"),
-        ('{"train": NaN, "val": [], "test": []}', "train is nan, not a list"),
+        ('{"train": NaN, "val": [], "test": []}', "NaN is not a"),
         (f'{{"train": [["a.jpg", {"9" * 5000}, "a"]]}}', "integer string conversion"),
-        ([], r"is \[\], not an object"),
-        ({"train": [ROW], "test": [ROW]}, "no key val"),
-        ({"train": [ROW], "val": [ROW[:2]], "test": []}, r"val\[0\] is .*, not a list of 3"),
-        ({"train": [["a.jpg", True, "a"]], "val": [], "test": []}, r"train\[0\]\[1\] is True, not a whole number"),
-        ({"train": [["a.jpg", -1, "a"]], "val": [], "test": []}, "is -1, not a whole number from 0"),
-        ({"train": [[7, 0, "a"]], "val": [], "test": []}, r"train\[0\]\[0\] is 7, not a path"),
-        ({"train": [["a.jpg", 0, None]], "val": [], "test": []}, r"train\[0\]\[2\] is None, not text"),
+        ([], r"expected `object`, got `array`, found \[\]"),
+        ({"train": [ROW], "test": [ROW]}, "missing required field `val`"),
+        ({"train": [ROW], "val": [ROW[:2]], "test": []}, r"val\[0\] expected `array` of length 3, got 2"),
+        (
+            {"train": [["a.jpg", True, "a"]], "val": [], "test": []},
+            r"train\[0\]\[1\] expected `int`, got `bool`, found True",
+        ),
+        ({"train": [["a.jpg", -1, "a"]], "val": [], "test": []}, "expected `int` >= 0, found -1"),
+        ({"train": [[7, 0, "a"]], "val": [], "test": []}, r"train\[0\]\[0\] expected `str`, got `int`, found 7"),
+        (
+            {"train": [["a.jpg", 0, None]], "val": [], "test": []},
+            r"train\[0\]\[2\] expected `str`, got `null`, found None",
+        ),
         ({"train": [["\ud800.jpg", 0, "a"]], "val": [], "test": []}, "not a path"),
         ({"train": [ROW], "val": [["b.jpg", 0, "b"]], "test": []}, "class 0 has two names, 'a' and 'b'"),
-        ({"train": [ROW, ROW], "val": [], "test": []}, "'a.jpg' stands twice"),
-        ({"train": [ROW], "val": [], "test": [ROW]}, "'a.jpg' stands twice"),
-        ({"train": [ROW], "val": [], "test": [["a.jpg", 1, "b"]]}, "'a.jpg' stands twice"),
+        ({"train": [ROW, ROW], "val": [], "test": []}, "'a.jpg' is listed twice"),
+        ({"train": [ROW], "val": [], "test": [ROW]}, "'a.jpg' is listed twice"),
+        ({"train": [ROW], "val": [], "test": [["a.jpg", 1, "b"]]}, "'a.jpg' is listed twice"),
     ],
 )
 def test_a_split_that_is_not_what_it_should_be_is_an_error_that_names_the_place_fault_40(
@@ -379,7 +385,7 @@ def test_a_split_that_is_not_what_it_should_be_is_an_error_that_names_the_place_
 )
 def test_a_path_in_a_split_that_leaves_the_folder_is_refused_fault_16(path: str, make_dataset: Maker) -> None:
     record = rewritten(make_dataset, {"train": [[path, 0, "a"]], "val": [], "test": []})
-    with pytest.raises(SplitError, match="not a path below the photos' folder"):
+    with pytest.raises(SplitError, match="not a path below the images' folder"):
         open_dataset(record, make_dataset.root)
 
 
@@ -425,7 +431,7 @@ def test_a_line_of_aircraft_that_is_no_number_and_variant_is_an_error_that_shows
     (make_dataset.root / "fgvc_aircraft" / "images_variant_test.txt").write_text(f"\n{line}\n", encoding="utf-8")
     splits = open_dataset(record, make_dataset.root)
     assert len(splits.photos("train")) == 6
-    with pytest.raises(SplitError, match=rf"images_variant_test.txt: '{line}' is not a photo's number"):
+    with pytest.raises(SplitError, match=rf"images_variant_test.txt: '{line}' is not an image's number"):
         splits.photos("test")
 
 
@@ -443,7 +449,7 @@ def test_a_variant_that_stands_twice_is_an_error_that_names_it(make_dataset: Mak
     record = make_dataset("fgvc_aircraft")
     variants = make_dataset.root / "fgvc_aircraft" / "variants.txt"
     variants.write_text(f"{variants.read_text(encoding='utf-8')}red panda\n", encoding="utf-8")
-    with pytest.raises(SplitError, match=r"variants.txt: 'red panda' stands twice"):
+    with pytest.raises(SplitError, match=r"variants.txt: 'red panda' is listed twice"):
         open_dataset(record, make_dataset.root)
 
 
@@ -459,7 +465,9 @@ def test_a_class_that_is_none_of_imagenets_has_no_number(make_dataset: Maker) ->
     record = make_dataset("imagenet_v2")
     names = make_dataset.root / "imagenetv2" / "classnames.txt"
     names.write_text("n01440764 tench\nn00000001 toad\n", encoding="utf-8")
-    with pytest.raises(SplitError, match=r"classnames.txt: n00000001 is none of ImageNet's classes, which the folders"):
+    with pytest.raises(
+        SplitError, match=r"classnames.txt: n00000001 is none of ImageNet's classes, which number the folders"
+    ):
         open_dataset(record, make_dataset.root)
 
 
@@ -467,7 +475,7 @@ def test_an_identifier_that_stands_twice_is_an_error_that_names_it(make_dataset:
     record = make_dataset("imagenet_v2")
     names = make_dataset.root / "imagenetv2" / "classnames.txt"
     names.write_text("n01440764 frog\nn01443537 jay\nn01440764 toad\n", encoding="utf-8")
-    with pytest.raises(SplitError, match=r"classnames.txt: 'n01440764' stands twice"):
+    with pytest.raises(SplitError, match=r"classnames.txt: 'n01440764' is listed twice"):
         open_dataset(record, make_dataset.root)
 
 

@@ -15,7 +15,7 @@ from tip_adapter.paper.experiments import ALIASES, Task, experiment, experiments
 from tip_adapter.paper.figures import _PICTURES
 from tip_adapter.paper.protocols import PROTOCOLS, protocols_for
 from tip_adapter.paper.published import Published
-from tip_adapter.paper.reproduce import asked
+from tip_adapter.paper.reproduce import parse_request
 
 #: Settings that the runner reads; all others are a method's own.
 OF_THE_RUNNER = {"cache_size", "templates", "learned_prompt", "learn"}
@@ -25,7 +25,9 @@ PARTS = {"keys", "values", "visual encoder", "text encoder"}
 def expanded(name: str, **words: str) -> list[Task]:
     """What is measured where every data set has a validation split."""
     return list(
-        tasks(asked(name, words), lambda _, __, keys: ("full-validation", "leave-one-out") if keys else ("fixed",))
+        tasks(
+            parse_request(name, words), lambda _, __, keys: ("full-validation", "leave-one-out") if keys else ("fixed",)
+        )
     )
 
 
@@ -99,7 +101,7 @@ def test_what_a_person_asks_for_takes_the_place_of_the_papers() -> None:
 
 
 def test_a_protocol_that_is_asked_for_leaves_those_that_make_the_experiment() -> None:
-    assert asked("table4", {"protocols": "oracle"}).protocols == ("oracle",)
+    assert parse_request("table4", {"protocols": "oracle"}).protocols == ("oracle",)
     assert {task.protocol for task in expanded("table4", protocols="oracle") if task.variant == "alpha 2"} == {"fixed"}
 
 
@@ -114,26 +116,26 @@ def test_a_protocol_that_is_asked_for_leaves_those_that_make_the_experiment() ->
 )
 def test_an_unknown_name_is_said_with_the_nearest(name: str, words: dict[str, str], message: str) -> None:
     with pytest.raises(UnknownName) as refused:
-        asked(name, words)
+        parse_request(name, words)
     assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "one", "1,,x", "10001", "9" * 5000, "²", "", ","])
 def test_shots_are_whole_numbers_in_bounds(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--shots takes"):
-        asked("table1", {"shots": text})
+        parse_request("table1", {"shots": text})
 
 
 @pytest.mark.parametrize("text", ["-1", "4294967296", "x"])
 def test_seeds_are_whole_numbers_in_bounds(text: str) -> None:
     with pytest.raises(UsageError, match="--seeds takes whole numbers from 0 to 4294967295, separated by commas, not"):
-        asked("table1", {"seeds": text})
-    assert asked("table1", {"seeds": "0,4294967295"}).blocks[0].seeds == (0, 4294967295)
+        parse_request("table1", {"seeds": text})
+    assert parse_request("table1", {"seeds": "0,4294967295"}).blocks[0].seeds == (0, 4294967295)
 
 
 def test_a_method_that_the_experiment_has_not_is_said() -> None:
     with pytest.raises(UsageError, match="figure8 has none of the methods coop"):
-        asked("figure8", {"methods": "coop"})
+        parse_request("figure8", {"methods": "coop"})
 
 
 # ---- published

@@ -12,7 +12,7 @@ from tip_adapter.paper import figures
 from tip_adapter.paper.experiments import experiments
 from tip_adapter.paper.figures import render_figure
 from tip_adapter.paper.published import Published, Size
-from tip_adapter.paper.statistics import Mean, means, paired
+from tip_adapter.paper.results import Mean, means, paired
 from tip_adapter.paper.tables import marked, render_table
 
 #: A paper of one data set of ten classes and 100 test photos.

@@ -13,8 +13,8 @@ from PIL import Image
 
 from tip_adapter.paper.experiments import experiments
 from tip_adapter.paper.protocols import PROTOCOLS
-from tip_adapter.paper.providers import ImageProvider
-from tip_adapter.paper.reproduce import Reproduction, asked, reproduce
+from tip_adapter.paper.reproduce import Reproduction, parse_request, reproduce
+from tip_adapter.paper.vectors import ImageProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def reproduced(shades: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TIP_ADAPTER_HOME", str(home))
             words = {"datasets": "caltech101", "encoders": "toy", "seeds": "1", **QUICK.get(name, {})}
-            done = reproduce(asked(name, words), ImageProvider(shades), place, say=said.append)
+            done = reproduce(parse_request(name, words), ImageProvider(shades), place, say=said.append)
         assert said == []
         return done, place
 
@@ -193,7 +193,7 @@ def by_every_protocol(shades: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIP_ADAPTER_HOME", str(tmp_path_factory.mktemp("home")))
         return reproduce(
-            asked("figure4", words), ImageProvider(shades), tmp_path_factory.mktemp("out"), say=lambda _: None
+            parse_request("figure4", words), ImageProvider(shades), tmp_path_factory.mktemp("out"), say=lambda _: None
         )
 
 
@@ -255,7 +255,7 @@ def test_keys_learn_for_as_many_epochs_as_the_public_code_gives_the_data_set(
     words = {"encoders": "toy", "seeds": "1", "shots": "2", "methods": "tip-adapter-f", "protocols": "fixed"}
     for name in ("eurosat", "dtd"):
         lay_out(tmp_path / "data", name, train=2, val=1, test=2)
-    wanted = asked("figure5", {**words, "datasets": "eurosat,dtd"})
+    wanted = parse_request("figure5", {**words, "datasets": "eurosat,dtd"})
     done = reproduce(wanted, ImageProvider(tmp_path / "data"), tmp_path / "out", say=pytest.fail)
     assert {result["dataset"]: result["epochs"] for result in done.results} == {"eurosat": 100, "dtd": 20}
 
@@ -274,7 +274,9 @@ def test_what_is_learned_on_imagenet_is_tested_on_its_shifts(
         "shots": "2",
         "methods": "zero-shot,linear-probe,tip-adapter,tip-adapter-f",
     }
-    done = reproduce(asked("table5", words), ImageProvider(make_dataset.root), tmp_path / "out", say=pytest.fail)
+    done = reproduce(
+        parse_request("table5", words), ImageProvider(make_dataset.root), tmp_path / "out", say=pytest.fail
+    )
     assert done.n_encoded == 4 * 6  # what was learned from, and three test parts
     assert "| method | protocol | imagenet | imagenet_v2 | imagenet_sketch |" in done.table
     assert "(53.27; not comparable)" in done.table  # zero-shot on ImageNet-V2

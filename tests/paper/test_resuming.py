@@ -30,9 +30,9 @@ from tip_adapter.io import files
 from tip_adapter.paper import measure
 from tip_adapter.paper import results as results_module
 from tip_adapter.paper.experiments import experiments, tasks
-from tip_adapter.paper.providers import FileShelf, ImageProvider
-from tip_adapter.paper.reproduce import Reproduction, asked, reproduce
+from tip_adapter.paper.reproduce import Reproduction, parse_request, reproduce
 from tip_adapter.paper.results import key_of, read_results, recording
+from tip_adapter.paper.vectors import FileProvider, ImageProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def go(shades: Path, tmp_path: Path) -> Callable[..., Reproduction]:
     """go() measures figure4 in miniature; go(seeds="3") with another word."""
 
     def run(**words: str) -> Reproduction:
-        wanted = asked("figure4", {**WORDS, **words})
+        wanted = parse_request("figure4", {**WORDS, **words})
         return reproduce(wanted, ImageProvider(shades), tmp_path / "out", say=pytest.fail)
 
     return run
@@ -89,8 +89,8 @@ def test_fault_46_what_was_stopped_while_photos_were_encoded_goes_on_where_it_wa
     monkeypatch.setattr(extract, "SHARD_ROWS", 16)
 
     def go(progress: Callable[[int, int], None] | None) -> Reproduction:
-        shelf = ImageProvider(shades, progress=progress)
-        return reproduce(asked("figure4", WORDS), shelf, tmp_path / "out", say=pytest.fail)
+        provider = ImageProvider(shades, progress=progress)
+        return reproduce(parse_request("figure4", WORDS), provider, tmp_path / "out", say=pytest.fail)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -237,11 +237,11 @@ def test_an_error_of_the_network_while_measuring_is_not_one_of_the_disk(lines: P
 _PROGRAM = """
 import sys
 from pathlib import Path
-from tip_adapter.paper.reproduce import asked, reproduce
-from tip_adapter.paper.providers import FileShelf, ImageProvider
+from tip_adapter.paper.reproduce import parse_request, reproduce
+from tip_adapter.paper.vectors import FileProvider, ImageProvider
 words = {"datasets": "caltech101", "encoders": "toy", "shots": "1,2,4", "seeds": "1,2,3", "methods": "zero-shot,tip-adapter"}
 print("ready", flush=True)
-reproduce(asked("figure4", words), ImageProvider(Path(sys.argv[1])), Path(sys.argv[2]), say=print)
+reproduce(parse_request("figure4", words), ImageProvider(Path(sys.argv[1])), Path(sys.argv[2]), say=print)
 """
 
 
@@ -257,7 +257,7 @@ def test_fault_46_kill_9_at_any_moment_leaves_results_that_a_rerun_completes(sha
         complete = [line for line in _lines(place / "results.jsonl") if line.endswith(b"\n")]
         assert all(json.loads(line)["format"] == 1 for line in complete)
     words = {**WORDS, "shots": "1,2,4", "seeds": "1,2,3"}
-    done = reproduce(asked("figure4", words), ImageProvider(shades), place, say=pytest.fail)
+    done = reproduce(parse_request("figure4", words), ImageProvider(shades), place, say=pytest.fail)
     found = read_results(place / "results.jsonl")
     assert len(found) == len({key_of(result) for result in found}) == len(done.results) == 19
 
@@ -272,7 +272,7 @@ def _lines(path: Path) -> list[bytes]:
 def test_what_is_missing_is_said_once_and_the_rest_is_done(shades: Path, tmp_path: Path) -> None:
     said: list[str] = []
     words = {**WORDS, "datasets": "dtd,caltech101", "seeds": "1"}
-    done = reproduce(asked("figure4", words), ImageProvider(shades), tmp_path / "out", say=said.append)
+    done = reproduce(parse_request("figure4", words), ImageProvider(shades), tmp_path / "out", say=said.append)
     assert len(said) == 1
     assert said[0].startswith("DTD is not whole below")
     assert {result["dataset"] for result in done.results} == {"caltech101"}
@@ -281,7 +281,7 @@ def test_what_is_missing_is_said_once_and_the_rest_is_done(shades: Path, tmp_pat
 def test_an_encoder_that_cannot_be_loaded_is_said_once(shades: Path, tmp_path: Path) -> None:
     said: list[str] = []
     words = {**WORDS, "encoders": f"onnx:{tmp_path / 'nothing'}"}
-    done = reproduce(asked("figure4", words), ImageProvider(shades), tmp_path / "out", say=said.append)
+    done = reproduce(parse_request("figure4", words), ImageProvider(shades), tmp_path / "out", say=said.append)
     assert len(said) == 1
     assert done.results == []
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.jsonl"]
@@ -295,14 +295,14 @@ def test_what_is_missing_is_asked_for_once(
 ) -> None:
     asked_for = []
 
-    def missing(shelf: ImageProvider, dataset: str, encoder: str, draws: object) -> None:
+    def missing(provider: ImageProvider, dataset: str, encoder: str, draws: object) -> None:
         asked_for.append((dataset, encoder))
         raise error
 
-    monkeypatch.setattr(ImageProvider, "material", missing)
+    monkeypatch.setattr(ImageProvider, "split_vectors", missing)
     said: list[str] = []
     words = {**WORDS, "datasets": "caltech101,dtd"}
-    reproduce(asked("figure4", words), ImageProvider(shades), tmp_path / "out", say=said.append)
+    reproduce(parse_request("figure4", words), ImageProvider(shades), tmp_path / "out", say=said.append)
     assert said == [str(error)]
     assert len(asked_for) == len(set(asked_for)) == n_asked  # an encoder for all data sets, a data set for itself
 
@@ -337,7 +337,7 @@ def test_without_torch_what_needs_it_is_said_once_and_the_rest_is_done(
     for module in ("torch", "tip_adapter.paper.finetune"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     said: list[str] = []
-    wanted = asked(name, {"datasets": "caltech101", "encoders": "toy", "shots": "1", "seeds": "1"})
+    wanted = parse_request(name, {"datasets": "caltech101", "encoders": "toy", "shots": "1", "seeds": "1"})
     done = reproduce(wanted, ImageProvider(shades), tmp_path / "out", say=said.append)
     assert said == [message]
     assert len(done.results) == n_results
@@ -352,7 +352,9 @@ def test_photos_that_the_split_names_and_the_folder_lacks_are_refused_before_any
         path.unlink()
     said: list[str] = []
     words = {**WORDS, "datasets": "dtd"}
-    done = reproduce(asked("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "out", say=said.append)
+    done = reproduce(
+        parse_request("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "out", say=said.append
+    )
     assert len(said) == 1
     assert said[0].startswith(f"6 of 8 photos of the split are not below {photos}: dusk/test_0.png, ")
     assert (done.results, done.n_encoded) == ([], 0)
@@ -367,16 +369,20 @@ def test_a_photo_that_cannot_be_read_is_not_encoded_again_and_again(
     words = {**WORDS, "datasets": "dtd", "seeds": "1"}
     said = pytest.warns(TipAdapterWarning, match=r"left out 1 of 8 images: cannot read dusk/test_0.png")
     with said:
-        first = reproduce(asked("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "out", say=pytest.fail)
+        first = reproduce(
+            parse_request("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "out", say=pytest.fail
+        )
     assert {result["n_test"] for result in first.results} == {7}
     with said:
-        again = reproduce(asked("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "new", say=pytest.fail)
+        again = reproduce(
+            parse_request("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "new", say=pytest.fail
+        )
     assert again.n_encoded == 0
 
 
 def test_a_class_with_fewer_photos_than_shots_gives_all(shades: Path, tmp_path: Path) -> None:
     words = {**WORDS, "shots": "20", "seeds": "1", "methods": "tip-adapter"}
-    done = reproduce(asked("figure4", words), ImageProvider(shades), tmp_path / "out", say=pytest.fail)
+    done = reproduce(parse_request("figure4", words), ImageProvider(shades), tmp_path / "out", say=pytest.fail)
     assert {len(result["support_ids"]) for result in done.results} == {64}
     assert "caltech101: 4 classes have fewer than 20 photos (dawn 16, dusk 16, moss 16)" in done.table
 
@@ -392,8 +398,8 @@ def test_a_file_of_vectors_that_has_changed_is_measured_anew_and_one_that_was_mo
     parts, labels = np.repeat(["train", "test"], 8), np.array(["cat", "dog"] * 8)
 
     def go(path: Path) -> Reproduction:
-        wanted = asked("figure4", {"shots": "1", "seeds": "1", "methods": "zero-shot"})
-        return reproduce(wanted, FileShelf(path), tmp_path / "out", say=pytest.fail)
+        wanted = parse_request("figure4", {"shots": "1", "seeds": "1", "methods": "zero-shot"})
+        return reproduce(wanted, FileProvider(path), tmp_path / "out", say=pytest.fail)
 
     def write(path: Path) -> None:
         path.parent.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import tip_adapter
 from tip_adapter.paper import timing
-from tip_adapter.paper.provenance import _commit, origin
+from tip_adapter.paper.results import _commit, origin
 from tip_adapter.paper.timing import PeakMemory, cuda_peak_mib, milliseconds, resident_mib
 
 if TYPE_CHECKING:

@@ -62,48 +62,48 @@ def test_both_are_kept_apart_and_encoded_once(store: Callable[[int], ImageStore]
 
 
 @pytest.fixture
-def material(store: Callable[[int], ImageStore]) -> SplitVectors:
+def split(store: Callable[[int], ImageStore]) -> SplitVectors:
     """DTD in small, three views of each support photo."""
-    return store(3).material(("a {}",))
+    return store(3).split_vectors(("a {}",))
 
 
 def task(method: str, protocol: str, **settings: object) -> Task:
     return Task("table1", "dtd", "dtd", "fake", method, 2, 0, protocol, "", settings)
 
 
-def test_leave_one_out_asks_with_the_photos_themselves(material: SplitVectors) -> None:
-    support = material.support(2, 0)
-    result = measure(task("tip-adapter", "leave-one-out"), lambda *_: material, Heads())
-    keys, names = (support.vectors, support.labels), (material.embeddings(), material.encoder.logit_scale)
-    ours = choose_alpha_beta(*keys, *names, queries=material.queries(2, 0))
+def test_leave_one_out_asks_with_the_photos_themselves(split: SplitVectors) -> None:
+    support = split.support(2, 0)
+    result = measure(task("tip-adapter", "leave-one-out"), lambda *_: split, Heads())
+    keys, names = (support.vectors, support.labels), (split.embeddings(), split.encoder.logit_scale)
+    ours = choose_alpha_beta(*keys, *names, queries=split.queries(2, 0))
     assert (result["alpha"], result["beta"]) == (ours.alpha, ours.beta)
     others = choose_alpha_beta(*keys, *names)
     assert (ours.alpha, ours.beta) != (others.alpha, others.beta)
 
 
-def test_keys_are_trained_on_one_view_after_the_other_and_see_themselves(material: SplitVectors) -> None:
-    support, views = material.support(2, 0), material.views(2, 0)
+def test_keys_are_trained_on_one_view_after_the_other_and_see_themselves(split: SplitVectors) -> None:
+    support, views = split.support(2, 0), split.views(2, 0)
     assert views is not None
     assert views.shape == (3, *support.vectors.shape)
     assert not np.allclose(views[0], views[1])
-    result = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: material, Heads())
+    result = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: split, Heads())
     ours = TipAdapterFClassifier(
-        1.0, 5.5, material.embeddings(), material.encoder.logit_scale, epochs=4, own_key="keep", seed=0
+        1.0, 5.5, split.embeddings(), split.encoder.logit_scale, epochs=4, own_key="keep", seed=0
     )
     ours.fit(support.vectors, support.labels, views=cycled(views))
     np.testing.assert_allclose(result["losses"], ours.losses_, rtol=1e-6)
 
 
-def test_a_cache_that_is_smaller_than_the_shots_is_trained_on_views_of_all_photos(material: SplitVectors) -> None:
-    result = measure(task("tip-adapter-f", "fixed", epochs=4, cache_size=1), lambda *_: material, Heads())
-    plain = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: material, Heads())
+def test_a_cache_that_is_smaller_than_the_shots_is_trained_on_views_of_all_photos(split: SplitVectors) -> None:
+    result = measure(task("tip-adapter-f", "fixed", epochs=4, cache_size=1), lambda *_: split, Heads())
+    plain = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: split, Heads())
     assert result["learnable_parameters"] * 2 == plain["learnable_parameters"]
     assert min(result["losses"]) > 0
     assert result["losses"] != plain["losses"]
 
 
-def test_classes_that_are_left_out_are_left_out_of_all_views(material: SplitVectors) -> None:
-    few = material.of_classes(2)
+def test_classes_that_are_left_out_are_left_out_of_all_views(split: SplitVectors) -> None:
+    few = split.of_classes(2)
     support, views = few.support(2, 0), few.views(2, 0)
     queries = few.queries(2, 0)
     assert views is not None
@@ -111,74 +111,74 @@ def test_classes_that_are_left_out_are_left_out_of_all_views(material: SplitVect
     assert views.shape == (3, *support.vectors.shape) == (3, *queries.shape)
 
 
-def test_a_photo_that_lacks_a_view_is_named(material: SplitVectors) -> None:
-    whole = material.support(2, 0)
-    short = replace(material, plain=lambda *_: whole.take(slice(1, None)))
+def test_a_photo_that_lacks_a_view_is_named(split: SplitVectors) -> None:
+    whole = split.support(2, 0)
+    short = replace(split, plain=lambda *_: whole.take(slice(1, None)))
     with pytest.raises(FeaturesError, match=whole.ids[0]):
         short.queries(2, 0)
 
 
-def test_views_that_are_prepared_again_are_those_that_were_kept(material: SplitVectors) -> None:
-    support, views = material.support(2, 0), material.views(2, 0)
+def test_views_that_are_prepared_again_are_those_that_were_kept(split: SplitVectors) -> None:
+    support, views = split.support(2, 0), split.views(2, 0)
     assert views is not None
-    assert material.prepared is not None
+    assert split.prepared is not None
     for view in range(3):
-        fresh = material.encoder.encode_prepared(material.prepared("train", support.ids.tolist(), view)[:])
+        fresh = split.encoder.encode_prepared(split.prepared("train", support.ids.tolist(), view)[:])
         np.testing.assert_allclose(fresh, views[view], atol=1e-6)
 
 
-def test_a_data_set_may_have_epochs_of_its_own(material: SplitVectors) -> None:
-    ours = replace(material, epochs={"coop": 3})
+def test_a_data_set_may_have_epochs_of_its_own(split: SplitVectors) -> None:
+    ours = replace(split, epochs={"coop": 3})
     assert measure(task("coop", "fixed"), lambda *_: ours, Heads())["epochs"] == 3
     assert dataset_record("imagenet").epochs["coop"] == 50
 
 
 def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int], ImageStore]) -> None:
-    plain = store(0).material(("a {}",))
+    plain = store(0).split_vectors(("a {}",))
     assert plain.queries(2, 0) is None
     assert plain.views(2, 0) is None
 
 
-def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(material: SplitVectors) -> None:
+def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(split: SplitVectors) -> None:
     single = Task("table1", "dtd", "dtd", "fake", "tip-adapter", 1, 0, "leave-one-out", "", {})
     with pytest.raises(UsageError, match="two photos; give more --shots"):
-        measure(single, lambda *_: material, Heads())
+        measure(single, lambda *_: split, Heads())
 
 
-def test_the_upper_bound_belongs_to_its_target(material: SplitVectors) -> None:
-    whole = material.test()
-    other = replace(material, whole=lambda part: replace(whole, labels=np.roll(whole.labels, 2)))
+def test_the_upper_bound_belongs_to_its_target(split: SplitVectors) -> None:
+    whole = split.test()
+    other = replace(split, whole=lambda part: replace(whole, labels=np.roll(whole.labels, 2)))
     oracle = task("tip-adapter", "oracle")
     there = replace(oracle, target="other")
 
     def find(dataset: str, _: str) -> SplitVectors:
-        return other if dataset == "other" else material
+        return other if dataset == "other" else split
 
     heads = Heads()
     measure(oracle, find, heads)
     assert measure(there, find, heads)["accuracy"] == measure(there, find, Heads())["accuracy"]
 
 
-def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_one(material: SplitVectors) -> None:
-    assert material.initial_alpha_beta == (2.0, 1.0)
-    support, views = material.support(2, 0), material.views(2, 0)
+def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_one(split: SplitVectors) -> None:
+    assert split.initial_alpha_beta == (2.0, 1.0)
+    support, views = split.support(2, 0), split.views(2, 0)
     assert views is not None
-    result = measure(task("tip-adapter-f", "full-validation", epochs=4), lambda *_: material, Heads())
-    ours = TipAdapterFClassifier(2.0, 1.0, material.embeddings(), material.encoder.logit_scale, epochs=4)
+    result = measure(task("tip-adapter-f", "full-validation", epochs=4), lambda *_: split, Heads())
+    ours = TipAdapterFClassifier(2.0, 1.0, split.embeddings(), split.encoder.logit_scale, epochs=4)
     ours.fit(support.vectors, support.labels, views=cycled(views))
     np.testing.assert_allclose(result["losses"], ours.losses_, rtol=1e-6)
     assert (result["alpha"], result["beta"]) != (2.0, 1.0)
 
 
-def test_a_prompt_is_learned_once_a_draw(material: SplitVectors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_is_learned_once_a_draw(split: SplitVectors, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 
     def learn(task: Task, *_: object) -> ClassEmbeddings:
         asked.append((task.shots, task.seed))
-        return material.embeddings()
+        return split.embeddings()
 
     monkeypatch.setattr(fit, "_learn_prompt", learn)
     for protocol in ("fixed", "oracle"):
-        measure(task("tip-adapter", protocol, learned_prompt=True), lambda *_: material, Heads())
-    measure(replace(task("tip-adapter", "fixed", learned_prompt=True), shots=1), lambda *_: material, Heads())
+        measure(task("tip-adapter", protocol, learned_prompt=True), lambda *_: split, Heads())
+    measure(replace(task("tip-adapter", "fixed", learned_prompt=True), shots=1), lambda *_: split, Heads())
     assert asked == [(2, 0), (1, 0)]

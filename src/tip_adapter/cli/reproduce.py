@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.features.encode import Progress
     from tip_adapter.paper.experiments import Experiment
-    from tip_adapter.paper.providers import VectorProvider
+    from tip_adapter.paper.vectors import VectorProvider
 
 
 def reproduce(
@@ -60,7 +60,7 @@ def reproduce(
     if listed or name is None:
         _list(json)
         return
-    from tip_adapter.paper.reproduce import asked  # here: help needs no NumPy
+    from tip_adapter.paper.reproduce import parse_request  # here: help needs no NumPy
     from tip_adapter.paper.reproduce import reproduce as carry_out
 
     words = {
@@ -71,17 +71,17 @@ def reproduce(
         "methods": methods,
         "protocols": protocol,
     }
-    wanted = asked(name, {axis: text for axis, text in words.items() if text is not None})
+    wanted = parse_request(name, {axis: text for axis, text in words.items() if text is not None})
     place = out or Path("results") / wanted.name
     missing: list[str] = []
     bars = progress_bars("Measuring", "Encoding photos", quiet=quiet)
     with notes(quiet), _to_be_continued(place, quiet=quiet), bars as (measuring, encoding):
-        shelf = _shelf(vectors, data_root, device, threads, encoding)
+        provider = _provider(vectors, data_root, device, threads, encoding)
         if vectors is not None and (encoder or datasets):
             warn("--vectors says the data set and the encoder; --encoder and --datasets change nothing")
         if protocol and any(block.protocols for block in wanted.blocks):
             warn(f"{wanted.name} measures something by protocols of its own, which --protocol does not change")
-        done = carry_out(wanted, shelf, place, say=lambda text: _miss(text, missing), progress=measuring)
+        done = carry_out(wanted, provider, place, say=lambda text: _miss(text, missing), progress=measuring)
     if not done.results:
         why = missing[0] if quiet else "the notes above say what is missing"
         raise UsageError(f"nothing of {wanted.name} could be measured; {why}")
@@ -111,14 +111,14 @@ def _to_be_continued(place: Path, *, quiet: bool) -> Iterator[None]:
         raise
 
 
-def _shelf(
+def _provider(
     vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None, encoding: Progress | None
 ) -> VectorProvider:
     """What is measured on."""
-    from tip_adapter.paper.providers import FileShelf, ImageProvider
+    from tip_adapter.paper.vectors import FileProvider, ImageProvider
 
     if vectors is not None:
-        return FileShelf(vectors)
+        return FileProvider(vectors)
     if data_root is None:
         raise UsageError("name the folder of the data sets (--data-root, or TIP_ADAPTER_DATA), or --vectors FILE")
     return ImageProvider(data_root, device, threads, encoding)

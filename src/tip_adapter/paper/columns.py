@@ -12,7 +12,7 @@ from tip_adapter.text import counted, printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tip_adapter.paper.statistics import Mean
+    from tip_adapter.paper.results import Mean
 
 #: Methods as the paper calls them, in its order.
 TITLES = {
@@ -24,7 +24,7 @@ TITLES = {
     "tip-adapter-f": "Tip-Adapter-F",
     "full training": "Full training",
 }
-#: Of an encoder that is a file; the folder that it lies in is nobody's business.
+#: Of an encoder that is a file; its folder is not shown.
 _FILE = "vectors:"
 
 
@@ -86,18 +86,18 @@ FIELDS = {
 }
 
 
-def shown(axis: str, value: Any) -> str:
+def format_value(axis: str, value: Any) -> str:
     """The value of an axis as a reader should see it."""
     return _SHOWN[axis](value) if axis in _SHOWN else printable(str(value))
 
 
 def heading(axis: str, value: Any) -> str:
     """The same where it stands alone, and shots are not told by a column's name."""
-    return counted(value, "shot", "shots") if axis == "shots" else shown(axis, value)
+    return counted(value, "shot", "shots") if axis == "shots" else format_value(axis, value)
 
 
-def tells(axis: str, results: Sequence[dict[str, Any]]) -> bool:
-    """Whether an axis tells results apart; zero-shot's 0 shots, and a target that is the data set itself, do not."""
+def varies(axis: str, results: Sequence[dict[str, Any]]) -> bool:
+    """Whether an axis varies over the results; zero-shot's 0 shots, and a target that is the data set itself, do not."""
     values = {result.get(axis) for result in results} - ({0} if axis == "shots" else set())
     return len(values) > 1 and (axis != "target" or any(result["target"] != result["dataset"] for result in results))
 

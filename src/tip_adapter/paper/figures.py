@@ -9,18 +9,14 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import MissingExtra
-from tip_adapter.paper.columns import FIELDS, heading, shown, tells
-from tip_adapter.paper.protocols import PROTOCOLS
-from tip_adapter.paper.statistics import Mean, means
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-try:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-except ImportError as error:
-    raise MissingExtra.of("matplotlib, which draws the figures,", "paper") from error
+from tip_adapter.paper.columns import FIELDS, format_value, heading, varies
+from tip_adapter.paper.protocols import PROTOCOLS
+from tip_adapter.paper.results import Mean, means
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Style:
-    """How a method or a variant is drawn: told apart without colour, too."""
+    """How a method or a variant is drawn: distinguishable without colour, too."""
 
     colour: str
     mark: str
@@ -86,12 +82,7 @@ def render_figure(experiment: Experiment, results: Sequence[Result], published: 
     ----------
     experiment : Experiment
     results : its results, of all seeds; at least one
-    published : Published; its numbers are drawn beside ours where they are of the same data set
-
-    Raises
-    ------
-    MissingExtra
-        On import, where matplotlib is not installed.
+    published : Published; its numbers are drawn next to ours if they are of the same data set
     """
     with rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a name may hold a dollar, or Chinese
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
@@ -112,7 +103,7 @@ def _curves(experiment: Experiment, results: Sequence[Result], published: Publis
 
     Where there are variants a curve is one of them, and each method has a panel.
     """
-    hue = "variant" if tells("variant", results) else "method"
+    hue = "variant" if varies("variant", results) else "method"
     axes = ("dataset", "encoder", "method") if hue == "variant" else ("dataset", "encoder")
     panels = _grouped(results, axes)
     styles = _styles(hue, results)
@@ -120,11 +111,11 @@ def _curves(experiment: Experiment, results: Sequence[Result], published: Publis
     for (panel, own), place in zip(panels.items(), places, strict=True):
         _draw_curves(place, hue, own, styles)
         _draw_published_points(place, hue, own, styles, published)
-        names = [shown(axis, value) for axis, value in zip(axes, panel, strict=True) if tells(axis, results)]
+        names = [format_value(axis, value) for axis, value in zip(axes, panel, strict=True) if varies(axis, results)]
         place.set_title("\n".join(names), fontsize=9)
         place.set_xlabel("shots a class")
         place.set_ylabel(FIELDS["accuracy"].title)
-    theirs = _beside(results, (*axes, hue, "shots"), published)
+    theirs = _published_values(results, (*axes, hue, "shots"), published)
     handles = [*_style_handles(hue, styles), *_line_handles(results), *_published_handles(theirs)]
     _add_legend(figure, handles)
     return figure
@@ -164,7 +155,9 @@ def _draw_curve(place: Axes, found: dict[int, Mean], style: _Style, protocol: st
 def _draw_published_points(
     place: Axes, hue: str, results: Sequence[Result], styles: dict[Any, _Style], published: Published
 ) -> None:
-    points = {(which, n): theirs for (which, n), (theirs, _) in _beside(results, (hue, "shots"), published).items()}
+    points = {
+        (which, n): theirs for (which, n), (theirs, _) in _published_values(results, (hue, "shots"), published).items()
+    }
     for (which, n), theirs in points.items():
         for x in [n] if n else _shots(results):
             place.plot(x, theirs, markeredgecolor=styles[which].colour, zorder=3, **_PUBLISHED)
@@ -183,12 +176,12 @@ def _shots(results: Iterable[Result]) -> list[int]:
 
 
 def _bars(experiment: Experiment, results: Sequence[Result], published: Published) -> Figure:
-    """The first field of the table as bars, one a line of it, the number and the chosen alpha beside."""
+    """The first field of the table as bars, one per line of it, with the number and the chosen alpha."""
     name = experiment.fields[0]
     drawn = [result for result in results if name != "gain" or result["shots"]]  # zero-shot gains nothing over itself
     every = ("dataset", "target", "encoder", "method", "variant", "shots", "protocol")
     found = means(drawn, every, name)
-    theirs = _beside(drawn, every, published, name)
+    theirs = _published_values(drawn, every, published, name)
     figure = Figure(figsize=(9, 1.9 + 0.26 * max(len(found), 3)), layout="constrained")
     place = figure.subplots()
     styles = _styles("method", results)
@@ -196,8 +189,8 @@ def _bars(experiment: Experiment, results: Sequence[Result], published: Publishe
         _draw_bar(place, height, mean, styles[line[3]], upper_bound=_is_upper_bound(line[-1]), name=name)
         if line in theirs:
             place.plot(theirs[line][0], height, markeredgecolor=_BLACK, zorder=3, **_PUBLISHED)
-    _write_beside(place, [_numbers_beside(experiment, drawn, every, line, name, mean) for line, mean in found.items()])
-    named = [axis for axis in every if axis in ("method", experiment.rows) or tells(axis, drawn)]
+    _write_numbers(place, [_number_text(experiment, drawn, every, line, name, mean) for line, mean in found.items()])
+    named = [axis for axis in every if axis in ("method", experiment.rows) or varies(axis, drawn)]
     labels = [_line_label({axis: line[every.index(axis)] for axis in named}) for line in found]
     place.set_yticks(range(len(labels)), labels, fontsize=_SMALL)
     place.set_ylim(max(len(found), 1) - 0.4, -0.6)
@@ -225,7 +218,7 @@ def _draw_bar(place: Axes, height: int, mean: Mean, style: _Style, *, upper_boun
     )
 
 
-def _numbers_beside(
+def _number_text(
     experiment: Experiment, results: Sequence[Result], axes: Sequence[str], line: Any, name: str, mean: Mean
 ) -> str:
     """The number of a bar, and the alpha where the table has it."""
@@ -234,7 +227,7 @@ def _numbers_beside(
     return f"{text}, alpha {FIELDS['alpha'].number(alpha.mean)}" if alpha else text
 
 
-def _write_beside(place: Axes, texts: Sequence[str]) -> None:
+def _write_numbers(place: Axes, texts: Sequence[str]) -> None:
     for height, text in enumerate(texts):
         place.text(1.01, height, text, transform=place.get_yaxis_transform(), va="center", fontsize=_SMALL)
 
@@ -249,12 +242,12 @@ def _line_label(line: dict[str, Any]) -> str:
 def _scatter(experiment: Experiment, results: Sequence[Result], _: Published) -> Figure:
     """Keys in the plane, a panel a variant, a colour a class."""
     placed = [result for result in results if result.get("points")]
-    named = [axis for axis in ("dataset", "encoder", "shots", "seed", "protocol") if tells(axis, placed)]
+    named = [axis for axis in ("dataset", "encoder", "shots", "seed", "protocol") if varies(axis, placed)]
     figure, places = _panels(max(len(placed), 1))
     for result, place in zip(placed, places, strict=False):
         x, y, classes = zip(*result["points"], strict=True)
         place.scatter(x, y, c=classes, cmap="tab10", vmin=0, vmax=9, s=10)
-        lines = [result["variant"], *(f"{axis} {shown(axis, result[axis])}" for axis in named)]
+        lines = [result["variant"], *(f"{axis} {format_value(axis, result[axis])}" for axis in named)]
         if result.get("silhouette") is not None:
             lines.append(f"silhouette {FIELDS['silhouette'].number(result['silhouette'])}")
         place.set_title("\n".join(lines), fontsize=9)
@@ -272,11 +265,11 @@ _PICTURES = {"curves": _curves, "bars": _bars, "scatter": _scatter}
 
 def _place(results: Sequence[Result]) -> list[str]:
     """A line with the one data set and the one encoder that all was measured on, for what is one."""
-    single = [shown(axis, results[0][axis]) for axis in ("dataset", "encoder") if not tells(axis, results)]
+    single = [format_value(axis, results[0][axis]) for axis in ("dataset", "encoder") if not varies(axis, results)]
     return [" · ".join(single)] if single else []
 
 
-def _beside(
+def _published_values(
     results: Sequence[Result], axes: Sequence[str], published: Published, name: str = "accuracy"
 ) -> dict[tuple[Any, ...], tuple[float, bool]]:
     """Published numbers of the same data set, and whether each can be compared."""
@@ -297,7 +290,13 @@ def _styles(hue: str, results: Iterable[Result]) -> dict[Any, _Style]:
 
 def _style_handles(hue: str, styles: dict[Any, _Style]) -> list[Artist]:
     return [
-        Line2D([], [], color=style.colour, marker=style.mark if value != "zero-shot" else "", label=shown(hue, value))
+        Line2D(
+            [],
+            [],
+            color=style.colour,
+            marker=style.mark if value != "zero-shot" else "",
+            label=format_value(hue, value),
+        )
         for value, style in styles.items()
     ]
 
@@ -313,7 +312,7 @@ def _line_handles(results: Iterable[Result]) -> list[Artist]:
             marker="o",
             markerfacecolor="white" if _sees_support_only(protocol) else _BLACK,
             markersize=4,
-            label=f"chosen by {shown('protocol', protocol)}",
+            label=f"chosen by {format_value('protocol', protocol)}",
         )
         for protocol in dict.fromkeys(result["protocol"] for result in results if result["shots"])
         if protocol != "fixed"

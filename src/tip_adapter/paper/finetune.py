@@ -15,17 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
+from torch.utils.checkpoint import checkpoint
 
-from tip_adapter.errors import Diverged, MissingExtra
+from tip_adapter.errors import Diverged
 from tip_adapter.methods.ops import cross_entropy, text_logits, to_numpy
 from tip_adapter.methods.tip_adapter import affinity, leaves_out_own_key, own_class_factor, sum_affinities
 from tip_adapter.methods.training import AdamW, cosine, train
-
-try:
-    import torch
-    from torch.utils.checkpoint import checkpoint
-except ImportError as error:
-    raise MissingExtra.of("torch, which what to fine-tune (table6) needs,", "torch") from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +74,7 @@ TABLE_6 = (
 
 
 class Photos(NamedTuple):
-    """Prepared photos and their labels.
+    """Prepared images and their labels.
 
     Parameters
     ----------
@@ -92,7 +88,7 @@ class Photos(NamedTuple):
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What came of it.
+    """The outcome of one training.
 
     Parameters
     ----------
@@ -358,7 +354,7 @@ class _Run:
         )
 
     def accuracy(self, learned: Sequence[Array], test: Photos, *, alpha: float) -> float:
-        """The share of test photos that are named right."""
+        """Accuracy on the test images."""
         keys, values, image, text = self.split(learned)
         f, (W, _) = self.encoded(test.prepared, image), self.read_names(text)
         A = affinity(f, keys, self.equation.beta)

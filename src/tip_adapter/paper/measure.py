@@ -13,11 +13,11 @@ from tip_adapter.methods import method_class
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.metrics import accuracy_interval
 from tip_adapter.paper.columns import TITLES
-from tip_adapter.paper.fit import Heads, accuracy_of, fitted, learner, positions_of, share_right
+from tip_adapter.paper.fit import Heads, accuracy_of, fitted, learner, positions_of, share_correct
 from tip_adapter.paper.protocols import PAPERS_PAIR, protocols_for
-from tip_adapter.paper.provenance import origin
-from tip_adapter.paper.results import key_of
+from tip_adapter.paper.results import key_of, origin
 from tip_adapter.paper.timing import BATCH, cuda_peak_mib, milliseconds
+from tip_adapter.plugins import require_extra
 from tip_adapter.text import counted, printable
 
 if TYPE_CHECKING:
@@ -87,17 +87,17 @@ def run(
 
 
 def _of_the_same_encoders(known: Sequence[dict[str, Any]], find: Find) -> Find:
-    """`find`, but results of two encoders never stand under one name."""
+    """`find`, but refuse results of two encoders under one name."""
     measured = {result["encoder"]: result["encoder_identity"]["fingerprint"] for result in known}
 
     def find_the_same(dataset: str, encoder: str) -> SplitVectors:
-        material = find(dataset, encoder)
-        if measured.get(encoder, material.encoder.identity.fingerprint) != material.encoder.identity.fingerprint:
+        split = find(dataset, encoder)
+        if measured.get(encoder, split.encoder.identity.fingerprint) != split.encoder.identity.fingerprint:
             raise ResultsError(
                 f"the results that are there were measured with another {printable(encoder)} (its files have changed "
                 "since); choose another --out"
             )
-        return material
+        return split
 
     return find_the_same
 
@@ -126,14 +126,14 @@ def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
     TipAdapterError
         The data set, the encoder or a part of them is missing, or the task makes no sense on them.
     """
-    material = find(task.dataset, task.encoder).of_classes(task.n_classes)
-    target = material if task.target == task.dataset else find(task.target, task.encoder).of_classes(task.n_classes)
-    test, support = target.test(), material.support(task.shots, task.seed)
-    zero_shot = _zero_shot_accuracy(task, material, test)
+    split = find(task.dataset, task.encoder).of_classes(task.n_classes)
+    target = split if task.target == task.dataset else find(task.target, task.encoder).of_classes(task.n_classes)
+    test, support = target.test(), split.support(task.shots, task.seed)
+    zero_shot = _zero_shot_accuracy(task, split, test)
     if "learn" in task.settings:
-        result = _measure_parts(task, material, support, target)
+        result = _measure_parts(task, split, support, target)
     else:
-        result = _measure_method(task, material, support, target, heads)
+        result = _measure_method(task, split, support, target, heads)
     accuracy = result["accuracy"]
     return {
         **task.axes(),
@@ -142,13 +142,13 @@ def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
         "zero_shot_accuracy": zero_shot,
         "gain": None if accuracy is None else accuracy - zero_shot,
         "n_test": len(test),
-        "n_classes": len(material.names),
+        "n_classes": len(split.names),
         "support_ids": support.ids.tolist(),
         "notes": [*result.get("notes", []), *_short_of_photos(task, support)],
-        "templates": list(material.sentences(task.settings.get("templates"))),
-        "support_views": material.encoder.record.support_views if material.prepared else None,
+        "templates": list(split.templates_or_own(task.settings.get("templates"))),
+        "support_views": split.encoder.record.support_views if split.prepared else None,
         "settings": dict(task.settings),
-        "encoder_identity": asdict(material.encoder.identity),
+        "encoder_identity": asdict(split.encoder.identity),
         **origin(),
     }
 
@@ -157,10 +157,10 @@ def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
 
 
 def _measure_method(
-    task: Task, material: SplitVectors, support: SupportSet, target: SplitVectors, heads: Heads
+    task: Task, split: SplitVectors, support: SupportSet, target: SplitVectors, heads: Heads
 ) -> dict[str, Any]:
     test = target.test()
-    made = fitted(task, task.protocol, material, support, test, heads)
+    made = fitted(task, task.protocol, split, support, test, heads)
     head, choice, estimator = made.head, made.head.choice, made.head.estimator
     return {
         "accuracy": accuracy_of(head, test),
@@ -181,14 +181,14 @@ def _measure_method(
     }
 
 
-def _zero_shot_accuracy(task: Task, material: SplitVectors, test: SupportSet) -> float:
-    names = ZeroShotClassifier(material.embeddings(task.settings.get("templates")))
+def _zero_shot_accuracy(task: Task, split: SplitVectors, test: SupportSet) -> float:
+    names = ZeroShotClassifier(split.embeddings(task.settings.get("templates")))
     none = test.take(slice(0))
-    return share_right(names.fit(none.vectors, none.labels).predict(test.vectors), test)
+    return share_correct(names.fit(none.vectors, none.labels).predict(test.vectors), test)
 
 
 def _inference_ms(head: Head, target: SplitVectors) -> float:
-    """A batch of photos through the encoder, where there are photos, and through the head."""
+    """Time of a batch through the encoder, if there are images, and through the head."""
     test = target.test()
     rows = np.arange(BATCH) % len(test)
     vectors = test.vectors[rows]
@@ -208,7 +208,7 @@ def _notes(method: str, estimator: Any) -> list[str]:
 
 
 def _short_of_photos(task: Task, support: SupportSet) -> list[str]:
-    """Classes that have fewer photos than shots give all."""
+    """A note on classes with fewer images than shots, which use all of theirs."""
     counts = dict(zip(*np.unique(support.labels, return_counts=True), strict=True))
     short = {label: int(n) for label, n in counts.items() if n < task.shots}
     if not short:
@@ -222,33 +222,32 @@ def _short_of_photos(task: Task, support: SupportSet) -> list[str]:
 # ---- what to fine-tune, and keys in the plane ------------------------------------------------------------------------
 
 
-def _measure_parts(task: Task, material: SplitVectors, support: SupportSet, target: SplitVectors) -> dict[str, Any]:
+def _measure_parts(task: Task, split: SplitVectors, support: SupportSet, target: SplitVectors) -> dict[str, Any]:
     """A row of Table 6, through the encoder's torch modules."""
-    from tip_adapter.paper.finetune import Equation, Parts, Photos, fine_tune  # needs torch
-
-    if material.prepared is None or target.prepared is None:
+    finetune = require_extra("tip_adapter.paper.finetune", "torch, which what to fine-tune (table6) needs,", "torch")
+    if split.prepared is None or target.prepared is None:
         raise UsageError("what to fine-tune (table6) needs photos, not vectors; give --data-root instead of --vectors")
-    if not hasattr(material.encoder, "towers"):
+    if not hasattr(split.encoder, "towers"):
         raise UsageError(
-            f"{material.encoder.identity.name} has no torch modules to fine-tune (table6); use open_clip:ARCH/PRETRAINED"
+            f"{split.encoder.identity.name} has no torch modules to fine-tune (table6); use open_clip:ARCH/PRETRAINED"
         )
-    test, (_, labels), ids = target.test(), positions_of(support, material), support.ids.tolist()
-    photos = partial(material.prepared, "train", ids)
+    test, (_, labels), ids = target.test(), positions_of(support, split), support.ids.tolist()
+    photos = partial(split.prepared, "train", ids)
     cache = replace(task, method="tip-adapter", settings={})
-    choice = learner(cache, task.protocol, material, support, test)().choice
+    choice = learner(cache, task.protocol, split, support, test)().choice
     pair = (choice.alpha, choice.beta) if choice else PAPERS_PAIR
     learns = {name.replace(" ", "_"): True for name in task.settings["learn"]}
-    sentences = [[text.format(name) for text in material.templates] for name in material.names.values()]
-    tuned = fine_tune(
-        material.encoder.towers(),
-        Photos(photos(), labels),  # type: ignore[arg-type]
+    prompts = [[text.format(name) for text in split.templates] for name in split.names.values()]
+    tuned = finetune.fine_tune(
+        split.encoder.towers(),
+        finetune.Photos(photos(), labels),
         support.vectors,
-        Photos(target.prepared("test", test.ids.tolist()), positions_of(test, material)[1]),  # type: ignore[arg-type]
-        sentences,
-        Parts(**learns),
-        Equation(*pair, material.encoder.logit_scale),
-        views=(lambda epoch: photos(view=epoch)) if material.n_views else None,  # type: ignore[arg-type,return-value]
-        epochs=material.epochs["tip-adapter-f"],
+        finetune.Photos(target.prepared("test", test.ids.tolist()), positions_of(test, split)[1]),
+        prompts,
+        finetune.Parts(**learns),
+        finetune.Equation(*pair, split.encoder.logit_scale),
+        views=(lambda epoch: photos(view=epoch)) if split.n_views else None,
+        epochs=split.epochs["tip-adapter-f"],
         seed=task.seed,
     )
     return {

@@ -20,7 +20,7 @@ class Protocol:
     ----------
     words : what it is, in a few words
     rule : the product's rule, a key of `tuning.RULES`
-    sees : ``support``, ``few``, ``validation`` or ``test``: what it may look at beside the support
+    sees : ``support``, ``few``, ``validation`` or ``test``: what it may use besides the support
     """
 
     words: str
@@ -46,7 +46,7 @@ PROTOCOLS = {
 
 
 def protocols_for(*, chooses: bool, shots: int, has_validation: bool) -> tuple[str, ...]:
-    """The protocols of a method where none is asked for: the public code's, and beside it what needs no other photo.
+    """The protocols of a method where none is asked for: the public code's, and one that needs no other images.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A person's wish carried out: an experiment on what is here, its results, table and picture in a folder."""
+"""Run an experiment and write its results, table and figure to a folder; resume where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from tip_adapter.io.files import write_file
 from tip_adapter.methods import method_class
 from tip_adapter.paper.datasets.records import dataset_record
 from tip_adapter.paper.experiments import experiment, tasks
-from tip_adapter.paper.figures import render_figure
 from tip_adapter.paper.measure import allowed_protocols, chooses, run
 from tip_adapter.paper.protocols import PROTOCOLS
 from tip_adapter.paper.published import Published
 from tip_adapter.paper.results import read_results, recording
 from tip_adapter.paper.tables import marked, render_table
-from tip_adapter.plugins import unknown_name
+from tip_adapter.plugins import require_extra, unknown_name
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from tip_adapter.features.encode import Progress
     from tip_adapter.paper.experiments import Experiment
     from tip_adapter.paper.measure import Find
-    from tip_adapter.paper.providers import VectorProvider
-    from tip_adapter.paper.vectors import SplitVectors
+    from tip_adapter.paper.vectors import SplitVectors, VectorProvider
 
 #: More shots or a larger seed than this are slips.
 _MOST_SHOTS, _LARGEST_SEED = 10_000, 2**32 - 1
@@ -36,13 +34,13 @@ _MOST_SHOTS, _LARGEST_SEED = 10_000, 2**32 - 1
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it.
+    """The outcome of a run.
 
     Parameters
     ----------
-    results : of all that was asked for, known and new
+    results : of all requested tasks, known and new
     n_measured : how many of them are new
-    n_encoded : photos that went through an encoder
+    n_encoded : number of images encoded
     table : the page, Markdown; empty without results
     """
 
@@ -52,8 +50,8 @@ class Reproduction:
     table: str
 
 
-def asked(name: str, words: Mapping[str, str]) -> Experiment:
-    """An experiment, restricted to what a person wants of it.
+def parse_request(name: str, words: Mapping[str, str]) -> Experiment:
+    """An experiment, restricted by the options of a command.
 
     Parameters
     ----------
@@ -79,7 +77,7 @@ def asked(name: str, words: Mapping[str, str]) -> Experiment:
 
 def reproduce(
     wanted: Experiment,
-    shelf: VectorProvider,
+    provider: VectorProvider,
     place: Path,
     *,
     say: Callable[[str], None],
@@ -90,9 +88,9 @@ def reproduce(
     Parameters
     ----------
     wanted : Experiment
-    shelf : VectorProvider, what it is measured on
+    provider : VectorProvider, what it is measured on
     place : folder: results.jsonl, NAME.md, NAME.png
-    say : called with what is missing, in a sentence, once each
+    say : called with each message about something missing, once
     progress : called with (results done, results in all)
 
     Raises
@@ -102,9 +100,12 @@ def reproduce(
     NotWritable
         Another run writes there, or with the system's reason; what was measured stays.
     """
-    wanted = wanted.restricted(shelf.axes)
-    todo = list(tasks(wanted, partial(_protocols_of, wanted, shelf)))
-    find = _remembering(partial(shelf.material, draws=wanted.draws))
+    figures = require_extra(
+        "tip_adapter.paper.figures", "matplotlib, which draws the figures,", "paper"
+    )  # before hours
+    wanted = wanted.restricted(provider.axes)
+    todo = list(tasks(wanted, partial(_protocols_of, wanted, provider)))
+    find = _remembering(partial(provider.split_vectors, draws=wanted.draws))
     results, n_measured = [], 0
     with recording(place / "results.jsonl") as append:
         known = read_results(place / "results.jsonl")
@@ -116,7 +117,13 @@ def reproduce(
                 results.append(outcome.result)
             if progress:
                 progress(number, len(todo))
-    return Reproduction(results, n_measured, shelf.n_encoded, _rendered(wanted, results, place) if results else "")
+    table = ""
+    if results:
+        together, published = marked(results), Published.of(wanted)
+        table = render_table(wanted, together, published)
+        write_file(place / f"{wanted.name}.md", table.encode())
+        write_file(place / f"{wanted.name}.png", figures.render_figure(wanted, together, published))
+    return Reproduction(results, n_measured, provider.n_encoded, table)
 
 
 def _remembering(find: Find) -> Find:
@@ -139,20 +146,13 @@ def _remembering(find: Find) -> Find:
     return remembered
 
 
-def _rendered(chosen: Experiment, results: list[dict[str, Any]], place: Path) -> str:
-    """Write table and picture; → the table."""
-    together, published = marked(results), Published.of(chosen)
-    table = render_table(chosen, together, published)
-    write_file(place / f"{chosen.name}.md", table.encode())
-    write_file(place / f"{chosen.name}.png", render_figure(chosen, together, published))
-    return table
-
-
-def _protocols_of(wanted: Experiment, shelf: VectorProvider, method: str, dataset: str, keys: int) -> tuple[str, ...]:
+def _protocols_of(
+    wanted: Experiment, provider: VectorProvider, method: str, dataset: str, keys: int
+) -> tuple[str, ...]:
     """Those that were asked for, where there is something to choose."""
     if wanted.protocols and chooses(method) and keys:
         return wanted.protocols
-    return allowed_protocols(method, keys, has_validation=shelf.has_validation(dataset))
+    return allowed_protocols(method, keys, has_validation=provider.has_validation(dataset))
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------

@@ -1,30 +1,41 @@
-"""Results: one line of JSON for each, appended as soon as it is measured; a run that is started again skips what is there."""
+"""Results: one JSON line each, appended when measured, so that a restarted run resumes; their provenance; means over seeds."""
 
 from __future__ import annotations
 
+import datetime
 import json
-from contextlib import contextmanager
+import os
+import platform
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from scipy.stats import t
+
+import tip_adapter
 from tip_adapter.errors import ResultsError
 from tip_adapter.io.files import append_lines, open_regular
 from tip_adapter.text import printable
+from tip_adapter.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 #: Goes up when a line's fields change their meaning.
 FORMAT = 1
 
 _BEGINNING = b'{"format": '
 
-#: What tells one result from another.
+#: What identifies a result.
 AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
 
 
 def key_of(result: dict[str, Any]) -> tuple[Any, ...]:
-    """What tells a result, or one that is still to be measured, from all others."""
+    """What identifies a result or a task."""
     return tuple(result.get(axis) for axis in AXES)
 
 
@@ -34,7 +45,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     ResultsError
-        A line is no result, or of another version. An unfinished last line is nobody's, and left out.
+        A line is no result, or of another version. An unfinished last line is ignored.
     """
     return [_parse(line, number, path) for number, line in enumerate(_lines(path), start=1) if line.endswith(b"\n")]
 
@@ -108,3 +119,128 @@ def _no_result(number: int, path: Path) -> ResultsError:
 
 def _no_number(name: str) -> None:
     raise ValueError(name)
+
+
+# ---- provenance --------------------------------------------------------------------------------------------------------
+
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "onnxruntime", "torch", "open-clip-torch")
+
+
+@cache
+def origin() -> dict[str, Any]:
+    """The fields of a result's line that say so; the same for a whole run."""
+    return {
+        "versions": {"tip_adapter": __version__, "python": platform.python_version(), **_versions()},
+        "commit": _commit(Path(tip_adapter.__file__).parents[2]),
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _commit(checkout: Path) -> str | None:
+    """The commit that is checked out, where the package runs from a checkout."""
+    with suppress(OSError, ValueError):
+        folder = _git_folder(checkout / ".git")
+        head = _read(folder / "HEAD")
+        return _commit_of(head.removeprefix("ref: "), folder) if head.startswith("ref: ") else head
+    return None
+
+
+def _git_folder(place: Path) -> Path:
+    """The folder itself; a worktree has a file with its path instead."""
+    return place.parent / _read(place).removeprefix("gitdir: ") if place.is_file() else place
+
+
+def _commit_of(branch: str, folder: Path) -> str | None:
+    """From the branch's own file, or from the list of those that have none."""
+    shared = folder / "commondir"
+    common = folder / _read(shared) if shared.is_file() else folder
+    if (common / branch).is_file():
+        return _read(common / branch)
+    packed = [line.split(" ") for line in _read(common / "packed-refs").splitlines()]
+    return next((commit for commit, *names in packed if names == [branch]), None)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()
+
+
+# ---- means over seeds --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean over seeds.
+
+    Parameters
+    ----------
+    mean : float
+    half_width : float, of Student's 95 % interval of the mean; None from a single seed
+    n : int, seeds
+    """
+
+    mean: float
+    half_width: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean:
+        """From one value a seed, at least one."""
+        n = len(values)
+        spread = float(np.std(values, ddof=1)) if n > 1 else None
+        half = None if spread is None else float(t.ppf(0.975, n - 1)) * spread / n**0.5
+        return cls(float(np.mean(values)), half, n)
+
+
+def means(results: Iterable[dict[str, Any]], axes: Sequence[str], value: str) -> dict[tuple[Any, ...], Mean]:
+    """The mean of a field over the results that agree in `axes`; results without the field do not count."""
+    groups: dict[tuple[Any, ...], list[float]] = {}
+    for result in results:
+        if result.get(value) is not None:
+            groups.setdefault(tuple(result.get(axis) for axis in axes), []).append(float(result[value]))
+    return {key: Mean.of(values) for key, values in groups.items()}
+
+
+def paired(
+    results: Iterable[dict[str, Any]], one: str, other: str, axes: Sequence[str] = ()
+) -> dict[tuple[Any, ...], Mean]:
+    """The mean of `one`'s accuracy minus `other`'s over the draws that both were measured on, for those that agree in `axes`.
+
+    Zero-shot sees no photos: it is compared with every draw. Seeds are what a mean goes over; so that draws of one seed,
+    which hold each other's photos, do not pass for several, `axes` should name the shots.
+    """
+    found = list(results)
+    ours, theirs = _accuracies(found, one), _accuracies(found, other)
+    groups: dict[tuple[Any, ...], list[float]] = {}
+    for draw in dict.fromkeys([*theirs, *ours]):
+        a, b = _on(ours, draw), _on(theirs, draw)
+        if a is not None and b is not None:
+            groups.setdefault(tuple(dict(draw)[axis] for axis in axes), []).append(a - b)
+    return {key: Mean.of(differences) for key, differences in groups.items()}
+
+
+#: Where and on which photos something was measured, as pairs of axis and value.
+_Draw = tuple[tuple[str, Any], ...]
+
+
+def _accuracies(results: Iterable[dict[str, Any]], method: str) -> dict[_Draw, float]:
+    own = [result for result in results if result["method"] == method and result.get("accuracy") is not None]
+    return {_draw(result): result["accuracy"] for result in own}
+
+
+def _on(accuracies: dict[_Draw, float], draw: _Draw) -> float | None:
+    """On a draw, or by what sees no photos."""
+    return accuracies.get(draw, accuracies.get(_draw({**dict(draw), "shots": 0})))
+
+
+def _draw(result: dict[str, Any]) -> _Draw:
+    where = tuple((axis, result.get(axis)) for axis in ("dataset", "target", "encoder", "variant"))
+    return (*where, ("shots", result["shots"]), ("seed", result["seed"] if result["shots"] else None))

@@ -1,13 +1,13 @@
-"""Renderer: an experiment's results as a page of Markdown, the published number and the difference beside ours."""
+"""Renderer: an experiment's results as a page of Markdown, each with the published number and the difference."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.paper.columns import FIELDS, heading, shown, tells
+from tip_adapter.paper.columns import FIELDS, format_value, heading, varies
 from tip_adapter.paper.protocols import PROTOCOLS
-from tip_adapter.paper.statistics import Mean, means, paired
+from tip_adapter.paper.results import Mean, means, paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     #: What a line of a table stands for → its cells.
     Lines = dict[tuple[Any, ...], list[str]]
 
-#: What tells draws and settings apart, but not how something was chosen.
+#: What identifies a draw and its settings, but not the protocol.
 _DRAW = ("dataset", "target", "encoder", "method", "shots", "seed", "variant")
-#: What a line of the table stands for, beside the experiment's own axis.
+#: What identifies a line of the table, besides the experiment's own axis.
 _LINE = ("dataset", "target", "encoder", "method", "variant", "shots", "protocol")
 #: What methods are compared within.
 _COMPARED = ("dataset", "target", "encoder", "variant", "shots")
 
 
 def marked(results: Sequence[Result]) -> list[Result]:
-    """Results with what they say only together: `beside`, and the tuning gap where there is an oracle.
+    """Results with what they say only together: `secondary` for all but the first protocol of a draw, and the tuning gap where there is an oracle.
 
     The gap is the oracle's accuracy minus leave-one-out's, or with one key a class the scale-free rule's, on the same draw.
     """
@@ -41,7 +41,7 @@ def marked(results: Sequence[Result]) -> list[Result]:
         keys = min(result["shots"], result.get("settings", {}).get("cache_size", result["shots"]))
         honest = result["protocol"] == ("scale-free" if keys == 1 else "leave-one-out")
         gap = {"tuning_gap": oracles[draw] - result["accuracy"]} if honest and draw in oracles else {}
-        together.append({**result, "beside": result["protocol"] != primary, **gap})
+        together.append({**result, "secondary": result["protocol"] != primary, **gap})
     return together
 
 
@@ -74,12 +74,12 @@ def render_table(experiment: Experiment, results: Sequence[Result], published: P
 
 def _heading(results: Sequence[Result], published: Published) -> str:
     """What was measured on, and how to read a cell."""
-    sentences = [
+    parts = [
         f"Measured on {_listed('dataset', results)} with {_listed('encoder', results)}.",
         _over_seeds([result for result in results if result["shots"]]),
         "In brackets the published number and the difference." if any(map(published.row_of, results)) else "",
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return " ".join(part for part in parts if part)
 
 
 def _over_seeds(results: Sequence[Result]) -> str:
@@ -101,9 +101,9 @@ def _main_table(experiment: Experiment, results: Sequence[Result], published: Pu
         columns = _by_axis(experiment.columns, axes, results, published)
     else:
         columns = _by_field(experiment.columns, axes, results, published)
-    names = [axis for axis in axes if axis == experiment.rows or tells(axis, results)]
+    names = [axis for axis in axes if axis == experiment.rows or varies(axis, results)]
     if "protocol" not in names and any(PROTOCOLS[result["protocol"]].upper_bound for result in results):
-        names.append("protocol")  # it is marked also where it stands alone
+        names.append("protocol")  # an upper bound is always marked
     return _table(names, axes, *columns)
 
 
@@ -113,7 +113,7 @@ def _literature(rows: Sequence[Result], experiment: Experiment) -> str:
         return ""
     fields = {FIELDS[name].published or name: FIELDS[name] for name in experiment.fields}
     cells = [
-        [row["encoder"], shown("method", row["method"])]
+        [row["encoder"], format_value("method", row["method"])]
         + [field.theirs(row[key]) if key in row else "–" for key, field in fields.items()]
         for row in rows
     ]
@@ -123,7 +123,7 @@ def _literature(rows: Sequence[Result], experiment: Experiment) -> str:
 
 def _comparisons(experiment: Experiment, results: Sequence[Result], published: Published) -> str:
     """Each method against Tip-Adapter on the draws that both saw, by the protocol that comes first for each."""
-    main = [result for result in results if not result.get("beside")]
+    main = [result for result in results if not result.get("secondary")]
     columns = tuple(axis for axis in _COMPARED if axis == experiment.columns)
     axes = tuple(axis for axis in _COMPARED if axis not in columns)
     cells = _differences(main, (*axes, *columns), published)
@@ -135,7 +135,7 @@ def _comparisons(experiment: Experiment, results: Sequence[Result], published: P
         for line in dict.fromkeys(key[: 1 + len(axes)] for key in cells)
     }
     header = [heading(axis, value) for axis in columns for (value,) in values] or ["points"]
-    names = ["difference", *(axis for axis in axes if tells(axis, main))]
+    names = ["difference", *(axis for axis in axes if varies(axis, main))]
     words = "Mean difference in points on the same draws, each method by the protocol of the first of its lines above."
     table = _table(names, ("difference", *axes), header, lines)
     return f"## Methods compared, draw by draw\n\n{words}\n\n{table}"
@@ -159,7 +159,7 @@ def _marks(results: Iterable[Result]) -> list[str]:
 def _by_axis(
     axis: str, axes: Sequence[str], results: Sequence[Result], published: Published
 ) -> tuple[list[str], Lines]:
-    """Accuracies with a column for each value of an axis, then the gaps; what has no shots stands in every column of shots."""
+    """Accuracies with a column for each value of an axis, then the gaps; results without shots fill every column of shots."""
     values = _values(axis, results)
     found, gaps = (means(results, (*axes, axis), name) for name in ("accuracy", "tuning_gap"))
     with_gap = [value for value in values if any(key[-1] == value for key in gaps)]
@@ -219,7 +219,7 @@ def _differences(results: Sequence[Result], axes: Sequence[str], published: Publ
 def _side(result: Result) -> str:
     """A method, marked where the result that enters the comparison is an upper bound."""
     mark = " (upper bound)" if PROTOCOLS[result["protocol"]].upper_bound else ""
-    return f"{shown('method', result['method'])}{mark}"
+    return f"{format_value('method', result['method'])}{mark}"
 
 
 def _difference(mean: Mean, pair: Sequence[Result], published: Published) -> str:
@@ -260,7 +260,7 @@ def _values(axis: str, results: Sequence[Result]) -> list[Any]:
 
 
 def _listed(axis: str, results: Iterable[Result]) -> str:
-    return ", ".join(dict.fromkeys(shown(axis, result[axis]) for result in results))
+    return ", ".join(dict.fromkeys(format_value(axis, result[axis]) for result in results))
 
 
 def _grouped(results: Iterable[Result], axes: Sequence[str]) -> dict[tuple[Any, ...], list[Result]]:
@@ -276,7 +276,7 @@ def _key(result: Result, axes: Sequence[str]) -> tuple[Any, ...]:
 
 def _table(names: Sequence[str], axes: Sequence[str], header: Sequence[str], lines: Lines) -> str:
     """Lines with the axes that are named in front of their cells."""
-    rows = [[*(shown(axis, line[axes.index(axis)]) for axis in names), *cells] for line, cells in lines.items()]
+    rows = [[*(format_value(axis, line[axes.index(axis)]) for axis in names), *cells] for line, cells in lines.items()]
     return _markdown([*names, *header], rows)
 
 

@@ -1,14 +1,15 @@
-"""What every result of a data set and an encoder is measured on: vectors, made once and shared by all methods and shots."""
+"""The vectors that every result of a data set and an encoder is measured on: from images below a data root, or from one file."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from tip_adapter.encoders import load_encoder
 from tip_adapter.encoders.prompts import embed_classes, readable, resolve_templates
 from tip_adapter.errors import FeaturesError, FolderError, MissingDataset
 from tip_adapter.features.extract import extract_listed
@@ -17,7 +18,9 @@ from tip_adapter.features.store import MANIFEST
 from tip_adapter.images.augment import NO_AUGMENTATION, Augmentation
 from tip_adapter.images.decode import open_image
 from tip_adapter.images.sampling import draw_shots
-from tip_adapter.io.files import file_digest
+from tip_adapter.io.files import cache_folder, file_digest
+from tip_adapter.paper.datasets.records import dataset_record
+from tip_adapter.paper.datasets.splits import open_dataset, require_images
 from tip_adapter.paper.protocols import FEW, PAPERS_PAIR
 from tip_adapter.paper.timing import milliseconds
 from tip_adapter.text import printable
@@ -31,9 +34,11 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
-    from tip_adapter.features.sources import VectorSource
     from tip_adapter.images.find import ImageList
     from tip_adapter.paper.datasets.splits import DatasetSplits
+
+    #: (shots, seed) of every draw that will be asked for.
+    Draws = frozenset[tuple[int, int]]
 
 #: Method → passes over the photos, where there is no data set to say it.
 EPOCHS = {"tip-adapter-f": 20}
@@ -41,25 +46,25 @@ EPOCHS = {"tip-adapter-f": 20}
 
 @dataclass(eq=False)
 class SplitVectors:
-    """The vectors of a data set by an encoder.
+    """The vectors of a data set's parts by one encoder.
 
     Parameters
     ----------
     dataset : name of the data set
     encoder : Encoder
-    names : label → what the text encoder reads
-    templates : the data set's sentences, or the encoder's own
-    parts : the parts that there are
-    drawn : (shots, seed) → the vectors of a draw: means of augmented views, where the encoder's record has them
-    whole : part → the vectors of all its photos
-    plain : (shots, seed) → the same photos as they are; None where `drawn` gives these
-    viewed : (shots, seed, view) → the same photos in one of `n_views` augmented views
-    n_views : how many of these there are; 0 for none
-    prepared : (part, ids, view=None) → these photos, or an augmented view of each, as the encoder prepares them; None
-        where there are vectors only
-    epochs : method → passes over the photos of this data set; for other methods their own
-    initial_alpha_beta : alpha and beta that the public code trains keys at, before it chooses them
-    prompts : (shots, seed) → class weights by a prompt that was learned on that draw, kept here by who learns it
+        names : label → name that the text encoder reads
+    templates : the data set's prompt templates, or the encoder's own
+    parts : the parts that exist
+    drawn : (shots, seed) → support vectors: means of augmented views, if the encoder's record asks for views
+    whole : part → the vectors of all its images
+    plain : (shots, seed) → the same support without augmentation; None if `drawn` gives that
+    viewed : (shots, seed, view) → the same support in one of `n_views` augmented views
+    n_views : int; 0 for none
+    prepared : (part, ids, view=None) → these images, or an augmented view of each, prepared for the encoder; None if
+        there are vectors only
+    epochs : method → epochs on this data set; other methods use their own default
+    initial_alpha_beta : alpha and beta at which the public code trains keys before it chooses them
+    prompts : (shots, seed) → class weights of a learned prompt; a cache filled by `fit`
     """
 
     dataset: str
@@ -86,15 +91,15 @@ class SplitVectors:
         return "val" in self.parts
 
     def support(self, shots: int, seed: int) -> SupportSet:
-        """The draw of `shots` photos a class; none at 0."""
+        """`shots` images of each class; empty for 0 shots."""
         return self.drawn(shots, seed)
 
     def queries(self, shots: int, seed: int) -> NDArray[np.float32] | None:
-        """(n, d), the photos of a draw as they are: what leave-one-out asks with; None for `support`'s own vectors."""
+        """(n, d) unaugmented support, the queries of leave-one-out; None: use the vectors of `support`."""
         return self._of_support(self.plain(shots, seed), shots, seed) if self.plain else None
 
     def views(self, shots: int, seed: int) -> NDArray[np.float32] | None:
-        """(n_views, n, d), the photos of a draw in each view: what is trained on; None for `support`'s own vectors."""
+        """(n_views, n, d) augmented support to train on; None: use the vectors of `support`."""
         if self.viewed is None:
             return None
         if (shots, seed) not in self._views:
@@ -104,11 +109,11 @@ class SplitVectors:
         return self._views[shots, seed]
 
     def _of_support(self, photos: SupportSet, shots: int, seed: int) -> NDArray[np.float32]:
-        """Vectors of the photos that `support` has, in its order."""
+        """Vectors of the same images as `support`, in its order; FeaturesError if they are other images."""
         missing = set(self.support(shots, seed).ids.tolist()) ^ set(photos.ids.tolist())
         if missing:
             raise FeaturesError(
-                f"{self.dataset}: {printable(min(missing))} could be read for some of its views only; restore the photo"
+                f"{self.dataset}: {printable(min(missing))} could be read for some of its views only; restore the image"
             )
         return photos.vectors
 
@@ -117,7 +122,7 @@ class SplitVectors:
         return self.whole("val")
 
     def few_validation(self, shots: int, seed: int) -> SupportSet:
-        """As many validation photos a class as shots, at most four."""
+        """As many validation images per class as shots, at most four."""
         photos = self.validation()
         return photos.take(draw_shots(photos.labels, min(shots, FEW), seed))
 
@@ -126,7 +131,7 @@ class SplitVectors:
         return self.whole("test")
 
     def encoding_ms(self, ids: Sequence[str]) -> float:
-        """How long the encoder takes for these test photos at once, without decoding; 0 where there are vectors only."""
+        """Time to encode these test images as one batch, without decoding; 0 if there are vectors only."""
         if self.prepared is None:
             return 0.0
         if self._encoding_ms is None:
@@ -134,19 +139,19 @@ class SplitVectors:
             self._encoding_ms = milliseconds(lambda: self.encoder.encode_prepared(batch))
         return self._encoding_ms
 
-    def sentences(self, templates: Sequence[str] | None = None) -> tuple[str, ...]:
-        """These templates, or the data set's."""
+    def templates_or_own(self, templates: Sequence[str] | None = None) -> tuple[str, ...]:
+        """These templates resolved, or the data set's."""
         return resolve_templates(templates) if templates else self.templates
 
     def embeddings(self, templates: Sequence[str] | None = None) -> ClassEmbeddings:
-        """The class names as vectors, by these templates or the data set's."""
-        sentences = self.sentences(templates)
-        if sentences not in self._embedded:
-            self._embedded[sentences] = embed_classes(self.names, sentences, self.encoder.encode_texts)
-        return self._embedded[sentences]
+        """Class embeddings by these templates, or by the data set's."""
+        used = self.templates_or_own(templates)
+        if used not in self._embedded:
+            self._embedded[used] = embed_classes(self.names, used, self.encoder.encode_texts)
+        return self._embedded[used]
 
     def of_classes(self, n_classes: int | None) -> SplitVectors:
-        """The same with the first classes only."""
+        """The same, restricted to the first classes."""
         if n_classes is None or n_classes >= len(self.names):
             return self
         names = dict(list(self.names.items())[:n_classes])
@@ -174,7 +179,7 @@ class SplitVectors:
 
 @dataclass(frozen=True, eq=False)
 class PreparedImages:
-    """Photos as an encoder prepares them, decoded when they are asked for: as an array, but in no memory."""
+    """Images prepared for an encoder, decoded when indexed: like an array, without its memory."""
 
     paths: Sequence[Path]
     encoder: Encoder
@@ -194,29 +199,29 @@ class PreparedImages:
         return self.encoder.prepare(next(self.views.of(image, file_digest(path)), image))
 
 
-class _Look(NamedTuple):
-    """How photos are looked at: the end of their folder's name, and views and seed as in `extract`."""
+class _Augmented(NamedTuple):
+    """Augmentation of stored vectors: suffix of their folder's name, and views and seed as in `extract`."""
 
-    ending: str = ""
+    suffix: str = ""
     views: int = 0
     seed: int = 0
 
 
-_AS_THEY_ARE = _Look()
+_PLAIN = _Augmented()
 
 
 @dataclass(eq=False)
 class ImageStore:
-    """A data set's photos, each encoded once, into folders of features below a folder.
+    """A data set's images, each encoded once, into feature stores below a folder.
 
     Parameters
     ----------
     splits : DatasetSplits
     encoder : Encoder
-    folder : where the folders of features go
-    draws : the shots and seeds that will be asked for, so that their photos are encoded in one go
+    folder : parent folder of the feature stores
+    draws : (shots, seed) of every draw, so that their images are encoded in one run
     threads, progress : as in `extract`
-    n_encoded : how many photos went through the encoder so far
+    n_encoded : number of images encoded so far
     """
 
     splits: DatasetSplits
@@ -227,11 +232,11 @@ class ImageStore:
     progress: Progress | None = None
     n_encoded: int = 0
     _parts: dict[str, SupportSet] = field(default_factory=dict)
-    _drawn: dict[_Look, SupportSet] = field(default_factory=dict)
+    _drawn: dict[_Augmented, SupportSet] = field(default_factory=dict)
     _lists: dict[str, tuple[ImageList, list[str]]] = field(default_factory=dict)
 
-    def material(self, templates: tuple[str, ...]) -> SplitVectors:
-        """The data set as material."""
+    def split_vectors(self, templates: tuple[str, ...]) -> SplitVectors:
+        """The data set with its vectors computed on demand."""
         n_views, search = self.encoder.record.support_views, self.splits.record.search
         return SplitVectors(
             dataset=self.splits.record.name,
@@ -250,35 +255,37 @@ class ImageStore:
         )
 
     def support(self, shots: int, seed: int) -> SupportSet:
-        """A draw of the train split: means of views, where the encoder's record has them."""
+        """A draw of the train split: means of augmented views, if the encoder's record asks for views."""
         n_views = self.encoder.record.support_views
-        return self._draw(shots, seed, _Look(f"-of-{n_views}-views", n_views) if n_views else _AS_THEY_ARE)
+        return self._draw(shots, seed, _Augmented(f"-of-{n_views}-views", n_views) if n_views else _PLAIN)
 
     def plain(self, shots: int, seed: int) -> SupportSet:
-        """The photos of a draw as they are."""
-        return self._draw(shots, seed, _AS_THEY_ARE)
+        """A draw without augmentation."""
+        return self._draw(shots, seed, _PLAIN)
 
     def viewed(self, shots: int, seed: int, view: int) -> SupportSet:
-        """The photos of a draw in one augmented view."""
-        look = _Look(f"-view-{view}", 1, view)  # not kept in memory: there are many, and each is asked for once a draw
-        return self._vectors("train", self._all_drawn, self._drawn_ids(shots, seed), look)
+        """A draw in one augmented view."""
+        augmented = _Augmented(
+            f"-view-{view}", 1, view
+        )  # not kept in memory: there are many, and each is asked for once a draw
+        return self._vectors("train", self._all_drawn, self._drawn_ids(shots, seed), augmented)
 
     def part(self, name: str) -> SupportSet:
         """A whole part."""
         if name not in self._parts:
             everything = set(self._listed(name)[1])
-            self._parts[name] = self._vectors(name, everything, everything, _AS_THEY_ARE)
+            self._parts[name] = self._vectors(name, everything, everything, _PLAIN)
         return self._parts[name]
 
     def prepared(self, part: str, ids: Sequence[str], view: int | None = None) -> PreparedImages:
-        """Photos of a part, or an augmented view of each, as the encoder prepares them."""
+        """Images of a part, or an augmented view of each, prepared for the encoder."""
         photos, names = self._listed(part)
         rows = {name: row for row, name in enumerate(names)}
         views = NO_AUGMENTATION if view is None else Augmentation(1, view)
         return PreparedImages([photos.paths[rows[name]] for name in ids], self.encoder, views)
 
     def _listed(self, part: str) -> tuple[ImageList, list[str]]:
-        """The photos of a part and their ids."""
+        """The images of a part and their ids."""
         if part not in self.splits.parts:
             raise MissingDataset(f"{self.splits.record.title} has no part {part}; it is a target only")
         if part not in self._lists:
@@ -292,20 +299,21 @@ class ImageStore:
 
     @cached_property
     def _all_drawn(self) -> set[str]:
-        """Every photo that some draw holds: of a large train split far from all."""
+        """Every image of any draw: a small share of a large train split."""
         return set[str]().union(*(self._drawn_ids(*draw) for draw in self.draws))
 
-    def _draw(self, shots: int, seed: int, look: _Look) -> SupportSet:
+    def _draw(self, shots: int, seed: int, augmented: _Augmented) -> SupportSet:
         if not shots:
-            return _nothing(self.encoder.identity.width)
-        if look not in self._drawn:
-            self._drawn[look] = self._vectors("train", self._all_drawn, self._all_drawn, look)
-        photos, wanted = self._drawn[look], self._drawn_ids(shots, seed)
+            none = np.zeros(0, np.str_)
+            return SupportSet(np.zeros((0, self.encoder.identity.width), np.float32), none, none)
+        if augmented not in self._drawn:
+            self._drawn[augmented] = self._vectors("train", self._all_drawn, self._all_drawn, augmented)
+        photos, wanted = self._drawn[augmented], self._drawn_ids(shots, seed)
         return photos.take(np.flatnonzero([name in wanted for name in photos.ids.tolist()]))
 
-    def _vectors(self, part: str, needed: set[str], wanted: set[str], look: _Look) -> SupportSet:
-        """Vectors of the wanted photos. The needed ones that are not stored yet are encoded, in one go."""
-        kept = f"{self.splits.record.name}-{part}{look.ending}"
+    def _vectors(self, part: str, needed: set[str], wanted: set[str], augmented: _Augmented) -> SupportSet:
+        """Vectors of the wanted images; needed ones that are not stored yet are encoded in one run."""
+        kept = f"{self.splits.record.name}-{part}{augmented.suffix}"
         place = self.folder / self.encoder.identity.fingerprint[:12] / kept
         source = labelled_source(place, part=part) if (place / MANIFEST).is_file() else None
         stored = set(source.ids) if source else set()
@@ -316,8 +324,8 @@ class ImageStore:
                 photos.take(rows),
                 place,
                 self.encoder,
-                views=look.views,
-                seed=look.seed,
+                views=augmented.views,
+                seed=augmented.seed,
                 threads=self.threads,
                 progress=self.progress,
             )
@@ -327,47 +335,157 @@ class ImageStore:
         return encode_labelled(source, self.encoder)[0]
 
 
+class VectorProvider(Protocol):
+    """Opens data sets by encoders, each when first requested."""
+
+    @property
+    def axes(self) -> Mapping[str, tuple[str, ...]]:
+        """Axis of an experiment → the only values available here; empty if there is no restriction."""
+        ...
+
+    @property
+    def n_encoded(self) -> int:
+        """Number of images encoded so far."""
+        ...
+
+    def has_validation(self, dataset: str) -> bool:
+        """Whether a data set has a validation split."""
+        ...
+
+    def split_vectors(self, dataset: str, encoder: str, draws: Draws) -> SplitVectors:
+        """A data set by an encoder; raises TipAdapterError if one of them is missing."""
+        ...
+
+
 @dataclass(eq=False)
-class FileMaterial:
-    """A file of vectors as material: its parts train, val and test, each read once."""
+class ImageProvider:
+    """The paper's data sets below a data root, by any encoders.
+
+    Parameters
+    ----------
+    data_root : folder
+    device, threads : as in `load_encoder`
+    progress : called with (images encoded, images to encode) of a part of a data set
+    """
+
+    data_root: Path
+    device: str | None = None
+    threads: int | None = None
+    progress: Progress | None = None
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _encoders: dict[str, Encoder] = field(default_factory=dict)
+    _stores: dict[tuple[str, str], ImageStore] = field(default_factory=dict)
+    _splits: dict[tuple[str, str], SplitVectors] = field(default_factory=dict)
+
+    @property
+    def n_encoded(self) -> int:
+        """Number of images encoded so far."""
+        return sum(store.n_encoded for store in self._stores.values())
+
+    def has_validation(self, dataset: str) -> bool:
+        """Whether the published data set has a validation split."""
+        return "val" in dataset_record(dataset).n_images
+
+    def split_vectors(self, dataset: str, encoder: str, draws: Draws) -> SplitVectors:
+        """A data set by an encoder.
+
+        Raises
+        ------
+        TipAdapterError
+            The data set, the encoder or images named by its split are missing.
+        """
+        key = dataset, encoder
+        if key not in self._splits:
+            self._splits[key] = self._open(dataset, encoder, draws)
+        return self._splits[key]
+
+    def _open(self, dataset: str, name: str, draws: Draws) -> SplitVectors:
+        record = dataset_record(dataset)
+        splits = open_dataset(record, self.data_root)
+        if record.files:  # lists name images that may be missing; class folders cannot
+            for part in splits.parts:
+                require_images(splits.photos(part))
+        encoder = self._encoder(name)
+        store = ImageStore(splits, encoder, cache_folder() / "vectors", draws, self.threads, self.progress)
+        self._stores[dataset, name] = store
+        own = encoder.record.keeps_templates
+        return store.split_vectors(tuple(encoder.record.templates) if own else resolve_templates((record.templates,)))
+
+    def _encoder(self, name: str) -> Encoder:
+        if name not in self._encoders:
+            self._encoders[name] = load_encoder(name, device=self.device, threads=self.threads)
+        return self._encoders[name]
+
+
+@dataclass(eq=False)
+class FileProvider:
+    """One file of vectors instead of a data set and an encoder: its parts train, val and test, each read once.
+
+    Parameters
+    ----------
+    path : .npz or Parquet
+    """
 
     path: Path
-    encoder: Encoder
+    n_encoded: int = 0
     _parts: dict[str, SupportSet] = field(default_factory=dict)
 
-    def material(self, dataset: str, templates: tuple[str, ...]) -> SplitVectors:
-        """The file as the material of a data set."""
-        parts = tuple(part for part in ("train", "val", "test") if self.has(part))
-        classes = sorted({label for part in parts for label in self._source(part).classes})
+    @property
+    def axes(self) -> Mapping[str, tuple[str, ...]]:
+        """The data set has the file's name; the encoder also has the SHA-256 of its content, since files change."""
+        self._encoder  # noqa: B018 - opened first, so that its error is the one raised
+        encoder = f"vectors:{self.path.name}@{file_digest(self.path)[:8]}"
+        return {"datasets": (self.path.stem,), "targets": (), "encoders": (encoder,)}
+
+    def has_validation(self, dataset: str) -> bool:
+        """Whether the file has a part val."""
+        return self._has("val")
+
+    def split_vectors(self, dataset: str, encoder: str, draws: Draws) -> SplitVectors:
+        """The vectors of the file.
+
+        Raises
+        ------
+        TipAdapterError
+            It cannot be read, or has no train or no test part.
+        """
+        return self._split
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return load_encoder(f"vectors:{self.path}")
+
+    @cached_property
+    def _split(self) -> SplitVectors:
+        parts = tuple(part for part in ("train", "val", "test") if self._has(part))
+        absent = [part for part in ("train", "test") if part not in parts]
+        if absent:
+            raise MissingDataset(
+                f"{printable(self.path)} has no part {', no part '.join(absent)}; it has to say which vectors are for "
+                "training and which for the test"
+            )
+        classes = sorted({label for part in parts for label in labelled_source(self.path, part=part).classes})
         return SplitVectors(
-            dataset=dataset,
-            encoder=self.encoder,
+            dataset=self.path.stem,
+            encoder=self._encoder,
             names={label: readable(label) for label in classes},
-            templates=templates,
+            templates=tuple(self._encoder.record.templates),
             parts=parts,
             drawn=self._support,
             whole=self._whole,
         )
 
-    def has(self, part: str) -> bool:
-        """Whether some of its vectors are of a part."""
+    def _has(self, part: str) -> bool:
         try:
-            return len(self._source(part)) > 0
-        except FolderError:  # it is split, into other parts
+            return len(labelled_source(self.path, part=part)) > 0
+        except FolderError:  # the file has other parts only
             return False
 
-    def _source(self, part: str) -> VectorSource:
-        return labelled_source(self.path, part=part)
-
     def _support(self, shots: int, seed: int) -> SupportSet:
-        photos = self._whole("train")
-        return photos.take(draw_shots(photos.labels, shots, seed)) if shots else photos.take(slice(0))
+        train = self._whole("train")
+        return train.take(draw_shots(train.labels, shots, seed)) if shots else train.take(slice(0))
 
     def _whole(self, part: str) -> SupportSet:
         if part not in self._parts:
-            self._parts[part] = encode_labelled(self._source(part), self.encoder)[0]
+            self._parts[part] = encode_labelled(labelled_source(self.path, part=part), self._encoder)[0]
         return self._parts[part]
-
-
-def _nothing(width: int) -> SupportSet:
-    return SupportSet(np.zeros((0, width), np.float32), np.zeros(0, np.str_), np.zeros(0, np.str_))

@@ -1,26 +1,27 @@
-"""How data sets tell classes, photos and labels: one JSON file, lists of numbers and variants, class folders.
+"""Readers of the data sets' layouts: one JSON split file, lists of image numbers and classes, class folders.
 
-A reader takes a record and the data set's folder, reads the classes, and returns what lists a part when it is asked for.
+A reader takes a record and the data set's folder, reads the classes, and returns a function per part that lists its images.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import zlib
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+from msgspec import Meta, Struct
 
 from tip_adapter.encoders.prompts import readable
 from tip_adapter.errors import SplitError
 from tip_adapter.images.find import ENDINGS
 from tip_adapter.images.labels import label_of, numbered
 from tip_adapter.io.files import read_bounded
-from tip_adapter.io.json_schema import items, matching, record, row, text, unique_keys, whole
+from tip_adapter.io.json_schema import convert, parse_json
 from tip_adapter.paper.datasets.records import is_file, is_listed, packed
 from tip_adapter.text import first_of, printable, shown
 
@@ -37,11 +38,18 @@ Listing: TypeAlias = "tuple[dict[str, str], dict[str, Callable[[], Rows]]]"
 #: A split of 101,000 photos, the largest, is less than half of it; lists of nothing would take twenty times the memory.
 MAX_BYTES = 16 * 2**20
 
-_PATH = matching(
-    r"(?s)(?!(?:.*[/\\])?\.\.(?:[/\\]|\Z))(?![/\\]|[A-Za-z]:)[^\0\ud800-\udfff]+", "a path below the photos' folder"
-)
-_ROWS = items(row(_PATH, whole(0, 10**6), text))
-_SPLIT = record({"train": _ROWS, "val": _ROWS, "test": _ROWS})
+#: A relative path that stays below its folder, on POSIX and Windows.
+_PATH = re.compile(r"(?s)(?!(?:.*[/\\])?\.\.(?:[/\\]|\Z))(?![/\\]|[A-Za-z]:)[^\0\ud800-\udfff]+")
+#: Path, number of the class, its name.
+_Entries: TypeAlias = list[tuple[str, Annotated[int, Meta(ge=0, le=10**6)], str]]
+
+
+class _Split(Struct, forbid_unknown_fields=True):
+    train: _Entries
+    val: _Entries
+    test: _Entries
+
+
 #: Where the literature puts ImageNet's class names.
 _NAMES = "classnames.txt"
 _WNID = re.compile(r"(n\d{8}) (.+)")
@@ -50,23 +58,23 @@ _WNID = re.compile(r"(n\d{8}) (.+)")
 def _split_file(dataset: DatasetRecord, folder: Path) -> Listing:
     """One JSON file: part → a list of path, number of the class, its name."""
     place = folder / dataset.files[0]
-    split = _parsed_split(place)
-    _refuse_repeats(place, (path for entries in split.values() for path, _, _ in entries))
-    labels = _labels_by_number(place, (entry for entries in split.values() for entry in entries))
-    rows = {part: [(path, labels[number]) for path, number, _ in split[part]] for part in dataset.n_images}
-    return _readable(labels.values()), {part: listed.copy for part, listed in rows.items()}
-
-
-def _parsed_split(place: Path) -> dict[str, list[tuple[str, int, str]]]:
     content = _read_text(place)
     try:
-        split = json.loads(content, object_pairs_hook=unique_keys)
-        _SPLIT(split)
+        split = convert(parse_json(content.encode()), _Split)
     except RecursionError:
         raise _unreadable(place, "it is nested too deeply") from None
     except ValueError as error:
         raise _unreadable(place, error) from error
-    return split
+    parts = {"train": split.train, "val": split.val, "test": split.test}
+    for part, entries in parts.items():
+        for row, (path, _, _) in enumerate(entries):
+            if not _PATH.fullmatch(path):
+                reason = f"{part}[{row}][0] is {shown(path)}, not a path below the images' folder"
+                raise _unreadable(place, reason)
+    _refuse_repeats(place, (path for entries in parts.values() for path, _, _ in entries))
+    labels = _labels_by_number(place, (entry for entries in parts.values() for entry in entries))
+    rows = {part: [(path, labels[number]) for path, number, _ in parts[part]] for part in dataset.n_images}
+    return _readable(labels.values()), {part: listed.copy for part, listed in rows.items()}
 
 
 def _labels_by_number(place: Path, entries: Iterable[tuple[str, int, str]]) -> dict[int, str]:
@@ -82,7 +90,7 @@ def _labels_by_number(place: Path, entries: Iterable[tuple[str, int, str]]) -> d
 
 
 def _variant_lists(dataset: DatasetRecord, folder: Path) -> Listing:
-    """A list of the classes in order, and for each part a list with a photo's number and its class on a line."""
+    """A list of the classes in order, and per part a list with an image's number and its class on each line."""
     variants, *parts = (folder / name for name in dataset.files)
     labels = [label_of(line, os.fspath(variants)) for line in _lines(variants)]
     _refuse_repeats(variants, labels)
@@ -91,28 +99,27 @@ def _variant_lists(dataset: DatasetRecord, folder: Path) -> Listing:
 
 
 def _variant_rows(place: Path, labels: set[str]) -> Rows:
-    return [_variant_row(place, line, labels) for line in _lines(place)]
-
-
-def _variant_row(place: Path, line: str, labels: set[str]) -> tuple[str, str]:
-    photo, _, label = line.partition(" ")
-    if label not in labels or not photo.isalnum():
-        raise _unreadable(place, f"{shown(line)} is not a photo's number and a class of variants.txt")
-    return f"{photo}.jpg", label
+    rows = []
+    for line in _lines(place):
+        image, _, label = line.partition(" ")
+        if label not in labels or not image.isalnum():
+            raise _unreadable(place, f"{shown(line)} is not an image's number and a class of variants.txt")
+        rows.append((f"{image}.jpg", label))
+    return rows
 
 
 def _wnid_folders(dataset: DatasetRecord, folder: Path) -> Listing:
-    """ImageNet's classes, each in a folder that is called as its WordNet identifier."""
+    """ImageNet's classes, each in a folder named by its WordNet identifier."""
     names = _imagenet_names(folder)
     return names, _folder_rows(dataset, folder, {wnid: wnid for wnid in names})
 
 
 def _numbered_folders(dataset: DatasetRecord, folder: Path) -> Listing:
-    """ImageNet's classes, each in a folder that is called as its place among all of them, however few are listed."""
+    """ImageNet's classes, each in a folder named by its index among all 1,000, also if fewer are listed."""
     names, places = _imagenet_names(folder), {wnid: str(place) for place, wnid in enumerate(_known_names())}
     strange = [wnid for wnid in names if wnid not in places]
     if strange:
-        reason = f"{first_of(strange)} is none of ImageNet's classes, which the folders are numbered by"
+        reason = f"{first_of(strange)} is none of ImageNet's classes, which number the folders"
         raise _unreadable(folder / _NAMES, reason)
     return names, _folder_rows(dataset, folder, {wnid: places[wnid] for wnid in names})
 
@@ -134,7 +141,7 @@ def _readable(labels: Iterable[str]) -> dict[str, str]:
 
 
 def _imagenet_names(folder: Path) -> dict[str, str]:
-    """WordNet identifier → class name, in order: from classnames.txt, where the literature puts one, or as we know them."""
+    """WordNet identifier → class name, sorted: from the data set's classnames.txt, or from the copy in this package."""
     own = folder / _NAMES
     return _wnids_and_names(own, _lines(own)) if is_listed(own) else _known_names()
 
@@ -159,7 +166,7 @@ def _folder_rows(dataset: DatasetRecord, folder: Path, folders: Mapping[str, str
 
 
 def _listed_rows(root: Path, folders: Mapping[str, str]) -> Rows:
-    """Photos of class folders in order; `folders` is label → its folder."""
+    """Images of class folders in order; `folders` is label → its folder."""
     there = set(_listed(root))
     absent = [name for name in folders.values() if name not in there]
     if absent:
@@ -167,21 +174,19 @@ def _listed_rows(root: Path, folders: Mapping[str, str]) -> Rows:
             f"{len(absent):,} of {len(folders):,} class folders are not in {printable(root)}: {first_of(absent)}; "
             f"{_way_to_class_folders(there, absent)}"
         )
-    return [(f"{name}/{photo}", label) for label, name in folders.items() for photo in _photos(root / name)]
+    # By name alone: there may be a million images.
+    return [
+        (f"{name}/{file}", label) for label, name in folders.items() for file in _listed(root / name) if _is_image(file)
+    ]
 
 
 def _way_to_class_folders(there: set[str], absent: Iterable[str]) -> str:
-    """What to do about class folders that are not there: as ImageNet is handed out, it has none."""
+    """What to do about missing class folders: ImageNet is distributed without any."""
     if any(f"{name}.tar" in there for name in absent):
-        return "unpack the archive of each class into a folder that is called as it is"
+        return "unpack the archive of each class into a folder of the same name"
     if any(map(_is_image, there)):
-        return "photos lie there outside class folders: sort them into one for each class"
+        return "its images are outside class folders: sort them into one folder per class"
     return "unpack the data set again"
-
-
-def _photos(folder: Path) -> list[str]:
-    """Names of the photos of a class, told from the names alone: there may be a million."""
-    return [name for name in _listed(folder) if _is_image(name)]
 
 
 def _is_image(name: str) -> bool:
@@ -226,11 +231,11 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _refuse_repeats(place: Path, entries: Iterable[str]) -> None:
-    """Refuse a list with an entry that stands in it twice: a photo could be learned from and tested on."""
+    """Refuse a repeated entry: an image could be both trained and tested on."""
     seen: set[str] = set()
     for entry in entries:
         if entry in seen:
-            raise _unreadable(place, f"{shown(entry)} stands twice")
+            raise _unreadable(place, f"{shown(entry)} is listed twice")
         seen.add(entry)
 
 
