@@ -365,7 +365,7 @@ ROW = ["a.jpg", 0, "a"]
             {"train": [["a.jpg", 0, None]], "val": [], "test": []},
             r"train\[0\]\[2\] expected `str`, got `null`, found None",
         ),
-        ({"train": [["\ud800.jpg", 0, "a"]], "val": [], "test": []}, "not a path"),
+        ({"train": [["\ud800.jpg", 0, "a"]], "val": [], "test": []}, "not text of whole characters"),
         ({"train": [ROW], "val": [["b.jpg", 0, "b"]], "test": []}, "class 0 has two names, 'a' and 'b'"),
         ({"train": [ROW, ROW], "val": [], "test": []}, "'a.jpg' is listed twice"),
         ({"train": [ROW], "val": [], "test": [ROW]}, "'a.jpg' is listed twice"),
