@@ -111,9 +111,9 @@ def renamed_producer(content: bytes) -> bytes:
         ("config.json", b'{"text_cfg": {"context_length": -1}}', None),
         ("visual/preprocess_cfg.json", b"{", r"cannot use .*preprocess_cfg\.json"),
         ("visual/preprocess_cfg.json", b"{}", r"preprocess_cfg\.json: it states no 'size'"),
-        ("visual/preprocess_cfg.json", b'{"size": 8, "mean": [0, 0, 0], "std": [0, 1, 1]}', r"std\[0\] is 0, not a number above 0"),
-        ("visual/preprocess_cfg.json", b'{"size": 0, "mean": [0, 0, 0], "std": [1, 1, 1]}', r"\[0\] is 0, not a whole number"),
-        ("visual/preprocess_cfg.json", b'{"size": 8, "resize_mode": "melt"}', "not one of shortest, longest, squash"),
+        ("visual/preprocess_cfg.json", b'{"size": 8, "mean": [0, 0, 0], "std": [0, 1, 1]}', r"std\[0\] expected `float` > 0.0, found 0"),
+        ("visual/preprocess_cfg.json", b'{"size": 0, "mean": [0, 0, 0], "std": [1, 1, 1]}', r"\[0\] expected `int` >= 1"),
+        ("visual/preprocess_cfg.json", b'{"size": 8, "resize_mode": "melt"}', "resize_mode invalid enum value 'melt'"),
         ("textual/tokenizer.json", b"{}", r"cannot use .*tokenizer\.json"),
     ],
 )  # fmt: skip

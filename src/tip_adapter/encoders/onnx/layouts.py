@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 from PIL import Image
 
 from tip_adapter.encoders.onnx.preprocessing import Preprocessing
 from tip_adapter.errors import CheckpointError
 from tip_adapter.io.files import read_bounded
-from tip_adapter.io.json_schema import items, number, one_of, parse_json, positive, record, whole
+from tip_adapter.io.json_schema import convert, parse_json
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -82,19 +83,34 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 #: The same weights again, for chips that ONNX Runtime does not run on.
 FOR_OTHER_CHIPS = ["*.armnn", "*.rknn"]
 
-_SIDE = whole(1, 4096)
-_RGB = items(number(-1e3, 1e3), least=3, most=3)
+_Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+_Sides = Annotated[list[_Side], msgspec.Meta(min_length=1, max_length=2)]
+_Mean = Annotated[float, msgspec.Meta(ge=-1e3, le=1e3)]
+_Deviation = Annotated[float, msgspec.Meta(gt=0, le=1e3)]
+_INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class _OpenClipModes(msgspec.Struct):
+    """The optional keys of open_clip's preprocess_cfg, with its defaults."""
+
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
+    fill_color: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+
+
+class _Scaling(msgspec.Struct):
+    """Per channel: subtracted from the pixels, then divided by."""
+
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Deviation, _Deviation, _Deviation]
 
 
 def _open_clip_pixels(stated: dict[str, Any]) -> Preprocessing:
     """What open_clip calls a preprocess_cfg."""
-    modes = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-    interpolation, mode = stated.get("interpolation", "bicubic"), stated.get("resize_mode", "shortest")
-    one_of(modes)(interpolation)
-    one_of(("shortest", "longest", "squash"))(mode)
-    size, fill = _sides(stated["size"]), stated.get("fill_color", 0)
-    whole(0, 255)(fill)
-    return Preprocessing(size, size, mode, modes[interpolation], *_scaling(stated["mean"], stated["std"]), fill=fill)
+    modes = convert(stated, _OpenClipModes)
+    size, resample = _sides(stated["size"]), _INTERPOLATIONS[modes.interpolation]
+    scaling = _scaling(stated["mean"], stated["std"])
+    return Preprocessing(size, size, modes.resize_mode, resample, *scaling, fill=modes.fill_color)
 
 
 def _transformers_pixels(stated: dict[str, Any]) -> Preprocessing:
@@ -113,13 +129,13 @@ def _sides(stated: Any) -> Sides:
     if isinstance(stated, dict):
         stated = [stated["shortest_edge"]] if "shortest_edge" in stated else [stated["height"], stated["width"]]
     sides = stated if isinstance(stated, list) else [stated]
-    items(_SIDE, least=1, most=2)(sides)
+    sides = convert({"size": sides}, dict[str, _Sides])["size"]
     return sides[0], sides[-1]
 
 
 def _scaling(mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    record({"mean": _RGB, "std": items(positive(1e3), least=3, most=3)})({"mean": mean, "std": std})
-    return tuple(mean), tuple(std)
+    convert({"mean": mean, "std": std}, _Scaling)
+    return tuple(mean), tuple(std)  # as stated: the fingerprint may depend on how a number is written
 
 
 LAYOUTS = (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import string
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 from tokenizers import Tokenizer
 
 from tip_adapter.encoders.onnx.layouts import MOST_TOKENIZER, read_settings, unusable
 from tip_adapter.io.files import read_bounded
-from tip_adapter.io.json_schema import whole
+from tip_adapter.io.json_schema import convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders.onnx.layouts import Layout
 
-#: Of CLIP, where nothing else is stated.
+#: Of CLIP, used if the configuration states none.
 _LENGTH = 77
+_Length = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 
 
 class Tokens(NamedTuple):
@@ -99,10 +101,10 @@ def _context_length(config: dict[str, Any], layout: Layout, folder: Path) -> int
     section = config.get(outer)
     length = section.get(inner, _LENGTH) if isinstance(section, dict) else _LENGTH
     try:
-        whole(1, 4096)(length)
+        # In its place in the file, so that the message names the path of the value.
+        return convert({outer: {inner: length}}, dict[str, dict[str, _Length]])[outer][inner]
     except ValueError as error:
         raise unusable(folder / layout.config, error) from error
-    return int(length)
 
 
 def _tokenizer_setting(config: dict[str, Any], name: str) -> Any:
