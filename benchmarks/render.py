@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.record import RESULTS, ROOT
 from tip_adapter.metrics import N_BINS, Bin, Calibration
 from tip_adapter.report import charts
-from tip_adapter.report.markup import tag
+from tip_adapter.report.charts import tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -473,9 +473,10 @@ def reliability_curves(record: dict[str, Any]) -> str:
 
 def panel(place: int, shots: int, rows: Sequence[dict[str, Any]]) -> str:
     before, after = (pooled([r[when] for r in rows]) for when in MOMENTS)
-    chart = charts.reliability(before, after, sum(entry.n for entry in after.curve))
+    chart = str(charts.reliability(before, after, sum(entry.n for entry in after.curve)))
     title = tag("text", shots_words(shots), x=360 * place + 44, y=48, class_="title")
-    return title + chart.replace("<svg ", f'<svg x="{360 * place}" y="56" width="358" height="356" ', 1)
+    placed = chart.replace("<svg ", f'<svg x="{360 * place}" y="56" width="358" height="356" ', 1)
+    return f"{title}{placed}"
 
 
 def pooled(figures: Sequence[dict[str, Any]]) -> Calibration:

@@ -1,4 +1,4 @@
-"""The pictures of a report: bars and intervals in HTML, the confusion matrix and the reliability curve in SVG."""
+"""The charts of a report as SVG: the confusion matrix and the reliability curve."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import east_asian_width
 
-from tip_adapter.report.markup import Markup, joined, shortened, tag
-from tip_adapter.text import counted, percent
+from markupsafe import Markup, escape
+
+from tip_adapter.text import counted, percent, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 #: The matrix shows as many classes: those with most mistakes where there are more.
 MOST_CLASSES = 120
-#: A name beside the matrix is cut after so many characters.
+#: A name next to the matrix is cut after so many characters.
 _LONGEST_NAME = 24
 _CELLS, _LARGEST_CELL = 850.0, 44.0  # widths of all cells and of one
 #: From this width on a cell holds its number of photos; from this share on it is dark enough for light figures.
@@ -27,27 +28,31 @@ _LEFT, _TOP, _SIDE = 44, 12, 300  # of the reliability curve's square
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def bar(share: float, kind: str = "") -> Markup:
-    """A bar of a share in [0, 1]; the figure beside it says the same."""
-    width = f"width:{100 * min(max(share, 0), 1):.2f}%"
-    return tag("span", tag("span", style=width), class_=f"bar {kind}".strip(), aria_hidden="true")
+def tag(name: str, /, *content: object, **attributes: object) -> Markup:
+    """An SVG element.
+
+    Parameters
+    ----------
+    name : of the element
+    content : Markup as it is; anything else as escaped text, its control and direction characters visible; None is nothing
+    attributes : by name; _ is written as -, and a _ at the end is dropped
+    """
+    listed = "".join(f' {key.rstrip("_").replace("_", "-")}="{_escaped(value)}"' for key, value in attributes.items())
+    inner = "".join(_escaped(part) for part in content if part is not None)
+    return Markup(f"<{name}{listed}>{inner}</{name}>" if inner else f"<{name}{listed}/>")
 
 
-def interval(accuracy: Accuracy, kind: str) -> Markup:
-    """An accuracy on a scale from 0 to 1, its interval around it."""
-    low, high = accuracy.interval
-    span = tag("span", class_="span", style=f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%")
-    point = tag("span", class_="point", style=f"left:{100 * accuracy.accuracy:.2f}%")
-    return tag("span", span, point, class_=f"scale {kind}", aria_hidden="true")
+def _escaped(value: object) -> Markup:
+    return value if isinstance(value, Markup) else escape(printable(str(value)))
 
 
 # ---- the confusion matrix --------------------------------------------------------------------------------------------
 
 
 def matrix(accuracy: Accuracy) -> Markup:
-    """What each class (a row) was called (a column), as shares of the class; empty cells are left out."""
+    """What each class (a row) is predicted as (a column), as shares of the class; empty cells are left out."""
     labels = matrix_classes(accuracy)
-    names = [shortened(label, _LONGEST_NAME) for label in labels]
+    names = [_shortened(label, _LONGEST_NAME) for label in labels]
     cell = min(_LARGEST_CELL, _CELLS / len(labels))
     letter = min(13.0, cell * 0.92)
     gutter = 12 + letter * max(map(_width, names))
@@ -71,13 +76,17 @@ def matrix(accuracy: Accuracy) -> Markup:
     )
 
 
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def _width(text: str) -> float:
     """About how wide a text is, in letters' heights."""
     return sum(1.0 if east_asian_width(c) in "WF" else 0.62 for c in text)
 
 
 def matrix_classes(accuracy: Accuracy) -> list[str]:
-    """Sorted labels of the matrix: all that were met, or those with most mistakes."""
+    """Sorted labels of the matrix: all of them, or those with most mistakes."""
     met = set(accuracy.per_class) | {called for _, called, _ in accuracy.confusions}
     mistakes: Counter[str] = Counter()
     for label, called, n in accuracy.confusions:
@@ -87,13 +96,13 @@ def matrix_classes(accuracy: Accuracy) -> list[str]:
 
 
 def _entries(accuracy: Accuracy) -> list[tuple[str, str, int]]:
-    """Label, what it was called, photos: right ones too."""
+    """Label, prediction, number of photos; correct ones too."""
     right = [(label, label, round(share * n)) for label, (share, n) in accuracy.per_class.items()]
     return [entry for entry in [*right, *accuracy.confusions] if entry[2]]
 
 
 class _Entry(NamedTuple):
-    """So many of a class's photos were called so."""
+    """So many photos of a class are predicted as another or as itself."""
 
     label: str
     called: str
@@ -103,12 +112,12 @@ class _Entry(NamedTuple):
 
 def _cell(row: int, column: int, size: float, entry: _Entry) -> Markup:
     share = entry.n / entry.n_class
-    label, called = shortened(entry.label, 80), shortened(entry.called, 80)
+    label, called = _shortened(entry.label, 80), _shortened(entry.called, 80)
     right = entry.label == entry.called
     what = (
-        f"{label}: {entry.n} of {entry.n_class} right"
+        f"{label}: {entry.n} of {entry.n_class} correct"
         if right
-        else f"{label} called {called}: {entry.n} of {entry.n_class}"
+        else f"{label} predicted as {called}: {entry.n} of {entry.n_class}"
     )
     x, y, side = column * size, row * size, size * 0.94
     opacity = f"{0.35 + 0.65 * share:.2f}"
@@ -125,7 +134,7 @@ def _names(name: str, middle: float, size: float) -> Markup:
     letters = {"font_size": f"{size:.1f}", "class_": "name"}
     row = tag("text", name, x=-6, y=f"{middle:.2f}", text_anchor="end", **letters)
     column = tag("text", name, x=6, y=0, transform=f"translate({middle:.2f} 0) rotate(-90)", **letters)
-    return joined(row, column)
+    return row + column
 
 
 # ---- the reliability curve -------------------------------------------------------------------------------------------
@@ -168,11 +177,11 @@ def _gridline(tick: float) -> Markup:
     down = tag("line", x1=_x(tick), y1=_y(0), x2=_x(tick), y2=_y(1), class_="grid")
     below = tag("text", f"{tick:g}", x=_x(tick), y=_TOP + _SIDE + 18, class_="axis middle")
     beside = tag("text", f"{tick:g}", x=_LEFT - 8, y=f"{float(_y(tick)) + 4:.1f}", class_="axis end")
-    return joined(across, down, below, beside)
+    return across + down + below + beside
 
 
 def _count(entry: Bin, n: int) -> Markup:
-    """How many photos: a bar from the floor, a quarter of the square for all of them."""
+    """How many photos: a bar from the bottom, a quarter of the square for all of them."""
     height = _SIDE * 0.25 * entry.n / n
     x, y = float(_x(entry.confidence)) - 7, float(_y(0)) - height
     return tag("rect", x=f"{x:.1f}", y=f"{y:.1f}", width=14, height=f"{height:.1f}", class_="count")

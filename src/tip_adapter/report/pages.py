@@ -1,37 +1,49 @@
-"""The two pages: an evaluation, and a model looked at by itself."""
+"""The two pages, of an evaluation and of a model: what the templates show, and how they are rendered."""
 
 from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from tip_adapter.model.label_issues import likely_wrong
-from tip_adapter.report import sections
-from tip_adapter.report.markup import Markup, joined, named, tag
-from tip_adapter.report.thumbnails import Thumbnails
-from tip_adapter.text import counted, percent
+from tip_adapter.report import charts
+from tip_adapter.report.thumbnails import SMALL, TINY, Thumbnails
+from tip_adapter.text import counted, percent, printable
 from tip_adapter.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from tip_adapter.metrics import MetricAccumulator
+    from tip_adapter.metrics import MetricAccumulator, Mistake
     from tip_adapter.model.head import Head
 
-#: How a page says that it is one of ours.
+#: Marks a page as made by this package.
 GENERATOR = "tip-adapter report"
-#: So many mistakes are shown with their photos.
+#: Mistakes shown with their photos.
 N_MISTAKES = 12
-#: No script, no other file, no network: whatever a name may hold.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_UNKNOWN_CLASSES = "A photo of a class that the model does not have counts as wrong; it has no likelihood."
-_SAME_ROWS = (
-    "Each photo is left out in turn; where a temperature was fitted on photos that were left out, it was on these."
-)
+#: Photos in the gallery: of all classes together, and of one class.
+_MOST_PHOTOS, _PHOTOS_PER_CLASS = 1000, 8
+#: How alpha and beta were chosen, in words.
+_RULES = {
+    "leave-one-out": "leave-one-out on the training photos",
+    "scale-free": "scale-free, from the spread of the embeddings",
+    "validation": "on validation photos",
+    "fixed": "set by the user",
+}
+_CONTENTS = {
+    "photos": "Photos",
+    "confusions": "Confusions",
+    "classes": "Classes",
+    "calibration": "Calibration",
+    "labels": "Labels",
+    "mistakes": "Mistakes",
+    "made": "How it was made",
+}
 
 
 @dataclass(frozen=True)
@@ -40,9 +52,9 @@ class Occasion:
 
     Parameters
     ----------
-    model : what the model is called
-    encoder : its identity, as a model folder keeps it
-    date : as a person reads it
+    model : the model's name
+    encoder : its identity, as in the model folder
+    date : in words
     command : the command line
     """
 
@@ -65,145 +77,166 @@ def evaluation_page(
     Parameters
     ----------
     head : of the model
-    record : what `evaluate_folder` gave
-    tally : what it counted, with `N_MISTAKES`
+    record : the result of `evaluate_folder`
+    tally : its counts, with `N_MISTAKES`
     occasion : Occasion
-    photos : id → path of the photos it was scored on
-    support : id → path of the photos it has learned from; those that are not there are shown by their names
+    photos : id → path of the evaluated photos
+    support : id → path of the training photos; one that is missing is shown by its id
     """
-    accuracy = tally.accuracy()
-    unknown = len(record["unknown_classes"])
-    _, after = tally.calibrations()
+    counts = _counts(tally)
+    n_unknown = len(record["unknown_classes"])
     key_figures = [
-        ("mean over classes", percent(accuracy.mean_per_class)),
-        ("calibration error", percent(after.ece)),
-        ("classes", str(len(head.names)) + (f" + {unknown} unknown" if unknown else "")),
-        ("photos scored", f"{accuracy.n:,}"),
-        ("not readable", str(record["n_failed"])),
+        ("mean over classes", percent(counts["accuracy"].mean_per_class)),
+        ("calibration error", percent(counts["after"].ece)),
+        ("classes", str(len(head.names)) + (f" + {n_unknown} unknown" if n_unknown else "")),
+        ("photos", f"{counts['accuracy'].n:,}"),
+        ("unreadable", record["n_failed"]),
     ]
     with Thumbnails(photos) as shown, Thumbnails(support) as known:
-        body = [
-            sections.headline(accuracy, tally.zero_shot(), head.method, sections.images_in_words(accuracy.n)),
-            sections.figures(key_figures),
-            sections.confusions(accuracy),
-            sections.classes(accuracy),
-            sections.calibration(tally, _UNKNOWN_CLASSES),
-            sections.mistakes(head, tally.mistakes(), shown, known),
-            sections.about(_facts(head, occasion)),
-        ]
-    contents = ["confusions", "classes", "calibration", "mistakes", "made"]
-    return _page(f"Evaluation of {occasion.model}", "Evaluation", occasion, contents, body)
+        mistakes = [_mistake(head, mistake, known) for mistake in tally.mistakes()]
+        sections = ("confusions", "classes", "calibration", "mistakes", "made")
+        parts = {**counts, "key_figures": key_figures, "mistakes": mistakes, "photos": shown}
+        return _render("evaluation.html.jinja", head, occasion, sections, parts)
 
 
 def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> str:
-    """The page of a model: its classes, and how right it is on its own photos, each left out.
+    """The page of a model: its classes and its leave-one-out accuracy.
 
     Parameters
     ----------
     head : of the model
     occasion : Occasion
-    photos : id → path of the photos it has learned from; those that are not there are shown by their names
+    photos : id → path of the training photos; one that is missing is shown by its id
     """
     tally = head.new_accumulator()
     head.count_left_out(tally)
     with Thumbnails(photos) as shown:
-        body = [
-            *(_left_out(head, tally) if len(tally) else [_nothing_left_out(head)]),
-            sections.gallery(head, shown),
-            *(_judged(head, tally, shown) if len(tally) else []),
-            sections.about(_facts(head, occasion)),
+        parts: dict[str, Any] = {"accuracy": None, "size": _size(head), "gallery": _gallery(head, shown), "photos": shown}
+        if not len(tally):
+            return _render("model.html.jinja", head, occasion, ("photos", "made"), parts)
+        parts |= _counts(tally)
+        parts["key_figures"] = [
+            ("mean over classes", percent(parts["accuracy"].mean_per_class)),
+            ("classes", len(head.names)),
+            ("photos", f"{len(head.support):,}"),
+            ("“none of these” below", percent(head.left_out.threshold) if head.left_out else "–"),
         ]
-    contents = ["photos", *(["confusions", "classes", "calibration", "labels"] if len(tally) else []), "made"]
-    return _page(f"The model {occasion.model}", "Model", occasion, contents, body)
+        parts["wrong_labels"] = [entry for entry in likely_wrong(head) if entry["called"] != entry["label"]]
+        sections = ("photos", "confusions", "classes", "calibration", "labels", "made")
+        return _render("model.html.jinja", head, occasion, sections, parts)
 
 
-def _left_out(head: Head, tally: MetricAccumulator) -> list[Markup]:
+def _counts(tally: MetricAccumulator) -> dict[str, Any]:
+    """Accuracy, classes from the hardest to the easiest, and calibration."""
     accuracy = tally.accuracy()
-    photos = sections.images_in_words(accuracy.n)
-    threshold = head.left_out.threshold if head.left_out else None
-    key_figures = [
-        ("mean over classes", percent(accuracy.mean_per_class)),
-        ("classes", str(len(head.names))),
-        ("photos", f"{len(head.support):,}"),
-        ("none of these below", "–" if threshold is None else percent(threshold)),
+    before, after = tally.calibrations()
+    confused: dict[str, tuple[str, int]] = {}
+    for label, predicted, n in accuracy.confusions:  # the most frequent first
+        confused.setdefault(label, (predicted, n))
+    hardest = sorted((share, label, n) for label, (share, n) in accuracy.per_class.items())
+    return {
+        "accuracy": accuracy,
+        "zero_shot": tally.zero_shot(),
+        "hardest": [(label, share, n, confused.get(label)) for share, label, n in hardest],
+        "before": before,
+        "after": after,
+        "temperature": tally.temperature,
+    }
+
+
+def _mistake(head: Head, mistake: Mistake, support: Thumbnails) -> dict[str, Any]:
+    """A mistake with the evidence for the predicted and for the true class, where the method and the model have it."""
+    known = [label for label in (mistake.called, mistake.label) if label in head.names]
+    if head.estimator.capabilities.explains:
+        records = dict(zip(known, head.explained_classes(mistake.vector, known), strict=True))
+    else:
+        scores = dict(zip(head.classes.tolist(), head.probabilities(mistake.vector[None])[0].tolist(), strict=True))
+        records = {label: {"score": scores[label]} for label in known}
+    sides = [
+        _side("predicted", "wrong", mistake.called, records.get(mistake.called), support),
+        _side("true class", "right", mistake.label, records.get(mistake.label), support),
     ]
-    headline = sections.headline(accuracy, tally.zero_shot(), head.method, f"{photos}, each left out in turn,")
-    return [headline, sections.figures(key_figures)]
+    largest = max(side["largest"] for side in sides) or 1.0
+    alt = f"{mistake.id}: {mistake.label}, predicted {mistake.called}"
+    return {"id": mistake.id, "alt": alt, "sides": [{**side, "largest": largest} for side in sides]}
 
 
-def _nothing_left_out(head: Head) -> Markup:
-    counts = f"{counted(len(head.names), 'class', 'classes')}, {counted(len(head.support), 'photo', 'photos')}"
-    reason = "How right it is cannot be told from its own photos: no class has two of them to leave one out."
-    return tag("div", tag("p", counts, class_="lead"), tag("p", reason), class_="headline plain")
+def _side(verdict: str, kind: str, label: str, record: dict[str, Any] | None, support: Thumbnails) -> dict[str, Any]:
+    """One class of a mistake: its score, its photos with and without a picture, and the sizes of all contributions."""
+    side = {"verdict": verdict, "kind": kind, "label": label, "record": record}
+    if not record or "images" not in record:
+        return {**side, "total": 0.0, "largest": 0.0}
+    parts = [abs(part) for part in (record["text"], record["others"], *(photo["part"] for photo in record["images"]))]
+    photos = [{**photo, "uri": support.uri(photo["id"], SMALL)} for photo in record["images"]]
+    return {
+        **side,
+        "shown": [photo for photo in photos if photo["uri"]],
+        "listed": [photo for photo in photos if not photo["uri"]],
+        "total": sum(parts) or 1.0,
+        "largest": max(parts),
+    }
 
 
-def _judged(head: Head, tally: MetricAccumulator, photos: Thumbnails) -> list[Markup]:
-    accuracy = tally.accuracy()
-    wrong = [entry for entry in likely_wrong(head) if entry["called"] != entry["label"]]
-    return [
-        sections.confusions(accuracy),
-        sections.classes(accuracy),
-        sections.calibration(tally, _SAME_ROWS),
-        sections.wrong_labels(wrong, photos),
-    ]
+def _gallery(head: Head, photos: Thumbnails) -> list[dict[str, Any]]:
+    """Each class with some of its photos."""
+    ids: dict[str, list[str]] = {label: [] for label in head.names}
+    for photo, label in zip(head.support.ids.tolist(), head.support.labels.tolist(), strict=True):
+        ids[label].append(photo)
+    per_class = max(1, min(_PHOTOS_PER_CLASS, _MOST_PHOTOS // len(ids)))
+    cards = []
+    for number, (label, name) in enumerate(head.names.items()):
+        some = ids[label][:per_class] if number * per_class < _MOST_PHOTOS else []
+        shown = [(photo, uri) for photo in some if (uri := photos.uri(photo, TINY))]
+        cards.append({"label": label, "name": name, "n": len(ids[label]), "shown": shown})
+    return cards
+
+
+def _size(head: Head) -> str:
+    return f"{counted(len(head.names), 'class', 'classes')}, {counted(len(head.support), 'photo', 'photos')}"
 
 
 def _facts(head: Head, occasion: Occasion) -> list[tuple[str, object]]:
+    """How a page was made; None leaves a line out."""
     choice, encoder = head.choice, occasion.encoder
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scikit-learn", "onnxruntime"))
+    code = Markup("<code>{}</code>")
     return [
         ("method", head.method),
-        ("encoder", joined(encoder["name"], " ", tag("code", f"{encoder['fingerprint'][:12]}…"))),
+        ("encoder", Markup("{} {}").format(printable(encoder["name"]), code.format(f"{encoder['fingerprint'][:12]}…"))),
         ("templates", "; ".join(head.templates)),
-        (
-            "learned from",
-            f"{counted(len(head.support), 'photo', 'photos')} of {counted(len(head.names), 'class', 'classes')}",
-        ),
+        ("training set", _size(head)),
         ("training", "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in head.training.items()) or None),
         ("alpha, beta", f"{choice.alpha:.4g}, {choice.beta:.4g}" if choice else None),
-        ("chosen", sections.RULES.get(choice.rule, choice.rule) if choice else None),
+        ("chosen", _RULES.get(choice.rule, choice.rule) if choice else None),
         ("temperature", f"{choice.temperature:.4g}" if choice else None),
         ("threshold", percent(head.left_out.threshold) if head.left_out else None),
         ("made with", f"tip-adapter {__version__}, Python {platform.python_version()}, {packages}"),
         ("date", occasion.date),
-        ("command", tag("code", occasion.command)),
+        ("command", code.format(printable(occasion.command))),
     ]
 
 
-_TITLES = {
-    "photos": "Photos",
-    "confusions": "Confusions",
-    "classes": "Classes",
-    "calibration": "Calibration",
-    "labels": "Labels",
-    "mistakes": "Mistakes",
-    "made": "How it was made",
-}
+def _render(template: str, head: Head, occasion: Occasion, sections: tuple[str, ...], parts: dict[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # only where a page is made
 
-
-def _page(title: str, kind: str, occasion: Occasion, contents: Sequence[str], body: Sequence[Markup]) -> str:
-    links = [tag("li", tag("a", _TITLES[anchor], href=f"#{anchor}")) for anchor in contents]
-    header = tag(
-        "header",
-        tag("p", kind, " · ", occasion.date, class_="kind"),
-        tag("h1", named(occasion.model)),
-        tag("nav", tag("ul", *links), aria_label="Contents"),
+    environment = Environment(
+        loader=PackageLoader("tip_adapter.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        # Before it is escaped: control and direction characters are shown as escapes.
+        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
     )
-    css = (files("tip_adapter.report") / "page.css").read_text(encoding="utf-8")
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="generator", content=GENERATOR),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", Markup(css)),
+    environment.filters["percent"] = percent
+    return environment.get_template(template).render(
+        **parts,
+        method=head.method,
+        occasion=occasion,
+        generator=GENERATOR,
+        contents=[(anchor, _CONTENTS[anchor]) for anchor in sections],
+        facts=_facts(head, occasion),
+        charts=charts,
+        counted=counted,
     )
-    content = tag(
-        "body",
-        header,
-        tag("main", *body),
-        tag("footer", tag("p", "Made by tip-adapter. This page is one file and asks for nothing.")),
-    )
-    return f"<!doctype html>\n{tag('html', head, content, lang='en')}\n"
