@@ -111,7 +111,12 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
     tally = head.new_accumulator()
     head.count_left_out(tally)
     with Thumbnails(photos) as shown:
-        parts: dict[str, Any] = {"accuracy": None, "size": _size(head), "gallery": _gallery(head, shown), "photos": shown}
+        parts: dict[str, Any] = {
+            "accuracy": None,
+            "size": _size(head),
+            "gallery": _gallery(head, shown),
+            "photos": shown,
+        }
         if not len(tally):
             return _render("model.html.jinja", head, occasion, ("photos", "made"), parts)
         parts |= _counts(tally)
