@@ -10,26 +10,32 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from tip_adapter.cli._options import Device, Quiet, Threads, Version
+from tip_adapter.cli._options import Device, Quiet, Threads, Version, with_common_options
 from tip_adapter.cli._output import say
 from tip_adapter.errors import TipAdapterError, UsageError
 
 #: name → (function, its line in `tip-adapter --help`). Strings, so that help imports nothing.
 COMMANDS = {
-    "demo": ("tip_adapter.cli.demo:demo", "See it work: zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."),
-    "fit": ("tip_adapter.cli.fit:fit", "Learn a classifier from class folders."),
-    "predict": ("tip_adapter.cli.predict:predict", "Name photos."),
-    "evaluate": ("tip_adapter.cli.evaluate:evaluate", "Score a classifier on labelled photos."),
-    "extract": ("tip_adapter.cli.extract:extract", "Encode photos once and keep their vectors."),
-    "add": ("tip_adapter.cli.teach:add", "Teach a classifier more photos of a class, known or new."),
-    "remove": ("tip_adapter.cli.teach:remove", "Let a classifier forget photos or a class."),
-    "retune": ("tip_adapter.cli.teach:retune", "Choose alpha and beta again, after photos came or went."),
-    "check": ("tip_adapter.cli.check:check", "Find likely wrong labels, near-duplicates, classes that need photos."),
+    "demo": ("tip_adapter.cli.demo:demo", "Try it: zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."),
+    "fit": ("tip_adapter.cli.fit:fit", "Fit a classifier on class folders."),
+    "predict": ("tip_adapter.cli.predict:predict", "Classify images."),
+    "evaluate": ("tip_adapter.cli.evaluate:evaluate", "Measure the accuracy of a classifier on labelled images."),
+    "extract": ("tip_adapter.cli.extract:extract", "Encode images once and keep their vectors."),
+    "add": ("tip_adapter.cli.update:add", "Add images of a class, known or new, to a classifier."),
+    "remove": ("tip_adapter.cli.update:remove", "Remove images or a class from a classifier."),
+    "retune": ("tip_adapter.cli.update:retune", "Choose alpha and beta again after images were added or removed."),
+    "check": (
+        "tip_adapter.cli.check:check",
+        "Find possibly wrong labels, near-duplicates, and classes that need images.",
+    ),
     "export": ("tip_adapter.cli.export:export", "Write a classifier as one ONNX file."),
-    "info": ("tip_adapter.cli.info:info", "Show what a classifier is made of."),
-    "show": ("tip_adapter.cli.show:show", "Look at a classifier as a page: classes, photos, leave-one-out."),
+    "info": ("tip_adapter.cli.info:info", "Describe a classifier: classes, encoder, settings."),
+    "show": ("tip_adapter.cli.show:show", "Open a page about a classifier: classes, images, leave-one-out accuracy."),
     "encoders": ("tip_adapter.cli.encoders:encoders", "List the encoders that can be loaded here."),
-    "datasets": ("tip_adapter.cli.datasets:datasets", "List the paper's data sets, and check what is there of one."),
+    "datasets": (
+        "tip_adapter.cli.datasets:datasets",
+        "List the paper's data sets, and check which files of one are installed.",
+    ),
     "reproduce": ("tip_adapter.cli.reproduce:reproduce", "Measure a table or figure of the paper."),
     "doctor": ("tip_adapter.cli.doctor:doctor", "Show versions, devices, caches, and what is missing."),
 }
@@ -46,7 +52,7 @@ class CommandTable(TyperGroup):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command = typer.Typer(add_completion=False, rich_markup_mode=None)
-        command.command(cmd_name)(getattr(import_module(module), name))
+        command.command(cmd_name)(with_common_options(getattr(import_module(module), name)))
         return typer.main.get_command(command)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -1,14 +1,18 @@
-"""What stands on every command, or on several: --device, --threads, --quiet, --version; --json; MODEL_DIR."""
+"""Options that every command has, added by the command table; and --json and MODEL_DIR, which several have."""
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tip_adapter.validation import MAX_THREADS
 from tip_adapter.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _show_version(wanted: bool) -> None:
@@ -17,14 +21,37 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Device = Annotated[str | None, typer.Option(help="cpu, or cuda where ONNX Runtime has it.", metavar="NAME")]
+Device = Annotated[str | None, typer.Option(help="cpu, or cuda if ONNX Runtime supports it.", metavar="NAME")]
 Threads = Annotated[
-    int | None,
-    typer.Option(help="Processor threads; one per core if not given.", min=1, max=MAX_THREADS, metavar="N"),
+    int | None, typer.Option(help="Processor threads; default: one per core.", min=1, max=MAX_THREADS, metavar="N")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Results only: no notes, no progress.")]
 Version = Annotated[
     bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True, expose_value=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on stdout, everything else on stderr.")]
-ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder that `tip-adapter fit` made.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout, everything else on stderr.")]
+ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A model folder, made by `tip-adapter fit`.")]
+
+_OF_EVERY_COMMAND = [
+    inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+    for name, default, annotation in [
+        ("device", None, Device),
+        ("threads", None, Threads),
+        ("quiet", False, Quiet),
+        ("version", False, Version),
+    ]
+]
+
+
+def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of every command to a function, which receives those that its own signature names."""
+    own = inspect.signature(function, eval_str=True).parameters
+    common = {parameter.name for parameter in _OF_EVERY_COMMAND}
+
+    def command(**arguments: Any) -> None:
+        function(**{name: value for name, value in arguments.items() if name in own})
+
+    specific = [parameter for name, parameter in own.items() if name not in common]
+    command.__signature__ = inspect.Signature([*specific, *_OF_EVERY_COMMAND])  # type: ignore[attr-defined]
+    command.__doc__ = function.__doc__
+    return command

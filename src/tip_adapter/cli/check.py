@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tip_adapter
-from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import readable_path
@@ -34,10 +34,9 @@ def check(
         str | None, typer.Option(help="For photos, as `fit` takes it; see `tip-adapter encoders`.", metavar="NAME")
     ] = None,
     json: Json = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Find likely wrong labels, near-duplicates across classes, and classes that need photos."""
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import print_json, print_line, print_table
 from tip_adapter.errors import UsageError
 from tip_adapter.paper.datasets.records import SPLITS_URL, DatasetRecord, absent_pieces, dataset_record, dataset_records
@@ -31,10 +31,6 @@ def datasets(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The data set to check.")] = None,
     data_root: DataRoot = None,
     json: Json = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """List the paper's data sets: size, licence, where to get each, and whether it is found under --data-root.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tip_adapter
-from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
 from tip_adapter.errors import MissingExtra, warn
 from tip_adapter.features.sources import encode_labelled, found_source
@@ -48,10 +48,9 @@ def demo(
         Path | None, typer.Option(help="Write the draw there, as train.csv and test.csv.", metavar="OUT_DIR")
     ] = None,
     json: Json = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """See it work: zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."""
     source = folder or _textile_photos()

@@ -13,7 +13,6 @@ import onnxruntime
 from huggingface_hub import constants
 
 import tip_adapter
-from tip_adapter.cli._options import Device, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_line
 from tip_adapter.encoders import FAMILIES, encoder_families, encoder_names
 from tip_adapter.encoders.onnx.catalogue import named_clips
@@ -45,10 +44,7 @@ _OPTIONAL = {
 
 
 def doctor(
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
 ) -> None:
     """Show versions, devices, caches, and what is missing and how to get it."""
     print_line(f"tip-adapter {__version__}, Python {platform.python_version()}, {platform.platform()}")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import notes, print_json, print_table
 from tip_adapter.encoders import EncoderRecord, encoder_families, encoder_records
 
 
 def encoders(
     json: Json = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    quiet: bool = False,
 ) -> None:
     """List the encoders that can be loaded here: what each needs, languages, size, licence of its weights."""
     with notes(quiet):

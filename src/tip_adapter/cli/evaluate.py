@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 import tip_adapter
-from tip_adapter.cli._options import Device, Json, ModelDir, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say, training_in_words
-from tip_adapter.cli._pages import occasion, training_images
+from tip_adapter.cli._options import Json, ModelDir
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
+from tip_adapter.cli._words import occasion, training_images, training_in_words
 from tip_adapter.errors import UsageError
 from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_unreplaceable, write_page
 from tip_adapter.text import counted, percent
@@ -39,10 +39,9 @@ def evaluate(
     force: Annotated[
         bool, typer.Option("--force", help="Write the page also where something else than a report stands.")
     ] = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Score a classifier on labelled photos."""
     if report is None and (photos or force):

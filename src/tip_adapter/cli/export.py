@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._options import ModelDir
 from tip_adapter.cli._output import notes, print_line
 from tip_adapter.encoders import EncoderIdentity
 from tip_adapter.model.classifier import FewShotClassifier
@@ -24,10 +24,9 @@ def export(
         typer.Option("--input", help="What the file takes: vectors of the encoder, or pixels as it prepares them."),
     ] = "vectors",
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Write a classifier as one ONNX file that gives probabilities, for programs that have ONNX Runtime alone."""
     with notes(quiet):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import tip_adapter
-from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import notes, print_json, print_line, progress_bar, say
 from tip_adapter.encoders import DEFAULT
 from tip_adapter.features import extract as extraction
@@ -35,10 +35,9 @@ def extract(
         ),
     ] = False,
     json: Json = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Encode photos once and keep their vectors: `fit`, `evaluate` and `predict` take FEATURES_DIR in place of a folder."""
     started = time.perf_counter()

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 import tip_adapter
-from tip_adapter.cli._options import Device, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, outcome_in_words, print_line, progress_bar
+from tip_adapter.cli._output import notes, print_line, progress_bar
+from tip_adapter.cli._words import outcome_in_words
 from tip_adapter.encoders.prompts import read_class_names
 from tip_adapter.io.files import refuse_existing
 from tip_adapter.model.saving import refuse_unreplaceable
@@ -73,10 +73,9 @@ def fit(
     force: Annotated[
         bool, typer.Option("--force", help="Replace the model at MODEL_DIR; anything else there is left alone.")
     ] = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Learn a classifier from class folders."""
     refuse_unreplaceable(out) if force else refuse_existing(out)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.cli._options import Device, Json, ModelDir, Quiet, Threads, Version
-from tip_adapter.cli._output import outcome_in_words, print_json, print_line, print_table
+from tip_adapter.cli._options import Json, ModelDir
+from tip_adapter.cli._output import print_json, print_line, print_table
+from tip_adapter.cli._words import outcome_in_words
 from tip_adapter.model.head import load_head
 from tip_adapter.text import counted
 
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 def info(
     model_dir: ModelDir,
     json: Json = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Show what a classifier is made of."""
     head, config = load_head(model_dir)

@@ -13,7 +13,7 @@ import typer
 
 import tip_adapter
 from tip_adapter.cli._answers import HEADER, print_answer, print_cells, print_row
-from tip_adapter.cli._options import Device, Json, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._options import Json, ModelDir
 from tip_adapter.cli._output import notes, print_json, progress_bar, say
 from tip_adapter.cli._photos import to_be_named
 from tip_adapter.errors import NothingReadable, UsageError
@@ -61,10 +61,9 @@ def predict(
     link: Annotated[
         bool, typer.Option("--link", help="With --sort-into: symbolic links in the place of copies.")
     ] = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Name photos."""
     if json and as_csv:

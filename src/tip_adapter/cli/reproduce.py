@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
+from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say
 from tip_adapter.cli.datasets import DataRoot
 from tip_adapter.errors import UsageError, warn
@@ -51,10 +51,9 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(help="Where results go; results/NAME if not given.", metavar="DIR")
     ] = None,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Measure a table or figure of the paper: results.jsonl, a table in Markdown, a picture."""
     if listed or name is None:

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
+from tip_adapter.cli._options import ModelDir
 from tip_adapter.cli._output import notes, print_line, say
-from tip_adapter.cli._pages import occasion, training_images
+from tip_adapter.cli._words import occasion, training_images
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import cache_folder
 from tip_adapter.model.head import load_head
@@ -32,10 +32,7 @@ def show(
     force: Annotated[
         bool, typer.Option("--force", help="Write the page also where something else than a report stands.")
     ] = False,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    quiet: bool = False,
 ) -> None:
     """Look at a classifier: its classes, its photos, and how right it is when each is left out."""
     if force and out is None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tip_adapter
-from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
-from tip_adapter.cli._output import notes, outcome_in_words, print_line
+from tip_adapter.cli._options import ModelDir
+from tip_adapter.cli._output import notes, print_line
+from tip_adapter.cli._words import outcome_in_words
 from tip_adapter.errors import ModelFolderError, UsageError
 from tip_adapter.features.encode import encode_photos
 from tip_adapter.features.sources import encode_labelled, image_source, is_stored
@@ -37,10 +38,9 @@ def add(
         list[str],
         typer.Argument(metavar="PHOTO_OR_DIR", help="Photos, folders or lists of photos; or stored vectors."),
     ],
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Teach a classifier more photos of a class, known or new."""
     stored = [image_source(place).labelled(label) for place in photos if is_stored(place)]
@@ -68,10 +68,9 @@ def remove(
         list[str] | None,
         typer.Option(help="A photo, by its id in the model or its path; may be repeated.", metavar="ID_OR_PATH"),
     ] = None,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Let a classifier forget photos or a class."""
     if label is None and not photo:
@@ -91,10 +90,9 @@ def remove(
 
 def retune(
     model_dir: ModelDir,
-    device: Device = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    version: Version = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Choose alpha and beta again, after photos came or went."""
     with notes(quiet), _being_taught(model_dir, device, threads) as model:
