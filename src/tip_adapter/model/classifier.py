@@ -298,9 +298,9 @@ class FewShotClassifier:
         if not head.estimator.capabilities.needs_images:
             return self._taught(self._with_named(head, sorted(set(texts))))
         support, _ = self._encode(listed_source(photos, texts, image_ids(photos, head.support.ids.tolist())), None)
-        return self.teach(support)
+        return self.add_support(support)
 
-    def teach(self, photos: SupportSet) -> Self:
+    def add_support(self, photos: SupportSet) -> Self:
         """`partial_fit` for photos that are encoded already.
 
         Raises
