@@ -213,7 +213,7 @@ def test_learned_keys_fall_back_to_the_photos_own_vectors_and_say_so(
     model = fitted(photos, method="tip-adapter-f")
     chosen = model.choice_
     assert not model.needs_finetune_
-    with pytest.warns(TipAdapterWarning, match="tip-adapter-f is not taught in place.*retune"):
+    with pytest.warns(TipAdapterWarning, match="tip-adapter-f cannot be updated in place.*retune"):
         teach(model, more)
     assert model.needs_finetune_
     assert isinstance(model.estimator_, TipAdapterClassifier)
