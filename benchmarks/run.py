@@ -173,7 +173,7 @@ def teaching() -> Iterator[Case]:
     added = count()
     yield Case(
         "FewShotClassifier: add a vector to 16,000 keys of 512, encoded already",
-        lambda: model.teach(SupportSet(X[:1], np.array(["class 0"]), np.array([f"new {next(added)}"]))),
+        lambda: model.add_support(SupportSet(X[:1], np.array(["class 0"]), np.array([f"new {next(added)}"]))),
         0.015,
         runs=25,
     )

@@ -147,9 +147,9 @@ def test_what_was_fine_tuned_says_that_it_is_to_be_again(
     model = tmp_path / "model"
     run("fit", train, "--out", model, "--encoder", "toy", "--method", "tip-adapter-f")
     ran = run("add", model, "yellow", yellow)
-    assert ran.err.startswith("note: tip-adapter-f is not taught in place")
+    assert ran.err.startswith("note: tip-adapter-f cannot be updated in place")
     assert json.loads(run("info", model, "--json").out)["method"] == "tip-adapter"
-    assert "taught since it was fine-tuned with tip-adapter-f" in (model / CARD).read_text("utf-8")
+    assert "photos were added or removed after fine-tuning with tip-adapter-f" in (model / CARD).read_text("utf-8")
     assert run("add", model, "red", yellow / "0.png", "--quiet").status == 2  # it is there already, as yellow
     ran = run("retune", model)
     assert (ran.status, ran.err) == (0, "")

@@ -275,7 +275,7 @@ def test_nothing_readable_is_an_error(make_photos: MakePhotos) -> None:
 def test_fault_17_the_same_photo_in_two_classes_warns(make_photos: MakePhotos) -> None:
     folder = make_photos("train", red=2, green=2)
     (folder / "red" / "copy.png").write_bytes((folder / "green" / "0.png").read_bytes())
-    with pytest.warns(TipAdapterWarning, match=r"same photo is in two classes: green/0\.png .* red/copy\.png"):
+    with pytest.warns(TipAdapterWarning, match=r"same image is in two classes: green/0\.png .* red/copy\.png"):
         model = FewShotClassifier("toy").fit_folder(folder)
     assert len(model.support_) == 5
 

@@ -163,7 +163,7 @@ def test_the_environment_names_the_hub_the_cache_and_the_token(
     assert list((tmp_path / "home" / "hub").rglob("adapter.safetensors"))
 
 
-# ---- what is told of whole paths -------------------------------------------------------------------------------------
+# ---- warnings about absolute paths -------------------------------------------------------------------------------------
 
 
 def test_paths_of_photos_go_up_from_their_folder_only(model: FewShotClassifier, hub: FakeHub, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_paths_of_photos_go_up_from_their_folder_only(model: FewShotClassifier, 
 def test_whole_paths_are_warned_of(hub: FakeHub, make_photos: Callable[..., Path]) -> None:
     photos = sorted(make_photos("photos", red=1, green=1).rglob("*.png"))
     model = FewShotClassifier(encoder="toy").fit(photos, ["green", "red"])
-    with pytest.warns(TipAdapterWarning, match="2 photos are known by a whole path"):
+    with pytest.warns(TipAdapterWarning, match="2 photos are identified by an absolute path"):
         model.push_to_hub(REPOSITORY)
 
 
@@ -184,7 +184,7 @@ def test_an_encoder_that_is_named_by_a_whole_path_is_warned_of(hub: FakeHub, pai
     encoder = ToyEncoder()
     encoder.identity = replace(encoder.identity, name="onnx:/models/of/somebody")
     model = FewShotClassifier(encoder).fit([paint("red"), paint("green")], ["red", "green"])
-    with pytest.warns(TipAdapterWarning, match="the encoder is named by a whole path"):
+    with pytest.warns(TipAdapterWarning, match="the encoder is an absolute path"):
         model.push_to_hub(REPOSITORY)
 
 

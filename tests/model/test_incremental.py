@@ -213,7 +213,7 @@ def test_learned_keys_fall_back_to_the_photos_own_vectors_and_say_so(
     model = fitted(photos, method="tip-adapter-f")
     chosen = model.choice_
     assert not model.needs_finetune_
-    with pytest.warns(TipAdapterWarning, match="tip-adapter-f is not taught in place.*retune"):
+    with pytest.warns(TipAdapterWarning, match="tip-adapter-f cannot be updated in place.*retune"):
         teach(model, more)
     assert model.needs_finetune_
     assert isinstance(model.estimator_, TipAdapterClassifier)
@@ -334,8 +334,8 @@ def test_unreadable_photos_are_left_out_and_named(photos: Any, more: Any, tmp_pa
         (lambda m, more: m.partial_fit(more[0], ["red"]), UsageError, "give a list of photos"),
         (lambda m, more: m.partial_fit(more[:1], "red"), UsageError, "labels takes a list of texts"),
         (lambda m, more: m.partial_fit(more[:1], ["\ud800"]), LabelError, "not UTF-8"),
-        (lambda m, more: m.teach(None), UsageError, "photos takes a SupportSet, not None"),
-        (lambda m, more: m.teach(m.support_), UsageError, "image 0 is in the model already"),
+        (lambda m, more: m.add_support(None), UsageError, "photos takes a SupportSet, not None"),
+        (lambda m, more: m.add_support(m.support_), UsageError, "image 0 is in the model already"),
         (lambda m, more: m.remove(["image 0", "image 99"]), UnknownName, "no photo 'image 99'.*nothing was removed"),
         (lambda m, more: m.remove(["image 0", "image 0"]), UsageError, "'image 0' is given twice; nothing was removed"),
         (lambda m, more: m.remove("imag 0"), UnknownName, "did you mean image 0?"),

@@ -399,6 +399,11 @@ def test_an_encoders_name_cannot_leave_the_front_matter() -> None:
     assert front_matter(card)["base_encoder"] == name
 
 
+def test_an_encoders_name_stays_text_in_the_table() -> None:
+    card = model_card({**CONFIGURATION, "encoder": CONFIGURATION["encoder"] | {"name": "a | <b>[x](y)"}})
+    assert "| encoder | a &#124; &lt;b&gt;&#91;x](y), fingerprint" in card
+
+
 def test_the_card_says_classes_counts_encoder_and_protocol(folder: Path) -> None:
     card = (folder / CARD).read_text("utf-8")
     assert "| cat_1 | cat 1 | 2 |" in card
@@ -417,16 +422,16 @@ def test_a_card_of_learned_keys_says_what_was_measured() -> None:
     assert "each left out, before the keys were fine-tuned (95 %" in model_card(CONFIGURATION, trained=True)
 
 
-def test_a_card_tells_what_was_taught_since() -> None:
+def test_a_card_says_that_photos_were_added_after_fine_tuning() -> None:
     card = model_card({**CONFIGURATION, "left_out": None, "finetune_with": "tip-adapter-f"})
-    assert "| method | tip-adapter; taught since it was fine-tuned with tip-adapter-f |" in card
+    assert "| method | tip-adapter; photos were added or removed after fine-tuning with tip-adapter-f |" in card
     assert "| accuracy | 50.0% of 2 photos (leave-one-out, before photos were added or removed) |" in card
     assert "How good it is" not in card
 
 
-def test_a_card_without_a_pair_says_so() -> None:
+def test_a_card_without_alpha_and_beta_says_so() -> None:
     card = model_card({**CONFIGURATION, "choice": None, "left_out": None})
-    assert "| pair | none |" in card
+    assert "| alpha, beta | none |" in card
     assert "not measured" in card
 
 

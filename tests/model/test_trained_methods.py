@@ -97,7 +97,9 @@ def test_epochs_that_are_no_number_of_them_are_refused(epochs: Any, photos: Any)
 
 def test_a_class_without_photos_has_probability_0_under_the_linear_probe(photos: Any, queries: Any) -> None:
     support = fitted("linear-probe", photos).support_
-    with pytest.warns(TipAdapterWarning, match="1 class without photos is never answered, for linear-probe .*: moss"):
+    with pytest.warns(
+        TipAdapterWarning, match="1 class without photos is never predicted, because linear-probe .*: moss"
+    ):
         model = FewShotClassifier("toy", "linear-probe").fit_support(support, ["moss"])
     probabilities = model.predict_proba(queries)
     assert model.classes_.tolist() == ["blue", "green", "moss", "red"]
@@ -155,7 +157,7 @@ def test_what_was_trained_falls_back_to_tip_adapter_at_a_pair_that_is_chosen_the
     method: str, teach: Any, photos: Any, queries: Any, paint: Paint, tmp_path: Path
 ) -> None:
     model = fitted(method, photos)
-    with pytest.warns(TipAdapterWarning, match=f"{method} is not taught in place.*retune"):
+    with pytest.warns(TipAdapterWarning, match=f"{method} cannot be updated in place.*retune"):
         teach(model, [paint("yellow", 30), paint("yellow", 31)])
     free = FewShotClassifier("toy").fit_support(model.support_, model.classes_)
     assert model.needs_finetune_

@@ -48,7 +48,7 @@ def add(
     with notes(quiet), _being_taught(model_dir, device, threads) as model:
         before, chosen = len(model.support_), model.choice_
         for source in stored:
-            model.teach(encode_labelled(source, model.encoder_)[0])
+            model.add_support(encode_labelled(source, model.encoder_)[0])
         if paths:
             model.partial_fit(paths, [label] * len(paths))
     learned = counted(len(model.support_) - before, "photo", "photos")

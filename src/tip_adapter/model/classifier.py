@@ -1,4 +1,4 @@
-"""FewShotClassifier: an encoder, class names and a method put together; photos in, answers out."""
+"""FewShotClassifier: an encoder, class names and a method in one object; images in, predictions out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tip_adapter.model.fitting import (
 )
 from tip_adapter.model.head import Head, load_head
 from tip_adapter.model.incremental import with_classes, with_images, without_class, without_images
-from tip_adapter.model.prediction import count_source, encode_readable, explanations, predictions
+from tip_adapter.model.prediction import count_source, encode_readable, predictions
 from tip_adapter.model.saving import write_model_folder
 from tip_adapter.model.settings import (
     check_encoder,
@@ -73,11 +73,11 @@ class FewShotClassifier:
     tune : how alpha and beta are chosen: ``loo`` (leave-one-out), ``scale-free``, or a folder or list of validation
         photos; None for leave-one-out where at least half the classes with photos have two, else scale-free. For
         ``linear-probe``: a folder or list of validation photos to search C by
-    alpha, beta : float, a given pair: both, and then no `tune`
-    templates : sentences with ``{}`` for the class name, or names of template sets; None for the encoder's own
+    alpha, beta : float, fixed values: give both, and no `tune`
+    templates : texts with ``{}`` for the class name, or names of template sets; None for the encoder's own
     class_names : label → the name that the text encoder reads; None for the labels, underscores as spaces
-    epochs : int, how long a method trains; None for as long as its paper
-    calibrate : bool, whether a temperature is fitted, so that scores can be taken at their word; else it is 1. Labels are the same
+    epochs : int, passes over the support; None for its paper's number of epochs
+    calibrate : bool, whether a temperature is fitted, so that scores are calibrated; else it is 1. Labels are the same
     logit_scale : float, what text logits are multiplied by; None for the encoder's own
     seed : int, of draws and of training
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
@@ -133,7 +133,7 @@ class FewShotClassifier:
         self._head: Head | None = None
         self._made_with: str | None = None
 
-    # ---- learning -------------------------------------------------------------------------------------------------
+    # ---- fitting --------------------------------------------------------------------------------------------------
 
     def fit(self, images: Iterable[ImageLike], labels: Iterable[str]) -> Self:
         """Learn from photos and their labels.
@@ -141,7 +141,7 @@ class FewShotClassifier:
         Parameters
         ----------
         images : list or other iterable of paths, PIL images or uint8 arrays
-        labels : one text a photo
+        labels : one text per photo
 
         Raises
         ------
@@ -151,7 +151,7 @@ class FewShotClassifier:
             Not one photo could be read. A few unreadable ones are left out with a warning.
         UsageError
             A constructor value is not what it takes, or they make no sense together; `images` is one photo, not a list
-            of them. Told before any photo is read.
+            of them. Raised before any photo is read.
         """
         self._check()
         photos, texts = listed_pairs(images, labels)
@@ -180,7 +180,7 @@ class FewShotClassifier:
         self._check()
         n_shots = None if shots is None else validation.integer(shots, "shots", 1)
         photos = labelled_source(folder, part="train")
-        self._follow(photos)
+        self._use_encoder_of(photos)
         if n_shots is not None:
             photos = draw(photos, n_shots, validation.seed(self.seed))
         warn(*photos.notes)
@@ -203,23 +203,23 @@ class FewShotClassifier:
             As `fit`.
         """
         self._check()
-        support = self._checked(support, "support")
+        support = listed_support(support, "support", self.encoder_.identity.width)
         labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
         if not labels:
             raise LabelError("there are no classes to learn; give at least one photo or class name")
         if len(labels) == 1:
-            warn(f"there is one class only ({printable(labels[0])}): every photo will be called that")
+            warn(f"there is one class only ({printable(labels[0])}): every photo will be predicted as that")
         names = self._names(labels)
         templates = resolve_templates(self.templates or self.encoder_.record.templates)
         embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
         logit_scale = logit_scale_of(self.encoder_, self.logit_scale)
         return self._learn(self.method, support, names, templates, embeddings, logit_scale, progress)
 
-    # ---- what was learned -----------------------------------------------------------------------------------------
+    # ---- the fitted state -----------------------------------------------------------------------------------------
 
     @property
     def head_(self) -> Head:
-        """What was learned: replaced as a whole, never changed.
+        """The fitted state: replaced as a whole, never changed.
 
         Raises
         ------
@@ -254,7 +254,7 @@ class FewShotClassifier:
 
     @property
     def choice_(self) -> Choice | None:
-        """The pair and how it was chosen; None where the method has none."""
+        """(alpha, beta) and how they were chosen; None where the method has none."""
         return self.head_.choice
 
     @property
@@ -275,7 +275,7 @@ class FewShotClassifier:
             return load_encoder(name, device=self.device, threads=self.threads)
         return self.encoder
 
-    # ---- being taught ---------------------------------------------------------------------------------------------
+    # ---- incremental learning -------------------------------------------------------------------------------------
 
     def partial_fit(self, images: Iterable[ImageLike], labels: Iterable[str]) -> Self:
         """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
@@ -296,11 +296,12 @@ class FewShotClassifier:
         photos, texts = listed_pairs(images, labels)
         head = self.head_
         if not head.estimator.capabilities.needs_images:
-            return self._taught(self._with_named(head, sorted(set(texts))))
-        support, _ = self._encode(listed_source(photos, texts, image_ids(photos, head.support.ids.tolist())), None)
-        return self.teach(support)
+            return self._set_head(self._with_named(head, sorted(set(texts))))
+        source = listed_source(photos, texts, image_ids(photos, head.support.ids.tolist()))
+        support, _ = encode_labelled(source, self.encoder_, threads=self.threads)
+        return self.add_support(support)
 
-    def teach(self, photos: SupportSet) -> Self:
+    def add_support(self, photos: SupportSet) -> Self:
         """`partial_fit` for photos that are encoded already.
 
         Raises
@@ -308,15 +309,15 @@ class FewShotClassifier:
         LabelError, UsageError
             As `partial_fit`; UsageError also if `photos` is no SupportSet of the encoder's width with unique ids.
         """
-        photos = self._checked(photos, "photos")
+        photos = listed_support(photos, "photos", self.encoder_.identity.width)
         head = with_images(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
         # Without photos there was nothing to choose alpha and beta by.
         chooses = method_class(head.finetune_with or head.method).capabilities.has_alpha_beta
         unchosen = head.choice is None and chooses and len(head.support)
-        return self._relearn(head) if unchosen else self._taught(head)
+        return self._relearn(head) if unchosen else self._set_head(head)
 
     def remove(self, ids: Iterable[str]) -> Self:
-        """Forget photos by their ids (`support_.ids`): as if they had never been there. Classes stay, by their names.
+        """Remove photos by their ids (`support_.ids`), as if they had never been added. Classes stay, by their names.
 
         Raises
         ------
@@ -325,10 +326,10 @@ class FewShotClassifier:
         UsageError
             `ids` are no texts, or one is given twice.
         """
-        return self._taught(without_images(self.head_, listed_ids(ids)))
+        return self._set_head(without_images(self.head_, listed_ids(ids)))
 
     def remove_class(self, label: str) -> Self:
-        """Forget a class and its photos: as if they had never been there.
+        """Remove a class and its photos, as if they had never been added.
 
         Raises
         ------
@@ -339,7 +340,7 @@ class FewShotClassifier:
         """
         head = self.head_
         require(isinstance(label, str), "label", "a text", label)
-        return self._taught(without_class(head, unicodedata.normalize("NFC", label)))
+        return self._set_head(without_class(head, unicodedata.normalize("NFC", label)))
 
     def retune(self, *, progress: Progress | None = None) -> Self:
         """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again what was fine-tuned.
@@ -351,7 +352,7 @@ class FewShotClassifier:
         """
         return self._relearn(self.head_, progress)
 
-    # ---- answering ------------------------------------------------------------------------------------------------
+    # ---- prediction -----------------------------------------------------------------------------------------------
 
     def predict(self, images: Iterable[ImageLike]) -> NDArray[np.str_]:
         """Labels of photos: (n,) str array.
@@ -392,18 +393,18 @@ class FewShotClassifier:
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0
     ) -> list[dict[str, Any]]:
-        """Name every photo of a folder, at any depth, of a list, or of stored vectors.
+        """Predict the class of every photo in a folder, at any depth, in a list, or of stored vectors.
 
         Parameters
         ----------
         folder : path
-        top : int, how many of the likeliest classes a row lists
+        top : int, how many of the most likely classes a record lists
         min_score : float in [0, 1], below which the label is None: "none of these"; or ``auto``, the model's own threshold,
-            which 95 % of its photos reach when left out
+            which 95 % of its photos reach in leave-one-out
 
         Returns
         -------
-        one record a photo: image, label, score (probability: softmax of logits / temperature), top ([{label, score}]), error (or None)
+        one record per photo: image, label, score (probability: softmax of logits / temperature), top ([{label, score}]), error (or None)
 
         Raises
         ------
@@ -419,7 +420,7 @@ class FewShotClassifier:
     def predict_stream(
         self, images: Iterable[ImageLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
     ) -> Iterator[dict[str, Any]]:
-        """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable photo is one with `error`.
+        """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable image is a record with `error`.
 
         Parameters
         ----------
@@ -445,12 +446,14 @@ class FewShotClassifier:
         Raises
         ------
         UsageError, NotFittedError
-            As `predict_stream`; UsageError also with the first photos, if the method has no photos to name.
+            As `predict_stream`; UsageError also with the first photos, if the method cannot explain.
         """
-        return explanations(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
+        return predictions(
+            images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads, explain=True
+        )
 
     def explain(self, image: ImageLike) -> dict[str, Any]:
-        """Why a photo is called what it is called: the answer and the runner-up, each logit taken apart.
+        """Explain a prediction: the logits of the predicted class and the runner-up, decomposed.
 
         Parameters
         ----------
@@ -467,7 +470,7 @@ class FewShotClassifier:
         ImageError
             It cannot be read.
         UsageError
-            It is no photo, or the method has no photos to name.
+            It is no image, or the method cannot explain.
         NotFittedError
             Before `fit`.
         """
@@ -480,7 +483,7 @@ class FewShotClassifier:
         folder: str | os.PathLike[str],
         *,
         progress: Progress | None = None,
-        tally: MetricAccumulator | None = None,
+        accumulator: MetricAccumulator | None = None,
     ) -> dict[str, Any]:
         """Score the classifier on labelled photos: class folders, a split folder (its test part), a list, or stored vectors.
 
@@ -488,7 +491,7 @@ class FewShotClassifier:
         ----------
         folder : path
         progress : called with (photos done, photos in all)
-        tally : an empty one of `head_.new_accumulator`, for who wants to see more of what was counted; None makes one
+        accumulator : an empty one of `head_.new_accumulator`; pass one to see more of what was counted
 
         Returns
         -------
@@ -498,7 +501,7 @@ class FewShotClassifier:
         per_class : label → {accuracy, n}
         calibration : temperature, n_known (photos of known classes, those that the likelihood counts), and before (at
             temperature 1) and after: {ece, negative_log_likelihood, curve: [{confidence, accuracy, n}]}; see Calibration
-        protocol, alpha, beta : how the pair was chosen, and it; None where the method has none
+        protocol, alpha, beta : how alpha and beta were chosen, and their values; None where the method has none
         seconds, images_per_second
 
         Raises
@@ -514,11 +517,11 @@ class FewShotClassifier:
         warn(*photos.notes)
         refuse_unknown(photos, labels)
         head = self.head_
-        tally = head.new_accumulator() if tally is None else tally
-        count_source(photos, head, self.encoder_, tally, threads=self.threads, progress=progress)
+        accumulator = head.new_accumulator() if accumulator is None else accumulator
+        count_source(photos, head, self.encoder_, accumulator, threads=self.threads, progress=progress)
         seconds = time.perf_counter() - started
-        timing = {"seconds": seconds, "images_per_second": len(tally) / seconds}
-        return {**head.evaluated(tally), "n_failed": len(photos) - len(tally), **timing}
+        timing = {"seconds": seconds, "images_per_second": len(accumulator) / seconds}
+        return {**head.evaluated(accumulator), "n_failed": len(photos) - len(accumulator), **timing}
 
     def evaluate_support(self, support: SupportSet) -> dict[str, Any]:
         """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times.
@@ -529,13 +532,13 @@ class FewShotClassifier:
             `support` is no SupportSet of the encoder's width, or empty.
         """
         head = self.head_
-        photos = self._checked(support, "support")
+        photos = listed_support(support, "support", self.encoder_.identity.width)
         require(len(photos) > 0, "support", "at least one photo", photos)
-        tally = head.new_accumulator()
-        head.count(photos, tally)
-        return head.evaluated(tally)
+        accumulator = head.new_accumulator()
+        head.count(photos, accumulator)
+        return head.evaluated(accumulator)
 
-    # ---- keeping --------------------------------------------------------------------------------------------------
+    # ---- saving ---------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the model to a folder, whole or not at all.
@@ -543,7 +546,7 @@ class FewShotClassifier:
         Raises
         ------
         OutputExists
-            Something stands there and `force` is false.
+            Something exists there and `force` is false.
         NotWritable
             With the system's reason; what was there before still is.
         UsageError
@@ -566,8 +569,8 @@ class FewShotClassifier:
         Parameters
         ----------
         folder : path
-        encoder : name of the encoder, or an Encoder, where it is not to be had any more by the name that the model keeps,
-            such as that of a folder that was moved; of the same fingerprint
+        encoder : name of the encoder, or an Encoder, if the encoder saved with the model has moved; its
+            fingerprint must be the same
         device, threads : as in the constructor
 
         Raises
@@ -618,7 +621,7 @@ class FewShotClassifier:
         UsageError
             `repo_id` or `revision` cannot be one.
         """
-        from tip_adapter.model.hub import upload_model  # a third of a second that others do not pay
+        from tip_adapter.model.hub import upload_model  # its import takes a third of a second
 
         return upload_model(*self._to_record(), repo_id, revision=revision, private=private, token=token)
 
@@ -657,20 +660,20 @@ class FewShotClassifier:
             folder = download_model(os.fspath(repo_id_or_folder), revision=revision, token=token)
         return cls.load(folder, device=device, threads=threads)
 
-    # ---- inside ---------------------------------------------------------------------------------------------------
+    # ---- internals ------------------------------------------------------------------------------------------------
 
     def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
         if self.tune == "loo":
             refuse_singles(photos.labels)
         used = photos if method_class(self.method).capabilities.needs_images else photos.take(())
-        support, _ = self._encode(used, progress)
+        support, _ = encode_labelled(used, self.encoder_, threads=self.threads, progress=progress)
         lost = sorted(set(used.labels) - set(support.labels.tolist()))
         if lost:
             warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
         return self.fit_support(support, photos.classes, progress=progress)
 
-    def _follow(self, photos: VectorSource) -> None:
-        """Where no encoder was asked for, take the one that the vectors were made with."""
+    def _use_encoder_of(self, photos: VectorSource) -> None:
+        """If no encoder was given, use the one that the vectors were made with."""
         if photos.encoder_name != self._made_with and self.encoder is None:
             if photos.encoder_name:
                 refuse_unasked_download(photos.encoder_name, photos.root)
@@ -683,7 +686,7 @@ class FewShotClassifier:
         return {name: value for name, value in self.__dict__.items() if not (named and name == "encoder_")}
 
     def _to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """What a model folder keeps: configuration and arrays."""
+        """Contents of a model folder: configuration and arrays."""
         config, arrays = self.head_.to_record()
         made_by = {
             "tip_adapter": __version__,
@@ -693,28 +696,16 @@ class FewShotClassifier:
         return {**made_by, **config}, arrays
 
     def _check(self) -> None:
-        """Raise what can be told before any photo is read."""
+        """Check the settings before any photo is read."""
         check_settings(vars(self))
         if method_class(self.method).capabilities.encoder_parts:
             encoder_parts(self.encoder_, self.method)
-
-    @property
-    def _settings(self) -> dict[str, int]:
-        """Of training, what is not left to the method."""
-        shortened = {} if self.epochs is None else {"epochs": self.epochs}
-        return {"seed": validation.seed(self.seed), **shortened}
-
-    def _checked(self, support: SupportSet, name: str) -> SupportSet:
-        return listed_support(support, name, self.encoder_.identity.width)
-
-    def _encode(self, photos: VectorSource, progress: Progress | None) -> tuple[SupportSet, int]:
-        return encode_labelled(photos, self.encoder_, threads=self.threads, progress=progress)
 
     def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
         return name_classes(labels, self.class_names or {}, self.encoder_.record.reads, known)
 
     def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
-        """The head with those of the labels, too, that are new to it."""
+        """The head with those labels, too, that are new to it."""
         refuse_twins([*head.names, *labels])
         fresh = [label for label in labels if label not in head.names]
         if not fresh:
@@ -722,21 +713,20 @@ class FewShotClassifier:
         names = self._names(fresh, head.names)
         return with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
 
-    def _taught(self, head: Head) -> Self:
+    def _set_head(self, head: Head) -> Self:
         if head.finetune_with and not self.head_.finetune_with:
             warn(
-                f"{head.finetune_with} is not taught in place: the photos' own vectors answer until it is fine-tuned again "
-                "(retune)"
+                f"{head.finetune_with} cannot be updated in place: predictions use the photos' own vectors until it is "
+                "fine-tuned again (retune)"
             )
-        if (
-            head.choice is None and head.estimator.capabilities.has_alpha_beta and len(head.support)
-        ):  # its method had no pair
+        unchosen = head.choice is None and head.estimator.capabilities.has_alpha_beta and len(head.support)
+        if unchosen:
             head = with_alpha_beta(head, *self._rule(head.support, list(head.names), None))
         self._head = head
         return self
 
     def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
-        """Choose and fit anew what the head holds."""
+        """Choose and fit again on the head's own support."""
         self._check()
         method = head.finetune_with or head.method
         return self._learn(
@@ -753,8 +743,9 @@ class FewShotClassifier:
         logit_scale: float,
         progress: Progress | None,
     ) -> Self:
-        """Choose alpha and beta by the settings, fit the method, and answer by it from now on."""
+        """Choose alpha and beta by the settings, fit the method, and replace the fitted state."""
         rule, given = self._rule(support, list(names), progress)
+        epochs = {} if self.epochs is None else {"epochs": self.epochs}  # else the method's own
         self._head = fit_head(
             method,
             support,
@@ -765,22 +756,22 @@ class FewShotClassifier:
             rule=rule,
             calibrate=self.calibrate,
             given=given,
-            settings=self._settings,
+            settings={"seed": validation.seed(self.seed), **epochs},
             offers=encoder_parts(self.encoder_, method),
         )
         return self
 
     def _rule(self, support: SupportSet, labels: Sequence[str], progress: Progress | None) -> tuple[str, TuningData]:
-        """The rule that chooses, by the settings, and what it may look at."""
-        pair = given_alpha_beta(self.alpha, self.beta)
-        rule = rule_for(self.tune, pair, support.labels)
-        return rule, tuning_data(rule, self.tune, pair, labels, self.encoder_, threads=self.threads, progress=progress)
+        """The rule that chooses alpha and beta, by the settings, and the data it may use."""
+        fixed = given_alpha_beta(self.alpha, self.beta)
+        rule = rule_for(self.tune, fixed, support.labels)
+        return rule, tuning_data(rule, self.tune, fixed, labels, self.encoder_, threads=self.threads, progress=progress)
 
 
 def _refuse_other_encoder(folder: Path, made_with: Mapping[str, Any], identity: EncoderIdentity) -> None:
-    """Raise WrongEncoder unless the encoder at hand is the one that a model keeps the identity of."""
+    """Raise WrongEncoder unless the loaded encoder is the one that the model was made with."""
     if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
         raise WrongEncoder(
             f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
-            f"than the one at hand ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
+            f"than the one loaded ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
         )

@@ -57,11 +57,11 @@ def fit_head(
     logit_scale : float, the encoder's
     rule : key of `tuning.RULES`
     calibrate : bool, whether the choice keeps its temperature; else it is 1
-    given : TuningData, what the rule may look at beside the support
-    settings : constructor values of the method that differ from its own; those that it does not take are left out
+    given : TuningData, what the rule may use in addition to the support
+    settings : constructor values of the method that differ from its defaults; those that it does not take are ignored
     offers : what the method needs beyond vectors (`Capabilities.encoder_parts`), as the encoder offers it
-    views : epoch → (n, d) float array, the support as a method that is trained sees it then; None for as it is
-    initial_alpha_beta : alpha and beta that keys learn at where they are chosen again afterwards; None for those chosen before
+    views : epoch → (n, d) float array, the support as seen by training in that epoch; None for unaugmented
+    initial_alpha_beta : alpha and beta during fine-tuning, where they are chosen again afterwards; None for those chosen before
 
     Raises
     ------
@@ -77,7 +77,8 @@ def fit_head(
     choice = left_out = None
     if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
         cache = support_cache(support, class_embeddings, logit_scale, given.queries)
-        choice = _tempered(_choose(cache, rule, given), calibrate)
+        choice = _choose(cache, rule, given)
+        choice = choice if calibrate else replace(choice, temperature=1.0)
         left_out = _left_out(cache, choice, class_embeddings.labels)
     estimator = new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
     chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
@@ -89,12 +90,13 @@ def fit_head(
     if made.capabilities.takes_views:
         others["views"] = views
     estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
-    estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it
-    _say_unknown(method, names, estimator)
+    estimator.set_params(**dict.fromkeys(offers))  # prediction needs none of it
+    _warn_of_unpredictable(method, names, estimator)
     if chosen_again:
-        choice = _tempered(tuning.on_validation(Cache.of(estimator, support.vectors), given), calibrate)
+        choice = tuning.on_validation(Cache.of(estimator, support.vectors), given)
+        choice = choice if calibrate else replace(choice, temperature=1.0)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
-        left_out = None  # it was measured at the pair of before
+        left_out = None  # it was measured with the previous alpha and beta
     return Head(
         method=method,
         names=names,
@@ -110,11 +112,11 @@ def fit_head(
 
 
 def with_alpha_beta(head: Head, rule: str, given: TuningData) -> Head:
-    """The head at a pair that is chosen now, for a training-free method that had none.
+    """The head with alpha and beta chosen now, for a training-free method without them.
 
     Parameters
     ----------
-    rule, given : as in `learn`
+    rule, given : as in `fit_head`
     """
     choice = _choose(head.cache, rule, given)
     estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
@@ -128,7 +130,7 @@ def encoder_parts(encoder: Encoder, method: str) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        The encoder offers no such thing.
+        The encoder does not offer it.
     MissingExtra
         It needs a package for it that is not installed.
     """
@@ -145,18 +147,18 @@ def encoder_parts(encoder: Encoder, method: str) -> dict[str, Any]:
 def tuning_data(
     rule: str,
     tune: str | os.PathLike[str] | None,
-    pair: tuple[float, float] | None,
+    alpha_beta: tuple[float, float] | None,
     labels: Sequence[str],
     encoder: Encoder,
     *,
     threads: int | None,
     progress: Progress | None,
 ) -> tuning.TuningData:
-    """What a rule may look at beside the support; raises as `encode_validation`."""
+    """What a rule may use in addition to the support; raises as `encode_validation`."""
     validation = None
     if rule == tuning.VALIDATION and tune is not None:
         validation = encode_validation(tune, labels, encoder, threads=threads, progress=progress)
-    return tuning.TuningData(encoder.record.scale_free_ratio, validation, pair)
+    return tuning.TuningData(encoder.record.scale_free_ratio, validation, alpha_beta)
 
 
 def encode_validation(
@@ -207,19 +209,15 @@ def _choose(support: Cache, rule: str, given: TuningData) -> Choice:
 
 
 def refuse_singles(labels: Iterable[str | int]) -> None:
-    """Raise UsageError where leave-one-out has nothing to score: among the (n,) labels no class has two photos."""
+    """Raise UsageError if leave-one-out has nothing to score: no class of the (n,) labels has two photos."""
     if max(Counter(labels).values(), default=0) < 2:
         raise UsageError(
             "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
         )
 
 
-def _tempered(choice: Choice, calibrate: bool) -> Choice:
-    return choice if calibrate else replace(choice, temperature=1.0)
-
-
 def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeaveOneOutResult | None:
-    """How right the pair is on the support, each photo left out; None where none can be."""
+    """Leave-one-out accuracy of (alpha, beta) on the support; None where no photo can be left out."""
     photos = cache.left_out
     if not photos.n_scored:
         return None
@@ -230,7 +228,7 @@ def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeaveOneOu
 def _of_classes(
     validation: tuple[Any, Any] | None, support: SupportSet, names: Mapping[str, str]
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Of validation photos, as `TuningData` has them, those of classes with support, and their labels; None without any."""
+    """Vectors and labels of the validation photos (as in `TuningData`) whose class has support; None without any."""
     if validation is None:
         return None
     vectors, positions = validation
@@ -239,10 +237,10 @@ def _of_classes(
     return (vectors[known], labels[known]) if known.any() else None
 
 
-def _say_unknown(method: str, names: Mapping[str, str], estimator: VectorClassifier) -> None:
-    """Warn where a class has a name and no photo, and the method knows no names."""
+def _warn_of_unpredictable(method: str, names: Mapping[str, str], estimator: VectorClassifier) -> None:
+    """Warn where a class has a name and no photo, and the method does not use names."""
     unknown = sorted(set(names) - set(estimator.classes_.tolist()))
     if unknown:
         who = counted(len(unknown), "class without photos is", "classes without photos are")
         listed = ", ".join(map(printable, unknown[:5]))
-        warn(f"{who} never answered, for {method} knows photos alone: {listed}")
+        warn(f"{who} never predicted, because {method} learns from photos only: {listed}")

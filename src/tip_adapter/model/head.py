@@ -1,6 +1,6 @@
-"""The head: everything between a photo's vector and its answer, learned from a support set and class embeddings.
+"""Head: the fitted state of a classifier, from image vectors to predictions, probabilities and explanations.
 
-A head is replaced, never changed: who holds one keeps a consistent state.
+It is one frozen record that is replaced as a whole, so that a reference to it stays consistent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tip_adapter.methods.base import VectorClassifier
     from tip_adapter.methods.explanation import ClassEvidence
 
-#: Photos that are scored at once: bounds what is held in memory.
+#: Photos that are scored at once: bounds memory.
 _BLOCK = 1024
 
 
@@ -45,16 +45,16 @@ class Head:
     ----------
     method : name of the method
     names : label → name, in the order of the sorted labels
-    templates : the sentences that the names were put into
+    templates : the prompt templates of the names
     class_embeddings : ClassEmbeddings of every label
     support : SupportSet, the labelled photos
     choice : Choice, or None where the method has no alpha and beta
     estimator : the fitted method
     logit_scale : float, the encoder's
-    left_out : how right it is on its own photos, each left out; None where there are none to leave out, or it was taught
+    left_out : leave-one-out accuracy on the support; None where no photo can be left out, or photos were added or removed
         since
-    finetune_with : the method with learned keys that it is to be fine-tuned with again since it was taught, or None
-    training : what a result says of how it was trained, as `VectorClassifier.training`
+    finetune_with : the method with learned keys that `retune` fine-tunes again, after photos were added or removed; or None
+    training : how it was trained, as `VectorClassifier.training`
     """
 
     method: str
@@ -76,17 +76,17 @@ class Head:
 
     @cached_property
     def cache(self) -> Cache:
-        """The photos as a cache, by their own vectors: what the rules that choose look at."""
+        """The support as a cache with its own vectors as keys: what the tuning rules use."""
         return support_cache(self.support, self.class_embeddings, self.logit_scale, None)
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before the softmax; 1 where none was fitted."""
+        """Divisor of the logits before the softmax; 1 where none was fitted."""
         return self.choice.temperature if self.choice else 1.0
 
     @property
     def threshold(self) -> float:
-        """The score below which a photo is none of these.
+        """The score below which a photo is of none of the classes.
 
         Raises
         ------
@@ -103,53 +103,53 @@ class Head:
     def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities of (n, d) vectors, (n, n_classes) float32: softmax of logits / temperature.
 
-        A class that the method does not know, having no photo of it, has probability 0.
+        A class without photos, if the method needs them, has probability 0.
         """
-        return self._probabilities(self._logits(vectors))
+        return softmax(self._logits(vectors) / self.temperature)
 
     def predict(self, vectors: NDArray[np.float32]) -> NDArray[np.str_]:
-        """Labels of (n, d) vectors, (n,) str: the highest logit's, also where all probabilities round to the same."""
+        """Labels of (n, d) vectors, (n,) str: the highest logit, also where all probabilities round to the same."""
         return self.classes[self._logits(vectors).argmax(axis=1)]
 
     def answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
-        """One record for each of (n, d) vectors: label (None below `min_score`), score and the `top` likeliest."""
+        """One record for each of (n, d) vectors: label (None below `min_score`), score and the `top` most likely."""
         return [self._answer(*row, top, min_score) for row in self._ranked(vectors)]
 
     def explained_answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
-        """`answers`, each with the logits of the answer and the runner-up taken apart.
+        """`answers`, each with the logits of the predicted class and the runner-up decomposed.
 
         Raises
         ------
         UsageError
-            The method has no photos to name.
+            The method cannot explain.
         """
-        explained = self._decomposed(vectors)
+        # The runner-up by these logits: where classes all but tie, the explanation's double precision could reorder them.
         return [
-            {**self._answer(*row, top, min_score), "explanation": self._explanation(evidences, *row)}
-            for row, evidences in explained
+            {
+                **self._answer(probabilities, ranked, top, min_score),
+                "explanation": self._explained(evidence, probabilities, ranked[:2].tolist()),
+            }
+            for (probabilities, ranked), evidence in self._decomposed(vectors)
         ]
 
     def _logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, n_classes) float32; −infinity for a class that the method does not know."""
+        """(n, n_classes) float32; −infinity for a class that the method cannot predict."""
         logits = np.full((len(vectors), len(self.classes)), -np.inf, np.float32)
         logits[:, np.searchsorted(self.classes, self.estimator.classes_)] = self.estimator.logits(vectors)
         return logits
 
-    def _probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        return softmax(logits / self.temperature)
-
     def _ranked(self, vectors: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
-        """For each vector its probabilities and the classes from the likeliest on, by their logits."""
+        """For each vector its probabilities, and the classes from the most likely on, by their logits."""
         logits = self._logits(vectors)
-        return zip(self._probabilities(logits), np.argsort(-logits, axis=1, kind="stable"), strict=True)
+        return zip(softmax(logits / self.temperature), np.argsort(-logits, axis=1, kind="stable"), strict=True)
 
     def explained_classes(self, vector: NDArray[np.float32], labels: Sequence[str]) -> list[dict[str, Any]]:
-        """The scores of a (d,) vector for these labels taken apart, as in `explained_answers`, whatever the answer is.
+        """Records as in `explained_answers` of a (d,) vector for these labels, whatever is predicted.
 
         Raises
         ------
         UsageError
-            The method has no photos to name.
+            The method cannot explain.
         """
         (((probabilities, _), evidences),) = self._decomposed(vector[None])
         return self._explained(evidences, probabilities, [self.classes.tolist().index(label) for label in labels])
@@ -172,62 +172,58 @@ class Head:
             "top": [{"label": str(self.classes[c]), "score": float(probabilities[c])} for c in likeliest[:top]],
         }
 
-    def _explanation(
-        self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32], likeliest: NDArray[np.intp]
-    ) -> list[dict[str, Any]]:
-        """Records of the answer and the runner-up: where classes all but tie, double precision would order them anew."""
-        return self._explained(evidences, probabilities, likeliest[:2].tolist())
-
     def _explained(
         self, evidences: Iterable[ClassEvidence], probabilities: NDArray[np.float32], positions: Sequence[int]
     ) -> list[dict[str, Any]]:
         """Records of the classes at these positions."""
-        by_label = {evidence.label: evidence for evidence in evidences}
-        return [self._explained_class(by_label[self.classes[c]], float(probabilities[c])) for c in positions]
-
-    def _explained_class(self, evidence: ClassEvidence, score: float) -> dict[str, Any]:
-        record = {
-            **asdict(evidence),
-            "label": str(evidence.label),
-            "images": [asdict(image) for image in evidence.images],
-        }
-        return {"name": self.names[record["label"]], "score": score, **record}
+        by_label = {str(evidence.label): evidence for evidence in evidences}
+        labels = [str(self.classes[c]) for c in positions]
+        return [
+            {
+                "name": self.names[label],
+                "score": float(probabilities[c]),
+                **asdict(by_label[label]),
+                "label": label,
+                "images": [asdict(image) for image in by_label[label].images],
+            }
+            for c, label in zip(positions, labels, strict=True)
+        ]
 
     @cached_property
     def zero_shot(self) -> ZeroShotClassifier:
-        """The class names alone."""
+        """The zero-shot classifier of the class names."""
         none = self.support.take(slice(0))
         return ZeroShotClassifier(self.class_embeddings).fit(none.vectors, none.labels)
 
     def new_accumulator(self, n_mistakes: int = 0) -> MetricAccumulator:
-        """Of labelled photos, empty: `count` adds to it."""
+        """An empty accumulator, for `count`."""
         return MetricAccumulator(self.classes, self.temperature, n_mistakes)
 
-    def count(self, photos: SupportSet, tally: MetricAccumulator) -> None:
-        """Score labelled photos, a block at a time, and add them to a tally."""
+    def count(self, photos: SupportSet, accumulator: MetricAccumulator) -> None:
+        """Score labelled photos in blocks and add them to an accumulator."""
         for start in range(0, len(photos), _BLOCK):
             block = photos.take(slice(start, start + _BLOCK))
-            tally.add(block, self._logits(block.vectors), self.zero_shot.logits(block.vectors))
+            accumulator.add(block, self._logits(block.vectors), self.zero_shot.logits(block.vectors))
 
-    def count_left_out(self, tally: MetricAccumulator) -> None:
-        """Add its own photos to a tally, each scored by a cache without it; those alone in their class are not."""
+    def count_left_out(self, accumulator: MetricAccumulator) -> None:
+        """Add the support to an accumulator, each photo scored by a cache without it; photos alone in their class are skipped."""
         photos = self.cache.left_out
         if self.choice and photos.n_scored:
             support = self.support.take(np.flatnonzero(photos.scored))
-            tally.add(
+            accumulator.add(
                 support, photos.logits(self.choice.alpha, self.choice.beta), self.zero_shot.logits(support.vectors)
             )
 
-    def evaluated(self, tally: MetricAccumulator) -> dict[str, Any]:
-        """How right it is on the photos of a tally, one at least."""
-        result, zero_shot, (before, after) = tally.accuracy(), tally.zero_shot(), tally.calibrations()
+    def evaluated(self, accumulator: MetricAccumulator) -> dict[str, Any]:
+        """Accuracy and calibration on the photos of an accumulator, at least one."""
+        result, zero_shot, (before, after) = accumulator.accuracy(), accumulator.zero_shot(), accumulator.calibrations()
         return {
             "accuracy": result.accuracy,
             "mean_per_class_accuracy": result.mean_per_class,
             "accuracy_interval": list(result.interval),
             "zero_shot_accuracy": zero_shot.accuracy,
             "n_images": result.n,
-            "unknown_classes": tally.unknown_classes(),
+            "unknown_classes": accumulator.unknown_classes(),
             "per_class": {label: {"accuracy": share, "n": n} for label, (share, n) in result.per_class.items()},
             "calibration": {
                 "temperature": self.temperature,
@@ -241,7 +237,7 @@ class Head:
         }
 
     def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """What a model folder keeps of it: configuration and arrays."""
+        """Its part of a model folder: configuration and arrays."""
         counts = Counter(self.support.labels.tolist())
         config = {
             "method": self.method,
@@ -267,27 +263,26 @@ class Head:
 
     @classmethod
     def from_record(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Head:
-        """The head that was kept: configuration and arrays as `read_model_folder` checked them.
+        """The head of a model folder: configuration and arrays as `read_model_folder` checked them.
 
         Raises
         ------
         ValueError
-            They contradict what the method keeps.
+            They contradict the method.
         UnknownName
             The method is not installed here.
         """
         names = {entry["label"]: entry["name"] for entry in config["classes"]}
         classes = np.array(list(names), dtype=np.str_)
         embeddings = ClassEmbeddings(classes, arrays["class_embeddings"])
-        labels = classes[arrays["support_labels"]]
-        support = SupportSet(arrays["support_vectors"], labels, np.array(config["images"], dtype=np.str_))
+        ids = np.array(config["images"], dtype=np.str_)
+        support = SupportSet(arrays["support_vectors"], classes[arrays["support_labels"]], ids)
         choice = Choice(**config["choice"]) if config["choice"] else None
         estimator = _restored(config, arrays, embeddings, support, choice)
-        templates = tuple(config["templates"])
         return cls(
             method=config["method"],
             names=names,
-            templates=templates,
+            templates=tuple(config["templates"]),
             class_embeddings=embeddings,
             support=support,
             choice=choice,
@@ -321,7 +316,7 @@ def load_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
 def support_cache(
     support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float, queries: NDArray[Any] | None
 ) -> Cache:
-    """The support as the rules look at it, asked by plain views of its photos, or by their own vectors."""
+    """The support as a cache for the tuning rules, queried by plain views of its photos, or by their own vectors."""
     head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale)
     head.fit(support.vectors, support.labels)
     return Cache.of(head, head.keys_ if queries is None else head.unit_queries(queries))
@@ -334,12 +329,12 @@ def _restored(
     support: SupportSet,
     choice: Choice | None,
 ) -> VectorClassifier:
-    """The fitted method; ValueError where what was kept is not what it keeps."""
+    """The fitted method; ValueError where the saved values are not those that it saves."""
     method, parameters = config["method"], config["parameters"]
-    has_pair = method_class(method).capabilities.has_alpha_beta
-    if (choice and not has_pair) or (has_pair and not choice and len(support)):
+    tuned = method_class(method).capabilities.has_alpha_beta
+    if (choice and not tuned) or (tuned and not choice and len(support)):
         raise ValueError(
-            f"choice is {'none' if has_pair else 'a pair'}, {method} wants {'one' if has_pair else 'none'}"
+            f"choice is {'missing' if tuned else 'given'}, but {method} has {'an' if tuned else 'no'} alpha and beta"
         )
     estimator = new_estimator(method, embeddings, config["logit_scale"], choice, parameters)
     if parameters.keys() != estimator.settings().keys():
@@ -368,7 +363,7 @@ def new_estimator(
     choice: Choice | None,
     settings: Mapping[str, Any],
 ) -> VectorClassifier:
-    """The method with what its constructor takes of these."""
+    """The method, given those of these that its constructor takes."""
     made = method_class(method)
     offered = {"class_embeddings": class_embeddings, "logit_scale": logit_scale, **settings}
     if choice:

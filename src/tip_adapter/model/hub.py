@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAIN = "main"
-_UNREACHED = "the hub cannot be reached, or HF_HUB_OFFLINE is set; see that there is a network and try again"
+_UNREACHED = "the hub cannot be reached, or HF_HUB_OFFLINE is set; check the network and try again"
 _NOT_CACHED = f"it is not in the cache, and {_UNREACHED}"
 
 
@@ -37,14 +37,14 @@ def upload_model(
     private: bool,
     token: str | None,
 ) -> str:
-    """Send a model to a repository, in one commit; the repository and the branch are made where there is none.
+    """Send a model to a repository, in one commit; the repository and the branch are created if missing.
 
     Parameters
     ----------
     config, arrays : as `write_model_folder` takes them
     repo_id : ``namespace/name``
     revision : branch, None for the main one
-    private : whether a repository that is made is private
+    private : whether a repository that is created is private
     token : of the hub, None for the one that is stored
 
     Returns
@@ -54,7 +54,7 @@ def upload_model(
     Raises
     ------
     UploadError
-        With the reason; the repository holds what it held.
+        With the reason; the repository is unchanged.
     UsageError
         `repo_id` or `revision` cannot be one.
     """
@@ -90,7 +90,7 @@ def download_model(repo_id: str, *, revision: str | None, token: str | None) -> 
     DownloadError
         With the reason.
     ModelFolderError
-        Its configuration is none of ours; its arrays are not fetched then.
+        Its configuration is not a model's; its arrays are not fetched then.
     UsageError
         `repo_id` or `revision` cannot be one.
     """
@@ -123,12 +123,12 @@ def _is_repository(repo_id: object) -> bool:
 
 
 def _warn_of_paths(photos: Sequence[str], encoder: str) -> None:
-    """Whole paths tell of a machine and its people."""
+    """Absolute paths reveal a machine and its users."""
     paths = [photo for photo in photos if Path(photo).is_absolute()]
     if paths:
         warn(
-            f"{counted(len(paths), 'photo is', 'photos are')} known by a whole path, such as {shown(paths[0])}, which goes "
-            "to the hub; learn with fit_folder to have paths from the folder"
+            f"{counted(len(paths), 'photo is', 'photos are')} identified by an absolute path, such as {shown(paths[0])}, which is "
+            "uploaded; fit with fit_folder for paths relative to the folder"
         )
     if Path(encoder.partition(":")[2]).is_absolute():
-        warn(f"the encoder is named by a whole path, {printable(encoder)}, which goes to the hub; nobody else has it")
+        warn(f"the encoder is an absolute path, {printable(encoder)}, which is uploaded and works on this machine only")

@@ -1,7 +1,7 @@
-"""A head that is taught: photos and classes come and go, alpha and beta stay as they were chosen.
+"""Incremental learning of a head: photos and classes are added and removed; alpha and beta stay as they were chosen.
 
-Each function gives another head; the old one stays as it is. Learned keys cannot be taught: the head falls back to the
-training-free one over the photos' own vectors, at the same pair, and remembers that it is to be fine-tuned again.
+Each function returns a new head. Learned keys cannot be updated: the head falls back to training-free Tip-Adapter over the
+photos' own vectors with the same alpha and beta, and records in `finetune_with` that it is to be fine-tuned again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.errors import UnknownName, UsageError
-from tip_adapter.methods.tip_adapter import TipAdapterClassifier
+from tip_adapter.model.head import new_estimator
 from tip_adapter.text import printable, shown, suggestion
 from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
@@ -39,32 +39,31 @@ def with_classes(head: Head, names: Mapping[str, str], embeddings: ClassEmbeddin
 
 
 def with_images(head: Head, photos: SupportSet) -> Head:
-    """The head with more photos of classes that it has; a method that learns nothing from photos keeps none.
+    """The head with more photos of its classes; a method that does not use photos keeps none.
 
     Raises
     ------
     UsageError
-        A photo of that id is there already; it is named.
+        It has a photo of that id already; the message gives the id.
     """
     present = set(head.support.ids.tolist()) & set(photos.ids.tolist())
     if present:
         raise UsageError(f"photo {printable(min(present))} is in the model already; remove it first, or rename it")
-    estimator = _taught(head).set_params(class_embeddings=head.class_embeddings)
+    estimator = _updatable(head).set_params(class_embeddings=head.class_embeddings)
     if estimator.capabilities.incremental:
         estimator.partial_fit(photos.vectors, photos.labels, ids=photos.ids.tolist())
         return _answering(head, estimator, _support_of(estimator))
-    return _refitted(
-        head, estimator, head.support.with_more(photos) if estimator.capabilities.needs_images else head.support
-    )
+    support = head.support.with_more(photos) if estimator.capabilities.needs_images else head.support
+    return _refitted(head, estimator, support)
 
 
 def without_images(head: Head, ids: Sequence[str]) -> Head:
-    """The head as if it had never seen these photos; their classes stay, by their names.
+    """The head as if these photos had never been added; their classes stay, by their names.
 
     Raises
     ------
     UnknownName
-        There is no photo of that id; the nearest is suggested.
+        It has no photo of that id; the nearest is suggested.
     UsageError
         An id is given twice.
     """
@@ -73,30 +72,28 @@ def without_images(head: Head, ids: Sequence[str]) -> Head:
         _require(name, "photo", known)
         if times > 1:
             raise UsageError(f"photo {shown(name)} is given twice; nothing was removed")
-    estimator = _taught(head)
+    estimator = _updatable(head)
     if estimator.capabilities.incremental:
         return _answering(head, estimator.remove(ids), _support_of(estimator))
     return _refitted(head, estimator, head.support.take(np.flatnonzero(~np.isin(head.support.ids, list(ids)))))
 
 
 def without_class(head: Head, label: str) -> Head:
-    """The head as if there had never been that class, nor its photos.
+    """The head as if that class and its photos had never been added.
 
     Raises
     ------
     UnknownName
         There is no such class; the nearest is suggested.
     UsageError
-        It is the only one.
+        It is the only class.
     """
     _require(label, "class", head.names)
     if len(head.names) == 1:
         raise UsageError(f"{shown(label)} is the only class; a classifier needs one")
     names = {other: name for other, name in head.names.items() if other != label}
-    estimator, smaller = (
-        _taught(head),
-        replace(head, names=names, class_embeddings=head.class_embeddings.without(label)),
-    )
+    estimator = _updatable(head)
+    smaller = replace(head, names=names, class_embeddings=head.class_embeddings.without(label))
     if estimator.capabilities.incremental:
         estimator.remove_class(label)
         return _answering(smaller, estimator, _support_of(estimator))
@@ -104,27 +101,26 @@ def without_class(head: Head, label: str) -> Head:
     return _refitted(smaller, estimator, head.support.take(np.flatnonzero(head.support.labels != label)))
 
 
-def _taught(head: Head) -> VectorClassifier:
+def _updatable(head: Head) -> VectorClassifier:
     """A copy of the estimator that shares its arrays; for learned keys, the training-free one."""
     if not head.estimator.learned():
         return copy.copy(head.estimator)
-    pair = {"alpha": head.choice.alpha, "beta": head.choice.beta} if head.choice else {}
-    estimator = TipAdapterClassifier(class_embeddings=head.class_embeddings, logit_scale=head.logit_scale, **pair)
+    estimator = new_estimator(TRAINING_FREE, head.class_embeddings, head.logit_scale, head.choice, {})
     return estimator.fit(head.support.vectors, head.support.labels, ids=head.support.ids.tolist())
 
 
 def _support_of(estimator: IncrementalClassifier) -> SupportSet:
-    """The photos that an estimator holds; its keys are their vectors."""
+    """The photos of an estimator; its keys are their vectors."""
     return SupportSet(estimator.keys_, estimator.classes_[estimator.labels_], estimator.ids_)
 
 
 def _refitted(head: Head, estimator: VectorClassifier, support: SupportSet) -> Head:
-    """The head with a method that is not taught in place, fitted anew."""
+    """The head with a method that cannot be updated, fitted again."""
     return _answering(head, estimator.fit(support.vectors, support.labels, ids=support.ids.tolist()), support)
 
 
 def _answering(head: Head, estimator: VectorClassifier, support: SupportSet) -> Head:
-    """The head with another estimator; what was measured on the photos of before is no longer true."""
+    """The head with another estimator; what was measured on the previous support no longer holds."""
     if head.estimator.learned():
         head = replace(head, method=TRAINING_FREE, finetune_with=head.method)
     return replace(head, estimator=estimator, support=support, left_out=None, training=estimator.training())

@@ -1,4 +1,4 @@
-"""Looks over the labelled photos themselves: labels that are likely wrong, near-duplicates, classes that need photos."""
+"""Label issues of a support set: likely wrong labels, near-duplicates in different classes, classes that need photos."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 #: Cosine from which two photos are near-duplicates: a photo saved again, cropped by a few per cent or mirrored.
 NEAR = 0.95
-#: As many pairs are named at most, the most alike: a person will not look at more.
+#: Most near-duplicates that are listed, the most similar first: a person will not look at more.
 MOST_PAIRS = 1000
-# Cosines are looked at in blocks of this many entries.
+# Cosines are computed in blocks of this many entries.
 _BLOCK_ENTRIES = 2**22
 
 
 def check_images(head: Head) -> dict[str, Any]:
-    """What a person should look at in the photos that a head has learned from.
+    """What a person should review in the support of a head.
 
     Returns
     -------
-    n_images : how many there are;  n_checked : how many could be left out
+    n_images : size of the support;  n_checked : photos that could be left out
     accuracy, accuracy_interval : of the photos that could be left out; None where none could
-    likely_wrong : photo, label, probability (of its label, by a classifier that has not seen it), called (what it would be
-        called): photos that would be called something else, the likeliest wrong label first
-    near_duplicates : photos, labels, similarity (cosine): pairs in different classes, the most alike first, at most 1,000
-    need_images : label, photos, accuracy: classes with fewer than two photos (accuracy None) or below the mean, the
+    likely_wrong : image, label, probability (of its label, by a classifier that has not seen it), called (the class
+        predicted): photos predicted as another class, the most likely wrong label first
+    near_duplicates : images, labels, similarity (cosine): pairs in different classes, the most similar first, at most 1,000
+    need_images : label, n_images, accuracy: classes with fewer than two photos (accuracy None) or below the mean, the
         hardest first
 
     Raises
     ------
     UsageError
-        It has learned from no photos.
+        It has no photos.
     """
     if not len(head.support):
         raise UsageError("the model has no photos to check; fit it with photos and --method tip-adapter")
@@ -64,16 +64,16 @@ def check_images(head: Head) -> dict[str, Any]:
 
 
 def likely_wrong(head: Head) -> list[dict[str, Any]]:
-    """Every photo that can be left out, by the probability of its own label when it is: photo, label, probability, called.
+    """Every photo that can be left out, by the leave-one-out probability of its label: image, label, probability, called.
 
-    Photos and names have equal weight here (the scale-free pair at ratio 1): a pair that was chosen on these very labels
-    trusts the wrong ones, too. LOG.md has the figures.
+    Photos and names have equal weight here (scale-free alpha and beta at ratio 1): values chosen on these very labels
+    trust the wrong ones, too. LOG.md has the figures.
     """
     photos = head.cache.left_out
     if not photos.n_scored:
         return []
-    pair = tuning.scale_free(head.cache, tuning.TuningData(ratio=1.0))
-    probabilities = softmax(photos.logits(pair.alpha, pair.beta) / pair.temperature)
+    choice = tuning.scale_free(head.cache, tuning.TuningData(ratio=1.0))
+    probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
     own = probabilities[np.arange(photos.n_scored), photos.scored_labels]
     called, ids = head.classes[probabilities.argmax(axis=1)], head.support.ids[photos.scored]
     labels = head.support.labels[photos.scored]
@@ -84,7 +84,7 @@ def likely_wrong(head: Head) -> list[dict[str, Any]]:
 
 
 def _accuracy(head: Head) -> Accuracy | None:
-    """As it was measured; where photos came or went since, that of the same pair on the photos of now."""
+    """As measured by fit; where photos were added or removed since, with the same alpha and beta on the present support."""
     photos = head.cache.left_out
     if head.left_out or head.choice is None or not photos.n_scored:
         return head.left_out.accuracy if head.left_out else None

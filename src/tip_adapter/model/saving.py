@@ -1,7 +1,7 @@
 """A model as a folder: config.json, adapter.safetensors and README.md, the model card. Knows no classifier.
 
-docs/reference/format.md is the format as a contract; the tables below are the same for the program. What is read is
-compared with its SHA-256 and checked whole before anything is used; what would not be read is not written. No pickle.
+docs/reference/format.md is the format as a contract; the records below are the same for the program. What is read is
+compared with its SHA-256 and checked completely before use; what could not be read again is not written. No pickle.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CONFIG, ARRAYS, CARD = "config.json", "adapter.safetensors", "README.md"
-#: Of config.json and of the card: the names of ImageNet's 1.28 million photos take 50.
+#: Largest config.json and card: the ids of ImageNet's 1.28 million photos take 50.
 MOST_TEXT_MIB = 64
 #: Values of config.json, counted by the commas between them: 64 MiB of nothing else would take gigabytes of memory.
 MOST_VALUES = 2**21
-#: Of the arrays' header, in bytes: four arrays take 400.
+#: Largest header of the arrays, in bytes: four arrays take 400.
 MOST_HEADER = 2**20
 #: A learned array has at most as many rows and columns as images, classes, the width, or this.
 MOST_ROWS = 4096
@@ -172,14 +172,14 @@ def write_model_folder(
     folder : path
     config : the keys of format.md; `format` and `files` are added
     arrays : name → array
-    replace : bool, whether a model that stands there may be replaced
+    replace : bool, whether an existing model may be replaced
 
     Raises
     ------
     OutputExists
-        Something stands there and `replace` is false, or it is no model.
+        Something exists there and `replace` is false, or it is no model.
     NotWritable
-        With the system's reason, or what of it could not be read again; what was there before still is.
+        With the system's reason, or why it could not be read again; what was there is unchanged.
     """
     if replace:
         refuse_unreplaceable(folder)
@@ -200,7 +200,7 @@ def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     Raises
     ------
     ValueError
-        What of it could not be read again.
+        It could not be read again; the message says why.
     """
     stated = {"format": FORMAT, **config}
     _check_stated(stated)
@@ -211,7 +211,7 @@ def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
 def read_model_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Configuration and arrays of a model folder, compared with their SHA-256 and checked.
 
-    A folder that is replaced while it is read looks damaged, the old file beside the new one: it is read again.
+    A folder that is replaced while it is read looks damaged, with files of both versions: it is read again.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
-    """Raise OutputExists if something stands there that is no model: photos must survive a slip of the keyboard."""
+    """Raise OutputExists if something exists there that is no model, so that a mistyped path does no harm."""
     place = Path(os.path.realpath(folder))
     try:
         place.lstat()
@@ -307,7 +307,7 @@ def _read(place: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 
 def _identity(folder: str | os.PathLike[str]) -> tuple[Any, ...] | None:
-    """What differs between a folder and the one that took its place."""
+    """What differs between a folder and its replacement."""
     try:
         status = readable_path(folder).stat()
     except OSError:
@@ -387,7 +387,7 @@ def _arrays_of(file: IO[bytes], config: Mapping[str, Any]) -> dict[str, NDArray[
         raise ValueError(f"its header does not fit its content ({error})") from error
 
 
-# ---- checks that no single value can tell ----------------------------------------------------------------------------
+# ---- checks over several values --------------------------------------------------------------------------------------
 
 
 def _check_format(config: Any, folder: Path) -> None:

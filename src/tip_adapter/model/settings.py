@@ -1,4 +1,4 @@
-"""What a classifier is made with, checked before any photo is read."""
+"""The settings and arguments of FewShotClassifier, checked before any image is read."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _MOST_EPOCHS = 1_000_000
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "method": ((str,), "the name of a method"),
     "tune": ((str, os.PathLike, NoneType), "loo, scale-free, or the path of a folder or list of validation photos"),
-    "templates": ((list, tuple, NoneType), "a list of sentences with {} for the class name, or of template sets"),
+    "templates": ((list, tuple, NoneType), "a list of texts with {} for the class name, or of template sets"),
     "class_names": ((Mapping, NoneType), "a mapping label → name"),
     "calibrate": ((bool,), "true or false"),
     "device": ((str, NoneType), "cpu or cuda"),
 }
-#: What tells an Encoder, which need not descend from ours.
+#: What makes an Encoder, which need not be a subclass of ours.
 _OF_AN_ENCODER = ("record", "identity", "logit_scale", "prepare", "encode_prepared", "encode_texts")
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse what a constructor value cannot be, and what makes no sense together.
+    """Check each constructor value, and that they do not contradict one another.
 
     Parameters
     ----------
@@ -82,13 +82,13 @@ def listed_support(support: Any, name: str, width: int) -> SupportSet:
     Parameters
     ----------
     support : SupportSet
-    name : what messages call it
+    name : its name in messages
     width : int, of the encoder's vectors
 
     Raises
     ------
     UsageError
-        It is none, its vectors have another width, or an id stands twice.
+        It is no SupportSet, its vectors have another width, or an id occurs twice.
     LabelError
         As `listed_labels`.
     """
@@ -101,14 +101,14 @@ def listed_support(support: Any, name: str, width: int) -> SupportSet:
 
 
 def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
-    """Refuse what makes no sense together.
+    """Check that alpha, beta and tune fit the method and one another.
 
     Raises
     ------
     UnknownName
         There is no such method.
     UsageError
-        alpha without beta, either with `tune`, out of bounds, or for a method without a pair; `tune` is no rule and no
+        alpha without beta, either with `tune`, out of bounds, or for a method without them; `tune` is no rule and no
         folder or list that exists, or no photos for a method that searches a setting by them.
     """
     given = [name for name, value in [("alpha", alpha), ("beta", beta), ("tune", tune)] if value is not None]
@@ -143,18 +143,17 @@ def given_alpha_beta(alpha: float | None, beta: float | None) -> tuple[float, fl
     """
     if alpha is None or beta is None:
         return None
-    return validation.number(alpha, "alpha", 0, validation.MAX_ALPHA), validation.number(
-        beta, "beta", 0, validation.MAX_BETA, above=True
+    return (
+        validation.number(alpha, "alpha", 0, validation.MAX_ALPHA),
+        validation.number(beta, "beta", 0, validation.MAX_BETA, above=True),
     )
 
 
 def given_logit_scale(logit_scale: float | None) -> float | None:
     """A given logit scale as a float; raises UsageError if it is no number, or out of bounds."""
-    return (
-        None
-        if logit_scale is None
-        else validation.number(logit_scale, "logit_scale", 0, validation.MAX_LOGIT_SCALE, above=True)
-    )
+    if logit_scale is None:
+        return None
+    return validation.number(logit_scale, "logit_scale", 0, validation.MAX_LOGIT_SCALE, above=True)
 
 
 def logit_scale_of(encoder: Encoder, given: float | None) -> float:
@@ -164,15 +163,17 @@ def logit_scale_of(encoder: Encoder, given: float | None) -> float:
         return scale
     if encoder.record.logit_scale_assumed:
         warn(
-            f"the logit scale of {printable(encoder.identity.name)} stands in none of its files: {encoder.logit_scale:g} is "
+            f"the logit scale of {printable(encoder.identity.name)} is in none of its files: {encoder.logit_scale:g} is "
             "assumed, that of OpenAI's CLIPs; --logit-scale (logit_scale=) sets another"
         )
     return encoder.logit_scale
 
 
-def rule_for(tune: str | os.PathLike[str] | None, pair: tuple[float, float] | None, labels: NDArray[np.str_]) -> str:
-    """The rule of `tuning.RULES`: a given pair, or (n,) labels of the support where nothing was asked for, decide."""
-    if pair is not None:
+def rule_for(
+    tune: str | os.PathLike[str] | None, alpha_beta: tuple[float, float] | None, labels: NDArray[np.str_]
+) -> str:
+    """The rule of `tuning.RULES`: fixed for given (alpha, beta); by the (n,) labels of the support for no `tune`."""
+    if alpha_beta is not None:
         return tuning.FIXED
     if tune is None:
         return tuning.default_rule(np.unique(labels, return_inverse=True)[1])
