@@ -110,10 +110,12 @@ def test_the_public_names_are_these() -> None:
         "CoOpClassifier",
         "FewShotClassifier",
         "LinearProbeClassifier",
+        "SupportSet",
         "TipAdapterClassifier",
         "TipAdapterFClassifier",
         "ZeroShotClassifier",
         "choose_alpha_beta",
+        "extract",
         "load_encoder",
     ]
     assert dir(tip_adapter) == sorted([*tip_adapter.__all__, "__version__"])
