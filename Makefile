@@ -1,20 +1,25 @@
-# One environment, .venv: `demo` makes it with the base install and the demo photos; the others add what they need.
+# One environment, .venv: `demo` creates it with the base install and the demo photos; the others add what they need.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Its import takes every process seconds: what needs open_clip is left to `test`.
+# Importing open_clip takes seconds in every process, so its tests run in `test` only.
 WITHOUT_OPEN_CLIP := $(addprefix --ignore=,tests/encoders/test_open_clip.py tests/encoders/test_open_clip_towers.py src/tip_adapter/encoders/open_clip/towers.py)
-# Where TIP_ADAPTER_SOAK has more of the same: more damage, more interruptions, more random examples.
+# Tests with more cases under TIP_ADAPTER_SOAK: more damage, more interruptions, more random examples.
 SOAKED := tests/faults tests/methods tests/cli/test_teach_commands.py tests/test_metrics.py tests/io/test_files.py tests/test_vectors.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo setup check test docs bench soak
+.PHONY: demo setup fix check test docs bench soak
 export NO_MKDOCS_2_WARNING := 1
 
 demo: $(VENV)/.has-base
 	$(BIN)/tip-adapter demo
 
 setup: $(VENV)/.has-dev
+
+# Formats, and fixes what ruff can fix.
+fix: $(VENV)/.has-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 check: $(VENV)/.has-dev
 	$(BIN)/ruff format --check .

@@ -23,7 +23,7 @@ from benchmarks.record import write_results
 from tip_adapter import FewShotClassifier, TipAdapterClassifier, load_encoder
 from tip_adapter.errors import TipAdapterWarning
 from tip_adapter.features.extract import extract
-from tip_adapter.features.labelled import encode_labelled, image_source
+from tip_adapter.features.sources import encode_labelled, image_source
 from tip_adapter.images.sampling import draw_shots
 from tip_adapter.io.files import cache_folder
 from tip_adapter.methods import tuning

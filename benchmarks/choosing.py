@@ -20,7 +20,7 @@ from benchmarks.record import write_results
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, ZeroShotClassifier, choose_alpha_beta, load_encoder
 from tip_adapter.images.sampling import draw_shots
 from tip_adapter.methods import tuning
-from tip_adapter.methods.alpha_search import best_pair
+from tip_adapter.methods.alpha_search import best_alpha_beta
 from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.vectors import unit_rows
 
@@ -158,25 +158,25 @@ def other_rules(support: TipAdapterClassifier) -> dict[str, tuple[float, float]]
     """Leave-one-out by other rules than the one chosen."""
     cache = Cache.of(support, support.keys_)
     photos = cache.left_out
-    stairs = photos.stairs([tuning._beta(cache, sharpness) for sharpness in tuning._SHARPNESSES])
-    best = max(steps.best for steps in stairs)
-    peaks = [(b, low, high) for b, steps in enumerate(stairs) for low, high in steps.where(best).tolist()]
-    middles = [pair_at(stairs[b], (low + high) / 2) for b, low, high in peaks]
+    curves = photos.accuracy_curves([tuning.beta_for(cache, sharpness) for sharpness in tuning.SHARPNESSES])
+    best = max(steps.best for steps in curves)
+    peaks = [(b, low, high) for b, steps in enumerate(curves) for low, high in steps.where(best).tolist()]
+    middles = [pair_at(curves[b], (low + high) / 2) for b, low, high in peaks]
     widest = max(range(len(peaks)), key=lambda i: peaks[i][2] - peaks[i][1])
     widest_first = sorted(range(len(peaks)), key=lambda i: peaks[i][1] - peaks[i][2])[:20]
     likely = [
-        pair_at(stairs[b], ratio) for b in range(0, len(stairs), 5) for ratio in np.log(np.geomspace(1 / 64, 64, 25))
+        pair_at(curves[b], ratio) for b in range(0, len(curves), 5) for ratio in np.log(np.geomspace(1 / 64, 64, 25))
     ]
     return {
-        "best step nearest the centre": best_pair(stairs, photos.n_scored),
+        "best step nearest the centre": best_alpha_beta(curves, photos.n_scored),
         "widest best step": middles[widest],
         "likelihood among the best": likeliest(photos, [middles[i] for i in widest_first]),
         "likelihood": likeliest(photos, likely),
     }
 
 
-def pair_at(stairs: AccuracyCurve, log_ratio: float) -> tuple[float, float]:
-    return (stairs.unit or 1.0) * float(np.exp(log_ratio)), stairs.beta
+def pair_at(curve: AccuracyCurve, log_ratio: float) -> tuple[float, float]:
+    return (curve.unit or 1.0) * float(np.exp(log_ratio)), curve.beta
 
 
 def likeliest(photos: HeldOutQueries, pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -191,12 +191,12 @@ def against_grid(draw: Draw, pair: tuple[float, float], largest_beta: float, lar
     """Validation photos that are right at the pair found, and at the best of the public code's 4,000 pairs."""
     cache = Cache.of(draw.support, draw.support.keys_)
     X, y = draw.validation
-    photos = cache.unseen(X, np.searchsorted(draw.support.classes_, y))
+    photos = cache.held_out(X, np.searchsorted(draw.support.classes_, y))
     betas = 0.1 + np.arange(200) * (largest_beta - 0.1) / 200
     alphas = 0.1 + np.arange(20) * (largest_alpha - 0.1) / 20
     grid = [
-        steps.n_right[np.searchsorted(steps.ends, alphas, side="right") - 1].max()
-        for steps in photos.stairs(betas.tolist())
+        steps.n_correct[np.searchsorted(steps.ends, alphas, side="right") - 1].max()
+        for steps in photos.accuracy_curves(betas.tolist())
     ]
     right = int((photos.logits(*pair).argmax(axis=1) == photos.scored_labels).sum())
     return {"n": photos.n_scored, "found": right, "grid": int(max(grid))}

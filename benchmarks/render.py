@@ -1,4 +1,4 @@
-"""Renders every results file in docs/results to the page beside it; a test renders again and compares.
+"""Renders every results file in docs/results to a page next to it; a test renders them again and compares.
 
 python -m benchmarks.render
 """
@@ -6,6 +6,7 @@ python -m benchmarks.render
 from __future__ import annotations
 
 import json
+import re
 from math import ceil
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 METHOD_NAMES = {"zero-shot": "zero-shot", "tip-adapter": "Tip-Adapter", "tip-adapter-f": "Tip-Adapter-F"}
 
 
-#: README's table stands between these.
+#: README's table is between these.
 MEASURED = ("<!-- measured: python -m benchmarks.render -->", "<!-- /measured -->")
 READMES = ("README.md", "README.zh-CN.md")
 
@@ -53,7 +54,7 @@ def render(name: str) -> str:
 
 
 def with_measured(readme: str, name: str) -> str:
-    """A README with its table rendered anew."""
+    """A README with its table rendered again."""
     before, _, rest = readme.partition(MEASURED[0])
     _, _, after = rest.partition(MEASURED[1])
     return f"{before}{MEASURED[0]}\n{measured(WORDS[name])}\n{MEASURED[1]}{after}"
@@ -73,7 +74,13 @@ def measured(words: dict[str, str]) -> str:
     )
     lines = [f"| {words[name]} | {speed_figure(cases[name], words['times'])} |" for name in words if name in cases]
     header = f"| {words['speed']} | |\n| --- | --- |"
-    return "\n\n".join([accuracy, "\n".join([header, *lines]), words["source"].format(**record, timing=timing)])
+    return "\n\n".join(
+        [
+            accuracy,
+            "\n".join([header, *lines]),
+            words["source"].format(**record, machine_zh=machine_zh(record["machine"]), timing=timing),
+        ]
+    )
 
 
 WORDS = {
@@ -86,9 +93,9 @@ WORDS = {
         "16 shots x 100 classes: Tip-Adapter-F": "16 shots × 100 classes: Tip-Adapter-F",
         "make demo from a fresh clone": "`make demo` from a fresh clone",
         "times": "{} times as fast ({} to {}); {} s",
-        "source": "Means of three seeds, names as they are: `{command}`, {date}. Medians: `{timing[command]}`, "
+        "source": "Means of three seeds, bare class names: `{command}`, {date}. Medians: `{timing[command]}`, "
         "{timing[date]}. Both on {machine}. "
-        "Spread, pairs chosen, and the same with Chinese names: [docs/results](docs/results/caltech101.md).",
+        "Spread, chosen alpha and beta, and Chinese names: [docs/results](docs/results/caltech101.md).",
     },
     "README.zh-CN.md": {
         "caltech": "Caltech101 测试准确率（%）",
@@ -101,7 +108,7 @@ WORDS = {
         "make demo from a fresh clone": "全新克隆后的 `make demo`",
         "times": "快 {} 倍（{} 至 {}）；{} s",
         "source": "三个随机种子的均值，直接使用类别名：`{command}`，{date}。速度为中位数：`{timing[command]}`，{timing[date]}。"
-        "机器：{machine}。"
+        "机器：{machine_zh}。"
         "离散程度、所选参数以及中文类别名的结果见 [docs/results](docs/results/caltech101.md)。",
     },
 }
@@ -114,18 +121,23 @@ def caltech101(record: dict[str, Any]) -> str:
         f"{photos['test']:,} test photos of 100 classes; offline encoder `{record['encoder']}`, bare class names. Test "
         "accuracy in percent, mean ± standard deviation over seeds 1, 2, 3. alpha and beta by the default rule: "
         "scale-free at one shot, leave-one-out above. Caltech101 is this encoder's development set: its ratio and logit "
-        "scale were set with a look at its validation photos.",
+        "scale were set on its validation photos.",
         methods_by_shots(rows),
-        "## What choosing without validation photos costs\n\nTip-Adapter with alpha and beta chosen on the support alone "
+        "## What choosing without validation photos costs\n\nTip-Adapter with alpha and beta chosen on the support set only "
         "(the default), and on the whole validation split.",
         choosing(rows),
-        "## The pairs chosen",
+        "## Chosen alpha and beta",
         pairs(rows),
         "## The same names in Chinese",
         methods_by_shots(record["rows_chinese"]),
-        "## How far one-shot draws lie apart\n\n" + one_shot_line(record["one_shot_draws"]),
+        "## Variation between one-shot draws\n\n" + one_shot_line(record["one_shot_draws"]),
     ]
     return "\n\n".join(sections)
+
+
+def machine_zh(machine: str) -> str:
+    """The machine of a record, its number of cores in Chinese word order."""
+    return re.sub(r"^(\d+) cores of ([^,]+), ", r"\2 \1 核，", machine)
 
 
 def methods_by_shots(rows: Sequence[dict[str, Any]]) -> str:
@@ -137,7 +149,7 @@ def methods_by_shots(rows: Sequence[dict[str, Any]]) -> str:
 def choosing(rows: Sequence[dict[str, Any]]) -> str:
     shots = sorted({row["shots"] for row in rows})
     lines = [
-        ["chosen on the support", *(spread(accuracies(rows, k, "tip-adapter")) for k in shots)],
+        ["chosen on the support set", *(spread(accuracies(rows, k, "tip-adapter")) for k in shots)],
         ["chosen on validation", *(spread(accuracies(rows, k, "tip-adapter", True)) for k in shots)],
         ["loss, mean", *(f"{loss(rows, k):+.2f}" for k in shots)],
     ]
@@ -185,13 +197,13 @@ def one_shot_line(draws: Sequence[dict[str, Any]]) -> str:
     values = [100 * draw["accuracy"] for draw in draws]
     return (
         f"Tip-Adapter at one shot over {len(values)} draws: mean {mean(values):.2f}, standard deviation "
-        f"{stdev(values):.2f}, lowest {min(values):.2f}, highest {max(values):.2f}. Three seeds are three of these."
+        f"{stdev(values):.2f}, lowest {min(values):.2f}, highest {max(values):.2f}. The three seeds above are among them."
     )
 
 
 def equations(record: dict[str, Any]) -> str:
     text = (
-        "Accuracy in percent with logit scale 100, alpha 1, beta 5.5 on stored CLIP ViT-B/32 vectors. The tests demand "
+        "Accuracy in percent with logit scale 100, alpha 1, beta 5.5 on stored CLIP ViT-B/32 vectors. The tests check "
         "these figures exactly, also with shuffled classes."
     )
     rows = [
@@ -209,19 +221,19 @@ def demo(record: dict[str, Any]) -> str:
     rows = [[str(row["seed"]), *(f"{100 * row[m]['accuracy']:.1f}" for m in methods)] for row in record["rows"]]
     first = record["rows"][0]
     text = (
-        f"Simulated textile inspection photos (conformal-clip-data), three classes, {first['n_shots']} photos each to "
-        f"learn from, {first['n_test']} to test on. Accuracy in percent. Local defects are a few threads in a whole "
-        "photo: hard for one vector of the whole."
+        f"Simulated textile inspection photos (conformal-clip-data), three classes, {first['n_shots']} training "
+        f"photos each, {first['n_test']} test photos. Accuracy in percent. Local defects are a few threads in a whole "
+        "photo, which is hard to see in a single vector per photo."
     )
     return text + "\n\n" + table(["seed", *METHOD_NAMES.values()], rows)
 
 
 def speed(record: dict[str, Any]) -> str:
     text = (
-        "Medians over runs after a warm-up. The plain loop is Pillow, torch in eager mode and batches of 64, making "
-        "the same vectors from the same crops, run in turn with ours. Its photos are drawn from the folder that the command names, or from the demo's."
+        "Medians over runs after a warm-up. The plain loop uses Pillow, torch in eager mode and batches of 64, "
+        "computes the same vectors from the same crops, and alternates with ours. Photos are drawn from the folder in the command, or from the demo's."
     )
-    return text + "\n\n" + table(["case", "median", "runs", "goal"], [speed_row(case) for case in record["cases"]])
+    return text + "\n\n" + table(["case", "median", "runs", "target"], [speed_row(case) for case in record["cases"]])
 
 
 def speed_row(case: dict[str, Any]) -> list[str]:
@@ -242,11 +254,11 @@ PROTOCOLS = {
     "zero-shot": "zero-shot",
     "fixed": "fixed (1, 5.5)",
     "scale-free": "scale-free",
-    "likelihood": "left out: likeliest",
-    "widest best step": "left out: widest best",
-    "likelihood among the best": "left out: likeliest of the best",
-    "best step nearest the centre": "left out: best near the centre",
-    "leave-one-out": "left out: centre (taken)",
+    "likelihood": "leave-one-out: likeliest",
+    "widest best step": "leave-one-out: widest best",
+    "likelihood among the best": "leave-one-out: likeliest of the best",
+    "best step nearest the centre": "leave-one-out: best near the centre",
+    "leave-one-out": "leave-one-out: centre (used)",
     "default": "**default**",
     "few-validation": "few validation",
     "full-validation": "full validation",
@@ -259,9 +271,9 @@ def choosing_page(record: dict[str, Any]) -> str:
     for row in record["rows"]:
         draws.setdefault((row["set"], row["shots"]), []).append(row)
     text = (
-        "Test accuracy of Tip-Adapter in percent, mean over draws, by where alpha and beta come from. Draws by seeds 1, 2, 3; "
-        "a draw of all photos there are is one. ImageNet: 1,000 of 3,007 queries are the validation photos, drawn by the seed, the "
-        "others the test. The default is leave-one-out, scale-free at one shot. Only `oracle` sees the test photos."
+        "Test accuracy of Tip-Adapter in percent, mean over draws, by how alpha and beta are chosen. Draws by seeds 1, 2, 3; "
+        "if a draw takes all photos there is only one. ImageNet: 1,000 of 3,007 queries, drawn by the seed, are validation photos, "
+        "the others test photos. The default is leave-one-out, scale-free at one shot. Only `oracle` sees the test photos."
     )
     accuracy = [
         [name, str(shots), str(len(rows)), *(mean_percent([row["accuracy"].get(p) for row in rows]) for p in PROTOCOLS)]
@@ -291,12 +303,12 @@ def choosing_page(record: dict[str, Any]) -> str:
         [
             text,
             table(["set", "shots", "draws", *PROTOCOLS.values()], accuracy),
-            "## What the default costs\n\nPoints that the default loses against the whole validation split, in the mean; and its "
-            "worst draw against zero-shot (+: above).",
+            "## What the default costs\n\nPoints that the default loses against the whole validation split, on average; and its "
+            "worst draw compared with zero-shot (+: above).",
             table(["set", "shots", "loss", "worst against zero-shot"], losses),
             f"Mean loss at 4 shots and more: {mean_loss(draws):+.2f} points.",
-            "## Search against the grid\n\nValidation photos named right at the pair that the search found, and at the best of the "
-            "public code's 4,000 pairs, draw by draw.",
+            "## Exact search against a grid\n\nCorrect validation photos at the (alpha, beta) that the search found, and at the best of "
+            "the public code's 4,000 grid points, for each draw.",
             table(["set", "shots", "search", "grid"], found),
             RATIOS,
         ]
@@ -321,9 +333,9 @@ def mean_loss(draws: dict[tuple[str, int], list[dict[str, Any]]]) -> float:
 #: How the one number of each encoder was found.
 RATIOS = """## The scale-free ratio of each encoder
 
-One number an encoder, the cache's spread over the text's; nothing of a task is looked at. `pocket`: 1.5, the best of 0, .1, .2,
-.5, 1, 1.5 and 2 on Caltech101's validation photos at one shot, within 5 points of the best on seven other photo sets. CLIP: 0.1,
-the same way on ImageNet and 58 Caltech classes, where .1 and .2 were best. Caltech101 is `pocket`'s development set."""
+One number per encoder, the ratio of the cache's spread to the text's; it does not depend on the task. `pocket`: 1.5, the best of 0,
+.1, .2, .5, 1, 1.5 and 2 on Caltech101's validation photos at one shot, within 5 points of the best on seven other photo sets.
+CLIP: 0.1, chosen the same way on ImageNet and 58 Caltech classes, where .1 and .2 were best. Caltech101 is `pocket`'s development set."""
 
 
 def trust(record: dict[str, Any]) -> str:
@@ -346,18 +358,18 @@ def trust(record: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             "Caltech101, offline encoder `pocket`, bare class names, Tip-Adapter with alpha and beta by leave-one-out.",
-            "## Wrong labels found\n\n8 shots, 5 % of the labels flipped to another class. Of as many photos as were flipped, "
-            "those that `tip-adapter check` ranks highest: the share that was flipped, in percent.",
+            "## Wrong labels found\n\n8 shots, 5 % of the labels flipped to another class. Precision of `tip-adapter check` in "
+            "percent: the share of flipped labels among its top-ranked photos, as many as were flipped.",
             table(["seed", "flipped", "found"], wrong),
             "## None of these\n\n16 shots of 80 classes; the test photos of the other 20 are unknown. AUROC of the score "
-            "(known above unknown), with the temperature and without; the threshold that 95 % of the left-out photos reach; the "
-            "share of known test photos that reach it, and of unknown ones that do not.",
-            table(["seed", "AUROC", "without temperature", "threshold", "known kept", "unknown refused"], unknown),
+            "(known above unknown), with and without the temperature; the threshold that 95 % of the left-out photos reach; the "
+            "share of known test photos above it, and of unknown ones below.",
+            table(["seed", "AUROC", "without temperature", "threshold", "known kept", "unknown rejected"], unknown),
             f"Mean AUROC {mean(row['auroc'] for row in record['unknown']):.3f}, mean share kept "
             f"{mean(row['kept'] for row in record['unknown']):.3f}.",
-            "## What a model says of itself\n\nAccuracy of the photos left out in turn, its 95 % interval, and accuracy on the "
-            "test photos, in percent. A left-out photo has one shot fewer than a new one: the statement is a little low.",
-            table(["shots", "seed", "left out", "interval", "test"], stated),
+            "## Self-reported accuracy\n\nLeave-one-out accuracy, its 95 % interval, and accuracy on the test photos, in percent. "
+            "A left-out photo is classified with one shot fewer than a new one, so the estimate is slightly pessimistic.",
+            table(["shots", "seed", "leave-one-out", "interval", "test"], stated),
         ]
     )
 
@@ -386,15 +398,15 @@ def calibration(record: dict[str, Any]) -> str:
     ]
     text = (
         f"Scores of Tip-Adapter on Caltech101's {record['n_photos']:,} test photos, offline encoder `{record['encoder']}`, bare "
-        "class names, alpha and beta by the default rule; before (temperature 1) and after the temperature that was fitted on "
-        "left-out photos. At one shot there is no photo to leave out: the temperature is 1. Expected calibration error (ECE, "
+        "class names, alpha and beta by the default rule; before (temperature 1) and after fitting the temperature on "
+        "left-out photos. At one shot no photo can be left out, and the temperature is 1. Expected calibration error (ECE, "
         "15 bins of equal width, confidence is the highest score) in percent, negative log-likelihood (NLL) in nats; mean ± "
         "standard deviation over seeds 1, 2, 3."
     )
     heads = ["temperature", "ECE before", "ECE after", "NLL before", "NLL after"]
     picture = "![Accuracy by confidence, before and after the temperature.](calibration.svg)"
     explained = (
-        "Photos of the three draws together; bars: how many have that confidence after. "
+        "Photos of the three draws together; bars: number of photos with that confidence, after fitting the temperature. "
         "[How to read it](../how-to/report.md#reading-the-calibration)."
     )
     return "\n\n".join(
@@ -418,7 +430,7 @@ def risen(rows: Sequence[dict[str, Any]]) -> str:
     return (
         f"Of {len(tempered)} draws with a temperature, it lowers the NLL, for which it is fitted, in {n_lower[0]} and the ECE in "
         f"{n_lower[1]}{f' (not at {where})' if where else ''}. Afterwards the mean confidence is below the accuracy in "
-        f"{n_careful}: scores then are too careful rather than too sure."
+        f"{n_careful}: the scores are then under-confident."
     )
 
 
@@ -426,7 +438,7 @@ def mean_confidence(curve: Sequence[dict[str, Any]]) -> float:
     return float(sum(b["n"] * b["confidence"] for b in curve) / sum(b["n"] for b in curve))
 
 
-#: What the temperature is to lower.
+#: What the temperature should lower.
 FIGURES = ("negative_log_likelihood", "ece")
 MOMENTS = ("before", "after")
 
@@ -502,12 +514,12 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("The demo", demo),
     "equations": ("The equations on real CLIP vectors", equations),
     "choosing": ("How alpha and beta are chosen", choosing_page),
-    "trust": ("What a classifier says of itself", trust),
-    "calibration": ("How far scores can be taken at their word", calibration),
+    "trust": ("Self-reported accuracy, label errors and rejection", trust),
+    "calibration": ("Calibration of the scores", calibration),
     "speed": ("Speed", speed),
 }
 
-#: Pictures beside a page, rendered from the same results.
+#: Pictures next to a page, rendered from the same results.
 PICTURES: dict[str, Callable[[dict[str, Any]], str]] = {"calibration": reliability_curves}
 
 

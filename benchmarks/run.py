@@ -34,7 +34,7 @@ from tip_adapter import (
 from tip_adapter.features.encode import encode_photos
 from tip_adapter.images.find import find_images
 from tip_adapter.methods.tuning import TuningData
-from tip_adapter.model.head import learn
+from tip_adapter.model.fitting import fit_head
 from tip_adapter.vectors import SupportSet, unit_rows
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def few_shot(X: Any, labels: Any) -> FewShotClassifier:
     model = FewShotClassifier("toy", tune=None, alpha=1.0, beta=5.5)
     names = {str(label): str(label) for label in np.unique(labels)}
     embeddings = ClassEmbeddings(np.array(list(names)), X[:: len(X) // len(names)][: len(names)])
-    model._head = learn(
+    model._head = fit_head(
         "tip-adapter",
         SupportSet(X, labels, ids),
         names,
@@ -196,7 +196,7 @@ def few_shot(X: Any, labels: Any) -> FewShotClassifier:
         offers={},
         rule="fixed",
         calibrate=True,
-        given=TuningData(pair=(1.0, 5.5)),
+        given=TuningData(alpha_beta=(1.0, 5.5)),
     )
     return model
 

@@ -86,7 +86,7 @@ def unknown(encoder: Encoder, parts: dict[str, SupportSet], seed: int) -> dict[s
 
 
 def left_out(encoder: Encoder, parts: dict[str, SupportSet], shots: int, seed: int) -> dict[str, Any]:
-    """The accuracy that a model states of itself, beside that on the test photos."""
+    """A model's leave-one-out accuracy and its accuracy on the test photos."""
     head = FewShotClassifier(encoder, seed=seed).fit_support(draw(parts["train"], shots, seed)).head_
     assert head.left_out is not None
     stated = head.left_out.accuracy

@@ -1,7 +1,7 @@
-"""The pages of the documentation as steps that a reader takes, in order: commands, and blocks of Python.
+"""Runs the commands and Python blocks of the documentation in the order of a page.
 
-`python docs/steps.py` takes those of every page with a console block and writes what its commands print below them.
-tests/test_docs.py takes the steps of all pages.
+`python docs/steps.py` runs those of every page with a console block and writes their output into it. tests/test_docs.py runs
+all pages.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from tip_adapter.cli import main
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-#: A fenced block of any kind, or a line of an indented one that begins with a program.
+#: A fenced block of any kind, or a line of an indented block that starts with a program.
 STEP = re.compile(
     r"^```(?P<kind>\w*)[^\n]*\n(?P<body>.*?)^```$"
     r"|^    (?P<line>(?:tip-adapter|make|pip|python3?|source|curl|\.venv/bin/[\w-]+) [^\n]*)$",
     re.MULTILINE | re.DOTALL,
 )
 
-#: Commands that no test runs → why not.
+#: Commands that no test runs → the reason.
 NOT_RUN = {
-    r"make \w+": "makes an environment and installs into it",
-    r"python3 -m venv .*": "makes an environment",
+    r"make \w+": "creates an environment and installs into it",
+    r"python3 -m venv .*": "creates an environment",
     r"(.venv/bin/)?pip install .*": "needs a package index",
     r"source \S+": "is for the reader's own shell",
-    r"\.venv/bin/tip-adapter demo": "needs the environment made above it; the tutorial runs the demo",
-    r"python service\.py .*": "serves until it is stopped; the test of the page serves and asks",
-    r"curl .*": "asks that service; the test of the page does the same",
-    r"tip-adapter (fit|predict) .*\btiles.*": "needs the page's package installed; tests/encoders installs and asks it",
+    r"\.venv/bin/tip-adapter demo": "needs the environment created before it; the tutorial runs the demo",
+    r"python service\.py .*": "serves until it is stopped; the test of the page starts it and sends requests",
+    r"curl .*": "sends a request to that service; the test of the page does the same",
+    r"tip-adapter (fit|predict) .*\btiles.*": "needs the page's package installed; tests/encoders installs and runs it",
     r"tip-adapter fit .* --encoder (clip|onnx:immich-app/\S+) .*": "downloads weights; tests/encoders does, from a hub on loopback",
     r"hf download .*": "downloads weights",
-    r"tip-adapter reproduce \w+ .*": "takes the paper's data sets; tests/paper does each on a small one",
+    r"tip-adapter reproduce \w+ .*": "needs the paper's data sets; tests/paper runs each on a small one",
 }
 
 
 def follow(page: str, names: dict[str, Any]) -> str:
-    """Take the steps of a page in the working folder.
+    """Run the commands and code of a page in the working folder.
 
     Parameters
     ----------
     page : str, Markdown
-    names : what the page's Python finds defined; what it defines is added
+    names : variables for the page's Python; those it defines are added
 
     Returns
     -------
-    the page, its console blocks filled with what their commands printed
+    the page, its console blocks filled with the output of their commands
 
     Raises
     ------

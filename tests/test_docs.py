@@ -1,4 +1,4 @@
-"""What the documentation says is true: figures are rendered from results, commands and examples run, links lead on."""
+"""The documentation is tested: figures are rendered from results, commands and examples run, links resolve."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
-import codes  # noqa: E402 - beside the pages
+import codes  # noqa: E402 - next to the pages
 import docstrings  # noqa: E402
 import navigation  # noqa: E402
 import steps  # noqa: E402
-from benchmarks import render  # noqa: E402 - benchmarks/ lies beside src/
+from benchmarks import render  # noqa: E402 - benchmarks/ is next to src/
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ def home(
     hub: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A folder of someone who follows a page: photos to learn from, to choose by and to test on, new ones, and a CLIP."""
+    """The working folder of a reader who follows a page: training, validation, test and new photos, and a CLIP."""
     clip_folder().rename(tmp_path / "my-clip")
     for name in ("photos", "照片"):
         make_photos(name, cat=3, dog=3)
@@ -96,14 +96,14 @@ def home(
 
 
 def some_vectors() -> dict[str, Any]:
-    """What README's example of vectors finds defined."""
+    """The variables that README's example with vectors uses."""
     rng = np.random.default_rng(0)
     vectors = {"X": rng.random((4, 8)), "X_new": rng.random((2, 8)), "text_vectors": rng.random((2, 8))}
     return {**vectors, "y": ["cat", "cat", "dog", "dog"], "labels": ["cat", "dog"]}
 
 
 def lay_out_dtd(folder: Path) -> None:
-    """The smallest of the paper's data sets as published, by number; checking it opens no photo."""
+    """The smallest of the paper's data sets with empty files; checking it opens no photo."""
     parts = {"train": 60, "val": 24, "test": 36}
     split = {
         part: [[f"{number}/{part}_{photo}.jpg", number, str(number)] for number in range(47) for photo in range(count)]
@@ -118,7 +118,7 @@ def lay_out_dtd(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_STEPS)
-def test_the_steps_of_a_page_can_be_taken(name: str, home: Path) -> None:
+def test_the_commands_and_code_of_a_page_run(name: str, home: Path) -> None:
     if "how-to/" in name:  # guides begin with a model
         steps.run("tip-adapter fit photos --out model")
     steps.follow(TEXTS[name], some_vectors())
@@ -126,15 +126,17 @@ def test_the_steps_of_a_page_can_be_taken(name: str, home: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_CONSOLES)
-def test_a_console_shows_what_its_commands_print(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_console_block_shows_what_its_commands_print(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     shown, printed = TEXTS[name], steps.follow(TEXTS[name], {})
     assert words(printed) == words(shown), "run: python docs/steps.py"
-    np.testing.assert_allclose(percentages(printed), percentages(shown), atol=3)  # another machine may round otherwise
+    np.testing.assert_allclose(percentages(printed), percentages(shown), atol=3)  # machines round differently
 
 
 def words(page: str) -> str:
-    """Its words; figures as #, so that a time may be another."""
+    """Its words; figures as #, since times differ."""
     return re.sub(r"\s+", " ", re.sub(r"\d[\d.,]*", "#", page))
 
 
@@ -143,13 +145,13 @@ def percentages(page: str) -> list[float]:
 
 
 @pytest.mark.parametrize(("pattern", "reason"), steps.NOT_RUN.items())
-def test_what_is_not_run_is_there_and_says_why(pattern: str, reason: str) -> None:
+def test_each_command_that_is_not_run_occurs_and_has_a_reason(pattern: str, reason: str) -> None:
     assert any(re.fullmatch(pattern, command) for text in TEXTS.values() for command in steps.commands(text))
     assert reason
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_no_command_hides_in_a_block_that_is_not_run(name: str) -> None:
+def test_no_command_is_in_a_block_that_is_not_run(name: str) -> None:
     blocks = [step for step in steps.STEP.finditer(TEXTS[name]) if step["kind"] is not None]
     assert {step["kind"] for step in blocks} <= {"sh", "console", "python", "text", "toml", ""}
     others = "\n".join(step["body"] for step in blocks if step["kind"] in ("text", ""))
@@ -167,13 +169,13 @@ def test_every_page_is_listed_by_the_index_of_its_section(section: str) -> None:
 
 
 @pytest.mark.parametrize("readme", render.READMES)
-def test_a_readme_leads_to_the_tutorial_and_every_section(readme: str) -> None:
+def test_a_readme_links_to_the_tutorial_and_every_section(readme: str) -> None:
     linked = set(re.findall(r"\((docs/[^)]+)\)", TEXTS[readme]))
     indexes = {f"docs/{section}/index.md" for section in navigation.SECTIONS.values()}
     assert {"docs/tutorial.md", *indexes} <= linked
 
 
-def test_every_link_between_pages_leads_somewhere() -> None:
+def test_every_link_between_pages_resolves() -> None:
     broken = [
         (page.name, link)
         for page in steps.PAGES
@@ -183,7 +185,7 @@ def test_every_link_between_pages_leads_somewhere() -> None:
     assert broken == []
 
 
-# ---- pages that are made ---------------------------------------------------------------------------------------------
+# ---- generated pages ---------------------------------------------------------------------------------------------
 
 
 def test_the_table_of_codes_holds_every_error() -> None:
@@ -207,7 +209,7 @@ def test_a_section_of_a_docstring_becomes_a_list() -> None:
 
 @pytest.fixture
 def service(paint: Callable[..., Image.Image]) -> Iterator[Any]:
-    """The guide's service over a model of two colours, on a port of its own."""
+    """The guide's service with a model of two colours, on a free port."""
     names: dict[str, Any] = {}
     steps.follow(TEXTS["docs/how-to/web-service.md"], names)
     model = FewShotClassifier("toy").fit([paint(label) for label in ("red", "green")], ["red", "green"])
@@ -235,7 +237,7 @@ def as_png(photo: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def test_the_web_service_names_a_photo(service: Any, paint: Callable[..., Image.Image]) -> None:
+def test_the_web_service_classifies_a_photo(service: Any, paint: Callable[..., Image.Image]) -> None:
     photo = as_png(paint("green", 7))
     status, record = post(service, photo, Content_Length=str(len(photo)))
     assert (status, record["label"]) == (200, "green")
@@ -243,7 +245,7 @@ def test_the_web_service_names_a_photo(service: Any, paint: Callable[..., Image.
 
 
 @pytest.mark.parametrize(
-    ("headers", "status", "sentence"),
+    ("headers", "status", "message"),
     [
         ({}, 411, "Content-Length"),
         ({"Content_Length": "-1"}, 411, "Content-Length"),
@@ -251,16 +253,16 @@ def test_the_web_service_names_a_photo(service: Any, paint: Callable[..., Image.
         ({"Content_Length": "9"}, 422, "cannot be read"),
     ],
 )
-def test_the_web_service_refuses_in_a_sentence_without_paths(
-    service: Any, headers: dict[str, str], status: int, sentence: str
+def test_the_web_service_rejects_with_a_message_without_paths(
+    service: Any, headers: dict[str, str], status: int, message: str
 ) -> None:
     refused, record = post(service, b"no photo!", **headers)
     assert refused == status
-    assert sentence in record["error"]
+    assert message in record["error"]
     assert gettempdir() not in record["error"]
 
 
-def test_the_web_service_is_busy_rather_than_without_bounds(service: Any) -> None:
-    while service.places.acquire(blocking=False):
+def test_the_web_service_limits_concurrent_requests(service: Any) -> None:
+    while service.slots.acquire(blocking=False):
         pass
-    assert post(service, b"", Content_Length="0") == (503, {"error": "busy; come again in a second"})
+    assert post(service, b"", Content_Length="0") == (503, {"error": "busy; try again in a second"})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tip_adapter.metrics import (
     KEPT,
     Bin,
-    LeftOut,
+    LeaveOneOutResult,
     MetricAccumulator,
     accuracy_interval,
     accuracy_of,
@@ -69,20 +69,20 @@ PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.4, 0.5, 0.1], [0.2, 0.6, 0.2], [0.
 
 
 def test_left_out_photos_are_judged_by_their_likeliest_class() -> None:
-    left_out = LeftOut.of(np.array(["a", "a", "b", "c"]), PROBABILITIES, CLASSES)
+    left_out = LeaveOneOutResult.of(np.array(["a", "a", "b", "c"]), PROBABILITIES, CLASSES)
     assert left_out.accuracy == accuracy_of(np.array(["a", "a", "b", "c"]), np.array(["a", "b", "b", "c"]))
     assert (left_out.threshold, left_out.kept) == (0.4, 1.0)
 
 
 @pytest.mark.parametrize("truth", [["a", "a", "b", "c"], ["c", "c", "c", "c"], ["a", "b", "b", "c"]], ids="".join)
 def test_what_a_model_folder_keeps_of_left_out_photos_comes_back(truth: list[str]) -> None:
-    left_out = LeftOut.of(np.array(truth), PROBABILITIES.astype(np.float32), CLASSES)
-    assert LeftOut.from_record(json.loads(json.dumps(left_out.to_record()))) == left_out
+    left_out = LeaveOneOutResult.of(np.array(truth), PROBABILITIES.astype(np.float32), CLASSES)
+    assert LeaveOneOutResult.from_record(json.loads(json.dumps(left_out.to_record()))) == left_out
 
 
 def test_the_share_that_reaches_the_threshold_is_counted_not_assumed() -> None:
     probabilities = np.linspace(0.5, 1, 30)[:, None] * [1, 0] + [0, 0.01]
-    left_out = LeftOut.of(np.array(["a"] * 30), probabilities, np.array(["a", "b"]))
+    left_out = LeaveOneOutResult.of(np.array(["a"] * 30), probabilities, np.array(["a", "b"]))
     assert left_out.kept == pytest.approx(29 / 30)
     assert (probabilities.max(axis=1) >= left_out.threshold).mean() == left_out.kept
 
@@ -144,7 +144,7 @@ def test_without_a_photo_of_a_known_class_there_is_no_likelihood() -> None:
     assert (result.negative_log_likelihood, result.n_known, result.ece) == (None, 0, 0.9)
 
 
-# ---- the tally -------------------------------------------------------------------------------------------------------
+# ---- the accumulator -------------------------------------------------------------------------------------------------------
 
 
 def images_of(labels: list[str], n_before: int = 0) -> SupportSet:
@@ -153,15 +153,15 @@ def images_of(labels: list[str], n_before: int = 0) -> SupportSet:
     return SupportSet(vectors, np.array(labels), np.array([f"{row}.jpg" for row in rows]))
 
 
-def tallied(
+def accumulated(
     labels: list[str], logits: list[list[float]], batch: int, temperature: float = 2.0, **options: int
 ) -> MetricAccumulator:
-    """A tally of photos that came `batch` at a time; the names alone call all of them the first class."""
-    tally = MetricAccumulator(CLASSES, temperature, **options)
+    """An accumulator of photos that came `batch` at a time; the names alone call all of them the first class."""
+    accumulator = MetricAccumulator(CLASSES, temperature, **options)
     for first in range(0, len(labels), batch):
         rows = np.array(logits[first : first + batch], dtype=np.float32)
-        tally.add(images_of(labels[first : first + batch], first), rows, np.zeros_like(rows))
-    return tally
+        accumulator.add(images_of(labels[first : first + batch], first), rows, np.zeros_like(rows))
+    return accumulator
 
 
 LABELS = ["a", "b", "c", "z", "a"]
@@ -169,7 +169,7 @@ LOGITS = [[3, 0, 0], [2, 0, 0], [0, 5, 0], [0, 0, 9], [1, 0.5, 0]]
 
 
 def test_a_tally_counts_as_if_all_photos_had_come_at_once() -> None:
-    one, five = tallied(LABELS, LOGITS, 1), tallied(LABELS, LOGITS, 5)
+    one, five = accumulated(LABELS, LOGITS, 1), accumulated(LABELS, LOGITS, 5)
     truth, called = np.array(LABELS), np.array(["a", "a", "b", "c", "a"])
     assert len(one) == len(five) == 5
     assert one.accuracy() == five.accuracy() == accuracy_of(truth, called)
@@ -180,7 +180,7 @@ def test_a_tally_counts_as_if_all_photos_had_come_at_once() -> None:
 
 def test_calibration_before_and_after_is_that_of_the_two_softmaxes() -> None:
     known = [row for row, label in enumerate(LABELS) if label in CLASSES]
-    for t, result in zip((1.0, 2.0), tallied(LABELS, LOGITS, 2).calibrations(), strict=True):
+    for t, result in zip((1.0, 2.0), accumulated(LABELS, LOGITS, 2).calibrations(), strict=True):
         exponentials = np.exp(np.array(LOGITS) / t)
         scores = exponentials / exponentials.sum(axis=1, keepdims=True)
         own = [scores[row, "abc".index(LABELS[row])] for row in known]
@@ -189,34 +189,34 @@ def test_calibration_before_and_after_is_that_of_the_two_softmaxes() -> None:
 
 
 def test_a_score_too_small_for_a_float_has_a_likelihood() -> None:
-    tally = tallied(["a"], [[0, 5000, 0]], 1, temperature=1.0)
-    assert tally.calibrations()[1].negative_log_likelihood == pytest.approx(5000)
+    accumulator = accumulated(["a"], [[0, 5000, 0]], 1, temperature=1.0)
+    assert accumulator.calibrations()[1].negative_log_likelihood == pytest.approx(5000)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_the_most_confident_mistakes_are_kept_whole(batch: int) -> None:
-    worst = tallied(LABELS, LOGITS, batch, n_mistakes=2).mistakes()
+    worst = accumulated(LABELS, LOGITS, batch, n_mistakes=2).mistakes()
     assert [(m.id, m.label, m.called) for m in worst] == [("3.jpg", "z", "c"), ("2.jpg", "c", "b")]
     assert worst[0].score == pytest.approx(np.exp(4.5) / (np.exp(4.5) + 2))
     np.testing.assert_array_equal(worst[0].vector, images_of(LABELS).vectors[3])
-    assert tallied(LABELS, LOGITS, batch).mistakes() == []
+    assert accumulated(LABELS, LOGITS, batch).mistakes() == []
 
 
 def test_of_equal_mistakes_the_first_is_kept() -> None:
-    worst = tallied(["b"] * 4, [[1, 0, 0]] * 4, 3, n_mistakes=2).mistakes()
+    worst = accumulated(["b"] * 4, [[1, 0, 0]] * 4, 3, n_mistakes=2).mistakes()
     assert [mistake.id for mistake in worst] == ["0.jpg", "1.jpg"]
 
 
 def test_a_tally_keeps_a_few_numbers_a_photo_not_its_scores() -> None:
     classes = np.array([f"class {number:04}" for number in range(1000)])
-    tally = MetricAccumulator(classes, 2.0, n_mistakes=5)
+    accumulator = MetricAccumulator(classes, 2.0, n_mistakes=5)
     logits, rng = np.zeros((1000, 1000), np.float32), np.random.default_rng(0)
     logits[np.arange(1000), rng.integers(0, 1000, 1000)] = 3
     photos = SupportSet(np.ones((1000, 4), np.float32), classes, np.arange(1000).astype(np.str_))
-    tally.add(photos, logits, logits)
+    accumulator.add(photos, logits, logits)
     tracemalloc.start()
     for _ in range(10):
-        tally.add(photos, logits, logits)
+        accumulator.add(photos, logits, logits)
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 10_000 * 100  # bytes a photo, where a row of scores would take 4,000

@@ -1,4 +1,4 @@
-"""The wheel, its base dependencies and the demo's photos in an empty environment: everything runs without torch."""
+"""The wheel, its base dependencies and the demo's photos in an empty environment: the program runs without torch."""
 
 from __future__ import annotations
 
@@ -84,15 +84,15 @@ except MissingExtra as error:
 
 def test_the_wheel_holds_data_types_and_licence(python: Path, tmp_path: Path) -> None:
     code = "from importlib.metadata import files; print(*files('tip-adapter'), sep='\\n')"
-    held = set(_checked([python, "-c", code], cwd=tmp_path).split())
+    names = set(_checked([python, "-c", code], cwd=tmp_path).split())
     assert {
         "tip_adapter/encoders/templates.toml",
         "tip_adapter/encoders/pocket/imagenet_classnames.txt",
         "tip_adapter/paper/datasets/datasets.toml",
         "tip_adapter/py.typed",
-    } <= held
-    assert any(name.endswith("/LICENSE") for name in held)
-    assert not any(name.startswith(("tests/", "benchmarks/")) for name in held)
+    } <= names
+    assert any(name.endswith("/LICENSE") for name in names)
+    assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
 
 
 @pytest.mark.parametrize("encoder", ["toy", "pocket"])
@@ -125,7 +125,7 @@ def test_the_papers_methods_are_measured_but_for_the_one_that_needs_torch(
     python: Path, away: Callable[..., str], tmp_path: Path
 ) -> None:
     (wheel,) = python.parents[2].glob("dist/*.whl")
-    _install(python, f"{wheel}[paper]")  # last in this file: the tests before it know the base alone
+    _install(python, f"{wheel}[paper]")  # last in this file: the tests before it need the base install only
     rng = np.random.default_rng(0)
     vectors, labels = np.tile(np.eye(2, 4), (12, 1)) + rng.normal(0, 0.3, (24, 4)), np.tile(["cat", "dog"], 12)
     part = np.repeat(["train", "val", "test"], 8)

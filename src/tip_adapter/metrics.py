@@ -1,6 +1,6 @@
-"""How right a classifier is, over photos it has not seen: accuracy with its interval, per class, confusions, calibration.
+"""Metrics on images that the classifier was not fitted on: accuracy with its interval, per class, confusions, calibration.
 
-Photos are counted batch by batch. Of each a few numbers stay, whatever the number of classes.
+`MetricAccumulator` adds images batch by batch and keeps a few numbers per image, however many classes there are.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import SupportSet
 
-#: The share of known photos that "none of these" is to spare.
+#: The fraction of images of known classes whose score is to reach the threshold for "none of these".
 KEPT = 0.95
-#: Bins of equal width that confidences are sorted into.
+#: Number of confidence bins, of equal width.
 N_BINS = 15
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy over photos; all figures are fractions.
+    """Accuracy as fractions.
 
     Parameters
     ----------
     accuracy : float
-    mean_per_class : float, mean of the classes' accuracies
-    interval : 95 % interval of `accuracy`
-    n : int, photos scored
-    per_class : label → (accuracy, photos)
-    confusions : (label, what it was called, photos), the most frequent first
+    mean_per_class : float, mean of the accuracies of the classes
+    interval : 95 % confidence interval of `accuracy`
+    n : int, number of images
+    per_class : label → (accuracy, number of images)
+    confusions : (label, predicted label, number of images), the most frequent first
     """
 
     accuracy: float
@@ -50,7 +50,7 @@ class Accuracy:
 
 
 def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
-    """Compare labels.
+    """Compare predictions with labels.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
     Raises
     ------
     ValueError
-        There are no labels, or another number of one than of the other.
+        There are no labels, or the lengths differ.
 
     Examples
     --------
@@ -73,28 +73,28 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
     >>> print(f"{result.accuracy:.2f}", *result.confusions)
     0.67 ('cat', 'dog', 1)
     """
-    right = truth == predicted
+    correct = truth == predicted
     labels, rows = np.unique(truth, return_inverse=True)
-    n_images, n_right = np.bincount(rows), np.bincount(rows, weights=right)
-    per_class = {str(label): (float(r / n), int(n)) for label, r, n in zip(labels, n_right, n_images, strict=True)}
+    n_images, n_correct = np.bincount(rows), np.bincount(rows, weights=correct)
+    per_class = {str(label): (float(r / n), int(n)) for label, r, n in zip(labels, n_correct, n_images, strict=True)}
+    # Counted sparsely: scikit-learn's confusion_matrix is n_classes × n_classes.
+    pairs = Counter(zip(truth[~correct].tolist(), predicted[~correct].tolist(), strict=True))
     return Accuracy(
-        accuracy=float(right.mean()),
+        accuracy=float(correct.mean()),
         mean_per_class=float(np.mean([accuracy for accuracy, _ in per_class.values()])),
-        interval=accuracy_interval(int(right.sum()), len(right)),
-        n=len(right),
+        interval=accuracy_interval(int(correct.sum()), len(correct)),
+        n=len(correct),
         per_class=per_class,
-        confusions=_confusions(truth[~right], predicted[~right]),
+        confusions=tuple(
+            (str(label), str(answer), n)
+            for (label, answer), n in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+        ),
     )
-
-
-def _confusions(truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[tuple[str, str, int], ...]:
-    pairs = Counter(zip(truth.tolist(), predicted.tolist(), strict=True))
-    return tuple((str(a), str(b), n) for (a, b), n in sorted(pairs.items(), key=lambda item: (-item[1], item[0])))
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Photos whose confidences are alike: their mean confidence, the share that is right, and how many they are."""
+    """Images of similar confidence: mean confidence, accuracy and number."""
 
     confidence: float
     accuracy: float
@@ -103,16 +103,15 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far a score can be taken at its word.
+    """How well confidence matches accuracy.
 
     Parameters
     ----------
-    ece : float, expected calibration error: the mean over photos of the distance between confidence and accuracy of their
-        bin. The confidence is the highest score; bins are 15 of equal width. A photo of a class that the model does not
-        have counts as wrong
-    negative_log_likelihood : float, mean over the photos of known classes of −log of their class's score; None without any
-    n_known : int, how many photos that is
-    curve : the bins that hold photos, by confidence: the reliability curve
+    ece : float, expected calibration error: mean over images of |confidence − accuracy| of their bin. The confidence is
+        the highest score, in 15 bins of equal width. An image of a class that the model does not have counts as wrong
+    negative_log_likelihood : float, mean over images of known classes of −log of their class's score; None without any
+    n_known : int, number of these images
+    curve : the non-empty bins by confidence: the reliability curve
 
     Notes
     -----
@@ -126,7 +125,7 @@ class Calibration:
     curve: tuple[Bin, ...]
 
     def to_record(self) -> dict[str, Any]:
-        """What `evaluate --json` holds of it."""
+        """The entry of `evaluate --json`."""
         return {
             "ece": self.ece,
             "negative_log_likelihood": self.negative_log_likelihood,
@@ -135,19 +134,19 @@ class Calibration:
 
 
 def calibration_of(
-    confidence: NDArray[np.float64], right: NDArray[np.bool_], log_likelihood: NDArray[np.float64]
+    confidence: NDArray[np.float64], correct: NDArray[np.bool_], log_likelihood: NDArray[np.float64]
 ) -> Calibration:
-    """Compare confidence and truth.
+    """Compare confidence with accuracy.
 
     Parameters
     ----------
-    confidence : (n,) float array in (0, 1], n > 0: each photo's highest score
-    right : (n,) bool array, whether that score's class is the photo's
-    log_likelihood : (n,) float array, log of the score of the photo's class; NaN where the model does not have it
+    confidence : (n,) float array in (0, 1], n > 0: each image's highest score
+    correct : (n,) bool array, whether the prediction is correct
+    log_likelihood : (n,) float array, log of the score of the image's class; NaN if the model does not have that class
     """
     bins = np.clip(np.ceil(confidence * N_BINS).astype(np.intp) - 1, 0, N_BINS - 1)
     curve = tuple(
-        Bin(float(confidence[inside].mean()), float(right[inside].mean()), int(inside.sum()))
+        Bin(float(confidence[inside].mean()), float(correct[inside].mean()), int(inside.sum()))
         for inside in (bins == number for number in np.unique(bins))
     )
     known = log_likelihood[~np.isnan(log_likelihood)]
@@ -161,14 +160,14 @@ def calibration_of(
 
 @dataclass(frozen=True, eq=False)
 class Mistake:
-    """A photo that was called something else.
+    """A misclassified image.
 
     Parameters
     ----------
-    id : str, what the photo is called
+    id : str, image id
     label : its class
-    called : the answer
-    score : float, the answer's
+    called : the predicted label
+    score : float, of the predicted label
     vector : (d,) float32 array
     """
 
@@ -179,91 +178,90 @@ class Mistake:
     vector: NDArray[np.float32]
 
 
-class _Counted(NamedTuple):
-    """What stays of a batch of m photos; columns of (m, 2) arrays are at temperature 1 and at the model's own."""
+class _Batch(NamedTuple):
+    """What is kept of m images; the columns of (m, 2) arrays are at temperature 1 and at the model's."""
 
     truth: NDArray[np.intp]
-    called: NDArray[np.intp]
-    by_names: NDArray[np.intp]
+    predicted: NDArray[np.intp]
+    zero_shot: NDArray[np.intp]
     confidence: NDArray[np.float64]
     log_likelihood: NDArray[np.float64]
 
 
 class MetricAccumulator:
-    """Labelled photos counted batch by batch, in memory that does not grow with vectors or classes.
+    """Accumulates metrics batch by batch; memory does not grow with the width of vectors or the number of classes.
 
     Parameters
     ----------
     classes : (n_classes,) sorted labels of the model
-    temperature : float, what its logits are divided by
-    n_mistakes : int, so many of the most confident mistakes are kept whole
+    temperature : float, divides the logits
+    n_mistakes : int, how many of the most confident mistakes to keep with their vectors
     """
 
     def __init__(self, classes: NDArray[np.str_], temperature: float, n_mistakes: int = 0) -> None:
         self.temperature = temperature
         self._n_classes = len(classes)
         self._positions = {label: position for position, label in enumerate(classes.tolist())}
-        self._batches: list[_Counted] = []
+        self._batches: list[_Batch] = []
         self._n = 0
         self._n_mistakes = n_mistakes
-        self._worst: list[tuple[float, int, Mistake]] = []  # a heap: the least confident on top
+        self._worst: list[tuple[float, int, Mistake]] = []  # a heap: the least confident first
 
     def __len__(self) -> int:
         return self._n
 
-    def add(self, photos: SupportSet, logits: NDArray[Any], name_logits: NDArray[Any]) -> None:
-        """Count photos, given their (m, n_classes) logits by the model and by the class names alone."""
-        truth = np.array([self._position(label) for label in photos.labels.tolist()], dtype=np.intp)
-        called = logits.argmax(axis=1)
-        judged = [self._judged(logits.astype(np.float64) / t, truth) for t in (1.0, self.temperature)]
-        confidence, log_likelihood = (np.stack(columns, axis=1) for columns in zip(*judged, strict=True))
-        self._batches.append(_Counted(truth, called, name_logits.argmax(axis=1), confidence, log_likelihood))
-        self._keep_worst(photos, self._batches[-1])
-        self._n += len(photos)
+    def add(self, images: SupportSet, logits: NDArray[Any], zero_shot_logits: NDArray[Any]) -> None:
+        """Add labelled images with their (m, n_classes) logits, by the model and by the class names alone."""
+        # Labels that the model does not have are numbered after its own.
+        truth = np.array(
+            [self._positions.setdefault(label, len(self._positions)) for label in images.labels.tolist()], dtype=np.intp
+        )
+        scores = [self._scores(logits.astype(np.float64) / t, truth) for t in (1.0, self.temperature)]
+        confidence, log_likelihood = (np.stack(columns, axis=1) for columns in zip(*scores, strict=True))
+        batch = _Batch(truth, logits.argmax(axis=1), zero_shot_logits.argmax(axis=1), confidence, log_likelihood)
+        self._batches.append(batch)
+        self._keep_worst(images, batch)
+        self._n += len(images)
 
     def accuracy(self) -> Accuracy:
-        """How right the model is; a label that it does not have counts as wrong. At least one photo was added."""
-        return accuracy_of(self._labels(self._column("truth")), self._labels(self._column("called")))
+        """Accuracy of the model; an image of a class that it does not have counts as wrong. Needs at least one image."""
+        return accuracy_of(self._labels(self._column("truth")), self._labels(self._column("predicted")))
 
     def zero_shot(self) -> Accuracy:
-        """How right the class names alone are."""
-        return accuracy_of(self._labels(self._column("truth")), self._labels(self._column("by_names")))
+        """Accuracy of the class names alone."""
+        return accuracy_of(self._labels(self._column("truth")), self._labels(self._column("zero_shot")))
 
     def calibrations(self) -> tuple[Calibration, Calibration]:
-        """Before and after: at temperature 1, and at the model's."""
-        right = self._column("truth") == self._column("called")
+        """At temperature 1, and at the model's."""
+        correct = self._column("truth") == self._column("predicted")
         confidence, log_likelihood = self._column("confidence"), self._column("log_likelihood")
-        before, after = (calibration_of(confidence[:, t], right, log_likelihood[:, t]) for t in (0, 1))
+        before, after = (calibration_of(confidence[:, t], correct, log_likelihood[:, t]) for t in (0, 1))
         return before, after
 
     def mistakes(self) -> list[Mistake]:
-        """The most confident mistakes, the worst first; of equals the one that came first."""
+        """The most confident mistakes, the most confident first; ties in the order in which they were added."""
         return [mistake for *_, mistake in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
 
     def unknown_classes(self) -> list[str]:
-        """Sorted labels of photos that the model does not have."""
+        """Sorted labels of images that the model does not have."""
         return sorted(list(self._positions)[self._n_classes :])
 
-    def _position(self, label: str) -> int:
-        """Where a label stands; those that the model does not have come after its own."""
-        return self._positions.setdefault(label, len(self._positions))
-
-    def _judged(self, logits: NDArray[np.float64], truth: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The highest score of each row, and the log of its class's, NaN for classes that the model never answers."""
+    def _scores(self, logits: NDArray[np.float64], truth: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Each row's highest score, and the log of its own class's: NaN for classes that the model cannot predict."""
         confidence = softmax(logits).max(axis=1)
         own = logits[np.arange(len(logits)), np.where(truth < self._n_classes, truth, 0)]
         known = (truth < self._n_classes) & np.isfinite(own)
-        # The highest score is 1 / the sum of exponentials: its log tells a score's that is too small for a float.
+        # The highest score is 1 / the sum of exponentials; its log avoids the underflow of small scores.
         return confidence, np.where(known, np.log(confidence) + own - logits.max(axis=1), np.nan)
 
-    def _keep_worst(self, photos: SupportSet, batch: _Counted) -> None:
-        for row in np.flatnonzero(batch.truth != batch.called).tolist():
-            score, place = float(batch.confidence[row, 1]), -(self._n + row)
-            if len(self._worst) == self._n_mistakes and (not self._worst or (score, place) < self._worst[0][:2]):
+    def _keep_worst(self, images: SupportSet, batch: _Batch) -> None:
+        for row in np.flatnonzero(batch.truth != batch.predicted).tolist():
+            score, order = float(batch.confidence[row, 1]), -(self._n + row)
+            if len(self._worst) == self._n_mistakes and (not self._worst or (score, order) < self._worst[0][:2]):
                 continue
-            called = str(self._labels(batch.called[row : row + 1])[0])
-            mistake = Mistake(str(photos.ids[row]), str(photos.labels[row]), called, score, photos.vectors[row].copy())
-            heapq.heappush(self._worst, (score, place, mistake))
+            called = str(self._labels(batch.predicted[row : row + 1])[0])
+            mistake = Mistake(str(images.ids[row]), str(images.labels[row]), called, score, images.vectors[row].copy())
+            heapq.heappush(self._worst, (score, order, mistake))
             if len(self._worst) > self._n_mistakes:
                 heapq.heappop(self._worst)
 
@@ -271,19 +269,19 @@ class MetricAccumulator:
         return np.concatenate([getattr(batch, name) for batch in self._batches])
 
     def _labels(self, positions: NDArray[np.intp]) -> NDArray[np.object_]:
-        # Objects: a table of text would be as wide as the longest label.
+        # An object array: each cell of a text array is as wide as the longest label.
         return np.array(list(self._positions), dtype=object)[positions]
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """How right a classifier is on its own photos, each named by a classifier that has not seen it.
+class LeaveOneOutResult:
+    """Leave-one-out accuracy on the support images, and the score threshold for "none of these".
 
     Parameters
     ----------
     accuracy : Accuracy
-    kept : float, the share of these photos whose best score reaches the threshold
-    threshold : float, the score below which a photo is none of these
+    kept : float, the fraction of these images whose highest score reaches the threshold
+    threshold : float, the score below which an image is predicted as none of the classes
     """
 
     accuracy: Accuracy
@@ -291,15 +289,15 @@ class LeftOut:
     threshold: float
 
     @classmethod
-    def of(cls, truth: NDArray[Any], probabilities: NDArray[Any], classes: NDArray[Any]) -> LeftOut:
-        """From (n,) labels and (n, n_classes) left-out probabilities, n > 0."""
+    def of(cls, truth: NDArray[Any], probabilities: NDArray[Any], classes: NDArray[Any]) -> LeaveOneOutResult:
+        """From (n,) labels and (n, n_classes) leave-one-out probabilities, n > 0."""
         accuracy = accuracy_of(truth, classes[probabilities.argmax(axis=1)])
         scores = probabilities.max(axis=1)
         threshold = keeping_threshold(scores, KEPT)
         return cls(accuracy, float((scores >= threshold).mean()), threshold)
 
     def to_record(self) -> dict[str, Any]:
-        """What a model folder keeps of it."""
+        """The entry `left_out` of a model folder's config."""
         per_class = self.accuracy.per_class.items()
         return {
             "accuracy": self.accuracy.accuracy,
@@ -312,8 +310,8 @@ class LeftOut:
         }
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> LeftOut:
-        """What `to_record` kept."""
+    def from_record(cls, record: dict[str, Any]) -> LeaveOneOutResult:
+        """The inverse of `to_record`; the mean over classes is computed again."""
         per_class = {entry["label"]: (entry["accuracy"], entry["n_rows"]) for entry in record["per_class"]}
         accuracy = Accuracy(
             accuracy=record["accuracy"],
@@ -327,18 +325,18 @@ class LeftOut:
 
 
 def keeping_threshold(scores: NDArray[Any], kept: float) -> float:
-    """The highest score that so many of the known photos reach.
+    """The highest score that a fraction `kept` of the scores reaches.
 
     Parameters
     ----------
-    scores : (n,) float array in [0, 1], n > 0: each photo's best probability, by a classifier that has not seen it
-    kept : float, the share of them that is to be kept
+    scores : (n,) float array in [0, 1], n > 0: highest probability of held-out images of known classes
+    kept : float, fraction
     """
     reached_by = max(math.ceil(round(kept * len(scores), 6)), 1)  # 0.55 of 20 is 11, not a little more
     return float(np.sort(scores)[-reached_by])
 
 
-def accuracy_interval(n_right: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion (Wilson, 1927)."""
-    interval = binomtest(n_right, n).proportion_ci(0.95, method="wilson")
+def accuracy_interval(n_correct: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval of a proportion (Wilson, 1927)."""
+    interval = binomtest(n_correct, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)

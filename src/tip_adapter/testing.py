@@ -1,4 +1,4 @@
-"""For tests, ours and plugin authors': a fake encoder, and checks that hold encoders and methods to their contracts."""
+"""For tests, including those of plug-in authors: a fake encoder, and contract checks for encoders and methods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["FakeEncoder", "check_encoder", "check_method"]
 
 
 def check_encoder(encoder: Encoder) -> None:
-    """Hold an encoder to its contract.
+    """Check that an encoder keeps its contract.
 
     Parameters
     ----------
@@ -34,61 +34,59 @@ def check_encoder(encoder: Encoder) -> None:
     Raises
     ------
     AssertionError
-        Saying what is broken.
+        With the broken rule.
     """
     rng = np.random.default_rng(0)
-    photos = [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in [(64, 48), (40, 90), (1, 7)]]
-    vectors = encoder.encode_images(photos)
-    names = encoder.encode_texts(["cat", "a photo of a dog.", ""])
-    for what, rows, n in [("encode_images", vectors, 3), ("encode_texts", names, 3)]:
-        assert rows.shape == (n, encoder.identity.width), f"{what} gives {rows.shape}, not (n, identity.width)"
+    images = [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in [(64, 48), (40, 90), (1, 7)]]
+    vectors, width = encoder.encode_images(images), encoder.identity.width
+    texts = encoder.encode_texts(["cat", "a photo of a dog.", ""])
+    for what, rows, n in [("encode_images", vectors, 3), ("encode_texts", texts, 3)]:
+        assert rows.shape == (n, width), f"{what} gives {rows.shape}, not (n, identity.width)"
         assert rows.dtype == np.float32, f"{what} gives {rows.dtype}, not float32"
-        np.testing.assert_allclose(
-            np.linalg.norm(rows, axis=1), 1, atol=1e-5, err_msg=f"{what} does not give unit rows"
-        )
-    assert encoder.encode_images([]).shape == (0, encoder.identity.width), "no photos give no (0, width) array"
-    assert encoder.encode_texts([]).shape == (0, encoder.identity.width), "no texts give no (0, width) array"
-    assert np.array_equal(encoder.encode_images(photos), vectors), "the same photos give other vectors"
-    alone = np.concatenate([encoder.encode_images([photo]) for photo in photos])
-    np.testing.assert_allclose(alone, vectors, atol=1e-5, err_msg="a vector depends on the photo's neighbours")
-    stacked = encoder.encode_prepared(np.stack([encoder.prepare(photo) for photo in photos]))
-    np.testing.assert_allclose(stacked, vectors, atol=1e-5, err_msg="prepare + encode_prepared is not encode_images")
+        _assert_close(np.linalg.norm(rows, axis=1), np.ones(n), f"{what} does not give unit rows")
+    assert encoder.encode_images([]).shape == (0, width), "encode_images([]) does not give a (0, width) array"
+    assert encoder.encode_texts([]).shape == (0, width), "encode_texts([]) does not give a (0, width) array"
+    assert np.array_equal(encoder.encode_images(images), vectors), "the same images give different vectors"
+    alone = np.concatenate([encoder.encode_images([image]) for image in images])
+    _assert_close(alone, vectors, "a vector depends on the other images of its batch")
+    prepared = np.stack([encoder.prepare(image) for image in images])
+    _assert_close(encoder.encode_prepared(prepared), vectors, "prepare + encode_prepared differs from encode_images")
     if encoder.gives_raw:
-        raw = encoder.encode_images(photos, normalize=False)
-        np.testing.assert_allclose(
-            unit_rows(raw), vectors, atol=1e-5, err_msg="encode_raw, normalised, is not encode_prepared"
-        )
-    with suppress(ExportError):  # it has one that is too large for a file
+        raw = encoder.encode_images(images, normalize=False)
+        _assert_close(unit_rows(raw), vectors, "encode_images(normalize=False), normalised, differs from encode_images")
+    with suppress(ExportError):  # too large for one file
         graph = encoder.image_graph()
         if graph is not None:
-            _check_image_graph(graph, encoder, np.stack([encoder.prepare(photo) for photo in photos]))
-    assert encoder.record.width == encoder.identity.width, "record and identity state different widths"
+            _check_image_graph(graph, encoder, prepared)
+    assert encoder.record.width == width, "record and identity give different widths"
     assert encoder.logit_scale > 0, "the logit scale is not positive"
     assert all("{}" in template for template in encoder.record.templates), "a template has no {}"
     assert len(encoder.identity.fingerprint) == 64, "the fingerprint is not a SHA-256"
 
 
 def _check_image_graph(graph: ModelProto, encoder: Encoder, prepared: NDArray[Any]) -> None:
-    taken = prepared[: graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or len(prepared)]
-    (vectors,) = open_session(graph.SerializeToString(), device="cpu", threads=None).run(["vectors"], {"pixels": taken})
-    np.testing.assert_allclose(
-        unit_rows(vectors), encoder.encode_prepared(taken), atol=1e-5, err_msg="image_graph is not encode_prepared"
-    )
-    facts = {entry.key for entry in graph.metadata_props}
-    assert "preprocessing" in facts, "image_graph does not say in its metadata how to prepare a photo"
+    batch = prepared[: graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or len(prepared)]
+    (vectors,) = open_session(graph.SerializeToString(), device="cpu", threads=None).run(["vectors"], {"pixels": batch})
+    _assert_close(unit_rows(vectors), encoder.encode_prepared(batch), "image_graph differs from encode_prepared")
+    keys = {entry.key for entry in graph.metadata_props}
+    assert "preprocessing" in keys, "the metadata of image_graph have no entry preprocessing"
+
+
+def _assert_close(actual: NDArray[Any], expected: NDArray[Any], rule: str, *, atol: float = 1e-5) -> None:
+    np.testing.assert_allclose(actual, expected, atol=atol, err_msg=rule)
 
 
 def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:
-    """Hold a method over vectors to our laws.
+    """Check that a method over vectors keeps its contract.
 
     Parameters
     ----------
-    make : class embeddings → an unfitted estimator that uses them, or has none
+    make : class embeddings → an unfitted estimator that uses or ignores them
 
     Raises
     ------
     AssertionError
-        Saying which law is broken.
+        With the broken rule.
     """
     rng = np.random.default_rng(0)
     labels = np.array(["b", "a", "d", "c"])
@@ -102,30 +100,20 @@ def check_method(make: Callable[[ClassEmbeddings], Any]) -> None:
     logits = fitted.logits(queries)
     classes = sorted(set(y) if fitted.class_embeddings is None else set(labels))
     assert fitted.classes_.tolist() == classes, (
-        "classes_ are not the sorted labels: those of the class embeddings, or of y where there are none"
+        "classes_ are not the sorted labels: those of the class embeddings, or of y without class embeddings"
     )
-    assert logits.shape == (7, len(classes)), "logits are not (n, n_classes), a class without photos included"
-    assert fitted.predict(queries).tolist() == fitted.classes_[logits.argmax(axis=1)].tolist(), (
-        "predict is not the argmax"
-    )
+    assert logits.shape == (7, len(classes)), "logits are not (n, n_classes), including classes without images"
+    predicted = fitted.predict(queries).tolist()
+    assert predicted == fitted.classes_[logits.argmax(axis=1)].tolist(), "predict is not the argmax of the logits"
     probabilities = fitted.predict_proba(queries)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, err_msg="probabilities do not sum to 1")
-    np.testing.assert_allclose(
-        probabilities, softmax(logits), atol=1e-8, err_msg="probabilities are not the softmax of the logits"
-    )
+    _assert_close(probabilities.sum(axis=1), np.ones(7), "probabilities do not sum to 1", atol=0)
+    _assert_close(probabilities, softmax(logits), "probabilities are not the softmax of the logits", atol=1e-8)
     one_by_one = np.concatenate([fitted.logits(query[None]) for query in queries])
-    np.testing.assert_allclose(one_by_one, logits, atol=1e-8, err_msg="an answer depends on its batch")
-    shuffled = ClassEmbeddings(labels[::-1], names.matrix[::-1])
-    np.testing.assert_allclose(
-        make(shuffled).fit(X, y).logits(queries), logits, atol=1e-8, err_msg="the order of the class embeddings matters"
-    )
+    _assert_close(one_by_one, logits, "logits depend on the other queries of the batch", atol=1e-8)
+    refit = make(ClassEmbeddings(labels[::-1], names.matrix[::-1])).fit(X, y)
+    _assert_close(refit.logits(queries), logits, "the order of the class embeddings matters", atol=1e-8)
     order = rng.permutation(len(y))
-    np.testing.assert_allclose(
-        make(names).fit(X[order], y[order]).logits(queries),
-        logits,
-        atol=1e-6,
-        err_msg="the order of the photos matters",
-    )
-    np.testing.assert_allclose(
-        make(names).fit(3 * X, y).logits(5 * queries), logits, atol=1e-6, err_msg="the length of vectors matters"
-    )
+    refit = make(names).fit(X[order], y[order])
+    _assert_close(refit.logits(queries), logits, "the order of the images matters", atol=1e-6)
+    refit = make(names).fit(3 * X, y)
+    _assert_close(refit.logits(5 * queries), logits, "the length of vectors matters", atol=1e-6)

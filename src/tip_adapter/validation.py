@@ -17,6 +17,15 @@ MAX_TEXT = 1_000
 MAX_THREADS = 256
 #: What is kept keeps it in 64 bits.
 MAX_SEED = 2**63 - 1
+#: The largest values that users may set; each is 0 or more (alpha) or above 0 (beta, logit_scale).
+MAX_ALPHA = 1e6
+MAX_BETA = 1e6
+MAX_LOGIT_SCALE = 1e4
+#: The largest values that a search may choose: alpha is huge if no image resembles one of another class, and beta is at
+#: most 3.2 / sigma with a sigma of at least 1e-6. Logits stay finite in float32.
+MAX_CHOSEN_ALPHA = 1e30
+MAX_CHOSEN_BETA = 1e7
+MAX_TEMPERATURE = 1e6
 #: `min_score` by the model's own threshold.
 AUTO = "auto"
 

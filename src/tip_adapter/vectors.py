@@ -1,4 +1,4 @@
-"""Vectors and what belongs to them: unit rows, softmax, class embeddings, support sets, seeded draws."""
+"""Unit rows, softmax, class embeddings and support sets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tip_adapter.text import shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: A NumPy array or a torch tensor: the equations are written once, for both.
+#: A NumPy array or a torch tensor.
 Array: TypeAlias = Any
 
-#: Rows within so many roundings of unit length are unit rows.
+#: Rows whose length differs from 1 by at most this many roundings count as unit rows.
 _ROUNDINGS = 8
 
 
 def unit_rows(rows: Array) -> Array:
-    """Scale each row to unit length; a zero row stays zero, and a row of unit length stays as it is, bit by bit.
+    """Scale each row to unit length; zero rows stay zero, unit rows stay bit-identical.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def unit_rows(rows: Array) -> Array:
     (n, d) array of the same kind, dtype and device
     """
     xp = array_api_compat.array_namespace(rows)
-    # Scaled by its largest entry first, so that no length overflows or vanishes.
+    # Scaled by the largest entry first, so that lengths neither overflow nor underflow.
     largest = xp.max(xp.abs(rows), axis=1, keepdims=True) if rows.shape[1] else rows[:, :1]
     scaled = rows / xp.where(largest > 0, largest, xp.ones_like(largest))
     lengths = xp.sqrt(xp.sum(scaled * scaled, axis=1, keepdims=True))
     lengths = xp.where(lengths > 0, lengths, xp.ones_like(lengths))
-    # Normalising again would move last bits: a model that was saved must answer as the one that is loaded.
+    # Normalising twice would change last bits; a loaded model must give the same logits as the saved one.
     is_unit = xp.abs(largest - 1 / lengths) <= _ROUNDINGS * xp.finfo(rows.dtype).eps / lengths
     return xp.where(is_unit, rows, scaled / lengths)
 
@@ -62,20 +62,20 @@ def softmax(logits: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class ClassEmbeddings:
-    """The class names as vectors, aligned by label, never by position.
+    """Vectors of the class names, aligned by label, never by position.
 
     Parameters
     ----------
     labels : (n_classes,) unique labels, of the kind used in `y`
-    matrix : (n_classes, d) float array, NumPy or torch, or nested lists; finite, one row per label; half
-        precision is kept as float32
+    matrix : (n_classes, d) float array, NumPy or torch, or nested lists; finite, one row per label; half precision becomes
+        float32
 
     Raises
     ------
     VectorError
-        `matrix` is no array of numbers, not 2-D, has another number of rows than `labels`, or holds NaN or infinity.
+        `matrix` is not a 2-D array of numbers with one row per label, or contains NaN or infinity.
     LabelError
-        A label stands twice, is missing, or labels are of several kinds.
+        A label is repeated or missing, or labels mix text and numbers.
 
     Examples
     --------
@@ -97,7 +97,11 @@ class ClassEmbeddings:
         if not len(labels):
             raise VectorError("class embeddings need at least one class")
         require_finite(matrix, "class embeddings")
-        _refuse_repeated(labels)
+        unique, counts = np.unique(labels, return_counts=True)
+        if len(unique) < len(labels):
+            raise LabelError(
+                f"label {unique[counts > 1].tolist()[0]!r} has two class embeddings; labels must be unique"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -111,25 +115,25 @@ class ClassEmbeddings:
         return ClassEmbeddings(self.labels[order], self.matrix[order])
 
     def without(self, label: Any) -> ClassEmbeddings:
-        """The same embeddings, that of `label` left out."""
+        """The same embeddings except that of `label`."""
         others = np.flatnonzero(self.labels != label)
         return ClassEmbeddings(self.labels[others], self.matrix[others])
 
 
 @dataclass(frozen=True, eq=False)
 class SupportSet:
-    """The labelled photos as vectors.
+    """Vectors of the labelled images.
 
     Parameters
     ----------
-    vectors : (n, d) float32 array, unit rows as encoders give them
+    vectors : (n, d) float32 array, unit rows
     labels : (n,) str array
     ids : (n,) str array
 
     Raises
     ------
     VectorError
-        `vectors` is no array of floats; a vector is zero, NaN or infinite; or the lengths differ.
+        `vectors` is not an array of floats; a vector is zero, NaN or infinite; or the lengths differ.
     """
 
     vectors: NDArray[np.float32]
@@ -138,24 +142,24 @@ class SupportSet:
 
     def __post_init__(self) -> None:
         if not isinstance(self.vectors, np.ndarray) or self.vectors.dtype.kind != "f":
-            raise VectorError(f"support vectors are a NumPy array of floats, not {shown(self.vectors)}")
+            raise VectorError(f"support vectors must be a NumPy array of floats, not {shown(self.vectors)}")
         if self.vectors.ndim != 2 or not len(self.vectors) == len(self.labels) == len(self.ids):
             raise VectorError(f"{len(self.labels)} labels and {len(self.ids)} ids for {self.vectors.shape} vectors")
         require_finite(self.vectors, "support vectors")
         zero = np.flatnonzero(~self.vectors.any(axis=1))
         if len(zero):
-            raise VectorError(f"the vector of {self.ids[zero[0]]} is zero: the encoder saw nothing in it; remove it")
+            raise VectorError(f"the encoder gave a zero vector for {self.ids[zero[0]]}; remove this image")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def with_more(self, others: SupportSet) -> SupportSet:
-        """These photos, then others."""
+        """These images, then others."""
         pairs = [(self.vectors, others.vectors), (self.labels, others.labels), (self.ids, others.ids)]
         return SupportSet(*(np.concatenate(pair) for pair in pairs))
 
     def take(self, rows: slice | NDArray[Any]) -> SupportSet:
-        """These photos only."""
+        """The images of these rows."""
         return SupportSet(self.vectors[rows], self.labels[rows], self.ids[rows])
 
 
@@ -167,16 +171,16 @@ def require_finite(rows: Array, what: str) -> None:
 
 
 def _class_matrix(matrix: Any) -> Array:
-    """An array as it is, half precision as float32, since NumPy has no bfloat16; nested lists as float64."""
+    """Nested lists as float64; half precision as float32, since NumPy has no bfloat16."""
     if isinstance(matrix, (list, tuple)):
         try:
             return np.asarray(matrix, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise VectorError(f"class embeddings are no rows of numbers: {error}") from error
+            raise VectorError(f"class embeddings are not rows of numbers: {error}") from error
     if not (isinstance(matrix, np.ndarray) or array_api_compat.is_torch_array(matrix)):
         raise VectorError(
             f"class embeddings take a NumPy array, a torch tensor or nested lists, not a {type(matrix).__name__}; "
-            "turn it into one of these, its rows in the order of the labels"
+            "convert it, with rows in the order of the labels"
         )
     xp = array_api_compat.array_namespace(matrix)
     if not xp.isdtype(matrix.dtype, ("real floating", "integral")):
@@ -186,10 +190,10 @@ def _class_matrix(matrix: Any) -> Array:
 
 
 def _class_labels(labels: Any) -> NDArray[Any]:
-    """Labels as an array: all of them text, or all of them numbers, none missing."""
+    """Labels as an array: all text or all numbers, none missing."""
     array = np.asarray(labels)
-    if array.ndim == 1:  # of what was given: NumPy makes text of numbers beside text
-        kinds = {_kind(label) for label in labels}
+    if array.ndim == 1:
+        kinds = {_kind(label) for label in labels}  # of the input: NumPy converts numbers to text in a mixed list
         if len(kinds) > 1 or None in kinds:
             raise LabelError(
                 "labels of class embeddings are of several kinds, or one is missing; "
@@ -199,13 +203,7 @@ def _class_labels(labels: Any) -> NDArray[Any]:
 
 
 def _kind(label: Any) -> type | None:
-    """Text or number; None for what is neither, NaN included."""
+    """Text or number; None for anything else, NaN included."""
     if isinstance(label, str):
         return str
     return float if isinstance(label, (Real, np.bool_)) and label == label else None
-
-
-def _refuse_repeated(labels: NDArray[Any]) -> None:
-    unique, counts = np.unique(labels, return_counts=True)
-    if len(unique) < len(labels):
-        raise LabelError(f"label {unique[counts > 1].tolist()[0]!r} has two class embeddings; labels must be unique")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tip_adapter.model.head import read_head
+from tip_adapter.model.head import load_head
 from tip_adapter.model.label_issues import check_images
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def model_of_mistaken(run: Callable[..., Ran], mistaken: Path, tmp_path: Path) -
 def test_people_see_what_to_look_at(run: Callable[..., Ran], mistaken: Path) -> None:
     ran = run("check", mistaken, "--encoder", "toy")
     assert ran.status == 0
-    assert ran.err.startswith("note: the same photo is in two classes")
+    assert ran.err.startswith("note: the same image is in two classes")
     text = ran.out
     wrong, duplicates = (
         text.index("Likely wrong labels, photos and names weighed alike, 2 in all:"),
@@ -51,7 +51,7 @@ def test_json_is_what_the_library_says(run: Callable[..., Ran], model_of_mistake
     ran = run("check", model_of_mistaken, "--json")
     assert (ran.status, ran.err) == (0, "")
     record = json.loads(ran.out)
-    assert record == check_images(read_head(model_of_mistaken)[0])
+    assert record == check_images(load_head(model_of_mistaken)[0])
     assert {entry["image"] for entry in record["likely_wrong"]} == {"green/wrong.png", "blue/copy.png"}
     assert record["near_duplicates"][0]["images"] == ["blue/copy.png", "red/0.png"]
     assert "red" not in [entry["label"] for entry in record["need_images"]]

@@ -178,7 +178,7 @@ def test_unreadable_photos_are_counted_apart(
     assert record["per_class"]["red"]["n"] == 2
     ran = run("evaluate", model, unseen)
     assert ran.status == 0
-    assert "2 of 9 photos are left out" in ran.err
+    assert "left out 2 of 9 images" in ran.err
     assert "Not counted: 2 photos" in ran.out
 
 

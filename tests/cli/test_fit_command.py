@@ -522,7 +522,7 @@ def test_some_unreadable_photos_are_left_out_and_counted(
     (train / "blue" / "0.png").write_bytes((train / "blue" / "0.png").read_bytes()[:300])
     ran = fit(train)
     assert ran.status == 0
-    assert "3 of 12 photos are left out" in ran.err
+    assert "left out 3 of 12 images" in ran.err
     assert str(train / "red" / "0.png") in ran.err
     assert len(images_of()) == 9
 
@@ -557,7 +557,7 @@ def test_the_same_photo_in_two_classes_is_mentioned(fit: Callable[..., Ran], tra
     shutil.copy(train / "red" / "0.png", train / "blue" / "copy.png")
     ran = fit(train)
     assert ran.status == 0
-    assert "the same photo is in two classes" in ran.err
+    assert "the same image is in two classes" in ran.err
 
 
 def test_photos_outside_class_folders_are_mentioned(fit: Callable[..., Ran], train: Path) -> None:
@@ -579,7 +579,7 @@ def test_a_photo_that_is_no_file_is_left_out(fit: Callable[..., Ran], train: Pat
     (train / "red" / "broken.png").symlink_to("nowhere.png")
     ran = fit(train)
     assert ran.status == 0
-    assert "1 of 13 photos are left out" in ran.err
+    assert "left out 1 of 13 images" in ran.err
 
 
 def test_a_usage_error_is_told_before_any_photo_is_read(

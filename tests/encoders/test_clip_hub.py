@@ -126,7 +126,7 @@ def test_fault_56_a_hub_that_cannot_be_reached_is_no_network(hub: FakeHub, monke
     [
         (401, "private or gated.*hf auth login"),
         (403, "gated.*ask for access"),
-        (404, "see its name"),
+        (404, "check its name"),
         (429, "fewer requests"),
         (500, "try again later"),
     ],

@@ -24,7 +24,7 @@ from tip_adapter import FewShotClassifier
 from tip_adapter.cli import main
 from tip_adapter.errors import DamagedModelFolder, ModelFolderError, TipAdapterError, WrongEncoder
 from tip_adapter.model import saving
-from tip_adapter.model.head import read_head
+from tip_adapter.model.head import load_head
 from tip_adapter.model.saving import ARRAYS, CARD, CONFIG
 
 if TYPE_CHECKING:
@@ -403,7 +403,7 @@ def test_fault_40_a_value_that_is_not_what_the_format_says_is_named(place: str, 
     for value in MISFITS[place]:
         forge(folder, **changed(copy.deepcopy(whole), place, value))
         with pytest.raises(DamagedModelFolder, match=rf"damaged: {re.escape(place)}[ .\[]") as refused:
-            read_head(folder)
+            load_head(folder)
         assert str(refused.value).isprintable()
         assert len(str(refused.value)) < 1000
 
@@ -418,16 +418,20 @@ def test_fault_40_a_key_that_is_missing_is_named(place: str, folder: Path) -> No
     else:
         del around[key]
         forge(folder, **config)
-    with pytest.raises(DamagedModelFolder, match=rf"{re.escape(outer) or 'the whole'} has no key {key}"):
-        read_head(folder)
+    with pytest.raises(
+        DamagedModelFolder, match=rf"{re.escape(outer) or 'the whole'} object missing required field `{key}`"
+    ):
+        load_head(folder)
 
 
 @pytest.mark.parametrize("place", ["", "encoder", "classes[1]", "choice"])
 def test_fault_40_a_key_too_many_is_named(place: str, folder: Path) -> None:
     key = f"{place}.gamma".removeprefix(".")
     forge(folder, **changed(config_of(folder), key, 1.0))
-    with pytest.raises(DamagedModelFolder, match=rf"{re.escape(place) or 'the whole'} has an unknown key 'gamma'"):
-        read_head(folder)
+    with pytest.raises(
+        DamagedModelFolder, match=rf"{re.escape(place) or 'the whole'} object contains unknown field `gamma`"
+    ):
+        load_head(folder)
 
 
 @pytest.mark.parametrize("change", [*MISFITS, "nothing"])
@@ -480,12 +484,12 @@ def test_fault_40_a_configuration_of_more_values_than_memory_should_hold_is_refu
 def test_fault_40_texts_that_would_not_fit_into_memory_as_a_table_are_refused(folder: Path) -> None:
     photos = ["x" * 2**22, *"abc"]
     forge(folder, images=photos)
-    assert read_head(folder)[0].support.ids.tolist() == photos
+    assert load_head(folder)[0].support.ids.tolist() == photos
     labels = [str(number) for number in range(10**5, 10**5 + 10_000)]
     classes = [{"label": label, "name": label, "n_images": 0} for label in [*labels, "x" * 10**5]]
     forge(folder, classes=classes, images=[])
     with pytest.raises(DamagedModelFolder, match="classes hold a text too long for 10001 of them"):
-        read_head(folder)
+        load_head(folder)
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
@@ -556,15 +560,14 @@ def test_fault_42_classes_in_another_order_are_refused(folder: Path) -> None:
 
 def while_arrays_are_read(patch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Let something happen once, after the header of the arrays was read and before the arrays are."""
-    real, changes = saving._layout, [change]
+    real, changes = saving._check_shapes, [change]
 
-    def layout(*args: Any) -> Any:
-        found = real(*args)
+    def check_shapes(*args: Any) -> None:
+        real(*args)
         while changes:
             changes.pop()()
-        return found
 
-    patch.setattr(saving, "_layout", layout)
+    patch.setattr(saving, "_check_shapes", check_shapes)
 
 
 def test_fault_43_a_model_replaced_while_it_is_read_is_the_old_or_the_new(

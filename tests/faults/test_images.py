@@ -22,7 +22,7 @@ from PIL import Image
 from tip_adapter import FewShotClassifier
 from tip_adapter.errors import ImageError, ImageTooLarge, LabelError, NothingReadable, TipAdapterWarning
 from tip_adapter.features.encode import encode_photos
-from tip_adapter.features.labelled import encode_labelled, found_source
+from tip_adapter.features.sources import encode_labelled, found_source
 from tip_adapter.images import decoding_process
 from tip_adapter.images.decode import MAX_PIXELS, decode_image
 from tip_adapter.images.decoding_pool import DecodingProcesses
@@ -130,7 +130,7 @@ def test_fault_01_empty_file(model, new):
 def test_fault_01_empty_file_among_photos_to_learn_from(make_photos):
     folder = make_photos("taught", red=2, blue=2)
     (folder / "red" / "bad.jpg").touch()
-    with pytest.warns(TipAdapterWarning, match=r"1 of 5 photos are left out: .*bad\.jpg: the file is empty"):
+    with pytest.warns(TipAdapterWarning, match=r"left out 1 of 5 images: .*bad\.jpg: the file is empty"):
         model = FewShotClassifier(encoder="toy").fit_folder(folder)
     assert len(model.support_) == 4
 
@@ -458,7 +458,7 @@ def test_fault_16_strange_names_do_no_harm_in_a_warning(tmp_path, name):
     for label in (name, "red"):
         Image.fromarray(NOISE).save(tmp_path / label / f"{name}.png")
     photos = find_labelled(tmp_path, part="train")
-    with pytest.warns(TipAdapterWarning, match="the same photo is in two classes") as caught:
+    with pytest.warns(TipAdapterWarning, match="the same image is in two classes") as caught:
         encode_labelled(found_source(photos), FakeEncoder())
     assert readable(str(caught[0].message))
 

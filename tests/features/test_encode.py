@@ -12,7 +12,7 @@ from PIL import Image
 from tip_adapter.errors import ImageError, NothingReadable, TipAdapterWarning
 from tip_adapter.features import encode
 from tip_adapter.features.encode import encode_photos, stream_vectors
-from tip_adapter.features.labelled import encode_labelled, listed_source
+from tip_adapter.features.sources import encode_labelled, listed_source
 from tip_adapter.testing import FakeEncoder
 
 if TYPE_CHECKING:
@@ -172,13 +172,13 @@ def test_what_an_encoder_cannot_prepare_is_that_photos_error(trouble):
     assert str(batch.errors[3]) == f"cannot use photo 3: {reason}; remove the photo"
 
 
-def test_progress_is_told_after_each_batch(monkeypatch):
+def test_progress_is_reported_after_each_batch(monkeypatch):
     monkeypatch.setattr(encode, "BATCH", 4)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     photos = listed_source([*noise(9), BROKEN], ["a"] * 10)
-    with pytest.warns(TipAdapterWarning, match="1 of 10 photos are left out"):
-        encode_labelled(photos, FakeEncoder(), progress=lambda done, total: told.append((done, total)))
-    assert told == [(4, 10), (8, 10), (10, 10)]
+    with pytest.warns(TipAdapterWarning, match="left out 1 of 10 images"):
+        encode_labelled(photos, FakeEncoder(), progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(4, 10), (8, 10), (10, 10)]
 
 
 def test_a_damaged_pil_image_is_an_error_among_others(folder):
@@ -206,7 +206,7 @@ def no_warning() -> Iterator[None]:
 
 
 def test_an_unreadable_photo_is_left_out_and_warned_about(folder):
-    with pytest.warns(TipAdapterWarning, match=r"1 of 6 photos are left out: cannot read .*2\.png") as caught:
+    with pytest.warns(TipAdapterWarning, match=r"left out 1 of 6 images: cannot read .*2\.png") as caught:
         support, n_failed = encode_folder(folder, list("abcdef"))
     assert len(caught) == 1
     assert n_failed == 1
@@ -217,7 +217,7 @@ def test_an_unreadable_photo_is_left_out_and_warned_about(folder):
 def test_of_many_unreadable_photos_the_first_few_are_named(folder):
     for number in range(5):
         (folder / f"{number}.png").write_text("a cat")
-    with pytest.warns(TipAdapterWarning, match=r"5 of 6 photos are left out: .*0\.png.*1\.png.*2\.png.*\(and 2 more\)"):
+    with pytest.warns(TipAdapterWarning, match=r"left out 5 of 6 images: .*0\.png.*1\.png.*2\.png.*\(and 2 more\)"):
         encode_folder(folder, list("abcdef"))
 
 
@@ -233,7 +233,7 @@ def test_the_same_photo_in_two_classes_is_warned_about(folder):
     with pytest.warns(TipAdapterWarning) as caught:
         support, _ = encode_folder(folder, list("abcdef"))
     assert [str(warning.message) for warning in caught] == [
-        "the same photo is in two classes: 0.png (a) and 2.png (c); remove one"
+        "the same image is in two classes: 0.png (a) and 2.png (c); remove one"
     ]
     assert len(support) == 6
 
@@ -259,13 +259,13 @@ def test_no_labelled_photos_are_an_empty_support_set():
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_a_photo_whose_vector_says_nothing_is_left_out_and_named(value):
+def test_a_photo_without_a_usable_vector_is_left_out_and_reported(value):
     class Blind(FakeEncoder):
         def encode_prepared(self, prepared: Any) -> Any:
             vectors = super().encode_prepared(prepared)
             vectors[1] = value
             return vectors
 
-    with pytest.warns(TipAdapterWarning, match="1 of 3 photos are left out: cannot use photo 1"):
+    with pytest.warns(TipAdapterWarning, match="left out 1 of 3 images: cannot use photo 1"):
         support, n_failed = encode_labelled(listed_source(noise(3), list("abc"), ["0", "1", "2"]), Blind())
     assert (support.ids.tolist(), n_failed) == (["0", "2"], 1)

@@ -1,4 +1,4 @@
-"""Photos are encoded once: what a run leaves, what the next one does with it, and what happens to it on the way."""
+"""Images are encoded once: what a run writes, how the next run uses it, and what interrupts a run."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def rows_of(folder: Path) -> dict[str, tuple[str | None, np.ndarray, str | None]]:
     """Id → label, vector and error."""
     manifest = read_manifest(folder)
-    tables = [read_shard(folder, shard, manifest.recipe.encoder["width"]) for shard in manifest.shards]
+    tables = [read_shard(folder, shard, manifest.encoder.width) for shard in manifest.shards]
     return {
         name: (label, vector, error)
         for table in tables
@@ -137,7 +137,7 @@ def test_a_vector_is_the_mean_over_views_of_raw_vectors_where_there_are_such(
     photos: Path, tmp_path: Path, encoder: FakeEncoder, averaging: str
 ) -> None:
     extract(photos, tmp_path / "features", encoder, views=5, seed=3)
-    recipe = read_manifest(tmp_path / "features").recipe
+    recipe = read_manifest(tmp_path / "features")
     assert (recipe.views, recipe.seed, recipe.averaging) == (5, 3, averaging)
     path = photos / "red" / "2.png"
     views = Augmentation(5, 3).of(Image.open(path).convert("RGB"), hashlib.sha256(path.read_bytes()).hexdigest())
@@ -147,7 +147,7 @@ def test_a_vector_is_the_mean_over_views_of_raw_vectors_where_there_are_such(
     np.testing.assert_allclose(rows_of(tmp_path / "features")["red/2.png"][1], expected, atol=1e-6)
 
 
-# ---- stored vectors in the place of a folder -------------------------------------------------------------------------
+# ---- stored vectors instead of a folder -------------------------------------------------------------------------
 
 
 def test_a_model_of_stored_vectors_is_the_model_of_the_photos(photos: Path, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_parts_of_a_split_folder_stay_apart(make_photos: Callable[..., Path]
         FewShotClassifier("toy", tune=tmp_path / "features").fit_folder(tmp_path / "split" / "train")
 
 
-def test_photos_without_labels_can_be_named_and_not_learned(photos: Path, tmp_path: Path) -> None:
+def test_images_without_labels_can_be_classified_and_not_learned(photos: Path, tmp_path: Path) -> None:
     with pytest.warns(TipAdapterWarning, match="kept without labels: .*red holds no class folders"):
         extract(photos / "red", tmp_path / "features", FakeEncoder())
     model = FewShotClassifier("toy").fit_folder(photos)
@@ -222,7 +222,7 @@ def test_a_photo_that_cannot_be_read_is_a_row_with_its_error_and_read_again_when
     assert (done.n_images, done.n_encoded, done.n_errors) == (11, 10, 1)
     label, vector, error = rows_of(tmp_path / "features")["red/9.png"]
     assert (label, vector.any(), error) == ("red", False, done.errors[0])
-    with pytest.warns(TipAdapterWarning, match="1 of 11 photos are left out: cannot read red/9.png"):
+    with pytest.warns(TipAdapterWarning, match="left out 1 of 11 images: cannot read red/9.png"):
         FewShotClassifier().fit_folder(tmp_path / "features")
     (photos / "red" / "9.png").write_bytes(good)
     assert extract(photos, tmp_path / "features", FakeEncoder()).n_encoded == 0
@@ -295,7 +295,7 @@ def test_fault_17_a_photo_that_is_there_twice_is_encoded_once(photos: Path, tmp_
     assert np.array_equal(rows["red/x.png"][1], rows["red/0.png"][1])
 
 
-def test_twins_that_cannot_be_read_each_have_their_own_error(photos: Path, tmp_path: Path) -> None:
+def test_copies_that_are_unreadable_each_have_their_own_error(photos: Path, tmp_path: Path) -> None:
     for name in ("x", "y"):
         (photos / "red" / f"{name}.png").write_text("a cat")
     extract(photos, tmp_path / "features", FakeEncoder())
@@ -626,7 +626,7 @@ def test_fault_48_of_two_runs_at_once_the_second_waits_and_encodes_nothing(photo
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
-from tip_adapter import extraction
+from tip_adapter.features import extract as extraction
 from tip_adapter.images.decode import decode_file
 from tip_adapter.images.decoding_pool import DecodingProcesses
 from tip_adapter.testing import FakeEncoder
@@ -720,10 +720,11 @@ def test_a_hundred_thousand_vectors_flow_through_without_being_held(tmp_path: Pa
 import resource, sys, hashlib
 import numpy as np
 from pathlib import Path
-from tip_adapter import FewShotClassifier, extraction, features
+from tip_adapter.features import encode
+from tip_adapter.features import extract as extraction
 from tip_adapter.encoders.base import EncoderIdentity
-from tip_adapter.features.store import Manifest, Recipe, Rows, Shard, shard_name
-from tip_adapter.features.labelled import labelled_source
+from tip_adapter.features.store import MadeWith, Manifest, Recipe, Shard, shard_name
+from tip_adapter.features.sources import labelled_source
 from tip_adapter.features.arrow import image_batch, to_table, write_parquet
 from tip_adapter.testing import FakeEncoder
 from tip_adapter.vectors import unit_rows
@@ -743,7 +744,7 @@ def stream(photos, encoder, **_):
         seeds = [int(path.name) for path in here]
         vectors = unit_rows(np.random.default_rng(seeds[0]).standard_normal((len(here), WIDTH), np.float32))
         digests = tuple(hashlib.sha256(path.name.encode()).hexdigest() for path in here)
-        yield features.VectorBatch(np.arange(start, start + len(here)), vectors, digests, {})
+        yield encode.VectorBatch(np.arange(start, start + len(here)), vectors, digests, {})
 
 extraction.stream_vectors = stream
 
@@ -755,7 +756,7 @@ def batches():
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-recipe = Recipe({"name": "wide", "fingerprint": "c" * 64, "width": WIDTH}, 0, 0, None)
+recipe = Recipe(MadeWith("wide", "c" * 64, WIDTH), 0, 0, None)
 encoder, shards, before = Wide(), [], None
 for batch in extraction.extract_batches(batches(), encoder):
     table = to_table(batch)
@@ -764,7 +765,7 @@ for batch in extraction.extract_batches(batches(), encoder):
     (place / name).write_bytes(content)
     shards.append(Shard(name, len(table), hashlib.sha256(content).hexdigest()))
     before = before or peak()
-manifest = Manifest(recipe, 100.0, ("{}",), "nowhere", (), None, N, 0, tuple(shards))
+manifest = Manifest(recipe.encoder, 0, 0, None, 100.0, ("{}",), "nowhere", (), None, N, 0, tuple(shards))
 (place / "manifest.json").write_bytes(manifest.to_json())
 source = labelled_source(place, part="test")
 n = sum(len(batch.positions) for batch in source.stream(encoder))

@@ -151,15 +151,19 @@ def test_a_parquet_file_holds_the_same_as_an_archive(save: Callable[..., Path], 
     }
     table = pa.table({**rows, "vector": pa.array(rows["vector"], pa.list_(pa.float32()))})
     pq.write_table(table.replace_schema_metadata({"encoder": "CLIP", "logit_scale": "50"}), tmp_path / "v.parquet")
-    held = open_vector_file(tmp_path / "v.parquet")
+    content = open_vector_file(tmp_path / "v.parquet")
     same = open_vector_file(save({**arrays, "encoder": np.array("CLIP"), "logit_scale": np.array(50.0)}))
-    assert held.classes is not None
+    assert content.classes is not None
     assert same.classes is not None
-    assert (held.ids, held.labels, held.parts) == (same.ids, same.labels, same.parts)
-    assert (held.fingerprint, held.logit_scale, held.classes.labels) == (same.fingerprint, 50.0, ("dog", "cat"))
-    ((_, vectors),), ((_, others),) = held.blocks(), same.blocks()
+    assert (content.ids, content.labels, content.parts) == (same.ids, same.labels, same.parts)
+    assert (content.fingerprint, content.logit_scale, content.classes.labels) == (
+        same.fingerprint,
+        50.0,
+        ("dog", "cat"),
+    )
+    ((_, vectors),), ((_, others),) = content.blocks(), same.blocks()
     assert np.array_equal(vectors, others)
-    assert np.array_equal(held.classes.matrix, same.classes.matrix)
+    assert np.array_equal(content.classes.matrix, same.classes.matrix)
 
 
 # ---- photos by their ids ---------------------------------------------------------------------------------------------
@@ -176,7 +180,7 @@ def test_photos_of_a_folder_are_looked_up_by_their_paths_and_a_missing_one_is_th
     assert "holds no vector of that id" in missing["error"]
     with pytest.warns(TipAdapterWarning) as notes:
         again = FewShotClassifier(f"vectors:{path}").fit_folder(photos)
-    assert "1 of 3 photos are left out: cannot use cat/2.png" in " ".join(str(note.message) for note in notes)
+    assert "left out 1 of 3 images: cannot use cat/2.png" in " ".join(str(note.message) for note in notes)
     assert np.array_equal(again.support_.vectors, model.support_.vectors[:2])
 
 
@@ -202,9 +206,9 @@ def test_a_file_whose_name_cannot_be_written_down_is_refused_before_anything_is_
         load_encoder(f"vectors:{path}")
 
 
-def test_a_photo_alone_cannot_be_looked_up(save: Callable[..., Path]) -> None:
+def test_an_image_without_an_id_of_the_file_is_refused(save: Callable[..., Path]) -> None:
     model = FewShotClassifier().fit_folder(save(ours(part=None)))
-    with pytest.raises(ValueError, match="encodes no photos; give a folder"):
+    with pytest.raises(ValueError, match=r"image 0: .* holds no vector of that id"):
         model.predict([np.zeros((9, 9, 3), np.uint8)])
 
 
@@ -250,22 +254,22 @@ def test_fault_38_an_array_of_objects_is_refused_and_nothing_of_it_runs(save: Ca
         def __reduce__(self) -> Any:
             return exec, ("raise SystemExit",)
 
-    assert "which is not read; save numbers, or texts" in refused(save(ours(**{name: np.array([Bomb()] * 6)})))
+    assert "which is not supported; save numbers, or texts" in refused(save(ours(**{name: np.array([Bomb()] * 6)})))
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"ids": None}, "not ids, vectors or train_features"),
-        ({"ids": np.array(["a"] * 6)}, "id 'a' stands twice"),
+        ({"ids": np.array(["a"] * 6)}, "id 'a' is repeated"),
         ({"ids": np.array(["a", "b"])}, "it has 2 ids for 6 vectors"),
         ({"labels": np.array(["cat"])}, "it has 1 labels for 6 vectors"),
-        ({"part": np.array(["tain"] * 6)}, "part 'tain' is none of train, val, test"),
-        ({"vectors": np.zeros((6, 8), int)}, "vectors are no vectors"),
-        ({"vectors": np.zeros((6, 0))}, "vectors are no vectors"),
-        ({"vectors": np.asfortranarray(RNG.random((6, 8)))}, "lie column by column"),
+        ({"part": np.array(["tain"] * 6)}, "part 'tain' is not one of train, val, test"),
+        ({"vectors": np.zeros((6, 8), int)}, "vectors is not a matrix of vectors"),
+        ({"vectors": np.zeros((6, 0))}, "vectors is not a matrix of vectors"),
+        ({"vectors": np.asfortranarray(RNG.random((6, 8)))}, "is stored column by column"),
         ({"class_embeddings": np.ones((2, 7))}, "class embeddings of shape"),
-        ({"class_labels": None}, "it holds no array class_labels"),
+        ({"class_labels": None}, "it has no array class_labels"),
         ({"logit_scale": np.array(np.nan)}, "logit_scale is not a number above 0"),
         ({"encoder": np.array("")}, "encoder is not a text of 1 to 200 characters"),
     ],
@@ -277,8 +281,10 @@ def test_arrays_that_do_not_fit_together_are_refused(
     assert reason in refused(save(ours(**change)))
 
 
-def test_labels_that_number_no_class_name_are_refused(save: Callable[..., Path]) -> None:
-    assert "train_labels are not numbers of classnames" in refused(save(research(train_labels=np.array([0, 0, 1, 2]))))
+def test_labels_that_index_no_class_name_are_refused(save: Callable[..., Path]) -> None:
+    assert "train_labels are not indices into classnames" in refused(
+        save(research(train_labels=np.array([0, 0, 1, 2])))
+    )
 
 
 def archive(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:

@@ -400,7 +400,7 @@ def test_a_photo_that_is_listed_again_has_an_id_of_its_own(tmp_path):
         ('{"file_name": "a.jpg", "label": true}\n', "line 1: label True is not text"),
         ('{"file_name": "a.jpg", "label": ["cat"]}\n', "line 1: label .* is not text"),
         ('{"file_name": "a.jpg", "label": {"a": 1}}\n', "line 1: label .* is not text"),
-        ('\n{"file_name": "a.jpg", "label": "a", "label": "b"}\n', "line 2: .*'label' stands twice"),
+        ('\n{"file_name": "a.jpg", "label": "a", "label": "b"}\n', "line 2: .*'label' is repeated"),
     ],
 )
 def test_fault_40_a_bad_value_in_jsonl_is_an_error_naming_its_line(tmp_path, text, reason):

@@ -339,14 +339,18 @@ def test_a_file_in_the_place_of_a_class_folder_is_a_sentence(out: Path, photo) -
     assert tree(out) == {"cat": b"mine"}
 
 
-def test_fault_46_what_a_killed_run_left_half_written_is_removed_by_the_next(out: Path, photo) -> None:
+def test_fault_46_what_a_killed_run_left_half_written_is_removed_by_one_a_day_later(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out.mkdir()
+    left = out / f".tip-adapter-{'0' * 32}.new"
+    left.write_bytes(b"half")
     with sorting(out):
-        (left,) = out.glob(".tip-adapter-*.new")
-        shutil.copytree(left, out / f"{left.name[:30]}{'0' * 32}.new")
-    (dead,) = out.glob(".tip-adapter-*.new")
-    (dead / "new").write_bytes(b"half")
+        assert left.exists()
+    now = files.time.time()
+    monkeypatch.setattr(files.time, "time", lambda: now + 25 * 60 * 60)
     with sorting(out):
-        assert not dead.exists()
+        assert not left.exists()
     assert os.listdir(out) == []
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from tip_adapter.io.files import (
     cache_folder,
     lock_folder,
     open_regular,
+    read_bounded,
     readable_path,
     refuse_existing,
     write_file,
@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A folder that stands there already, alone in its parent."""
+    """An existing folder, alone in its parent."""
     folder = tmp_path / "models" / "model"
     write_folder(folder, OLD)
     return folder
@@ -66,7 +66,7 @@ def writes_onto_a_full_disk(model: Path, owner: Any, name: str, step: int, *, ex
     """Whether replacing the folder met the full disk, and said so."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         if not exchange:
-            monkeypatch.setattr(files, "_exchange", lambda *_: False)
+            monkeypatch.setattr(files, "_exchange_at_once", lambda *_: False)
         full_disk_at(monkeypatch, owner, name, step)
         try:
             write_folder(model, NEW, replace=True)
@@ -83,14 +83,14 @@ def test_a_file_is_written_with_the_folders_above_it(tmp_path):
     assert (tmp_path / "a" / "b.json").read_bytes() == b"{}"
 
 
-def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
     write_file(tmp_path / "list.csv", b"old")
     write_file(tmp_path / "list.csv", b"new")
     assert contents(tmp_path) == {"list.csv": b"new"}
 
 
 @pytest.mark.parametrize(("owner", "name"), [(Path, "open"), (os, "fsync"), (os, "replace")])
-def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch, owner, name):
+def test_a_full_disk_leaves_only_the_old_file(tmp_path, monkeypatch, owner, name):
     write_file(tmp_path / "list.csv", b"old")
     full_disk_at(monkeypatch, owner, name, 1)
     with pytest.raises(NotWritable, match="No space left on device"):
@@ -127,14 +127,14 @@ def test_an_empty_folder_may_be_written_into(tmp_path):
     assert contents(tmp_path / "model") == NEW
 
 
-def test_what_stands_there_is_refused_and_left_as_it_is(model):
+def test_what_exists_is_refused_and_left_as_it_is(model):
     with pytest.raises(OutputExists, match="--force"):
         write_folder(model, NEW)
     assert contents(model) == OLD
     assert os.listdir(model.parent) == ["model"]
 
 
-def test_a_file_that_stands_there_is_refused_or_replaced(tmp_path):
+def test_an_existing_file_is_refused_or_replaced(tmp_path):
     (tmp_path / "model").touch()
     with pytest.raises(OutputExists):
         write_folder(tmp_path / "model", NEW)
@@ -237,9 +237,7 @@ def test_replacing_a_folder_leaves_nothing_of_the_old_one(model):
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["in one step", "in two renames"])
 @pytest.mark.parametrize(("owner", "name"), [(Path, "open"), (Path, "mkdir"), (os, "fsync"), (os, "replace")])
-def test_fault_47_a_disk_full_at_any_step_leaves_the_old_folder_whole_and_nothing_beside_it(
-    model, owner, name, exchange
-):
+def test_fault_47_a_disk_full_at_any_step_leaves_only_the_old_folder_and_leaves_it_whole(model, owner, name, exchange):
     for step in count(1):
         failed = writes_onto_a_full_disk(model, owner, name, step, exchange=exchange)
         if not failed:
@@ -266,7 +264,7 @@ def test_a_name_as_long_as_the_disk_takes_is_written_and_replaced(tmp_path):
     assert len(os.listdir(tmp_path)) == 1
 
 
-def test_a_name_too_long_for_the_disk_is_said_so(tmp_path):
+def test_a_name_too_long_for_the_disk_is_reported(tmp_path):
     with pytest.raises(NotWritable, match="File name too long"):
         write_folder(tmp_path / ("x" * 256), NEW)
     assert os.listdir(tmp_path) == []
@@ -292,12 +290,12 @@ def crashed(model: Path) -> Path:
     real, renames = os.replace, count(1)
 
     def stops(*args: Any) -> None:
-        if next(renames) == 3:  # not onto what stands there, aside with that, and now
+        if next(renames) == 3:  # not onto the existing folder, then that aside, and now
             raise Crash
         real(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_exchange", lambda *_: False)
+        patch.setattr(files, "_exchange_at_once", lambda *_: False)
         patch.setattr(os, "replace", stops)
         with pytest.raises(Crash):
             write_folder(model, NEW, replace=True)
@@ -323,12 +321,20 @@ def test_after_a_crash_between_the_two_renames_the_next_writer_finds_the_old(cra
     assert os.listdir(crashed.parent) == ["model"]
 
 
-def test_a_crash_after_the_two_renames_is_finished_by_the_next_writer(model, monkeypatch):
+def test_a_crash_after_the_second_rename_is_finished_by_the_next_writer(model, monkeypatch):
+    real, renames = os.replace, count(1)
+
+    def stops(*args: Any) -> None:
+        if next(renames) == 4:
+            raise Crash
+        real(*args)
+
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_exchange", lambda *_: False)
-        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-        write_folder(model, OLD | NEW, replace=True)
-    assert len(os.listdir(model.parent)) == 3  # the old and the workshop
+        patch.setattr(files, "_exchange_at_once", lambda *_: False)
+        patch.setattr(os, "replace", stops)
+        with pytest.raises(Crash):
+            write_folder(model, OLD | NEW, replace=True)
+    assert len(os.listdir(model.parent)) == 2  # the old folder is still there
     assert contents(readable_path(model)) == OLD | NEW
     write_folder(model, NEW, replace=True)
     assert contents(model) == NEW
@@ -336,72 +342,89 @@ def test_a_crash_after_the_two_renames_is_finished_by_the_next_writer(model, mon
 
 
 @pytest.mark.parametrize("path", ["model", "missing", ".", "/"])
-def test_where_nothing_crashed_everything_stands_where_it_should(model, path, monkeypatch):
+def test_without_a_crash_a_folder_is_read_at_its_own_path(model, path, monkeypatch):
     monkeypatch.chdir(model)
     assert readable_path(Path(path)) == Path(path)
 
 
-def left_by_a_dead_writer(place: Path) -> Path:
-    """The workshop of a writer of `place` that was killed in the middle."""
-    workshop = place.parent / f"{files._stem(place)}.{'0' * 32}.new"
-    (workshop / "new").mkdir(parents=True)
-    (workshop / "new" / "arrays").write_bytes(b"half")
-    (workshop / "lock").touch()
-    return workshop
+def left_by_a_killed_writer(folder: Path, number: int = 0) -> Path:
+    """The staging folder of a writer that was killed in the middle."""
+    staging = folder / f".tip-adapter-{number:032x}.new"
+    staging.mkdir()
+    (staging / "arrays").write_bytes(b"half")
+    return staging
 
 
-def test_the_next_writer_sweeps_what_dead_ones_left(model):
-    left_by_a_dead_writer(model)
+@pytest.fixture
+def a_day_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is ahead, since the time at which a file's state changed cannot be set."""
+    now = time.time
+    monkeypatch.setattr(files.time, "time", lambda: now() + 25 * 60 * 60)
+
+
+@pytest.mark.usefixtures("a_day_later")
+def test_a_day_later_the_next_writer_removes_what_killed_ones_left(model):
+    left_by_a_killed_writer(model.parent)
+    (model.parent / f".tip-adapter-{1:032x}.new").write_bytes(b"half a file")
     with pytest.raises(OutputExists):
         write_folder(model, NEW)
     assert os.listdir(model.parent) == ["model"]
 
 
-def test_what_dead_writers_left_of_any_file_in_a_folder_is_swept_and_nothing_else(model):
-    fcntl = pytest.importorskip("fcntl")
-    left_by_a_dead_writer(model / "never written again")
-    living = left_by_a_dead_writer(model / "written now")
-    (model / ".tip-adapter-mine.new").mkdir()
-    with (living / "lock").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        files.sweep(model)
-    assert {name for name in os.listdir(model) if name.startswith(".")} == {living.name, ".tip-adapter-mine.new"}
+def test_what_a_running_writer_works_on_stays(model):
+    staging = left_by_a_killed_writer(model.parent)
+    write_folder(model, NEW, replace=True)
+    write_file(model.parent / "list.csv", b"")
+    assert (staging / "arrays").read_bytes() == b"half"
 
 
-def test_the_next_writer_leaves_what_a_living_one_works_on(model):
-    fcntl = pytest.importorskip("fcntl")
-    workshop = left_by_a_dead_writer(model)
-    with (workshop / "lock").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        write_folder(model, NEW, replace=True)
-    assert (workshop / "new" / "arrays").read_bytes() == b"half"
+def test_a_copy_of_an_old_file_is_not_taken_for_a_leftover(tmp_path, monkeypatch):
+    (tmp_path / "old.jpg").write_bytes(b"photo")
+    os.utime(tmp_path / "old.jpg", (0, 0))
+    real = files._copy_synced
+
+    def another_sweeps(source, new):
+        real(source, new)
+        files.sweep(tmp_path / "sorted")
+
+    monkeypatch.setattr(files, "_copy_synced", another_sweeps)
+    with files.folder_writer(tmp_path / "sorted") as writer, (tmp_path / "old.jpg").open("rb") as source:
+        assert writer.copy(source, "new.jpg")
+    assert contents(tmp_path / "sorted") == {"new.jpg": b"photo"}
+    assert (tmp_path / "sorted" / "new.jpg").stat().st_mtime == 0
 
 
-def test_only_our_own_names_for_this_place_are_swept(model):
+def test_with_the_folder_locked_leftovers_of_any_age_are_removed(model):
+    left_by_a_killed_writer(model)
+    with lock_folder(model):
+        files.sweep(model, age_s=0)
+    assert contents(model) == OLD
+
+
+@pytest.mark.usefixtures("a_day_later")
+def test_only_our_own_names_are_swept(model):
     others = [
-        left_by_a_dead_writer(model.parent / "another"),
-        model.parent / f"{files._stem(model)}.mine.new",
-        model.parent / f"{files._stem(model)}.{'0' * 32}.new.mine",
-        model.parent / f"{files._stem(model)}.{'1' * 32}.new",
+        model.parent / ".tip-adapter-mine.new",
+        model.parent / f".tip-adapter-{0:032x}.new.mine",
+        model.parent / f".tip-adapter-{1:032x}.new",
     ]
-    for other in others[1:3]:
+    for other in others[:2]:
         other.mkdir()
-    others[3].symlink_to(others[0])
+    others[2].symlink_to(others[0])
     write_folder(model, NEW, replace=True)
     assert all(os.path.lexists(other) for other in others)
-    assert (others[0] / "new" / "arrays").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
-def test_who_holds_a_folder_waits_for_its_turn_and_then_holds_the_one_that_stands_there(model):
+def test_who_locks_a_folder_waits_and_then_locks_the_one_that_is_there(model):
     seen = []
 
-    def teach(version):
+    def add(version):
         with lock_folder(model):
             seen.append(contents(model).get("version"))
             write_folder(model, NEW | {"version": version}, replace=True)
 
-    others = [threading.Thread(target=teach, args=(b"%d" % number,)) for number in range(8)]
+    others = [threading.Thread(target=add, args=(b"%d" % number,)) for number in range(8)]
     with lock_folder(model):
         for other in others:
             other.start()
@@ -415,7 +438,7 @@ def test_who_holds_a_folder_waits_for_its_turn_and_then_holds_the_one_that_stand
     assert os.listdir(model.parent) == ["model"]
 
 
-def test_where_no_folder_stands_nobody_waits(tmp_path):
+def test_without_a_folder_there_is_no_lock_to_wait_for(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "missing", tmp_path / "file", tmp_path / "missing" / "x"):
         with lock_folder(place), lock_folder(place):
@@ -435,8 +458,10 @@ for version in count():
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
-def test_fault_46_kill_9_at_any_moment_leaves_the_old_or_the_new_folder_and_the_next_writer_tidies_up(tmp_path):
-    moments = random.Random(0)
+def test_fault_46_kill_9_at_any_moment_leaves_the_old_or_the_new_folder_and_its_leftovers_are_swept(
+    tmp_path, monkeypatch
+):
+    moments, now = random.Random(0), time.time()
     for run in range(1000 if SOAK else 20):
         folder = tmp_path / str(run) / "model"
         with subprocess.Popen([sys.executable, "-c", _WRITER, folder], stdout=subprocess.PIPE) as writer:
@@ -451,6 +476,9 @@ def test_fault_46_kill_9_at_any_moment_leaves_the_old_or_the_new_folder_and_the_
         last = int(said[-1]) if said else 0
         assert found["a"] in (b"%d" % last * 20_000, b"%d" % (last + 1) * 20_000)
         write_folder(folder, NEW, replace=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(files.time, "time", lambda: now + 25 * 60 * 60)
+            files.sweep(folder.parent)
         assert os.listdir(folder.parent) == ["model"]
         assert contents(folder) == NEW
 
@@ -473,6 +501,25 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
         pass
 
 
+def test_a_file_is_read_up_to_the_limit(tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 2**20)
+    assert len(read_bounded(tmp_path / "file", 2**20)) == 2**20
+    with pytest.raises(ValueError, match="above the limit of 1,000 bytes"):
+        read_bounded(tmp_path / "file", 1000)
+    (tmp_path / "file").write_bytes(b"x" * (2**20 + 1))
+    with pytest.raises(ValueError, match="above the limit of 1 MiB"):
+        read_bounded(tmp_path / "file", 2**20)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_only_regular_files_are_read(tmp_path, kind):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / kind
+    if kind != "device":
+        os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+        read_bounded(path, 10)
+
+
 # ---- the cache folder
 
 
@@ -490,7 +537,7 @@ def test_the_cache_is_else_where_the_platform_keeps_caches(monkeypatch):
 # ---- lines
 
 
-def test_a_journal_begins_where_the_last_whole_line_ended(tmp_path):
+def test_appending_starts_after_the_last_whole_line(tmp_path):
     place = tmp_path / "new" / "lines"
     with append_lines(place) as append:
         append(b"one")
@@ -501,7 +548,7 @@ def test_a_journal_begins_where_the_last_whole_line_ended(tmp_path):
     assert place.read_bytes() == b"one\ntwo\nfour\n"
 
 
-def test_a_journal_that_is_never_written_keeps_what_was_there(tmp_path):
+def test_opening_without_appending_keeps_whole_lines(tmp_path):
     place = tmp_path / "lines"
     place.write_bytes(b"half a line")
     with append_lines(place):
@@ -513,7 +560,7 @@ def test_a_journal_that_is_never_written_keeps_what_was_there(tmp_path):
     assert place.read_bytes() == b"one\n"
 
 
-def test_fault_48_a_journal_has_one_writer_and_frees_its_place(tmp_path):
+def test_fault_48_a_file_of_lines_has_one_writer_and_is_released(tmp_path):
     with append_lines(tmp_path / "lines") as append:
         append(b"one")
         with pytest.raises(NotWritable, match="being written by another run"), append_lines(tmp_path / "lines"):
@@ -539,12 +586,12 @@ def test_fault_47_a_line_that_the_disk_takes_by_half_is_taken_back(tmp_path, mon
     assert (tmp_path / "lines").read_bytes() == b"one\nthree\n"
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NotWritable), append_lines(tmp_path / "file" / "lines"):
         pass
 
 
-def test_what_fails_within_is_not_the_journals(tmp_path):
+def test_an_error_inside_the_block_is_not_changed(tmp_path):
     with pytest.raises(FileNotFoundError), append_lines(tmp_path / "lines"):
         (tmp_path / "nothing").read_bytes()

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tip_adapter.methods.alpha_search import AccuracyCurve, best_pair, central_pair, right_between
+from tip_adapter.methods.alpha_search import AccuracyCurve, best_alpha_beta, central_alpha_beta, correct_between
 
 
 def lines(seed, n_rows, n_classes):
@@ -16,18 +16,18 @@ def lines(seed, n_rows, n_classes):
     )
 
 
-def staircase(text, cache, labels, beta=1.0, unit=None):
+def curve_of(text, cache, labels, beta=1.0, unit=None):
     text, labels = np.array(text, float), np.array(labels)
     behind = text - text[np.arange(len(labels)), labels][:, None]
-    return AccuracyCurve.of(right_between(behind, np.array(cache, float), labels), beta, unit)
+    return AccuracyCurve.of(correct_between(behind, np.array(cache, float), labels), beta, unit)
 
 
-def n_right(text, cache, labels, alpha):
+def n_correct(text, cache, labels, alpha):
     return int(((text + alpha * cache).argmax(axis=1) == labels).sum())
 
 
-def at(stairs, alpha):
-    return stairs.n_right[np.searchsorted(stairs.ends, alpha, side="right") - 1]
+def at(curve, alpha):
+    return curve.n_correct[np.searchsorted(curve.ends, alpha, side="right") - 1]
 
 
 rows = given(seed=st.integers(0, 9999), n_rows=st.integers(1, 30), n_classes=st.integers(1, 6))
@@ -36,51 +36,51 @@ rows = given(seed=st.integers(0, 9999), n_rows=st.integers(1, 30), n_classes=st.
 @rows
 def test_every_step_counts_the_rows_that_are_right_in_it(seed, n_rows, n_classes):
     text, cache, labels = lines(seed, n_rows, n_classes)
-    stairs = staircase(text, cache, labels)
-    inner = np.concatenate([stairs.ends[:-1], stairs.ends[-2:-1] + 2.0])
+    curve = curve_of(text, cache, labels)
+    inner = np.concatenate([curve.ends[:-1], curve.ends[-2:-1] + 2.0])
     middles = (inner[:-1] + inner[1:]) / 2
     wide = np.diff(inner) > 1e-9
-    expected = [n_right(text, cache, labels, alpha) for alpha in middles[wide]]
-    assert stairs.n_right[wide].tolist() == expected
+    expected = [n_correct(text, cache, labels, alpha) for alpha in middles[wide]]
+    assert curve.n_correct[wide].tolist() == expected
 
 
 @rows
 def test_no_alpha_is_better_than_the_best_step(seed, n_rows, n_classes):
     text, cache, labels = lines(seed, n_rows, n_classes)
-    best = staircase(text, cache, labels).best
+    best = curve_of(text, cache, labels).best
     alphas = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 200)])
-    counts = [n_right(text, cache, labels, alpha) for alpha in alphas]
+    counts = [n_correct(text, cache, labels, alpha) for alpha in alphas]
     assert max(counts) <= best
 
 
 @rows
 def test_the_pair_attains_the_best_step(seed, n_rows, n_classes):
     text, cache, labels = lines(seed, n_rows, n_classes)
-    stairs = staircase(text, cache, labels, unit=0.7)
-    alpha, beta = best_pair([stairs], n_rows)
-    assert n_right(text, cache, labels, alpha) == stairs.best
+    curve = curve_of(text, cache, labels, unit=0.7)
+    alpha, beta = best_alpha_beta([curve], n_rows)
+    assert n_correct(text, cache, labels, alpha) == curve.best
     assert beta == 1.0
 
 
 def test_a_row_is_right_between_the_crossings_of_its_own_line():
     """Own line 2a; one above it until 2a = 1, one above it from 2a = 3a - 4."""
-    lowest, highest = right_between(np.array([[0.0, 1.0, -4.0]]), np.array([[2.0, 0.0, 3.0]]), np.array([0]))[:, 0]
+    lowest, highest = correct_between(np.array([[0.0, 1.0, -4.0]]), np.array([[2.0, 0.0, 3.0]]), np.array([0]))[:, 0]
     assert (lowest, highest) == (0.5, 4.0)
 
 
 @pytest.mark.parametrize(("label", "right"), [(0, 1), (1, 0)])
 def test_lines_that_are_the_same_tie_to_the_lower_class(label, right):
-    assert staircase([[1.0, 1.0]], [[0.3, 0.3]], [label]).n_right.tolist() == [right]
+    assert curve_of([[1.0, 1.0]], [[0.3, 0.3]], [label]).n_correct.tolist() == [right]
 
 
 def test_a_row_below_a_parallel_line_is_never_right():
-    assert staircase([[0.0, 1.0]], [[0.3, 0.3]], [0]).n_right.tolist() == [0]
+    assert curve_of([[0.0, 1.0]], [[0.3, 0.3]], [0]).n_correct.tolist() == [0]
 
 
 def test_a_class_that_the_cache_argues_against_is_right_only_below_the_crossing():
-    stairs = staircase([[1.0, 0.0]], [[0.0, 1.0]], [0])
-    assert stairs.ends.tolist() == [0.0, 1.0, np.inf]
-    assert stairs.n_right.tolist() == [1, 0]
+    curve = curve_of([[1.0, 0.0]], [[0.0, 1.0]], [0])
+    assert curve.ends.tolist() == [0.0, 1.0, np.inf]
+    assert curve.n_correct.tolist() == [1, 0]
 
 
 def steps(ends, counts, beta=1.0, unit=1.0):
@@ -88,8 +88,8 @@ def steps(ends, counts, beta=1.0, unit=1.0):
 
 
 def test_where_merges_neighbouring_steps():
-    stairs = steps([1.0, 2.0, 4.0, 8.0], [1, 5, 6, 2, 5])
-    np.testing.assert_allclose(stairs.where(5), np.log([[1.0, 4.0], [8.0, 64.0]]))
+    curve = steps([1.0, 2.0, 4.0, 8.0], [1, 5, 6, 2, 5])
+    np.testing.assert_allclose(curve.where(5), np.log([[1.0, 4.0], [8.0, 64.0]]))
 
 
 def test_where_speaks_in_units():
@@ -102,57 +102,57 @@ def test_steps_within_rounding_do_not_count():
 
 def test_of_equal_steps_the_one_nearest_to_the_plateaus_centre_is_taken():
     """100 rows, 90 right: two standard errors are 6 rows. The plateau spans 1/4 ... 64, its centre is at 4."""
-    stairs = steps([1 / 4, 1 / 2, 3.0, 5.0, 32.0], [0, 90, 88, 90, 88, 90])
-    assert best_pair([stairs], 100) == pytest.approx((np.sqrt(15), 1.0))
-    assert central_pair([stairs], 100) == pytest.approx((4.0, 1.0))
+    curve = steps([1 / 4, 1 / 2, 3.0, 5.0, 32.0], [0, 90, 88, 90, 88, 90])
+    assert best_alpha_beta([curve], 100) == pytest.approx((np.sqrt(15), 1.0))
+    assert central_alpha_beta([curve], 100) == pytest.approx((4.0, 1.0))
 
 
 def test_a_wider_plateau_at_another_beta_draws_the_pair_there():
     narrow, wide = steps([1.0, 1.1], [0, 90, 0], beta=1.0), steps([1.0, 16.0], [0, 90, 0], beta=4.0)
-    assert best_pair([narrow, wide], 100) == pytest.approx((4.0, 4.0))
-    assert central_pair([narrow, wide], 100)[1] == 4.0
+    assert best_alpha_beta([narrow, wide], 100) == pytest.approx((4.0, 4.0))
+    assert central_alpha_beta([narrow, wide], 100)[1] == 4.0
 
 
 def test_fewer_rows_make_a_wider_plateau():
     """Of 10 rows, 9 right, two standard errors are 1.9 rows, of 1,000, 900 right, 19: 8 of 10 is as good, 80 % is not."""
     few, many = (steps([1.0, 2.0, 32.0], [0, 9 * n, 8 * n, 0]) for n in (1, 100))
-    assert central_pair([few], 10)[0] == pytest.approx(np.sqrt(32))
-    assert central_pair([many], 1000)[0] == pytest.approx(np.sqrt(2))
+    assert central_alpha_beta([few], 10)[0] == pytest.approx(np.sqrt(32))
+    assert central_alpha_beta([many], 1000)[0] == pytest.approx(np.sqrt(2))
 
 
 def test_the_centre_is_taken_only_where_it_is_as_good():
     """The centre of two plateaus lies in the hole between them: the nearest edge."""
-    stairs = steps([1.0, 4.0, 5.0, 20.0], [0, 90, 10, 90, 0])
-    assert central_pair([stairs], 100)[0] in (pytest.approx(4.0, rel=0.02), pytest.approx(5.0, rel=0.02))
-    assert stairs.n_right[np.searchsorted(stairs.ends, central_pair([stairs], 100)[0]) - 1] == 90
+    curve = steps([1.0, 4.0, 5.0, 20.0], [0, 90, 10, 90, 0])
+    assert central_alpha_beta([curve], 100)[0] in (pytest.approx(4.0, rel=0.02), pytest.approx(5.0, rel=0.02))
+    assert curve.n_correct[np.searchsorted(curve.ends, central_alpha_beta([curve], 100)[0]) - 1] == 90
 
 
 @rows
 def test_the_central_pair_is_within_two_standard_errors_of_the_best(seed, n_rows, n_classes):
     text, cache, labels = lines(seed, n_rows, n_classes)
-    stairs = staircase(text, cache, labels, unit=0.7)
-    alpha, _ = central_pair([stairs], n_rows)
-    best = stairs.best
+    curve = curve_of(text, cache, labels, unit=0.7)
+    alpha, _ = central_alpha_beta([curve], n_rows)
+    best = curve.best
     least = best - 2 * np.sqrt(best * (1 - best / n_rows))
-    edge = np.abs(np.log(np.maximum(stairs.ends[1:-1], 1e-9) / alpha)).min(initial=1) < 1e-9
-    assert edge or n_right(text, cache, labels, alpha) >= least - 1e-9
+    edge = np.abs(np.log(np.maximum(curve.ends[1:-1], 1e-9) / alpha)).min(initial=1) < 1e-9
+    assert edge or n_correct(text, cache, labels, alpha) >= least - 1e-9
 
 
 @pytest.mark.parametrize(("ends", "alpha"), [([1 / 512], 1 / np.sqrt(2) / 512), ([512.0], np.sqrt(2) * 512)])
 def test_a_best_step_out_of_reach_is_still_taken(ends, alpha):
     counts = [9, 1] if ends[0] < 1 else [1, 9]
-    assert best_pair([steps(ends, counts)], 10)[0] == pytest.approx(alpha)
+    assert best_alpha_beta([steps(ends, counts)], 10)[0] == pytest.approx(alpha)
 
 
 def test_where_alpha_does_not_matter_it_is_the_unit():
-    assert best_pair([steps([], [7], unit=3.0)], 10) == pytest.approx((3.0, 1.0))
+    assert best_alpha_beta([steps([], [7], unit=3.0)], 10) == pytest.approx((3.0, 1.0))
 
 
 def test_a_spread_that_is_none_leaves_alpha_as_its_own_unit():
-    assert best_pair([steps([], [7], unit=None)], 10) == pytest.approx((1.0, 1.0))
+    assert best_alpha_beta([steps([], [7], unit=None)], 10) == pytest.approx((1.0, 1.0))
 
 
 def test_what_is_out_of_reach_does_not_draw_the_centre():
     """Names alone are as good as any small alpha: of all those below 1/64 of the unit none counts."""
-    stairs = steps([1e-9, 1e-6, 1e-3, 64.0], [90, 89, 90, 90, 0])
-    assert central_pair([stairs], 100)[0] == pytest.approx(1.0)
+    curve = steps([1e-9, 1e-6, 1e-3, 64.0], [90, 89, 90, 90, 0])
+    assert central_alpha_beta([curve], 100)[0] == pytest.approx(1.0)

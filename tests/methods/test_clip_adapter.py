@@ -116,7 +116,7 @@ def test_without_names_the_class_means_stand_for_them():
 
 
 def test_an_unknown_optimiser_is_refused():
-    with pytest.raises(ValueError, match="unknown optimiser 'lion': known are sgd, adam"):
+    with pytest.raises(ValueError, match="unknown optimiser 'lion'; choose one of sgd, adam"):
         fitted(example_of(), optimiser="lion")
 
 

@@ -135,12 +135,12 @@ def test_towers_give_gradients_of_the_context(name, request, encoder):
     tower = encoder.prompt_tower()
     read = tower.prompts(["cat", "dog"], 2)
     context = 0.1 * torch.randn(2, tower.width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    slopes = torch.randn(read(context).shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    gradients = torch.randn(read(context).shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     leaf = context.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad((read(leaf) * slopes).sum(), leaf)
+    (gradient,) = torch.autograd.grad((read(leaf) * gradients).sum(), leaf)
     step = torch.zeros_like(context)
     step[1, 3] = 1e-6
-    numeric = ((read(context + step) - read(context - step)) * slopes).sum() / 2e-6
+    numeric = ((read(context + step) - read(context - step)) * gradients).sum() / 2e-6
     assert float(gradient[1, 3]) == pytest.approx(float(numeric), rel=1e-4)
 
 

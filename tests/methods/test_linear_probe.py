@@ -30,8 +30,8 @@ def test_it_is_logistic_regression_on_unit_vectors(n_classes):
 def test_the_slope_of_the_summed_loss_is_all_but_0_however_weakly_it_is_held_back(C):
     X, y = photos(4, 20, width=40)
     clf = LinearProbeClassifier(C=C).fit(X, y)
-    slopes = (clf.predict_proba(X) - np.eye(4)[y]).T @ unit(X) + clf.coef_ / C
-    assert np.abs(slopes).max() < 1e-4
+    gradients = (clf.predict_proba(X) - np.eye(4)[y]).T @ unit(X) + clf.coef_ / C
+    assert np.abs(gradients).max() < 1e-4
 
 
 def test_a_tensor_gets_tensors_and_the_same_answer():
@@ -97,7 +97,7 @@ def test_validation_photos_choose_where_they_are_given():
 
 def test_no_validation_photos_are_no_reason_to_search():
     X, y = photos(3, 4)
-    with pytest.raises(ValueError, match="there are no validation photos to search C by; leave out validation"):
+    with pytest.raises(ValueError, match="there are no validation images to search C on; omit validation"):
         LinearProbeClassifier().fit(X, y, validation=(X[:0], []))
 
 
@@ -163,7 +163,7 @@ def test_restored_weights_answer_the_same():
 def test_weights_that_are_no_probe_of_these_classes_are_refused():
     X, y = photos(3, 4)
     learned = LinearProbeClassifier(C=1.0).fit(X, y).learned()
-    with pytest.raises(ValueError, match="a probe of C None"):
+    with pytest.raises(ValueError, match="C None and arrays"):
         LinearProbeClassifier().restore(X, y, learned)
-    with pytest.raises(ValueError, match="is none of 3 classes, width 6"):
+    with pytest.raises(ValueError, match="do not fit 3 classes and vectors of width 6"):
         LinearProbeClassifier(C=1.0).restore(X, y, {**learned, "coef_": learned["coef_"][:2]})

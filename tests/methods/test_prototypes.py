@@ -58,7 +58,7 @@ def test_fine_tuning_starts_at_the_prototypes_and_sees_all_photos():
     np.testing.assert_array_equal(start.keys_, drawn.vectors)
     clf = TipAdapterFClassifier(epochs=8).fit(drawn.vectors, drawn.labels, views=views)
     assert clf.keys_.shape == drawn.vectors.shape
-    assert {tuple(row) for row in np.concatenate(seen)} == {tuple(row) for row in drawn.photos[0]}
+    assert {tuple(row) for row in np.concatenate(seen)} == {tuple(row) for row in drawn.images[0]}
     assert np.abs(clf.keys_ - drawn.vectors).max() > 1e-4
 
 
@@ -80,7 +80,7 @@ def test_views_of_other_photos_are_refused():
 
 @pytest.mark.parametrize(("size", "photos"), [(0, 3), (1, 0)])
 def test_no_groups_and_no_photos_are_refused(size, photos):
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match="must be at least 1, found"):
         draw_prototypes(X[:photos], Y[:photos], size=size, seed=0)
 
 

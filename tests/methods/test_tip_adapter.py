@@ -11,8 +11,8 @@ from support_cases import case, cases
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
 from tip_adapter.methods import base
 from tip_adapter.methods import tip_adapter as page
-from tip_adapter.methods.ops import OWN_KEY, cross_entropy
-from tip_adapter.methods.tip_adapter import cache_gradient, cache_logits
+from tip_adapter.methods.ops import cross_entropy
+from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits
 from tip_adapter.vectors import unit_rows
 
 METHODS = [ZeroShotClassifier, TipAdapterClassifier, TipAdapterFClassifier]

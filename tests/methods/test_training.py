@@ -125,21 +125,21 @@ OPTIMISERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-@pytest.mark.parametrize("share", [1.0, 0.3])
+@pytest.mark.parametrize("lr_factor", [1.0, 0.3])
 @every_kind
-def test_an_optimisers_step_is_torchs(share, kind, name):
+def test_an_optimisers_step_is_torchs(lr_factor, kind, name):
     rng = np.random.default_rng(0)
     starts = [rng.standard_normal((7, 3)), rng.standard_normal((2, 5))]
     leaves = [torch.nn.Parameter(torch.tensor(start)) for start in starts]
     make_theirs, make_ours = OPTIMISERS[name]
-    theirs, ours = make_theirs(leaves, 0.1 * share), make_ours(0.1)
+    theirs, ours = make_theirs(leaves, 0.1 * lr_factor), make_ours(0.1)
     parameters = [KINDS[kind](start.copy()) for start in starts]
     for _ in range(5):
         gradients = [rng.standard_normal(start.shape) for start in starts]
         for leaf, gradient in zip(leaves, gradients, strict=True):
             leaf.grad = torch.tensor(gradient)
         theirs.step()
-        ours.step(parameters, [KINDS[kind](gradient) for gradient in gradients], share=share)
+        ours.step(parameters, [KINDS[kind](gradient) for gradient in gradients], lr_factor=lr_factor)
         for array, leaf in zip(parameters, leaves, strict=True):
             np.testing.assert_allclose(np.asarray(array), leaf.detach(), rtol=0, atol=1e-12)
 
@@ -252,7 +252,7 @@ def test_own_key_may_be_left_out_with_views_too():
 
 @pytest.mark.parametrize("own_key", ["drop", ""])
 def test_an_unknown_own_key_is_refused_with_the_known_ones(own_key):
-    with pytest.raises(ValueError, match=rf"unknown own_key '{own_key}': known are keep, leave-out"):
+    with pytest.raises(ValueError, match=rf"unknown own_key '{own_key}'; choose one of keep, leave-out"):
         fitted(overlapping(), own_key=own_key)
 
 

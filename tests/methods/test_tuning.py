@@ -88,7 +88,9 @@ def test_queries_are_scored_by_the_keys_of_the_other_photos():
 
 def test_queries_of_another_shape_than_the_keys_are_refused():
     example = case(**MIXED)
-    with pytest.raises(ValueError, match=r"queries are views of X's photos: \(3, 6\) is not \(13, 6\)"):
+    with pytest.raises(
+        ValueError, match=r"queries must be views of the images in X: expected shape \(13, 6\), found \(3, 6\)"
+    ):
         pair_for(example, queries=example.X[:3])
 
 
@@ -224,7 +226,7 @@ def test_leave_one_out_is_the_default_where_half_the_classes_with_photos_have_tw
 
 @pytest.mark.parametrize("counts", [[1, 1], [1, 0, 1], [1], [0, 0]], ids=str)
 def test_leave_one_out_needs_a_class_with_two_photos_and_names_the_rule_that_does_not(counts):
-    with pytest.raises(ValueError, match=r"two photos.*scale-free"):
+    with pytest.raises(ValueError, match=r"two images.*scale-free"):
         pair_for(case(counts))
 
 
@@ -235,7 +237,7 @@ def test_on_validation_photos_no_alpha_at_any_of_the_betas_is_better(seed):
     choice = pair_for(example, rule="validation", validation=(X, y))
     clf = TipAdapterClassifier(class_embeddings=example.class_embeddings, logit_scale=example.logit_scale)
     clf.fit(example.X, example.y)
-    for sharpness in rng.choice(tuning._SHARPNESSES, 3):
+    for sharpness in rng.choice(tuning.SHARPNESSES, 3):
         for alpha in [0.0, *choice.alpha * np.exp(rng.normal(scale=3, size=20))]:
             other = clf.set_params(alpha=alpha, beta=sharpness / naive_sigma(example)).score(X, y)
             assert other <= choice.accuracy
@@ -246,7 +248,7 @@ def test_left_out_no_alpha_is_better_by_more_than_two_standard_errors(seed):
     example = case([4, 3, 1, 0, 5], seed=seed, noise=0.8)
     choice, rng = pair_for(example), np.random.default_rng(seed)
     judged = example.labels != 2
-    for sharpness in rng.choice(tuning._SHARPNESSES, 3):
+    for sharpness in rng.choice(tuning.SHARPNESSES, 3):
         for alpha in [0.0, *choice.alpha * np.exp(rng.normal(scale=3, size=20))]:
             answers = naive_left_out(example, alpha, sharpness / naive_sigma(example)).argmax(axis=1)
             other = np.mean(answers[judged] == example.labels[judged])
@@ -305,7 +307,7 @@ def test_validation_photos_decide_between_names_and_photos():
     ("validation", "reason"),
     [
         (None, r"validation=\(X_val, y_val\)"),
-        ((np.zeros((0, 2)), []), "validation photos"),
+        ((np.zeros((0, 2)), []), "validation images"),
         ((np.eye(2), ["a", "zebra"]), "zebra"),
         ((np.eye(2), [0, 1]), "label .*0"),
         ((np.eye(3), ["a", "a", "b"]), "X has 3 features.* expecting 2"),
@@ -324,7 +326,7 @@ def test_validation_photos_that_cannot_judge_are_refused(validation, reason):
 
 
 def test_an_unknown_rule_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown rule 'loo': known are leave-one-out, scale-free, validation"):
+    with pytest.raises(ValueError, match=r"unknown rule 'loo'; choose one of leave-one-out, scale-free, validation"):
         pair_for(case(**MIXED), rule="loo")
 
 
@@ -376,7 +378,7 @@ def test_numpy_and_torch_choose_the_same(rule):
 
 def test_a_given_pair_keeps_temperature_1_and_is_judged_by_leave_one_out():
     example = case(**MIXED)
-    choice = fixed(support(example), TuningData(pair=(3.0, 2.0)))
+    choice = fixed(support(example), TuningData(alpha_beta=(3.0, 2.0)))
     judged = example.labels != 2
     answers = naive_left_out(example, 3.0, 2.0).argmax(axis=1)
     expected = np.mean(answers[judged] == example.labels[judged])

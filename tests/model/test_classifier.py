@@ -241,7 +241,7 @@ def test_unreadable_photos_are_left_out_with_a_warning(make_photos: MakePhotos) 
     folder = make_photos("train", red=3, green=3)
     (folder / "red" / "1.png").write_bytes(b"")
     (folder / "green" / "2.png").write_text("no photo")
-    with pytest.warns(TipAdapterWarning, match=r"2 of 6 photos are left out: .*green/2\.png.*red/1\.png.* empty"):
+    with pytest.warns(TipAdapterWarning, match=r"left out 2 of 6 images: .*green/2\.png.*red/1\.png.* empty"):
         model = FewShotClassifier("toy").fit_folder(folder)
     assert model.support_.ids.tolist() == ["green/0.png", "green/1.png", "red/0.png", "red/2.png"]
 
@@ -251,7 +251,7 @@ def test_a_class_whose_photos_are_all_unreadable_keeps_its_name(make_photos: Mak
     (folder / "yellow" / "0.png").write_bytes(b"")
     with pytest.warns(TipAdapterWarning) as notes:
         model = FewShotClassifier("toy").fit_folder(folder)
-    assert "1 of 6 photos are left out" in str(notes[0].message)
+    assert "left out 1 of 6 images" in str(notes[0].message)
     assert "not one photo can be read of class yellow" in str(notes[1].message)
     assert model.predict([paint("yellow")]).tolist() == ["yellow"]
 
@@ -596,7 +596,7 @@ def test_the_record_of_an_evaluation(make_photos: MakePhotos, photos: Any) -> No
     folder = make_photos("test", 60, red=2, green=3)
     (folder / "green" / "60.png").rename(folder / "red" / "wrong.png")
     (folder / "green" / "broken.png").write_bytes(b"x")
-    with pytest.warns(TipAdapterWarning, match="1 of 6 photos are left out"):
+    with pytest.warns(TipAdapterWarning, match="left out 1 of 6 images"):
         record = model.evaluate_folder(folder)
     assert record.pop("seconds") > 0
     assert record.pop("images_per_second") > 0

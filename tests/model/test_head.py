@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from tip_adapter.methods import tuning
 from tip_adapter.methods.tuning import TuningData
-from tip_adapter.model.head import Head, learn
+from tip_adapter.model.fitting import fit_head
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
+
+if TYPE_CHECKING:
+    from tip_adapter.model.head import Head
 
 LABELS = ["cat", "dog", "owl"]
 
@@ -23,7 +28,7 @@ def support() -> SupportSet:
 @pytest.fixture
 def all_but_flat(support: SupportSet) -> Head:
     """A linear probe so regularised that in single precision all its probabilities are the same."""
-    return learn(
+    return fit_head(
         "linear-probe",
         support,
         {label: label for label in LABELS},

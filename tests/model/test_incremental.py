@@ -317,7 +317,7 @@ def test_a_photo_that_is_in_the_model_is_not_learned_again(make_photos: MakePhot
 def test_unreadable_photos_are_left_out_and_named(photos: Any, more: Any, tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(b"\x89PNG")
     model = fitted(photos)
-    with pytest.warns(TipAdapterWarning, match=r"2 of 4 photos are left out: .*cut\.png.*nothing\.jpg"):
+    with pytest.warns(TipAdapterWarning, match=r"left out 2 of 4 images: .*cut\.png.*nothing\.jpg"):
         model.partial_fit(
             [more[0], tmp_path / "cut.png", more[2], tmp_path / "nothing.jpg"], ["yellow", "x", "red", "y"]
         )

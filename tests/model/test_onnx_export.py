@@ -27,7 +27,8 @@ from tip_adapter.errors import ExportError, OutputExists
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.tuning import FIXED, Choice, TuningData
 from tip_adapter.model import onnx_export
-from tip_adapter.model.head import Head, learn
+from tip_adapter.model.fitting import fit_head
+from tip_adapter.model.head import Head
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
 
@@ -60,7 +61,7 @@ def random_head(
     support = SupportSet(vectors, labels, np.arange(len(labels)).astype(str))
     embeddings = ClassEmbeddings(list(names), unit_rows(rng.standard_normal((len(counts), width)).astype(np.float32)))
     pair = TuningData(1.5, None, (alpha, beta))
-    return learn(
+    return fit_head(
         method,
         support,
         names,
@@ -115,7 +116,7 @@ def test_an_exported_head_answers_as_python_does(
     counts: list[int], method: str, alpha: float, beta: float, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     if method == "tip-adapter-f" and not sum(counts):
-        counts = [*counts, 1]  # there must be a key to learn
+        counts = [*counts, 1]  # there must be a key to fit_head
     path = tmp_path_factory.mktemp("export") / "head.onnx"
     head = random_head(counts, method=method, alpha=alpha, beta=beta, seed=seed)
     export_vectors(head, identity_of(head), path)

@@ -110,17 +110,17 @@ def test_the_same_model_gives_the_same_bytes(folder: Path, tmp_path: Path) -> No
 
 
 UNREADABLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "seed is nan, not a whole number": ({"seed": float("nan")}, {}),
-    "choice.alpha is -1.0, not": ({"choice": {**CONFIGURATION["choice"], "alpha": -1.0}}, {}),
-    r"images\[1\] is '\\udcff', not text of whole characters": ({"images": ["a", "\udcff"]}, {}),
+    "seed expected `int`, got `float`, found nan": ({"seed": float("nan")}, {}),
+    "choice.alpha expected `float` >= 0.0, found -1.0": ({"choice": {**CONFIGURATION["choice"], "alpha": -1.0}}, {}),
+    r"can't encode character '\\udcff'": ({"images": ["a", "\udcff"]}, {}),
     "support_vectors are not unit rows": ({}, {"support_vectors": 2 * VECTORS}),
     "learned.flags of bool is not F32": ({}, {"learned.flags": np.ones(2, np.bool_)}),
-    r"left_out.interval is \[0.5\], not a list of at least 2": (
+    r"left_out.interval expected `array` of length 2, got 1, found \[0.5\]": (
         {"left_out": {**CONFIGURATION["left_out"], "interval": [0.5]}},
         {},
     ),
-    "finetune_with is 5, not a name": ({"finetune_with": 5}, {}),
-    "training.epochs": ({"training": {"epochs": [1]}}, {}),
+    r"finetune_with expected `str \| null`, got `int`, found 5": ({"finetune_with": 5}, {}),
+    r"training\[\.\.\.\] expected .* found {'epochs': \[1\]}": ({"training": {"epochs": [1]}}, {}),
 }
 
 

@@ -349,7 +349,7 @@ ROW = ["a.jpg", 0, "a"]
     [
         ("", "Expecting value"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"train": [], "train": []}', "'train' stands twice"),
+        ('{"train": [], "train": []}', "'train' is repeated"),
         ('{"train": NaN, "val": [], "test": []}', "train is nan, not a list"),
         (f'{{"train": [["a.jpg", {"9" * 5000}, "a"]]}}', "integer string conversion"),
         ([], r"is \[\], not an object"),

@@ -8,7 +8,8 @@ import torch
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier
 from tip_adapter.encoders.toy import ToyEncoder
-from tip_adapter.methods.ops import affinity, cross_entropy
+from tip_adapter.methods.ops import cross_entropy
+from tip_adapter.methods.tip_adapter import affinity, sum_affinities
 from tip_adapter.paper.finetune import TABLE_6, Equation, FineTuned, Parts, Photos, _TwoRates, fine_tune
 
 #: Words that the toy does not know, for four colours that are none of its own: zero-shot is chance.
@@ -45,7 +46,8 @@ def test_the_slopes_are_autograds():
     torch.nn.functional.cross_entropy(logits, torch.tensor(labels[:4])).backward()
     plain = [leaf.detach() for leaf in leaves.values()]
     affinities = affinity(plain[0], plain[2], 1.3) * mask
-    ours = equation.logits(plain[0], plain[1], affinities, plain[3], rescale)
+    cache = sum_affinities(affinities, labels, 3, values=plain[3]) * rescale
+    ours = equation.logits(plain[0], plain[1], cache)
     np.testing.assert_allclose(ours, logits.detach(), atol=1e-12)
     _, errors = cross_entropy(ours, labels[:4])
     slopes = equation.slopes(*plain, affinities, errors, rescale)
@@ -108,7 +110,7 @@ def test_the_cache_begins_with_the_keys_that_are_given():
 
 def test_encoders_learn_at_a_thousandth_of_the_rate():
     parameters = [torch.ones(1, 2), torch.ones(1, 2)]
-    _TwoRates(0.5, n_cache=1).step(parameters, [torch.ones(1, 2), torch.ones(1, 2)], share=1.0)
+    _TwoRates(0.5, n_cache=1).step(parameters, [torch.ones(1, 2), torch.ones(1, 2)], lr_factor=1.0)
     moved = [1 - float(array[0, 0]) for array in parameters]
     assert moved[1] == pytest.approx(moved[0] / 1000, rel=1e-3)
 

@@ -365,7 +365,7 @@ def test_a_photo_that_cannot_be_read_is_not_encoded_again_and_again(
     lay_out(tmp_path / "data", "dtd", train=2, val=1, test=2)
     (tmp_path / "data" / "dtd" / "images" / "dusk" / "test_0.png").write_bytes(b"no photo")
     words = {**WORDS, "datasets": "dtd", "seeds": "1"}
-    said = pytest.warns(TipAdapterWarning, match=r"1 of 8 photos are left out: cannot read dusk/test_0.png")
+    said = pytest.warns(TipAdapterWarning, match=r"left out 1 of 8 images: cannot read dusk/test_0.png")
     with said:
         first = reproduce(asked("figure4", words), ImageProvider(tmp_path / "data"), tmp_path / "out", say=pytest.fail)
     assert {result["n_test"] for result in first.results} == {7}

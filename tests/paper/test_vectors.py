@@ -160,7 +160,7 @@ def test_the_upper_bound_belongs_to_its_target(material: SplitVectors) -> None:
 
 
 def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_one(material: SplitVectors) -> None:
-    assert material.initial_pair == (2.0, 1.0)
+    assert material.initial_alpha_beta == (2.0, 1.0)
     support, views = material.support(2, 0), material.views(2, 0)
     assert views is not None
     result = measure(task("tip-adapter-f", "full-validation", epochs=4), lambda *_: material, Heads())

@@ -97,7 +97,7 @@ def pages(classes: list[str], shots: int = 3, noise: float = 0.3, method: str = 
     """Both pages of a model of these classes, without photos to be found."""
     labels = [label for label in classes for _ in range(shots)]
     model = FewShotClassifier("toy", method).fit_support(vectors_of(labels, 0, noise), classes)
-    tally = model.head_.new_tally(N_MISTAKES)
+    tally = model.head_.new_accumulator(N_MISTAKES)
     model.head_.count(vectors_of(labels, 1, noise), tally)
     record = {**model.head_.evaluated(tally), "n_failed": 0}
     return {
@@ -200,7 +200,7 @@ def test_a_mistake_tells_what_spoke_for_the_answer_and_for_its_own_class() -> No
 
 def test_a_mistake_on_a_class_that_the_model_does_not_have_says_so() -> None:
     model = FewShotClassifier("toy").fit_support(vectors_of(["ant", "ant", "bee", "bee"], 0), ["ant", "bee"])
-    tally = model.head_.new_tally(N_MISTAKES)
+    tally = model.head_.new_accumulator(N_MISTAKES)
     model.head_.count(vectors_of(["cow"], 1), tally)
     page = evaluation_page(model.head_, {**model.head_.evaluated(tally), "n_failed": 0}, tally, OCCASION, {}, {})
     assert "is cowunknown to the model" in Page(page).text

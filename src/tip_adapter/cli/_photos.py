@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import UsageError, warn
-from tip_adapter.features.labelled import image_source, is_stored, listed_source
+from tip_adapter.features.sources import image_source, is_stored, listed_source
 from tip_adapter.images.find import find_images
 from tip_adapter.images.sorting import outside
 from tip_adapter.io.files import is_folder

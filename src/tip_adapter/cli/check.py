@@ -13,7 +13,7 @@ from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import readable_path
-from tip_adapter.model.head import read_head
+from tip_adapter.model.head import load_head
 from tip_adapter.model.label_issues import check_images
 from tip_adapter.model.saving import CONFIG
 from tip_adapter.text import counted, percent
@@ -44,7 +44,7 @@ def check(
         if os.path.lexists(readable_path(source) / CONFIG):  # False also for a name that is too long
             if encoder is not None:
                 raise UsageError("a model has its own encoder; leave out --encoder")
-            head: Head = read_head(source)[0]
+            head: Head = load_head(source)[0]
         else:
             model = tip_adapter.FewShotClassifier(encoder, device=device, threads=threads)
             head = model.fit_folder(source, progress=progress).head_

@@ -13,7 +13,7 @@ import tip_adapter
 from tip_adapter.cli._options import Device, Json, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
 from tip_adapter.errors import MissingExtra, warn
-from tip_adapter.features.labelled import encode_labelled, found_source
+from tip_adapter.features.sources import encode_labelled, found_source
 from tip_adapter.images.lists import write_list
 from tip_adapter.images.sampling import draw_train_and_test
 from tip_adapter.text import counted, percent

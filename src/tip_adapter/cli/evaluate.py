@@ -52,7 +52,7 @@ def evaluate(
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
         support = training_images(photos, model.head_.support.ids.tolist()) if report else {}
-        tally = model.head_.new_tally(N_MISTAKES if report else 0)
+        tally = model.head_.new_accumulator(N_MISTAKES if report else 0)
         record = model.evaluate_folder(test_dir, progress=progress, tally=tally)
     if json:
         print_json(record)

@@ -11,7 +11,7 @@ from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, print_line
 from tip_adapter.encoders import EncoderIdentity
 from tip_adapter.model.classifier import FewShotClassifier
-from tip_adapter.model.head import read_head
+from tip_adapter.model.head import load_head
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
 from tip_adapter.text import counted
 
@@ -35,7 +35,7 @@ def export(
             model = FewShotClassifier.load(model_dir, device=device, threads=threads)
             head, gap = model.head_, export_pixels(model.head_, model.encoder_, onnx, force=force)
         else:
-            head, config = read_head(model_dir)
+            head, config = load_head(model_dir)
             gap = export_vectors(head, EncoderIdentity(**config["encoder"]), onnx, force=force)
     classes = counted(len(head.classes), "class", "classes")
     print_line(f"{takes.capitalize()} to probabilities of {classes}, {onnx.stat().st_size / 2**20:.1f} MiB.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tip_adapter.cli._options import Device, Json, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import outcome_in_words, print_json, print_line, print_table
-from tip_adapter.model.head import read_head
+from tip_adapter.model.head import load_head
 from tip_adapter.text import counted
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def info(
     version: Version = False,
 ) -> None:
     """Show what a classifier is made of."""
-    head, config = read_head(model_dir)
+    head, config = load_head(model_dir)
     if json:
         print_json(_record(config, head))
         return

@@ -16,7 +16,7 @@ from tip_adapter.cli._output import notes, print_line, say
 from tip_adapter.cli._pages import occasion, training_images
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import cache_folder
-from tip_adapter.model.head import read_head
+from tip_adapter.model.head import load_head
 from tip_adapter.report import model_page, refuse_unreplaceable, write_page
 
 
@@ -43,7 +43,7 @@ def show(
     if out and not force:
         refuse_unreplaceable(out)
     with notes(quiet):
-        head, config = read_head(model_dir)
+        head, config = load_head(model_dir)
         paths = training_images(photos, head.support.ids.tolist())
         page = model_page(head, occasion(model_dir, config["encoder"]), paths)
         path = write_page(out or _cached(model_dir), page, force=force)

@@ -14,7 +14,7 @@ from tip_adapter.cli._options import Device, ModelDir, Quiet, Threads, Version
 from tip_adapter.cli._output import notes, outcome_in_words, print_line
 from tip_adapter.errors import ModelFolderError, UsageError
 from tip_adapter.features.encode import encode_photos
-from tip_adapter.features.labelled import encode_labelled, image_source, is_stored
+from tip_adapter.features.sources import encode_labelled, image_source, is_stored
 from tip_adapter.images.find import find_images
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.io.files import lock_folder

@@ -1,39 +1,42 @@
-"""Photos and their vectors as Arrow tables and Parquet files; the only code that imports pyarrow (extra `features`)."""
+"""Images and their vectors as Arrow tables and Parquet files; the only code that imports pyarrow (extra `features`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tip_adapter.errors import MissingExtra
+from tip_adapter.features.npz import MOST_ROWS, MOST_WIDTH, ArrayFile
+from tip_adapter.plugins import require_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
 #: A pyarrow.RecordBatch.
 RecordBatch: TypeAlias = Any
 
-#: What the texts of one row may take: an id, a path and an error are a few hundred bytes each.
+#: Most bytes of the texts of one row: an id, a path and an error are a few hundred bytes each.
 _MOST_TEXT = 2**16
-#: Rows of a Parquet file of vectors from elsewhere that are held at a time.
+#: Rows of a vector file that are in memory together.
 _ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class ImageTable:
-    """Photos and their vectors, a row a photo.
+    """Images and their vectors, one row per image.
 
     Parameters
     ----------
     ids, paths : n str
-    sha256 : n str, of each photo's content; None where it could not be read
-    labels : n str, or None where a photo has none
-    vectors : (n, d) float32 array, unit rows; a photo with an error has a zero row
-    errors : n str, why a photo has no vector; None where it has one
+    sha256 : n str, of each image file; None if unreadable
+    labels : n str; None without a label
+    vectors : (n, d) float32 array, unit rows; an image with an error has a zero row
+    errors : n str, why an image has no vector; None if it has one
     """
 
     ids: Sequence[str]
@@ -64,7 +67,7 @@ def schema(width: int) -> Any:
 
 
 def image_batch(ids: Sequence[str], paths: Sequence[str], labels: Sequence[str | None]) -> RecordBatch:
-    """Photos to be encoded, as a RecordBatch of id, path and label."""
+    """Images to encode, as a RecordBatch of id, path and label."""
     pa = _pyarrow()
     text = pa.string()
     return pa.RecordBatch.from_arrays(
@@ -79,7 +82,7 @@ def images_of(batch: RecordBatch) -> tuple[list[str], list[str], list[str | None
 
 
 def to_batch(table: ImageTable) -> RecordBatch:
-    """A ImageTable as a RecordBatch of `schema`."""
+    """An ImageTable as a RecordBatch of `schema`."""
     pa = _pyarrow()
     n, width = table.vectors.shape
     without = pa.array([error is not None for error in table.errors], pa.bool_())
@@ -92,7 +95,7 @@ def to_batch(table: ImageTable) -> RecordBatch:
 
 
 def to_table(batch: RecordBatch) -> ImageTable:
-    """A RecordBatch of `schema` as a ImageTable."""
+    """A RecordBatch of `schema` as an ImageTable."""
     vector = batch.column("vector")
     with_vector = vector.is_valid().to_numpy(zero_copy_only=False)
     vectors = np.zeros((len(vector), vector.type.list_size), np.float32)
@@ -102,7 +105,7 @@ def to_table(batch: RecordBatch) -> ImageTable:
 
 
 def write_parquet(table: ImageTable, note: str) -> bytes:
-    """A ImageTable as a Parquet file: the same table gives the same bytes.
+    """An ImageTable as a Parquet file: the same table gives the same bytes.
 
     Parameters
     ----------
@@ -125,7 +128,7 @@ def read_parquet(content: bytes, most_rows: int) -> tuple[ImageTable, str]:
     Raises
     ------
     ValueError
-        It is none, is damaged, states more than it may hold, or holds what is no vector.
+        It is not one, is damaged, states more than its limits, or has a row without a unit vector or an error.
     """
     pa = _pyarrow()
     try:
@@ -136,7 +139,7 @@ def read_parquet(content: bytes, most_rows: int) -> tuple[ImageTable, str]:
         note = (file.schema_arrow.metadata or {}).get(b"tip_adapter", b"").decode()
         table = to_table(rows.combine_chunks().to_batches()[0])
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"it is no Parquet file that can be read ({str(error).splitlines()[0]})") from error
+        raise _unreadable(error) from error
     _check(table, width)
     return table, note
 
@@ -164,58 +167,103 @@ def _check(table: ImageTable, width: int) -> None:
             raise ValueError(f"row {row} has neither an error nor a unit vector of width {width} and a SHA-256")
 
 
-# ---- vectors from elsewhere ------------------------------------------------------------------------------------------
+# ---- vector files from other programs --------------------------------------------------------------------------------
 
 
-def read_columns(
-    file: IO[bytes], names: Sequence[str], most_rows: int
-) -> tuple[dict[str, list[Any]], Mapping[str, str]]:
-    """Columns of texts of a Parquet file by name, those that it has, and the texts that are kept with its schema.
+class ParquetFile(ArrayFile):
+    """A Parquet file of columns id, label, part and vector as named arrays.
 
-    Raises
-    ------
-    ValueError
-        It is no Parquet file, or one of more rows.
+    A row whose part is ``class`` is a class: its id is the name, its label the label, its vector the class embedding.
     """
-    pa = _pyarrow()
-    try:
-        parquet = pa.parquet.ParquetFile(file)
-        if parquet.metadata.num_rows > most_rows:
-            raise ValueError(f"it has {parquet.metadata.num_rows:,} rows, more than {most_rows:,}")
-        found = [name for name in names if name in parquet.schema_arrow.names]
-        columns = parquet.read(columns=found).to_pydict()
-        kept = parquet.schema_arrow.metadata or {}
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"it is no Parquet file that can be read ({str(error).splitlines()[0]})") from error
-    return columns, {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in kept.items()}
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self.path = path
+        self._file = file
+        columns, kept = self._columns(("id", "label", "part"))
+        if "id" not in columns:
+            raise ValueError("it has no column id; a vector file has id, label and vector")
+        n = len(columns["id"])
+        self._is_class = np.array([part == "class" for part in columns.get("part", [None] * n)], bool)
+        self._arrays = _named_arrays(columns, kept, self._is_class)
+        self.names = [*self._arrays, "vectors", *["class_embeddings"] * bool(self._is_class.any())]
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A column without the rows of classes; a ``class_`` array has those rows only."""
+        if name == "class_embeddings":
+            return np.concatenate([block[is_class] for block, is_class in self._blocks()])
+        if name not in self._arrays:
+            raise ValueError(f"it has no column {name.removesuffix('s')}")
+        return self._arrays[name]
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """Number of images, and width of the first vector."""
+        first, _ = next(self._blocks(), (np.zeros((0, 1), np.float32), None))
+        if not 0 < first.shape[1] <= MOST_WIDTH:
+            raise ValueError(f"its vectors have width {first.shape[1]}, not one from 1 to {MOST_WIDTH}")
+        return len(self._arrays["ids"]), first.shape[1]
+
+    def blocks(self, name: str) -> Iterator[NDArray[Any]]:
+        """Vectors of images in (m, d) blocks."""
+        for block, is_class in self._blocks():
+            yield block[~is_class]
+
+    def _columns(self, names: Sequence[str]) -> tuple[dict[str, list[Any]], dict[str, str]]:
+        """The text columns of these names that it has, and the texts in its schema's metadata."""
+        pa = _pyarrow()
+        try:
+            parquet = pa.parquet.ParquetFile(self._file)
+            if parquet.metadata.num_rows > MOST_ROWS:
+                raise ValueError(f"it has {parquet.metadata.num_rows:,} rows, more than {MOST_ROWS:,}")
+            columns = parquet.read(columns=[name for name in names if name in parquet.schema_arrow.names]).to_pydict()
+            kept = parquet.schema_arrow.metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(error) from error
+        return columns, {key.decode("utf-8", "replace"): text.decode("utf-8", "replace") for key, text in kept.items()}
+
+    def _blocks(self) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
+        """(m, d) blocks of the column vector, and which of their rows are classes."""
+        pa = _pyarrow()
+        start = 0
+        try:
+            for batch in pa.parquet.ParquetFile(self._file).iter_batches(_ROWS, columns=["vector"]):
+                lists = batch.column(0)
+                values = lists.flatten().to_numpy(zero_copy_only=False)
+                if lists.null_count or len(values) % max(len(lists), 1) or values.dtype.kind != "f":
+                    raise ValueError("vector is not a column of lists of floats of one length")
+                if len(set(lists.value_lengths().to_pylist())) > 1:
+                    raise ValueError("vector has lists of several lengths")
+                yield values.reshape(len(lists), -1), self._is_class[start : start + len(lists)]
+                start += len(lists)
+        except (pa.ArrowException, AttributeError, OSError) as error:
+            raise ValueError(f"column vector cannot be read ({str(error).splitlines()[0]})") from error
 
 
-def vector_blocks(file: IO[bytes], column: str) -> Iterator[NDArray[Any]]:
-    """The lists of a column of a Parquet file as (m, d) arrays, a block of rows at a time.
+def _named_arrays(
+    columns: Mapping[str, list[Any]], kept: Mapping[str, str], is_class: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    """Columns as the arrays that they would be in an archive."""
+    arrays = {}
+    for plural, name in [("ids", "id"), ("labels", "label"), ("part", "part")]:
+        if name in columns:
+            texts = [value for value, skip in zip(columns[name], is_class, strict=True) if not skip]
+            if any(text is None for text in texts):
+                raise ValueError(f"column {name} has rows without a value")
+            arrays[plural] = np.array(texts, dtype=np.str_ if not texts or isinstance(texts[0], str) else None)
+    if is_class.any():
+        for plural, name in [("class_names", "id"), ("class_labels", "label")]:
+            arrays[plural] = np.array([v for v, keep in zip(columns[name], is_class, strict=True) if keep], np.str_)
+    if "logit_scale" in kept:
+        arrays["logit_scale"] = np.array(float(kept["logit_scale"]))
+    if "encoder" in kept:
+        arrays["encoder"] = np.array(kept["encoder"])
+    return arrays
 
-    Raises
-    ------
-    ValueError
-        They are no lists of numbers of one length.
-    """
-    pa = _pyarrow()
-    try:
-        for batch in pa.parquet.ParquetFile(file).iter_batches(_ROWS, columns=[column]):
-            lists = batch.column(0)
-            values = lists.flatten().to_numpy(zero_copy_only=False)
-            if lists.null_count or len(values) % max(len(lists), 1) or values.dtype.kind != "f":
-                raise ValueError(f"{column} is no column of lists of floats that are equally long")
-            if len(set(lists.value_lengths().to_pylist())) > 1:
-                raise ValueError(f"{column} holds lists of several lengths")
-            yield values.reshape(len(lists), -1)
-    except (pa.ArrowException, AttributeError, OSError) as error:
-        raise ValueError(f"{column} cannot be read ({str(error).splitlines()[0]})") from error
+
+def _unreadable(error: Exception) -> ValueError:
+    return ValueError(f"it is not a readable Parquet file ({str(error).splitlines()[0]})")
 
 
 def _pyarrow() -> Any:
-    """`pyarrow` with its Parquet part, imported when it is needed: reading photos needs none."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra.of("pyarrow, which reads and writes Parquet files,", "features") from error
-    return pyarrow
+    """`pyarrow` with its Parquet module, imported on demand: reading images does not need it."""
+    require_extra("pyarrow.parquet", "pyarrow, which reads and writes Parquet files,", "features")
+    return import_module("pyarrow")

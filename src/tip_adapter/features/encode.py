@@ -1,6 +1,6 @@
-"""Photos to vectors, as a stream: the next photos are decoded while the encoder works on these.
+"""Images to vectors, as a stream: the next images are decoded while the encoder works on these.
 
-Threads prepare them; files are decoded in processes of their own, so that no file can end the program.
+Threads preprocess them; files are decoded in separate processes, so that a crashing decoder cannot kill this one.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
     from tip_adapter.images.augment import Augmentation
     from tip_adapter.images.decode import ImageLike
 
-    #: Called with (photos done, photos in all).
+    #: Called with (images done, images in all).
     Progress = Callable[[int, int], None]
 
-#: Photos per batch, and how many batches are decoded ahead: bounds what is held in memory.
+#: Images per batch, and how many batches are decoded ahead: bounds memory.
 BATCH = 32
 _AHEAD = 3
-# Starting a decoding process takes as long as decoding a few photos: for fewer, one more is not worth it.
-_PHOTOS_PER_START = 8
+# Starting a decoding process takes as long as decoding a few images: for fewer, one more is not worth it.
+_IMAGES_PER_START = 8
 
 
 class VectorBatch(NamedTuple):
-    """The outcome of up to `BATCH` photos.
+    """The outcome of up to `BATCH` images.
 
     Parameters
     ----------
-    positions : (m,) int array, which photos could be read
+    positions : (m,) int array, which images are readable
     vectors : (m, d) float32 array, unit rows
-    digests : m str, SHA-256 of each photo's content
-    errors : position → why that photo could not be read
+    digests : m str, SHA-256 of each image file
+    errors : position → why that image has no vector
     """
 
     positions: NDArray[np.intp]
@@ -66,49 +66,49 @@ class _Prepared:
 
 
 def stream_vectors(
-    photos: Sequence[ImageLike], encoder: Encoder, *, views: Augmentation = NO_AUGMENTATION, threads: int | None = None
+    images: Sequence[ImageLike], encoder: Encoder, *, views: Augmentation = NO_AUGMENTATION, threads: int | None = None
 ) -> Generator[VectorBatch]:
-    """Encode photos in order, batch by batch; a photo that cannot be read is an entry in `errors`.
+    """Encode images in order, batch by batch; an unreadable image is an entry in `errors`.
 
     Parameters
     ----------
-    photos : paths, PIL images or uint8 arrays
+    images : paths, PIL images or uint8 arrays
     encoder : Encoder
-    views : Views whose mean a photo's vector is; by default the photo itself is encoded
-    threads : int, photos decoded at a time; None for one per core
+    views : Augmentation whose views' mean is an image's vector; by default the image itself is encoded
+    threads : int, images decoded concurrently; None for one per core
 
     Yields
     ------
     VectorBatch
     """
-    size = max(1, BATCH // max(1, views.number))  # as many prepared pixels are held, with views or without
-    starts = range(0, len(photos), size)
-    n_threads = min(threads or os.cpu_count() or 1, 1 + len(photos) // _PHOTOS_PER_START)
+    size = max(1, BATCH // max(1, views.number))  # as many prepared pixels in memory with views as without
+    starts = range(0, len(images), size)
+    n_threads = min(threads or os.cpu_count() or 1, 1 + len(images) // _IMAGES_PER_START)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingProcesses() as processes:
         pending: deque[list[Future[_Prepared | ImageError]]] = deque()
         try:
             for start in starts:
-                rows = range(start, min(start + size, len(photos)))
-                taken = zip(rows, photos[start : start + size], strict=True)
-                pending.append([pool.submit(_prepare, photo, row, encoder, views, processes) for row, photo in taken])
+                rows = range(start, min(start + size, len(images)))
+                taken = zip(rows, images[start : start + size], strict=True)
+                pending.append([pool.submit(_prepare, image, row, encoder, views, processes) for row, image in taken])
                 if len(pending) > _AHEAD:
-                    yield _encode(pending.popleft(), start - _AHEAD * size, encoder, views, photos)
+                    yield _encode(pending.popleft(), start - _AHEAD * size, encoder, views, images)
             for start in starts[len(starts) - len(pending) :]:
-                yield _encode(pending.popleft(), start, encoder, views, photos)
+                yield _encode(pending.popleft(), start, encoder, views, images)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def encode_photos(photos: Sequence[ImageLike], encoder: Encoder, *, threads: int | None = None) -> VectorBatch:
-    """Encode photos and keep all vectors in memory.
+def encode_photos(images: Sequence[ImageLike], encoder: Encoder, *, threads: int | None = None) -> VectorBatch:
+    """Encode images and keep all vectors in memory.
 
     Parameters
     ----------
-    photos, encoder, threads : as in `stream_vectors`
+    images, encoder, threads : as in `stream_vectors`
 
     Returns
     -------
-    VectorBatch of the whole; a photo that cannot be read, or that the encoder gives no usable vector of, is an entry in
+    VectorBatch of all; an image that is unreadable, or that the encoder gives no usable vector of, is an entry in
         `errors`
 
     Examples
@@ -121,7 +121,7 @@ def encode_photos(photos: Sequence[ImageLike], encoder: Encoder, *, threads: int
     1 1
     """
     parts = [VectorBatch(np.zeros(0, np.intp), np.zeros((0, encoder.identity.width), np.float32), (), {})]
-    with closing(stream_vectors(photos, encoder, threads=threads)) as stream:
+    with closing(stream_vectors(images, encoder, threads=threads)) as stream:
         parts += stream
     return VectorBatch(
         np.concatenate([part.positions for part in parts]),
@@ -132,33 +132,33 @@ def encode_photos(photos: Sequence[ImageLike], encoder: Encoder, *, threads: int
 
 
 def averaging(encoder: Encoder) -> str:
-    """What is averaged over a photo's views: ``raw`` vectors where the encoder gives them, else ``unit`` rows."""
+    """What is averaged over an image's views: ``raw`` vectors if the encoder gives them, else ``unit`` rows."""
     return "raw" if encoder.gives_raw else "unit"
 
 
 def _prepare(
-    photo: ImageLike, position: int, encoder: Encoder, views: Augmentation, processes: DecodingProcesses
+    image: ImageLike, position: int, encoder: Encoder, views: Augmentation, processes: DecodingProcesses
 ) -> _Prepared | ImageError:
-    """Decode and crop one photo, in a thread."""
+    """Decode and preprocess one image, in a thread."""
     try:
-        image, digest = _open(photo, processes)
+        decoded, digest = _open(image, processes)
         if not views.number:
-            return _Prepared(encoder.prepare(image), digest)
-        return _Prepared(np.stack([encoder.prepare(view) for view in views.of(image, digest)]), digest)
+            return _Prepared(encoder.prepare(decoded), digest)
+        return _Prepared(np.stack([encoder.prepare(view) for view in views.of(decoded, digest)]), digest)
     except ImageError as error:
         return error
-    except Exception as error:  # an encoder of any origin, or the memory is full
+    except Exception as error:  # any encoder plug-in, or out of memory
         reason = printable(str(error) or type(error).__name__)
-        return ImageError(f"cannot use {_name(photo, position)}: {reason}; remove the photo")
+        return ImageError(f"cannot use {_name(image, position)}: {reason}; remove the photo")
 
 
-def _open(photo: ImageLike, processes: DecodingProcesses) -> tuple[Image.Image, str]:
-    """A photo and the SHA-256 of its content."""
-    if isinstance(photo, (str, os.PathLike)):
-        pixels, digest = processes.decode(photo)
+def _open(image: ImageLike, processes: DecodingProcesses) -> tuple[Image.Image, str]:
+    """An image and the SHA-256 of its content."""
+    if isinstance(image, (str, os.PathLike)):
+        pixels, digest = processes.decode(image)
         return Image.fromarray(pixels), digest
-    image = open_image(photo)
-    return image, hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).hexdigest()
+    decoded = open_image(image)
+    return decoded, hashlib.sha256(b"%d x %d " % decoded.size + decoded.tobytes()).hexdigest()
 
 
 def _encode(
@@ -166,7 +166,7 @@ def _encode(
     start: int,
     encoder: Encoder,
     views: Augmentation,
-    photos: Sequence[ImageLike],
+    images: Sequence[ImageLike],
 ) -> VectorBatch:
     outcomes = {start + i: future.result() for i, future in enumerate(futures)}
     errors = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, ImageError)}
@@ -177,7 +177,7 @@ def _encode(
         return VectorBatch(positions, np.zeros((0, encoder.identity.width), np.float32), digests, errors)
     prepared = np.stack([outcome.pixels for outcome in read.values()])
     vectors = _mean_over_views(prepared, encoder) if views.number else encoder.encode_prepared(prepared)
-    return _refuse_unusable(VectorBatch(positions, vectors, digests, errors), photos)
+    return _refuse_unusable(VectorBatch(positions, vectors, digests, errors), images)
 
 
 def _mean_over_views(prepared: NDArray[Any], encoder: Encoder) -> NDArray[np.float32]:
@@ -189,20 +189,18 @@ def _mean_over_views(prepared: NDArray[Any], encoder: Encoder) -> NDArray[np.flo
     return means
 
 
-def _refuse_unusable(batch: VectorBatch, photos: Sequence[ImageLike]) -> VectorBatch:
-    """A vector that is zero, NaN or infinite is that photo's error."""
+def _refuse_unusable(batch: VectorBatch, images: Sequence[ImageLike]) -> VectorBatch:
+    """Turn a vector that is zero, NaN or infinite into that image's error."""
     usable = np.logical_and(np.isfinite(batch.vectors).all(axis=1), batch.vectors.any(axis=1))
     if usable.all():
         return batch
-    errors = {row: _unusable(photos[row], row) for row in batch.positions[~usable].tolist()}
+    reason = "the encoder's vector is zero, NaN or infinite; remove the photo"
+    errors = {
+        row: ImageError(f"cannot use {_name(images[row], row)}: {reason}") for row in batch.positions[~usable].tolist()
+    }
     digests = tuple(digest for digest, keep in zip(batch.digests, usable.tolist(), strict=True) if keep)
     return VectorBatch(batch.positions[usable], batch.vectors[usable], digests, batch.errors | errors)
 
 
-def _unusable(photo: ImageLike, position: int) -> ImageError:
-    reason = "the encoder's vector is zero, NaN or infinite"
-    return ImageError(f"cannot use {_name(photo, position)}: {reason}; remove the photo")
-
-
-def _name(photo: ImageLike, position: int) -> str:
-    return printable(photo) if isinstance(photo, (str, os.PathLike)) else f"photo {position}"
+def _name(image: ImageLike, position: int) -> str:
+    return printable(image) if isinstance(image, (str, os.PathLike)) else f"photo {position}"

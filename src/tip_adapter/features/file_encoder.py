@@ -1,4 +1,4 @@
-"""``vectors:FILE``: vectors from elsewhere in the place of an encoder. It encodes nothing: it looks up what is there."""
+"""``vectors:FILE``: a vector file as an encoder. It encodes nothing; it looks up stored vectors and class embeddings."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-#: METHODS' ratio of CLIP, what most vectors from elsewhere are.
+#: The ratio of CLIP, which made most vector files.
 _SCALE_FREE_RATIO = 0.1
 
 
 class VectorsFileEncoder(Encoder):
-    """A file of vectors as an encoder; `device` and `threads` are accepted and mean nothing.
+    """A vector file as an encoder; `device` and `threads` are accepted and ignored.
 
     Parameters
     ----------
-    source : path of a .npz or Parquet file; docs/reference/vectors.md says what it holds
+    source : path of a .npz or Parquet file; its layout is in docs/reference/vectors.md
 
     Raises
     ------
     FeaturesError, VectorError, LabelError, MissingExtra
         As `open_vector_file`.
     UsageError
-        Its path cannot be written down.
+        Its path has characters that a model cannot store.
     """
 
     def __init__(self, source: str, *, device: str | None = None, threads: int | None = None) -> None:
@@ -62,7 +62,7 @@ class VectorsFileEncoder(Encoder):
         self.identity = EncoderIdentity(self.file.name, self.file.fingerprint, self.file.width)
 
     def prepare(self, image: Image) -> NDArray[Any]:
-        """Refused: a photo alone has no id to be looked up by."""
+        """Refused: an image alone has no id to look up."""
         raise UsageError(
             f"{printable(self.file.path)} holds vectors and encodes no photos; give a folder, a list, or the file itself"
         )
@@ -72,13 +72,13 @@ class VectorsFileEncoder(Encoder):
         return self.prepare(prepared)  # type: ignore[arg-type]
 
     def encode_images(self, images: Sequence[Any], *, normalize: bool = True) -> NDArray[np.float32]:
-        """Refused where there is a photo, as `prepare`."""
+        """Refused as `prepare`, unless `images` is empty."""
         if len(images):
             self.prepare(images[0])
         return np.zeros((0, self.identity.width), np.float32)
 
-    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Class names, as they stand in the file → (n, width) float32 unit rows.
+    def encode_texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Class names, spelled as in the file → (n, width) float32 unit rows.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class VectorsFileEncoder(Encoder):
         UsageError
             It has no class embeddings.
         """
-        rows = np.array([self._row_of(sentence) for sentence in sentences], dtype=np.intp)
+        rows = np.array([self._row_of(prompt) for prompt in prompts], dtype=np.intp)
         if not len(rows) or self.file.classes is None:
             return np.zeros((0, self.identity.width), np.float32)
         return self.file.classes.matrix[rows]
@@ -100,13 +100,13 @@ class VectorsFileEncoder(Encoder):
         if name not in self._names:
             raise UnknownName(
                 f"{printable(self.file.path)} has no class called {shown(name)}: {suggestion(name, self._names)}"
-                "its names are taken as they stand; leave out templates (--template), give names (--class-names), or add it"
+                "names must match exactly; leave out templates (--template), give names (--class-names), or add it"
             )
         return self._names[name]
 
     @cached_property
     def _names(self) -> dict[str, int]:
-        """Name → row of the class embeddings; a label, as it would be read, is a name, too."""
+        """Name → row of the class embeddings; a label, in readable form, is a name, too."""
         if self.file.classes is None:
             return {}
         by_label = {readable(label): row for row, label in enumerate(self.file.classes.labels)}
@@ -114,5 +114,5 @@ class VectorsFileEncoder(Encoder):
 
 
 def _scripts(names: Sequence[str]) -> tuple[str, ...]:
-    """The scripts of the names: all that the file has are read."""
+    """The scripts of the names, all of which the file covers."""
     return tuple(sorted({unicodedata.name(c, "").split(" ")[0] for name in names for c in name if c.isalpha()}))

@@ -1,16 +1,18 @@
-"""A NumPy archive of named arrays, read without NumPy's own reader, which would unpack whatever is stated. No pickle."""
+"""Named arrays in one file: their interface, and NumPy archives.
+
+An archive is read without NumPy's own reader, which would unpack as much as a header states. No pickle.
+"""
 
 from __future__ import annotations
 
 import math
 import zipfile
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib import format as npy
-
-from tip_adapter.features.named import MOST_ROWS, MOST_WIDTH, ArrayFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,9 +20,63 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Of an array that is read whole, unpacked; and of a block of vectors.
+#: Limits of one file.
+MOST_ROWS, MOST_WIDTH = 10**8, 2**16
+#: Unpacked bytes of an array that is read whole, and of a block of vectors.
 _MOST_ARRAY, _BLOCK_BYTES = 2**28, 2**24
 _MOST_ARRAYS = 256
+
+
+class ArrayFile(ABC):
+    """Named arrays in a file."""
+
+    path: Path
+    names: list[str]
+
+    @abstractmethod
+    def array(self, name: str) -> NDArray[Any]:
+        """An array of bounded size, whole."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, int]:
+        """Rows and width of vectors."""
+
+    @abstractmethod
+    def blocks(self, name: str) -> Iterator[NDArray[Any]]:
+        """Vectors in (m, d) blocks."""
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """An array of texts, or of whole numbers as texts."""
+        array = self.array(name)
+        if array.ndim != 1 or array.dtype.kind not in "Uiu":
+            raise ValueError(f"{name} is not a list of texts, but {array.dtype} of shape {array.shape}")
+        return tuple(map(str, array.tolist()))
+
+    def matrix(self, name: str) -> NDArray[Any]:
+        """A matrix of floats, whole."""
+        array = self.array(name)
+        if array.ndim != 2 or array.dtype.kind != "f":
+            raise ValueError(f"{name} is not a matrix of floats, but {array.dtype} of shape {array.shape}")
+        return array
+
+    def number(self, name: str, default: float) -> float:
+        """A number above 0; `default` if absent."""
+        if name not in self.names:
+            return default
+        array = self.array(name)
+        value = float(array) if array.ndim == 0 and array.dtype.kind in "fiu" else math.nan
+        if not 0 < value <= 1e4:
+            raise ValueError(f"{name} is not a number above 0, at most 10,000")
+        return value
+
+    def word(self, name: str) -> str | None:
+        """A short text; None if absent."""
+        if name not in self.names:
+            return None
+        array = self.array(name)
+        if array.ndim or array.dtype.kind != "U" or not 0 < len(str(array)) <= 200:
+            raise ValueError(f"{name} is not a text of 1 to 200 characters")
+        return str(array)
 
 
 class NpzFile(ArrayFile):
@@ -31,10 +87,10 @@ class NpzFile(ArrayFile):
         self._archive = zipfile.ZipFile(file)
         members = self._archive.infolist()
         if len(members) > _MOST_ARRAYS:
-            raise ValueError(f"it holds more than {_MOST_ARRAYS} arrays")
+            raise ValueError(f"it has more than {_MOST_ARRAYS} arrays")
         self._members = {member.filename.removesuffix(".npy"): member for member in members}
         if len(self._members) < len(members):
-            raise ValueError("an array stands twice")
+            raise ValueError("an array is repeated")
         self.names = list(self._members)
 
     def array(self, name: str) -> NDArray[Any]:
@@ -50,13 +106,13 @@ class NpzFile(ArrayFile):
         """Rows and width of vectors, from their header."""
         with self._stream(name) as (_, shape, is_fortran, dtype):
             if len(shape) != 2 or dtype.kind != "f" or not (0 < shape[1] <= MOST_WIDTH) or shape[0] > MOST_ROWS:
-                raise ValueError(f"{name} are no vectors, but {dtype} of shape {shape}")
+                raise ValueError(f"{name} is not a matrix of vectors, but {dtype} of shape {shape}")
             if is_fortran and min(shape) > 1:
-                raise ValueError(f"{name} lie column by column; save np.ascontiguousarray of them")
+                raise ValueError(f"{name} is stored column by column; save np.ascontiguousarray of it")
             return shape[0], shape[1]
 
     def blocks(self, name: str) -> Iterator[NDArray[Any]]:
-        """Vectors in (m, d) blocks, unpacked as they are asked for."""
+        """Vectors in (m, d) blocks, unpacked on demand."""
         with self._stream(name) as (stream, (n, width), _, dtype):
             size = max(1, _BLOCK_BYTES // (width * dtype.itemsize))
             for start in range(0, n, size):
@@ -65,9 +121,9 @@ class NpzFile(ArrayFile):
 
     @contextmanager
     def _stream(self, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]]:
-        """A member after its header, and what that states: as many bytes as the archive says there are."""
+        """A member after its header, and what that states, which is compared with the member's size."""
         if name not in self._members:
-            raise ValueError(f"it holds no array {name}")
+            raise ValueError(f"it has no array {name}")
         member = self._members[name]
         with self._archive.open(member) as stream:
             shape, is_fortran, dtype = _npy_header(stream, name)
@@ -85,6 +141,6 @@ def _npy_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np
     shape, is_fortran, dtype = readers[version](stream)
     if dtype.hasobject or dtype.kind not in "fiuUb" or dtype.itemsize == 0:
         raise ValueError(
-            f"{name} is an array of {dtype}, which is not read; save numbers, or texts as np.array(x, str)"
+            f"{name} is an array of {dtype}, which is not supported; save numbers, or texts as np.array(x, str)"
         )
     return shape, is_fortran, dtype

@@ -1,25 +1,39 @@
-"""What gives vectors: photos that an encoder reads, or vectors that are stored, in one shape.
+"""VectorSource: labelled or unlabelled vectors from images, a features folder or a vector file, behind one interface.
 
-Vectors are read in batches, in the order of a source's rows; of what is stored, nothing is encoded.
+Whatever takes a folder or list of images also takes a features folder, which `tip-adapter extract` makes, or a vector file
+from another program. Vectors are read in batches, in the order of a source's rows; stored vectors are not encoded again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from abc import ABC, abstractmethod
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import ImageError, UsageError, WrongEncoder
+from tip_adapter import validation
+from tip_adapter.errors import (
+    FeaturesError,
+    FolderError,
+    ImageError,
+    NothingReadable,
+    UsageError,
+    WrongEncoder,
+    warn,
+)
 from tip_adapter.features.encode import BATCH, VectorBatch, stream_vectors
 from tip_adapter.features.file_encoder import VectorsFileEncoder
-from tip_adapter.features.store import read_shard
+from tip_adapter.features.store import is_feature_folder, read_manifest, read_shard
+from tip_adapter.features.vector_file import is_vector_file, open_vector_file
+from tip_adapter.images.find import find_images, find_labelled
+from tip_adapter.images.inputs import image_name
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.text import printable
+from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -28,31 +42,33 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.arrow import ImageTable
-    from tip_adapter.features.store import Manifest, Shard
+    from tip_adapter.features.encode import Progress
+    from tip_adapter.features.store import Manifest
     from tip_adapter.features.vector_file import VectorFile
     from tip_adapter.images.decode import ImageLike
+    from tip_adapter.images.find import ImageList
 
 
 @dataclass(frozen=True, eq=False)
 class VectorSource:
-    """Photos that can give vectors.
+    """Images that have vectors, or that an encoder gives vectors of.
 
     Parameters
     ----------
-    ids : a name for each photo
-    labels : one a photo; empty where they have none
-    classes : all labels in order, also those without a photo
+    ids : a name for each image
+    labels : one for each image; empty without labels
+    classes : all labels in order, also those without an image
     root : where they were found
-    reader : what gives their vectors
-    rows : (n,) int array, which of the reader's photos these are, ascending
-    notes : what a person should know about how they were found
+    reader : reads their vectors
+    rows : (n,) int array, which of the reader's images these are, ascending
+    notes : what a user should know about how they were found
     """
 
     ids: tuple[str, ...]
     labels: tuple[str, ...]
     classes: tuple[str, ...]
     root: Path
-    reader: Reader
+    reader: ImageReader | FolderReader | FileReader
     rows: NDArray[np.intp]
     notes: tuple[str, ...] = ()
 
@@ -61,90 +77,257 @@ class VectorSource:
 
     @property
     def encoder_name(self) -> str | None:
-        """The encoder that the vectors were made with; None for photos, which any encoder reads."""
+        """The encoder that made stored vectors; None for images, which any encoder reads."""
         return self.reader.encoder_name
 
     @property
     def photos(self) -> list[Path]:
-        """Their paths, where they are photos in files.
+        """The paths of image files.
 
         Raises
         ------
         UsageError
-            They are vectors that are stored.
+            The source is stored vectors.
         """
         if not isinstance(self.reader, ImageReader):
             raise UsageError(f"{printable(self.root)} holds vectors, and no photos to copy or link; name their folder")
-        return [Path(self.reader.photos[row]) for row in self.rows]
+        return [Path(self.reader.images[row]) for row in self.rows]
 
     def take(self, positions: Iterable[int] | NDArray[Any]) -> VectorSource:
-        """These photos only; the classes stay."""
+        """These images only; the classes stay."""
         chosen = [int(position) for position in positions]
         ids, labels = tuple(self.ids[row] for row in chosen), tuple(self.labels[row] for row in chosen if self.labels)
         return replace(self, ids=ids, labels=labels, rows=self.rows[chosen])
 
     def labelled(self, label: str) -> VectorSource:
-        """The same photos, all of one class."""
+        """The same images, all of one class."""
         return replace(self, labels=(label,) * len(self), classes=(label,))
 
     def noted(self, *notes: str) -> VectorSource:
-        """The same photos, with more to know about them."""
+        """The same images with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
     def counts(self) -> dict[str, int]:
-        """Label → number of photos."""
+        """Label → number of images."""
         counts = dict.fromkeys(self.classes, 0)
         for label in self.labels:
             counts[label] += 1
         return counts
 
     def stream(self, encoder: Encoder, *, threads: int | None = None) -> Generator[VectorBatch]:
-        """Their vectors, batch by batch; positions are those in `ids`.
+        """Their vectors, batch by batch; positions index `ids`.
 
         Parameters
         ----------
-        encoder : Encoder, that encodes the photos, or made the vectors that are stored
-        threads : int, photos decoded at a time; None for one per core
+        encoder : Encoder, that encodes the images, or made the stored vectors
+        threads : int, images decoded concurrently; None for one per core
 
         Raises
         ------
         WrongEncoder
-            The stored vectors were made with another one.
+            Another encoder made the stored vectors.
         FeaturesError
-            What is stored cannot be read.
+            Stored vectors cannot be read.
         """
         return self.reader.stream(self, encoder, threads)
 
 
-class Reader(ABC):
-    """What gives the vectors of a VectorSource."""
+# ---- sources from what a user names, or a program passes -------------------------------------------------------------
 
-    @property
-    def encoder_name(self) -> str | None:
-        """Name of the encoder that made what is stored; None where nothing is."""
-        return None
 
-    @abstractmethod
-    def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
-        """The vectors of a source that this is the reader of."""
+def is_stored(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a features folder or a vector file."""
+    return is_feature_folder(path) or is_vector_file(path)
+
+
+def labelled_source(source: str | os.PathLike[str], *, part: str) -> VectorSource:
+    """Labelled images of a folder or list, as `find_labelled`, or labelled stored vectors.
+
+    Parameters
+    ----------
+    source : path of a folder or list of images, of a features folder, or of a vector file
+    part : ``train``, ``val`` or ``test``: the part to read if the source is split
+
+    Raises
+    ------
+    FolderError, LabelError, UsageError
+        As `find_labelled`.
+    FeaturesError
+        Stored vectors cannot be read, or have no labels.
+    """
+    path = validation.path(source, "folder")
+    if not is_stored(path):
+        return found_source(find_labelled(path, part=part))
+    stored, parts = _stored_source(path)
+    if not stored.labels:
+        raise FeaturesError(
+            f"{printable(path)} has no labels; `predict` takes it, and photos in class folders have them"
+        )
+    if not parts:
+        return stored
+    if part not in parts:
+        raise FolderError(f"{printable(path)} is split into {', '.join(sorted(set(parts)))}; it has no part {part}")
+    taken = stored.take(np.flatnonzero(np.array(parts) == part))
+    ids = tuple(name.removeprefix(f"{part}/") for name in taken.ids)
+    return replace(taken, ids=ids).noted(f"{printable(path)} is split: its part {part} is read")
+
+
+def image_source(source: str | os.PathLike[str]) -> VectorSource:
+    """Images to classify, as `find_images`, or stored vectors; labels are optional.
+
+    Raises
+    ------
+    FolderError, UsageError
+        As `find_images`.
+    FeaturesError
+        Stored vectors cannot be read.
+    """
+    path = validation.path(source, "folder")
+    return _stored_source(path)[0] if is_stored(path) else listed_source(find_images(path), root=path)
+
+
+def found_source(images: ImageList) -> VectorSource:
+    """Labelled images that were found in a folder or list."""
+    ids, rows = tuple(images.ids()), np.arange(len(images))
+    return VectorSource(ids, images.labels, images.classes, images.root, ImageReader(images.paths), rows, images.notes)
+
+
+def listed_source(
+    images: Sequence[ImageLike],
+    labels: Sequence[str] = (),
+    ids: Sequence[str] | None = None,
+    *,
+    root: str | os.PathLike[str] = ".",
+) -> VectorSource:
+    """Images passed from Python, with or without labels; by default a path's text is the image's id."""
+    names = [image_name(image, position) for position, image in enumerate(images)] if ids is None else ids
+    rows = np.arange(len(images))
+    return VectorSource(tuple(names), tuple(labels), tuple(sorted(set(labels))), Path(root), ImageReader(images), rows)
+
+
+def _stored_source(path: Path) -> tuple[VectorSource, Sequence[str]]:
+    """Stored vectors as a source, and the part of each row; no parts if they are not split."""
+    if is_feature_folder(path):
+        return _folder_source(path)
+    file = open_vector_file(path)
+    classes = tuple(sorted({*(file.classes.labels if file.classes else ()), *file.labels}))
+    return VectorSource(file.ids, file.labels, classes, path, FileReader(file), np.arange(len(file.ids))), file.parts
+
+
+def _folder_source(path: Path) -> tuple[VectorSource, Sequence[str]]:
+    manifest = read_manifest(path)
+    reader = FolderReader(path, manifest)
+    ids: list[str] = []
+    labels: list[str] = []
+    for _, table in reader.tables():
+        ids += table.ids
+        labels += [label for label in table.labels if label is not None]
+    if len(set(ids)) < len(ids) or len(labels) not in (0, len(ids)):
+        raise FeaturesError(
+            f"{printable(path)} lists an image twice, or labels for some images only; run `tip-adapter extract` again"
+        )
+    classes = tuple(sorted({*(manifest.classes or ()), *labels}))
+    source = VectorSource(tuple(ids), tuple(labels), classes, path, reader, np.arange(len(ids)))
+    return source, [name.partition("/")[0] for name in ids] if manifest.split else ()
+
+
+# ---- vectors of labelled images --------------------------------------------------------------------------------------
+
+
+def encode_labelled(
+    source: VectorSource, encoder: Encoder, *, threads: int | None = None, progress: Progress | None = None
+) -> tuple[SupportSet, int]:
+    """All vectors of labelled images in memory; warns and raises as `stream_labelled`.
+
+    Returns
+    -------
+    support : SupportSet of the readable images
+    n_failed : int, number of unreadable images
+    """
+    width = encoder.identity.width
+    parts = [SupportSet(np.zeros((0, width), np.float32), np.zeros(0, np.str_), np.zeros(0, np.str_))]
+    parts += stream_labelled(source, encoder, threads=threads, progress=progress)
+    columns = ([getattr(part, name) for part in parts] for name in ("vectors", "labels", "ids"))
+    support = SupportSet(*map(np.concatenate, columns))
+    return support, len(source) - len(support)
+
+
+def stream_labelled(
+    source: VectorSource, encoder: Encoder, *, threads: int | None = None, progress: Progress | None = None
+) -> Generator[SupportSet]:
+    """The vectors of labelled images, batch by batch; warns of unreadable images, and of one image with two labels.
+
+    Parameters
+    ----------
+    source : VectorSource, with labels
+    encoder, threads : as in `VectorSource.stream`
+    progress : called with (images done, images in all) after each batch
+
+    Yields
+    ------
+    SupportSet of the readable images of a batch
+
+    Raises
+    ------
+    NothingReadable
+        There are images, and none of them is readable.
+    WrongEncoder, FeaturesError, VectorError
+        As `VectorSource.stream`.
+    """
+    failed: list[str] = []
+    first: dict[bytes, int] = {}  # half a digest → the first row with it
+    conflicts: list[str] = []
+    done = 0
+
+    def described(row: int) -> str:
+        return f"{printable(source.ids[row])} ({printable(source.labels[row])})"
+
+    with closing(source.stream(encoder, threads=threads)) as stream:
+        for batch in stream:
+            failed += map(str, batch.errors.values())
+            rows = batch.positions.tolist()
+            for digest, row in zip(batch.digests, rows, strict=True):
+                earlier = first.setdefault(bytes.fromhex(digest)[:16], row)
+                if source.labels[earlier] != source.labels[row]:
+                    conflicts.append(f"{described(earlier)} and {described(row)}")
+            done += len(rows) + len(batch.errors)
+            if progress:
+                progress(done, len(source))
+            labels, ids = ([column[row] for row in rows] for column in (source.labels, source.ids))
+            yield SupportSet(batch.vectors, np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_))
+    if failed and len(failed) == len(source):
+        raise NothingReadable.among(failed)
+    if failed:
+        warn(f"left out {len(failed)} of {len(source)} images: {_first_three(failed)}")
+    if conflicts:
+        warn(f"the same image is in two classes: {_first_three(conflicts)}; remove one")
+
+
+def _first_three(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:3]) + (f" (and {len(texts) - 3} more)" if len(texts) > 3 else "")
+
+
+# ---- readers ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class ImageReader(Reader):
-    """Photos that are decoded and encoded; or, where the encoder is a file of vectors, looked up by their ids."""
+class ImageReader:
+    """Images that are decoded and encoded; or, if the encoder is a vector file, looked up by their ids."""
 
-    photos: Sequence[ImageLike]
+    images: Sequence[ImageLike]
+    encoder_name: None = None
 
     def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """Vectors by the encoder."""
+        chosen = [self.images[row] for row in source.rows]
         if isinstance(encoder, VectorsFileEncoder):
-            return _looked_up(source, self.photos, encoder.file)
-        return stream_vectors([self.photos[row] for row in source.rows], encoder, threads=threads)
+            return _looked_up(source, chosen, encoder.file)
+        return stream_vectors(chosen, encoder, threads=threads)
 
 
 @dataclass(frozen=True, eq=False)
-class FolderReader(Reader):
-    """A folder of features, a shard at a time."""
+class FolderReader:
+    """A features folder, read shard by shard."""
 
     folder: Path
     manifest: Manifest
@@ -152,34 +335,38 @@ class FolderReader(Reader):
     @property
     def encoder_name(self) -> str:
         """Name of the encoder that made it."""
-        return str(self.manifest.recipe.encoder["name"])
+        return self.manifest.encoder.name
 
     def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
-        """Vectors as they are stored; a photo without one is an entry in `errors`."""
-        made_with = self.manifest.recipe.encoder
-        _require_encoder(encoder, made_with["fingerprint"], made_with["name"], self.folder)
-        for start, shard in self._starts():
-            first, last = np.searchsorted(source.rows, [start, start + shard.rows])
-            if last > first:
-                table = read_shard(self.folder, shard, made_with["width"])
-                yield _batch_of(table, np.arange(first, last), source.rows[first:last] - start)
+        """The stored vectors; an image without one is an entry in `errors`."""
+        made_with = self.manifest.encoder
+        _require_encoder(encoder, made_with.fingerprint, made_with.name, self.folder)
+        wanted = source.rows
+        for start, table in self.tables(wanted):
+            first, last = np.searchsorted(wanted, [start, start + len(table)])
+            positions, rows = np.arange(first, last), wanted[first:last] - start
+            failed = {
+                position: ImageError(error)
+                for position, row in zip(positions.tolist(), rows.tolist(), strict=True)
+                if (error := table.errors[row]) is not None
+            }
+            usable = np.array([position not in failed for position in positions.tolist()], dtype=bool)
+            digests = tuple(str(table.sha256[row]) for row in rows[usable].tolist())
+            yield VectorBatch(positions[usable], table.vectors[rows[usable]], digests, failed)
 
-    def tables(self) -> Iterator[ImageTable]:
-        """Each shard."""
-        for _, shard in self._starts():
-            yield read_shard(self.folder, shard, self.manifest.recipe.encoder["width"])
-
-    def _starts(self) -> Iterator[tuple[int, Shard]]:
-        """Number of the first row of each shard, and it."""
+    def tables(self, wanted: NDArray[np.intp] | None = None) -> Iterator[tuple[int, ImageTable]]:
+        """Number of its first row, and content, of each shard; of those with rows in `wanted` (ascending), if given."""
         start = 0
         for shard in self.manifest.shards:
-            yield start, shard
+            first, last = (0, 1) if wanted is None else np.searchsorted(wanted, [start, start + shard.rows])
+            if last > first:
+                yield start, read_shard(self.folder, shard, self.manifest.encoder.width)
             start += shard.rows
 
 
 @dataclass(frozen=True, eq=False)
-class FileReader(Reader):
-    """A file of vectors, a block at a time."""
+class FileReader:
+    """A vector file, read block by block."""
 
     file: VectorFile
 
@@ -189,16 +376,13 @@ class FileReader(Reader):
         return self.file.name
 
     def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
-        """Vectors as they are stored, as unit rows."""
+        """The stored vectors, as unit rows."""
         _require_encoder(encoder, self.file.fingerprint, self.file.encoder, self.file.path)
         return _blocks_of(self.file, source.rows)
 
 
-# ---- batches of what is stored ---------------------------------------------------------------------------------------
-
-
 def _require_encoder(encoder: Encoder, fingerprint: str, name: str | None, where: Path) -> None:
-    """Raise WrongEncoder unless these vectors are the encoder's."""
+    """Raise WrongEncoder unless the encoder made these vectors."""
     ours = encoder.identity
     if ours.fingerprint != fingerprint:
         raise WrongEncoder(
@@ -208,20 +392,8 @@ def _require_encoder(encoder: Encoder, fingerprint: str, name: str | None, where
         )
 
 
-def _batch_of(table: ImageTable, positions: NDArray[np.intp], rows: NDArray[np.intp]) -> VectorBatch:
-    """Rows of a shard as a batch: where each stands in the source, and which row it is."""
-    failed = {
-        position: ImageError(table.errors[row])
-        for position, row in zip(positions.tolist(), rows.tolist(), strict=True)
-        if table.errors[row] is not None
-    }
-    usable = np.array([position not in failed for position in positions.tolist()], dtype=bool)
-    digests = tuple(str(table.sha256[row]) for row in rows[usable].tolist())
-    return VectorBatch(positions[usable], table.vectors[rows[usable]], digests, failed)
-
-
 def _blocks_of(file: VectorFile, rows: NDArray[np.intp]) -> Generator[VectorBatch]:
-    """These rows of a file, in ascending order."""
+    """These rows of a vector file, in ascending order."""
     for start, block in file.blocks():
         first, last = np.searchsorted(rows, [start, start + len(block)])
         vectors = block[rows[first:last] - start]
@@ -229,13 +401,16 @@ def _blocks_of(file: VectorFile, rows: NDArray[np.intp]) -> Generator[VectorBatc
             yield VectorBatch(np.arange(first, last), vectors, _digests(vectors), {})
 
 
-def _looked_up(source: VectorSource, photos: Sequence[ImageLike], file: VectorFile) -> Generator[VectorBatch]:
-    """Vectors of photos by their ids, or by their paths from the source's root; a missing one is that photo's error.
+def _looked_up(source: VectorSource, images: Sequence[ImageLike], file: VectorFile) -> Generator[VectorBatch]:
+    """Vectors of images by their ids, or by their paths from the source's root; a missing one is that image's error.
 
-    The file has an order of its own: vectors are held until they are given in that of the photos.
+    The file has its own order, so all vectors are kept in memory until they are given in that of the images.
     """
     known = {name: row for row, name in enumerate(file.ids)}
-    paths = [_below(source.root, photos[row]) for row in source.rows]
+    paths = [
+        path_as_text(os.path.relpath(image, source.root)) if isinstance(image, (str, os.PathLike)) else ""
+        for image in images
+    ]
     found = np.array([known.get(i, known.get(path, -1)) for i, path in zip(source.ids, paths, strict=True)], np.intp)
     rows = np.unique(found[found >= 0])
     vectors = np.concatenate([np.zeros((0, file.width), np.float32), *(b.vectors for b in _blocks_of(file, rows))])
@@ -243,21 +418,16 @@ def _looked_up(source: VectorSource, photos: Sequence[ImageLike], file: VectorFi
         here = np.arange(start, min(start + BATCH, len(found)))
         there, missing = here[found[here] >= 0], here[found[here] < 0]
         taken = vectors[np.searchsorted(rows, found[there])]
-        errors = {position: _not_stored(source.ids[position], file) for position in missing.tolist()}
+        errors = {
+            position: ImageError(
+                f"cannot use {printable(source.ids[position])}: {printable(file.path)} holds no vector of that id; "
+                "add it, or remove the photo"
+            )
+            for position in missing.tolist()
+        }
         yield VectorBatch(there, taken, _digests(taken), errors)
 
 
 def _digests(vectors: NDArray[np.float32]) -> tuple[str, ...]:
-    """What tells vectors apart whose photos are not known."""
+    """Digests of vectors, where those of the images are unknown."""
     return tuple(hashlib.sha256(vector.tobytes()).hexdigest() for vector in vectors)
-
-
-def _below(root: Path, photo: ImageLike) -> str:
-    """A photo's path from the root; another photo has none."""
-    return path_as_text(os.path.relpath(photo, root)) if isinstance(photo, (str, os.PathLike)) else ""
-
-
-def _not_stored(name: str, file: VectorFile) -> ImageError:
-    return ImageError(
-        f"cannot use {printable(name)}: {printable(file.path)} holds no vector of that id; add it, or remove the photo"
-    )

@@ -1,7 +1,7 @@
-"""Vectors from elsewhere in one file, .npz or Parquet: ids, labels, vectors, class embeddings.
+"""A vector file from another program, .npz or Parquet: ids, labels, vectors, class embeddings.
 
 docs/reference/vectors.md is the layout as a contract. No pickle: arrays of objects are refused. Sizes are checked before
-anything is read, and vectors are read a block at a time.
+anything is read, and vectors are read block by block.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tip_adapter.encoders.prompts import readable
 from tip_adapter.errors import FeaturesError, VectorError
+from tip_adapter.features.arrow import ParquetFile
 from tip_adapter.features.npz import NpzFile
-from tip_adapter.features.parquet import ParquetFile
 from tip_adapter.images.labels import label_of, numbered, refuse_twins
 from tip_adapter.io.files import file_digest, open_regular
 from tip_adapter.text import printable, shown
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.features.named import ArrayFile
+    from tip_adapter.features.npz import ArrayFile
 
 PARTS = ("train", "val", "test")
-#: What text logits are multiplied by where a file does not say: OpenAI's CLIP.
+#: The logit scale if a file states none: that of OpenAI's CLIP.
 LOGIT_SCALE = 100.0
-#: Ending of a file → what reads its arrays.
+#: File extension → the class that reads its arrays.
 _READERS: dict[str, type[NpzFile] | type[ParquetFile]] = {".npz": NpzFile, ".parquet": ParquetFile}
 
 
 @dataclass(frozen=True, eq=False)
 class ClassRows:
-    """The class names that a file has vectors of.
+    """The class embeddings of a file.
 
     Parameters
     ----------
@@ -58,20 +58,20 @@ class ClassRows:
 
 @dataclass(frozen=True, eq=False)
 class VectorFile:
-    """What a file of vectors holds; the vectors themselves are read in blocks.
+    """The content of a vector file; the vectors themselves are read in blocks.
 
     Parameters
     ----------
     path : of the file
     ids : a name for each vector, unique
-    labels : one a vector; empty where the file has none
-    parts : ``train``, ``val`` or ``test`` of each vector; empty where it is not split
-    columns : the arrays or columns that hold the vectors, one after the other
+    labels : one for each vector; empty without labels
+    parts : ``train``, ``val`` or ``test`` of each vector; empty if it is not split
+    columns : the arrays or columns with the vectors, in order
     width : int, length of a vector
     classes : ClassRows, or None
     logit_scale : float
-    encoder : what made the vectors, or None where the file does not say
-    fingerprint : SHA-256 of that, or of the file where it does not say: vectors of different fingerprints never mix
+    encoder : name of the encoder that made the vectors, or None if the file does not say
+    fingerprint : SHA-256 of that name, else of the file: vectors of different fingerprints never mix
     """
 
     path: Path
@@ -87,7 +87,7 @@ class VectorFile:
 
     @property
     def name(self) -> str:
-        """The file as the name of an encoder, wherever it is loaded from."""
+        """The file as the name of an encoder, with its absolute path."""
         return f"vectors:{self.path.absolute()}"
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -98,7 +98,7 @@ class VectorFile:
         VectorError
             A vector is NaN, infinite or zero; the message names its row.
         FeaturesError
-            The file cannot be read any more.
+            The file has become unreadable.
         """
         start = 0
         with _opened(self.path) as file:
@@ -109,7 +109,7 @@ class VectorFile:
 
 
 def is_vector_file(path: str | os.PathLike[str]) -> bool:
-    """Whether it is a file that is called like one of vectors."""
+    """Whether it is a file with the extension of a vector file."""
     try:
         return Path(path).suffix.lower() in _READERS and Path(path).is_file()
     except (OSError, ValueError):
@@ -117,144 +117,120 @@ def is_vector_file(path: str | os.PathLike[str]) -> bool:
 
 
 def open_vector_file(path: str | os.PathLike[str]) -> VectorFile:
-    """Read all of a file but its vectors.
+    """Read a vector file except for its vectors.
 
     Raises
     ------
     FeaturesError
-        It cannot be read, is of no known layout, states sizes above the limits, or what it holds does not fit together.
+        It cannot be read, has an unknown layout, states sizes above the limits, or its arrays do not fit together.
     LabelError
         As `label_of` and `refuse_twins`.
     MissingExtra
-        A Parquet file, and pyarrow is not installed.
+        It is a Parquet file, and pyarrow is not installed.
     """
-    place = Path(path)
-    with _opened(place) as file:
-        known = [layout for layout in LAYOUTS if set(layout.needs) <= set(file.names)]
-        if not known:
-            wanted = " or ".join(", ".join(layout.needs) for layout in LAYOUTS)
-            raise ValueError(f"it holds {', '.join(map(printable, file.names[:8])) or 'nothing'}, not {wanted}")
-        held = known[0].read(file)
-        _require_fit(held)
-        stated = held.encoder
-        return VectorFile(
-            place,
-            held.ids,
-            held.labels,
-            held.parts,
-            held.columns,
-            held.width,
-            held.classes,
-            held.logit_scale,
-            stated,
-            hashlib.sha256(f"vectors of {stated}".encode()).hexdigest() if stated else file_digest(place),
-        )
+    with _opened(Path(path)) as file:
+        for needs, read in LAYOUTS:
+            if set(needs) <= set(file.names):
+                return read(file)
+        wanted = " or ".join(", ".join(needs) for needs, _ in LAYOUTS)
+        raise ValueError(f"it holds {', '.join(map(printable, file.names[:8])) or 'nothing'}, not {wanted}")
 
 
 # ---- layouts ---------------------------------------------------------------------------------------------------------
 
 
-class Held(NamedTuple):
-    """What a layout found in a file; the fields are those of VectorFile."""
-
-    ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    parts: tuple[str, ...]
-    columns: tuple[str, ...]
-    width: int
-    n_vectors: int
-    classes: ClassRows | None
-    logit_scale: float
-    encoder: str | None
-
-
-class Layout(NamedTuple):
-    """A layout of arrays: the names that tell it, and how it is read."""
-
-    needs: tuple[str, ...]
-    read: Callable[[ArrayFile], Held]
-
-
-def _read_ours(file: ArrayFile) -> Held:
-    ids = file.texts("ids")
+def _read_ours(file: ArrayFile) -> VectorFile:
     n, width = file.shape("vectors")
-    return Held(
-        ids=ids,
+    classes = None
+    if "class_embeddings" in file.names:
+        labels = _labels(file.texts("class_labels"), file.path)
+        names = file.texts("class_names") if "class_names" in file.names else tuple(map(readable, labels))
+        classes = _class_rows(labels, names, file.matrix("class_embeddings"), width, file.path)
+    return _vector_file(
+        file,
+        n,
+        ids=file.texts("ids"),
         labels=_labels(file.texts("labels"), file.path) if "labels" in file.names else (),
         parts=file.texts("part") if "part" in file.names else (),
         columns=("vectors",),
         width=width,
-        n_vectors=n,
-        classes=_classes_of_ours(file, width),
-        logit_scale=file.number("logit_scale", LOGIT_SCALE),
-        encoder=file.word("encoder"),
+        classes=classes,
     )
 
 
-def _classes_of_ours(file: ArrayFile, width: int) -> ClassRows | None:
-    if "class_embeddings" not in file.names:
-        return None
-    labels = _labels(file.texts("class_labels"), file.path)
-    names = file.texts("class_names") if "class_names" in file.names else tuple(map(readable, labels))
-    return _class_rows(labels, names, file.matrix("class_embeddings"), width, file.path)
-
-
-def _read_cache(file: ArrayFile) -> Held:
-    """What few-shot research keeps: features and class numbers of each part, and the class names."""
-    names = file.texts("classnames")
-    labels = tuple(numbered(label_of(name, os.fspath(file.path)) for name in names))  # ImageNet has names twice
-    stored = [(part, name) for name, part in _CACHE_PARTS.items() if f"{name}_features" in file.names]
-    shapes = [file.shape(f"{name}_features") for _, name in stored]
-    widths = {width for _, width in shapes}
-    if len(widths) > 1:
-        raise ValueError(f"its features are of several widths, {', '.join(map(str, sorted(widths)))}")
-    matrix = file.matrix("text_weights")
-    width = widths.pop()
-    if matrix.shape == (width, len(names)) != (len(names), width):
-        matrix = matrix.T
-    return Held(
-        ids=tuple(
-            photo for (_, name), (n, _) in zip(stored, shapes, strict=True) for photo in _cache_ids(file, name, n)
-        ),
-        labels=tuple(label for _, name in stored for label in _cache_labels(file, name, labels)),
-        parts=tuple(part for (part, _), (n, _) in zip(stored, shapes, strict=True) for _ in range(n)),
-        columns=tuple(f"{name}_features" for _, name in stored),
-        width=width,
-        n_vectors=sum(n for n, _ in shapes),
-        classes=_class_rows(labels, names, matrix, width, file.path),
-        logit_scale=file.number("logit_scale", LOGIT_SCALE),
-        encoder=file.word("encoder"),
-    )
-
-
-#: What the arrays of a part are called there → the part.
+#: Prefix of the arrays of a part in the cache of few-shot scripts → the part.
 _CACHE_PARTS = {"train": "train", "val": "val", "test": "test", "query": "test"}
 
 
-def _cache_ids(file: ArrayFile, name: str, n: int) -> list[str]:
-    if f"{name}_paths" in file.names:
-        return list(file.texts(f"{name}_paths"))
-    return [f"{name}/{number}" for number in range(n)]
+def _read_cache(file: ArrayFile) -> VectorFile:
+    """The cache of few-shot scripts: features and class numbers of each part, and the class names."""
+    names = file.texts("classnames")
+    known = tuple(numbered(label_of(name, os.fspath(file.path)) for name in names))  # ImageNet has names twice
+    stored = [prefix for prefix in _CACHE_PARTS if f"{prefix}_features" in file.names]
+    shapes = [file.shape(f"{prefix}_features") for prefix in stored]
+    widths = {width for _, width in shapes}
+    if len(widths) > 1:
+        raise ValueError(f"its features are of several widths, {', '.join(map(str, sorted(widths)))}")
+    width = widths.pop()
+    matrix = file.matrix("text_weights")
+    if matrix.shape == (width, len(names)) != (len(names), width):
+        matrix = matrix.T
+    ids: list[str] = []
+    labels: list[str] = []
+    for prefix, (n, _) in zip(stored, shapes, strict=True):
+        paths = f"{prefix}_paths"
+        ids += file.texts(paths) if paths in file.names else [f"{prefix}/{number}" for number in range(n)]
+        numbers = file.array(f"{prefix}_labels")
+        if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or not np.isin(numbers, np.arange(len(known))).all():
+            raise ValueError(f"{prefix}_labels are not indices into classnames, from 0 to {len(known) - 1}")
+        labels += [known[number] for number in numbers.tolist()]
+    return _vector_file(
+        file,
+        sum(n for n, _ in shapes),
+        ids=tuple(ids),
+        labels=tuple(labels),
+        parts=tuple(_CACHE_PARTS[prefix] for prefix, (n, _) in zip(stored, shapes, strict=True) for _ in range(n)),
+        columns=tuple(f"{prefix}_features" for prefix in stored),
+        width=width,
+        classes=_class_rows(known, names, matrix, width, file.path),
+    )
 
 
-def _cache_labels(file: ArrayFile, name: str, labels: Sequence[str]) -> list[str]:
-    numbers = file.array(f"{name}_labels")
-    if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or not np.isin(numbers, np.arange(len(labels))).all():
-        raise ValueError(f"{name}_labels are not numbers of classnames, from 0 to {len(labels) - 1}")
-    return [labels[number] for number in numbers.tolist()]
-
-
-#: The first that fits is taken.
-LAYOUTS = (
-    Layout(("ids", "vectors"), _read_ours),
-    Layout(("train_features", "train_labels", "text_weights", "classnames"), _read_cache),
+#: Arrays that identify a layout, and the function that reads it; the first match is used.
+LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[ArrayFile], VectorFile]], ...] = (
+    (("ids", "vectors"), _read_ours),
+    (("train_features", "train_labels", "text_weights", "classnames"), _read_cache),
 )
+
+
+def _vector_file(
+    file: ArrayFile,
+    n_vectors: int,
+    *,
+    ids: tuple[str, ...],
+    labels: tuple[str, ...],
+    parts: tuple[str, ...],
+    columns: tuple[str, ...],
+    width: int,
+    classes: ClassRows | None,
+) -> VectorFile:
+    """A VectorFile, checked: as many ids, labels and parts as vectors, ids unique, parts known."""
+    for what, column in [("ids", ids), ("labels", labels), ("parts", parts)]:
+        if len(column) not in ((n_vectors,) if what == "ids" else (0, n_vectors)):
+            raise ValueError(f"it has {len(column)} {what} for {n_vectors} vectors")
+    _refuse_repeated(ids, "id")
+    for part in set(parts) - set(PARTS):
+        raise ValueError(f"part {shown(part)} is not one of {', '.join(PARTS)}")
+    encoder = file.word("encoder")
+    fingerprint = hashlib.sha256(f"vectors of {encoder}".encode()).hexdigest() if encoder else file_digest(file.path)
+    logit_scale = file.number("logit_scale", LOGIT_SCALE)
+    return VectorFile(file.path, ids, labels, parts, columns, width, classes, logit_scale, encoder, fingerprint)
 
 
 def _labels(texts: Sequence[str], path: Path) -> tuple[str, ...]:
     distinct = dict.fromkeys(texts)
     refuse_twins(distinct)
-    known = {text: label_of(text, os.fspath(path)) for text in distinct}  # one text for all the rows of a class
+    known = {text: label_of(text, os.fspath(path)) for text in distinct}  # one str object for all rows of a class
     return tuple(known[text] for text in texts)
 
 
@@ -270,21 +246,10 @@ def _class_rows(
     return ClassRows(labels, names, _usable(matrix, names, path))
 
 
-def _require_fit(held: Held) -> None:
-    """Raise ValueError unless there are as many ids, labels and parts as vectors, each id once, each part a known one."""
-    n = held.n_vectors
-    for what, column in [("ids", held.ids), ("labels", held.labels), ("parts", held.parts)]:
-        if len(column) not in ((n,) if what == "ids" else (0, n)):
-            raise ValueError(f"it has {len(column)} {what} for {n} vectors")
-    _refuse_repeated(held.ids, "id")
-    for part in set(held.parts) - set(PARTS):
-        raise ValueError(f"part {shown(part)} is none of {', '.join(PARTS)}")
-
-
 def _refuse_repeated(texts: Sequence[str], what: str) -> None:
     if len(set(texts)) < len(texts):
         twice = Counter(texts).most_common(1)[0][0]
-        raise ValueError(f"{what} {shown(twice)} stands twice")
+        raise ValueError(f"{what} {shown(twice)} is repeated")
 
 
 def _usable(rows: NDArray[Any], names: Sequence[str], path: Path) -> NDArray[np.float32]:
@@ -306,7 +271,7 @@ def _usable(rows: NDArray[Any], names: Sequence[str], path: Path) -> NDArray[np.
 
 @contextmanager
 def _opened(path: Path) -> Iterator[ArrayFile]:
-    """The arrays of a file; whatever is wrong with it becomes an error that names it."""
+    """The arrays of a file; any problem with it becomes an error that names it."""
     try:
         with open_regular(path) as file:
             yield _READERS.get(path.suffix.lower(), ParquetFile)(file, path)

@@ -21,7 +21,7 @@ from tip_adapter import validation
 from tip_adapter.errors import ImageError, NotWritable, OutputExists
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.images.lists import csv_cell, csv_line
-from tip_adapter.io.files import FolderWriter, filling, open_regular, write_file
+from tip_adapter.io.files import FolderWriter, folder_writer, open_regular, write_file
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def sorting(folder: str | os.PathLike[str], *, link: bool = False) -> Iterator[I
     """
     path = validation.path(folder, "sort_into")
     earlier = _read_table(path / TABLE)
-    with filling(path) as target:
+    with folder_writer(path) as target:
         sorter = ImageSorter(target, earlier, link=link)
         try:
             yield sorter

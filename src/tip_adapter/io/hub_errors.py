@@ -1,4 +1,4 @@
-"""What can go wrong with the Hugging Face hub, as one sentence: its library, its HTTP client and the disk have a dozen errors."""
+"""Errors of the Hugging Face hub, of its HTTP client and of the disk as one error type, with the reason and what to do."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
 
     from tip_adapter.errors import DownloadError, UploadError
 
-_NAMED = "see its name, ask for access, run `hf auth login` or pass token"
-#: What the hub answered → what it means and what to do; a kind of error, or a status of HTTP. The first that fits.
+_ACCESS = "check its name, ask for access, run `hf auth login` or pass token"
+#: Error class or HTTP status → its meaning and what to do; the first match is used.
 _ANSWERS: tuple[tuple[type[BaseException] | int, str], ...] = (
-    (RevisionNotFoundError, "it has no such revision; give a branch, a tag or a commit that it has"),
-    (401, f"the hub asks for a valid token, or there is no such repository, or it is private or gated; {_NAMED}"),
+    (RevisionNotFoundError, "it has no such revision; pass an existing branch, tag or commit"),
+    (401, f"the hub asks for a valid token, or there is no such repository, or it is private or gated; {_ACCESS}"),
     (
         403,
-        "it is gated, or the token does not allow it; ask for access, or make a token that does in the hub's settings",
+        "it is gated, or the token does not allow it; ask for access, or create a token that does in the hub's settings",
     ),
-    (RemoteEntryNotFoundError, "a file that is needed is missing there; see that it is the right repository"),
-    (404, f"there is no such repository, or none that the token may see; {_NAMED}"),
+    (RemoteEntryNotFoundError, "a file that is needed is missing there; check that it is the right repository"),
+    (404, f"there is no such repository, or none that the token may see; {_ACCESS}"),
     (429, "the hub asks for fewer requests; try again in a few minutes, or run `hf auth login` for a higher limit"),
-    (HfHubHTTPError, "the hub has trouble; try again later"),
+    (HfHubHTTPError, "the hub has internal trouble; try again later"),
 )
-#: What the hub's library says when nothing at all was answered.
+#: Errors of the hub's library without any response.
 _NO_ANSWER = (DryRunError, LocalEntryNotFoundError, OfflineModeIsEnabled)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def as_errors(kind: type[DownloadError | UploadError], what: str, without_network: str) -> Iterator[None]:
-    """Within, whatever goes wrong with the hub becomes one sentence; errors of ours stay as they are.
+    """Convert any error of the block to `kind`; TipAdapterError passes unchanged.
 
     Parameters
     ----------
-    kind : of the error
-    what : what cannot be done, as its beginning
-    without_network : what to do where the hub cannot be reached, as its end
+    kind : error class
+    what : what failed, the start of the message
+    without_network : what to do if the hub is unreachable, the end of the message
 
     Raises
     ------
     DownloadError, UploadError
-        As `kind` says.
+        Of class `kind`.
     """
     try:
         yield
@@ -68,10 +68,12 @@ def as_errors(kind: type[DownloadError | UploadError], what: str, without_networ
 
 
 def _reason(error: Exception, without_network: str) -> str:
-    """What went wrong, and the way out, told from an error and those that led to it."""
+    """The reason and what to do, by an error and its causes."""
     chain = list(causes(error))
+    kinds = [type(cause) for cause in chain]
+    statuses = {cause.response.status_code for cause in chain if isinstance(cause, HfHubHTTPError)}
     for sign, answer in _ANSWERS:
-        if any(_fits(cause, sign) for cause in chain):
+        if sign in statuses if isinstance(sign, int) else any(issubclass(kind, sign) for kind in kinds):
             return answer
     for cause in chain:
         if isinstance(cause, OSError) and cause.errno in _FULL:
@@ -79,11 +81,5 @@ def _reason(error: Exception, without_network: str) -> str:
     if any(isinstance(cause, _NO_ANSWER) for cause in chain):
         return without_network
     if any(isinstance(cause, HTTPError) for cause in chain):
-        return "the hub cannot be reached, or the connection was cut; see that there is a network and try again"
+        return "the hub cannot be reached, or the connection was cut; check the network and try again"
     return f"{printable(str(error) or type(error).__name__)}; try again"
-
-
-def _fits(error: BaseException, sign: type[BaseException] | int) -> bool:
-    if isinstance(sign, int):
-        return isinstance(error, HfHubHTTPError) and error.response.status_code == sign
-    return isinstance(error, sign)

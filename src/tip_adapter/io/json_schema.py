@@ -1,7 +1,9 @@
-"""What a JSON value must be: checks that are put together into a table, and name the place where a value does not fit.
+"""JSON from files: parsed strictly, then converted to a msgspec type, with one error that names path, rule and value.
 
-PAIR = record({"alpha": number(0, 1e12), "beta": positive(1e7)})
-PAIR({"alpha": 1.0, "beta": "x"})      # ValidationError: beta is 'x', not a number above 0, at most 1e+07
+class Pair(msgspec.Struct, forbid_unknown_fields=True):
+    alpha: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+convert(parse_json(b'{"alpha": "x"}'), Pair)      # ValidationError: alpha expected `float`, got `str`, found 'x'
 """
 
 from __future__ import annotations
@@ -21,16 +23,13 @@ from tip_adapter.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-#: Returns nothing, or raises ValidationError.
-Check: TypeAlias = "Callable[[Any], None]"
-
 T = TypeVar("T")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ValidationError(ValueError):
-    """A value is not what it must be.
+    """A parsed value does not fit its type.
 
     Parameters
     ----------
@@ -39,20 +38,24 @@ class ValidationError(ValueError):
     """
 
     def __init__(self, fault: str, where: str = "") -> None:
-        super().__init__(f"{printable(where.removeprefix('.')) or 'the whole'} {fault}")
+        super().__init__(f"{printable(where.removeprefix('.')) or 'the whole'} {printable(fault)}")
         self.fault = fault
         self.where = where
 
-    def inside(self, outer: str) -> ValidationError:
-        """The same, seen from the value around it."""
-        return ValidationError(self.fault, outer + self.where)
-
 
 def parse_json(content: bytes) -> Any:
-    """JSON, with nothing in it that two readers could understand in two ways; raises ValueError or RecursionError."""
-    return json.loads(
-        content.decode("utf-8"), object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite
-    )
+    """Parse JSON that every reader understands alike: no repeated key, no NaN or infinity, only whole characters.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        It is not that, is not JSON in UTF-8, or is nested too deeply. ValidationError names the path of half a character.
+    """
+    text = content.decode("utf-8")
+    value = json.loads(text, object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite)
+    if "\\ud" in text.lower():
+        _refuse_surrogates(value, "")
+    return value
 
 
 def convert(value: Any, kind: type[T]) -> T:
@@ -68,19 +71,54 @@ def convert(value: Any, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         fault, _, place = str(error).partition(" - at `")
         path = place.rstrip("`").removeprefix("$")
-        raise ValidationError(
-            f"{fault[:1].lower()}{fault[1:]}, found {_short(_value_at(value, path))}", path
-        ) from error
+        found = value  # or the value around it, where the path ends in a placeholder
+        for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+            try:
+                found = found[int(index)] if index else found[key]
+            except (KeyError, IndexError, TypeError):
+                break
+        raise ValidationError(f"{fault[:1].lower()}{fault[1:300]}, found {_short(found)}", path) from error
 
 
-def _value_at(value: Any, path: str) -> Any:
-    """The value that a msgspec path leads to; the value around it where the path ends in a placeholder."""
-    for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
-        try:
-            value = value[int(index)] if index else value[key]
-        except (KeyError, IndexError, TypeError):
-            break
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `json.loads`; a repeated key is a ValueError."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise ValueError(f"key {_short(repeated)} is repeated")
+    return found
+
+
+def _refuse_surrogates(value: Any, where: str) -> None:
+    """Raise ValidationError for half a surrogate pair, which an escape can write and UTF-8 cannot."""
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise ValidationError(f"is {_short(value)}, not text of whole characters", where)
+    if isinstance(value, list):
+        for position, item in enumerate(value):
+            _refuse_surrogates(item, f"{where}[{position}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_surrogates(key, where)
+            _refuse_surrogates(item, f"{where}.{key[:100]}")
+
+
+def _finite(number_text: str) -> float:
+    value = float(number_text)
+    if not math.isfinite(value):
+        raise ValueError(f"{number_text} is not a finite number")
     return value
+
+
+def _short(value: Any) -> str:
+    return printable(reprlib.repr(value))
+
+
+# ======================================================================================================================
+# Combinators, until their last callers use `convert`.
+# ======================================================================================================================
+
+#: Returns nothing, or raises ValidationError.
+Check: TypeAlias = "Callable[[Any], None]"
 
 
 def whole(least: int, most: int) -> Check:
@@ -194,32 +232,16 @@ def record(fields: Mapping[str, Check]) -> Check:
     return check_fields
 
 
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, for `json.loads`; a key that stands twice is a ValueError."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
-        raise ValueError(f"key {_short(twice)} stands twice")
-    return found
-
-
 def _require_printable(value: Any, most: int) -> None:
     if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= most:
         raise _misfit(value, f"a name of 1 to {most} printable characters")
-
-
-def _finite(number_text: str) -> float:
-    value = float(number_text)
-    if not math.isfinite(value):
-        raise ValueError(f"{number_text} is not a number")
-    return value
 
 
 def _check_inside(check: Check, value: Any, where: str) -> None:
     try:
         check(value)
     except ValidationError as misfit:
-        raise misfit.inside(where) from None
+        raise ValidationError(misfit.fault, where + misfit.where) from None
 
 
 def _require_object(value: Any) -> None:
@@ -247,7 +269,3 @@ def _counts(value: Any) -> bool:
 
 def _misfit(value: Any, what: str) -> ValidationError:
     return ValidationError(f"is {_short(value)}, not {what}")
-
-
-def _short(value: Any) -> str:
-    return printable(reprlib.repr(value))

@@ -1,11 +1,11 @@
-"""Accuracy as a staircase in alpha: exact, without a grid.
+"""Accuracy as a piecewise-constant function of alpha: exact, without a grid.
 
-A row's logits are straight lines in alpha, text + alpha · cache, so it is right between two alphas: where its own class's
-line is on top. Sorting these ends gives the accuracy at every alpha there is.
+A row's logits are linear in alpha, text + alpha · cache, so the row is correct on one interval of alphas: where its own
+class's line is on top. Sorting the ends of all intervals gives the accuracy at every alpha.
 
-Accuracy on a few hundred rows has wide steps and many ties, so the best step says little by itself. The pairs that these
-rows cannot tell from the best, within two standard errors, form a plateau. Where the rows are the cache's own photos its
-centre is taken: a peak is theirs, not the next photo's. On other photos it is the best step nearest to that centre.
+On a few hundred rows, accuracy has wide steps and many ties, so the single best step is mostly noise. All (alpha, beta)
+within two standard errors of the best form a plateau. If the rows are the support images themselves, the plateau's centre
+is chosen, since a peak overfits them. On validation images the best step nearest to that centre is chosen.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: How far the plateau is looked at: alphas from 1/64 to 64 of the beta's unit.
+#: The plateau is searched for alphas from 1/64 to 64 times the beta's unit.
 _REACH = 64.0
-#: Narrower steps (in the logarithm of alpha) are within rounding.
+#: Narrower steps (in log alpha) are within rounding.
 _NARROWEST = 1e-5
 _STANDARD_ERRORS = 2.0
-#: How far inside the plateau (in the logarithm of alpha) a pair lies at least: on its edge, rounding decides.
+#: Minimum distance (in log alpha) from the edge of the plateau, where rounding decides.
 _INSET = 0.01
 
 
-def right_between(behind: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
-    """For which alphas each row is right.
+def correct_between(behind: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """The interval of alphas in which each row is classified correctly.
 
     Parameters
     ----------
-    behind : (m, n_classes) float array, how far the own class's text logit lies below each class's
+    behind : (m, n_classes) float array, each class's text logit minus the own class's
     cache : (m, n_classes) float array, cache logits
     labels : (m,) int array
 
     Returns
     -------
-    (2, m) float array, lowest and highest alpha >= 0 of each row; never right where lowest >= highest
+    (2, m) float array, lowest and highest alpha >= 0 of each row; never correct where lowest >= highest
     """
-    ahead = (
-        cache[np.arange(len(labels)), labels][:, None] - cache
-    )  # (m, N)  alpha times this must make good for `behind`
+    ahead = cache[np.arange(len(labels)), labels][:, None] - cache  # (m, N)  alpha · ahead must exceed `behind`
     gains, loses = ahead > 0, ahead < 0
     n_parallel = behind.size - np.count_nonzero(gains) - np.count_nonzero(loses)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         crossings = np.divide(behind, ahead, out=ahead)  # (m, N)  alphas at which a class's line crosses the own one's
     lowest = np.where(gains, crossings, 0).max(axis=1)
     highest = np.where(loses, crossings, np.inf).min(axis=1)
-    if n_parallel > len(labels):  # not the own lines only: these never cross, a tie is the lower class's
+    if n_parallel > len(
+        labels
+    ):  # more than each row's own line: parallel lines never cross; ties go to the lower class
         above = (behind > 0) | ((behind == 0) & (np.arange(behind.shape[1]) < labels[:, None]))
         lowest[(above & ~gains & ~loses).any(axis=1)] = np.inf
     return np.stack([lowest, highest])
@@ -59,24 +59,24 @@ def right_between(behind: NDArray[Any], cache: NDArray[Any], labels: NDArray[Any
 
 @dataclass(frozen=True, eq=False)
 class AccuracyCurve:
-    """How many rows are right as alpha rises from 0, at one beta.
+    """The number of correct rows as a function of alpha >= 0, at one beta.
 
     Parameters
     ----------
     beta : float
-    unit : float, the alpha at which the cache's spread is the text's; None where a spread is 0
-    ends : (s + 1,) float array, where steps begin and end: from 0 to infinity
-    n_right : (s,) int array, rows that are right within each step
+    unit : float, the alpha at which cache and text logits have the same spread; None if a spread is 0
+    ends : (s + 1,) float array, ends of the steps, from 0 to infinity
+    n_correct : (s,) int array, correct rows within each step
     """
 
     beta: float
     unit: float | None
     ends: NDArray[np.float64]
-    n_right: NDArray[np.intp]
+    n_correct: NDArray[np.intp]
 
     @classmethod
     def of(cls, between: NDArray[Any], beta: float, unit: float | None) -> AccuracyCurve:
-        """Sort the ends of `right_between`'s (2, m) alphas."""
+        """From the (2, m) intervals of `correct_between`."""
         lowest, highest = between[:, between[0] < between[1]].astype(np.float64)
         ends = np.unique(np.concatenate([[0.0, np.inf], lowest, highest]))
         begun = np.bincount(np.searchsorted(ends, lowest), minlength=len(ends))
@@ -85,92 +85,83 @@ class AccuracyCurve:
 
     @property
     def best(self) -> int:
-        """The most rows that are right at any alpha."""
-        low, high = self._logarithms()
-        return int(self.n_right[high - low > _NARROWEST].max())
+        """The largest number of correct rows at any alpha."""
+        low, high = self._log_ends()
+        return int(self.n_correct[high - low > _NARROWEST].max())
 
-    def where(self, n_right: float) -> NDArray[np.float64]:
-        """Where at least so many rows are right: (k, 2) ends of alpha / unit, as logarithms."""
-        low, high = self._logarithms()
-        enough = np.concatenate([[False], (self.n_right >= n_right) & (high - low > _NARROWEST), [False]])
+    def where(self, n_correct: float) -> NDArray[np.float64]:
+        """Where at least `n_correct` rows are correct: (k, 2) ends as log(alpha / unit)."""
+        low, high = self._log_ends()
+        enough = np.concatenate([[False], (self.n_correct >= n_correct) & (high - low > _NARROWEST), [False]])
         changes = np.flatnonzero(enough[1:] != enough[:-1])
         return np.stack([low[changes[::2]], high[changes[1::2] - 1]], axis=1)
 
-    def _logarithms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Low and high end of each step, (s,) logarithms of alpha / unit (of alpha where there is none).
+    def _log_ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Low and high end of each step, (s,) log(alpha / unit), or log(alpha) without a unit.
 
-        The first begins at 0, the last has no end: they are cut at `_REACH`, or at half or twice their only end.
+        The first step starts at 0 and the last is unbounded: both are cut at `_REACH`, or at half or twice their other end.
         """
         low, high = self.ends[:-1] / (self.unit or 1.0), self.ends[1:] / (self.unit or 1.0)
         low, high = np.maximum(low, np.minimum(1 / _REACH, high / 2)), np.minimum(high, np.maximum(_REACH, 2 * low))
         return np.log(low), np.log(high)
 
 
-def central_pair(stairs: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
-    """The pair of the plateau that is nearest to its centre.
+def central_alpha_beta(curves: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
+    """The (alpha, beta) of the plateau that is nearest to its centre.
 
     Parameters
     ----------
-    stairs : one a beta; the betas are evenly spaced in their logarithm
-    n_rows : int, how many rows there are
+    curves : one for each beta; the betas are evenly spaced in their logarithm
+    n_rows : int, number of rows that the curves count
 
     Returns
     -------
     float, float : alpha and beta
     """
-    plateau, centre = _plateau(stairs, n_rows)
+    plateau, centre = _plateau(curves, n_rows)
     inset = np.minimum(_INSET, (plateau[:, 2] - plateau[:, 1]) / 2)
-    points = _points(plateau, stairs, np.clip(centre[1], plateau[:, 1] + inset, plateau[:, 2] - inset))
-    return _nearest(plateau, points, centre, stairs)
+    points = _points(plateau, curves, np.clip(centre[1], plateau[:, 1] + inset, plateau[:, 2] - inset))
+    return _nearest(plateau, points, centre, curves)
 
 
-def best_pair(stairs: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
-    """Of all steps with the most rows right, the middle of the one nearest to the plateau's centre; as `central_pair`."""
-    _, centre = _plateau(stairs, n_rows)
-    peaks = _regions(stairs, _best(stairs))
-    return _nearest(peaks, _points(peaks, stairs, _middles(peaks)), centre, stairs)
+def best_alpha_beta(curves: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
+    """The middle of the most accurate step nearest to the plateau's centre; parameters as in `central_alpha_beta`."""
+    _, centre = _plateau(curves, n_rows)
+    peaks = _regions(curves, max(curve.best for curve in curves))
+    return _nearest(peaks, _points(peaks, curves, peaks[:, 1:].mean(axis=1)), centre, curves)
 
 
-def _plateau(stairs: Sequence[AccuracyCurve], n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Regions as good as the best within the standard errors, and their centre: logarithms of beta and alpha / unit."""
-    best = _best(stairs)
-    regions = _regions(stairs, best - _STANDARD_ERRORS * np.sqrt(best * (1 - best / n_rows)) - 1e-9)
+def _plateau(curves: Sequence[AccuracyCurve], n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Regions within the standard errors of the best, and their centre (log beta, log(alpha / unit))."""
+    best = max(curve.best for curve in curves)
+    regions = _regions(curves, best - _STANDARD_ERRORS * np.sqrt(best * (1 - best / n_rows)) - 1e-9)
     within = np.column_stack([regions[:, 0], regions[:, 1:].clip(-np.log(_REACH), np.log(_REACH))])
     within = within[within[:, 2] > within[:, 1]]
     plateau = within if len(within) else regions  # all of it may be out of reach
     widths = plateau[:, 2] - plateau[:, 1]
-    return plateau, np.average(_points(plateau, stairs, _middles(plateau)), axis=0, weights=widths)
+    return plateau, np.average(_points(plateau, curves, plateau[:, 1:].mean(axis=1)), axis=0, weights=widths)
 
 
-def _best(stairs: Sequence[AccuracyCurve]) -> int:
-    return max(steps.best for steps in stairs)
-
-
-def _regions(stairs: Sequence[AccuracyCurve], n_right: float) -> NDArray[np.float64]:
-    """Where at least so many rows are right, over all betas: (k, 3) number of the beta, low and high end."""
-    found = [np.insert(steps.where(n_right), 0, b, axis=1) for b, steps in enumerate(stairs)]
-    return np.concatenate(found)
-
-
-def _middles(regions: NDArray[np.float64]) -> NDArray[np.float64]:
-    return regions[:, 1:].mean(axis=1)
+def _regions(curves: Sequence[AccuracyCurve], n_correct: float) -> NDArray[np.float64]:
+    """Where at least `n_correct` rows are correct, over all betas: (k, 3) index of the beta, low and high end."""
+    return np.concatenate([np.insert(curve.where(n_correct), 0, b, axis=1) for b, curve in enumerate(curves)])
 
 
 def _points(
-    regions: NDArray[np.float64], stairs: Sequence[AccuracyCurve], ratios: NDArray[np.float64]
+    regions: NDArray[np.float64], curves: Sequence[AccuracyCurve], log_ratios: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """One point a region at these (k,) logarithms of alpha / unit: (k, 2), the logarithm of beta before it."""
-    betas = np.log([steps.beta for steps in stairs])
-    return np.stack([betas[regions[:, 0].astype(np.intp)], ratios], axis=1)
+    """(k, 2) log beta of each region and its (k,) log(alpha / unit)."""
+    betas = np.log([curve.beta for curve in curves])
+    return np.stack([betas[regions[:, 0].astype(np.intp)], log_ratios], axis=1)
 
 
 def _nearest(
     regions: NDArray[np.float64],
     points: NDArray[np.float64],
     centre: NDArray[np.float64],
-    stairs: Sequence[AccuracyCurve],
+    curves: Sequence[AccuracyCurve],
 ) -> tuple[float, float]:
-    """The point nearest to the centre, as alpha and beta."""
+    """The point nearest to the centre, as (alpha, beta)."""
     nearest = np.square(points - centre).sum(axis=1).argmin()
-    steps = stairs[int(regions[nearest, 0])]
-    return (steps.unit or 1.0) * float(np.exp(points[nearest, 1])), steps.beta
+    curve = curves[int(regions[nearest, 0])]
+    return (curve.unit or 1.0) * float(np.exp(points[nearest, 1])), curve.beta

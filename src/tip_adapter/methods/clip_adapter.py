@@ -1,10 +1,10 @@
-"""CLIP-Adapter: two small layers bend the image vectors; what they give is mixed with the vectors as they were.
+"""CLIP-Adapter: a two-layer bottleneck adapter on the image vectors, blended with the original vectors.
 
-    a(f)   = ReLU(ReLU(f W₁ᵀ) W₂ᵀ)                    down to d/4 and up again
+    a(f)   = ReLU(ReLU(f W₁ᵀ) W₂ᵀ)                    d → d/4 → d
     f'     = ratio · a(f) + (1 − ratio) · f           then normalised
     logits = logit_scale · f' Wᵀ
 
-Everything but W₁ and W₂ stays frozen; the gradient is a handful of products.
+Everything except W₁ and W₂ stays frozen; the gradient is a few matrix products.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import numpy as np
 
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import class_means, cross_entropy, like, text_logits
-from tip_adapter.methods.trained import TrainedClassifier, unit_views
-from tip_adapter.methods.training import SGD, AdamW, cosine_after_warm_up, train
+from tip_adapter.methods.training import SGD, AdamW, TrainedClassifier, cosine_after_warm_up, train, unit_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from tip_adapter.methods.training import Optimiser
     from tip_adapter.vectors import Array, ClassEmbeddings
 
-#: How the layers may be trained: its public code's way, and the way that its paper states.
+#: The optimiser of its public code, and the one that its paper states.
 OPTIMISERS: dict[str, Callable[[float], Optimiser]] = {
     "sgd": SGD,
     "adam": lambda rate: AdamW(rate, epsilon=1e-8, weight_decay=0.0),
@@ -35,7 +34,7 @@ OPTIMISERS: dict[str, Callable[[float], Optimiser]] = {
 
 
 class AdapterOutput(NamedTuple):
-    """What the layers make of (m, d) queries f, step by step."""
+    """The intermediate and final results of the adapter on (m, d) queries f."""
 
     hidden: Array  # (m, d/4)  ReLU(f W₁ᵀ)
     adapted: Array  # (m, d)  a(f)
@@ -44,7 +43,7 @@ class AdapterOutput(NamedTuple):
 
 
 def adapter_forward(queries: Array, down: Array, up: Array, ratio: float) -> AdapterOutput:
-    """Send (m, d) unit rows through the layers `down` (d/4, d) and `up` (d, d/4), and mix."""
+    """Apply the layers `down` (d/4, d) and `up` (d, d/4) to (m, d) unit rows, and blend."""
     xp = array_api_compat.array_namespace(queries)
     hidden = xp.clip(queries @ down.T, 0, None)  # (m, d/4)
     output = xp.clip(hidden @ up.T, 0, None)  # (m, d)
@@ -55,16 +54,16 @@ def adapter_forward(queries: Array, down: Array, up: Array, ratio: float) -> Ada
 
 
 def adapter_backward(
-    queries: Array, output: AdapterOutput, up: Array, slopes: Array, ratio: float
+    queries: Array, output: AdapterOutput, up: Array, gradients: Array, ratio: float
 ) -> tuple[Array, Array]:
-    """Gradients of the loss in the two layers.
+    """Gradients of the loss with respect to the two layers.
 
     Parameters
     ----------
     queries : (m, d) float array f
-    output : AdapterOutput, what `adapter_forward` made of them
+    output : AdapterOutput of `adapter_forward`
     up : (d, d/4) float array W₂
-    slopes : (m, d) float array, the loss's gradient in f'
+    gradients : (m, d) float array, the loss's gradient with respect to f'
     ratio : float
 
     Returns
@@ -72,26 +71,26 @@ def adapter_backward(
     (d/4, d) and (d, d/4) float arrays
     """
     xp = array_api_compat.array_namespace(queries)
-    along = xp.sum(slopes * output.vectors, axis=1, keepdims=True)
-    mixed = (slopes - along * output.vectors) / output.length  # (m, d)  through the normalising
-    bends = ratio * mixed * xp.astype(output.adapted > 0, mixed.dtype)  # (m, d)  through the outer ReLU
-    hidden = (bends @ up) * xp.astype(output.hidden > 0, mixed.dtype)  # (m, d/4)  through the inner one
-    return hidden.T @ queries, bends.T @ output.hidden
+    along = xp.sum(gradients * output.vectors, axis=1, keepdims=True)
+    mixed = (gradients - along * output.vectors) / output.length  # (m, d)  through the normalisation
+    outer = ratio * mixed * xp.astype(output.adapted > 0, mixed.dtype)  # (m, d)  through the outer ReLU
+    hidden = (outer @ up) * xp.astype(output.hidden > 0, mixed.dtype)  # (m, d/4)  through the inner ReLU
+    return hidden.T @ queries, outer.T @ output.hidden
 
 
 class CLIPAdapterClassifier(TrainedClassifier):
-    """CLIP-Adapter: a bottleneck adapter on the image vectors, trained for some epochs.
+    """CLIP-Adapter: a trained bottleneck adapter on the image vectors.
 
     Parameters
     ----------
     class_embeddings : ClassEmbeddings, or None to use the support's class means as W
     logit_scale : float, the encoder's own; 100 for CLIP
-    ratio : float, weight of the adapter beside the vector as it was (0.2; its paper searches 0.2 to 1.0)
-    reduction : int, the bottleneck is this much narrower than the vectors
+    ratio : float, weight of the adapter's output in the blend (its paper searches 0.2 to 1.0)
+    reduction : int, the bottleneck has d / reduction units
     epochs, batch_size : int
     optimiser : ``sgd`` (its public code's: CoOp's, learning rate 0.002) or ``adam`` (its paper's, 1e-5)
-    learning_rate : float; the first epoch at a 200th of it, then falling to zero by a cosine
-    seed : int, of the layers and of the batches
+    learning_rate : float; the first epoch uses a 200th of it, then it is annealed to zero by a cosine
+    seed : int, of the initial layers and the order of batches
 
     Attributes
     ----------
@@ -104,8 +103,8 @@ class CLIPAdapterClassifier(TrainedClassifier):
     --------
     >>> from tip_adapter import CLIPAdapterClassifier, ClassEmbeddings
     >>> names = ClassEmbeddings(["cat", "dog"], [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
-    >>> photos = [[0.9, 0.1, 0.3, 0.0], [0.2, 0.8, 0.0, 0.3]]
-    >>> clf = CLIPAdapterClassifier(class_embeddings=names).fit(photos, ["cat", "dog"])
+    >>> X = [[0.9, 0.1, 0.3, 0.0], [0.2, 0.8, 0.0, 0.3]]
+    >>> clf = CLIPAdapterClassifier(class_embeddings=names).fit(X, ["cat", "dog"])
     >>> print(clf.predict([[0.8, 0.3, 0.1, 0.0]])[0])
     cat
 
@@ -142,7 +141,7 @@ class CLIPAdapterClassifier(TrainedClassifier):
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         if self.optimiser not in OPTIMISERS:
-            raise ValueError(f"unknown optimiser {self.optimiser!r}: known are {', '.join(OPTIMISERS)}")
+            raise ValueError(f"unknown optimiser {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
 
         def loss_and_gradients(
             learned: Sequence[Array], queries: Array, rows: NDArray[Any]
@@ -150,11 +149,11 @@ class CLIPAdapterClassifier(TrainedClassifier):
             down, up = learned
             output = adapter_forward(queries, down, up, self.ratio)
             loss, errors = cross_entropy(text_logits(output.vectors, self.weights_, self.logit_scale), labels[rows])
-            slopes = self.logit_scale * (errors @ self.weights_)  # (m, d)
-            return loss, adapter_backward(queries, output, up, slopes, self.ratio)
+            gradients = self.logit_scale * (errors @ self.weights_)  # (m, d)
+            return loss, adapter_backward(queries, output, up, gradients, self.ratio)
 
         (self.down_, self.up_), self.losses_ = train(
-            self._fresh_layers(keys),
+            self._initial_layers(keys),
             loss_and_gradients,
             unit_views(views, keys),
             OPTIMISERS[self.optimiser](self.learning_rate),
@@ -165,11 +164,11 @@ class CLIPAdapterClassifier(TrainedClassifier):
             schedule=cosine_after_warm_up,
         )
 
-    def _fresh_layers(self, keys: Array) -> list[Array]:
-        """W₁ and W₂ uniform within one over the root of their inputs, as a linear layer begins."""
+    def _initial_layers(self, keys: Array) -> list[Array]:
+        """W₁ and W₂, uniform within ±1/√(number of inputs), as in torch.nn.Linear."""
         width = keys.shape[1]
         narrow = max(width // self.reduction, 1)
-        rng = np.random.default_rng([self.seed, 1])  # the batches' order is drawn from the seed itself
+        rng = np.random.default_rng([self.seed, 1])  # the seed itself draws the order of batches
         shapes = [(narrow, width), (width, narrow)]
         return [like(rng.uniform(-1, 1, shape) / np.sqrt(shape[1]), keys) for shape in shapes]
 

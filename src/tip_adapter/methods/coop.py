@@ -1,10 +1,10 @@
-"""CoOp: the prompt around the class names is learned. Vectors that no word has stand before every name, the same for
-all classes; the frozen text tower reads both, and what it makes of them is the class's weight.
+"""CoOp: learned prompts. Learnable context vectors, shared by all classes, are prepended to every class name; the frozen text
+tower encodes both, and its output is the class's weight.
 
     W      = tower([v₁] [v₂] … [v₁₆] [name])      then normalised; learned context v, class token at the end
     logits = logit_scale · f Wᵀ
 
-torch differentiates the tower, and nothing else needs it: what is kept are the context and W, which answer by themselves.
+torch differentiates through the tower during training. Prediction needs only the saved W.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import numpy as np
 from tip_adapter.errors import MissingExtra
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import cross_entropy, like, text_logits
-from tip_adapter.methods.trained import TrainedClassifier, unit_views
-from tip_adapter.methods.training import SGD, cosine_after_warm_up, train
+from tip_adapter.methods.training import SGD, TrainedClassifier, cosine_after_warm_up, train, unit_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,24 +29,24 @@ if TYPE_CHECKING:
     #: (n_context, width) tensor → (n_names, d) tensor, differentiable.
     Prompts = Callable[[Any], Any]
 
-#: Most photos a class → epochs, the paper's; it gives ImageNet 50 at any number.
+#: The paper's epochs by the images of the largest class; it uses 50 for ImageNet at any number.
 EPOCHS = ((1, 50), (4, 100), (float("inf"), 200))
-#: Standard deviation of the context before it has learned.
-_INITIAL = 0.02
-#: So many prompts go through the tower at once: what it remembers for the gradient of a thousand fits few cards.
+#: Standard deviation of the initial context.
+_INITIAL_STD = 0.02
+#: Prompts per pass through the tower; activations for the gradient of a thousand exceed most GPUs' memory.
 _NAMES_PER_RUN = 256
 
 
 class PromptTower(Protocol):
-    """A frozen text tower that reads vectors in the place of words."""
+    """A frozen text tower that accepts context vectors instead of word embeddings."""
 
-    #: What the vectors are put into, for people: it stands wherever the numbers stand.
+    #: How context and name are combined, for reports.
     description: str
     #: Length of a context vector.
     width: int
 
     def prompts(self, names: Sequence[str], n_context: int) -> Prompts:
-        """Put room for `n_context` vectors before each name.
+        """Prepare prompts of `n_context` vectors followed by a name.
 
         Parameters
         ----------
@@ -56,32 +55,32 @@ class PromptTower(Protocol):
 
         Returns
         -------
-        (n_context, width) float tensor → (n, d) float tensor: the names' vectors behind that context, of any length, in
-        its dtype and on its device; differentiable in the context, everything else frozen
+        (n_context, width) float tensor → (n, d) float tensor: the encoded prompts with that context, not normalised, in
+        its dtype and on its device; differentiable in the context
 
         Raises
         ------
         UsageError
-            A name leaves no room for so many vectors.
+            A name is too long for a context of that length.
         """
         ...
 
 
 class CoOpClassifier(TrainedClassifier):
-    """CoOp: context vectors before the class names, learned through the frozen text tower. To fit it needs torch.
+    """CoOp: learned context vectors in front of the class names. Fitting needs torch.
 
     Parameters
     ----------
-    class_embeddings : ClassEmbeddings; says which classes there are, those without photos too. None for those of y
+    class_embeddings : ClassEmbeddings, only for their labels: the classes, including ones without images. None for those of y
     logit_scale : float, the encoder's own; 100 for CLIP
-    prompt_tower : PromptTower, the encoder's: ``encoder.prompt_tower()``. Only `fit` uses it: ValueError without one, or of
-        another width than the vectors; MissingExtra without torch
-    names : label → what the tower reads; None for the labels
-    n_context : int, how many vectors stand before each name
-    epochs : int, or None for the paper's by the photos of the largest class: 50 at 1, 100 up to 4, 200 above
+    prompt_tower : PromptTower, the encoder's: ``encoder.prompt_tower()``. Only `fit` uses it: ValueError without one or if
+        its width is not the vectors'; MissingExtra without torch
+    names : label → class name; None for the labels themselves
+    n_context : int, number of context vectors
+    epochs : int, or None for the paper's, by the images of the largest class: 50 at 1, 100 up to 4, 200 above
     batch_size : int
-    learning_rate : float, of SGD; the first epoch at a 200th of it, then falling to zero by a cosine
-    seed : int, of the context and of the batches
+    learning_rate : float, of SGD; the first epoch uses a 200th of it, then it is annealed to zero by a cosine
+    seed : int, of the initial context and the order of batches
 
     Attributes
     ----------
@@ -95,15 +94,15 @@ class CoOpClassifier(TrainedClassifier):
     >>> import numpy as np
     >>> from tip_adapter import CoOpClassifier, load_encoder
     >>> encoder = load_encoder("toy")
-    >>> photos = [np.full((8, 8, 3), colour, np.uint8) for colour in [(150, 60, 60), (60, 60, 150)]]
-    >>> X, tower = encoder.encode_images(photos), encoder.prompt_tower()
+    >>> images = [np.full((8, 8, 3), colour, np.uint8) for colour in [(150, 60, 60), (60, 60, 150)]]
+    >>> X, tower = encoder.encode_images(images), encoder.prompt_tower()
     >>> clf = CoOpClassifier(logit_scale=encoder.logit_scale, prompt_tower=tower).fit(X, ["red", "blue"])
     >>> print(*clf.predict(X))
     red blue
 
     Notes
     -----
-    CoOp (Zhou et al., 2022): its unified context, class token at the end, random start; the variant that Tip-Adapter's
+    CoOp (Zhou et al., 2022): unified context, class token at the end, random initialisation: the variant that Tip-Adapter's
     paper compares with. SGD with momentum 0.9 and weight decay 5e-4.
     """
 
@@ -135,19 +134,24 @@ class CoOpClassifier(TrainedClassifier):
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         tower = self.prompt_tower
         if tower is None:
-            raise ValueError("CoOp learns through a text tower; give prompt_tower=encoder.prompt_tower()")
-        prompts = _in_runs(tower, [str((self.names or {}).get(c, c)) for c in self.classes_.tolist()], self.n_context)
+            raise ValueError("CoOp trains through a text tower; give prompt_tower=encoder.prompt_tower()")
+        prompts = _in_batches(
+            tower, [str((self.names or {}).get(c, c)) for c in self.classes_.tolist()], self.n_context
+        )
 
         def loss_and_gradients(
             learned: Sequence[Array], queries: Array, rows: NDArray[Any]
         ) -> tuple[float, Sequence[Array]]:
-            weights, pull_back = read(prompts, learned[0])
+            weights, backward = encode_prompts(prompts, learned[0])
             loss, errors = cross_entropy(text_logits(queries, weights, self.logit_scale), labels[rows])
-            return loss, [pull_back(self.logit_scale * (errors.T @ queries))]  # (N, d)  the loss's gradient in W
+            return loss, [backward(self.logit_scale * (errors.T @ queries))]  # (N, d)  gradient with respect to W
 
-        self._papers_epochs, self._stands_in = papers_epochs(labels), {"prompt_tower": tower.description}
-        context = self._fresh_context(tower.width, keys)
-        _require_width(read(prompts, context)[0], keys)
+        self._papers_epochs, self._tower_record = papers_epochs(labels), {"prompt_tower": tower.description}
+        rng = np.random.default_rng([self.seed, 1])  # the seed itself draws the order of batches
+        context = like(_INITIAL_STD * rng.standard_normal((self.n_context, tower.width)), keys)
+        width = encode_prompts(prompts, context)[0].shape[1]
+        if width != keys.shape[1]:
+            raise ValueError(f"X has {keys.shape[1]} features, the prompt tower's vectors have {width}")
         (self.context_,), self.losses_ = train(
             [context],
             loss_and_gradients,
@@ -159,24 +163,20 @@ class CoOpClassifier(TrainedClassifier):
             seed=self.seed,
             schedule=cosine_after_warm_up,
         )
-        self.weights_, _ = read(prompts, self.context_)
+        self.weights_, _ = encode_prompts(prompts, self.context_)
 
     @property
     def n_parameters(self) -> int:
-        """Those of the context: W is what the tower makes of it."""
+        """Those of the context; W is computed from it."""
         return int(self.context_.shape[0] * self.context_.shape[1])
 
     def training(self) -> dict[str, Any]:
-        """Epochs, the paper's for so many photos a class, and, unless it was restored, what the context stands in."""
-        return {"epochs": self._epochs, "papers_epochs": self._papers_epochs, **self._stands_in}
+        """Epochs, the paper's epochs, and the prompt tower unless the classifier was restored."""
+        return {"epochs": self._epochs, "papers_epochs": self._papers_epochs, **self._tower_record}
 
     @property
     def _epochs(self) -> int:
         return self._papers_epochs if self.epochs is None else self.epochs
-
-    def _fresh_context(self, width: int, keys: Array) -> Array:
-        rng = np.random.default_rng([self.seed, 1])  # the batches' order is drawn from the seed itself
-        return like(_INITIAL * rng.standard_normal((self.n_context, width)), keys)
 
     def _logits(self, queries: Array, weights: Array) -> Array:
         return text_logits(queries, weights, self.logit_scale)
@@ -184,55 +184,47 @@ class CoOpClassifier(TrainedClassifier):
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         shape, wanted = learned["weights_"].shape, (len(self.classes_), keys.shape[1])
         if shape != wanted or learned["context_"].shape[:-1] != (self.n_context,):
-            raise ValueError(f"weights_ of shape {shape} are not {wanted}, or the context is not {self.n_context} rows")
+            raise ValueError(
+                f"weights_ of shape {shape} are not {wanted}, or context_ does not have {self.n_context} rows"
+            )
         super()._restore(keys, labels, learned)
-        self._papers_epochs, self._stands_in = papers_epochs(labels), {}
+        self._papers_epochs, self._tower_record = papers_epochs(labels), {}
 
 
 def papers_epochs(labels: NDArray[Any]) -> int:
-    """How long the paper trains on photos of these classes, (n,) int array."""
+    """The paper's number of epochs for images of these classes, (n,) int array."""
     shots = np.bincount(labels, minlength=1).max()
     return next(epochs for most, epochs in EPOCHS if shots <= most)
 
 
-def _in_runs(tower: PromptTower, names: Sequence[str], n_context: int) -> Prompts:
-    """`PromptTower.prompts`; of many names, each run goes forward anew when its gradient is asked for."""
+def _in_batches(tower: PromptTower, names: Sequence[str], n_context: int) -> Prompts:
+    """`PromptTower.prompts` in batches of names; several are recomputed for the gradient, to bound memory."""
     torch = _import_torch()
     starts = range(0, len(names), _NAMES_PER_RUN)
     runs = [tower.prompts(names[i : i + _NAMES_PER_RUN], n_context) for i in starts]
     if len(runs) == 1:
         return runs[0]
-    again = partial(torch.utils.checkpoint.checkpoint, use_reentrant=False)
-    return lambda context: torch.cat([again(run, context) for run in runs])
+    recomputed = partial(torch.utils.checkpoint.checkpoint, use_reentrant=False)
+    return lambda context: torch.cat([recomputed(run, context) for run in runs])
 
 
-def read(prompts: Prompts, context: Array) -> tuple[Array, Callable[[Array], Array]]:
-    """Let the tower read a context.
-
-    Parameters
-    ----------
-    prompts : what `PromptTower.prompts` gives
-    context : (n_context, width) float array, NumPy or torch
+def encode_prompts(prompts: Prompts, context: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """Encode prompts with an (n_context, width) context, NumPy or torch.
 
     Returns
     -------
     weights : (n_names, d) array W of the context's kind, unit rows
-    pull_back : the loss's gradient in W → its gradient in the context
+    backward : gradient with respect to W → gradient with respect to the context
     """
     torch = _import_torch()
     leaf = torch.as_tensor(context).detach().clone().requires_grad_()
     weights = torch.nn.functional.normalize(prompts(leaf), dim=1)
 
-    def pull_back(slopes: Array) -> Array:
-        (gradient,) = torch.autograd.grad(weights, leaf, like(slopes, weights))
+    def backward(gradients: Array) -> Array:
+        (gradient,) = torch.autograd.grad(weights, leaf, like(gradients, weights))
         return like(gradient, context)
 
-    return like(weights, context), pull_back
-
-
-def _require_width(weights: Array, keys: Array) -> None:
-    if weights.shape[1] != keys.shape[1]:
-        raise ValueError(f"X has {keys.shape[1]} features, the prompt tower's vectors have {weights.shape[1]}")
+    return like(weights, context), backward
 
 
 def _import_torch() -> Any:

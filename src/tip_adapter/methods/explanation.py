@@ -1,7 +1,7 @@
-"""A score taken apart: what the name says, what each photo says.
+"""A logit decomposed: the class name's term and each image's.
 
-A logit is a sum, logit_scale · f·w + alpha · Σ exp(−beta (1 − f·k)) over the class's keys k (equation 4), so every photo's
-part in it is known exactly.
+A logit is a sum, logit_scale · f·w + alpha · Σ exp(−beta (1 − f·k)) over the class's keys k (equation 4), so each image's
+contribution is exact.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageEvidence:
-    """One photo's part in a logit.
+    """One image's term in a logit.
 
     Parameters
     ----------
-    id : str, what the photo is called
+    id : str, image id
     part : float, alpha times its affinity
     """
 
@@ -31,16 +31,16 @@ class ImageEvidence:
 
 @dataclass(frozen=True)
 class ClassEvidence:
-    """A logit and its parts: text + photos + others is the logit.
+    """A logit and its terms: text + images + others is the logit.
 
     Parameters
     ----------
     label : the class
     logit : float
-    text : float, what the class name says
-    images : those that weighed most, heaviest first
-    others : float, all other photos of the class together
-    n_others : int, how many they are
+    text : float, the class name's term
+    images : the images with the largest terms, largest first
+    others : float, sum of the terms of the class's other images
+    n_others : int, number of those
     """
 
     label: Any
@@ -60,7 +60,7 @@ def decompose(
     *,
     top: int = 3,
 ) -> tuple[ClassEvidence, ...]:
-    """One query's evidence for every class, the likeliest first.
+    """One query's evidence for every class, highest logit first.
 
     Parameters
     ----------
@@ -69,18 +69,18 @@ def decompose(
     labels : (n,) int array, class index of each key
     ids : (n,) str array
     classes : (n_classes,) labels
-    top : int, how many photos are named
+    top : int, number of images listed individually
     """
-    heaviest = np.lexsort((-parts, labels))  # by class, the heaviest first; equals in order
+    heaviest = np.lexsort((-parts, labels))  # by class, largest first; ties in order
     bounds = np.searchsorted(labels[heaviest], np.arange(len(classes) + 1))
     logits = text + np.bincount(labels, weights=parts, minlength=len(classes))
 
     def evidence(c: int) -> ClassEvidence:
         rows = heaviest[bounds[c] : bounds[c + 1]]
-        photos = tuple(ImageEvidence(str(ids[row]), float(parts[row])) for row in rows[:top])
+        images = tuple(ImageEvidence(str(ids[row]), float(parts[row])) for row in rows[:top])
         others = rows[top:]
         return ClassEvidence(
-            classes[c], float(logits[c]), float(text[c]), photos, float(parts[others].sum()), len(others)
+            classes[c], float(logits[c]), float(text[c]), images, float(parts[others].sum()), len(others)
         )
 
     return tuple(evidence(c) for c in np.argsort(-logits, kind="stable").tolist())

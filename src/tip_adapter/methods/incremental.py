@@ -1,6 +1,6 @@
-"""Teaching in place: photos and classes come and go, and the result is that of a refit, bit by bit.
+"""Incremental learning: add and remove images and classes; the result equals a refit, bit for bit.
 
-Arrays are replaced, never changed: who holds the old ones keeps a consistent state.
+Arrays are replaced, never changed in place, so that copies of the old state stay consistent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import array_api_compat
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from tip_adapter.methods.base import VectorClassifier, check_settings, checked_labels, label_kind, named, positions
+from tip_adapter.methods.base import VectorClassifier, check_settings, checked_labels, label_kind, positions, with_ids
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.vectors import unit_rows
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class IncrementalClassifier(VectorClassifier):
-    """A classifier whose state is its keys, their labels and their ids, and nothing made of them."""
+    """A classifier whose state is just its keys, labels and ids."""
 
     def partial_fit(self, X: Array, y: Any, classes: Any = None, ids: Sequence[str | None] | None = None) -> Self:
-        """Learn more vectors: as `fit` on the earlier ones followed by these.
+        """Add vectors: as `fit` on the earlier ones followed by these.
 
         Parameters
         ----------
-        X : (n, d) float array, NumPy or torch; taken in the kind and dtype of the earlier ones
-        y : (n,) labels; a class without embeddings begins with its first vector; with them, set larger ones first
-        classes : the labels that there may be, checked only; None for any
+        X : (n, d) float array, NumPy or torch; converted to the kind and dtype of the earlier ones
+        y : (n,) labels; new ones add classes. With class embeddings, first set `class_embeddings` to ones that include them
+        classes : all permitted labels, only checked; None permits any
         ids : (n,) str, as in `fit`
 
         Returns
@@ -43,7 +43,7 @@ class IncrementalClassifier(VectorClassifier):
         Raises
         ------
         ValueError
-            As `fit`; a label is not among `classes`; an id is there already. Nothing is learned then.
+            As `fit`; a label is not among `classes`; an id exists already. Nothing is added then.
         """
         if not hasattr(self, "keys_"):
             _refuse_others(np.unique(to_numpy(y)), classes)
@@ -53,24 +53,26 @@ class IncrementalClassifier(VectorClassifier):
         y = checked_labels(y, len(keys))
         known, weights = self._classes_with(y) if len(y) else self._classes_with(self.classes_[:0])
         _refuse_others(np.unique(y), classes)
-        unchanged = known is self.classes_
-        earlier = self.labels_ if unchanged else self._moved(known)
+        earlier = self.labels_
+        if known is not self.classes_:  # they may lack classes without vectors
+            present, earlier = np.unique(earlier, return_inverse=True)
+            earlier = positions(self.classes_[present], known)[earlier] if len(present) else earlier
         added = positions(y, known) if len(y) else np.zeros(0, np.intp)
-        names, self._n_named = named(ids, len(keys), self.ids_, self._n_named)
+        names, self._n_numbered = with_ids(ids, len(keys), self.ids_, self._n_numbered)
         xp = array_api_compat.array_namespace(self.keys_)
-        self.classes_, self.weights_, self._named_by = known, weights, self.class_embeddings
+        self.classes_, self.weights_, self._weights_from = known, weights, self.class_embeddings
         self.keys_ = xp.concat([self.keys_, keys])
         self.labels_ = np.concatenate([earlier, added])
         self.ids_ = np.concatenate([self.ids_, names])
         return self
 
     def remove(self, ids: Iterable[str]) -> Self:
-        """Forget vectors: as if they had never been there. Without embeddings a class leaves with its last one.
+        """Remove vectors. Without class embeddings a class is removed with its last vector.
 
         Raises
         ------
         ValueError
-            An id is not there, or is given twice; or no class would be left. Nothing is removed then.
+            An id does not exist or is given twice, or no class would be left. Nothing is removed then.
         """
         check_is_fitted(self)
         rows = {name: row for row, name in enumerate(self.ids_.tolist())}
@@ -86,12 +88,12 @@ class IncrementalClassifier(VectorClassifier):
         return self._keep(kept)
 
     def remove_class(self, label: Any) -> Self:
-        """Forget a class: as if neither its vectors nor its embedding had ever been there.
+        """Remove a class: its vectors and its class embedding.
 
         Raises
         ------
         ValueError
-            There is no such class, or no other. Nothing is removed then.
+            The class does not exist, or is the only one. Nothing is removed then.
         """
         check_is_fitted(self)
         gone = np.flatnonzero(self.classes_ == label)
@@ -101,29 +103,23 @@ class IncrementalClassifier(VectorClassifier):
             raise ValueError(f"{label!r} is the only class; nothing was removed")
         kept = np.flatnonzero(self.labels_ != gone[0])
         if self.class_embeddings is not None:
-            self.class_embeddings = self._named_by = self.class_embeddings.without(label)
+            self.class_embeddings = self._weights_from = self.class_embeddings.without(label)
             self.classes_, self.weights_ = self._embedded(self.class_embeddings, self.keys_)
             self.labels_ = self.labels_ - (self.labels_ > gone[0])
         return self._keep(kept)
 
     def _classes_with(self, y: NDArray[Any]) -> tuple[NDArray[Any], Array]:
-        """Sorted labels and weights once `y` has been learned, too."""
+        """Sorted labels and weights after adding `y`."""
         if self.class_embeddings is not None:
-            unchanged = self.class_embeddings is self._named_by
+            unchanged = self.class_embeddings is self._weights_from
             return (self.classes_, self.weights_) if unchanged else self._embedded(self.class_embeddings, self.keys_)
         if len(y) and label_kind(y) is not label_kind(self.classes_):
             raise ValueError(f"label {y.tolist()[0]!r} is of another kind than the earlier ones")
         classes = np.unique(np.concatenate([self.classes_, y]))
         return classes, like(np.zeros((len(classes), self.keys_.shape[1])), self.keys_)
 
-    def _moved(self, known: NDArray[Any]) -> NDArray[np.intp]:
-        """Positions in `known` of the classes of the vectors; those without any may be gone."""
-        present, labels = np.unique(self.labels_, return_inverse=True)
-        moved: NDArray[np.intp] = positions(self.classes_[present], known)[labels] if len(present) else labels
-        return moved
-
     def _keep(self, rows: NDArray[np.intp]) -> Self:
-        """Keep these vectors, and without embeddings only their classes."""
+        """Keep these rows, and without class embeddings only their classes."""
         labels = self.labels_[rows]
         if self.class_embeddings is None:
             present, labels = np.unique(labels, return_inverse=True)

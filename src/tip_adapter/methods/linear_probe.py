@@ -1,7 +1,7 @@
 """Linear-probe CLIP: logistic regression on the image vectors, without the class names.
 
-How strongly it is held back, C, is searched in two stages: coarsely over twelve orders of magnitude, then by bisection
-around the peak; scored on validation photos, or by likelihood where parts of the support take turns to be held out.
+The inverse regularisation strength C is searched in two stages: coarsely over twelve orders of magnitude, then by bisection
+around the peak; scored by accuracy on validation images, or by cross-validated likelihood on the support.
 """
 
 from __future__ import annotations
@@ -26,37 +26,36 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array
 
-#: log10 of the C that are tried first, and how often the ends of the range around the best of them are compared.
+#: log10 of the values of C that are tried first, and the number of bisection steps around the best of them.
 _COARSE = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 _STEPS = 8
-#: Where nothing can be held out.
+#: C if nothing can be held out.
 _UNSEARCHED = 1.0
 _FOLDS = 5
 _MOST_ITERATIONS = 1000
-#: Of the loss summed over the photos, as the recipe's solver had it; that of today takes the mean, and would stop far from
-#: the optimum where C is large.
-_STEEPEST = 1e-4
-#: Products in a gradient from which on several threads pay; below, they wait for each other, on a busy machine for most of
-#: the time.
+#: Gradient tolerance for the loss summed over images, as in the original solver. Today's scikit-learn takes the mean and
+#: would stop far from the optimum if C is large.
+_TOLERANCE = 1e-4
+#: Multiplications per gradient above which several threads are faster.
 _WORTH_THREADS = 2**26
 
 
 class LinearProbeClassifier(VectorClassifier):
     """Linear-probe CLIP: multinomial logistic regression on unit vectors, L2, by L-BFGS.
 
-    It knows no class names: a class without photos is not among its classes.
+    It uses no class names and cannot predict classes without images.
 
     Parameters
     ----------
-    C : float, inverse strength of the regularisation; None to search for it
-    seed : int, of the parts that are held out where there are no validation photos
+    C : float, inverse regularisation strength; None to search for it
+    seed : int, of the cross-validation folds, used without validation images
 
     Attributes
     ----------
     classes_ : (n_classes,) sorted labels
     C_ : float, the C that was used
-    searched_by_ : ``given``, ``validation``, ``cross-validation``, ``nothing`` (fewer than two classes have a photo
-        to hold out, and C is 1), or ``saved``: by one of these, before it was restored
+    searched_by_ : ``given``, ``validation``, ``cross-validation``, ``nothing`` (fewer than two classes have an image
+        to hold out, so C is 1), or ``saved`` (restored)
     coef_ : (n_classes, d) array, learned
     intercept_ : (1, n_classes) array, learned
 
@@ -69,7 +68,7 @@ class LinearProbeClassifier(VectorClassifier):
 
     Notes
     -----
-    CLIP (Radford et al., 2021), section 3.2 and appendix A.3; the search over C is the one that few-shot papers quote.
+    CLIP (Radford et al., 2021), section 3.2 and appendix A.3; with the search over C that few-shot papers use.
     """
 
     _arrays = ("coef_", "intercept_")
@@ -88,36 +87,45 @@ class LinearProbeClassifier(VectorClassifier):
         ids: Sequence[str | None] | None = None,
         validation: tuple[Array, Any] | None = None,
     ) -> Self:
-        """Learn from labelled vectors.
+        """Fit to labelled vectors.
 
         Parameters
         ----------
         X, y, ids : as in TipAdapterClassifier.fit
-        validation : (X_val, y_val), other photos to search C by; None to hold out parts of X
+        validation : (X_val, y_val), images to search C on; None for cross-validation on X
 
         Raises
         ------
         ValueError
-            As TipAdapterClassifier.fit; no validation photos, or a validation label that is not among y's.
+            As TipAdapterClassifier.fit; there are no validation images, or a validation label is not in y.
         """
         keys, labels = self._support(X, y, ids)
-        others = None if validation is None else self._checked_validation(*validation)
-        self._fit(keys, labels, others)
+        held_out = None
+        if validation is not None:
+            queries = to_numpy(unit_rows(self._checked(validation[0], reset=False)))
+            if not len(queries):
+                raise ValueError(
+                    "there are no validation images to search C on; omit validation to use cross-validation"
+                )
+            held_out = queries, positions(checked_labels(validation[1], len(queries)), self.classes_)
+        self._fit(keys, labels, held_out)
         return self
 
     def training(self) -> dict[str, Any]:
-        """C and what it was searched by."""
+        """C and how it was found."""
         return {"C": self.C_, "searched_by": self.searched_by_}
 
     def settings(self) -> dict[str, Any]:
-        """As they would fit the same model again: C as it was found."""
+        """Arguments that fit the same model again, with the C that was found."""
         return {**super().settings(), "C": getattr(self, "C_", self.C)}
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         n_classes, width = len(self.classes_), keys.shape[1]
         shapes = [learned[name].shape for name in self.capabilities.learned]
         if self.C is None or shapes != [(n_classes, width), (1, n_classes)]:
-            raise ValueError(f"a probe of C {self.C} and shapes {shapes} is none of {n_classes} classes, width {width}")
+            raise ValueError(
+                f"C {self.C} and arrays of shapes {shapes} do not fit {n_classes} classes and vectors of width {width}"
+            )
         super()._restore(keys, labels, learned)
         self.C_, self.searched_by_ = float(self.C), "saved"
 
@@ -135,34 +143,34 @@ class LinearProbeClassifier(VectorClassifier):
         labels: NDArray[Any],
         validation: tuple[NDArray[Any], NDArray[Any]] | None,
     ) -> tuple[float, str]:
-        """C and what it was searched by."""
+        """C and how it was found."""
         if self.C is not None:
             return float(self.C), "given"
         if len(self.classes_) == 1:
             return _UNSEARCHED, "nothing"
         if validation is not None:
-            return best_strength(lambda C: _accuracy(_regress(vectors, labels, C), *validation)), "validation"
+            queries, truth = validation
+
+            def accuracy(C: float) -> float:
+                coef, intercept = _regress(vectors, labels, C)
+                return float(((queries @ coef.T + intercept).argmax(axis=1) == truth).mean())
+
+            return best_strength(accuracy), "validation"
         parts = list(held_out_parts(labels, self.seed))
         if not parts:
             return _UNSEARCHED, "nothing"
         return best_strength(lambda C: _left_out_likelihood(vectors, labels, parts, C)), "cross-validation"
-
-    def _checked_validation(self, X: Array, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        queries = to_numpy(unit_rows(self._checked(X, reset=False)))
-        if not len(queries):
-            raise ValueError("there are no validation photos to search C by; leave out validation")
-        return queries, positions(checked_labels(y, len(queries)), self.classes_)
 
     def _logits(self, queries: Array, coef: Array, intercept: Array) -> Array:
         return queries @ coef.T + intercept  # (m, n_classes)
 
 
 def best_strength(score: Callable[[float], float]) -> float:
-    """The C of the highest score: coarse, then the better end of a range that is halved towards it, step by step.
+    """The C of the highest score: a coarse grid, then bisection towards the better end.
 
     Parameters
     ----------
-    score : C → what is to be high; ties go to the smaller C
+    score : C → score to maximise; ties go to the smaller C
     """
 
     @cache
@@ -178,14 +186,15 @@ def best_strength(score: Callable[[float], float]) -> float:
 
 
 def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
-    """Rows that take turns to be held out, at most five parts; a photo that is alone in its class stays in.
+    """Rows of at most five cross-validation folds; the only image of a class is never held out.
 
-    None where fewer than two classes have a second photo: the likeliest probe would answer the one class, whatever it sees.
+    No folds if fewer than two classes have a second image: the likeliest probe would always predict that class.
+    (scikit-learn's StratifiedKFold rejects classes with fewer images than folds.)
 
     Parameters
     ----------
     labels : (n,) int array
-    seed : int, which photo of a class goes into which part
+    seed : int, of the assignment to folds
     """
     rng = np.random.default_rng(seed)
     part = np.full(len(labels), -1)
@@ -200,30 +209,25 @@ def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]
 
 
 def _regress(vectors: NDArray[Any], labels: NDArray[Any], C: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(n_classes, d) weights and (n_classes,) biases of the classes 0 … n_classes − 1, all of which are there."""
+    """(n_classes, d) weights and (n_classes,) biases; every class 0 … n_classes − 1 must have an image."""
     n_classes = int(labels.max()) + 1
     if n_classes == 1:
         return np.zeros((1, vectors.shape[1])), np.zeros(1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations are the recipe
-        warnings.filterwarnings("ignore", "The number of unique classes")  # few shots: they are labels all the same
-        solver = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS, tol=_STEEPEST / len(labels))
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations, as in the original recipe
+        warnings.filterwarnings("ignore", "The number of unique classes")  # usual with few shots
+        solver = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS, tol=_TOLERANCE / len(labels))
         with threadpool_limits(1 if vectors.size * n_classes < _WORTH_THREADS else None):
             fitted = solver.fit(vectors, labels)
-    if n_classes == 2:  # one row, for the second class against the first
+    if n_classes == 2:  # scikit-learn gives one row: second class against first
         return np.concatenate([-fitted.coef_, fitted.coef_]) / 2, np.array([-1, 1]) * fitted.intercept_ / 2
     return fitted.coef_, fitted.intercept_
-
-
-def _accuracy(probe: tuple[NDArray[Any], NDArray[Any]], queries: NDArray[Any], labels: NDArray[Any]) -> float:
-    coef, intercept = probe
-    return float(((queries @ coef.T + intercept).argmax(axis=1) == labels).mean())
 
 
 def _left_out_likelihood(
     vectors: NDArray[Any], labels: NDArray[Any], parts: Sequence[NDArray[np.intp]], C: float
 ) -> float:
-    """Sum over the parts of the log-likelihood under a probe that has not seen the part."""
+    """Sum over the folds of the log-likelihood under a probe fitted without the fold."""
     total = 0.0
     for part in parts:
         kept = np.delete(np.arange(len(labels)), part)

@@ -1,4 +1,4 @@
-"""The steps that the equations' lines call, through the array API: NumPy in, NumPy out; torch in, torch out."""
+"""Steps shared by the methods' equations, on the array API: NumPy in, NumPy out; torch in, torch out."""
 
 from __future__ import annotations
 
@@ -11,29 +11,14 @@ from scipy.sparse import csr_array
 from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from tip_adapter.vectors import Array
 
 
 def text_logits(queries: Array, weights: Array, logit_scale: float) -> Array:
-    """What the class names say, logit_scale · f Wᵀ: (m, d) and (N, d) → (m, N)."""
+    """Zero-shot logits, logit_scale · f Wᵀ: (m, d) and (N, d) → (m, N)."""
     return logit_scale * (queries @ weights.T)
-
-
-def affinity(queries: Array, keys: Array, beta: float) -> Array:
-    """How alike queries and keys are, exp(−beta (1 − f Fᵀ)), equation 3: (m, d) and (n, d) → (m, n)."""
-    closeness = queries @ keys.T
-    closeness -= 1
-    return sharpen(closeness, beta, out=closeness)  # in place: these are the largest arrays there are
-
-
-def sharpen(closeness: Array, beta: float, *, out: Array) -> Array:
-    """exp(beta · closeness), closeness being −(1 − f Fᵀ); written to `out`."""
-    xp = array_api_compat.array_namespace(closeness)
-    return xp.exp(xp.multiply(closeness, beta, out=out), out=out)
 
 
 def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Array:
@@ -42,7 +27,7 @@ def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Arr
     bounds = np.searchsorted(labels[order], np.arange(n_classes + 1))
     if array_api_compat.is_numpy_array(affinities):
         values = csr_array((np.ones(len(labels), affinities.dtype), order, bounds), shape=(n_classes, len(labels)))
-        return (values @ affinities.T).T  # Lᵀ Aᵀ, of which only the ones are stored
+        return (values @ affinities.T).T  # Lᵀ Aᵀ with a sparse L
     xp = array_api_compat.array_namespace(affinities)
     affinities = affinities[:, order]
     columns = [xp.sum(affinities[:, bounds[c] : bounds[c + 1]], axis=1) for c in range(n_classes)]
@@ -54,65 +39,8 @@ def class_means(keys: Array, labels: NDArray[Any], n_classes: int) -> Array:
     return unit_rows(sum_by_class(keys.T, labels, n_classes).T)
 
 
-def keep_own_key(
-    affinities: Array, rows: NDArray[Any], labels: NDArray[Any], n_classes: int
-) -> tuple[Array, Array | float]:
-    """Queries see every key, their own too: the paper's training, for freshly augmented queries."""
-    return affinities, 1.0
-
-
-def leave_out_own_key(
-    affinities: Array, rows: NDArray[Any], labels: NDArray[Any], n_classes: int
-) -> tuple[Array, Array | float]:
-    """Each query leaves out its own key; its class's sum is to be rescaled by K_c / (K_c − 1).
-
-    Parameters
-    ----------
-    affinities : (m, n) float array, changed in place
-    rows : (m,) int array, which key is each query's own
-    labels : (n,) int array, class index of each key
-    n_classes : int
-
-    Returns
-    -------
-    affinities : (m, n) float array, 0 at the own keys
-    rescale : (m, n_classes) float array: K_c / (K_c − 1) in the own class's column, 1 elsewhere and where K_c is 1
-    """
-    own_class = labels[rows]
-    queries = np.arange(len(rows))
-    count = np.bincount(labels, minlength=n_classes)[own_class]
-    rescale = np.ones((len(rows), n_classes))
-    rescale[queries, own_class] = np.where(count > 1, count / np.maximum(count - 1, 1), 1)
-    affinities[queries, rows] = 0
-    return affinities, like(rescale, affinities)
-
-
-#: What a query does about its own key while training.
-OWN_KEY = {"keep": keep_own_key, "leave-out": leave_out_own_key}
-
-
-def own_key_step(
-    own_key: str | None, labels: NDArray[Any], *, plain: bool
-) -> Callable[..., tuple[Array, Array | float]]:
-    """The step of `OWN_KEY`; unasked, leave-out where the views are plain and some class has two photos.
-
-    With one photo a class a query that leaves out its own key finds nothing of its class, and training would only push
-    the keys of the others away.
-
-    Raises
-    ------
-    ValueError
-        There is no such step.
-    """
-    if own_key is None:
-        own_key = "leave-out" if plain and np.bincount(labels, minlength=1).max() > 1 else "keep"
-    if own_key not in OWN_KEY:
-        raise ValueError(f"unknown own_key {own_key!r}: known are {', '.join(OWN_KEY)}")
-    return OWN_KEY[own_key]
-
-
 def cross_entropy(logits: Array, labels: NDArray[Any]) -> tuple[float, Array]:
-    """Mean cross-entropy and its gradient in the logits, (softmax − one-hot) / m.
+    """Mean cross-entropy and its gradient with respect to the logits, (softmax − one-hot) / m.
 
     Parameters
     ----------
@@ -142,6 +70,11 @@ def like(array: Array, reference: Array) -> Array:
         return np.asarray(to_numpy(array), dtype=reference.dtype)
     xp = array_api_compat.array_namespace(reference)
     return xp.asarray(array, dtype=reference.dtype, device=array_api_compat.device(reference))
+
+
+def zeros_like(array: Array) -> Array:
+    """Zeros of the shape, kind, dtype and device of `array`."""
+    return array_api_compat.array_namespace(array).zeros_like(array)
 
 
 def to_numpy(array: Array) -> NDArray[Any]:

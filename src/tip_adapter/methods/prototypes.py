@@ -1,7 +1,7 @@
-"""Caches of another size than the shots, and photos that look different from epoch to epoch.
+"""Caches smaller than the support set: class prototypes as keys; and views that change from epoch to epoch.
 
-A prototype is the mean of a group of photos. It is a key whose views are its photos: so Tip-Adapter-F trains on all of
-them, with as few keys as wanted.
+A prototype is the mean of a group of images. As a key whose views are its images, it lets Tip-Adapter-F train on all
+images with any number of keys.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Prototypes:
-    """Means of groups of photos, and the photos.
+    """Means of groups of images, and the images.
 
     Parameters
     ----------
     vectors : (n_keys, d) float array, unit rows: the keys
     labels : (n_keys,) their labels
-    photos : (n_looks, n, d) float array, unit rows: as they look one time round after the other
-    rows : (n_views, n_keys) int array: the rows of `photos` in each key's group; a smaller group begins anew
+    images : (n_passes, n, d) float array, unit rows: the images in each pass over the groups
+    rows : (n_views, n_keys) int array: the rows of `images` in each key's group; a smaller group is repeated
 
     Notes
     -----
-    With equal groups, `n_views` epochs see every photo once: the paper's 20 epochs over all shots are 20 · n_views here.
+    With equal groups, `n_views` epochs see every image once, so the paper's 20 epochs over all shots are 20 · n_views here.
     """
 
     vectors: NDArray[Any]
     labels: NDArray[Any]
-    photos: NDArray[Any]
+    images: NDArray[Any]
     rows: NDArray[np.intp]
 
     def views(self, epoch: int) -> NDArray[Any]:
-        """(n_keys, d) float array: of each key's photos the next one, for `TipAdapterFClassifier.fit`."""
-        times_round, place = divmod(epoch, len(self.rows))
-        return self.photos[times_round % len(self.photos)][self.rows[place]]
+        """(n_keys, d) float array: the next image of each key's group, for `TipAdapterFClassifier.fit`."""
+        round_, position = divmod(epoch, len(self.rows))
+        return self.images[round_ % len(self.images)][self.rows[position]]
 
 
 def draw_prototypes(X: NDArray[Any], y: Any, size: int, seed: int, views: NDArray[Any] | None = None) -> Prototypes:
-    """Divide each class's photos at random into groups that are as equal as can be, and take their means.
+    """Divide each class's images at random into groups of nearly equal size, and take their means.
 
     Parameters
     ----------
     X : (n, d) float NumPy array; rows are normalised here
     y : (n,) labels
-    size : int, groups a class; a class with fewer photos gives one a photo
+    size : int, groups per class; a class with fewer images has a group for each
     seed : int
-    views : (n_views, n, d) float array, the photos augmented anew: the first time round, the second, …; None for X itself
+    views : (n_views, n, d) float array, augmented views of the images for the first pass, the second, …; None for X itself
 
     Returns
     -------
@@ -67,7 +67,7 @@ def draw_prototypes(X: NDArray[Any], y: Any, size: int, seed: int, views: NDArra
     Raises
     ------
     ValueError
-        There is no photo, `size` is below 1, `y` is no (n,) labels, or views are of another shape.
+        There is no image, `size` is below 1, `y` has another length, or views have another shape.
 
     Examples
     --------
@@ -80,29 +80,24 @@ def draw_prototypes(X: NDArray[Any], y: Any, size: int, seed: int, views: NDArra
 
     Notes
     -----
-    Tip-Adapter (ECCV 2022), section 4.4: cache size, and more shots than the cache is large.
+    Tip-Adapter (ECCV 2022), section 4.4: cache size, and caches smaller than the number of shots.
     """
     labels = checked_labels(y, len(X))
     if size < 1 or not len(labels):
-        raise ValueError(f"size {size} must be at least 1, and of {len(labels)} photos there must be one")
-    looks = X[None] if views is None else views
-    if looks.ndim != 3 or looks.shape[1:] != X.shape:
-        raise ValueError(f"views are {looks.shape}, not (n_views, {', '.join(map(str, X.shape))})")
-    photos, groups = unit_rows(X), _groups(labels, size, seed)
+        raise ValueError(f"size must be at least 1, found {size}, and there must be images, found {len(labels)}")
+    passes = X[None] if views is None else views
+    if passes.ndim != 3 or passes.shape[1:] != X.shape:
+        raise ValueError(f"views are {passes.shape}, not (n_views, {', '.join(map(str, X.shape))})")
+    images, rng = unit_rows(X), np.random.default_rng(seed)
+    own = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    groups = [group for rows in own for group in np.array_split(rows, min(size, len(rows)))]
     longest = max(map(len, groups))
     return Prototypes(
-        vectors=unit_rows(np.stack([photos[group].mean(axis=0) for group in groups])),
+        vectors=unit_rows(np.stack([images[group].mean(axis=0) for group in groups])),
         labels=labels[[group[0] for group in groups]],
-        photos=np.stack([unit_rows(look) for look in looks]),
+        images=np.stack([unit_rows(view) for view in passes]),
         rows=np.stack([np.resize(group, longest) for group in groups], axis=1),
     )
-
-
-def _groups(labels: NDArray[Any], size: int, seed: int) -> list[NDArray[np.intp]]:
-    """Rows of each group, class by class."""
-    rng = np.random.default_rng(seed)
-    own = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    return [group for rows in own for group in np.array_split(rows, min(size, len(rows)))]
 
 
 def cycled(views: Sequence[Array] | Array) -> Callable[[int], Array]:

@@ -1,23 +1,25 @@
-"""Tip-Adapter: the labelled photos are a cache, and nothing is trained. A query asks the cache for the labels of the
-photos it resembles, and adds what the class names say.
+"""Tip-Adapter: the labelled images are a key-value cache, added to the zero-shot classifier without any training.
 
-    A      = exp(-beta · (1 − f Fᵀ))                  affinities of queries f to keys F      equation 3
-    logits = logit_scale · f Wᵀ + alpha · A L         names W, one-hot labels L              equation 4
+    A      = exp(−beta · (1 − f Fᵀ))                  affinities of queries f to keys F      equation 3
+    logits = logit_scale · f Wᵀ + alpha · A L         class embeddings W, one-hot labels L   equation 4
 
-`alpha` (residual ratio) weighs the cache, `beta` (sharpness) says how alike a photo must be to count; the paper's pair
-for ImageNet is 1.0 and 5.5. Its equation 4 leaves out `logit_scale` (100 for CLIP), its numbers do not. Tip-Adapter-F
-takes the same logits and lets the keys F learn, by a gradient of two products; `_train.py` holds the loop.
+`alpha` (residual ratio) weighs the cache against the class names; `beta` (sharpness) is how fast an affinity falls with
+distance. The paper uses (1.0, 5.5) on ImageNet. Its equation 4 omits `logit_scale` (100 for CLIP); its numbers include it.
+
+Tip-Adapter-F takes the same logits and trains the keys F; the gradient is two matrix products. `training.py` has the loop.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import array_api_compat
+import numpy as np
+
 from tip_adapter.methods.base import Capabilities, ExplainedClassifier
 from tip_adapter.methods.incremental import IncrementalClassifier
-from tip_adapter.methods.ops import affinity, cross_entropy, own_key_step, sum_by_class, text_logits
-from tip_adapter.methods.trained import TrainedClassifier, unit_views
-from tip_adapter.methods.training import AdamW, cosine, train
+from tip_adapter.methods.ops import cross_entropy, like, sum_by_class, text_logits
+from tip_adapter.methods.training import AdamW, TrainedClassifier, cosine, train, unit_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,17 +28,27 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array, ClassEmbeddings
 
+#: Whether a training image keeps or leaves out its own key; see `leaves_out_own_key`.
+OWN_KEY = ("keep", "leave-out")
 
-def cache_logits(queries: Array, keys: Array, labels: NDArray[Any], n_classes: int, beta: float) -> Array:
-    """Ask the cache: affinities to the keys, summed by their class.
+
+def cache_logits(
+    queries: Array,
+    keys: Array,
+    labels: NDArray[Any],
+    n_classes: int,
+    beta: float,
+    own_rows: NDArray[Any] | None = None,
+) -> Array:
+    """The cache's logits: affinities to the keys, summed by class.
 
     Parameters
     ----------
-    queries : (m, d) float array, unit rows
-    keys : (n, d) float array
+    queries, keys : (m, d) float array of unit rows, (n, d) float array
     labels : (n,) int array, class index of each key
     n_classes : int
     beta : float, sharpness
+    own_rows : (m,) int array, the key that each query leaves out; its class's sum is rescaled by K_c / (K_c − 1)
 
     Returns
     -------
@@ -46,36 +58,99 @@ def cache_logits(queries: Array, keys: Array, labels: NDArray[Any], n_classes: i
     -----
     Tip-Adapter (ECCV 2022), equations 3 and 4: A L, where the one-hot L is never formed.
     """
-    affinities = affinity(queries, keys, beta)  # (m, n)  A = exp(−beta (1 − f Fᵀ))
-    return sum_by_class(affinities, labels, n_classes)  # (m, N)  A L
+    affinities = affinity(queries, keys, beta, own_rows)  # (m, n)  A
+    return sum_affinities(affinities, labels, n_classes, own_rows)  # (m, N)  A L
+
+
+def affinity(queries: Array, keys: Array, beta: float, own_rows: NDArray[Any] | None = None) -> Array:
+    """Equation 3, A = exp(−beta (1 − f Fᵀ)): (m, d) and (n, d) → (m, n); 0 at each query's own key, if given."""
+    closeness = queries @ keys.T  # (m, n)
+    closeness -= 1
+    return sharpen(closeness, beta, own_rows, out=closeness)  # in place: these are the largest arrays
+
+
+def sharpen(closeness: Array, beta: float, own_rows: NDArray[Any] | None = None, *, out: Array) -> Array:
+    """Equation 3 from precomputed closeness f Fᵀ − 1, written to `out`."""
+    xp = array_api_compat.array_namespace(closeness)
+    affinities = xp.exp(xp.multiply(closeness, beta, out=out), out=out)  # (m, n)
+    if own_rows is not None:
+        affinities[np.arange(len(own_rows)), own_rows] = 0
+    return affinities
+
+
+def sum_affinities(
+    affinities: Array,
+    labels: NDArray[Any],
+    n_classes: int,
+    own_rows: NDArray[Any] | None = None,
+    values: Array | None = None,
+) -> Array:
+    """Equation 4's A L, (m, n) → (m, n_classes): the only place that computes it.
+
+    With `own_rows` as for `affinity`, rescales each query's own class. `values`, (n, n_classes), replace the one-hot L: the
+    paper's Table 6 trains them.
+    """
+    sums = sum_by_class(affinities, labels, n_classes) if values is None else affinities @ values  # (m, N)
+    return sums if own_rows is None else sums * own_class_factor(labels, n_classes, own_rows, sums)
+
+
+def own_class_factor(labels: NDArray[Any], n_classes: int, own_rows: NDArray[Any], reference: Array) -> Array:
+    """What makes up for a left-out key: (m, n_classes), K_c / (K_c − 1) for its class; 1 elsewhere and where K_c is 1."""
+    own_class = labels[own_rows]
+    count = np.bincount(labels, minlength=n_classes)[own_class]
+    factor = np.ones((len(own_rows), n_classes))
+    factor[np.arange(len(own_rows)), own_class] = np.where(count > 1, count / np.maximum(count - 1, 1), 1)
+    return like(factor, reference)
 
 
 def cache_gradient(
-    queries: Array, affinities: Array, errors: Array, labels: NDArray[Any], alpha: float, beta: float
+    queries: Array,
+    affinities: Array,
+    errors: Array,
+    labels: NDArray[Any],
+    alpha: float,
+    beta: float,
+    own_rows: NDArray[Any] | None = None,
 ) -> Array:
-    """Gradient of the loss in the keys: alpha · beta · (A ∘ (P Lᵀ))ᵀ f.
+    """Gradient of the loss with respect to the keys: alpha · beta · (A ∘ (P Lᵀ))ᵀ f.
 
     Parameters
     ----------
     queries : (m, d) float array f
-    affinities : (m, n) float array A
-    errors : (m, n_classes) float array P, the loss's gradient in the logits, (softmax − one-hot) / m; with own keys left
-        out P∘G, and A∘M for A (see `leave_out_own_key`)
+    affinities : (m, n) float array A, as `affinity` gives it for the same `own_rows`
+    errors : (m, n_classes) float array P, the loss's gradient with respect to the logits, (softmax − one-hot) / m
     labels : (n,) int array, class index of each key
     alpha, beta : float
+    own_rows : (m,) int array, as in `cache_logits`
 
     Returns
     -------
     (n, d) float array
     """
-    pulls = errors[:, labels]  # (m, n)  P Lᵀ
-    pulls *= affinities  # (m, n)  A ∘ (P Lᵀ)
-    pulls *= alpha * beta  # (m, n)  alpha · beta · A ∘ (P Lᵀ)
-    return pulls.T @ queries  # (n, d)
+    if own_rows is not None:
+        errors = errors * own_class_factor(labels, errors.shape[1], own_rows, errors)  # (m, N)  as the sum was
+    gradients = errors[:, labels]  # (m, n)  P Lᵀ
+    gradients *= affinities  # (m, n)  A ∘ (P Lᵀ)
+    gradients *= alpha * beta  # (m, n)  alpha · beta · A ∘ (P Lᵀ)
+    return gradients.T @ queries  # (n, d)
+
+
+def leaves_out_own_key(own_key: str | None, labels: NDArray[Any], *, plain: bool) -> bool:
+    """Whether training images leave out their own key; ValueError if `own_key` is not in `OWN_KEY`.
+
+    By default (None) they do if their views are not augmented and some class has two images: a query that finds its own
+    vector among the keys has nothing to learn. With one image per class nothing of the query's class would be left, and
+    training would only push the other keys away.
+    """
+    if own_key is None:
+        return bool(plain and np.bincount(labels, minlength=1).max() > 1)
+    if own_key not in OWN_KEY:
+        raise ValueError(f"unknown own_key {own_key!r}; choose one of {', '.join(OWN_KEY)}")
+    return own_key == "leave-out"
 
 
 class _CacheClassifier(ExplainedClassifier):
-    """Equation 4, once for both: what the names say plus alpha times what the cache says."""
+    """Equation 4: text logits plus alpha times cache logits."""
 
     _arrays = ("weights_", "keys_")
 
@@ -90,17 +165,17 @@ class _CacheClassifier(ExplainedClassifier):
         return text_logits(queries, weights, self.logit_scale) + self.alpha * cache  # (m, N)
 
     def _parts(self, queries: Array, weights: Array, keys: Array) -> tuple[Array, Array]:
-        """Equation 4 before the sum over a class's keys: (m, N) text logits and (m, n) parts of the photos."""
+        """Equation 4 before the sum over keys: (m, N) text logits and (m, n) terms of the images."""
         return text_logits(queries, weights, self.logit_scale), self.alpha * affinity(queries, keys, self.beta)
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         if learned["keys_"].shape != keys.shape:
-            raise ValueError(f"keys_ is {learned['keys_'].shape}, not {keys.shape}")
+            raise ValueError(f"keys_ has shape {learned['keys_'].shape}, expected {keys.shape}")
         self.keys_, self.labels_ = learned["keys_"], labels
 
 
 class TipAdapterClassifier(_CacheClassifier, IncrementalClassifier):
-    """Tip-Adapter: a cache of labelled photos beside the class names; training-free.
+    """Tip-Adapter: class names plus a cache of labelled images; training-free.
 
     Parameters
     ----------
@@ -114,7 +189,7 @@ class TipAdapterClassifier(_CacheClassifier, IncrementalClassifier):
     classes_ : (n_classes,) sorted labels
     keys_ : (n, d) array, unit rows
     labels_ : (n,) int array, positions in `classes_`
-    ids_ : (n,) str array, what each key is called
+    ids_ : (n,) str array, image id of each key
 
     Examples
     --------
@@ -126,7 +201,7 @@ class TipAdapterClassifier(_CacheClassifier, IncrementalClassifier):
 
     Notes
     -----
-    Tip-Adapter (ECCV 2022), section 3.1. Exact for unbalanced classes: a class's cache logit is the sum over its keys.
+    Tip-Adapter (ECCV 2022), section 3.1. A class's cache logit is the sum over its keys, so unbalanced classes are exact.
     """
 
     capabilities = Capabilities(has_alpha_beta=True, incremental=True, explains=True)
@@ -148,17 +223,16 @@ class TipAdapterClassifier(_CacheClassifier, IncrementalClassifier):
 
 
 class TipAdapterFClassifier(TrainedClassifier, _CacheClassifier):
-    """Tip-Adapter-F: the keys start as the photos' vectors and learn for a few epochs; all else stays frozen.
+    """Tip-Adapter-F: the keys start as the images' vectors and are fine-tuned; everything else stays frozen.
 
     Parameters
     ----------
-    alpha, beta, class_embeddings, logit_scale : as in TipAdapterClassifier; trained and used at the same pair
+    alpha, beta, class_embeddings, logit_scale : as in TipAdapterClassifier; used for training and for prediction
     epochs : int, passes over the support (the paper: 20; 100 on EuroSAT)
     batch_size : int (the paper: 256)
     learning_rate : float, of AdamW, annealed to zero by a cosine (the paper: 0.001)
-    own_key : ``"keep"`` (the paper's), ``"leave-out"`` (a query does not see its own key while training, which cached
-        plain views need: with it in sight there is nothing to learn), or None: leave-out, unless `fit` is given views or
-        no class has two photos
+    own_key : ``"keep"`` (the paper's), ``"leave-out"`` (a training image does not see its own key), or None: leave-out,
+        unless `fit` gets augmented views or no class has two images
     seed : int, order of the batches
 
     Attributes
@@ -208,17 +282,17 @@ class TipAdapterFClassifier(TrainedClassifier, _CacheClassifier):
         self.seed = seed
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
-        treat_own_key, n_classes = own_key_step(self.own_key, labels, plain=views is None), len(self.classes_)
+        leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=views is None), len(self.classes_)
 
         def loss_and_gradients(
             learned: Sequence[Array], queries: Array, rows: NDArray[Any]
         ) -> tuple[float, Sequence[Array]]:
-            # `cache_logits` with A at hand for the gradient; a query may leave out its own key: A∘M, and G beside it.
-            affinities, rescale = treat_own_key(affinity(queries, learned[0], self.beta), rows, labels, n_classes)
-            cache = sum_by_class(affinities, labels, n_classes) * rescale  # (m, N)  ((A∘M) L)∘G
+            own_rows = rows if leave_out else None
+            affinities = affinity(queries, learned[0], self.beta, own_rows)  # (m, n)  A
+            cache = sum_affinities(affinities, labels, n_classes, own_rows)  # (m, N)  A L
             text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
             loss, errors = cross_entropy(text + self.alpha * cache, labels[rows])  # (m, N)  P
-            return loss, [cache_gradient(queries, affinities, errors * rescale, labels, self.alpha, self.beta)]
+            return loss, [cache_gradient(queries, affinities, errors, labels, self.alpha, self.beta, own_rows)]
 
         self.labels_ = labels
         (self.keys_,), self.losses_ = train(

@@ -1,14 +1,18 @@
-"""The only training loop: views, batches, a schedule, a seed, and the optimisers' steps over arrays."""
+"""The training loop, its optimisers and schedules, and `TrainedClassifier`, the base of methods that use it."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from math import ceil, cos, isfinite, pi, sqrt
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import array_api_compat
 import numpy as np
 
 from tip_adapter.errors import Diverged
+from tip_adapter.methods.base import VectorClassifier
+from tip_adapter.methods.ops import like, zeros_like
+from tip_adapter.vectors import require_finite, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,15 +21,64 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array
 
-# Rows are updated in blocks whose state stays in the processor's cache; LOG.md has the times.
+# NumPy rows are updated in blocks that fit the processor's cache.
 _BLOCK_ENTRIES = 2**17
 
 
-class Optimiser(Protocol):
-    """Changes arrays by their gradients, in place; keeps what it needs of the steps before."""
+class TrainedClassifier(VectorClassifier):
+    """A classifier trained for some epochs, on views that may differ from epoch to epoch."""
 
-    def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, share: float) -> None:
-        """Update the parameters at `share` of the learning rate."""
+    def fit(
+        self,
+        X: Array,
+        y: Any,
+        ids: Sequence[str | None] | None = None,
+        views: Callable[[int], Array] | None = None,
+    ) -> Self:
+        """Train on labelled vectors.
+
+        Parameters
+        ----------
+        X, y, ids : as in TipAdapterClassifier.fit
+        views : epoch → (n, d) float array: augmented views of the same images, in order; None uses X in every epoch
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As TipAdapterClassifier.fit; a setting is invalid; views have another shape, or contain NaN or infinity.
+        """
+        self._fit(*self._support(X, y, ids), views)
+        return self
+
+    @abstractmethod
+    def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
+        """Train on (n, d) unit rows and (n,) positions in `classes_`, or on `views` of each epoch."""
+
+
+def unit_views(views: Callable[[int], Array] | None, keys: Array) -> Callable[[int], Array]:
+    """`views` as unit rows, the keys in every epoch if None; ValueError when called for another shape, NaN or infinity."""
+    if views is None:
+        return lambda _: keys
+
+    def checked(epoch: int) -> Array:
+        rows = like(views(epoch), keys)
+        if rows.shape != keys.shape:
+            raise ValueError(f"views({epoch}) has shape {tuple(rows.shape)}, expected that of X, {tuple(keys.shape)}")
+        require_finite(rows, f"views({epoch})")
+        return unit_rows(rows)
+
+    return checked
+
+
+class Optimiser(Protocol):
+    """Updates arrays in place by their gradients; keeps its own moments."""
+
+    def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float) -> None:
+        """Update the parameters at `lr_factor` times the learning rate."""
         ...
 
 
@@ -41,16 +94,16 @@ def train(
     seed: int,
     schedule: Callable[[int, int, int], float],
 ) -> tuple[list[Array], NDArray[np.float64]]:
-    """Minimise a loss over photos.
+    """Minimise a loss over images.
 
     Parameters
     ----------
     parameters : float arrays to start from, 2-D; not changed
     loss_and_gradients : (parameters, (m, d) queries, (m,) their rows) → mean loss, a gradient for each parameter
-    views : epoch → (n_images, d) float array, the photos as they look in that epoch
+    views : epoch → (n_images, d) float array, the images' vectors in that epoch
     optimiser : fresh, used once
     n_images, epochs, batch_size, seed : int
-    schedule : (step, steps an epoch, epochs) → share of the learning rate; see `cosine`, `cosine_after_warm_up`
+    schedule : (step, steps an epoch, epochs) → factor of the learning rate; see `cosine`, `cosine_after_warm_up`
 
     Returns
     -------
@@ -65,53 +118,53 @@ def train(
         The loss is no longer finite.
     """
     if epochs < 0 or batch_size < 1:
-        raise ValueError(f"epochs {epochs} must be at least 0 and batch_size {batch_size} at least 1")
+        raise ValueError(f"epochs must be at least 0, found {epochs}; batch_size at least 1, found {batch_size}")
     learned = [array_api_compat.array_namespace(array).asarray(array, copy=True) for array in parameters]
     rng = np.random.default_rng(seed)
     losses = np.zeros(epochs)
     steps_per_epoch = ceil(n_images / batch_size)
     for epoch in range(epochs):
-        photos = views(epoch)
+        images = views(epoch)
         order = rng.permutation(n_images)
         for batch in range(steps_per_epoch):
             rows = order[batch * batch_size : (batch + 1) * batch_size]
-            loss, gradients = loss_and_gradients(learned, photos[rows], rows)
+            loss, gradients = loss_and_gradients(learned, images[rows], rows)
             if not isfinite(loss):
                 raise Diverged(f"the loss is {loss} in epoch {epoch + 1}; choose a smaller beta or learning rate")
-            share = schedule(epoch * steps_per_epoch + batch, steps_per_epoch, epochs)
-            optimiser.step(learned, gradients, share=share)
+            lr_factor = schedule(epoch * steps_per_epoch + batch, steps_per_epoch, epochs)
+            optimiser.step(learned, gradients, lr_factor=lr_factor)
             losses[epoch] += loss * len(rows) / n_images
     return learned, losses
 
 
 def cosine(step: int, steps_per_epoch: int, epochs: int) -> float:
-    """From 1 to 0 over all steps: Tip-Adapter-F's."""
+    """Cosine annealing from 1 to 0 over all steps, as in Tip-Adapter-F."""
     return (1 + cos(pi * step / (epochs * steps_per_epoch))) / 2
 
 
-#: CoOp's first epoch: 1e-5 where its learning rate is 0.002.
-WARM_UP_SHARE = 0.005
+#: CoOp's first epoch: a rate of 1e-5 for its learning rate of 0.002.
+WARM_UP_FACTOR = 0.005
 
 
 def cosine_after_warm_up(step: int, steps_per_epoch: int, epochs: int) -> float:
-    """The first epoch at a small constant, then from 1 towards 0, epoch by epoch: CoOp's and CLIP-Adapter's."""
+    """A small constant in the first epoch, then cosine annealing by epoch, as in CoOp and CLIP-Adapter."""
     epoch = step // steps_per_epoch
-    return WARM_UP_SHARE if epoch == 0 else (1 + cos(pi * (epoch - 1) / epochs)) / 2
+    return WARM_UP_FACTOR if epoch == 0 else (1 + cos(pi * (epoch - 1) / epochs)) / 2
 
 
 class AdamW:
-    """Adam with decoupled weight decay, over an array, in place.
+    """Adam with decoupled weight decay, in place.
 
     Parameters
     ----------
     learning_rate : float
-    betas : decay of the two moments
-    epsilon : float, added to the root of the second
-    weight_decay : float, per step and learning rate
+    betas : decay rates of the two moments
+    epsilon : float, added to the root of the second moment
+    weight_decay : float, multiplied by the learning rate in each step
 
     Notes
     -----
-    Loshchilov and Hutter (ICLR 2019), algorithm 2; step for step torch.optim.AdamW. The defaults are Tip-Adapter-F's.
+    Loshchilov and Hutter (ICLR 2019), algorithm 2; the same steps as torch.optim.AdamW. The defaults are Tip-Adapter-F's.
     """
 
     def __init__(
@@ -129,14 +182,18 @@ class AdamW:
         self._steps = 0
         self._moments: list[tuple[Array, Array]] = []
 
-    def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, share: float = 1.0) -> None:
-        """Update 2-D `parameters` in place, at `share` of the learning rate."""
+    def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float = 1.0) -> None:
+        """Update 2-D `parameters` in place, at `lr_factor` times the learning rate."""
         if not self._moments:
-            self._moments = [(_zeros_like(array), _zeros_like(array)) for array in parameters]
+            self._moments = [(zeros_like(array), zeros_like(array)) for array in parameters]
         self._steps += 1
-        rate = share * self.learning_rate
+        rate = lr_factor * self.learning_rate
         for array, gradient, (first, second) in zip(parameters, gradients, self._moments, strict=True):
-            for rows in _row_blocks(array):
+            block = len(array)  # torch updates whole arrays fast by itself
+            if array_api_compat.is_numpy_array(array):
+                block = max(1, _BLOCK_ENTRIES // array.shape[1])
+            for start in range(0, len(array), max(block, 1)):
+                rows = slice(start, start + block)
                 self._step_rows(array[rows], gradient[rows], first[rows], second[rows], rate)
 
     def _step_rows(self, parameters: Array, gradient: Array, first: Array, second: Array, rate: float) -> None:
@@ -154,7 +211,7 @@ class AdamW:
 
 
 class SGD:
-    """Stochastic gradient descent with momentum, over arrays, in place.
+    """Stochastic gradient descent with momentum, in place.
 
     Parameters
     ----------
@@ -164,7 +221,7 @@ class SGD:
 
     Notes
     -----
-    Step for step torch.optim.SGD; the defaults are CoOp's.
+    The same steps as torch.optim.SGD; the defaults are CoOp's.
     """
 
     def __init__(self, learning_rate: float, *, momentum: float = 0.9, weight_decay: float = 5e-4) -> None:
@@ -173,22 +230,12 @@ class SGD:
         self.weight_decay = weight_decay
         self._velocities: list[Array] = []
 
-    def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, share: float = 1.0) -> None:
-        """Update `parameters` in place, at `share` of the learning rate."""
+    def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float = 1.0) -> None:
+        """Update `parameters` in place, at `lr_factor` times the learning rate."""
         if not self._velocities:
-            self._velocities = [_zeros_like(array) for array in parameters]
+            self._velocities = [zeros_like(array) for array in parameters]
         for array, gradient, velocity in zip(parameters, gradients, self._velocities, strict=True):
             velocity *= self.momentum
             velocity += gradient
             velocity += self.weight_decay * array
-            array -= share * self.learning_rate * velocity
-
-
-def _zeros_like(array: Array) -> Array:
-    return array_api_compat.array_namespace(array).zeros_like(array)
-
-
-def _row_blocks(array: Array) -> list[slice]:
-    """NumPy rows in blocks; torch updates whole arrays fast by itself."""
-    block = max(1, _BLOCK_ENTRIES // array.shape[1]) if array_api_compat.is_numpy_array(array) else len(array)
-    return [slice(first, first + block) for first in range(0, len(array), max(block, 1))]
+            array -= lr_factor * self.learning_rate * velocity

@@ -1,12 +1,12 @@
-"""Choosing alpha and beta: by leaving each photo out, by validation photos, or in the support's own units.
+"""Choosing alpha and beta: by leave-one-out, on validation images, or without a search in the support's own units.
 
-alpha and beta mean different things for different encoders. In units of the support set itself they travel: sharpness in
-1/sigma, sigma the standard deviation of the cosines between photos of different classes; the cache's weight as the
-ratio of its spread to the text's. The search looks at some fifty sharpnesses and, at each, at every alpha there is
-(`_stairs.py`).
+Good values of alpha and beta differ between encoders. In units of the support set they transfer: beta relative to
+1 / sigma, where sigma is the standard deviation of the cosines between images of different classes; alpha relative to the
+ratio of the text logits' spread to the cache logits'. The search covers some fifty betas and, for each, every alpha exactly
+(`alpha_search.py`).
 
-Every choice carries a temperature, fitted by likelihood on the same rows: dividing the logits by it changes no label
-and makes the softmax say how sure one may be.
+Every choice includes a temperature fitted by likelihood on the same rows: dividing the logits by it changes no prediction
+and calibrates the probabilities.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import brentq
 
-from tip_adapter.methods.alpha_search import best_pair, central_pair
+from tip_adapter.methods.alpha_search import best_alpha_beta, central_alpha_beta
 from tip_adapter.methods.base import checked_labels, positions
 from tip_adapter.methods.leave_one_out import Cache, HeldOutQueries
 from tip_adapter.methods.ops import to_numpy
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
+from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_TEMPERATURE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,13 +34,12 @@ if TYPE_CHECKING:
 
 LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED = "leave-one-out", "scale-free", "validation", "fixed"
 
-#: A ratio of two spreads is vast where no photo resembles one of another class; logits must stay finite in float32.
-_LARGEST = {"alpha": 1e30, "beta": 1e7, "temperature": 1e6}
+_LARGEST = {"alpha": MAX_CHOSEN_ALPHA, "beta": MAX_CHOSEN_BETA, "temperature": MAX_TEMPERATURE}
 
-#: Sharpness of the scale-free pair, and those searched, in 1/sigma.
+#: beta · sigma of the scale-free rule, and those searched.
 _SHARPNESS = 0.5
-_SHARPNESSES = np.geomspace(0.1, 3.2, 51)
-#: The paper's sharpness, where the support has no units: fewer than two pairs of photos differ in class.
+SHARPNESSES = np.geomspace(0.1, 3.2, 51)
+#: The paper's beta, if sigma is undefined: fewer than two pairs of images differ in class.
 _PAPERS_BETA = 5.5
 _TEMPERATURES = (0.01, 1e5)
 # The temperature is fitted in blocks of this many logits.
@@ -48,20 +48,20 @@ _BLOCK_ENTRIES = 2**20
 
 @dataclass(frozen=True)
 class Choice:
-    """A pair and how it was chosen.
+    """alpha, beta and temperature, and how they were chosen.
 
     Parameters
     ----------
     alpha, beta : float
-    temperature : float, what logits are divided by before the softmax; 1 where there were no rows to fit it on
-    accuracy : float in [0, 1] on the rows it was chosen on (left-out or validation photos), None without rows
+    temperature : float, divides the logits before the softmax; 1 if there were no rows to fit it on
+    accuracy : float in [0, 1] on the left-out or validation images, None without any
     rule : ``leave-one-out``, ``scale-free``, ``validation`` or ``fixed``
-    n_rows : int, how many rows that accuracy counts
+    n_rows : int, number of images behind that accuracy
 
     Raises
     ------
     ValueError
-        alpha, beta or temperature is no number or out of bounds, the accuracy is not one, or the rule is unknown.
+        alpha, beta, temperature or accuracy is not a number within its bounds, or the rule is unknown.
 
     Examples
     --------
@@ -84,11 +84,11 @@ class Choice:
             number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
             if not number or not 0 <= value <= _LARGEST[name] or (value == 0 and name != "alpha"):
                 least = "at least" if name == "alpha" else "above"
-                raise ValueError(f"{name} {value!r} must be a number {least} 0 and at most {_LARGEST[name]:g}")
+                raise ValueError(f"{name} must be a number {least} 0 and at most {_LARGEST[name]:g}, found {value!r}")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
-            raise ValueError(f"accuracy {self.accuracy!r} must be between 0 and 1, or None")
+            raise ValueError(f"accuracy must be between 0 and 1, or None, found {self.accuracy!r}")
         if self.rule not in RULES:
-            raise ValueError(f"rule {self.rule!r} must be one of {', '.join(RULES)}")
+            raise ValueError(f"unknown rule {self.rule!r}; choose one of {', '.join(RULES)}")
 
 
 def choose_alpha_beta(
@@ -107,13 +107,13 @@ def choose_alpha_beta(
     ----------
     X : (n, d) float array, the keys; rows are normalised here
     y : (n,) labels
-    class_embeddings : ClassEmbeddings, or None for the cache alone (alpha is then 1: accuracy does not depend on it)
+    class_embeddings : ClassEmbeddings, or None for the cache alone (alpha is then 1: it does not change predictions)
     logit_scale : float, the encoder's own
-    rule : ``leave-one-out`` (each photo scored by the cache without it), ``scale-free`` (no search: works from one
-        photo a class) or ``validation``
-    queries : (n, d) float array, plain views of the photos behind X where X holds means of augmented views; default X
+    rule : ``leave-one-out`` (each image scored by the cache without it), ``scale-free`` (no search: works from one
+        image per class) or ``validation``
+    queries : (n, d) float array, unaugmented views of the images, if X holds means of augmented views; default X
     validation : (X_val, y_val), for ``rule="validation"``
-    ratio : float, for ``rule="scale-free"``: the encoder's ratio of the cache's spread to the text's; 0.1 for CLIP
+    ratio : float, for ``rule="scale-free"``: the encoder's ratio of cache spread to text spread; 0.1 for CLIP
 
     Returns
     -------
@@ -122,12 +122,12 @@ def choose_alpha_beta(
     Raises
     ------
     ValueError
-        The rule is unknown; leave-one-out and no class has two photos; validation photos missing or without rows;
-        or X, y as TipAdapterClassifier.fit.
+        The rule is unknown; leave-one-out if no class has two images; validation images are missing; or as
+        TipAdapterClassifier.fit.
 
     Notes
     -----
-    A photo that is alone in its class gives no row to leave-one-out; nothing of its class would be left.
+    Leave-one-out skips the only image of a class: without it, its class would be empty.
 
     Examples
     --------
@@ -139,88 +139,67 @@ def choose_alpha_beta(
     leave-one-out 1.0 4
     """
     if rule not in RULES or rule == FIXED:
-        raise ValueError(f"unknown rule {rule!r}: known are {LEAVE_ONE_OUT}, {SCALE_FREE}, {VALIDATION}")
+        raise ValueError(f"unknown rule {rule!r}; choose one of {LEAVE_ONE_OUT}, {SCALE_FREE}, {VALIDATION}")
     clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
-    support = Cache.of(clf, clf.unit_queries(X if queries is None else queries))
-    others = None if validation is None else _checked_validation(clf, *validation)
-    return RULES[rule](support, TuningData(ratio, others))
-
-
-def _checked_validation(clf: TipAdapterClassifier, X: Array, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Validation photos as unit rows and class indices."""
-    queries = to_numpy(clf.unit_queries(X))
-    return queries, positions(checked_labels(y, len(queries)), clf.classes_)
+    cache = Cache.of(clf, clf.unit_queries(X if queries is None else queries))
+    held_out = None
+    if validation is not None:
+        images = to_numpy(clf.unit_queries(validation[0]))
+        held_out = images, positions(checked_labels(validation[1], len(images)), clf.classes_)
+    return RULES[rule](cache, TuningData(ratio, held_out))
 
 
 def default_rule(labels: NDArray[Any]) -> str:
-    """Leave-one-out where at least half the classes with photos have two, else scale-free: (n,) class indices."""
+    """Leave-one-out if at least half the classes with images have two, else scale-free; `labels` are (n,) indices."""
     counts = np.bincount(labels, minlength=1)
     return LEAVE_ONE_OUT if 0 < (counts > 0).sum() <= 2 * (counts > 1).sum() else SCALE_FREE
 
 
 @dataclass(frozen=True)
 class TuningData:
-    """What a rule may look at beside the support.
+    """What a rule may use besides the support set.
 
     Parameters
     ----------
-    ratio : float, the encoder's ratio of the cache's spread to the text's
-    validation : (m, d) unit rows and (m,) class indices of other photos, or None
-    pair : alpha and beta, or None
-    queries : (n, d) float array, plain views of the support photos, or None for their own vectors
+    ratio : float, the encoder's ratio of cache spread to text spread
+    validation : (m, d) unit rows and (m,) class indices of validation images, or None
+    alpha_beta : alpha and beta set by the user, or None
+    queries : (n, d) float array, unaugmented views of the support images, or None for their own vectors
     """
 
     ratio: float = 0.1
     validation: tuple[NDArray[Any], NDArray[Any]] | None = None
-    pair: tuple[float, float] | None = None
+    alpha_beta: tuple[float, float] | None = None
     queries: NDArray[Any] | None = None
 
 
-def leave_one_out(support: Cache, _given: TuningData) -> Choice:
-    """Search over the support, each photo scored without its own key.
-
-    Raises
-    ------
-    ValueError
-        No class has two photos.
-    """
-    if np.bincount(support.labels, minlength=1).max() < 2:
-        raise ValueError("leave-one-out needs a class with two photos; the scale-free rule works from one")
-    return _search(support, support.left_out, LEAVE_ONE_OUT, central_pair)
+def leave_one_out(cache: Cache, _data: TuningData) -> Choice:
+    """Search on the support images, each scored without its own key; ValueError if no class has two images."""
+    if np.bincount(cache.labels, minlength=1).max() < 2:
+        raise ValueError("leave-one-out needs a class with two images; the scale-free rule works from one")
+    return _search(cache, cache.left_out, LEAVE_ONE_OUT, central_alpha_beta)
 
 
-def scale_free(support: Cache, given: TuningData) -> Choice:
-    """No search: sharpness 1/2 in the support's units, the cache's spread `ratio` times the text's."""
-    (stairs,) = support.left_out.stairs([_beta(support, _SHARPNESS)])
-    alpha = given.ratio * stairs.unit if stairs.unit else 1.0
-    return _judge(support.left_out, alpha, stairs.beta, SCALE_FREE)
+def scale_free(cache: Cache, data: TuningData) -> Choice:
+    """No search: beta is 1 / (2 sigma), alpha makes the cache's spread `ratio` times the text's."""
+    (curve,) = cache.left_out.accuracy_curves([beta_for(cache, _SHARPNESS)])
+    alpha = data.ratio * curve.unit if curve.unit else 1.0
+    return _measured(cache.left_out, alpha, curve.beta, SCALE_FREE)
 
 
-def on_validation(support: Cache, given: TuningData) -> Choice:
-    """Search over other photos.
-
-    Raises
-    ------
-    ValueError
-        There are none.
-    """
-    if given.validation is None or not len(given.validation[0]):
-        raise ValueError("the validation rule needs validation photos: validation=(X_val, y_val)")
-    queries, labels = given.validation
-    return _search(support, support.unseen(queries, labels), VALIDATION, best_pair)
+def on_validation(cache: Cache, data: TuningData) -> Choice:
+    """Search on validation images; ValueError if there are none."""
+    if data.validation is None or not len(data.validation[0]):
+        raise ValueError("the validation rule needs validation images; pass validation=(X_val, y_val)")
+    queries, labels = data.validation
+    return _search(cache, cache.held_out(queries, labels), VALIDATION, best_alpha_beta)
 
 
-def fixed(support: Cache, given: TuningData) -> Choice:
-    """A given pair with its left-out accuracy; its temperature is 1.
-
-    Raises
-    ------
-    ValueError
-        None was given.
-    """
-    if given.pair is None:
-        raise ValueError("the fixed rule needs alpha and beta")
-    return replace(_judge(support.left_out, *given.pair, FIXED), temperature=1.0)
+def fixed(cache: Cache, data: TuningData) -> Choice:
+    """The user's (alpha, beta) with its leave-one-out accuracy; the temperature is 1; ValueError if `data` has none."""
+    if data.alpha_beta is None:
+        raise ValueError("the fixed rule needs alpha and beta; set both")
+    return replace(_measured(cache.left_out, *data.alpha_beta, FIXED), temperature=1.0)
 
 
 RULES: dict[str, Callable[[Cache, TuningData], Choice]] = {
@@ -232,9 +211,9 @@ RULES: dict[str, Callable[[Cache, TuningData], Choice]] = {
 
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    """The temperature at which dividing the logits by it makes the labels most likely.
+    """The temperature that maximises the likelihood of the labels under softmax(logits / temperature).
 
-    Each label is trusted only to (n + 1) / (n + 2), as in Platt (1999): a few rows that are all right do not make the
+    The target probability of a label is (n + 1) / (n + 2), as in Platt (1999), so that a few correct rows do not make the
     classifier certain.
 
     Parameters
@@ -244,30 +223,31 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 
     Returns
     -------
-    float, between 0.01 and 100,000; 1 where there is one class only
+    float, between 0.01 and 100,000; 1 if there is only one class
     """
     n, n_classes = logits.shape
     if n_classes == 1:
         return 1.0
-    trust = (n + 1) / (n + 2)
-    others = (1 - trust) / (n_classes - 1)  # what each other label is trusted to
-    highest = logits.max(axis=1, keepdims=True)
-    behind = logits - highest
+    target = (n + 1) / (n + 2)
+    others = (1 - target) / (n_classes - 1)  # target probability of every other label
+    behind = logits - logits.max(axis=1, keepdims=True)
     own, total = behind[np.arange(n), labels].mean(dtype=np.float64), behind.sum(axis=1, dtype=np.float64).mean()
-    trusted = float((trust - others) * own + others * total)
+    wanted = float((target - others) * own + others * total)
 
-    def surplus(log_temperature: float) -> float:
-        # The slope of the likelihood: it is 0 where the logit to be expected is the one that is trusted.
-        return _expected(behind, float(np.exp(log_temperature))) - trusted
+    def derivative(log_temperature: float) -> float:
+        # Of the likelihood: it is 0 where the expected logit is the target's.
+        return _expected(behind, float(np.exp(log_temperature))) - wanted
 
     coldest, hottest = np.log(_TEMPERATURES)
-    if surplus(coldest) <= 0 or surplus(hottest) >= 0:
-        return _TEMPERATURES[0] if surplus(coldest) <= 0 else _TEMPERATURES[1]
-    return float(np.exp(brentq(surplus, coldest, hottest, xtol=1e-9)))
+    if derivative(coldest) <= 0:
+        return _TEMPERATURES[0]
+    if derivative(hottest) >= 0:
+        return _TEMPERATURES[1]
+    return float(np.exp(brentq(derivative, coldest, hottest, xtol=1e-9)))
 
 
 def _expected(behind: NDArray[Any], temperature: float) -> float:
-    """Mean over rows of the entry to be expected under softmax(behind / temperature); each row's largest is 0."""
+    """Mean over rows of the expected entry under softmax(behind / temperature); each row's maximum is 0."""
     block = max(1, _BLOCK_ENTRIES // behind.shape[1])
     total = 0.0
     for rows in (behind[first : first + block] for first in range(0, len(behind), block)):
@@ -276,27 +256,27 @@ def _expected(behind: NDArray[Any], temperature: float) -> float:
     return total / len(behind)
 
 
-def _beta(support: Cache, sharpness: float) -> float:
-    """A sharpness in 1/sigma as beta."""
-    return float(sharpness / support.sigma if support.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
+def beta_for(cache: Cache, sharpness: float) -> float:
+    """The beta at which beta · sigma is `sharpness`."""
+    return float(sharpness / cache.sigma if cache.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
 
 
 def _search(
-    support: Cache,
-    photos: HeldOutQueries,
+    cache: Cache,
+    queries: HeldOutQueries,
     rule: str,
-    pick: Callable[[Sequence[AccuracyCurve], int], tuple[float, float]],
+    choose: Callable[[Sequence[AccuracyCurve], int], tuple[float, float]],
 ) -> Choice:
-    """What `pick` takes from the accuracy over all alphas and some fifty betas."""
-    stairs = photos.stairs([_beta(support, sharpness) for sharpness in _SHARPNESSES])
-    return _judge(photos, *pick(stairs, photos.n_scored), rule)
+    """Apply `choose` to the accuracy over all alphas and some fifty betas."""
+    curves = queries.accuracy_curves([beta_for(cache, sharpness) for sharpness in SHARPNESSES])
+    return _measured(queries, *choose(curves, queries.n_scored), rule)
 
 
-def _judge(photos: HeldOutQueries, alpha: float, beta: float, rule: str) -> Choice:
-    """The pair with its accuracy and temperature on the rows that count."""
-    alpha = min(alpha, _LARGEST["alpha"])
-    if not photos.n_scored:
+def _measured(queries: HeldOutQueries, alpha: float, beta: float, rule: str) -> Choice:
+    """(alpha, beta) with its accuracy and temperature on the queries that count."""
+    alpha = min(alpha, MAX_CHOSEN_ALPHA)
+    if not queries.n_scored:
         return Choice(alpha, beta, 1.0, None, rule, 0)
-    logits, labels = photos.logits(alpha, beta), photos.scored_labels
+    logits, labels = queries.logits(alpha, beta), queries.scored_labels
     accuracy = float((logits.argmax(axis=1) == labels).mean())
-    return Choice(alpha, beta, fit_temperature(logits, labels), accuracy, rule, photos.n_scored)
+    return Choice(alpha, beta, fit_temperature(logits, labels), accuracy, rule, queries.n_scored)

@@ -1,4 +1,4 @@
-"""Zero-shot CLIP: the class names alone. Without names, the support's class means stand in for them."""
+"""Zero-shot CLIP: the class names alone, or the support's class means without class embeddings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ZeroShotClassifier(VectorClassifier):
         self.logit_scale = logit_scale
 
     def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
-        """The names are all there is to know."""
+        """Nothing to store besides `weights_`."""
 
     def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
         return class_means(keys, labels, len(self.classes_))

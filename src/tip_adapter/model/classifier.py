@@ -16,17 +16,31 @@ from tip_adapter import validation
 from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_templates
 from tip_adapter.errors import LabelError, WrongEncoder, warn
-from tip_adapter.features.labelled import encode_labelled, image_source, labelled_source, listed_source
+from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source
 from tip_adapter.images.inputs import image_ids, image_name, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.labels import refuse_twins
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import method_class
-from tip_adapter.model.fitting import given_pair, logit_scale_of, look_at, offers_of, refuse_unknown, rule_for
-from tip_adapter.model.head import Head, learn, read_head, refuse_singles, with_pair
+from tip_adapter.model.fitting import (
+    encoder_parts,
+    fit_head,
+    refuse_singles,
+    refuse_unknown,
+    tuning_data,
+    with_alpha_beta,
+)
+from tip_adapter.model.head import Head, load_head
 from tip_adapter.model.incremental import with_classes, with_images, without_class, without_images
 from tip_adapter.model.prediction import count_source, encode_readable, explanations, predictions
 from tip_adapter.model.saving import write_model_folder
-from tip_adapter.model.settings import check_encoder, check_settings, listed_support
+from tip_adapter.model.settings import (
+    check_encoder,
+    check_settings,
+    given_alpha_beta,
+    listed_support,
+    logit_scale_of,
+    rule_for,
+)
 from tip_adapter.text import printable
 from tip_adapter.validation import require
 from tip_adapter.version import __version__
@@ -409,7 +423,7 @@ class FewShotClassifier:
 
         Parameters
         ----------
-        images : as in `predict`, or a VectorSource (`tip_adapter.features.labelled.image_source`)
+        images : as in `predict`, or a VectorSource (`tip_adapter.features.sources.image_source`)
         top, min_score : as in `predict_folder`
 
         Raises
@@ -474,7 +488,7 @@ class FewShotClassifier:
         ----------
         folder : path
         progress : called with (photos done, photos in all)
-        tally : an empty one of `head_.new_tally`, for who wants to see more of what was counted; None makes one
+        tally : an empty one of `head_.new_accumulator`, for who wants to see more of what was counted; None makes one
 
         Returns
         -------
@@ -500,7 +514,7 @@ class FewShotClassifier:
         warn(*photos.notes)
         refuse_unknown(photos, labels)
         head = self.head_
-        tally = head.new_tally() if tally is None else tally
+        tally = head.new_accumulator() if tally is None else tally
         count_source(photos, head, self.encoder_, tally, threads=self.threads, progress=progress)
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": len(tally) / seconds}
@@ -517,7 +531,7 @@ class FewShotClassifier:
         head = self.head_
         photos = self._checked(support, "support")
         require(len(photos) > 0, "support", "at least one photo", photos)
-        tally = head.new_tally()
+        tally = head.new_accumulator()
         head.count(photos, tally)
         return head.evaluated(tally)
 
@@ -569,7 +583,7 @@ class FewShotClassifier:
         """
         check_encoder(encoder)
         path = validation.path(folder, "folder")
-        head, config = read_head(path)
+        head, config = load_head(path)
         made_with, epochs = config["encoder"], config["parameters"].get("epochs")
         if encoder is None:
             refuse_unasked_download(made_with["name"], folder)
@@ -682,7 +696,7 @@ class FewShotClassifier:
         """Raise what can be told before any photo is read."""
         check_settings(vars(self))
         if method_class(self.method).capabilities.encoder_parts:
-            offers_of(self.encoder_, self.method)
+            encoder_parts(self.encoder_, self.method)
 
     @property
     def _settings(self) -> dict[str, int]:
@@ -717,7 +731,7 @@ class FewShotClassifier:
         if (
             head.choice is None and head.estimator.capabilities.has_alpha_beta and len(head.support)
         ):  # its method had no pair
-            head = with_pair(head, *self._rule(head.support, list(head.names), None))
+            head = with_alpha_beta(head, *self._rule(head.support, list(head.names), None))
         self._head = head
         return self
 
@@ -741,7 +755,7 @@ class FewShotClassifier:
     ) -> Self:
         """Choose alpha and beta by the settings, fit the method, and answer by it from now on."""
         rule, given = self._rule(support, list(names), progress)
-        self._head = learn(
+        self._head = fit_head(
             method,
             support,
             names,
@@ -752,15 +766,15 @@ class FewShotClassifier:
             calibrate=self.calibrate,
             given=given,
             settings=self._settings,
-            offers=offers_of(self.encoder_, method),
+            offers=encoder_parts(self.encoder_, method),
         )
         return self
 
     def _rule(self, support: SupportSet, labels: Sequence[str], progress: Progress | None) -> tuple[str, TuningData]:
         """The rule that chooses, by the settings, and what it may look at."""
-        pair = given_pair(self.alpha, self.beta)
+        pair = given_alpha_beta(self.alpha, self.beta)
         rule = rule_for(self.tune, pair, support.labels)
-        return rule, look_at(rule, self.tune, pair, labels, self.encoder_, threads=self.threads, progress=progress)
+        return rule, tuning_data(rule, self.tune, pair, labels, self.encoder_, threads=self.threads, progress=progress)
 
 
 def _refuse_other_encoder(folder: Path, made_with: Mapping[str, Any], identity: EncoderIdentity) -> None:

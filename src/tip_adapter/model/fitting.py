@@ -1,74 +1,128 @@
-"""What a user asks for, as the rule that chooses alpha and beta and what it may look at."""
+"""Fit a head: choose alpha and beta by a rule, fit the method, and choose once more where keys are learned."""
 
 from __future__ import annotations
 
-import inspect
-import os
+import copy
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter import validation
 from tip_adapter.errors import FolderError, LabelError, UsageError, warn
-from tip_adapter.features.labelled import encode_labelled, labelled_source
+from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
+from tip_adapter.methods.leave_one_out import Cache
+from tip_adapter.metrics import LeaveOneOutResult
+from tip_adapter.model.head import Head, new_estimator, support_cache
 from tip_adapter.text import counted, printable
+from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import os
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
-
-#: What `tune` may be beside a folder or list.
-_RULES = {"loo": tuning.LEAVE_ONE_OUT, "scale-free": tuning.SCALE_FREE}
-#: As a model folder keeps it.
-_LARGEST_LOGIT_SCALE = 10_000
-#: Of alpha and beta: far beyond any use, and far below what overflows in float32.
-_LARGEST = 1_000_000
+    from tip_adapter.methods.base import VectorClassifier
+    from tip_adapter.methods.tuning import Choice, TuningData
+    from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 
-#: A million passes over one photo take minutes.
-_MOST_EPOCHS = 1_000_000
+def fit_head(
+    method: str,
+    support: SupportSet,
+    names: Mapping[str, str],
+    templates: tuple[str, ...],
+    class_embeddings: ClassEmbeddings,
+    *,
+    logit_scale: float,
+    rule: str,
+    calibrate: bool,
+    given: TuningData,
+    settings: Mapping[str, Any],
+    offers: Mapping[str, Any],
+    views: Callable[[int], NDArray[Any]] | None = None,
+    initial_alpha_beta: tuple[float, float] | None = None,
+) -> Head:
+    """Choose alpha and beta, fit the method; with learned keys and validation photos, choose once more.
 
-
-def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
-    """Refuse what makes no sense together.
+    Parameters
+    ----------
+    method : name of a method
+    support, names, templates, class_embeddings : as in Head
+    logit_scale : float, the encoder's
+    rule : key of `tuning.RULES`
+    calibrate : bool, whether the choice keeps its temperature; else it is 1
+    given : TuningData, what the rule may look at beside the support
+    settings : constructor values of the method that differ from its own; those that it does not take are left out
+    offers : what the method needs beyond vectors (`Capabilities.encoder_parts`), as the encoder offers it
+    views : epoch → (n, d) float array, the support as a method that is trained sees it then; None for as it is
+    initial_alpha_beta : alpha and beta that keys learn at where they are chosen again afterwards; None for those chosen before
 
     Raises
     ------
     UnknownName
-        There is no such method.
+        There is no such method; the nearest is suggested.
     UsageError
-        alpha without beta, either with `tune`, out of bounds, or for a method without a pair; `tune` is no rule and no
-        folder or list that exists, or no photos for a method that searches a setting by them.
+        Leave-one-out was asked for and no class has two photos; or there are no photos to train on.
     """
-    given = [name for name, value in [("alpha", alpha), ("beta", beta), ("tune", tune)] if value is not None]
     made = method_class(method)
-    by_photos = given == ["tune"] and os.fspath(tune or "") not in _RULES
-    if given and not made.capabilities.has_alpha_beta and not (made.capabilities.takes_validation and by_photos):
-        photos = "; tune takes the path of validation photos" if made.capabilities.takes_validation else ""
-        raise UsageError(f"{method} has no alpha and beta to choose; leave out {', '.join(given)}{photos}")
-    if given not in ([], ["tune"], ["alpha", "beta"]):
-        raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
-    if tune is not None and os.fspath(tune) not in _RULES and not os.path.lexists(tune):
-        raise UsageError(f"tune {os.fspath(tune)!r} is not loo or scale-free, nor a folder or list that exists")
-    given_pair(alpha, beta)
+    if not len(support) and made.capabilities.needs_images and not made.capabilities.has_alpha_beta:
+        raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
+    support = replace(support, vectors=unit_rows(support.vectors))
+    choice = left_out = None
+    if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
+        cache = support_cache(support, class_embeddings, logit_scale, given.queries)
+        choice = _tempered(_choose(cache, rule, given), calibrate)
+        left_out = _left_out(cache, choice, class_embeddings.labels)
+    estimator = new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
+    chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
+    if chosen_again and initial_alpha_beta:
+        estimator.set_params(alpha=initial_alpha_beta[0], beta=initial_alpha_beta[1])
+    others: dict[str, Any] = {}
+    if made.capabilities.takes_validation:
+        others["validation"] = _of_classes(given.validation, support, names)
+    if made.capabilities.takes_views:
+        others["views"] = views
+    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
+    estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it
+    _say_unknown(method, names, estimator)
+    if chosen_again:
+        choice = _tempered(tuning.on_validation(Cache.of(estimator, support.vectors), given), calibrate)
+        estimator.set_params(alpha=choice.alpha, beta=choice.beta)
+        left_out = None  # it was measured at the pair of before
+    return Head(
+        method=method,
+        names=names,
+        templates=templates,
+        class_embeddings=class_embeddings,
+        support=support,
+        choice=choice,
+        estimator=estimator,
+        logit_scale=logit_scale,
+        left_out=left_out,
+        training=estimator.training(),
+    )
 
 
-def check_epochs(method: str, epochs: int | None) -> None:
-    """Raise UsageError if `epochs` is given to a method that is not trained in epochs, or is no number of them."""
-    if epochs is None:
-        return
-    if "epochs" not in inspect.signature(method_class(method)).parameters:
-        raise UsageError(f"{method} is not trained in epochs; leave out epochs")
-    validation.integer(epochs, "epochs", 0, _MOST_EPOCHS)
+def with_alpha_beta(head: Head, rule: str, given: TuningData) -> Head:
+    """The head at a pair that is chosen now, for a training-free method that had none.
+
+    Parameters
+    ----------
+    rule, given : as in `learn`
+    """
+    choice = _choose(head.cache, rule, given)
+    estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
+    left_out = _left_out(head.cache, choice, head.classes)
+    return replace(head, choice=choice, estimator=estimator, left_out=left_out)
 
 
-def offers_of(encoder: Encoder, method: str) -> dict[str, Any]:
+def encoder_parts(encoder: Encoder, method: str) -> dict[str, Any]:
     """What a method needs beyond vectors, as the encoder offers it.
 
     Raises
@@ -88,51 +142,7 @@ def offers_of(encoder: Encoder, method: str) -> dict[str, Any]:
     return {need: getattr(encoder, need)() for need in needs}
 
 
-def given_pair(alpha: float | None, beta: float | None) -> tuple[float, float] | None:
-    """A given alpha and beta as floats, None where none is given.
-
-    Raises
-    ------
-    UsageError
-        One is no number, or out of bounds.
-    """
-    if alpha is None or beta is None:
-        return None
-    return validation.number(alpha, "alpha", 0, _LARGEST), validation.number(beta, "beta", 0, _LARGEST, above=True)
-
-
-def given_logit_scale(logit_scale: float | None) -> float | None:
-    """A given logit scale as a float; raises UsageError if it is no number, or out of bounds."""
-    return (
-        None
-        if logit_scale is None
-        else validation.number(logit_scale, "logit_scale", 0, _LARGEST_LOGIT_SCALE, above=True)
-    )
-
-
-def logit_scale_of(encoder: Encoder, given: float | None) -> float:
-    """The logit scale given, else the encoder's; warns where that is a guess, raises as `given_logit_scale`."""
-    scale = given_logit_scale(given)
-    if scale is not None:
-        return scale
-    if encoder.record.logit_scale_assumed:
-        warn(
-            f"the logit scale of {printable(encoder.identity.name)} stands in none of its files: {encoder.logit_scale:g} is "
-            "assumed, that of OpenAI's CLIPs; --logit-scale (logit_scale=) sets another"
-        )
-    return encoder.logit_scale
-
-
-def rule_for(tune: str | os.PathLike[str] | None, pair: tuple[float, float] | None, labels: NDArray[np.str_]) -> str:
-    """The rule of `tuning.RULES`: a given pair, or (n,) labels of the support where nothing was asked for, decide."""
-    if pair is not None:
-        return tuning.FIXED
-    if tune is None:
-        return tuning.default_rule(np.unique(labels, return_inverse=True)[1])
-    return _RULES.get(os.fspath(tune), tuning.VALIDATION)
-
-
-def look_at(
+def tuning_data(
     rule: str,
     tune: str | os.PathLike[str] | None,
     pair: tuple[float, float] | None,
@@ -184,3 +194,55 @@ def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
     if not set(photos.labels) & set(labels):
         known, found = (", ".join(map(printable, names[:5])) for names in (labels, photos.classes))
         raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
+
+
+def _choose(support: Cache, rule: str, given: TuningData) -> Choice:
+    if rule == tuning.LEAVE_ONE_OUT:
+        refuse_singles(support.labels.tolist())
+        single = list(Counter(support.labels.tolist()).values()).count(1)
+        if single:
+            who = counted(single, "class has", "classes have")
+            warn(f"{who} one photo, which leave-one-out cannot score; the others decide")
+    return tuning.RULES[rule](support, given)
+
+
+def refuse_singles(labels: Iterable[str | int]) -> None:
+    """Raise UsageError where leave-one-out has nothing to score: among the (n,) labels no class has two photos."""
+    if max(Counter(labels).values(), default=0) < 2:
+        raise UsageError(
+            "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
+        )
+
+
+def _tempered(choice: Choice, calibrate: bool) -> Choice:
+    return choice if calibrate else replace(choice, temperature=1.0)
+
+
+def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeaveOneOutResult | None:
+    """How right the pair is on the support, each photo left out; None where none can be."""
+    photos = cache.left_out
+    if not photos.n_scored:
+        return None
+    probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
+    return LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
+
+
+def _of_classes(
+    validation: tuple[Any, Any] | None, support: SupportSet, names: Mapping[str, str]
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Of validation photos, as `TuningData` has them, those of classes with support, and their labels; None without any."""
+    if validation is None:
+        return None
+    vectors, positions = validation
+    labels = np.array(list(names), dtype=np.str_)[positions]
+    known = np.isin(labels, support.labels)
+    return (vectors[known], labels[known]) if known.any() else None
+
+
+def _say_unknown(method: str, names: Mapping[str, str], estimator: VectorClassifier) -> None:
+    """Warn where a class has a name and no photo, and the method knows no names."""
+    unknown = sorted(set(names) - set(estimator.classes_.tolist()))
+    if unknown:
+        who = counted(len(unknown), "class without photos is", "classes without photos are")
+        listed = ", ".join(map(printable, unknown[:5]))
+        warn(f"{who} never answered, for {method} knows photos alone: {listed}")

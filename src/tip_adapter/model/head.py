@@ -5,29 +5,28 @@ A head is replaced, never changed: who holds one keeps a consistent state.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import DamagedModelFolder, UnknownName, UsageError, warn
-from tip_adapter.methods import method_class, tuning
+from tip_adapter.errors import DamagedModelFolder, UnknownName, UsageError
+from tip_adapter.methods import method_class
 from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
-from tip_adapter.methods.tuning import Choice, TuningData
+from tip_adapter.methods.tuning import Choice
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
-from tip_adapter.metrics import LeftOut, MetricAccumulator
+from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
 from tip_adapter.model.saving import read_model_folder
-from tip_adapter.text import counted, printable
-from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
+from tip_adapter.text import printable
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,7 +65,7 @@ class Head:
     choice: Choice | None
     estimator: VectorClassifier
     logit_scale: float
-    left_out: LeftOut | None = None
+    left_out: LeaveOneOutResult | None = None
     finetune_with: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,7 +77,7 @@ class Head:
     @cached_property
     def cache(self) -> Cache:
         """The photos as a cache, by their own vectors: what the rules that choose look at."""
-        return _support_cache(self.support, self.class_embeddings, self.logit_scale, None)
+        return support_cache(self.support, self.class_embeddings, self.logit_scale, None)
 
     @property
     def temperature(self) -> float:
@@ -200,7 +199,7 @@ class Head:
         none = self.support.take(slice(0))
         return ZeroShotClassifier(self.class_embeddings).fit(none.vectors, none.labels)
 
-    def new_tally(self, n_mistakes: int = 0) -> MetricAccumulator:
+    def new_accumulator(self, n_mistakes: int = 0) -> MetricAccumulator:
         """Of labelled photos, empty: `count` adds to it."""
         return MetricAccumulator(self.classes, self.temperature, n_mistakes)
 
@@ -294,13 +293,13 @@ class Head:
             choice=choice,
             estimator=estimator,
             logit_scale=float(config["logit_scale"]),
-            left_out=LeftOut.from_record(config["left_out"]) if config["left_out"] else None,
+            left_out=LeaveOneOutResult.from_record(config["left_out"]) if config["left_out"] else None,
             finetune_with=config["finetune_with"],
             training=config["training"],
         )
 
 
-def read_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
+def load_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
     """The head and the configuration of a model folder, checked; loads no encoder.
 
     Raises
@@ -319,149 +318,7 @@ def read_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
         raise DamagedModelFolder(f"{printable(folder)} is damaged: {error}; restore it or fit again") from error
 
 
-def learn(
-    method: str,
-    support: SupportSet,
-    names: Mapping[str, str],
-    templates: tuple[str, ...],
-    class_embeddings: ClassEmbeddings,
-    *,
-    logit_scale: float,
-    rule: str,
-    calibrate: bool,
-    given: TuningData,
-    settings: Mapping[str, Any],
-    offers: Mapping[str, Any],
-    views: Callable[[int], NDArray[Any]] | None = None,
-    initial_pair: tuple[float, float] | None = None,
-) -> Head:
-    """Choose alpha and beta, fit the method; with learned keys and validation photos, choose once more.
-
-    Parameters
-    ----------
-    method : name of a method
-    support, names, templates, class_embeddings : as in Head
-    logit_scale : float, the encoder's
-    rule : key of `tuning.RULES`
-    calibrate : bool, whether the choice keeps its temperature; else it is 1
-    given : TuningData, what the rule may look at beside the support
-    settings : constructor values of the method that differ from its own; those that it does not take are left out
-    offers : what the method needs beyond vectors (`Capabilities.encoder_parts`), as the encoder offers it
-    views : epoch → (n, d) float array, the support as a method that is trained sees it then; None for as it is
-    initial_pair : alpha and beta that keys learn at where they are chosen again afterwards; None for those chosen before
-
-    Raises
-    ------
-    UnknownName
-        There is no such method; the nearest is suggested.
-    UsageError
-        Leave-one-out was asked for and no class has two photos; or there are no photos to train on.
-    """
-    made = method_class(method)
-    if not len(support) and made.capabilities.needs_images and not made.capabilities.has_alpha_beta:
-        raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
-    support = replace(support, vectors=unit_rows(support.vectors))
-    choice = left_out = None
-    if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
-        cache = _support_cache(support, class_embeddings, logit_scale, given.queries)
-        choice = _tempered(_choose(cache, rule, given), calibrate)
-        left_out = _left_out(cache, choice, class_embeddings.labels)
-    estimator = _new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
-    chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
-    if chosen_again and initial_pair:
-        estimator.set_params(alpha=initial_pair[0], beta=initial_pair[1])
-    others: dict[str, Any] = {}
-    if made.capabilities.takes_validation:
-        others["validation"] = _of_classes(given.validation, support, names)
-    if made.capabilities.takes_views:
-        others["views"] = views
-    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
-    estimator.set_params(**dict.fromkeys(offers))  # answering needs none of it
-    _say_unknown(method, names, estimator)
-    if chosen_again:
-        choice = _tempered(tuning.on_validation(Cache.of(estimator, support.vectors), given), calibrate)
-        estimator.set_params(alpha=choice.alpha, beta=choice.beta)
-        left_out = None  # it was measured at the pair of before
-    return Head(
-        method=method,
-        names=names,
-        templates=templates,
-        class_embeddings=class_embeddings,
-        support=support,
-        choice=choice,
-        estimator=estimator,
-        logit_scale=logit_scale,
-        left_out=left_out,
-        training=estimator.training(),
-    )
-
-
-def with_pair(head: Head, rule: str, given: TuningData) -> Head:
-    """The head at a pair that is chosen now, for a training-free method that had none.
-
-    Parameters
-    ----------
-    rule, given : as in `learn`
-    """
-    choice = _choose(head.cache, rule, given)
-    estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
-    left_out = _left_out(head.cache, choice, head.classes)
-    return replace(head, choice=choice, estimator=estimator, left_out=left_out)
-
-
-def _of_classes(
-    validation: tuple[Any, Any] | None, support: SupportSet, names: Mapping[str, str]
-) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Of validation photos, as `TuningData` has them, those of classes with support, and their labels; None without any."""
-    if validation is None:
-        return None
-    vectors, positions = validation
-    labels = np.array(list(names), dtype=np.str_)[positions]
-    known = np.isin(labels, support.labels)
-    return (vectors[known], labels[known]) if known.any() else None
-
-
-def _say_unknown(method: str, names: Mapping[str, str], estimator: VectorClassifier) -> None:
-    """Warn where a class has a name and no photo, and the method knows no names."""
-    unknown = sorted(set(names) - set(estimator.classes_.tolist()))
-    if unknown:
-        who = counted(len(unknown), "class without photos is", "classes without photos are")
-        listed = ", ".join(map(printable, unknown[:5]))
-        warn(f"{who} never answered, for {method} knows photos alone: {listed}")
-
-
-def _tempered(choice: Choice, calibrate: bool) -> Choice:
-    return choice if calibrate else replace(choice, temperature=1.0)
-
-
-def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeftOut | None:
-    """How right the pair is on the support, each photo left out; None where none can be."""
-    photos = cache.left_out
-    if not photos.n_scored:
-        return None
-    probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
-    return LeftOut.of(classes[photos.scored_labels], probabilities, classes)
-
-
-def refuse_singles(labels: Iterable[str | int]) -> None:
-    """Raise UsageError where leave-one-out has nothing to score: among the (n,) labels no class has two photos."""
-    if max(Counter(labels).values(), default=0) < 2:
-        raise UsageError(
-            "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
-        )
-
-
-def _choose(support: Cache, rule: str, given: TuningData) -> Choice:
-    if rule == tuning.LEAVE_ONE_OUT:
-        refuse_singles(support.labels.tolist())
-        single = list(Counter(support.labels.tolist()).values()).count(1)
-        if single:
-            who = counted(single, "class has", "classes have")
-            warn(f"{who} one photo, which leave-one-out cannot score; the others decide")
-    return tuning.RULES[rule](support, given)
-
-
-def _support_cache(
+def support_cache(
     support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float, queries: NDArray[Any] | None
 ) -> Cache:
     """The support as the rules look at it, asked by plain views of its photos, or by their own vectors."""
@@ -484,7 +341,7 @@ def _restored(
         raise ValueError(
             f"choice is {'none' if has_pair else 'a pair'}, {method} wants {'one' if has_pair else 'none'}"
         )
-    estimator = _new_estimator(method, embeddings, config["logit_scale"], choice, parameters)
+    estimator = new_estimator(method, embeddings, config["logit_scale"], choice, parameters)
     if parameters.keys() != estimator.settings().keys():
         raise ValueError(f"parameters of {method} are {sorted(estimator.settings())}")
     learned = {name.removeprefix("learned."): a for name, a in arrays.items() if name.startswith("learned.")}
@@ -504,7 +361,7 @@ def _refuse_overflow(choice: Choice, keys: NDArray[Any]) -> None:
         )
 
 
-def _new_estimator(
+def new_estimator(
     method: str,
     class_embeddings: ClassEmbeddings,
     logit_scale: float,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.errors import UnknownName, UsageError
-from tip_adapter.methods.incremental import IncrementalClassifier
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.text import printable, shown, suggestion
 from tip_adapter.vectors import ClassEmbeddings, SupportSet
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from tip_adapter.methods.base import VectorClassifier
+    from tip_adapter.methods.incremental import IncrementalClassifier
     from tip_adapter.model.head import Head
 
 #: What learned keys fall back to.
@@ -50,7 +50,7 @@ def with_images(head: Head, photos: SupportSet) -> Head:
     if present:
         raise UsageError(f"photo {printable(min(present))} is in the model already; remove it first, or rename it")
     estimator = _taught(head).set_params(class_embeddings=head.class_embeddings)
-    if isinstance(estimator, IncrementalClassifier):
+    if estimator.capabilities.incremental:
         estimator.partial_fit(photos.vectors, photos.labels, ids=photos.ids.tolist())
         return _answering(head, estimator, _support_of(estimator))
     return _refitted(
@@ -74,7 +74,7 @@ def without_images(head: Head, ids: Sequence[str]) -> Head:
         if times > 1:
             raise UsageError(f"photo {shown(name)} is given twice; nothing was removed")
     estimator = _taught(head)
-    if isinstance(estimator, IncrementalClassifier):
+    if estimator.capabilities.incremental:
         return _answering(head, estimator.remove(ids), _support_of(estimator))
     return _refitted(head, estimator, head.support.take(np.flatnonzero(~np.isin(head.support.ids, list(ids)))))
 
@@ -97,7 +97,7 @@ def without_class(head: Head, label: str) -> Head:
         _taught(head),
         replace(head, names=names, class_embeddings=head.class_embeddings.without(label)),
     )
-    if isinstance(estimator, IncrementalClassifier):
+    if estimator.capabilities.incremental:
         estimator.remove_class(label)
         return _answering(smaller, estimator, _support_of(estimator))
     estimator.set_params(class_embeddings=smaller.class_embeddings)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from tip_adapter import validation
-from tip_adapter.features.encode import encode_photos
-from tip_adapter.features.labelled import listed_source, stream_labelled
-from tip_adapter.features.sources import VectorSource
+from tip_adapter.features.sources import VectorSource, listed_source, stream_labelled
 from tip_adapter.images.inputs import listed_images
 from tip_adapter.validation import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
 #: (n, d) vectors, top, min_score → one record a vector.
 Answers: TypeAlias = "Callable[[NDArray[np.float32], int, float], list[dict[str, Any]]]"
 
-#: What stands in the place of an answer where a photo cannot be read.
+#: The record of an image that cannot be read, without its error.
 _UNANSWERED: dict[str, Any] = {"label": None, "score": None, "top": []}
 _UNEXPLAINED: dict[str, Any] = {**_UNANSWERED, "explanation": []}
 
 
 def encode_readable(images: Iterable[ImageLike], encoder: Encoder, *, threads: int | None) -> NDArray[np.float32]:
-    """Vectors of photos all of which can be read, (n, d) float32 unit rows.
+    """Vectors of images all of which must be readable, (n, d) float32 unit rows.
 
     Raises
     ------
@@ -42,10 +41,13 @@ def encode_readable(images: Iterable[ImageLike], encoder: Encoder, *, threads: i
     UsageError
         As `listed_images`.
     """
-    batch = encode_photos(listed_images(images), encoder, threads=threads)
-    for error in batch.errors.values():
-        raise error
-    return batch.vectors
+    vectors = [np.zeros((0, encoder.identity.width), np.float32)]
+    with closing(_source(images).stream(encoder, threads=threads)) as stream:
+        for batch in stream:
+            for error in batch.errors.values():
+                raise error
+            vectors.append(batch.vectors)
+    return np.concatenate(vectors)
 
 
 def predictions(

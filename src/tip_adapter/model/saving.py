@@ -12,31 +12,20 @@ import math
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 import numpy as np
-from safetensors.numpy import save
+from msgspec import Meta
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from tip_adapter.errors import DamagedModelFolder, ModelFolderError, NotWritable, OutputExists
 from tip_adapter.io.files import not_writable, open_regular, readable_path, write_folder
-from tip_adapter.io.json_schema import (
-    items,
-    mapping,
-    matching,
-    maybe,
-    number,
-    one_of,
-    parse_json,
-    positive,
-    printable_line,
-    record,
-    setting,
-    text,
-    whole,
-    word,
-)
+from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.card import model_card
-from tip_adapter.text import printable
+from tip_adapter.text import printable, shown
+from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_TEMPERATURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,51 +40,111 @@ MOST_TEXT_MIB = 64
 MOST_VALUES = 2**21
 #: Of the arrays' header, in bytes: four arrays take 400.
 MOST_HEADER = 2**20
+#: A learned array has at most as many rows and columns as images, classes, the width, or this.
+MOST_ROWS = 4096
 #: Labels and photos become tables whose cells are as wide as the longest text: entries of 4 bytes.
 MOST_TABLE = 2**28
 
-_CHOICE = record(
-    {
-        "alpha": number(0, 1e30),  # the ratio of two spreads: 1e15 where no photo resembles one of another class
-        "beta": positive(1e7),  # 3.2 / sigma at most, and a sigma below 1e-6 is none
-        "temperature": number(1e-3, 1e6),
-        "accuracy": maybe(number(0, 1)),
-        "rule": word,
-        "n_rows": whole(0, 2**53),
-    }
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Line = Annotated[str, Meta(min_length=1, max_length=200)]
+Setting = None | bool | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float | str
+
+
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    """A record of config.json or of the arrays' header; docs/reference/format.md says what each value is."""
+
+
+class EncoderRecord(_Record):
+    """The identity of the encoder that made the vectors."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=4096)]
+    fingerprint: Line
+    width: Annotated[int, Meta(ge=1, le=2**20)]
+
+
+class ClassRecord(_Record):
+    """A class: its label, the name that the text encoder reads, its number of support images."""
+
+    label: str
+    name: str
+    n_images: Count
+
+
+class ChoiceRecord(_Record):
+    """How alpha and beta were chosen. A search may exceed what a user may set: both are ratios of spreads."""
+
+    alpha: Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)]  # 1e15 where no image resembles one of another class
+    beta: Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)]  # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
+    temperature: Annotated[float, Meta(ge=1e-3, le=MAX_TEMPERATURE)]
+    accuracy: Share | None
+    rule: Line
+    n_rows: Count
+
+
+class ClassAccuracyRecord(_Record):
+    """Leave-one-out accuracy of one class."""
+
+    label: str
+    accuracy: Share
+    n_rows: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class ConfusionRecord(_Record):
+    """How many images of one class were predicted as another."""
+
+    label: str
+    called: str
+    n_rows: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class LeftOutRecord(_Record):
+    """Leave-one-out accuracy on the support, and the rejection threshold that follows from it."""
+
+    accuracy: Share
+    interval: tuple[Share, Share]
+    n_rows: Annotated[int, Meta(ge=1, le=2**53)]
+    per_class: list[ClassAccuracyRecord]
+    confusions: list[ConfusionRecord]
+    kept: Share
+    threshold: Share
+
+
+class ModelRecord(_Record):
+    """config.json without its digests."""
+
+    format: Literal[1]
+    tip_adapter: Line
+    encoder: EncoderRecord
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    method: Line
+    parameters: dict[str, Setting]
+    classes: Annotated[list[ClassRecord], Meta(min_length=1)]
+    images: list[str]
+    logit_scale: Annotated[float, Meta(gt=0, le=MAX_LOGIT_SCALE)]
+    templates: list[str]
+    choice: ChoiceRecord | None
+    left_out: LeftOutRecord | None
+    finetune_with: Line | None
+    training: dict[str, Setting]
+
+
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Digests = msgspec.defstruct(
+    "Digests",
+    [("arrays", Sha256), ("card", Sha256), ("config", Sha256)],
+    rename={"arrays": ARRAYS, "card": CARD, "config": CONFIG},
+    forbid_unknown_fields=True,
 )
-_SHARE = number(0, 1)
-_LEFT_OUT = record(
-    {
-        "accuracy": _SHARE,
-        "interval": items(_SHARE, least=2, most=2),
-        "n_rows": whole(1, 2**53),
-        "per_class": items(record({"label": text, "accuracy": _SHARE, "n_rows": whole(1, 2**53)})),
-        "confusions": items(record({"label": text, "called": text, "n_rows": whole(1, 2**53)})),
-        "kept": _SHARE,
-        "threshold": _SHARE,
-    }
-)
-_STATED = record(
-    {
-        "format": whole(FORMAT, FORMAT),
-        "tip_adapter": word,
-        "encoder": record({"name": printable_line, "fingerprint": word, "width": whole(1, 2**20)}),
-        "seed": whole(-(2**63), 2**63 - 1),
-        "method": word,
-        "parameters": mapping(setting),
-        "classes": items(record({"label": text, "name": text, "n_images": whole(0, 2**53)}), least=1),
-        "images": items(text),
-        "logit_scale": positive(1e4),
-        "templates": items(text),
-        "choice": maybe(_CHOICE),
-        "left_out": maybe(_LEFT_OUT),
-        "finetune_with": maybe(word),
-        "training": mapping(setting),
-    }
-)
-_SHA256 = matching("[0-9a-f]{64}", "a SHA-256 in hexadecimal")
-_DIGESTS = record({ARRAYS: _SHA256, CARD: _SHA256, CONFIG: _SHA256})
+
+
+class ArrayRecord(_Record):
+    """One array of the safetensors header."""
+
+    dtype: Literal["F32", "F64", "I32", "I64"]
+    shape: Annotated[list[Annotated[int, Meta(ge=0, le=2**63 - 1)]], Meta(max_length=8)]
+    data_offsets: tuple[Annotated[int, Meta(ge=0, le=2**63 - 1)], Annotated[int, Meta(ge=0, le=2**63 - 1)]]
+
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -103,15 +152,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
 }
-_HEADER = mapping(
-    record(
-        {
-            "dtype": one_of(_DTYPES),
-            "shape": items(whole(0, 2**63 - 1), most=8),
-            "data_offsets": items(whole(0, 2**63 - 1), least=2, most=2),
-        }
-    )
-)
 #: What file managers leave in a folder that a person has looked at.
 _CLUTTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 #: A folder that is replaced while it is read is read again, so many times.
@@ -208,7 +248,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
             raise ValueError("it is not as it was saved (another SHA-256)")
-        _DIGESTS(digests)
+        convert(digests, Digests)
         _check_stated(config)
     return {**config, "files": digests}
 
@@ -261,7 +301,7 @@ def _read(place: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     with _reading(place / CARD) as file:
         _require_digest(config["files"][CARD], _text_of(file))
     with _reading(place / ARRAYS) as file:
-        arrays = _arrays_of(file, config["files"][ARRAYS])
+        arrays = _arrays_of(file, config)
         _check_arrays(config, arrays)
     return config, arrays
 
@@ -326,39 +366,25 @@ def _require_digest(digest: str, *parts: bytes) -> None:
         raise ValueError("it is not the file that was saved (another SHA-256)")
 
 
-def _arrays_of(file: IO[bytes], digest: str) -> dict[str, NDArray[Any]]:
-    """Name → array, read once the file is known to be as long as its header says."""
+def _arrays_of(file: IO[bytes], config: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Name → array; the body is read once the file is as long as its shapes say and these fit the configuration."""
     start = file.read(8)
     length = int.from_bytes(start, "little")
     n_bytes = _size(file) - 8 - length
     if len(start) < 8 or not 2 <= length <= MOST_HEADER or n_bytes < 0:
         raise ValueError(f"its header of {length} bytes is empty, above {MOST_HEADER}, or longer than the file")
     header = file.read(length)
-    layout = _layout(header, n_bytes)
-    body = file.read(n_bytes)
-    _require_digest(digest, start, header, body)
-    return {
-        name: np.frombuffer(body, dtype, math.prod(shape), offset).reshape(shape)
-        for name, (dtype, shape, offset) in layout.items()
-    }
-
-
-def _layout(header: bytes, n_bytes: int) -> dict[str, tuple[np.dtype[Any], list[int], int]]:
-    """Name → dtype, shape and offset of arrays that fill `n_bytes` without a hole or an overlap."""
-    entries = parse_json(header)
-    _HEADER(entries)
-    layout: dict[str, tuple[np.dtype[Any], list[int], int]] = {}
-    end = 0
-    for name in sorted(entries, key=lambda name: entries[name]["data_offsets"]):
-        dtype, shape = _DTYPES[entries[name]["dtype"]], entries[name]["shape"]
-        first, last = entries[name]["data_offsets"]
-        if first != end or last - first != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"{printable(name)} of shape {shape} cannot lie at bytes {first} to {last}")
-        layout[name] = dtype, shape, first
-        end = last
-    if end != n_bytes:
-        raise ValueError(f"its arrays take {end} bytes, but it has {n_bytes}")
-    return layout
+    layout = convert(parse_json(header), dict[str, ArrayRecord])
+    declared = sum(math.prod(entry.shape) * _DTYPES[entry.dtype].itemsize for entry in layout.values())
+    if declared != n_bytes:
+        raise ValueError(f"its arrays take {declared} bytes, but it has {n_bytes}")
+    _check_shapes(config, {name: (_DTYPES[entry.dtype], tuple(entry.shape)) for name, entry in layout.items()})
+    content = start + header + file.read(n_bytes)
+    _require_digest(config["files"][ARRAYS], content)
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ValueError(f"its header does not fit its content ({error})") from error
 
 
 # ---- checks that no single value can tell ----------------------------------------------------------------------------
@@ -375,7 +401,14 @@ def _check_format(config: Any, folder: Path) -> None:
 
 def _check_stated(stated: Mapping[str, Any]) -> None:
     """Raise ValueError unless the configuration is what the table says and its classes are unique and in order."""
-    _STATED(stated)
+    convert(stated, ModelRecord)
+    choice, encoder = stated["choice"] or {}, stated["encoder"]
+    names = {"tip_adapter": stated["tip_adapter"], "method": stated["method"], "finetune_with": stated["finetune_with"]}
+    names |= {"encoder.name": encoder["name"], "encoder.fingerprint": encoder["fingerprint"]}
+    names |= {"choice.rule": choice.get("rule")}
+    for place, value in names.items():
+        if value is not None and not value.isprintable():
+            raise ValidationError(f"is {shown(value)}, not printable", place)
     labels = [entry["label"] for entry in stated["classes"]]
     if sorted(set(labels)) != labels:
         raise ValueError("classes are not unique and in the order of their labels")
@@ -384,19 +417,33 @@ def _check_stated(stated: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} hold a text too long for {len(texts)} of them")
 
 
-def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Raise ValueError unless the arrays fit the configuration: dtypes, shapes, unit rows, class indices, finite."""
-    counts = [entry["n_images"] for entry in stated["classes"]]
-    n_classes, n_images, width = len(counts), len(stated["images"]), stated["encoder"]["width"]
+def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+    """Raise ValueError unless dtypes and shapes fit the configuration; learned arrays have a method's own shapes."""
+    n_classes, n_images, width = len(stated["classes"]), len(stated["images"]), stated["encoder"]["width"]
     wanted = {
         "class_embeddings": f"float32 of shape {(n_classes, width)}",
         "support_vectors": f"float32 of shape {(n_images, width)}",
         "support_labels": f"int64 of shape {(n_images,)}",
     }
-    own = {n: f"{a.dtype} of shape {a.shape}" for n, a in arrays.items() if not n.startswith("learned.")}
+    own = {
+        name: f"{dtype} of shape {shape}" for name, (dtype, shape) in found.items() if not name.startswith("learned.")
+    }
     for name in wanted | own:
         if own.get(name) != wanted.get(name):
             raise ValueError(f"{printable(name)} is {own.get(name, 'missing')}, not {wanted.get(name, 'known')}")
+    most = max(n_images, n_classes, width, MOST_ROWS) * max(width, MOST_ROWS)
+    for name, (dtype, shape) in found.items():
+        if dtype not in _DTYPES.values():
+            raise ValueError(f"{printable(name)} of {dtype} is not {', '.join(_DTYPES)}")
+        if math.prod(shape) > most:
+            raise ValueError(f"{printable(name)} of shape {shape} is larger than any method learns ({most} values)")
+
+
+def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raise ValueError unless the arrays fit the configuration: dtypes, shapes, unit rows, class indices, finite."""
+    _check_shapes(stated, {name: (array.dtype, array.shape) for name, array in arrays.items()})
+    counts = [entry["n_images"] for entry in stated["classes"]]
+    n_classes = len(counts)
     for name in ("class_embeddings", "support_vectors"):
         _require_unit_rows(arrays[name], name)
     if np.any(arrays["support_labels"] < 0) or np.any(arrays["support_labels"] >= n_classes):
@@ -404,10 +451,8 @@ def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
     if np.bincount(arrays["support_labels"], minlength=n_classes).tolist() != counts:
         raise ValueError("support_labels hold other numbers of photos than classes")
     for name, array in arrays.items():
-        if array.dtype not in _DTYPES.values() or not np.isfinite(array).all():
-            raise ValueError(
-                f"{printable(name)} of {array.dtype} is not {', '.join(_DTYPES)}, or holds NaN or infinity"
-            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"{printable(name)} holds NaN or infinity")
 
 
 def _require_unit_rows(rows: NDArray[Any], name: str) -> None:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tip_adapter import validation
 from tip_adapter.encoders.prompts import checked_names, resolve_templates
+from tip_adapter.errors import UsageError, warn
 from tip_adapter.images.inputs import listed_labels
-from tip_adapter.methods import method_class
-from tip_adapter.model.fitting import check_epochs, check_tuning, given_logit_scale
+from tip_adapter.methods import method_class, tuning
+from tip_adapter.text import printable
 from tip_adapter.validation import require
 from tip_adapter.vectors import SupportSet
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tip_adapter.encoders import Encoder
+
+#: What `tune` may be besides a folder or list.
+_RULES = {"loo": tuning.LEAVE_ONE_OUT, "scale-free": tuning.SCALE_FREE}
+#: A million passes over one image take minutes.
+_MOST_EPOCHS = 1_000_000
 #: Setting → its types, and in words what it takes. Numbers state their bounds themselves.
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "method": ((str,), "the name of a method"),
@@ -87,3 +98,82 @@ def listed_support(support: Any, name: str, width: int) -> SupportSet:
     require(not twice, name, "ids that are unique", twice[:1])
     labels = listed_labels(support.labels)
     return replace(support, labels=np.array(labels, dtype=np.str_)) if labels else support
+
+
+def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
+    """Refuse what makes no sense together.
+
+    Raises
+    ------
+    UnknownName
+        There is no such method.
+    UsageError
+        alpha without beta, either with `tune`, out of bounds, or for a method without a pair; `tune` is no rule and no
+        folder or list that exists, or no photos for a method that searches a setting by them.
+    """
+    given = [name for name, value in [("alpha", alpha), ("beta", beta), ("tune", tune)] if value is not None]
+    made = method_class(method)
+    by_photos = given == ["tune"] and os.fspath(tune or "") not in _RULES
+    if given and not made.capabilities.has_alpha_beta and not (made.capabilities.takes_validation and by_photos):
+        photos = "; tune takes the path of validation photos" if made.capabilities.takes_validation else ""
+        raise UsageError(f"{method} has no alpha and beta to choose; leave out {', '.join(given)}{photos}")
+    if given not in ([], ["tune"], ["alpha", "beta"]):
+        raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
+    if tune is not None and os.fspath(tune) not in _RULES and not os.path.lexists(tune):
+        raise UsageError(f"tune {os.fspath(tune)!r} is not loo or scale-free, nor a folder or list that exists")
+    given_alpha_beta(alpha, beta)
+
+
+def check_epochs(method: str, epochs: int | None) -> None:
+    """Raise UsageError if `epochs` is given to a method that is not trained in epochs, or is no number of them."""
+    if epochs is None:
+        return
+    if "epochs" not in inspect.signature(method_class(method)).parameters:
+        raise UsageError(f"{method} is not trained in epochs; leave out epochs")
+    validation.integer(epochs, "epochs", 0, _MOST_EPOCHS)
+
+
+def given_alpha_beta(alpha: float | None, beta: float | None) -> tuple[float, float] | None:
+    """A given alpha and beta as floats, None where none is given.
+
+    Raises
+    ------
+    UsageError
+        One is no number, or out of bounds.
+    """
+    if alpha is None or beta is None:
+        return None
+    return validation.number(alpha, "alpha", 0, validation.MAX_ALPHA), validation.number(
+        beta, "beta", 0, validation.MAX_BETA, above=True
+    )
+
+
+def given_logit_scale(logit_scale: float | None) -> float | None:
+    """A given logit scale as a float; raises UsageError if it is no number, or out of bounds."""
+    return (
+        None
+        if logit_scale is None
+        else validation.number(logit_scale, "logit_scale", 0, validation.MAX_LOGIT_SCALE, above=True)
+    )
+
+
+def logit_scale_of(encoder: Encoder, given: float | None) -> float:
+    """The logit scale given, else the encoder's; warns where that is a guess, raises as `given_logit_scale`."""
+    scale = given_logit_scale(given)
+    if scale is not None:
+        return scale
+    if encoder.record.logit_scale_assumed:
+        warn(
+            f"the logit scale of {printable(encoder.identity.name)} stands in none of its files: {encoder.logit_scale:g} is "
+            "assumed, that of OpenAI's CLIPs; --logit-scale (logit_scale=) sets another"
+        )
+    return encoder.logit_scale
+
+
+def rule_for(tune: str | os.PathLike[str] | None, pair: tuple[float, float] | None, labels: NDArray[np.str_]) -> str:
+    """The rule of `tuning.RULES`: a given pair, or (n,) labels of the support where nothing was asked for, decide."""
+    if pair is not None:
+        return tuning.FIXED
+    if tune is None:
+        return tuning.default_rule(np.unique(labels, return_inverse=True)[1])
+    return _RULES.get(os.fspath(tune), tuning.VALIDATION)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from tip_adapter.errors import Diverged, MissingExtra
-from tip_adapter.methods.ops import affinity, cross_entropy, own_key_step, text_logits, to_numpy
+from tip_adapter.methods.ops import cross_entropy, text_logits, to_numpy
+from tip_adapter.methods.tip_adapter import affinity, leaves_out_own_key, own_class_factor, sum_affinities
 from tip_adapter.methods.training import AdamW, cosine, train
 
 try:
@@ -138,9 +139,9 @@ class Equation:
     beta: float
     logit_scale: float
 
-    def logits(self, queries: Array, weights: Array, affinities: Array, values: Array, rescale: Array | float) -> Array:
-        """(m, d), (N, d), (m, n) and (n, N) → (m, N); `rescale` as `leave_out_own_key` gives it."""
-        return text_logits(queries, weights, self.logit_scale) + self.alpha * (affinities @ values) * rescale
+    def logits(self, queries: Array, weights: Array, cache: Array) -> Array:
+        """(m, d), (N, d) and (m, N) A V → (m, N)."""
+        return text_logits(queries, weights, self.logit_scale) + self.alpha * cache
 
     def slopes(
         self,
@@ -327,7 +328,7 @@ class _Run:
         """Learn from `start`."""
         if not self.start:
             return [], np.zeros(0)
-        treat_own_key = own_key_step(None, self.labels, plain=self.views is None)
+        leave_out = leaves_out_own_key(None, self.labels, plain=self.views is None)
 
         def loss_and_gradients(
             learned: Sequence[Array], photos: Any, rows: NDArray[Any]
@@ -335,8 +336,11 @@ class _Run:
             keys, values, image, text = self.split(learned)
             f, into_image = self.read_images(image, photos)
             W, into_text = self.read_names(text)
-            A, rescale = treat_own_key(affinity(f, keys, self.equation.beta), rows, self.labels, self.n_classes)
-            loss, errors = cross_entropy(self.equation.logits(f, W, A, values, rescale), self.labels[rows])
+            own_rows = rows if leave_out else None
+            A = affinity(f, keys, self.equation.beta, own_rows)
+            cache = sum_affinities(A, self.labels, self.n_classes, own_rows, values=values)
+            loss, errors = cross_entropy(self.equation.logits(f, W, cache), self.labels[rows])
+            rescale = 1.0 if own_rows is None else own_class_factor(self.labels, self.n_classes, own_rows, errors)
             slopes = self.equation.slopes(f, W, keys, values, A, errors, rescale)
             own = [getattr(slopes, name) for name, learns in self.cache.items() if learns]
             return loss, [*own, *into_image(slopes.queries), *into_text(slopes.weights)]
@@ -357,7 +361,8 @@ class _Run:
         """The share of test photos that are named right."""
         keys, values, image, text = self.split(learned)
         f, (W, _) = self.encoded(test.prepared, image), self.read_names(text)
-        cache = affinity(f, keys, self.equation.beta) @ values
+        A = affinity(f, keys, self.equation.beta)
+        cache = sum_affinities(A, self.labels, self.n_classes, values=values)
         logits = text_logits(f, W, self.equation.logit_scale) + alpha * cache
         return float((to_numpy(logits).argmax(axis=1) == test.labels).mean())
 
@@ -369,11 +374,11 @@ class _TwoRates:
         self.n_cache = n_cache
         self.cache, self.towers = AdamW(learning_rate), AdamW(ENCODER_SHARE * learning_rate)
 
-    def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, share: float) -> None:
+    def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float) -> None:
         """Update all in place."""
         n = self.n_cache
-        self.cache.step(parameters[:n], gradients[:n], share=share)
-        self.towers.step(parameters[n:], gradients[n:], share=share)
+        self.cache.step(parameters[:n], gradients[:n], lr_factor=lr_factor)
+        self.towers.step(parameters[n:], gradients[n:], lr_factor=lr_factor)
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,7 @@ from tip_adapter.methods import method_class, tuning
 from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.prototypes import cycled, draw_prototypes
 from tip_adapter.methods.tuning import TuningData
-from tip_adapter.model.fitting import offers_of
-from tip_adapter.model.head import Head, learn
+from tip_adapter.model.fitting import encoder_parts, fit_head
 from tip_adapter.paper.protocols import PAPERS_PAIR, PROTOCOLS
 from tip_adapter.paper.timing import PeakMemory
 from tip_adapter.vectors import ClassEmbeddings, SupportSet
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tip_adapter.model.head import Head
     from tip_adapter.paper.experiments import Task
     from tip_adapter.paper.vectors import SplitVectors
 
@@ -143,11 +143,11 @@ def learner(
         settings.setdefault("epochs", material.epochs[task.method] * cache.epochs_a_pass)
     if protocol in ("fixed", "scale-free"):
         settings["C"] = 1.0  # of the linear probe, which has no other choice to make
-    initial = material.initial_pair if cache.views else None  # without views a key would see itself: another loss
-    seen, offers = _seen(task, protocol, material, test), offers_of(material.encoder, task.method)
+    initial = material.initial_alpha_beta if cache.views else None  # without views a key would see itself: another loss
+    seen, offers = _seen(task, protocol, material, test), encoder_parts(material.encoder, task.method)
 
     def fit() -> Head:
-        return learn(
+        return fit_head(
             task.method,
             cache.support,
             material.names,
@@ -160,7 +160,7 @@ def learner(
             settings={"seed": task.seed, **settings},
             offers=offers,
             views=cache.views,
-            initial_pair=initial,
+            initial_alpha_beta=initial,
         )
 
     return fit
@@ -241,7 +241,7 @@ def _learn_prompt(
         names=material.names,
         epochs=material.epochs.get("coop"),
         seed=task.seed,
-        **offers_of(material.encoder, "coop"),
+        **encoder_parts(material.encoder, "coop"),
     )
     coop.fit(support.vectors, support.labels, views=None if views is None else cycled(views))
     return ClassEmbeddings(coop.classes_, coop.weights_)

@@ -12,7 +12,7 @@ import numpy as np
 from tip_adapter.encoders.prompts import embed_classes, readable, resolve_templates
 from tip_adapter.errors import FeaturesError, FolderError, MissingDataset
 from tip_adapter.features.extract import extract_listed
-from tip_adapter.features.labelled import encode_labelled, labelled_source
+from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.features.store import MANIFEST
 from tip_adapter.images.augment import NO_AUGMENTATION, Augmentation
 from tip_adapter.images.decode import open_image
@@ -58,7 +58,7 @@ class SplitVectors:
     prepared : (part, ids, view=None) → these photos, or an augmented view of each, as the encoder prepares them; None
         where there are vectors only
     epochs : method → passes over the photos of this data set; for other methods their own
-    initial_pair : alpha and beta that the public code trains keys at, before it chooses them
+    initial_alpha_beta : alpha and beta that the public code trains keys at, before it chooses them
     prompts : (shots, seed) → class weights by a prompt that was learned on that draw, kept here by who learns it
     """
 
@@ -74,7 +74,7 @@ class SplitVectors:
     n_views: int = 0
     prepared: Callable[..., PreparedImages] | None = None
     epochs: Mapping[str, int] = field(default_factory=EPOCHS.copy)
-    initial_pair: tuple[float, float] = PAPERS_PAIR
+    initial_alpha_beta: tuple[float, float] = PAPERS_PAIR
     prompts: dict[tuple[int, int], ClassEmbeddings] = field(default_factory=dict)
     _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
     _views: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
@@ -246,7 +246,7 @@ class ImageStore:
             n_views=n_views,
             prepared=self.prepared,
             epochs=self.splits.record.epochs,
-            initial_pair=(search.alpha, search.beta) if search else PAPERS_PAIR,
+            initial_alpha_beta=(search.alpha, search.beta) if search else PAPERS_PAIR,
         )
 
     def support(self, shots: int, seed: int) -> SupportSet:

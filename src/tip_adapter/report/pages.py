@@ -104,7 +104,7 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
     occasion : Occasion
     photos : id → path of the photos it has learned from; those that are not there are shown by their names
     """
-    tally = head.new_tally()
+    tally = head.new_accumulator()
     head.count_left_out(tally)
     with Thumbnails(photos) as shown:
         body = [

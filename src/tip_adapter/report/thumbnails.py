@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from PIL import Image
 
 from tip_adapter.errors import ImageError
-from tip_adapter.features.labelled import is_stored, labelled_source
+from tip_adapter.features.sources import is_stored, labelled_source
 from tip_adapter.images.decoding_pool import DecodingProcesses
 
 if TYPE_CHECKING:
