@@ -181,7 +181,7 @@ def test_fault_04_wrong_ending_is_read_by_its_content(model, new):
 
 def test_fault_04_text_that_is_called_a_photo(model, new):
     (new / "red" / "bad.jpg").write_text("a cat\n")
-    assert_one_bad(model, new, "not a photo in a known format")
+    assert_one_bad(model, new, "not an image in a known format")
 
 
 def bitmap(width: int, height: int) -> bytes:
@@ -349,7 +349,7 @@ OTHER_FORMATS = {
 @pytest.mark.parametrize("kind", OTHER_FORMATS)
 def test_fault_11_other_formats_are_a_row_with_the_known_ones(model, new, kind):
     (new / "red" / "bad.jpg").write_bytes(OTHER_FORMATS[kind])
-    assert_one_bad(model, new, "not a photo in a known format (JPEG, PNG, ")
+    assert_one_bad(model, new, "not an image in a known format (JPEG, PNG, ")
 
 
 @pytest.mark.parametrize(
