@@ -585,7 +585,7 @@ def test_a_photo_that_is_no_file_is_left_out(fit: Callable[..., Ran], train: Pat
 def test_a_usage_error_is_told_before_any_photo_is_read(
     fit: Callable[..., Ran], train: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tip_adapter.features.encode.DecodingProcesses", partial(pytest.fail, "a photo was read first"))
+    monkeypatch.setattr("tip_adapter.features.encode.DecodingPool", partial(pytest.fail, "a photo was read first"))
     for options in (["--template", "no place"], ["--tune", "nowhere"], ["--alpha", "1"], ["--method", "tip"]):
         assert fit(train, *options).status in (1, 2)
 

@@ -179,7 +179,7 @@ def _message(name: str, reason: str) -> str:
 
 
 def _decode_jpeg(content: bytes, image: Any) -> NDArray[np.uint8]:
-    """simplejpeg decodes most JPEGs, Pillow those that are huge, CMYK or damaged."""
+    """Simplejpeg decodes most JPEGs, Pillow those that are huge, CMYK or damaged."""
     across, down = reduction(image.size)
     if (across, down) != (1, 1):
         scale = min(across, down)  # libjpeg itself decodes to 1/1, 1/2 or 1/4
