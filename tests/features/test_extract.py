@@ -118,7 +118,7 @@ def test_fault_74_a_batch_of_photos_gives_a_batch_of_vectors_in_a_stable_schema(
     assert (
         whole.filter(pc.is_valid(whole["error"]))["error"]
         .to_pylist()[0]
-        .startswith("cannot read red/bad.png: not a photo")
+        .startswith("cannot read red/bad.png: not an image")
     )
 
 

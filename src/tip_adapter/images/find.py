@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
-from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_twins
+from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, printable
@@ -207,7 +207,7 @@ def _choose_part(folder: Path, part: str) -> tuple[Path, list[str]]:
 def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str], notes: list[str]) -> ImageList:
     """Photos with their class names → photos with their labels, in order."""
     names = [*names, *(name for _, name in found)]
-    refuse_twins(names)
+    refuse_lookalike_labels(names)
     labels = {name: label_of(name, os.fspath(root)) for name in dict.fromkeys(names)}
     rows = sorted(((path, labels[name]) for path, name in found), key=lambda row: (row[1], os.fspath(row[0])))
     named = {label for _, label in rows}
