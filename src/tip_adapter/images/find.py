@@ -27,31 +27,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ENDINGS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".jif",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-    ]
+_ENDINGS = (
+    ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
 )
+ENDINGS = frozenset(_ENDINGS.split())
 _PARTS = {"train", "val", "test"}
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 _FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
