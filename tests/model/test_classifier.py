@@ -314,7 +314,7 @@ def test_fault_16_labels_that_differ_by_unicode_form_or_case_are_a_label_error(
         fitted(photos[:2], list(twins))
 
 
-@pytest.mark.parametrize(("wrong", "reason"), [("", "is not text"), ("a\0b", "holds NUL")])
+@pytest.mark.parametrize(("wrong", "reason"), [("", "is not text"), ("a\0b", "contains NUL")])
 def test_fault_16_an_empty_label_or_one_with_nul_is_a_label_error(wrong: str, reason: str, photos: Any) -> None:
     with pytest.raises(LabelError, match=reason):
         fitted(photos[:2], ["red", wrong])
