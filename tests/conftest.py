@@ -18,7 +18,7 @@ from PIL import Image
 from tip_adapter import load_encoder
 from tip_adapter.images import decoding_pool
 from tip_adapter.images.decode import decode_file
-from tip_adapter.images.decoding_pool import DecodingProcesses
+from tip_adapter.images.decoding_pool import DecodingPool
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -50,7 +50,7 @@ def decoded_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """No: hundreds of tests fit on a handful of photos. Those about files that do harm override this, and the programs
     that tests start are as they are.
     """
-    monkeypatch.setattr(DecodingProcesses, "decode", staticmethod(decode_file))
+    monkeypatch.setattr(DecodingPool, "decode", staticmethod(decode_file))
     monkeypatch.setattr(decoding_pool, "start_decoding", lambda: None)
 
 

@@ -340,10 +340,12 @@ def test_the_public_names_are_these() -> None:
         "CoOpClassifier",
         "FewShotClassifier",
         "LinearProbeClassifier",
+        "SupportSet",
         "TipAdapterClassifier",
         "TipAdapterFClassifier",
         "ZeroShotClassifier",
         "choose_alpha_beta",
+        "extract",
         "load_encoder",
     ]
     assert dir(tip_adapter) == sorted([*tip_adapter.__all__, "__version__"])
@@ -451,7 +453,7 @@ def test_nothing_that_is_read_can_run() -> None:
         if re.search(f"{runs}|{reads}", called)
     }
     assert ran == {("__main__.py", "exec('')")}  # empty, so that Python forgets an interruption
-    assert files_that_call(r"^subprocess\.\w+$") == {"images/decoding_process.py"}
+    assert files_that_call(r"^subprocess\.\w+$") == {"images/decoding_pool.py"}
 
 
 def test_torch_reads_tensors_only() -> None:

@@ -9,6 +9,7 @@ from tip_adapter.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import load_encoder
+    from tip_adapter.features.extract import extract
     from tip_adapter.methods.clip_adapter import CLIPAdapterClassifier
     from tip_adapter.methods.coop import CoOpClassifier
     from tip_adapter.methods.linear_probe import LinearProbeClassifier
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tip_adapter.methods.tuning import Choice, choose_alpha_beta
     from tip_adapter.methods.zero_shot import ZeroShotClassifier
     from tip_adapter.model.classifier import FewShotClassifier
-    from tip_adapter.vectors import ClassEmbeddings
+    from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 __all__ = [
     "CLIPAdapterClassifier",
@@ -25,10 +26,12 @@ __all__ = [
     "CoOpClassifier",
     "FewShotClassifier",
     "LinearProbeClassifier",
+    "SupportSet",
     "TipAdapterClassifier",
     "TipAdapterFClassifier",
     "ZeroShotClassifier",
     "choose_alpha_beta",
+    "extract",
     "load_encoder",
 ]
 
@@ -40,10 +43,12 @@ _HOMES = {
     "CoOpClassifier": "tip_adapter.methods.coop",
     "FewShotClassifier": "tip_adapter.model.classifier",
     "LinearProbeClassifier": "tip_adapter.methods.linear_probe",
+    "SupportSet": "tip_adapter.vectors",
     "TipAdapterClassifier": "tip_adapter.methods.tip_adapter",
     "TipAdapterFClassifier": "tip_adapter.methods.tip_adapter",
     "ZeroShotClassifier": "tip_adapter.methods.zero_shot",
     "choose_alpha_beta": "tip_adapter.methods.tuning",
+    "extract": "tip_adapter.features.extract",
     "load_encoder": "tip_adapter.encoders",
 }
 

@@ -1,4 +1,4 @@
-"""Names and numbers as people read them."""
+"""Format names and numbers for messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def printable(name: str | os.PathLike[str]) -> str:
-    """A name as it can be shown: bytes that are not UTF-8, control characters and the like as escapes."""
+    """A name with escapes for bytes that are not UTF-8 and for characters that cannot be printed."""
     text = os.fspath(name)
     with suppress(UnicodeEncodeError):
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -20,7 +20,7 @@ def printable(name: str | os.PathLike[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """Any value as a message can show it: printable, and no longer than a line."""
+    """The repr of any value, printable and at most 81 characters long."""
     try:
         text = printable(repr(value))
     except Exception:  # another package's repr, or a number with too many digits
@@ -29,21 +29,21 @@ def shown(value: object) -> str:
 
 
 def counted(n: int, one: str, many: str) -> str:
-    """A number and its noun."""
+    """A number and its noun, singular or plural."""
     return f"{n} {one if n == 1 else many}"
 
 
 def percent(fraction: float) -> str:
-    """A fraction as a person reads it."""
+    """A fraction in per cent, one decimal."""
     return f"{100 * fraction:.1f} %"
 
 
 def first_of(names: Sequence[str]) -> str:
-    """The first five of some names."""
+    """The first five names, for messages that list many."""
     return ", ".join([*map(printable, names[:5]), *["…"] * (len(names) > 5)])
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest of `known` was meant; empty where none is near."""
+    """A question that suggests the nearest of `known`; empty if none is similar."""
     nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f"did you mean {printable(nearest[0])}? " if nearest else ""

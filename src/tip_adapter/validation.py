@@ -1,4 +1,4 @@
-"""What a user hands over, checked where it enters: numbers, paths, texts, small files."""
+"""Validate arguments of public functions: numbers, paths, texts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 from tip_adapter.errors import UsageError
 from tip_adapter.text import shown
 
-#: Characters of a class name or template: what a text encoder holds of a sentence grows with its length.
+#: Characters of a class name or template: the memory of a text encoder grows with them.
 MAX_TEXT = 1_000
 MAX_THREADS = 256
-#: What is kept keeps it in 64 bits.
+#: Files store a seed in 64 bits.
 MAX_SEED = 2**63 - 1
 #: The largest values that users may set; each is 0 or more (alpha) or above 0 (beta, logit_scale).
 MAX_ALPHA = 1e6
@@ -26,18 +26,18 @@ MAX_LOGIT_SCALE = 1e4
 MAX_CHOSEN_ALPHA = 1e30
 MAX_CHOSEN_BETA = 1e7
 MAX_TEMPERATURE = 1e6
-#: `min_score` by the model's own threshold.
+#: `min_score`: use the model's own threshold.
 AUTO = "auto"
 
 
 def require(fits: bool, name: str, wanted: str, value: object) -> None:
-    """Raise UsageError, naming the argument, what it takes and the value, unless the value fits."""
+    """Raise UsageError with the argument, what it takes and the value found, unless the value fits."""
     if not fits:
         raise UsageError(f"{name} takes {wanted}, not {shown(value)}")
 
 
 def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
-    """A whole number within bounds, NumPy's too, as int; raises UsageError for all else, True included."""
+    """A whole number within bounds, also a NumPy one, as int; raises UsageError for anything else, also for True."""
     wanted = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
     require(isinstance(value, Integral) and not isinstance(value, bool), name, wanted, value)
     number = operator.index(value)
@@ -46,7 +46,7 @@ def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
 
 
 def number(value: Any, name: str, least: float, most: float, *, above: bool = False) -> float:
-    """A number within bounds, NumPy's too, as float; with `above` not `least` itself. Raises UsageError for all else."""
+    """A number within bounds, also a NumPy one, as float; `above` excludes `least`. Raises UsageError for anything else."""
     wanted = f"a number {f'above {least:g}, to' if above else f'from {least:g} to'} {most:,}"
     require(isinstance(value, Real) and not isinstance(value, bool), name, wanted, value)
     number = float("inf")
@@ -57,21 +57,21 @@ def number(value: Any, name: str, least: float, most: float, *, above: bool = Fa
 
 
 def seed(seed: Any) -> int:
-    """A seed as int; raises UsageError for what is none."""
+    """A seed as int; raises UsageError for anything else."""
     return integer(seed, "seed", 0, MAX_SEED)
 
 
 def threads(threads: Any) -> int | None:
-    """A number of processor threads, None for one per core; raises UsageError for all else."""
+    """A number of threads, None for one per core; raises UsageError for anything else."""
     return None if threads is None else integer(threads, "threads", 1, MAX_THREADS)
 
 
 def path(value: Any, name: str) -> Path:
-    """A path; raises UsageError for what is none, empty text included: it would be the current folder."""
+    """A path; raises UsageError for anything else, also for empty text, which would be the current folder."""
     require(isinstance(value, (str, os.PathLike)) and str(value) != "", name, "a path", value)
     return Path(value)
 
 
 def is_whole_text(text: object) -> bool:
-    """Whether it is text in whole characters: no halves of surrogate pairs."""
+    """Whether it is a text without unpaired surrogates."""
     return isinstance(text, str) and not any("\ud800" <= c <= "\udfff" for c in text)

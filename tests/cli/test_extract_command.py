@@ -42,7 +42,7 @@ def test_json_counts_and_a_bad_photo_is_a_note(run: Callable[..., Ran], photos: 
     counted = json.loads(ran.out)
     assert counted.pop("seconds") >= 0
     assert counted == {"n_images": 7, "n_encoded": 0, "n_failed": 1}
-    assert ran.err.startswith("note: 1 photo has no vector: cannot read red/bad.png: not a photo")
+    assert ran.err.startswith("note: 1 photo has no vector: cannot read red/bad.png: not an image")
     assert run("extract", photos, "--out", features, "--encoder", "toy", "--json", "--quiet").err == ""
 
 

@@ -493,7 +493,7 @@ def test_a_folder_that_cannot_teach_is_a_failure_with_the_reason(
     ("name", "content", "words"),
     [
         ("a.csv", b"", ["file_name,label"]),
-        ("a.csv", b"file_name,label\n", ["lists no photos"]),
+        ("a.csv", b"file_name,label\n", ["lists no images"]),
         ("a.csv", b"name,class\nx.png,red\n", ["file_name,label"]),
         ("a.csv", b"file_name\nx.png\n", ["label"]),
         ("a.csv", b"file_name,label\nx.png\n", ["line 2", "label"]),
@@ -585,7 +585,7 @@ def test_a_photo_that_is_no_file_is_left_out(fit: Callable[..., Ran], train: Pat
 def test_a_usage_error_is_told_before_any_photo_is_read(
     fit: Callable[..., Ran], train: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tip_adapter.features.encode.DecodingProcesses", partial(pytest.fail, "a photo was read first"))
+    monkeypatch.setattr("tip_adapter.features.encode.DecodingPool", partial(pytest.fail, "a photo was read first"))
     for options in (["--template", "no place"], ["--tune", "nowhere"], ["--alpha", "1"], ["--method", "tip"]):
         assert fit(train, *options).status in (1, 2)
 

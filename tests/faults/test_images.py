@@ -23,9 +23,9 @@ from tip_adapter import FewShotClassifier
 from tip_adapter.errors import ImageError, ImageTooLarge, LabelError, NothingReadable, TipAdapterWarning
 from tip_adapter.features.encode import encode_photos
 from tip_adapter.features.sources import encode_labelled, found_source
-from tip_adapter.images import decoding_process
+from tip_adapter.images import decoding_pool
 from tip_adapter.images.decode import MAX_PIXELS, decode_image
-from tip_adapter.images.decoding_pool import DecodingProcesses
+from tip_adapter.images.decoding_pool import DecodingPool
 from tip_adapter.images.find import find_images, find_labelled
 from tip_adapter.testing import FakeEncoder
 
@@ -162,7 +162,7 @@ def test_fault_02_cut_file_is_a_row_with_its_reason(model, new):
 def test_fault_03_flipped_bits_are_an_error_or_a_photo(tmp_path):
     each = 10_000 if SOAK else 20
     rng = np.random.default_rng(3)
-    with DecodingProcesses() as decoders:
+    with DecodingPool() as decoders:
         for kind, options in FORMATS.items():
             content = np.frombuffer(encoded(NOISE, kind, **options), np.uint8)
             for _ in range(each // (len(FORMATS) if SOAK else 1)):
@@ -181,7 +181,7 @@ def test_fault_04_wrong_ending_is_read_by_its_content(model, new):
 
 def test_fault_04_text_that_is_called_a_photo(model, new):
     (new / "red" / "bad.jpg").write_text("a cat\n")
-    assert_one_bad(model, new, "not a photo in a known format")
+    assert_one_bad(model, new, "not an image in a known format")
 
 
 def bitmap(width: int, height: int) -> bytes:
@@ -232,7 +232,7 @@ def test_fault_06_at_the_pixel_limit_a_photo_is_read():
 def test_fault_06_near_the_limit_a_photo_takes_at_most_512_mib(tmp_path, kind):
     mode, size, options, is_read = NEAR_THE_LIMIT[kind]
     Image.new(mode, size, "tomato").save(tmp_path / "photo", kind.split()[-1], **options)
-    with DecodingProcesses() as decoders:
+    with DecodingPool() as decoders:
         assert_refused(decoders, tmp_path / "nowhere", ImageError)
         idle = peak_mib(decoders)
         if is_read:
@@ -243,13 +243,13 @@ def test_fault_06_near_the_limit_a_photo_takes_at_most_512_mib(tmp_path, kind):
         assert peak_mib(decoders) - idle <= 512
 
 
-def assert_refused(decoders: DecodingProcesses, path: Path, kind: type[ImageError]) -> None:
+def assert_refused(decoders: DecodingPool, path: Path, kind: type[ImageError]) -> None:
     with pytest.raises(ImageError) as caught:
         decoders.decode(path)
     assert type(caught.value) is kind
 
 
-def peak_mib(decoders: DecodingProcesses) -> float:
+def peak_mib(decoders: DecodingPool) -> float:
     """The most memory that the one decoding process had so far."""
     (decoding,) = decoders._idle._processes
     status = Path(f"/proc/{decoding._process.pid}/status").read_text()
@@ -349,7 +349,7 @@ OTHER_FORMATS = {
 @pytest.mark.parametrize("kind", OTHER_FORMATS)
 def test_fault_11_other_formats_are_a_row_with_the_known_ones(model, new, kind):
     (new / "red" / "bad.jpg").write_bytes(OTHER_FORMATS[kind])
-    assert_one_bad(model, new, "not a photo in a known format (JPEG, PNG, ")
+    assert_one_bad(model, new, "not an image in a known format (JPEG, PNG, ")
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_fault_14_photo_of_a_thousand_scans_is_a_row_with_its_reason(model, new)
 def test_fault_14_photo_that_takes_too_long_is_a_row_with_its_reason(model, new, monkeypatch):
     content = encoded(NOISE, "JPEG")
     (new / "red" / "bad.jpg").write_bytes(content[:2] + b"\xff" * 2**24 + content[2:])
-    monkeypatch.setattr(decoding_process, "SECONDS", 0.5)
+    monkeypatch.setattr(decoding_pool, "SECONDS", 0.5)
     assert_one_bad(model, new, "took longer than 0.5 s")
 
 
@@ -416,7 +416,7 @@ def test_fault_15_photo_that_is_also_a_page_is_the_photo(model, new):
     (new / "red" / "page.html.jpg").write_bytes(as_jpeg + page)
     assert set(errors_of(model, new).values()) == {None}
     (new / "red" / "bad.jpg").write_bytes(page + as_jpeg)
-    assert "not a photo" in (errors_of(model, new)["red/bad.jpg"] or "")
+    assert "not an image" in (errors_of(model, new)["red/bad.jpg"] or "")
 
 
 @strange

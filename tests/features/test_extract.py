@@ -118,7 +118,7 @@ def test_fault_74_a_batch_of_photos_gives_a_batch_of_vectors_in_a_stable_schema(
     assert (
         whole.filter(pc.is_valid(whole["error"]))["error"]
         .to_pylist()[0]
-        .startswith("cannot read red/bad.png: not a photo")
+        .startswith("cannot read red/bad.png: not an image")
     )
 
 
@@ -628,7 +628,7 @@ import os, sys, time
 from pathlib import Path
 from tip_adapter.features import extract as extraction
 from tip_adapter.images.decode import decode_file
-from tip_adapter.images.decoding_pool import DecodingProcesses
+from tip_adapter.images.decoding_pool import DecodingPool
 from tip_adapter.testing import FakeEncoder
 
 class Noting(FakeEncoder):
@@ -638,7 +638,7 @@ class Noting(FakeEncoder):
         time.sleep(0.02)  # so that there is time to be killed in
         return super().encode_prepared(prepared)
 
-DecodingProcesses.decode = staticmethod(decode_file)
+DecodingPool.decode = staticmethod(decode_file)
 extraction.SHARD_ROWS = 8
 extraction.extract(sys.argv[1], sys.argv[2], Noting())
 """

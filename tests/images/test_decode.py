@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tip_adapter.errors import ImageError, ImageTooLarge
-from tip_adapter.images import decode, reduce
+from tip_adapter.images import decode, limits
 from tip_adapter.images.decode import decode_image, open_image, read_image
 from tip_adapter.text import printable
 
@@ -89,7 +89,7 @@ def test_lossy_formats_give_nearly_the_pixels_they_were_made_of(kind):
 
 @pytest.mark.parametrize("kind", ["JPEG2000", "ICO", "PCX", "TGA", "SGI", "EPS", "PDF", "ICNS", "DDS"])
 def test_other_formats_are_refused(kind):
-    with pytest.raises(ImageError, match="not a photo in a known format"):
+    with pytest.raises(ImageError, match="not an image in a known format"):
         pixels(encoded(UPRIGHT, kind))
 
 
@@ -161,16 +161,16 @@ def test_both_jpeg_decoders_agree_on_gray_photos_and_odd_sizes(monkeypatch, shap
 
 
 def test_a_huge_jpeg_is_a_quarter_of_itself_in_each_direction(monkeypatch):
-    monkeypatch.setattr(reduce, "_HUGE_PIXELS", 1)
-    monkeypatch.setattr(reduce, "_SIDE_LEFT", 1)
+    monkeypatch.setattr(limits, "_HUGE_PIXELS", 1)
+    monkeypatch.setattr(limits, "_SIDE_LEFT", 1)
     content = encoded(UPRIGHT, "JPEG", **LOSSY["JPEG"])
     whole = np.asarray(Image.open(io.BytesIO(content)).reduce(4))
     np.testing.assert_allclose(pixels(content).astype(int), whole, atol=8)
 
 
 def test_a_huge_jpeg_is_put_upright(monkeypatch):
-    monkeypatch.setattr(reduce, "_HUGE_PIXELS", 1)
-    monkeypatch.setattr(reduce, "_SIDE_LEFT", 1)
+    monkeypatch.setattr(limits, "_HUGE_PIXELS", 1)
+    monkeypatch.setattr(limits, "_SIDE_LEFT", 1)
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = pixels(encoded(STORED[6], "JPEG", exif=exif, **LOSSY["JPEG"]))
@@ -281,7 +281,7 @@ def test_fault_12_16_bit_gray_with_a_transparent_value_keeps_its_upper_8_bits():
 
 def test_fault_12_16_bit_colours_with_a_transparent_one_are_refused():
     row = np.array([0x1234] * 3 + [0x1235] * 3, ">u2").tobytes()
-    with pytest.raises(ImageError, match=r"the photo: of its 16-bit colours one is transparent.*convert it to 8 bits"):
+    with pytest.raises(ImageError, match=r"the photo: one of its 16-bit colours is transparent.*convert it to 8 bits"):
         pixels(png(2, 1, depth=16, colour=2, data=b"\0" + row, transparent=b"\x12\x34" * 3))
 
 
@@ -482,7 +482,7 @@ def test_arrays_are_gray_colour_or_colour_with_alpha():
     ids=["float", "int64", "1-D", "2 channels", "4-D"],
 )
 def test_other_arrays_are_refused(array):
-    with pytest.raises(ImageError, match=r"an array photo is uint8 of shape \(h, w\)"):
+    with pytest.raises(ImageError, match=r"an image array is uint8 of shape \(h, w\)"):
         open_image(array)
 
 

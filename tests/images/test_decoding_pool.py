@@ -20,9 +20,8 @@ from tip_adapter import FewShotClassifier
 from tip_adapter.errors import ImageError, ImageTooLarge, TipAdapterWarning
 from tip_adapter.features.encode import encode_photos, stream_vectors
 from tip_adapter.images import decoding_pool
-from tip_adapter.images import decoding_process as one_process
 from tip_adapter.images.decode import decode_file
-from tip_adapter.images.decoding_pool import DecodingProcesses, start_decoding
+from tip_adapter.images.decoding_pool import DecodingPool, start_decoding
 from tip_adapter.testing import FakeEncoder
 
 if TYPE_CHECKING:
@@ -61,15 +60,15 @@ def decoded_in_processes() -> None:
 @pytest.fixture(autouse=True)
 def no_spares(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test begins without a process, and leaves none."""
-    monkeypatch.setattr(decoding_pool, "_spares", decoding_pool._IdleProcesses(room=2))
+    monkeypatch.setattr(decoding_pool, "_spares", decoding_pool._IdleProcesses(limit=2))
     yield
     for process in decoding_pool._spares.close():
         process.end()
 
 
 @pytest.fixture
-def decoders() -> Iterator[DecodingProcesses]:
-    with DecodingProcesses() as opened:
+def decoders() -> Iterator[DecodingPool]:
+    with DecodingPool() as opened:
         yield opened
 
 
@@ -88,7 +87,7 @@ def write(path: Path, comment: str = "") -> Path:
     return path
 
 
-def pids(decoders: DecodingProcesses) -> list[int]:
+def pids(decoders: DecodingPool) -> list[int]:
     return [process._process.pid for process in (*decoders._idle._processes, *decoders._busy)]
 
 
@@ -98,7 +97,7 @@ def spares() -> list[int]:
 
 def decode_in_a_stream(*paths: Path) -> None:
     """All at once."""
-    with DecodingProcesses() as decoders, ThreadPoolExecutor(len(paths)) as pool:
+    with DecodingPool() as decoders, ThreadPoolExecutor(len(paths)) as pool:
         list(pool.map(decoders.decode, paths))
 
 
@@ -133,7 +132,7 @@ def gone_within(seconds: float, pid: int) -> bool:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "AVIF"])
 def test_a_photo_has_the_pixels_and_the_digest_it_has_without_processes(
-    decoders: DecodingProcesses, tmp_path: Path, kind: str
+    decoders: DecodingPool, tmp_path: Path, kind: str
 ) -> None:
     Image.fromarray(NOISE).save(tmp_path / "photo", kind)
     pixels, digest = decoders.decode(tmp_path / "photo")
@@ -141,19 +140,19 @@ def test_a_photo_has_the_pixels_and_the_digest_it_has_without_processes(
     assert digest == hashlib.sha256((tmp_path / "photo").read_bytes()).hexdigest()
 
 
-def test_a_photo_larger_than_a_pipe_arrives_whole(decoders: DecodingProcesses, tmp_path: Path) -> None:
+def test_a_photo_larger_than_a_pipe_arrives_whole(decoders: DecodingPool, tmp_path: Path) -> None:
     large = np.random.default_rng(0).integers(0, 256, (1500, 2100, 3), dtype=np.uint8)
     Image.fromarray(large).save(tmp_path / "large.bmp")
     np.testing.assert_array_equal(decoders.decode(tmp_path / "large.bmp")[0], large)
 
 
 @pytest.mark.parametrize("name", ["a\nb", '"', "猫", os.fsdecode(b"caf\xe9"), "x" * 200])
-def test_any_file_name_finds_its_photo(decoders: DecodingProcesses, tmp_path: Path, name: str) -> None:
+def test_any_file_name_finds_its_photo(decoders: DecodingPool, tmp_path: Path, name: str) -> None:
     assert decoders.decode(write(tmp_path / name))[0].shape == NOISE.shape
 
 
 @pytest.mark.parametrize("name", ["nowhere.jpg", "a\0b.jpg", "half \ud800.jpg", "x" * 100_000, "."])
-def test_an_error_is_the_one_without_processes(decoders: DecodingProcesses, tmp_path: Path, name: str) -> None:
+def test_an_error_is_the_one_without_processes(decoders: DecodingPool, tmp_path: Path, name: str) -> None:
     with pytest.raises(ImageError) as expected:
         decode_file(tmp_path / name)
     with pytest.raises(ImageError) as caught:
@@ -162,7 +161,7 @@ def test_an_error_is_the_one_without_processes(decoders: DecodingProcesses, tmp_
     assert type(caught.value) is type(expected.value)
 
 
-def test_a_photo_above_the_limits_keeps_its_own_error(decoders: DecodingProcesses, tmp_path: Path) -> None:
+def test_a_photo_above_the_limits_keeps_its_own_error(decoders: DecodingPool, tmp_path: Path) -> None:
     (tmp_path / "large.pbm").write_bytes(b"P4 9460 9460\n")
     with pytest.raises(ImageTooLarge, match="above the limit of 89,478,485 pixels"):
         decoders.decode(tmp_path / "large.pbm")
@@ -171,7 +170,7 @@ def test_a_photo_above_the_limits_keeps_its_own_error(decoders: DecodingProcesse
 # ---- how many there are, and how long
 
 
-def test_photos_one_after_another_share_a_process(decoders: DecodingProcesses, tmp_path: Path) -> None:
+def test_photos_one_after_another_share_a_process(decoders: DecodingPool, tmp_path: Path) -> None:
     assert pids(decoders) == []
     decoders.decode(write(tmp_path / "a.png"))
     first = pids(decoders)
@@ -182,7 +181,7 @@ def test_photos_one_after_another_share_a_process(decoders: DecodingProcesses, t
     assert len(first) == 1
 
 
-def test_photos_at_a_time_have_a_process_each(decoders: DecodingProcesses, tmp_path: Path) -> None:
+def test_photos_at_a_time_have_a_process_each(decoders: DecodingPool, tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
     with ThreadPoolExecutor(3) as pool:
         shapes = {pixels.shape for pixels, _ in pool.map(decoders.decode, [path] * 100)}
@@ -199,7 +198,7 @@ def test_closing_does_not_wait_for_a_photo(tmp_path: Path) -> None:
             decoders.decode(write(tmp_path / "slow.png", "HANG"))
         caught.append(error.value)
 
-    with DecodingProcesses() as decoders:
+    with DecodingPool() as decoders:
         asking = threading.Thread(target=ask)
         asking.start()
         while not decoders._busy:
@@ -214,8 +213,8 @@ def test_closing_does_not_wait_for_a_photo(tmp_path: Path) -> None:
 def test_a_stream_that_is_closed_early_ends_the_processes_that_are_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[DecodingProcesses] = []
-    monkeypatch.setattr(DecodingProcesses, "__enter__", lambda self: opened.append(self) or self)
+    opened: list[DecodingPool] = []
+    monkeypatch.setattr(DecodingPool, "__enter__", lambda self: opened.append(self) or self)
     good, slow = write(tmp_path / "good.png"), write(tmp_path / "slow.png", "HANG")
     stream = stream_vectors([good] * 32 + [slow] * 32, FakeEncoder(), threads=2)
     next(stream)
@@ -228,8 +227,8 @@ def test_a_stream_that_is_closed_early_ends_the_processes_that_are_busy(
 def test_a_process_ends_with_its_parent_however_that_ends(tmp_path: Path) -> None:
     code = f"""
 import time
-from tip_adapter.images.decoding_pool import DecodingProcesses
-decoders = DecodingProcesses()
+from tip_adapter.images.decoding_pool import DecodingPool
+decoders = DecodingPool()
 decoders.decode({str(write(tmp_path / "a.png"))!r})
 print(decoders._idle._processes[0]._process.pid, flush=True)
 time.sleep(60)
@@ -242,7 +241,7 @@ time.sleep(60)
     assert gone_within(5, pid)
 
 
-def test_an_interrupt_is_the_parents_affair(decoders: DecodingProcesses, tmp_path: Path) -> None:
+def test_an_interrupt_is_the_parents_affair(decoders: DecodingPool, tmp_path: Path) -> None:
     decoders.decode(write(tmp_path / "a.png"))
     (pid,) = pids(decoders)
     os.kill(pid, signal.SIGINT)
@@ -251,7 +250,7 @@ def test_an_interrupt_is_the_parents_affair(decoders: DecodingProcesses, tmp_pat
 
 
 def test_nothing_is_imported_from_the_folder_one_works_in(
-    decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    decoders: DecodingPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("json", "numpy", "tip_adapter"):
         (tmp_path / f"{module}.py").write_text("raise SystemExit(7)")
@@ -264,11 +263,11 @@ def test_nothing_is_imported_from_the_folder_one_works_in(
 
 
 def test_the_next_stream_takes_the_process_that_the_last_one_left(tmp_path: Path) -> None:
-    with DecodingProcesses() as first:
+    with DecodingPool() as first:
         first.decode(write(tmp_path / "a.png"))
         before = pids(first)
     assert spares() == before
-    with DecodingProcesses() as second:
+    with DecodingPool() as second:
         second.decode(tmp_path / "a.png")
         assert pids(second) == before
         assert spares() == []
@@ -289,7 +288,7 @@ def test_predicting_one_photo_after_another_uses_one_process(
 
 def test_no_more_wait_than_there_is_room_for_and_the_latest_do(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
-    with DecodingProcesses() as one, DecodingProcesses() as two, DecodingProcesses() as three:
+    with DecodingPool() as one, DecodingPool() as two, DecodingPool() as three:
         streams = [three, two, one]  # as they close
         for decoders in streams:
             decoders.decode(path)
@@ -299,7 +298,7 @@ def test_no_more_wait_than_there_is_room_for_and_the_latest_do(tmp_path: Path) -
 
 
 def test_a_spare_ends_by_itself_and_costs_no_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_process, "SECONDS_IDLE", 1)
+    monkeypatch.setattr(decoding_pool, "SECONDS_IDLE", 1)
     decode_in_a_stream(write(tmp_path / "a.png"))
     (pid,) = spares()
     assert is_there(pid)
@@ -312,7 +311,7 @@ def test_a_spare_that_is_about_to_end_is_not_asked(tmp_path: Path, monkeypatch: 
     decode_in_a_stream(write(tmp_path / "a.png"))
     (pid,) = spares()
     now = time.monotonic()
-    monkeypatch.setattr(one_process, "monotonic", lambda: now + one_process.SECONDS_IDLE - 2)
+    monkeypatch.setattr(decoding_pool, "monotonic", lambda: now + decoding_pool.SECONDS_IDLE - 2)
     decode_in_a_stream(tmp_path / "a.png")
     assert spares() != [pid]
     assert not is_there(pid)
@@ -334,13 +333,13 @@ def test_starting_to_decode_waits_for_nothing_and_the_first_photo_uses_it(tmp_pa
     assert not process._is_ready
     start_decoding()
     assert decoding_pool._spares._processes == [process]
-    with DecodingProcesses() as decoders:
+    with DecodingPool() as decoders:
         decoders.decode(write(tmp_path / "a.png"))
         assert pids(decoders) == [process._process.pid]
 
 
 def test_where_none_can_be_started_starting_to_decode_leaves_it_to_the_first_photo_to_say_so(
-    decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    decoders: DecodingPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/true")
     start_decoding()
@@ -354,7 +353,7 @@ import os, signal
 from tip_adapter.images import decoding_pool
 
 def decode():
-    with decoding_pool.DecodingProcesses() as decoders:
+    with decoding_pool.DecodingPool() as decoders:
         assert decoders.decode({str(write(tmp_path / "a.png"))!r})[0].shape == (37, 53, 3)
     return [process._process.pid for process in decoding_pool._spares._processes]
 
@@ -378,7 +377,7 @@ def test_a_child_of_fork_closes_its_parents_stream_without_harm(tmp_path: Path) 
 import os
 from tip_adapter.images import decoding_pool
 
-decoders = decoding_pool.DecodingProcesses()
+decoders = decoding_pool.DecodingPool()
 decoders.decode({str(write(tmp_path / "a.png"))!r})
 child = os.fork()
 if child == 0:
@@ -431,15 +430,15 @@ print(_spares._processes[0]._process.pid)
     ],
 )
 def test_fault_19_a_photo_that_brings_its_decoder_down_is_an_error_and_the_next_is_read(
-    harm: str, reason: str, decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harm: str, reason: str, decoders: DecodingPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoders.decode(write(tmp_path / "good.png"))
     before = pids(decoders)
-    monkeypatch.setattr(one_process, "SECONDS", 0.5)
+    monkeypatch.setattr(decoding_pool, "SECONDS", 0.5)
     with pytest.raises(ImageError, match=rf"^cannot read .*bad\.png: {reason}; remove it$") as caught:
         decoders.decode(write(tmp_path / "bad.png", harm))
     assert caught.value.code == "unreadable_image"
-    monkeypatch.setattr(one_process, "SECONDS", 10)
+    monkeypatch.setattr(decoding_pool, "SECONDS", 10)
     assert decoders.decode(tmp_path / "good.png")[0].shape == NOISE.shape
     assert pids(decoders) != before
     assert not is_there(before[0])
@@ -448,7 +447,7 @@ def test_fault_19_a_photo_that_brings_its_decoder_down_is_an_error_and_the_next_
 @linux
 @pytest.mark.usefixtures("sabotage")
 def test_a_photo_that_needs_too_much_memory_is_too_large_and_its_process_lives(
-    decoders: DecodingProcesses, tmp_path: Path
+    decoders: DecodingPool, tmp_path: Path
 ) -> None:
     decoders.decode(write(tmp_path / "good.png"))
     before = pids(decoders)
@@ -458,7 +457,7 @@ def test_a_photo_that_needs_too_much_memory_is_too_large_and_its_process_lives(
     assert pids(decoders) == before
 
 
-def test_a_process_that_died_idle_costs_no_photo(decoders: DecodingProcesses, tmp_path: Path) -> None:
+def test_a_process_that_died_idle_costs_no_photo(decoders: DecodingPool, tmp_path: Path) -> None:
     decoders.decode(write(tmp_path / "a.png"))
     (pid,) = pids(decoders)
     os.kill(pid, signal.SIGKILL)
@@ -481,7 +480,7 @@ def test_fault_19_among_other_photos_only_those_that_crash_are_errors(tmp_path: 
 
 @pytest.mark.parametrize("executable", [None, "", "/nowhere/python", "/bin/true", "/bin/echo"])
 def test_where_no_process_can_be_started_photos_are_decoded_without(
-    executable: str | None, decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executable: str | None, decoders: DecodingPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     with pytest.warns(TipAdapterWarning, match="no decoding process can be started"):
@@ -490,7 +489,7 @@ def test_where_no_process_can_be_started_photos_are_decoded_without(
 
 
 def test_a_frozen_program_is_not_started_again(
-    decoders: DecodingProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    decoders: DecodingPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.warns(TipAdapterWarning, match="this program brings its own interpreter"):

@@ -31,8 +31,8 @@ def test_a_heic_photo_decodes_where_the_extra_is_installed(heic: Path) -> None:
 
 
 def test_a_heic_photo_names_the_extra_where_it_is_not_installed(heic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_HAS_HEIC", False)
-    with pytest.raises(ImageError, match=r"IMG_0001\.HEIC: HEIC photos need pip install 'tip-adapter\[heic\]'"):
+    monkeypatch.setattr(decode, "FORMATS", [kind for kind in decode.FORMATS if kind != "HEIF"])
+    with pytest.raises(ImageError, match=r"IMG_0001\.HEIC: HEIC images need pip install 'tip-adapter\[heic\]'"):
         open_image(heic)
 
 

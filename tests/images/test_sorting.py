@@ -222,7 +222,7 @@ def test_fault_16_cells_are_no_formulas_also_when_written_again(out: Path, photo
 def test_a_table_of_something_else_is_not_overwritten(out: Path, content: bytes) -> None:
     out.mkdir()
     (out / "sorted.csv").write_bytes(content)
-    with pytest.raises(OutputExists, match="says nothing of sorted photos"), sorting(out):
+    with pytest.raises(OutputExists, match="is not a table of sorted images"), sorting(out):
         pass
     assert (out / "sorted.csv").read_bytes() == content
 

@@ -314,7 +314,7 @@ def test_fault_16_labels_that_differ_by_unicode_form_or_case_are_a_label_error(
         fitted(photos[:2], list(twins))
 
 
-@pytest.mark.parametrize(("wrong", "reason"), [("", "is not text"), ("a\0b", "holds NUL")])
+@pytest.mark.parametrize(("wrong", "reason"), [("", "is not text"), ("a\0b", "contains NUL")])
 def test_fault_16_an_empty_label_or_one_with_nul_is_a_label_error(wrong: str, reason: str, photos: Any) -> None:
     with pytest.raises(LabelError, match=reason):
         fitted(photos[:2], ["red", wrong])
@@ -837,13 +837,13 @@ def test_pockets_rules_use_its_own_record(pocket: Any, photos: Any) -> None:
 def test_one_photo_in_place_of_a_list_is_refused_with_the_way_out(one: Any, photos: Any) -> None:
     model = fitted(photos)
     for door in (model.predict, model.predict_proba, model.predict_stream, lambda image: model.fit(image, ["red"])):
-        with pytest.raises(UsageError, match=r"give a list of photos: \[photo\]"):
+        with pytest.raises(UsageError, match=r"give a list of images: \[image\]"):
             door(one)
 
 
 @pytest.mark.parametrize("wrong", [None, 5, {"a.png": "red"}, {"a.png"}], ids=repr)
 def test_what_is_no_list_of_photos_or_labels_is_refused(wrong: Any, photos: Any) -> None:
-    with pytest.raises(UsageError, match="images takes a list of photos"):
+    with pytest.raises(UsageError, match="images takes a list of images"):
         fitted(photos).predict(wrong)
     with pytest.raises(UsageError, match="labels takes a list of texts"):
         FewShotClassifier("toy").fit(photos, wrong)

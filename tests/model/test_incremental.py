@@ -329,9 +329,9 @@ def test_unreadable_photos_are_left_out_and_named(photos: Any, more: Any, tmp_pa
     ("teach", "error", "reason"),
     [
         (lambda m, more: m.partial_fit(["nothing.jpg"], ["red"]), NothingReadable, r"nothing\.jpg"),
-        (lambda m, more: m.partial_fit(more, ["red"]), LabelError, "3 images but 1 labels; give one label an image"),
+        (lambda m, more: m.partial_fit(more, ["red"]), LabelError, "3 images but 1 labels; give one label per image"),
         (lambda m, more: m.partial_fit(more, ["red", "", "red"]), LabelError, "is not text"),
-        (lambda m, more: m.partial_fit(more[0], ["red"]), UsageError, "give a list of photos"),
+        (lambda m, more: m.partial_fit(more[0], ["red"]), UsageError, "give a list of images"),
         (lambda m, more: m.partial_fit(more[:1], "red"), UsageError, "labels takes a list of texts"),
         (lambda m, more: m.partial_fit(more[:1], ["\ud800"]), LabelError, "not UTF-8"),
         (lambda m, more: m.add_support(None), UsageError, "photos takes a SupportSet, not None"),

@@ -19,7 +19,7 @@ from PIL import Image
 from tip_adapter.errors import ImageError
 from tip_adapter.images.augment import NO_AUGMENTATION
 from tip_adapter.images.decode import open_image
-from tip_adapter.images.decoding_pool import DecodingProcesses
+from tip_adapter.images.decoding_pool import DecodingPool
 from tip_adapter.text import printable
 from tip_adapter.vectors import unit_rows
 
@@ -84,7 +84,7 @@ def stream_vectors(
     size = max(1, BATCH // max(1, views.number))  # as many prepared pixels in memory with views as without
     starts = range(0, len(images), size)
     n_threads = min(threads or os.cpu_count() or 1, 1 + len(images) // _IMAGES_PER_START)
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingProcesses() as processes:
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingPool() as processes:
         pending: deque[list[Future[_Prepared | ImageError]]] = deque()
         try:
             for start in starts:
@@ -137,7 +137,7 @@ def averaging(encoder: Encoder) -> str:
 
 
 def _prepare(
-    image: ImageLike, position: int, encoder: Encoder, views: Augmentation, processes: DecodingProcesses
+    image: ImageLike, position: int, encoder: Encoder, views: Augmentation, processes: DecodingPool
 ) -> _Prepared | ImageError:
     """Decode and preprocess one image, in a thread."""
     try:
@@ -152,7 +152,7 @@ def _prepare(
         return ImageError(f"cannot use {_name(image, position)}: {reason}; remove the photo")
 
 
-def _open(image: ImageLike, processes: DecodingProcesses) -> tuple[Image.Image, str]:
+def _open(image: ImageLike, processes: DecodingPool) -> tuple[Image.Image, str]:
     """An image and the SHA-256 of its content."""
     if isinstance(image, (str, os.PathLike)):
         pixels, digest = processes.decode(image)

@@ -21,7 +21,7 @@ from tip_adapter.encoders.prompts import readable
 from tip_adapter.errors import FeaturesError, VectorError
 from tip_adapter.features.arrow import ParquetFile
 from tip_adapter.features.npz import NpzFile
-from tip_adapter.images.labels import label_of, numbered, refuse_twins
+from tip_adapter.images.labels import label_of, numbered, refuse_lookalike_labels
 from tip_adapter.io.files import file_digest, open_regular
 from tip_adapter.text import printable, shown
 from tip_adapter.vectors import unit_rows
@@ -124,7 +124,7 @@ def open_vector_file(path: str | os.PathLike[str]) -> VectorFile:
     FeaturesError
         It cannot be read, has an unknown layout, states sizes above the limits, or its arrays do not fit together.
     LabelError
-        As `label_of` and `refuse_twins`.
+        As `label_of` and `refuse_lookalike_labels`.
     MissingExtra
         It is a Parquet file, and pyarrow is not installed.
     """
@@ -229,7 +229,7 @@ def _vector_file(
 
 def _labels(texts: Sequence[str], path: Path) -> tuple[str, ...]:
     distinct = dict.fromkeys(texts)
-    refuse_twins(distinct)
+    refuse_lookalike_labels(distinct)
     known = {text: label_of(text, os.fspath(path)) for text in distinct}  # one str object for all rows of a class
     return tuple(known[text] for text in texts)
 

@@ -1,8 +1,8 @@
-"""Augmented views of a photo: a random part of it, squeezed to a square, every other one mirrored; seeded by its content.
+"""Augmented views of an image: random crops, resized to a square, half of them mirrored; seeded by the image's content.
 
-The literature crops to the 224 pixels that its networks take. Here a view is the same part, squeezed to a square of about
-as many pixels as it has, and the encoder's own preprocessing brings that to the size it takes: nothing of a square is cut
-off, and networks of 288 pixels lose nothing. What differs is that pixels are resampled twice, not once.
+The literature resizes crops to the 224 pixels of its networks. Here a view is the same crop as a square of about as many
+pixels, and the encoder's own preprocessing resizes that: it cuts nothing off a square, and larger networks lose nothing.
+Pixels are therefore resampled twice.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 #: left, top, right, bottom.
 Box: TypeAlias = "tuple[int, int, int, int]"
 
-#: Share of the photo's pixels that a view shows, and its width by its height.
-_SHARE = (0.5, 1.0)
+#: Area of a crop as a fraction of the image, and its width divided by its height.
+_AREA = (0.5, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
-#: Parts are drawn so often at most; a photo that is too narrow for them shows its middle.
+#: Attempts to draw a crop; an image too narrow for them is cropped at its centre.
 _DRAWS = 10
-# No encoder takes more; beyond, a view would cost memory for nothing.
-_MOST_PIXELS = 768
+#: No encoder takes more pixels a side.
+_LONGEST_SIDE = 768
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """So many views of each photo.
+    """How many augmented views of each image are encoded, and from which seed.
 
     Parameters
     ----------
-    number : int; 0 for none: the photo itself
+    number : int, views of each image; 0 for the image itself
     seed : int
     """
 
@@ -43,16 +43,18 @@ class Augmentation:
     seed: int = 0
 
     def of(self, image: Image.Image, digest: str) -> Iterator[Image.Image]:
-        """The views of an upright RGB photo.
+        """The views of an upright RGB image.
 
         Parameters
         ----------
         image : PIL image
-        digest : SHA-256 of its content: the same photo has the same views, whatever it is called and wherever it lies
+        digest : SHA-256 of its content: the same content has the same views, whatever its path
         """
         rng = np.random.default_rng([self.seed, int(digest, 16)])
         for _ in range(self.number):
-            view = _squeezed(image, _draw_box(*image.size, rng))
+            left, top, right, bottom = box = _draw_box(*image.size, rng)
+            side = min(max(1, round(math.sqrt((right - left) * (bottom - top)))), _LONGEST_SIDE)
+            view = image.resize((side, side), Image.Resampling.BICUBIC, box=box)
             yield view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
 
 
@@ -60,29 +62,15 @@ NO_AUGMENTATION = Augmentation()
 
 
 def _draw_box(width: int, height: int, rng: np.random.Generator) -> Box:
-    """A random part: its share of the pixels is uniform, its aspect uniform in the logarithm."""
+    """A random crop: its area is uniform, its aspect uniform in the logarithm."""
     for _ in range(_DRAWS):
-        pixels = rng.uniform(*_SHARE) * width * height
+        pixels = rng.uniform(*_AREA) * width * height
         aspect = math.e ** rng.uniform(math.log(_ASPECT[0]), math.log(_ASPECT[1]))
         w, h = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
         if 0 < w <= width and 0 < h <= height:
-            return _box(w, h, int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)))
-    return _middle(width, height)
-
-
-def _middle(width: int, height: int) -> Box:
-    """The middle of a photo that is narrower than any view: as much as the aspects allow."""
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, top, left + w, top + h
     w = max(1, min(width, round(height * _ASPECT[1])))
     h = max(1, min(height, round(width / _ASPECT[0])))
-    return _box(w, h, (width - w) // 2, (height - h) // 2)
-
-
-def _box(w: int, h: int, left: int, top: int) -> Box:
+    left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
-
-
-def _squeezed(image: Image.Image, box: Box) -> Image.Image:
-    """A part of the photo as a square."""
-    left, top, right, bottom = box
-    side = min(max(1, round(math.sqrt((right - left) * (bottom - top)))), _MOST_PIXELS)
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=box)

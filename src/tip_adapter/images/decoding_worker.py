@@ -1,8 +1,8 @@
-"""A decoding process: paths in on stdin, pixels out on stdout, one photo at a time. `process.py` starts it.
+"""The program of a decoding process: paths from stdin, pixels to stdout, one image after another. `decoding_pool` starts it.
 
-A request is a path as JSON after its length in four bytes. An answer is ``{"shape", "digest"}`` in the same form with that
-many bytes of upright RGB pixels after it, or ``{"code", "message"}`` of an error. The first message says that the process
-is ready. Nothing is unpickled on either side. What a photo may cost is limited here: memory by the system, time by an alarm.
+A request is a path as JSON, preceded by its length in four bytes. An answer is ``{"shape", "digest"}`` in the same form,
+followed by upright RGB pixels, or ``{"code", "message"}`` of an error. The first message says that the process is ready.
+Nothing is unpickled on either side. The system limits the memory of an image, an alarm its time.
 """
 
 from __future__ import annotations
@@ -11,30 +11,28 @@ import json
 import signal
 import sys
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 from PIL import AvifImagePlugin
 
 from tip_adapter.errors import ImageError
-from tip_adapter.images.decode import MAX_MEMORY, decode_file
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from tip_adapter.images.decode import FORMATS, MAX_MEMORY, decode_file
+from tip_adapter.plugins import require_extra
 
 READY = {"ready": True}
-#: Who waits for an answer gives up first; this ends a process that nobody waits for any more.
-_LAST_SECOND = 15
+#: Above the pool's time limit: ends a process whose pool no longer waits.
+_SECONDS = 15
 
 
 def main() -> None:
-    """Answer until no photo comes, or stdin closes: at the latest when the parent ends, however it ends."""
+    """Answer requests until none comes for a while or stdin closes, at the latest when the parent ends."""
     seconds_idle = int(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
-    _decode_on_one_core()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # processes run in parallel already, and stacks of threads count as memory
+    if "HEIF" in FORMATS:
+        require_extra("pillow_heif", "HEIC support", "heic").options.DECODE_THREADS = 1
     _limit_memory()
     answers = sys.stdout.buffer
     with suppress(BrokenPipeError):
@@ -42,7 +40,7 @@ def main() -> None:
         signal.alarm(seconds_idle)
         while length := int.from_bytes(sys.stdin.buffer.read(4), "big"):
             path = json.loads(sys.stdin.buffer.read(length))
-            signal.alarm(_LAST_SECOND)
+            signal.alarm(_SECONDS)
             _answer(path, answers)
             signal.alarm(seconds_idle)
 
@@ -60,27 +58,16 @@ def _answer(path: str, answers: IO[bytes]) -> None:
     except ImageError as error:
         write_message(answers, {"code": error.code, "message": str(error)})
     else:
-        _write_pixels(answers, pixels, digest)
-
-
-def _write_pixels(answers: IO[bytes], pixels: NDArray[np.uint8], digest: str) -> None:
-    write_message(answers, {"shape": pixels.shape, "digest": digest})
-    answers.write(np.ascontiguousarray(pixels).data.cast("B"))
-    answers.flush()
-
-
-def _decode_on_one_core() -> None:
-    """Photos are decoded side by side already, and each thread's stack would count as memory."""
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    if find_spec("pillow_heif"):
-        import_module("pillow_heif").options.DECODE_THREADS = 1
+        write_message(answers, {"shape": pixels.shape, "digest": digest})
+        answers.write(np.ascontiguousarray(pixels).data.cast("B"))
+        answers.flush()
 
 
 def _limit_memory() -> None:
-    """The idle process and `MAX_MEMORY`; Linux enforces it, macOS does not."""
+    """Limit memory to that of the idle process plus `MAX_MEMORY`; Linux enforces it, macOS does not."""
     if sys.platform != "linux":
         return
-    import resource  # Windows has none, and this module is imported there, too
+    import resource  # not available on Windows, where this module is imported, too
 
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     _, highest = resource.getrlimit(resource.RLIMIT_AS)

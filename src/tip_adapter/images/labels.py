@@ -1,4 +1,4 @@
-"""Labels: a class's name as it stands, in Unicode NFC; and names made unique."""
+"""Labels: class names in Unicode NFC; and ids made unique."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def label_of(text: str, where: str) -> str:
     Raises
     ------
     LabelError
-        It is empty, longer than `MAX_TEXT`, not UTF-8, or holds NUL.
+        It is empty, longer than `MAX_TEXT`, not UTF-8, or contains NUL.
     """
     if len(text) > MAX_TEXT:
         raise LabelError(
@@ -34,41 +34,40 @@ def label_of(text: str, where: str) -> str:
     except UnicodeEncodeError:
         raise LabelError(f"class name {printable(text)} ({printable(where)}) is not UTF-8; rename it") from None
     if not label.strip() or "\0" in label:
-        raise LabelError(f"class name '{printable(text)}' ({printable(where)}) is empty or holds NUL; rename it")
+        raise LabelError(f"class name '{printable(text)}' ({printable(where)}) is empty or contains NUL; rename it")
     return label
 
 
-def refuse_twins(names: Iterable[str]) -> None:
+def refuse_lookalike_labels(names: Iterable[str]) -> None:
     """Refuse class names that differ only by case or Unicode form.
 
     Raises
     ------
     LabelError
-        Two of them differ only by case or by Unicode form.
+        The message names the first two.
     """
     seen: dict[str, str] = {}
     for name in dict.fromkeys(names):
         normal = unicodedata.normalize("NFC", name)
         other = seen.setdefault(normal.casefold(), name)
         if other != name:
-            how = "Unicode form" if unicodedata.normalize("NFC", other) == normal else "case"
-            pair = (
-                f"{other!a} and {name!a}" if how == "Unicode form" else f"'{printable(other)}' and '{printable(name)}'"
-            )
-            raise LabelError(f"classes {pair} differ only by {how}; rename or merge them")
+            how, both = "case", f"'{printable(other)}' and '{printable(name)}'"
+            if unicodedata.normalize("NFC", other) == normal:
+                how, both = "Unicode form", f"{other!a} and {name!a}"
+            raise LabelError(f"classes {both} differ only by {how}; rename or merge them")
 
 
 def path_as_text(path: str | os.PathLike[str]) -> str:
     """A path as text that can be stored: bytes that are not UTF-8 as escapes."""
     try:
         content = os.fsencode(path)
-    except UnicodeEncodeError:  # halves of surrogate pairs: no path has them, but a program may hand them over
+    except UnicodeEncodeError:  # unpaired surrogates: no file has them, but a program may pass them
         content = os.fsdecode(path).encode("utf-8", "backslashreplace")
     return content.decode("utf-8", "backslashreplace")
 
 
 def numbered(names: Iterable[str]) -> list[str]:
-    """The same names, made unique: one that stands again gets a number."""
+    """The same names, made unique: a repeated one gets a number."""
     names = list(names)
     taken, times, unique = set(names), Counter[str](), []
     for name in names:

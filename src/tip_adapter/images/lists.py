@@ -1,4 +1,4 @@
-"""Lists of photos: file_name and label in CSV, with a header, or as JSON lines; paths are relative to the list."""
+"""Read and write lists of images: file_name and label as CSV with a header or as JSON lines; paths relative to the list."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,74 +21,71 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
-#: Half a million photos and more.
+#: Enough for half a million images.
 MAX_BYTES = 64 * 2**20
 
 
 def read_labelled_list(path: Path) -> list[tuple[Path, str]]:
-    """Photos and class names of a list.
+    """Images and class names of a list.
 
     Raises
     ------
     FolderError
-        It cannot be read, is above `MAX_BYTES`, or a line lacks file_name or label, has a key twice, or a label that
+        It cannot be read, is above `MAX_BYTES`, or a line lacks file_name or label, repeats a key, or has a label that
         is neither text nor a finite number; the message names the line.
     LabelError
-        A label is empty, not UTF-8, or holds NUL; the message names the line.
+        As `label_of`; the message names the line.
     """
     rows = []
     for line, record in _records(path):
         name = _text(path, line, record, "label")
         label_of(name, f"{path}, line {line}")
-        rows.append((_photo(path, line, record), name))
+        rows.append((_image(path, line, record), name))
     return rows
 
 
 def read_list(path: Path) -> list[Path]:
-    """Photos of a list; raises FolderError as `read_labelled_list`, but needs no labels."""
-    return [_photo(path, line, record) for line, record in _records(path)]
+    """Images of a list; raises FolderError as `read_labelled_list`, but needs no labels."""
+    return [_image(path, line, record) for line, record in _records(path)]
 
 
-def write_list(path: str | os.PathLike[str], photos: Sequence[Path], labels: Sequence[str]) -> None:
+def write_list(path: str | os.PathLike[str], images: Sequence[Path], labels: Sequence[str]) -> None:
     """Write a CSV list that `read_labelled_list` reads.
 
     Raises
     ------
     OutputExists
-        Something else than the same list stands there.
+        The path exists, with other content.
     NotWritable
-        With the system's reason.
+        With the reason of the operating system.
     """
     folder = os.path.realpath(Path(path).parent)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["file_name", "label"])
-    for photo, label in zip(photos, labels, strict=True):
-        writer.writerow([os.path.relpath(os.path.realpath(photo.parent) + os.sep + photo.name, folder), label])
+    for image, label in zip(images, labels, strict=True):
+        writer.writerow([os.path.relpath(os.path.realpath(image.parent) + os.sep + image.name, folder), label])
     content = text.getvalue().encode("utf-8", "surrogateescape")
-    if os.path.lexists(path) and not _holds(Path(path), content):
-        raise OutputExists(f"{printable(path)} exists and is another list; choose another place or remove it")
+    if os.path.lexists(path):
+        present = None
+        with suppress(OSError, ValueError):
+            present = read_bounded(path, MAX_BYTES)
+        if present != content:
+            raise OutputExists(f"{printable(path)} exists and is another list; choose another path or remove it")
     write_file(path, content)
 
 
 def csv_line(cells: Sequence[Any]) -> str:
-    """Values as one line of CSV, without its end."""
+    """Values as one line of CSV, without the line end."""
     row = io.StringIO()
-    csv.writer(row).writerow(map(csv_cell, cells))  # its own line end, so that a lone \r in a name is quoted
+    csv.writer(row).writerow(map(csv_cell, cells))  # the default line end, so that a lone \r in a name is quoted
     return row.getvalue().removesuffix("\r\n")
 
 
 def csv_cell(value: Any) -> str:
-    """A value as text; one that a spreadsheet could take for a formula, such as a file's name, gets a ' in front."""
+    """A value as text; a ' is prepended to text that a spreadsheet could run as a formula, such as a file name."""
     risky = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if risky else "" if value is None else str(value)
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    try:
-        return read_bounded(path, MAX_BYTES) == content
-    except (OSError, ValueError):
-        return False
 
 
 def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -103,17 +101,16 @@ def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
     except (ValueError, csv.Error) as error:
         raise FolderError(f"cannot read {printable(path)}: {error}") from error
     if not records:
-        raise FolderError(f"{printable(path)} lists no photos")
+        raise FolderError(f"{printable(path)} lists no images")
     return records
 
 
 def _csv_records(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        named = "file_name" in (reader.fieldnames or [])
-    except csv.Error:
-        named = False
-    if not named:
+    has_names = False
+    with suppress(csv.Error):
+        has_names = "file_name" in (reader.fieldnames or [])
+    if not has_names:
         raise ValueError("its first line must be file_name,label")
     for record in reader:
         yield reader.line_num, record
@@ -124,7 +121,7 @@ def _jsonl_records(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=unique_keys)  # NaN may stand in what we do not read
+            record = json.loads(line, object_pairs_hook=unique_keys)  # NaN is allowed in keys that we ignore
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: not JSON ({error})") from error
         if not isinstance(record, dict):
@@ -132,7 +129,7 @@ def _jsonl_records(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def _photo(path: Path, line: int, record: dict[str, Any]) -> Path:
+def _image(path: Path, line: int, record: dict[str, Any]) -> Path:
     name = _text(path, line, record, "file_name")
     try:
         os.fsencode(name)
@@ -142,7 +139,7 @@ def _photo(path: Path, line: int, record: dict[str, Any]) -> Path:
 
 
 def _text(path: Path, line: int, record: dict[str, Any], key: str) -> str:
-    """A value as text; classes that are numbered may stand as numbers."""
+    """A value as text; numbers are allowed as labels."""
     value = record.get(key)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise FolderError(f"{printable(path)}, line {line}: no {key}; a list has file_name and label")

@@ -1,8 +1,8 @@
-"""Photos sorted into class folders by a classifier's answers: copied or linked, never moved, never overwritten.
+"""Sort images into class folders by their predictions: copied or linked, never moved, never overwritten.
 
-A photo goes to ``DIR/<label>/<its name>``; one that is "none of these" to ``DIR/_none_of_these/``; one that cannot be read
-nowhere. The same content is there once; another photo of the same name gets `` (2)``. ``DIR/sorted.csv`` says for every
-photo where it went and why, so that a run may be repeated, also one that was interrupted.
+An image goes to ``DIR/<label>/<its name>``, or to ``DIR/_none_of_these/`` if it was rejected; an unreadable one is skipped.
+The same content is placed once; another image of the same name gets `` (2)``. ``DIR/sorted.csv`` records where every image
+went and why, so that a run can be repeated, also after an interruption.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import os
 import unicodedata
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +32,14 @@ NONE_OF_THESE = "_none_of_these"
 TABLE = "sorted.csv"
 COLUMNS = ["image", "sorted_to", "label", "score", "reason", "error"]
 
-#: Bytes of a name, which is what most file systems take.
+#: Bytes; the limit of most file systems.
 _LONGEST_NAME = 255
 _FORBIDDEN = frozenset('/\\:*?"<>|')
-#: Control characters, marks that turn text around, line ends.
+#: Control characters, marks of text direction, line ends.
 _FORBIDDEN_KINDS = ("Cc", "Cf", "Zl", "Zp")
-#: Of these kinds, but letters' neighbours in Persian, Hindi and emoji.
+#: Of these kinds, but needed within words in Persian and Hindi, and in emoji.
 _JOINERS = "\u200c\u200d"
-#: Names that Windows keeps for devices, whatever their ending; and ours.
+#: Windows reserves these names for devices, with any extension; the last two are used here.
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)), NONE_OF_THESE, "sorted"]
 )
@@ -47,21 +47,21 @@ _RESERVED = frozenset(
 
 @contextmanager
 def sorting(folder: str | os.PathLike[str], *, link: bool = False) -> Iterator[ImageSorter]:
-    """Sort photos into class folders below `folder`, and keep ``sorted.csv`` there, also of a run that is cut short.
+    """Sort images into class folders below `folder`, and write ``sorted.csv`` there, also if the run is interrupted.
 
     Parameters
     ----------
-    folder : path; made if it is not there
-    link : relative symbolic links in the place of copies
+    folder : path; created if it does not exist
+    link : make relative symbolic links instead of copies
 
     Raises
     ------
     UsageError
-        `folder` is no path.
+        `folder` is not a path.
     OutputExists
-        A ``sorted.csv`` stands there that is none of ours.
+        It contains a ``sorted.csv`` of other content.
     NotWritable
-        With the system's reason; nothing half-written stays.
+        With the reason of the operating system; no partial file remains.
     """
     path = validation.path(folder, "sort_into")
     earlier = _read_table(path / TABLE)
@@ -77,12 +77,12 @@ def sorting(folder: str | os.PathLike[str], *, link: bool = False) -> Iterator[I
 
 
 class ImageSorter:
-    """Puts photos where their answers say; made by `sorting`.
+    """Places images by their predictions; created by `sorting`.
 
     Parameters
     ----------
-    target : the folder
-    earlier : image → its row of ``sorted.csv``, of earlier runs
+    target : writes into the folder
+    earlier : image → its row of ``sorted.csv``, from earlier runs
     link : bool
     """
 
@@ -91,29 +91,29 @@ class ImageSorter:
         self._target = target
         self._rows = dict(earlier)
         self._link = link
-        self._shelves: dict[str, dict[str, str]] = {}
+        self._present: dict[str, dict[str, str]] = {}
 
-    def put(self, photo: str | os.PathLike[str], record: dict[str, Any]) -> str | None:
-        """Copy or link a photo by its answer.
+    def put(self, image: str | os.PathLike[str], record: dict[str, Any]) -> str | None:
+        """Copy or link an image by its prediction.
 
         Parameters
         ----------
-        photo : its path
+        image : its path
         record : a record of `predict_stream` or `explain_stream`
 
         Returns
         -------
-        its path below the folder, also if it was there already; None if it cannot be read
+        its path below the folder, also if it was present already; None if it cannot be read
 
         Raises
         ------
         NotWritable
-            With the system's reason.
+            With the reason of the operating system.
         """
         place, error = None, record["error"]
         if error is None:
             try:
-                place = self._place(Path(photo), folder_name(record["label"]))
+                place = self._place(Path(image), folder_name(record["label"]))
             except ImageError as unreadable:
                 error = str(unreadable)
         where = None if place is None else path_as_text(place)
@@ -122,51 +122,45 @@ class ImageSorter:
         return place
 
     def write_table(self) -> None:
-        """Write ``sorted.csv``: the photos of earlier runs, then those of this one; nothing where there are none."""
+        """Write ``sorted.csv``: the images of earlier runs, then those of this one; no file if there are none."""
         if self._rows:
             lines = [csv_line(row) for row in [COLUMNS, *self._rows.values()]]
             write_file(self._target.folder / TABLE, "".join(f"{line}\n" for line in lines).encode())
 
-    def _place(self, photo: Path, folder: str) -> str:
-        """Where the photo is below the folder, once it is there."""
-        with _opened(photo) as file:
+    def _place(self, image: Path, folder: str) -> str:
+        """Path below the folder where the image is, once it is there."""
+        with _opened(image) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            shelf = self._shelf(f"{folder}/{photo.name}")
-            if digest in shelf:
+            present = self._present_as(folder, image.name)
+            if digest in present:
                 self.n_present += 1
-                return shelf[digest]
-            file.seek(0)
-            for name in _numbered(folder, photo.name, len(shelf) + 1):
-                if self._target.link(photo, name) if self._link else self._target.copy(file, name):
-                    self.n_placed += 1
-                    shelf[digest] = name
-                    return name
+                return present[digest]
+            for place in _numbered(folder, image.name, len(present) + 1):
                 file.seek(0)
-        raise AssertionError("numbers do not end")
+                if self._target.link(image, place) if self._link else self._target.copy(file, place):
+                    break  # False if another process has created it meanwhile
+            self.n_placed += 1
+            present[digest] = place
+            return place
 
-    def _shelf(self, name: str) -> dict[str, str]:
-        """Digest of what is there already by this name, numbered or not → where."""
-        if name not in self._shelves:
-            folder, _, own = name.partition("/")
-            taken = self._taken(folder, own)
-            self._shelves[name] = {_digest(self._target.folder / place) or place: place for place in taken}
-        return self._shelves[name]
-
-    def _taken(self, folder: str, name: str) -> Iterator[str]:
-        for place in _numbered(folder, name, 1):
-            if not os.path.lexists(self._target.folder / place):
-                return
-            yield place
+    def _present_as(self, folder: str, name: str) -> dict[str, str]:
+        """Digest of each file that has this name already, numbered or not → its path."""
+        key = f"{folder}/{name}"
+        if key not in self._present:
+            root = self._target.folder
+            places = takewhile(lambda place: os.path.lexists(root / place), _numbered(folder, name, 1))
+            self._present[key] = {_digest(root / place) or place: place for place in places}
+        return self._present[key]
 
 
-def outside(photos: Sequence[Path], folder: str | os.PathLike[str]) -> list[int]:
-    """Positions of the photos that do not lie in the folder: what is sorted already is not sorted again into itself."""
+def outside(images: Sequence[Path], folder: str | os.PathLike[str]) -> list[int]:
+    """Positions of the images outside the folder: images that are sorted already are not sorted again."""
     root = Path(os.path.realpath(validation.path(folder, "sort_into")))
-    return [row for row, photo in enumerate(photos) if not Path(os.path.realpath(photo.parent)).is_relative_to(root)]
+    return [row for row, image in enumerate(images) if not Path(os.path.realpath(image.parent)).is_relative_to(root)]
 
 
 def folder_name(label: str | None) -> str:
-    """The folder of a label: the label as it stands, or where that is no safe name, a safe one with eight digits of its own.
+    """The folder of a label: the label itself if it is a safe file name, else a safe form with eight digits of its hash.
 
     Examples
     --------
@@ -177,54 +171,50 @@ def folder_name(label: str | None) -> str:
     """
     if label is None:
         return NONE_OF_THESE
-    safe = "".join("_" if _is_forbidden(c) else c for c in label)
+    kinds = map(unicodedata.category, label)
+    safe = "".join(
+        "_" if c in _FORBIDDEN or (kind in _FORBIDDEN_KINDS and c not in _JOINERS) else c
+        for c, kind in zip(label, kinds, strict=True)
+    )
     if safe[0] in ". " or safe.split(".")[0].rstrip().lower() in _RESERVED:
         safe = f"_{safe.lstrip('. ')}"
     safe = _cut(safe.rstrip(". "), _LONGEST_NAME)
-    return safe if safe == label else _with_digits(safe, label)
+    if safe == label:
+        return label
+    tail = f"~{hashlib.sha256(label.encode()).hexdigest()[:8]}"  # labels with the same safe form get different folders
+    return _cut(safe, _LONGEST_NAME - len(tail)) + tail
 
 
 def strongest_reason(record: dict[str, Any]) -> str | None:
-    """The photo, or the name, that weighed most for the answer; None where the record has no explanation."""
+    """The training image or class name with the largest part of the score; None if the record has no explanation."""
     if not record.get("explanation"):
         return None
     side = record["explanation"][0]
-    parts = [(photo["part"], f"looks like {photo['id']}") for photo in side["images"]]
+    parts = [(image["part"], f"looks like {image['id']}") for image in side["images"]]
     return max([*parts, (side["text"], f"the name {side['name']}")])[1]
 
 
 def _numbered(folder: str, name: str, first: int) -> Iterator[str]:
-    """``folder/name``, then ``folder/stem (2).ending``, … from the number `first` on; cut to what a name may have."""
+    """``folder/name``, then ``folder/stem (2).ending``, … from the number `first` on; cut to the longest allowed name."""
     stem, ending = Path(name).stem, Path(name).suffix
     for number in count(first):
         tail = ending if number == 1 else f" ({number}){ending}"
         yield f"{folder}/{_cut(stem, _LONGEST_NAME - len(os.fsencode(tail)))}{tail}"
 
 
-def _is_forbidden(character: str) -> bool:
-    kind = unicodedata.category(character)
-    return character in _FORBIDDEN or (kind in _FORBIDDEN_KINDS and character not in _JOINERS)
-
-
-def _with_digits(safe: str, label: str) -> str:
-    """So that two labels do not share a folder because they became the same name."""
-    tail = f"~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-    return _cut(safe, _LONGEST_NAME - len(tail)) + tail
-
-
 @contextmanager
-def _opened(photo: Path) -> Iterator[BufferedReader]:
-    """A photo's file; what the system says against opening it is ImageError."""
+def _opened(image: Path) -> Iterator[BufferedReader]:
+    """An image file; raises ImageError if it cannot be opened, but not for errors of the caller's block."""
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(open_regular(photo))
+            file = stack.enter_context(open_regular(image))
         except OSError as error:
-            raise ImageError(f"cannot read {printable(photo)}: {error.strerror}") from error
+            raise ImageError(f"cannot read {printable(image)}: {error.strerror}") from error
         yield file
 
 
 def _digest(path: Path) -> str | None:
-    """SHA-256 of what stands there; None where that cannot be read."""
+    """SHA-256 of a file; None if it cannot be read."""
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -233,7 +223,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _read_table(path: Path) -> dict[str, list[str]]:
-    """Image → its row, of an earlier run; empty where there was none."""
+    """Image → its row, from earlier runs; empty if there was none."""
     if not os.path.lexists(path):
         return {}
     try:
@@ -242,7 +232,7 @@ def _read_table(path: Path) -> dict[str, list[str]]:
         rows = []
     if not rows or rows[0] != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
         raise OutputExists(
-            f"{printable(path)} exists and says nothing of sorted photos; move it or choose another folder"
+            f"{printable(path)} exists and is not a table of sorted images; move it or choose another folder"
         )
     return {row[0]: row for row in rows[1:]}
 

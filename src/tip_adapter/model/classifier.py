@@ -18,7 +18,7 @@ from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_te
 from tip_adapter.errors import LabelError, WrongEncoder, warn
 from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source
 from tip_adapter.images.inputs import image_ids, image_name, listed_ids, listed_labels, listed_pairs
-from tip_adapter.images.labels import refuse_twins
+from tip_adapter.images.labels import refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import method_class
 from tip_adapter.model.fitting import (
@@ -705,8 +705,8 @@ class FewShotClassifier:
         return name_classes(labels, self.class_names or {}, self.encoder_.record.reads, known)
 
     def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
-        """The head with those labels, too, that are new to it."""
-        refuse_twins([*head.names, *labels])
+        """The head with those of the labels, too, that are new to it."""
+        refuse_lookalike_labels([*head.names, *labels])
         fresh = [label for label in labels if label not in head.names]
         if not fresh:
             return head

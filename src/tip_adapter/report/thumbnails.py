@@ -10,7 +10,7 @@ from PIL import Image
 
 from tip_adapter.errors import ImageError
 from tip_adapter.features.sources import is_stored, labelled_source
-from tip_adapter.images.decoding_pool import DecodingProcesses
+from tip_adapter.images.decoding_pool import DecodingPool
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +33,7 @@ class Thumbnails:
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._paths = paths
-        self._processes = DecodingProcesses()
+        self._processes = DecodingPool()
 
     def __enter__(self) -> Self:
         return self

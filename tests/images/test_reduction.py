@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tip_adapter.images import reduce
+from tip_adapter.images import limits
 from tip_adapter.images.decode import MAX_PIXELS, open_image
-from tip_adapter.images.reduce import reduced, reduction
+from tip_adapter.images.limits import reduced, reduction
 
 RNG = np.random.default_rng(0)
 
@@ -50,15 +50,15 @@ def test_what_is_left_of_a_huge_photo_is_bounded() -> None:
 def test_each_pixel_is_the_mean_of_those_it_stands_for(
     factors: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reduce, "_BLOCK", 7)
+    monkeypatch.setattr(limits, "_BLOCK", 7)
     photo = Image.fromarray(RNG.integers(0, 256, (90, 131, 3), dtype=np.uint8))
     np.testing.assert_array_equal(reduced(photo, factors, as_it_is), photo.reduce(factors))
 
 
 @pytest.mark.parametrize("size", [(1, 3_000_000), (3_000_000, 1), (2000, 1500)])
 def test_only_small_parts_are_converted_at_a_time(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reduce, "_HUGE_PIXELS", 1_000_000)
-    monkeypatch.setattr(reduce, "_BLOCK", 64)
+    monkeypatch.setattr(limits, "_HUGE_PIXELS", 1_000_000)
+    monkeypatch.setattr(limits, "_BLOCK", 64)
     parts: list[int] = []
 
     def convert(part: Image.Image) -> Image.Image:
@@ -86,8 +86,8 @@ def test_only_small_parts_are_converted_at_a_time(size: tuple[int, int], monkeyp
 def test_a_huge_photo_of_any_kind_keeps_its_colour(
     mode: str, colour: object, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reduce, "_HUGE_PIXELS", 1)
-    monkeypatch.setattr(reduce, "_SIDE_LEFT", 1)
+    monkeypatch.setattr(limits, "_HUGE_PIXELS", 1)
+    monkeypatch.setattr(limits, "_SIDE_LEFT", 1)
     photo = open_image(Image.new(mode, (40, 20), colour))
     assert photo.size == (10, 5)
     np.testing.assert_allclose(photo.getpixel((3, 3)), expected, atol=1)
