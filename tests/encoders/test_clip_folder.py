@@ -106,14 +106,14 @@ def renamed_producer(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("config.json", None, r"in the layout of open_clip config\.json is missing"),
-        ("config.json", b"[1]", r"cannot use .*config\.json: it is no JSON object"),
+        ("config.json", None, r"the layout of open_clip lacks config\.json"),
+        ("config.json", b"[1]", r"cannot use .*config\.json: the whole expected `object`, got `array`"),
         ("config.json", b'{"text_cfg": {"context_length": -1}}', None),
         ("visual/preprocess_cfg.json", b"{", r"cannot use .*preprocess_cfg\.json"),
-        ("visual/preprocess_cfg.json", b"{}", r"preprocess_cfg\.json: it states no 'size'"),
-        ("visual/preprocess_cfg.json", b'{"size": 8, "mean": [0, 0, 0], "std": [0, 1, 1]}', r"std\[0\] is 0, not a number above 0"),
-        ("visual/preprocess_cfg.json", b'{"size": 0, "mean": [0, 0, 0], "std": [1, 1, 1]}', r"\[0\] is 0, not a whole number"),
-        ("visual/preprocess_cfg.json", b'{"size": 8, "resize_mode": "melt"}', "not one of shortest, longest, squash"),
+        ("visual/preprocess_cfg.json", b"{}", r"preprocess_cfg\.json: .*missing required field `size`"),
+        ("visual/preprocess_cfg.json", b'{"size": 8, "mean": [0, 0, 0], "std": [0, 1, 1]}', r"std\[0\] expected `float` > 0\.0, found 0"),
+        ("visual/preprocess_cfg.json", b'{"size": 0, "mean": [0, 0, 0], "std": [1, 1, 1]}', r"size expected `int` >= 1, found 0"),
+        ("visual/preprocess_cfg.json", b'{"size": 8, "resize_mode": "melt"}', "resize_mode invalid enum value 'melt'"),
         ("textual/tokenizer.json", b"{}", r"cannot use .*tokenizer\.json"),
     ],
 )  # fmt: skip

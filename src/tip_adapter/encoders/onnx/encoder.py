@@ -22,10 +22,10 @@ from onnx.compose import add_prefix
 from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.encoders.onnx.catalogue import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.onnx.inspection import whole_model
-from tip_adapter.encoders.onnx.layouts import layout_in, read_preprocessing
+from tip_adapter.encoders.onnx.layouts import layout_in, read_settings
 from tip_adapter.encoders.onnx.preprocessing import Preprocessing
 from tip_adapter.encoders.onnx.session import provider
-from tip_adapter.encoders.onnx.tokenizer import SentenceTokenizer
+from tip_adapter.encoders.onnx.tokenizer import TextTokenizer
 from tip_adapter.encoders.onnx.tower import Tower
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
 from tip_adapter.errors import CheckpointError, ExportError, UsageError
@@ -151,7 +151,8 @@ class OnnxClipEncoder(Encoder):
     def __init__(self, folder: ClipFolder, *, device: str | None = None, threads: int | None = None) -> None:
         self._folder = folder
         self._layout = layout_in(folder.path)
-        self._preprocessing = read_preprocessing(self._layout, folder.path)
+        stated = read_settings(folder.path / self._layout.preprocessing, self._layout.pixels)
+        self._preprocessing = stated.preprocessing()
         image, text = (folder.path / name for name in (self._layout.image, self._layout.text))
         self._image = Tower(image, folder.root, self._layout.outputs, device=device, threads=threads)
         self._text = Tower(text, folder.root, self._layout.outputs, device=device, threads=threads)
@@ -245,8 +246,8 @@ class OnnxClipEncoder(Encoder):
         return self._run(np.full((1, *self._preprocessing.size, 3), 128, np.uint8))
 
     @cached_property
-    def _tokenizer(self) -> SentenceTokenizer:
-        return SentenceTokenizer(self._layout, self._folder.path, _sentence_length(self._text))
+    def _tokenizer(self) -> TextTokenizer:
+        return TextTokenizer(self._layout, self._folder.path, _sentence_length(self._text))
 
 
 class _Taken(NamedTuple):
