@@ -16,7 +16,7 @@ from PIL import Image
 
 from tip_adapter import FewShotClassifier
 from tip_adapter.encoders import load_encoder
-from tip_adapter.encoders.onnx.session import open_session
+from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.errors import CheckpointError, TipAdapterWarning, UsageError, WrongEncoder
 from tip_adapter.testing import check_encoder
 

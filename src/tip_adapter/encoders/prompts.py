@@ -1,4 +1,4 @@
-"""Class names become sentences, sentences become one vector a class. Knows no encoder, only `encode_texts`."""
+"""Class names become texts, texts become one vector a class. Knows no encoder, only `encode_texts`."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def embed_classes(
     ----------
     names : label → name
     templates : texts with ``{}`` for the name
-    encode_texts : (k,) sentences → (k, d) float array
+    encode_texts : (k,) texts → (k, d) float array
 
     Returns
     -------
@@ -186,8 +186,8 @@ def embed_classes(
     -----
     CLIP (Radford et al., 2021), section 3.1.4: prompt ensembling in embedding space.
     """
-    sentences = [template.replace("{}", name) for name in names.values() for template in templates]
-    vectors = unit_rows(encode_texts(sentences)).reshape(len(names), len(templates), -1)
+    texts = [template.replace("{}", name) for name in names.values() for template in templates]
+    vectors = unit_rows(encode_texts(texts)).reshape(len(names), len(templates), -1)
     matrix = unit_rows(vectors.mean(axis=1))
     silent = [name for name, row in zip(names.values(), matrix, strict=True) if not row.any()]
     if silent:

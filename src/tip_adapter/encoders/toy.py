@@ -65,11 +65,11 @@ class ToyEncoder(Encoder):
         centred = prepared.reshape(len(prepared), -1).astype(np.float32) / 127.5 - 1
         return unit_rows(np.concatenate([centred, np.full((len(prepared), 1), 0.1, np.float32)], axis=1))
 
-    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, 49) float32 unit rows: the mean over words, colours as a photo of that colour, others by their hash."""
-        if not len(sentences):
+        if not len(texts):
             return np.zeros((0, _WIDTH), np.float32)
-        return unit_rows(np.stack([self._sentence(sentence) for sentence in sentences]))
+        return unit_rows(np.stack([self._sentence(text) for text in texts]))
 
     def prompt_tower(self) -> ToyPromptTower:
         """The text side as CoOp learns through it; needs torch."""
@@ -85,8 +85,8 @@ class ToyEncoder(Encoder):
         )
         return towers
 
-    def _sentence(self, sentence: str) -> NDArray[np.float32]:
-        words = sentence.lower().strip(" .").split() or [""]
+    def _sentence(self, text: str) -> NDArray[np.float32]:
+        words = text.lower().strip(" .").split() or [""]
         mean: NDArray[np.float32] = np.mean([self._word(word) for word in words], axis=0, dtype=np.float32)
         return mean
 

@@ -45,11 +45,11 @@ class PixelTower(Tower):
 
 
 class ToyTowers:
-    """Both towers, to be fine-tuned: `image` takes prepared photos, `text` what `tokens` makes of sentences.
+    """Both towers, to be fine-tuned: `image` takes prepared photos, `text` what `tokens` makes of texts.
 
     Parameters
     ----------
-    encode_texts : (n,) sentences → (n, 49) float array, unit rows
+    encode_texts : (n,) texts → (n, 49) float array, unit rows
     width : int, 49
     """
 
@@ -58,9 +58,9 @@ class ToyTowers:
         self.text = Tower(width)
         self._encode_texts = encode_texts
 
-    def tokens(self, sentences: Sequence[str]) -> torch.Tensor:
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
         """(n, 49) float rows."""
-        return torch.as_tensor(self._encode_texts(sentences))
+        return torch.as_tensor(self._encode_texts(texts))
 
 
 class ToyPromptTower:
@@ -68,7 +68,7 @@ class ToyPromptTower:
 
     Parameters
     ----------
-    encode_texts : (n,) sentences → (n, 49) float array, unit rows
+    encode_texts : (n,) texts → (n, 49) float array, unit rows
     width : int, 49
     """
 

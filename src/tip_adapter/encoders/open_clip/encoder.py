@@ -138,8 +138,8 @@ class OpenClipEncoder(Encoder):
         vectors = [self._towers.encode_images(prepared[i : i + _PHOTOS_PER_RUN]) for i in runs]
         return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
 
-    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Sentences → (n, width) float32 unit rows.
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts → (n, width) float32 unit rows.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class OpenClipEncoder(Encoder):
         """
         # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
         # been there from the beginning.
-        vectors = [self._towers.encode_tokens(self._tokenizer([sentence])) for sentence in sentences]
+        vectors = [self._towers.encode_tokens(self._tokenizer([text])) for text in texts]
         return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
 
     def prompt_tower(self) -> PromptedTextTower:

@@ -30,7 +30,7 @@ class PromptedTextTower:
     Parameters
     ----------
     network : open_clip's model, frozen, in evaluation mode
-    tokenize : (n,) sentences → (n, context length) int tensor
+    tokenize : (n,) texts → (n, context length) int tensor
     device : where the network is
 
     Raises
@@ -114,7 +114,7 @@ class TextSide(torch.nn.Module):
 
 
 class FineTunedTowers:
-    """Copies of both towers, to be fine-tuned: `image` takes prepared photos, `text` what `tokens` makes of sentences.
+    """Copies of both towers, to be fine-tuned: `image` takes prepared photos, `text` what `tokens` makes of texts.
 
     Parameters
     ----------
@@ -126,6 +126,6 @@ class FineTunedTowers:
         self.text = TextSide(network)
         self._tokenize, self._device = tokenize, device
 
-    def tokens(self, sentences: Sequence[str]) -> torch.Tensor:
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
         """(n, context length) int tensor."""
-        return self._tokenize(sentences).to(self._device)
+        return self._tokenize(texts).to(self._device)

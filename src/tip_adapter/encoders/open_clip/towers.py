@@ -39,7 +39,7 @@ def published() -> list[tuple[str, str]]:
 
 
 def tokenizer_of(model: str) -> Any:
-    """Sentences → (n, context length) int tensor."""
+    """Texts → (n, context length) int tensor."""
     with _without_its_log():
         return open_clip.get_tokenizer(model)
 

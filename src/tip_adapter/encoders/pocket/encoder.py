@@ -19,7 +19,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, centre_crop_sides
-from tip_adapter.encoders.onnx.session import open_session
+from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.onnx.writer import GraphWriter
 from tip_adapter.encoders.pocket.checkpoint import read_checkpoint, read_trusted
 from tip_adapter.encoders.pocket.efficientnet import SIDE, WIDTH, build_network, write_network
@@ -115,9 +115,9 @@ class PocketEncoder(Encoder):
         vectors = [self._encode_run(prepared[i : i + _PHOTOS_PER_RUN]) for i in runs]
         return np.concatenate([np.zeros((0, WIDTH), np.float32), *vectors])
 
-    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Sentences in any of 16 languages → (n, 1280) float32 unit rows."""
-        return self._text_side.encode(sentences)
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts in any of 16 languages → (n, 1280) float32 unit rows."""
+        return self._text_side.encode(texts)
 
     def image_graph(self) -> ModelProto:
         """`encode_prepared` as an ONNX graph: pixels, (n, 2, 224, 224, 3) uint8 → vectors, (n, 1280) float32."""
@@ -133,7 +133,7 @@ class PocketEncoder(Encoder):
         return graph.model
 
     def prompt_tower(self) -> SentenceTower:
-        """What CoOp learns through, in the space of sentences: there is no tower of words. Needs torch."""
+        """What CoOp learns through, in the space of texts: there is no tower of words. Needs torch."""
         return self._text_side.prompt_tower()
 
     def _encode_run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -160,7 +160,7 @@ def read_image_weights() -> dict[str, NDArray[Any]]:
 
 
 class _TextSide:
-    """Sentences → image space: kernel ridge regression from ImageNet's names to the network's rows for them."""
+    """Texts → image space: kernel ridge regression from ImageNet's names to the network's rows for them."""
 
     def __init__(self, classifier: NDArray[np.float32]) -> None:
         for package, name, sha256 in _TEXT_WEIGHTS:
@@ -173,22 +173,22 @@ class _TextSide:
         ridge = _RIDGE * np.eye(len(rows), dtype=np.float32)
         self._coefficients = np.linalg.solve(kernel(self._names, self._names) + ridge, rows)
 
-    def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
         # been there from the beginning. Products with a single row are slower on several threads.
         with threadpool_limits(1, "blas"):
-            vectors = [self._encode_alone(sentence) for sentence in sentences]
+            vectors = [self._encode_alone(text) for text in texts]
         return np.concatenate([np.zeros((0, WIDTH), np.float32), *vectors])
 
-    def _encode_alone(self, sentence: str) -> NDArray[np.float32]:
+    def _encode_alone(self, text: str) -> NDArray[np.float32]:
         vectors: NDArray[np.float32] = unit_rows(
-            kernel(self.sentence_vectors([sentence]), self._names) @ self._coefficients
+            kernel(self.sentence_vectors([text]), self._names) @ self._coefficients
         )
         return vectors
 
-    def sentence_vectors(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+    def sentence_vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, 512) unit rows, before they are mapped."""
-        vectors: NDArray[np.float32] = unit_rows(self._encode(sentences))
+        vectors: NDArray[np.float32] = unit_rows(self._encode(texts))
         return vectors
 
     def prompt_tower(self) -> SentenceTower:
@@ -199,7 +199,7 @@ class _TextSide:
 
 
 def kernel(vectors: Array, others: Array) -> Array:
-    """How alike sentences are, exp(−gamma (1 − u Vᵀ)): (n, 512) and (m, 512) unit rows → (n, m)."""
+    """How alike texts are, exp(−gamma (1 − u Vᵀ)): (n, 512) and (m, 512) unit rows → (n, m)."""
     xp = array_api_compat.array_namespace(vectors)
     return xp.exp(-_GAMMA * (1 - vectors @ others.T))
 
