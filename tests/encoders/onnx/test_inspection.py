@@ -81,7 +81,7 @@ def test_fault_45_data_that_are_missing_are_refused(
     image_graph: onnx.ModelProto, clip_folder: Callable[..., Path]
 ) -> None:
     folder = clip_folder({IMAGE: stored_elsewhere(image_graph, "weights.bin")})
-    with pytest.raises(CheckpointError, match=r"its data, weights\.bin, are missing"):
+    with pytest.raises(CheckpointError, match=r"its weights, weights\.bin, are missing"):
         load_encoder(f"onnx:{folder}")
 
 
@@ -120,7 +120,7 @@ def test_fault_56_a_graph_that_was_cut_off_is_refused(
     cut: float, tiny_files: dict[str, bytes], clip_folder: Callable[..., Path]
 ) -> None:
     content = tiny_files[IMAGE]
-    with pytest.raises(CheckpointError, match=r"is no ONNX file, or was cut off"):
+    with pytest.raises(CheckpointError, match=r"is not an ONNX file, or is truncated"):
         load_encoder(f"onnx:{clip_folder({IMAGE: content[: int(cut * len(content))]})}")
 
 
