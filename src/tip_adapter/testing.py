@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from tip_adapter.encoders.onnx.session import open_session
+from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.toy import ToyEncoder as FakeEncoder
 from tip_adapter.errors import ExportError
 from tip_adapter.vectors import ClassEmbeddings, softmax, unit_rows

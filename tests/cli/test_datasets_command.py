@@ -107,7 +107,7 @@ def test_a_flat_imagenet_is_exit_status_1_with_the_way_to_class_folders(
     ran = run("datasets", "check", "imagenet", "--data-root", tmp_path)
     assert (ran.status, ran.err) == (1, "")
     assert "Cannot list train: 1,000 of 1,000 class folders are not in" in ran.out
-    assert "photos lie there outside class folders: sort them into one for each class\nImageNet is not" in ran.out
+    assert "outside class folders: sort them into one folder per class\nImageNet is not" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_fit_says_the_pair_how_it_was_chosen_and_the_left_out_accuracy(
     assert (ran.status, ran.err) == (0, "")
     assert "3 classes, 12 photos" in ran.out
     assert f"alpha {record['alpha']:.4g}, beta {record['beta']:.4g}" in ran.out
-    assert "leaving each photo out" in ran.out
+    assert "chosen by leave-one-out" in ran.out
     assert f"{100 * record['left_out_accuracy']:.1f} %" in ran.out
     assert f"tip-adapter predict {tmp_path / 'model'}" in ran.out
 
@@ -95,7 +95,7 @@ def test_help_lists_the_methods(run: Callable[..., Ran]) -> None:
 def test_a_shortened_training_says_so(
     fit: Callable[..., Ran], run: Callable[..., Ran], info: Callable[[], dict[str, Any]], train: Path, tmp_path: Path
 ) -> None:
-    said = "Trained for 3 epochs (the paper: 100). The context stands in the toy encoder's text tower"
+    said = "Trained for 3 epochs (paper: 100). The learned context is in the toy encoder's text tower"
     ran = fit(train, "--method", "coop", "--epochs", 3)
     assert said in ran.out
     assert said in run("info", tmp_path / "model").out
@@ -107,8 +107,8 @@ def test_the_linear_probe_says_its_c_and_what_it_was_searched_by(
     fit: Callable[..., Ran], run: Callable[..., Ran], train: Path, unseen: Path, tmp_path: Path
 ) -> None:
     ran = fit(train, "--method", "linear-probe", "--tune", unseen)
-    assert "searched on the validation photos." in ran.out
-    assert "searched on the validation photos." in run("info", tmp_path / "model").out
+    assert "chosen on the validation images." in ran.out
+    assert "chosen on the validation images." in run("info", tmp_path / "model").out
 
 
 def test_epochs_of_what_is_not_trained_are_a_usage_error(fit: Callable[..., Ran], train: Path) -> None:
@@ -184,7 +184,7 @@ def test_validation_photos_may_be_a_list(fit: Callable[..., Ran], train: Path, t
     (tmp_path / "val.csv").write_text("file_name,label\ntrain/red/0.png,red\ntrain/blue/0.png,blue\n")
     ran = fit(train, "--tune", tmp_path / "val.csv")
     assert (ran.status, ran.err) == (0, "")
-    assert "2 validation photos" in ran.out
+    assert "Validation accuracy: 100.0 % (2 images)" in ran.out
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_split_folder_gives_its_train_part_and_says_so(
     assert ran.status == 0
     assert "its train folder is read" in ran.err
     assert len(images_of()) == 6
-    assert "Of 4 validation photos" in ran.out
+    assert "(4 images)" in ran.out
 
 
 def test_a_list_teaches_what_its_folder_does(

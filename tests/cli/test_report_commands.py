@@ -47,7 +47,7 @@ def test_an_evaluation_is_written_as_a_page_beside_its_lines(
     assert ran.status == 0
     assert json.loads(ran.out)["accuracy"] == 1
     assert ran.err.splitlines() == [
-        "note: the page names the photos that the model has learned from; --photos TRAIN_DIR shows them",
+        "note: the page shows training images by name only; --photos TRAIN_DIR adds their pictures",
         f"Report: {tmp_path / 'report' / 'index.html'}",
     ]
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
@@ -72,7 +72,7 @@ def test_a_folder_with_none_of_the_photos_that_were_learned_from_is_told(
 ) -> None:
     ran = run("show", fitted, "--photos", unseen, "--out", tmp_path / "shown")
     assert ran.status == 0
-    assert f"{unseen} holds none of the photos that the model has learned from" in ran.err
+    assert f"{unseen} holds none of the model's training images" in ran.err
     assert n_pictures(tmp_path / "shown" / "index.html") == 0
 
 

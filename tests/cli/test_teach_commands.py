@@ -126,7 +126,7 @@ def test_the_first_photos_choose_the_pair_and_it_is_said(
     ran = run("add", names_alone, "red", train / "red")
     assert ran.status == 0
     assert "as they were" not in ran.out
-    assert "chosen by leaving each photo out" in ran.out
+    assert "chosen by leave-one-out" in ran.out
     assert load_head(names_alone)[0].choice is not None
 
 
@@ -137,7 +137,7 @@ def test_names_alone_learn_a_name_and_no_photo(
     ran = run("add", tmp_path / "names", "yellow", yellow)
     assert ran.out.splitlines() == [
         "Names alone decide: no photo is kept. The model has 4 classes and 0 photos.",
-        "zero-shot has nothing to choose: the class names alone decide.",
+        "zero-shot has nothing to tune: it uses class names only.",
     ]
 
 
@@ -220,7 +220,7 @@ def test_retune_is_what_fit_would_have_chosen(
     ran = run("retune", taught)
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.splitlines()[0] == "The model has 4 classes and 15 photos."
-    assert "chosen by leaving each photo out. Of 15 photos" in ran.out
+    assert "chosen by leave-one-out. Leave-one-out accuracy: 100.0 % (15 images)" in ran.out
     head, _ = load_head(taught)
     refit = FewShotClassifier("toy").fit_support(head.support).head_
     assert (head.choice, head.left_out) == (refit.choice, refit.left_out)

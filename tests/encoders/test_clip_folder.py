@@ -16,7 +16,7 @@ from PIL import Image
 
 from tip_adapter import FewShotClassifier
 from tip_adapter.encoders import load_encoder
-from tip_adapter.encoders.onnx.session import open_session
+from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.errors import CheckpointError, TipAdapterWarning, UsageError, WrongEncoder
 from tip_adapter.testing import check_encoder
 
@@ -79,7 +79,7 @@ def test_a_folder_that_was_moved_is_told_and_its_new_place_taken(
     loaded = FewShotClassifier.load(tmp_path / "model", encoder=by_name.encoder_)
     for model in (by_name, loaded):
         assert model.evaluate_folder(photos)["accuracy"] == 1
-    with pytest.raises(WrongEncoder, match=r"than the one loaded \(toy"):
+    with pytest.raises(WrongEncoder, match=r"than the one at hand \(toy"):
         FewShotClassifier.load(tmp_path / "model", encoder="toy")
     with pytest.raises(UsageError, match="encoder takes the name of an encoder"):
         FewShotClassifier.load(tmp_path / "model", encoder=5)
@@ -106,13 +106,13 @@ def renamed_producer(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("config.json", None, r"in the layout of open_clip config\.json is missing"),
-        ("config.json", b"[1]", r"cannot use .*config\.json: it is no JSON object"),
+        ("config.json", None, r"the layout of open_clip lacks config\.json"),
+        ("config.json", b"[1]", r"cannot use .*config\.json: the whole expected `object`, got `array`"),
         ("config.json", b'{"text_cfg": {"context_length": -1}}', None),
         ("visual/preprocess_cfg.json", b"{", r"cannot use .*preprocess_cfg\.json"),
-        ("visual/preprocess_cfg.json", b"{}", r"preprocess_cfg\.json: it states no 'size'"),
-        ("visual/preprocess_cfg.json", b'{"size": 8, "mean": [0, 0, 0], "std": [0, 1, 1]}', r"std\[0\] expected `float` > 0.0, found 0"),
-        ("visual/preprocess_cfg.json", b'{"size": 0, "mean": [0, 0, 0], "std": [1, 1, 1]}', r"\[0\] expected `int` >= 1"),
+        ("visual/preprocess_cfg.json", b"{}", r"preprocess_cfg\.json: .*missing required field `size`"),
+        ("visual/preprocess_cfg.json", b'{"size": 8, "mean": [0, 0, 0], "std": [0, 1, 1]}', r"std\[0\] expected `float` > 0\.0, found 0"),
+        ("visual/preprocess_cfg.json", b'{"size": 0, "mean": [0, 0, 0], "std": [1, 1, 1]}', r"size expected `int` >= 1, found 0"),
         ("visual/preprocess_cfg.json", b'{"size": 8, "resize_mode": "melt"}', "resize_mode invalid enum value 'melt'"),
         ("textual/tokenizer.json", b"{}", r"cannot use .*tokenizer\.json"),
     ],

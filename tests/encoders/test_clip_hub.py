@@ -170,7 +170,7 @@ def test_fault_56_a_file_of_the_cache_that_was_changed_is_refused(hub: FakeHub, 
 
 def test_a_repository_without_a_clip_is_refused_before_it_is_downloaded(hub: FakeHub, tmp_path: Path) -> None:
     hub.hold(REPOSITORY, {"README.md": b"hello", "visual/model.onnx": b"half of one"})
-    with pytest.raises(CheckpointError, match=r"holds no CLIP as ONNX files"):
+    with pytest.raises(CheckpointError, match=r"contains no CLIP as ONNX files"):
         load_encoder(SOURCE)
     assert not list((tmp_path / "hub").rglob("model.onnx"))
 
@@ -227,7 +227,7 @@ def strangers_model(hub: FakeHub, paint: Callable[..., Any], tmp_path: Path, mon
 
 
 def test_fault_44_a_model_folder_alone_makes_nobody_download(hub: FakeHub, strangers_model: Path) -> None:
-    with pytest.raises(UnaskedDownload, match=r"wants encoder onnx:someone/clip, .* `hf download someone/clip`"):
+    with pytest.raises(UnaskedDownload, match=r"needs encoder onnx:someone/clip, .* `hf download someone/clip`"):
         FewShotClassifier.load(strangers_model)
     assert hub.requests == []
 
@@ -247,7 +247,7 @@ def test_fault_44_features_alone_make_nobody_download(
         extract(make_photos("photos", red=2, blue=2), tmp_path / "features", load_encoder(SOURCE))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "another machine"))
     hub.requests.clear()
-    with pytest.raises(UnaskedDownload, match=r"features wants encoder onnx:someone/clip"):
+    with pytest.raises(UnaskedDownload, match=r"features needs encoder onnx:someone/clip"):
         FewShotClassifier(logit_scale=20).fit_folder(tmp_path / "features")
     assert hub.requests == []
 

@@ -198,13 +198,13 @@ def test_the_file_beside_the_weights_says_how_photos_are_prepared(small: Loaded,
 def test_a_damaged_file_beside_the_weights_is_named(small: Loaded, tmp_path: Path, text: str) -> None:
     (tmp_path / "weights.pt").symlink_to(small.path)
     (tmp_path / "open_clip_config.json").write_text(text, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"open_clip_config.json: it holds no preprocess_cfg"):
+    with pytest.raises(CheckpointError, match=r"open_clip_config.json: it has no preprocess_cfg"):
         load_encoder(f"open_clip:{SMALL}/{tmp_path}/weights.pt")
 
 
 @pytest.mark.slow
 def test_a_tower_whose_preprocessing_is_unknown_is_loaded_with_a_warning(save: Callable[[str], Path]) -> None:
-    with pytest.warns(TipAdapterWarning, match=r"nothing says how photos are prepared .* open_clip_config.json"):
+    with pytest.warns(TipAdapterWarning, match=r"open_clip_config.json states how images are prepared"):
         load_encoder(f"open_clip:{SIGLIP}/{save(SIGLIP)}")
 
 
@@ -328,7 +328,7 @@ def test_an_architecture_that_open_clip_does_not_have_is_an_error(small: Loaded)
 
 def test_a_download_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("open_clip.pretrained.hf_hub_download", offline)
-    with pytest.raises(DownloadError, match=r"cannot load open_clip:RN50-quickgelu/openai: .* connect once, or give a"):
+    with pytest.raises(DownloadError, match=r"cannot load open_clip:RN50-quickgelu/openai: .* connect once, or pass a"):
         load_encoder("open_clip:RN50/openai")
 
 

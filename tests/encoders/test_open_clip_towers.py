@@ -51,7 +51,7 @@ def test_a_name_that_the_context_leaves_no_room_for_is_refused(network):
 
 
 def test_a_tower_of_another_library_is_refused():
-    with pytest.raises(UsageError, match="of another library"):
+    with pytest.raises(UsageError, match="own kind, which coop needs"):
         PromptedTextTower(torch.nn.Identity(), tokenize, "cpu")
 
 

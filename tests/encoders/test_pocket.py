@@ -13,7 +13,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from tip_adapter.encoders import load_encoder
-from tip_adapter.encoders.onnx.session import open_session
+from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.pocket import encoder as pocket_module
 from tip_adapter.encoders.pocket.checkpoint import read_checkpoint
 from tip_adapter.encoders.pocket.efficientnet import _mean_of_relu6, build_network

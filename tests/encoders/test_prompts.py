@@ -54,7 +54,7 @@ def test_sets_and_texts_may_be_mixed() -> None:
 def test_a_template_that_is_neither_is_a_usage_error_naming_the_sets(wrong: str) -> None:
     with pytest.raises(
         UsageError,
-        match=r"no \{\} for the class name and is no set; (did you mean [a-z0-9]+. )?sets are bare, clip, imagenet, cal",
+        match=r"no \{\} for the class name and is not a set; (did you mean [a-z0-9]+. )?sets are bare, clip, imagenet, cal",
     ):
         resolve_templates(["{}", wrong])
 
@@ -190,7 +190,7 @@ def test_a_label_that_stands_twice_with_one_name_has_that_name(file: Path) -> No
 
 def test_a_json_list_is_told_that_an_object_is_wanted(file: Path) -> None:
     file.write_text('["cat", "dog"]', "utf-8")
-    with pytest.raises(UsageError, match="an object label → name is wanted"):
+    with pytest.raises(UsageError, match="not an object label → name"):
         read_class_names(file)
 
 

@@ -257,7 +257,7 @@ def test_a_class_whose_photos_are_all_unreadable_keeps_its_name(make_photos: Mak
 
 
 def test_a_name_for_a_label_that_is_none_is_said_to_be_one(photos: Any) -> None:
-    with pytest.warns(TipAdapterWarning, match="given for labels that are none: gren"):
+    with pytest.warns(TipAdapterWarning, match="given for unknown labels: gren"):
         FewShotClassifier("toy", class_names={"gren": "green"}).fit(photos[:2], ["red", "green"])
 
 
@@ -361,7 +361,7 @@ def test_templates_are_texts_or_sets_and_the_encoders_own_by_default(photos: Any
     model = fitted(photos, templates=["caltech101", "my {}"])
     assert model.head_.templates == ("a photo of a {}.", "my {}")
     assert not np.allclose(model.class_embeddings_.matrix, fitted(photos).class_embeddings_.matrix)
-    with pytest.raises(UsageError, match="is no set"):
+    with pytest.raises(UsageError, match="is not a set"):
         fitted(photos, templates=["a photo"])
 
 

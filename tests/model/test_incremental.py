@@ -286,7 +286,7 @@ def test_classes_that_differ_only_by_case_are_refused(labels: list[str], photos:
 @pytest.mark.filterwarnings("error")
 def test_a_new_class_has_the_name_that_was_given_for_it(photos: Any, more: Any) -> None:
     names = {"red": "scarlet", "yellow": "sun"}
-    with pytest.warns(TipAdapterWarning, match="labels that are none: yellow"):
+    with pytest.warns(TipAdapterWarning, match="unknown labels: yellow"):
         model = fitted(photos, class_names=names)
     model.partial_fit(more, MORE_LABELS)
     assert model.names_["yellow"] == "sun"

@@ -1,4 +1,4 @@
-"""Encoders for tip-adapter: `thumbnail`, and `tiles:SIDE` with as many tiles as you like."""
+"""Encoders for tip-adapter: `thumbnail`, and `tiles:SIDE` with any number of tiles."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class TilesEncoder(Encoder):
         return unit_rows(self.encode_raw(prepared))
 
     def encode_texts(self, sentences: list[str]) -> np.ndarray:
-        """(n, width) float32 unit rows; these know nothing of words, a real text side does."""
+        """(n, width) float32 unit rows; random here; a real text tower is trained."""
         rows = [np.random.default_rng([*sentence.encode()]).normal(size=self.record.width) for sentence in sentences]
         return unit_rows(np.array(rows, np.float32).reshape(len(rows), self.record.width))
 
 
 class ThumbnailEncoder(TilesEncoder):
-    """A single encoder, since its `record` stands in the class: `thumbnail`."""
+    """A single encoder, since its class has a `record`: `thumbnail`."""
 
     record = record_of(4)
 

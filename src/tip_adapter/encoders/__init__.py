@@ -1,8 +1,8 @@
-"""Encoders: photos and class names become vectors of one space. To add one: a file here and a line below.
+"""Encoders map images and class names to vectors of one space. To add one: a file here and a line below.
 
-A name stands for one encoder, such as ``pocket``; a family makes many, each from a source: ``family:source``. CLIPs that
-are known have short names, such as ``clip``: records in data/clips.toml. What makes one encoder states its `record`; what
-makes a family cannot, before it has a source.
+A name, such as ``pocket``, is one encoder; a family makes one per source: ``family:source``. Known CLIPs have short names,
+such as ``clip``, listed in onnx/clips.toml. The class of a single encoder has a `record`; a family has none before it has
+a source.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 _GROUP = "tip_adapter.encoders"
 
-#: The encoder where none is asked for.
+#: The encoder that is used by default.
 DEFAULT = "pocket"
 
 
@@ -49,11 +49,11 @@ class Family(NamedTuple):
     Parameters
     ----------
     make : ``module:function``, called with the source, and `device` and `threads` by name
-    usage : what is typed, such as ``onnx:FOLDER``
+    usage : how it is written, such as ``onnx:FOLDER``
     description : str, one line
     needs : pip requirements beyond the base install
-    absent : ``module:function``, called with the source: the repository on the Hugging Face hub that would be downloaded,
-        None where nothing would; empty for a family that downloads nothing
+    absent : ``module:function``, called with the source; it returns the repository on the Hugging Face hub that loading would
+        download, or None. Empty for a family that downloads nothing
     """
 
     make: str
@@ -89,7 +89,7 @@ FAMILIES = {
     ),
 }
 
-#: What makes an encoder of a short name of a CLIP: called with the name, and `device` and `threads` by name.
+#: Makes the encoder of a CLIP's short name: called with the name, and `device` and `threads` by name.
 _NAMED = "tip_adapter.encoders.onnx.encoder:load_named"
 
 
@@ -112,13 +112,13 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     UnknownName
         With the nearest known name.
     UsageError
-        The device is not there, or `threads` is no number from 1 to 256.
+        The device is not available, or `threads` is not a number from 1 to 256.
     MissingExtra
-        It needs a part that is not installed.
+        It needs an optional package that is not installed.
     CheckpointError
-        Its weights are not the ones we know, cannot be had, or hold more than tensors.
+        Its weights have another SHA-256 than expected, cannot be read, or contain more than tensors.
     DownloadError
-        Its weights are to be downloaded, and cannot be.
+        Its weights cannot be downloaded.
 
     Examples
     --------
@@ -130,8 +130,13 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     require(device is None or isinstance(device, str), "device", "cpu or cuda", device)
     require(isinstance(name, str), "encoder", "a name", name)
     family, colon, source = name.partition(":")
-    make = resolve(_GROUP, "encoder", family, _makers())
     short = family in named_clips()
+    makers = {
+        **dict.fromkeys(named_clips(), _NAMED),
+        **{key: value.make for key, value in FAMILIES.items()},
+        **ENCODERS,
+    }
+    make = resolve(_GROUP, "encoder", family, makers)
     is_family = not short and not hasattr(make, "record")
     if not colon and is_family:
         usage = FAMILIES[family].usage if family in FAMILIES else f"{family}:SOURCE"
@@ -144,39 +149,39 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
 
 
 def refuse_unasked_download(name: str, where: str | os.PathLike[str]) -> None:
-    """Let no file make this program fetch from a place that only the file names.
+    """Refuse to download from a repository that only a file names.
 
-    Short names of CLIPs and the tags of open_clip are lists that came with a package: what they name may be downloaded.
+    Short names of CLIPs and the tags of open_clip come from an installed package; those may be downloaded.
 
     Parameters
     ----------
-    name : of an encoder, as a file keeps it
+    name : name of an encoder, as read from a file
     where : path of that file or folder
 
     Raises
     ------
     UnaskedDownload
-        It is a repository that is not in the hub's cache.
+        The name is of a repository that is not in the hub's cache.
     """
     family, _, source = name.partition(":")
     absent = FAMILIES[family].absent if family in FAMILIES else ""
     repository = load_object(absent)(source) if absent else None
     if repository is not None:
         raise UnaskedDownload(
-            f"{printable(where)} wants encoder {printable(name)}, which is not on this machine; nothing is downloaded because a "
-            f"file says so: if you trust it, name it yourself (encoder=, --encoder), or get it by `hf download {printable(repository)}`"
+            f"{printable(where)} needs encoder {printable(name)}, which is not on this machine, and files may not start downloads; "
+            f"if you trust it, pass it yourself (encoder=, --encoder), or run `hf download {printable(repository)}`"
         )
 
 
 def encoder_names() -> list[str]:
-    """Names of the encoders that can be loaded here without a download; imports none of them."""
+    """Names of the installed encoders that need no source; imports none of them."""
     return [name for name in known_names(_GROUP, ENCODERS) if name not in FAMILIES]
 
 
 def encoder_records() -> Iterator[tuple[str, EncoderRecord]]:
-    """Name and record of each encoder that has a name; loads no weights. Families have none before a source.
+    """Name and record of each encoder that needs no source; loads no weights.
 
-    Warns of another package's that cannot be imported.
+    Warns of an encoder of another package that cannot be imported.
     """
     for name, make in _importable():
         if hasattr(make, "record"):
@@ -186,9 +191,13 @@ def encoder_records() -> Iterator[tuple[str, EncoderRecord]]:
 
 
 def encoder_families() -> dict[str, Family]:
-    """Name → Family: ours, then those of other packages; warns as `encoder_records`."""
+    """Name → Family: built-in ones, then those of other packages; warns as `encoder_records`."""
     others = {
-        name: Family(f"{make.__module__}:{getattr(make, '__name__', name)}", f"{name}:SOURCE", _first_line(make))
+        name: Family(
+            f"{make.__module__}:{getattr(make, '__name__', name)}",
+            f"{name}:SOURCE",
+            (getdoc(make) or "").partition("\n")[0],
+        )
         for name, make in _importable()
         if not hasattr(make, "record")
     }
@@ -196,22 +205,9 @@ def encoder_families() -> dict[str, Family]:
 
 
 def _importable() -> Iterator[tuple[str, Any]]:
-    """Name and maker of our encoders and of those of other packages."""
+    """Name and class or function of the built-in encoders and of those of other packages."""
     for name in encoder_names():
         try:
             yield name, resolve(_GROUP, "encoder", name, ENCODERS)
         except MissingExtra as error:
             warn(str(error))
-
-
-def _first_line(make: Any) -> str:
-    return (getdoc(make) or "").partition("\n")[0]
-
-
-def _makers() -> dict[str, str]:
-    """Name or family → ``module:attribute`` of what makes it."""
-    return {
-        **dict.fromkeys(named_clips(), _NAMED),
-        **{name: family.make for name, family in FAMILIES.items()},
-        **ENCODERS,
-    }

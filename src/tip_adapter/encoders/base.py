@@ -1,4 +1,4 @@
-"""What every encoder is: images and sentences in, unit vectors of one space out, and a record that says what it is."""
+"""The interface of encoders: images and texts to unit vectors of one space, with a record that describes the encoder."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _LETTERS = ("Lu", "Ll", "Lt", "Lo")
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """Which encoder made a vector. Vectors of different fingerprints never mix.
+    """The encoder that made a vector. Vectors of different fingerprints are never combined.
 
     Parameters
     ----------
     name : str
-    fingerprint : str, SHA-256 over the weights and over the definition of the vectors
+    fingerprint : str, SHA-256 of the weights and of the definition of the vectors
     width : int, length of a vector
     """
 
@@ -41,23 +41,23 @@ class EncoderIdentity:
 
 @dataclass(frozen=True)
 class EncoderRecord:
-    """What an encoder is made of and which numbers belong to it.
+    """Description of an encoder, with its constants.
 
     Parameters
     ----------
     description : str, one line
     width : int, length of a vector
-    logit_scale : float, what text logits are multiplied by
-    templates : its default templates, ``{}`` stands for the name
-    scale_free_ratio : float, ratio of the cache's spread to the text's in the scale-free rule
+    logit_scale : float, factor of the text logits
+    templates : its default templates, with ``{}`` for the class name
+    scale_free_ratio : float, ratio of the spread of the cache logits to that of the text logits in the scale-free rule
     languages : language codes in which class names are understood
     licence : str, of the weights
     size_mib : int, of the weights
     needs : pip requirements beyond the base install, empty if none
     scripts : Unicode's names of the scripts in which class names are understood
-    keeps_templates : whether its own templates go before those of a data set, as sentences cost it accuracy
-    support_views : augmented views that the paper's experiments average for a support photo; 0 for the photo itself
-    logit_scale_assumed : whether `logit_scale` is a guess, since nothing states it
+    keeps_templates : whether its own templates are used instead of those of a data set, because prompts cost it accuracy
+    support_views : augmented views of a support image that the paper's experiments average; 0 for the image itself
+    logit_scale_assumed : whether `logit_scale` is a default, as no file states it
     """
 
     description: str
@@ -75,19 +75,19 @@ class EncoderRecord:
     logit_scale_assumed: bool = False
 
     def reads(self, name: str) -> bool:
-        """Whether every letter of `name` is of a script that the text side knows."""
+        """Whether every letter of `name` is of a script that the text tower supports."""
         letters = [c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) in _LETTERS]
         return all(unicodedata.name(c, "").split(" ")[0] in self.scripts for c in letters)
 
 
 class Encoder(Protocol):
-    """A frozen pair of towers.
+    """A frozen image tower and text tower.
 
-    An encoder states its record and implements `prepare`, `encode_prepared` and `encode_texts`; subclassing gives
-    `encode_images`. One whose network gives vectors of any length says so by `gives_raw` and implements `encode_raw`; one
-    whose image side can leave this program as an ONNX graph implements `image_graph`. It may offer more to methods that
-    need it (`Capabilities.encoder_parts`), each by a method of that name: ``prompt_tower()`` gives a `methods.coop.PromptTower`.
-    `tip_adapter.testing.check_encoder` holds an implementation to this contract.
+    An encoder has a record and implements `prepare`, `encode_prepared` and `encode_texts`; it inherits `encode_images`.
+    Where the network gives vectors before normalisation, it sets `gives_raw` and implements `encode_raw`; where the image
+    tower can be exported as an ONNX graph, it implements `image_graph`. For methods that need more
+    (`Capabilities.encoder_parts`), it has a method of each part's name: ``prompt_tower()`` returns a `methods.coop.PromptTower`.
+    `tip_adapter.testing.check_encoder` checks an implementation against this contract.
     """
 
     record: EncoderRecord
@@ -96,34 +96,34 @@ class Encoder(Protocol):
     gives_raw: bool = False
 
     def prepare(self, image: Image.Image) -> NDArray[Any]:
-        """One upright RGB photo → what `encode_prepared` takes one of. Runs in worker threads."""
+        """One upright RGB image → the array that `encode_prepared` takes a stack of. Runs in worker threads."""
         ...
 
     def encode_prepared(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
-        """A stack of prepared photos → (n, width) float32 unit rows."""
+        """A stack of prepared images → (n, width) float32 unit rows."""
         ...
 
-    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Sentences → (n, width) float32 unit rows."""
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts → (n, width) float32 unit rows."""
         ...
 
     def encode_raw(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
-        """`encode_prepared` before it is normalised; only where `gives_raw`."""
+        """`encode_prepared` before normalisation; only where `gives_raw`."""
         raise UsageError(f"{self.identity.name} gives unit rows only; leave out normalize=False")
 
     def image_graph(self) -> ModelProto | None:
-        """`encode_prepared` as an ONNX graph, for programs without this package; None where there is none.
+        """`encode_prepared` as an ONNX graph, for programs without this package; None if it cannot be exported.
 
         Returns
         -------
-        a model of one input, ``pixels`` (a stack of prepared photos), and one output, ``vectors`` ((n, width) float32,
-            of any length); ``preprocessing`` in its metadata says in words what `prepare` does. Made anew: the caller
-            may change it
+        a model of one input, ``pixels`` (a stack of prepared images), and one output, ``vectors`` ((n, width) float32,
+            of any length); ``preprocessing`` in its metadata describes `prepare` in words. It is new at each call: the
+            caller may change it
 
         Raises
         ------
         ExportError
-            There is one, and it is too large for a file.
+            The graph is too large for a file.
         """
         return None
 
@@ -166,7 +166,7 @@ def _rgb_image(image: Any) -> Image.Image:
 def centre_crop_sides(image: Image.Image, longest: int) -> Image.Image:
     """Crop each side to at most `longest` pixels around the centre.
 
-    No centre crop sees the ends of a strip, and resizing all of it would fill the memory.
+    A centre crop contains no ends of a long strip, and resizing all of it would fill the memory.
     """
     left, top = (max(side - longest, 0) // 2 for side in image.size)
     return image.crop((left, top, image.width - left, image.height - top)) if left or top else image

@@ -1,4 +1,4 @@
-"""Class names become sentences, sentences become one vector a class. Knows no encoder, only `encode_texts`."""
+"""Class names, prompt templates, and one vector per class. Independent of encoders but for `encode_texts`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: Names for some hundred thousand classes.
+#: Bytes of a file of class names: enough for some hundred thousand classes.
 _MAX_BYTES = 16 * 2**20
 
 
@@ -43,9 +43,9 @@ def resolve_templates(templates: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     UnknownName
-        One is neither; the nearest set is suggested.
+        A text is neither; the nearest set is suggested.
     UsageError
-        One is not text, or longer than `MAX_TEXT`.
+        A template is not text, or longer than `MAX_TEXT`.
     """
     for text in templates:
         require(is_whole_text(text), "templates", "texts", text)
@@ -55,7 +55,7 @@ def resolve_templates(templates: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         text, known = unknown[0], ", ".join(sets)
         hint = suggestion(text, sets)
-        raise UnknownName(f"template {text!r} has no {{}} for the class name and is no set; {hint}sets are {known}")
+        raise UnknownName(f"template {text!r} has no {{}} for the class name and is not a set; {hint}sets are {known}")
     return tuple(template for text in templates for template in (sets[text] if text in sets else (text,)))
 
 
@@ -65,7 +65,7 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises
     ------
     UsageError
-        The file cannot be read as that, or as `checked_names`; the message names it.
+        The file cannot be read as either, or as raised by `checked_names`; the message names it.
     """
     try:
         text = read_bounded(path, _MAX_BYTES).decode("utf-8-sig")
@@ -79,7 +79,7 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def checked_names(pairs: Iterable[tuple[Any, Any]], where: str) -> dict[str, str]:
-    """Label in Unicode NFC → name, of pairs that stand at `where`.
+    """Label in Unicode NFC → name, from pairs of a file or parameter, which `where` names in messages.
 
     Raises
     ------
@@ -108,38 +108,38 @@ def _refuse_long(text: str, what: str) -> None:
 def _json_pairs(text: str) -> list[tuple[str, Any]]:
     pairs = json.loads(text, object_pairs_hook=_Pairs)
     if not isinstance(pairs, _Pairs):
-        raise ValueError("it is a JSON list; an object label → name is wanted")
+        raise ValueError("it is a JSON list, not an object label → name")
     return pairs
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as it stands, with keys that stand twice; a JSON list is none."""
+    """A JSON object with its repeated keys; distinguishes it from a JSON list."""
 
 
 def _csv_pairs(text: str) -> list[tuple[Any, Any]]:
     reader = csv.DictReader(io.StringIO(text))
     if not {"label", "name"} <= set(reader.fieldnames or []):
-        raise ValueError("its first line names no columns label and name")
+        raise ValueError("its first line lacks the columns label and name")
     return [(row["label"], row["name"]) for row in reader]
 
 
 def readable(label: str) -> str:
-    """A label as the text encoder reads it: underscores are spaces."""
+    """A label for the text encoder: underscores as spaces."""
     return label.replace("_", " ")
 
 
 def name_classes(
     labels: Sequence[str], given: Mapping[str, str], reads: Callable[[str], bool], known: Iterable[str] = ()
 ) -> dict[str, str]:
-    """Label → the name that a text encoder reads: the one given, else the label, readable.
+    """Label → the name that a text encoder reads: the given one, else the label with spaces.
 
-    Warns of names for labels that are none, and of names in a script that the encoder does not know.
+    Warns of names for unknown labels, and of names in a script that the encoder does not support.
 
     Parameters
     ----------
-    labels : of the classes to be named
+    labels : labels of the classes
     given : label → name
-    reads : name → whether the encoder's text side knows its script
+    reads : name → whether the encoder's text tower supports its script
     known : labels of classes that have names already
 
     Raises
@@ -151,13 +151,13 @@ def name_classes(
     names = {label: checked.get(label, readable(label)) for label in labels}
     unknown = [printable(label) for label in checked if label not in {*known, *labels}]
     if unknown:
-        warn(f"class names are given for labels that are none: {', '.join(unknown[:5])}")
+        warn(f"class names are given for unknown labels: {', '.join(unknown[:5])}")
     foreign = [name for name in names.values() if not reads(name)]
     if foreign:
         which = counted(len(foreign), "class name is", "class names are")
         warn(
-            f"{which} in a script that the encoder's text side does not know, such as {shown(foreign[0])}; "
-            "used as it stands; class names (--class-names) can translate"
+            f"{which} in a script that the encoder's text side does not support, such as {shown(foreign[0])}; "
+            "used unchanged; translate with class names (--class-names)"
         )
     return names
 
@@ -165,13 +165,13 @@ def name_classes(
 def embed_classes(
     names: Mapping[str, str], templates: Sequence[str], encode_texts: Callable[[Sequence[str]], NDArray[np.float32]]
 ) -> ClassEmbeddings:
-    """Embed class names: every template, each vector normalised, their mean normalised.
+    """Embed class names: the normalised mean over the templates of normalised vectors.
 
     Parameters
     ----------
     names : label → name
     templates : texts with ``{}`` for the name
-    encode_texts : (k,) sentences → (k, d) float array
+    encode_texts : (k,) texts → (k, d) float array
 
     Returns
     -------
@@ -186,10 +186,10 @@ def embed_classes(
     -----
     CLIP (Radford et al., 2021), section 3.1.4: prompt ensembling in embedding space.
     """
-    sentences = [template.replace("{}", name) for name in names.values() for template in templates]
-    vectors = unit_rows(encode_texts(sentences)).reshape(len(names), len(templates), -1)
+    texts = [template.replace("{}", name) for name in names.values() for template in templates]
+    vectors = unit_rows(encode_texts(texts)).reshape(len(names), len(templates), -1)
     matrix = unit_rows(vectors.mean(axis=1))
-    silent = [name for name, row in zip(names.values(), matrix, strict=True) if not row.any()]
-    if silent:
-        raise VectorError(f"the text encoder's vector of class name {silent[0]!r} is zero; choose another name")
+    zero = [name for name, row in zip(names.values(), matrix, strict=True) if not row.any()]
+    if zero:
+        raise VectorError(f"the text encoder's vector of class name {zero[0]!r} is zero; choose another name")
     return ClassEmbeddings(np.array(list(names)), matrix)

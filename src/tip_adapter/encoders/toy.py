@@ -1,6 +1,6 @@
-"""`toy`, a deterministic encoder for tests: colours and coarse layout as the image side, hashed words as the text side.
+"""`toy`, a deterministic encoder for tests: images by colours and coarse layout, texts by hashed words.
 
-It knows the names of eight colours, so that zero-shot means something.
+It knows the names of eight colours, so that zero-shot classification has meaningful results.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _COLOURS = {
 
 
 class ToyEncoder(Encoder):
-    """A deterministic encoder for tests; `device` and `threads` are accepted and mean nothing."""
+    """A deterministic encoder for tests; `device` and `threads` are ignored."""
 
     record = EncoderRecord(
         description="deterministic colours and hashed words, for tests",
@@ -57,7 +57,7 @@ class ToyEncoder(Encoder):
         self.identity = EncoderIdentity("toy", hashlib.sha256(b"toy 1").hexdigest(), _WIDTH)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """(4, 4, 3) uint8: the photo's colours, coarsely."""
+        """(4, 4, 3) uint8: the image at a low resolution."""
         return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BOX))
 
     def encode_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -65,28 +65,28 @@ class ToyEncoder(Encoder):
         centred = prepared.reshape(len(prepared), -1).astype(np.float32) / 127.5 - 1
         return unit_rows(np.concatenate([centred, np.full((len(prepared), 1), 0.1, np.float32)], axis=1))
 
-    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """(n, 49) float32 unit rows: the mean over words, colours as a photo of that colour, others by their hash."""
-        if not len(sentences):
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, 49) float32 unit rows: the mean over words, a colour as an image of that colour, others by their hash."""
+        if not len(texts):
             return np.zeros((0, _WIDTH), np.float32)
-        return unit_rows(np.stack([self._sentence(sentence) for sentence in sentences]))
+        return unit_rows(np.stack([self._sentence(text) for text in texts]))
 
     def prompt_tower(self) -> ToyPromptTower:
-        """The text side as CoOp learns through it; needs torch."""
+        """The text tower with a learnable context, for CoOp; needs torch."""
         tower: ToyPromptTower = require_extra("tip_adapter.encoders.toy_torch", "torch", "torch").ToyPromptTower(
             self.encode_texts, _WIDTH
         )
         return tower
 
     def towers(self) -> ToyTowers:
-        """Both sides as torch modules, fresh at each call; needs torch."""
+        """Both towers as torch modules, new at each call; needs torch."""
         towers: ToyTowers = require_extra("tip_adapter.encoders.toy_torch", "torch", "torch").ToyTowers(
             self.encode_texts, _WIDTH
         )
         return towers
 
-    def _sentence(self, sentence: str) -> NDArray[np.float32]:
-        words = sentence.lower().strip(" .").split() or [""]
+    def _sentence(self, text: str) -> NDArray[np.float32]:
+        words = text.lower().strip(" .").split() or [""]
         mean: NDArray[np.float32] = np.mean([self._word(word) for word in words], axis=0, dtype=np.float32)
         return mean
 

@@ -1,6 +1,6 @@
-"""The toy encoder's towers as torch modules: to be learned through, and to be fine-tuned.
+"""The toy encoder's towers as torch modules, for training.
 
-As they are made they give the encoder's own vectors; a bottleneck of three, at zero, stands beside each for training.
+Initially they give the encoder's own vectors; each has a residual bottleneck of width three, initialised at zero.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: What a tower may learn passes through so many numbers: 300 weights a side.
+#: Width of the bottleneck: 300 weights per tower.
 _NARROW = 3
 
 
 class Tower(torch.nn.Module):
-    """(n, 49) float rows → (n, 49) rows of any length: f + up(down(f)), up at zero as it is made."""
+    """(n, 49) float rows → (n, 49) rows, not normalised: f + up(down(f)), with up initialised at zero."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -30,13 +30,13 @@ class Tower(torch.nn.Module):
         torch.nn.init.zeros_(self.up.weight)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Rows, and what the bottleneck adds to them."""
+        """Rows plus the output of the bottleneck."""
         changed: torch.Tensor = rows + self.up(self.down(rows))
         return changed
 
 
 class PixelTower(Tower):
-    """Prepared photos, (n, 4, 4, 3) → (n, 49) rows: as `encode_prepared` before it normalises."""
+    """Prepared images, (n, 4, 4, 3) → (n, 49) rows: `encode_prepared` before normalisation."""
 
     def forward(self, prepared: torch.Tensor) -> torch.Tensor:
         """Centred colours and a constant, through the bottleneck."""
@@ -45,11 +45,11 @@ class PixelTower(Tower):
 
 
 class ToyTowers:
-    """Both towers, to be fine-tuned: `image` takes prepared photos, `text` what `tokens` makes of sentences.
+    """Both towers, to be fine-tuned: `image` takes prepared images, `text` the result of `tokens`.
 
     Parameters
     ----------
-    encode_texts : (n,) sentences → (n, 49) float array, unit rows
+    encode_texts : (n,) texts → (n, 49) float array, unit rows
     width : int, 49
     """
 
@@ -58,9 +58,9 @@ class ToyTowers:
         self.text = Tower(width)
         self._encode_texts = encode_texts
 
-    def tokens(self, sentences: Sequence[str]) -> torch.Tensor:
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
         """(n, 49) float rows."""
-        return torch.as_tensor(self._encode_texts(sentences))
+        return torch.as_tensor(self._encode_texts(texts))
 
 
 class ToyPromptTower:
@@ -68,7 +68,7 @@ class ToyPromptTower:
 
     Parameters
     ----------
-    encode_texts : (n,) sentences → (n, 49) float array, unit rows
+    encode_texts : (n,) texts → (n, 49) float array, unit rows
     width : int, 49
     """
 

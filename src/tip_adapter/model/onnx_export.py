@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto
 from PIL import Image
 
-from tip_adapter.encoders.onnx.session import open_session
+from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
 from tip_adapter.errors import ExportError
 from tip_adapter.io.files import refuse_existing, write_file

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tip_adapter.encoders import load_encoder
 from tip_adapter.encoders.onnx.inspection import read_graph
-from tip_adapter.encoders.onnx.session import provider
+from tip_adapter.encoders.onnx.tower import provider
 from tip_adapter.errors import CheckpointError
 from tip_adapter.testing import check_encoder
 
@@ -50,7 +50,7 @@ def test_fault_45_data_outside_the_folder_are_refused(
     (tmp_path / "weights").write_bytes(bytes(96))
     folder = clip_folder({IMAGE: stored_elsewhere(image_graph, place)})
     (folder / "visual" / "link").symlink_to(tmp_path / "weights")
-    with pytest.raises(CheckpointError, match=r"model\.onnx is not opened: its data lie outside its folder"):
+    with pytest.raises(CheckpointError, match=r"model\.onnx is not opened: its weights are outside its folder"):
         load_encoder(f"onnx:{folder}")
 
 
@@ -81,7 +81,7 @@ def test_fault_45_data_that_are_missing_are_refused(
     image_graph: onnx.ModelProto, clip_folder: Callable[..., Path]
 ) -> None:
     folder = clip_folder({IMAGE: stored_elsewhere(image_graph, "weights.bin")})
-    with pytest.raises(CheckpointError, match=r"its data, weights\.bin, are missing"):
+    with pytest.raises(CheckpointError, match=r"its weights, weights\.bin, are missing"):
         load_encoder(f"onnx:{folder}")
 
 
@@ -120,7 +120,7 @@ def test_fault_56_a_graph_that_was_cut_off_is_refused(
     cut: float, tiny_files: dict[str, bytes], clip_folder: Callable[..., Path]
 ) -> None:
     content = tiny_files[IMAGE]
-    with pytest.raises(CheckpointError, match=r"is no ONNX file, or was cut off"):
+    with pytest.raises(CheckpointError, match=r"is not an ONNX file, or is truncated"):
         load_encoder(f"onnx:{clip_folder({IMAGE: content[: int(cut * len(content))]})}")
 
 
@@ -197,9 +197,9 @@ def text_graph_with_mask() -> bytes:
         (
             "textual/model.onnx",
             ("text", TensorProto.FLOAT, ["n", 9]),
-            "does not take sentences: inputs of two dimensions",
+            "does not take texts: inputs of two dimensions",
         ),
-        ("textual/model.onnx", ("text", TensorProto.INT32, [7, 9]), "does not take sentences one by one"),
+        ("textual/model.onnx", ("text", TensorProto.INT32, [7, 9]), "does not take texts one by one"),
     ],
 )
 def test_a_graph_that_takes_something_else_is_told(

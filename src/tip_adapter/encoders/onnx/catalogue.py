@@ -1,4 +1,4 @@
-"""CLIPs that have a short name, from data/clips.toml: a record each."""
+"""CLIPs that have a short name: their records, from clips.toml."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 from tip_adapter.encoders.base import EncoderRecord
 from tip_adapter.encoders.prompts import template_sets
 
-#: METHODS of choosing alpha: one ratio serves CLIPs on every data set tried.
+#: One ratio is adequate for CLIPs on every data set tried.
 _SCALE_FREE_RATIO = 0.1
-#: Of OpenAI's CLIPs and LAION's: where training stops it from growing.
+#: Of OpenAI's and LAION's CLIPs: training limits it to this value.
 _LOGIT_SCALE = 100.0
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Where a CLIP is to be had, and what its files do not say.
+    """The repository of a CLIP, and what its files do not state.
 
     Parameters
     ----------
     repository : on the Hugging Face hub
     revision : a commit of it, or ``main`` where none is known
     record : EncoderRecord
-    layout : name of the layout of its files, None where that is to be seen
+    layout : name of the layout of its files, None if unknown
     """
 
     repository: str
@@ -40,8 +40,13 @@ def named_clips() -> dict[str, Clip]:
     """Short name → Clip."""
     stated = tomllib.loads((files("tip_adapter.encoders.onnx") / "clips.toml").read_text(encoding="utf-8"))
     known = {name: _clip(**entry) for name, entry in stated.items() if isinstance(entry, dict)}
-    also = {name: _also(known[other], other) for name, other in stated.items() if isinstance(other, str)}
-    return also | known
+    aliases = {}
+    for name, other in stated.items():
+        if isinstance(other, str):
+            record = known[other].record
+            described = replace(record, description=f"{record.description}: the same as {other}")
+            aliases[name] = replace(known[other], record=described)
+    return aliases | known
 
 
 def known_clip(repository: str) -> Clip | None:
@@ -50,7 +55,7 @@ def known_clip(repository: str) -> Clip | None:
 
 
 def unknown_record(what: str, width: int = 0) -> EncoderRecord:
-    """The record of a CLIP of which nothing is known but its files."""
+    """The record of a CLIP of which only the files are known."""
     return EncoderRecord(
         description=what,
         width=width,
@@ -68,8 +73,3 @@ def _clip(repository: str, revision: str, layout: str, **stated: Any) -> Clip:
     lists: dict[str, Any] = {name: tuple(value) for name, value in stated.items() if isinstance(value, list)}
     record = replace(unknown_record(""), logit_scale_assumed=False, **{**stated, **lists})
     return Clip(repository, revision, record, layout)
-
-
-def _also(clip: Clip, name: str) -> Clip:
-    """The same under another name."""
-    return replace(clip, record=replace(clip.record, description=f"{clip.record.description}: the same as {name}"))

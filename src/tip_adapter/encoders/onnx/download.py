@@ -1,7 +1,6 @@
-"""Files from the Hugging Face hub, once; from its cache ever after, without a look at the network.
+"""Files from the Hugging Face hub: downloaded once, then read from its cache without a network.
 
-HF_HOME says where the cache is, HF_HUB_OFFLINE that there is no network, HF_TOKEN who asks: the hub's own library
-reads them.
+The hub's library reads HF_HOME (the place of the cache), HF_HUB_OFFLINE (no network) and HF_TOKEN (the account).
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def fetch(clip: Clip) -> Path:
-    """The folder of a repository's files, downloaded if they are not in the cache.
+    """The folder with a repository's files, downloaded if they are not in the cache.
 
     Raises
     ------
     DownloadError
         They are not in the cache and cannot be downloaded; the message says what to do.
     CheckpointError
-        The repository holds no CLIP in a layout that we know.
+        The repository contains no CLIP in a supported layout.
     """
     folder = cached(clip)
     if folder is not None:
@@ -42,7 +41,7 @@ def fetch(clip: Clip) -> Path:
 
 
 def cached(clip: Clip) -> Path | None:
-    """The folder in the cache, None unless it is there as a whole."""
+    """The folder in the cache, None if it is not complete."""
     for layout in LAYOUTS:
         with suppress(LocalEntryNotFoundError):
             folder = _snapshot(clip, layout.patterns, local_files_only=True)
@@ -52,7 +51,7 @@ def cached(clip: Clip) -> Path | None:
 
 
 def cache_root(folder: Path) -> Path:
-    """What a folder in the cache may lead to: files there are links to those of the repository."""
+    """The folder that contains the targets of a cached folder's links."""
     return folder.parents[1]
 
 
@@ -62,7 +61,7 @@ def _download(clip: Clip) -> Path:
     layout = layout_of([file.filename for file in plan])
     if layout is None:
         wanted = "; or ".join(", ".join(layout.files) for layout in LAYOUTS)
-        raise CheckpointError(f"{printable(clip.repository)} on the hub holds no CLIP as ONNX files: {wanted}")
+        raise CheckpointError(f"{printable(clip.repository)} on the hub contains no CLIP as ONNX files: {wanted}")
     mib = sum(file.file_size for file in plan if file.will_download and layout.wants(file.filename)) / 2**20
     warn(
         f"downloading {clip.repository} ({mib:,.0f} MiB, licence: {clip.record.licence}) "
@@ -72,7 +71,7 @@ def _download(clip: Clip) -> Path:
 
 
 class _NoBar(tqdm):
-    """For what takes no time, and where nobody watches."""
+    """No progress bar: for short requests, and without a terminal."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
@@ -91,7 +90,7 @@ def _snapshot(clip: Clip, patterns: list[str], **options: Any) -> Any:
 
 
 def _without_network(clip: Clip) -> str:
-    """One sentence: what to put where."""
+    """What to do without a network, for an error message."""
     layouts = [layout for layout in LAYOUTS if clip.layout in (None, layout.name)]
     commands = [
         f"`hf download {printable(clip.repository)} {' '.join(layout.files)} --revision {clip.revision} --local-dir FOLDER`"

@@ -1,8 +1,8 @@
 """CLIPs stored as ONNX files, from a folder or from the Hugging Face hub: ONNX Runtime and tokenizers, no torch.
 
-What the files say decides: the layout of the folder, the shape, type and batch of what goes into a graph, whether what
-comes out is normalised, the size and scaling of photos, the length and cleaning of sentences. Nothing of a graph runs
-before it was looked at.
+The files determine everything: the layout of the folder, the shape, type and batch size of a graph's inputs, whether its
+output is normalised, the size and scaling of images, the length and cleaning of texts. No graph runs before it is
+inspected.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from onnx.compose import add_prefix
 from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.encoders.onnx.catalogue import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.onnx.inspection import whole_model
-from tip_adapter.encoders.onnx.layouts import layout_in, read_preprocessing
+from tip_adapter.encoders.onnx.layouts import layout_in, read_settings
 from tip_adapter.encoders.onnx.preprocessing import Preprocessing
-from tip_adapter.encoders.onnx.session import provider
-from tip_adapter.encoders.onnx.tokenizer import SentenceTokenizer
-from tip_adapter.encoders.onnx.tower import Tower
+from tip_adapter.encoders.onnx.tokenizer import TextTokenizer
+from tip_adapter.encoders.onnx.tower import Tower, provider
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
 from tip_adapter.errors import CheckpointError, ExportError, UsageError
 from tip_adapter.io.files import file_digest, is_folder
@@ -43,28 +42,28 @@ if TYPE_CHECKING:
     from tip_adapter.encoders.onnx.inspection import Tensor
     from tip_adapter.encoders.onnx.layouts import Layout
 
-#: Its number goes up when the same files give other vectors.
+#: The number increases when the same files give other vectors.
 _DEFINITION = "onnx 1"
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
-#: What the hub calls a large file: its SHA-256.
+#: The name of a large file in the hub's cache: its SHA-256.
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-#: Photos per run where the graph takes any number: what stays in a core's cache.
-_PHOTOS_PER_RUN = 8
-#: In front of each name of a file's graph, where steps of ours stand beside its own.
+#: Images per run where the graph takes any number: their activations fit into a core's cache.
+_IMAGES_PER_RUN = 8
+#: Prefix of each name of a file's graph, in a graph that has nodes of ours as well.
 _THEIRS = "clip/"
-#: How far from 1 the length of a vector is that its graph normalises.
+#: Tolerance of the squared length of a normalised vector.
 _ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
 class ClipFolder:
-    """A folder that holds a CLIP.
+    """A folder that contains a CLIP.
 
     Parameters
     ----------
-    name : str, by which it is loaded again
+    name : str, that loads it again
     path : path of the folder
-    root : folder that its files may lead into
+    root : folder that must contain the targets of its links
     record : EncoderRecord; its width is read from the graph
     """
 
@@ -85,40 +84,35 @@ def load_source(source: str, *, device: str | None = None, threads: int | None =
     Raises
     ------
     CheckpointError
-        There is no such folder, or it holds no CLIP that can be used.
+        There is no such folder, or it contains no CLIP that can be used.
     DownloadError
         It is not in the hub's cache, and cannot be downloaded.
     UsageError
-        The device is not there, or the folder's name cannot be written down.
+        The device is not available, or the folder's name has unprintable characters.
     """
-    folder = _folder(source, device) if is_folder(Path(source)) else _repository(source, device)
+    if is_folder(Path(source)):
+        path = Path(source).resolve()
+        if not str(path).isprintable():
+            raise UsageError(f"the name of {printable(path)} has unprintable characters; rename the folder")
+        provider(device)
+        folder = ClipFolder(f"onnx:{path}", path, path, unknown_record(f"a CLIP in {path.name}"))
+    elif _REPOSITORY.fullmatch(source):
+        folder = _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device)
+    else:
+        raise CheckpointError(
+            f"there is no folder {printable(source)}; if it was moved, pass its new path: --encoder onnx:FOLDER, "
+            "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
+        )
     return OnnxClipEncoder(folder, device=device, threads=threads)
 
 
 def absent_repository(source: str) -> str | None:
-    """The repository that `load_source` would download, where it is nobody's but the source's word; else None."""
+    """The repository that `load_source` would download, None for a folder, a known CLIP, or one in the cache."""
     if is_folder(Path(source)) or known_clip(source) or not _REPOSITORY.fullmatch(source):
         return None
     from tip_adapter.encoders.onnx.download import cached  # as below
 
     return None if cached(_unknown_clip(source)) else source
-
-
-def _folder(source: str, device: str | None) -> ClipFolder:
-    provider(device)
-    path = Path(source).resolve()
-    if not str(path).isprintable():
-        raise UsageError(f"a model cannot keep the name of {printable(path)}; rename the folder")
-    return ClipFolder(f"onnx:{path}", path, path, unknown_record(f"a CLIP in {path.name}"))
-
-
-def _repository(source: str, device: str | None) -> ClipFolder:
-    if not _REPOSITORY.fullmatch(source):
-        raise CheckpointError(
-            f"there is no folder {printable(source)}; if it was moved, give its new place: --encoder onnx:FOLDER, "
-            "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
-        )
-    return _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device)
 
 
 def _unknown_clip(repository: str) -> Clip:
@@ -145,13 +139,14 @@ class OnnxClipEncoder(Encoder):
     Raises
     ------
     CheckpointError
-        A file is missing, cannot be used, or would not be safe to run.
+        A file is missing, cannot be used, or is not safe to run.
     """
 
     def __init__(self, folder: ClipFolder, *, device: str | None = None, threads: int | None = None) -> None:
         self._folder = folder
         self._layout = layout_in(folder.path)
-        self._preprocessing = read_preprocessing(self._layout, folder.path)
+        stated = read_settings(folder.path / self._layout.preprocessing, self._layout.pixels)
+        self._preprocessing = stated.preprocessing()
         image, text = (folder.path / name for name in (self._layout.image, self._layout.text))
         self._image = Tower(image, folder.root, self._layout.outputs, device=device, threads=threads)
         self._text = Tower(text, folder.root, self._layout.outputs, device=device, threads=threads)
@@ -160,17 +155,17 @@ class OnnxClipEncoder(Encoder):
         self.record = replace(folder.record, width=width)
         self.logit_scale = self.record.logit_scale
         if self._text.output.shape[1] not in (None, width):
-            raise _unlike(self._text, f"sentences to vectors of the width of photos, {width}")
+            raise _unlike(self._text, f"texts to vectors of the width of photos, {width}")
         towers = (self._image, self._text)
         self.identity = EncoderIdentity(folder.name, _fingerprint(self._layout, folder.path, towers), width)
 
     @cached_property
     def gives_raw(self) -> bool:  # type: ignore[override]
-        """Whether the image graph gives vectors before they are normalised: a photo shows it."""
+        """Whether the image graph gives vectors that are not normalised: found by a trial."""
         return bool(abs(np.square(self._trial).sum() - 1) > _ROUNDING)
 
     def prepare(self, image: Image) -> NDArray[np.uint8]:
-        """An upright RGB photo → (height, width, 3) uint8."""
+        """An upright RGB image → (height, width, 3) uint8."""
         return self._preprocessing.pixels(image)
 
     def encode_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -178,14 +173,21 @@ class OnnxClipEncoder(Encoder):
         return unit_rows(self._encode(prepared))
 
     def encode_raw(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """As the image graph gives them; only where it does not normalise."""
+        """The output of the image graph; only where it does not normalise."""
         return self._encode(prepared) if self.gives_raw else super().encode_raw(prepared)
 
-    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Sentences → (n, width) float32 unit rows."""
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts → (n, width) float32 unit rows."""
         # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
         # been there from the beginning.
-        vectors = [self._encode_sentence(sentence) for sentence in sentences]
+        vectors = []
+        for text in texts:
+            tokens = self._tokenizer(text)
+            feeds = {
+                tensor.name: (tokens.mask if "mask" in tensor.name else tokens.ids).astype(_INTEGERS[tensor.dtype])
+                for tensor in self._text.graph.inputs
+            }
+            vectors.append(self._text.run(feeds))
         return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
 
     def image_graph(self) -> ModelProto:
@@ -194,12 +196,17 @@ class OnnxClipEncoder(Encoder):
         Raises
         ------
         ExportError
-            Graph and weights together are more than an ONNX file holds.
+            Graph and weights together exceed the limit of an ONNX file.
         CheckpointError
             A file cannot be read any more.
         """
-        self._refuse_large()
-        # Names of the file's own must not be those of ours.
+        files = (self._image.graph.path, *self._image.graph.data)
+        if sum(path.stat().st_size for path in files) > MOST_BYTES:
+            raise ExportError(
+                f"the image side of {printable(self.identity.name)} does not fit into an ONNX file, which holds 2 GiB; export "
+                "what follows: --input vectors"
+            )
+        # The names of the file's graph must differ from ours.
         model = add_prefix(whole_model(self._image.graph), _THEIRS, inplace=True)
         del model.graph.output[:], model.metadata_props[:]
         graph = GraphWriter(model, prefix="prepare/")
@@ -214,16 +221,8 @@ class OnnxClipEncoder(Encoder):
         graph.state({"preprocessing": self._preprocessing.in_words()})
         return graph.model
 
-    def _refuse_large(self) -> None:
-        files = (self._image.graph.path, *self._image.graph.data)
-        if sum(path.stat().st_size for path in files) > MOST_BYTES:
-            raise ExportError(
-                f"the image side of {printable(self.identity.name)} does not fit into an ONNX file, which holds 2 GiB; export "
-                "what follows: --input vectors"
-            )
-
     def _encode(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        step = self._image.rows_per_run or _PHOTOS_PER_RUN
+        step = self._image.rows_per_run or _IMAGES_PER_RUN
         vectors = [self._run(prepared[i : i + step]) for i in range(0, len(prepared), step)]
         return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
 
@@ -231,32 +230,24 @@ class OnnxClipEncoder(Encoder):
         taken = _TAKEN[self._pixels.dtype].of(self._preprocessing, prepared)
         return self._image.run({self._pixels.name: taken})
 
-    def _encode_sentence(self, sentence: str) -> NDArray[np.float32]:
-        tokens = self._tokenizer(sentence)
-        feeds = {
-            tensor.name: (tokens.mask if "mask" in tensor.name else tokens.ids).astype(_INTEGERS[tensor.dtype])
-            for tensor in self._text.graph.inputs
-        }
-        return self._text.run(feeds)
-
     @cached_property
     def _trial(self) -> NDArray[np.float32]:
-        """The vector of a grey photo: it shows what the graph does not state."""
+        """The vector of a grey image: it shows what the graph does not state."""
         return self._run(np.full((1, *self._preprocessing.size, 3), 128, np.uint8))
 
     @cached_property
-    def _tokenizer(self) -> SentenceTokenizer:
-        return SentenceTokenizer(self._layout, self._folder.path, _sentence_length(self._text))
+    def _tokenizer(self) -> TextTokenizer:
+        return TextTokenizer(self._layout, self._folder.path, _text_length(self._text))
 
 
 class _Taken(NamedTuple):
-    """How pixels are handed over to a graph: as an array, and as steps in front of it."""
+    """How a graph takes pixels: as an array, and as nodes in front of it."""
 
     of: Callable[[Preprocessing, NDArray[np.uint8]], NDArray[Any]]
     write: Callable[[Preprocessing, GraphWriter, str], str]
 
 
-#: Type of the image input → how: scaled by us, channels first; or scaled by the graph, channels last.
+#: Type of the image input → how: scaled here, channels first; or scaled by the graph, channels last.
 _TAKEN = {
     "FLOAT": _Taken(Preprocessing.scaled, Preprocessing.write_scaled),
     "UINT8": _Taken(lambda _, pixels: pixels, lambda _, _graph, pixels: pixels),
@@ -274,13 +265,13 @@ def _image_input(tower: Tower) -> Tensor:
     return inputs[0]
 
 
-def _sentence_length(tower: Tower) -> int | None:
-    """How many tokens a text graph takes, None for any number."""
+def _text_length(tower: Tower) -> int | None:
+    """Number of tokens of a text graph, None for any number."""
     inputs = tower.graph.inputs
     if not inputs or any(len(tensor.shape) != 2 or tensor.dtype not in _INTEGERS for tensor in inputs):
-        raise _unlike(tower, "sentences: inputs of two dimensions, INT32 or INT64")
+        raise _unlike(tower, "texts: inputs of two dimensions, INT32 or INT64")
     if any(tensor.shape[0] not in (None, 1) for tensor in inputs):
-        raise _unlike(tower, "sentences one by one")
+        raise _unlike(tower, "texts one by one")
     return inputs[0].shape[1]
 
 
@@ -290,7 +281,7 @@ def _unlike(tower: Tower, what: str) -> CheckpointError:
 
 
 def _fingerprint(layout: Layout, folder: Path, towers: Iterable[Tower]) -> str:
-    """SHA-256 over the content of every file that the vectors depend on."""
+    """SHA-256 of the content of every file that the vectors depend on."""
     data = [path.relative_to(folder).as_posix() for tower in towers for path in tower.graph.data]
     names = sorted({*layout.files, *data})
     with ThreadPoolExecutor(2, thread_name_prefix="hash") as pool:

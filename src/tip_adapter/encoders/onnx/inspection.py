@@ -1,4 +1,4 @@
-"""ONNX files from anywhere, looked at before they are run: what goes in and out, and nothing that leads elsewhere."""
+"""Inspection of untrusted ONNX files before they run: inputs, outputs, and refusal of foreign code and outside files."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: Operators that ONNX Runtime itself brings. All others would need a library that runs code of its own.
+#: Domains of ONNX Runtime's own operators. All others need a library, which could run any code.
 _BUILT_IN = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """What goes into a graph or comes out of it.
+    """An input or output of a graph.
 
     Parameters
     ----------
     name : str
     dtype : str, ONNX's name of its type, such as ``FLOAT``
-    shape : sides, None where one is free
+    shape : sizes, None for a free dimension
     """
 
     name: str
@@ -38,13 +38,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """An ONNX file that may be opened.
+    """An ONNX file that has passed inspection.
 
     Parameters
     ----------
     path : path of the file
     inputs, outputs : its tensors, in order
-    data : files beside it that hold its weights
+    data : other files that contain its weights
     """
 
     path: Path
@@ -54,17 +54,17 @@ class Graph:
 
 
 def read_graph(path: Path, root: Path) -> Graph:
-    """Look at an ONNX file without running anything of it.
+    """Inspect an ONNX file without running it.
 
     Parameters
     ----------
     path : path of the file
-    root : folder that its data must lie in
+    root : folder that must contain its weights
 
     Raises
     ------
     CheckpointError
-        It cannot be read, names data outside `root`, or operators that are not ONNX Runtime's own.
+        It cannot be read, names files outside `root`, or uses operators that are not ONNX Runtime's own.
     """
     model = _parse(path)
     _refuse_foreign_operators(model, path)
@@ -76,22 +76,22 @@ def read_graph(path: Path, root: Path) -> Graph:
 
 
 def whole_model(graph: Graph) -> onnx.ModelProto:
-    """The model of a graph that was looked at, with the weights that lie beside it.
+    """The model of an inspected graph, with the weights of its other files.
 
     Raises
     ------
     CheckpointError
-        It cannot be read any more, or names other data than when it was looked at.
+        It cannot be read any more, or names other files than when it was inspected.
     """
     model = _parse(graph.path)
     for tensor in _tensors(model.graph):
         for place in _location(tensor):
-            _bring_in(tensor, graph.path.parent / place, graph)
+            _load_weights(tensor, graph.path.parent / place, graph)
     return model
 
 
-def _bring_in(tensor: onnx.TensorProto, file: Path, graph: Graph) -> None:
-    """Let a tensor hold the data that lie in a file."""
+def _load_weights(tensor: onnx.TensorProto, file: Path, graph: Graph) -> None:
+    """Move a tensor's values from a file into the tensor."""
     if file not in graph.data:
         raise _refused(graph.path, "it has changed since it was opened")
     stated = {entry.key: entry.value for entry in tensor.external_data}
@@ -100,7 +100,7 @@ def _bring_in(tensor: onnx.TensorProto, file: Path, graph: Graph) -> None:
             data.seek(int(stated.get("offset", 0)))
             tensor.raw_data = data.read(int(stated.get("length", -1)))
     except (OSError, ValueError) as error:
-        raise _refused(graph.path, f"its data cannot be read: {printable(str(error))}") from error
+        raise _refused(graph.path, f"its weights cannot be read: {printable(str(error))}") from error
     tensor.ClearField("external_data")
     tensor.data_location = onnx.TensorProto.DEFAULT
 
@@ -110,14 +110,14 @@ def _parse(path: Path) -> onnx.ModelProto:
         with open_regular(path) as file:
             return onnx.ModelProto.FromString(file.read())
     except DecodeError as error:
-        raise _refused(path, "it is no ONNX file, or was cut off") from error
+        raise _refused(path, "it is not an ONNX file, or is truncated") from error
     except OSError as error:
         raise _refused(path, error.strerror or str(error)) from error
 
 
 def _refuse_foreign_operators(model: onnx.ModelProto, path: Path) -> None:
     if model.functions or model.training_info:
-        raise _refused(path, "it brings functions of its own, which are not run")
+        raise _refused(path, "it contains functions of its own, which are not run")
     for graph in _graphs(model.graph):
         for node in graph.node:
             if node.domain not in _BUILT_IN:
@@ -126,7 +126,7 @@ def _refuse_foreign_operators(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and all within it."""
+    """A graph and all its subgraphs."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -136,7 +136,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that a graph holds."""
+    """Every tensor that a graph contains."""
     for part in _graphs(graph):
         sparse = list(part.sparse_initializer)
         yield from part.initializer
@@ -149,7 +149,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _location(tensor: onnx.TensorProto) -> list[str]:
-    """Where data lie that are not in the file; a tensor that does not say so has none."""
+    """Where a tensor's values are, if they are not in the ONNX file."""
     if tensor.data_location != onnx.TensorProto.EXTERNAL and not tensor.external_data:
         return []
     return [entry.value for entry in tensor.external_data if entry.key == "location"]
@@ -159,9 +159,9 @@ def _inside(path: Path, place: str, root: Path) -> Path:
     file = path.parent / place
     outside = "\\" in place or not (path.parent / place).resolve().is_relative_to(root.resolve())
     if outside or place.startswith("/") or ".." in file.relative_to(path.parent).parts:
-        raise _refused(path, f"its data lie outside its folder, at {printable(place)}")
+        raise _refused(path, f"its weights are outside its folder, at {printable(place)}")
     if not file.is_file():
-        raise _refused(path, f"its data, {printable(place)}, are missing")
+        raise _refused(path, f"its weights, {printable(place)}, are missing")
     return file
 
 

@@ -1,4 +1,4 @@
-"""From a photo to the pixels that a network takes: resized, cut or padded to a size, and later scaled."""
+"""Preparation of images for a network: resized, cropped or padded to a size, then scaled."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Sides = tuple[int, int]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an encoder wants its photos.
+    """How an encoder's images are prepared.
 
     Parameters
     ----------
-    size : (height, width) of what the network takes
-    target : (height, width) that the photo is resized to, before it is cut to `size`
+    size : (height, width) of the network's input
+    target : (height, width) that the image is resized to, before it is cropped to `size`
     mode : key of `FITS`
-    resample : how it is resized
+    resample : interpolation
     mean, std : of red, green and blue in [0, 1]
-    fill : value of the pixels around a photo that is smaller than `size`
+    fill : value of the padding around an image that is smaller than `size`
     """
 
     size: Sides
@@ -45,7 +45,7 @@ class Preprocessing:
     fill: int = 0
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """An upright RGB photo → (height, width, 3) uint8."""
+        """An upright RGB image → (height, width, 3) uint8."""
         if self.mode == "shortest":
             image = centre_crop_sides(image, 16 * min(image.size))
         height, width = FITS[self.mode]((image.height, image.width), self.target)
@@ -59,13 +59,13 @@ class Preprocessing:
         return np.ascontiguousarray((channels - mean) / std)
 
     def write_scaled(self, graph: GraphWriter, pixels: str) -> str:
-        """`scaled` as steps of a graph."""
+        """`scaled` as nodes of a graph."""
         shares = graph.node("Div", graph.node("Cast", pixels, to=TensorProto.FLOAT), graph.constant(255.0))
         mean, std = (graph.constant(np.array(values, np.float32)) for values in (self.mean, self.std))
         return graph.node("Transpose", graph.node("Div", graph.node("Sub", shares, mean), std), perm=[0, 3, 1, 2])
 
     def in_words(self) -> str:
-        """`pixels`, for those who have the graph alone."""
+        """`pixels` in words, for users of an exported graph."""
         height, width = self.size
         target = f"{self.target[0]} x {self.target[1]}"
         return (
@@ -77,7 +77,7 @@ class Preprocessing:
 
 
 def _cover(sides: Sides, target: Sides) -> Sides:
-    """The short side is the target's, the other one is cut off after the point."""
+    """Cover the target: its size on the short side, the long side rounded down."""
     if target[0] != target[1]:
         ratio = min(side / wanted for side, wanted in zip(sides, target, strict=True))
         return round(sides[0] / ratio), round(sides[1] / ratio)
@@ -86,19 +86,19 @@ def _cover(sides: Sides, target: Sides) -> Sides:
 
 
 def _contain(sides: Sides, target: Sides) -> Sides:
-    """The whole photo fits into the target."""
+    """Fit the whole image into the target."""
     ratio = max(side / wanted for side, wanted in zip(sides, target, strict=True))
     return round(sides[0] / ratio), round(sides[1] / ratio)
 
 
-def _squash(sides: Sides, target: Sides) -> Sides:
-    return target
+#: Mode → function of the sizes of an image and of a target → the size that the image is resized to.
+FITS: dict[str, Callable[[Sides, Sides], Sides]] = {
+    "shortest": _cover,
+    "longest": _contain,
+    "squash": lambda _, target: target,
+}
 
-
-#: Mode → sides of a photo and of a target → the sides that the photo is resized to.
-FITS: dict[str, Callable[[Sides, Sides], Sides]] = {"shortest": _cover, "longest": _contain, "squash": _squash}
-
-#: The same, for a person.
+#: The same in words.
 _FITS_IN_WORDS = {
     "shortest": "just cover {}, its aspect kept (the long side rounded down)",
     "longest": "just fit into {}, its aspect kept",
@@ -107,13 +107,10 @@ _FITS_IN_WORDS = {
 
 
 def _centred(image: Image.Image, size: Sides, fill: int) -> Image.Image:
-    """The middle of a photo, with a frame where it is smaller."""
+    """The centre of an image, padded where it is smaller."""
     height, width = size
-    left, top = (_offset(side, wanted) for side, wanted in [(image.width, width), (image.height, height)])
     canvas = Image.new("RGB", (width, height), (fill, fill, fill))
+    over = (image.width - width, image.height - height)
+    left, top = (round(extra / 2) if extra >= 0 else -(-extra // 2) for extra in over)  # as open_clip rounds
     canvas.paste(image, (-left, -top))
     return canvas
-
-
-def _offset(side: int, wanted: int) -> int:
-    return round((side - wanted) / 2) if side >= wanted else -((wanted - side) // 2)

@@ -1,17 +1,17 @@
-"""Sentences to the numbers that a text tower reads: cut or padded to its length, the end mark kept."""
+"""Texts to the token ids that a text tower reads: truncated or padded to its length, the end token kept."""
 
 from __future__ import annotations
 
 import string
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 import numpy as np
 from tokenizers import Tokenizer
 
-from tip_adapter.encoders.onnx.layouts import MOST_TOKENIZER, read_settings, unusable
+from tip_adapter.encoders.onnx.layouts import read_settings, unusable
 from tip_adapter.io.files import read_bounded
-from tip_adapter.io.json_schema import convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,102 +21,114 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders.onnx.layouts import Layout
 
-#: Of CLIP, used if the configuration states none.
-_LENGTH = 77
+#: Bytes of a tokenizer: those with 256,000 tokens take 35 MiB.
+_MAX_TOKENIZER = 2**27
+
+#: Tokens of a text; CLIP's 77 where nothing else is stated.
 _Length = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 
 
+class _OpenClipText(msgspec.Struct, frozen=True):
+    context_length: _Length = 77
+
+
+class _TransformersText(msgspec.Struct, frozen=True):
+    max_position_embeddings: _Length = 77
+
+
+class _Lengths(msgspec.Struct, frozen=True):
+    """config.json, where the graph takes texts of any length."""
+
+    text_cfg: _OpenClipText = _OpenClipText()
+    text_config: _TransformersText = _TransformersText()
+
+
+class _TokenizerSettings(msgspec.Struct, frozen=True):
+    clean: str | None = None
+
+
+class _CleaningText(msgspec.Struct, frozen=True):
+    tokenizer_kwargs: _TokenizerSettings | None = None
+
+
+class _Cleaning(msgspec.Struct, frozen=True):
+    """config.json, for how open_clip cleans texts."""
+
+    text_cfg: _CleaningText = _CleaningText()
+
+
+class _Token(msgspec.Struct, frozen=True):
+    content: str = ""
+
+
+class _TokenizerConfig(msgspec.Struct, frozen=True):
+    """tokenizer_config.json; CLIP's own tokenizer has no padding token and pads with zeros."""
+
+    pad_token: str | _Token | None = None
+
+
 class Tokens(NamedTuple):
-    """One sentence.
+    """One text.
 
     Parameters
     ----------
     ids : (1, length) int array
-    mask : (1, length) int array, 0 where the sentence is padded
+    mask : (1, length) int array, 0 for padding
     """
 
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
 
 
-class SentenceTokenizer:
-    """Reads a folder's tokenizer.json.
+class TextTokenizer:
+    """The tokenizer of a folder.
 
     Parameters
     ----------
-    layout, folder : where it lies, and what says how it is used
-    length : tokens of a sentence as the graph states them, None where it takes any number
+    layout, folder : the folder and its layout
+    length : tokens of a text as the graph states them, None where it takes any number
 
     Raises
     ------
     CheckpointError
-        A file of it cannot be used.
+        One of its files cannot be used.
     """
 
     def __init__(self, layout: Layout, folder: Path, length: int | None) -> None:
-        config = read_settings(folder / layout.config)
-        length = length or _context_length(config, layout, folder)
-        self._clean = CLEANING.get(_tokenizer_setting(config, "clean"), squeezed)
-        self._tokenizer = _read_tokenizer(folder / layout.tokenizer)
+        config, path = folder / layout.config, folder / layout.tokenizer
+        kwargs = read_settings(config, _Cleaning).text_cfg.tokenizer_kwargs or _TokenizerSettings()
+        self._clean = CLEANING.get(kwargs.clean or "", squeezed)
+        length = length or attrgetter(layout.context_length)(read_settings(config, _Lengths))
+        stated = read_settings(folder / layout.tokenizer_config, _TokenizerConfig).pad_token
+        pad = stated.content if isinstance(stated, _Token) else stated or ""
+        try:
+            self._tokenizer = Tokenizer.from_buffer(read_bounded(path, _MAX_TOKENIZER))
+        except Exception as error:  # the library has no class of its own for a file that it cannot read
+            raise unusable(path, error) from error
         self._tokenizer.enable_truncation(length)
-        pad = _pad_token(folder / layout.tokenizer_config)
-        pad_id = self._tokenizer.token_to_id(pad) or 0
-        self._tokenizer.enable_padding(length=length, pad_id=pad_id, pad_token=pad)
+        self._tokenizer.enable_padding(length=length, pad_id=self._tokenizer.token_to_id(pad) or 0, pad_token=pad)
 
-    def __call__(self, sentence: str) -> Tokens:
-        """One sentence as tokens."""
-        encoded = self._tokenizer.encode(self._clean(sentence))
+    def __call__(self, text: str) -> Tokens:
+        """One text as tokens."""
+        encoded = self._tokenizer.encode(self._clean(text))
         return Tokens(np.array([encoded.ids], np.int64), np.array([encoded.attention_mask], np.int64))
 
 
 def squeezed(text: str) -> str:
-    """Spaces of any kind as single ones."""
+    """White space of any kind as single spaces."""
     return " ".join(text.split())
 
 
 def canonical(text: str) -> str:
-    """In lower case, without punctuation, underscores as spaces: what SigLIP was trained on."""
+    """Lower case, no punctuation, underscores as spaces: SigLIP's training text."""
     return squeezed(text.replace("_", " ").translate(_NO_PUNCTUATION).lower())
 
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
-#: open_clip's `clean` → what is done before the tokenizer.
-CLEANING: dict[Any, Callable[[str], str]] = {
+#: open_clip's `clean` → the function applied before the tokenizer.
+CLEANING: dict[str, Callable[[str], str]] = {
     "canonicalize": canonical,
     "lower": lambda text: squeezed(text).lower(),
     "whitespace": squeezed,
 }
-
-
-def _read_tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_buffer(read_bounded(path, MOST_TOKENIZER))
-    except Exception as error:  # the library has no class of its own for a file that it cannot read
-        raise unusable(path, error) from error
-
-
-def _context_length(config: dict[str, Any], layout: Layout, folder: Path) -> int:
-    outer, inner = layout.context_length
-    section = config.get(outer)
-    length = section.get(inner, _LENGTH) if isinstance(section, dict) else _LENGTH
-    try:
-        # In its place in the file, so that the message names the path of the value.
-        return convert({outer: {inner: length}}, dict[str, dict[str, _Length]])[outer][inner]
-    except ValueError as error:
-        raise unusable(folder / layout.config, error) from error
-
-
-def _tokenizer_setting(config: dict[str, Any], name: str) -> Any:
-    """One of open_clip's text_cfg.tokenizer_kwargs."""
-    section: Any = config
-    for key in ("text_cfg", "tokenizer_kwargs", name):
-        section = section.get(key) if isinstance(section, dict) else None
-    return section if isinstance(section, str) else None
-
-
-def _pad_token(path: Path) -> str:
-    """A text, or an object that holds it; CLIP's own tokenizer names none and pads with zeros."""
-    stated = read_settings(path).get("pad_token")
-    token = stated.get("content") if isinstance(stated, dict) else stated
-    return token if isinstance(token, str) else ""

@@ -1,4 +1,4 @@
-"""One tower of a CLIP: an ONNX file that is looked at, opened when it is first run, and runs arrays into rows."""
+"""ONNX Runtime sessions, and one tower of a CLIP: an ONNX file that is inspected first and opened when it is first run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnxruntime
 
 from tip_adapter.encoders.onnx.inspection import read_graph
-from tip_adapter.encoders.onnx.session import open_session
 from tip_adapter.errors import CheckpointError, UsageError
 from tip_adapter.text import printable
 
@@ -16,20 +16,46 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import onnxruntime
     from numpy.typing import NDArray
 
     from tip_adapter.encoders.onnx.inspection import Graph, Tensor
 
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def open_session(graph: bytes | Path, *, device: str | None, threads: int | None) -> onnxruntime.InferenceSession:
+    """Open a graph in ONNX Runtime: its bytes, or its file, whose folder may contain its weights.
+
+    Raises
+    ------
+    UsageError
+        The device is unknown, or this ONNX Runtime has no provider for it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    source = graph if isinstance(graph, bytes) else str(graph)
+    return onnxruntime.InferenceSession(source, options, providers=[provider(device)])
+
+
+def provider(device: str | None) -> str:
+    """ONNX Runtime's name of a device; raises UsageError as `open_session`."""
+    name = device or "cpu"
+    if name not in _PROVIDERS:
+        raise UsageError(f"unknown device {name!r}: known are {', '.join(_PROVIDERS)}")
+    if _PROVIDERS[name] not in onnxruntime.get_available_providers():
+        raise UsageError(f"device {name} is not available in this ONNX Runtime: pip install onnxruntime-gpu")
+    return _PROVIDERS[name]
+
 
 class Tower:
-    """A graph from arrays to rows.
+    """A graph from arrays to vectors.
 
     Parameters
     ----------
     path : its ONNX file
-    root : folder that its data must lie in
-    outputs : names of the rows, for a graph that gives more than them
+    root : folder that must contain its weights
+    outputs : names of the output with the vectors, for a graph of several outputs
     device, threads : as in `load_encoder`
     """
 
@@ -44,21 +70,21 @@ class Tower:
 
     @cached_property
     def graph(self) -> Graph:
-        """What the file says of itself; raises CheckpointError as `read_graph`."""
+        """The inspected file; raises CheckpointError as `read_graph`."""
         return read_graph(self._path, self._root)
 
     @cached_property
     def output(self) -> Tensor:
-        """The rows: the output of that name, else the first that is a table."""
+        """The output with the vectors: the one of that name, else the first of two dimensions."""
         tables = [tensor for tensor in self.graph.outputs if len(tensor.shape) == 2]
         named = [tensor for name in self._wanted for tensor in tables if tensor.name == name]
         if not tables:
-            raise CheckpointError(f"{printable(self._path)} gives no rows: none of its outputs is a table")
+            raise CheckpointError(f"{printable(self._path)} gives no vectors: none of its outputs has two dimensions")
         return [*named, *tables][0]
 
     @property
     def rows_per_run(self) -> int | None:
-        """How many it takes at once, None for any number."""
+        """Number of inputs per run, None for any number."""
         return self.graph.inputs[0].shape[0] if self.graph.inputs[0].shape else None
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Writes ONNX graphs: nodes one after another, constants beside them, and what several graphs need."""
+"""Writes ONNX graphs: appends nodes and constants, and steps that several graphs share."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-#: Read by every ONNX Runtime since 1.12.
+#: Supported by every ONNX Runtime since 1.12.
 OPSET = 17
 _IR_VERSION = 8
-#: What an ONNX file holds: it is one protocol buffer.
+#: Limit of an ONNX file, which is one protocol buffer.
 MOST_BYTES = 2**31 - 2**20
 #: From which version on a reduction takes its axes as an input.
 _AXES_ARE_INPUTS = {"ReduceSum": 13, "ReduceMax": 18}
 
 
 class GraphWriter:
-    """Appends to an ONNX model; what a step gives is the name of its output.
+    """Appends to an ONNX model; each step returns the name of its output.
 
     Parameters
     ----------
-    model : the model to append to, changed in place; None begins one
-    prefix : str, before the names of what is appended: no other name of the model may begin with it
+    model : the model to append to, changed in place; None for a new one
+    prefix : str, prefix of all new names; no other name of the model may begin with it
     """
 
     def __init__(self, model: ModelProto | None = None, prefix: str = "") -> None:
@@ -42,7 +42,7 @@ class GraphWriter:
 
     @property
     def opset(self) -> int:
-        """The version of ONNX's own operators that the model is written in."""
+        """The model's version of ONNX's own operators."""
         return next(entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx"))
 
     def input(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
@@ -65,12 +65,12 @@ class GraphWriter:
         self.model.graph.node.append(helper.make_node("Identity", [value], [name]))
 
     def output(self, value: str, name: str, shape: Sequence[int | str]) -> None:
-        """Let `value` be an output of the model, float32."""
+        """Make `value` a float32 output of the model."""
         self.model.graph.node.append(helper.make_node("Identity", [value], [name]))
         self.model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def state(self, facts: Mapping[str, str]) -> None:
-        """Metadata of the model: name → text, beside what it has."""
+        """Add metadata to the model: name → text."""
         for name, value in facts.items():
             self.model.metadata_props.add(key=name, value=value)
 

@@ -1,6 +1,6 @@
 """Every CLIP that open_clip knows, on torch: ``open_clip:ARCH/PRETRAINED``, ``hf-hub:ORG/REPO`` or ``ARCH/FILE``.
 
-This file finds out what is asked for; `_towers`, the only code that imports torch, is imported when one is loaded.
+This module interprets the source; `towers`, which imports torch, is imported when an encoder is loaded.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,19 +32,19 @@ if TYPE_CHECKING:
     from tip_adapter.encoders.open_clip.learnable_towers import FineTunedTowers, PromptedTextTower
 
 _HUB = "hf-hub:"
-#: What lies beside weights that open_clip published, and says how photos are prepared for them.
+#: The file that open_clip publishes with weights; it states how images are prepared.
 _CONFIG = "open_clip_config.json"
 _MAX_CONFIG_BYTES = 2**20
 _LONGEST_REASON = 200
-_PHOTOS_PER_RUN = 32
-#: Key of `preprocess_cfg` in that file → what open_clip calls it when a model is made.
+_IMAGES_PER_RUN = 32
+#: Key of `preprocess_cfg` in that file → parameter of `create_model_and_transforms`.
 _PREPROCESSING = {
     "mean": "image_mean",
     "std": "image_std",
     "interpolation": "image_interpolation",
     "resize_mode": "image_resize_mode",
 }
-#: A part of the architecture's or repository's name → its text side reads many languages.
+#: An architecture or repository whose name contains one of these is multilingual.
 _MULTILINGUAL = ("i18n", "mt5", "multilingual", "nllb", "siglip2", "worldwide", "xlm")
 _SCRIPTS = (
     *("LATIN", "ARABIC", "ARMENIAN", "BENGALI", "CJK", "CYRILLIC", "DEVANAGARI", "GEORGIAN", "GREEK", "GUJARATI"),
@@ -55,12 +54,12 @@ _SCRIPTS = (
 
 @dataclass(frozen=True)
 class Source:
-    """What stands after ``open_clip:``, understood.
+    """The source after ``open_clip:``, parsed.
 
     Parameters
     ----------
     model : ``ARCH``, or ``hf-hub:ORG/REPO``
-    pretrained : the tag of published weights, or the absolute path of a file; None where the repository has them
+    pretrained : the tag of published weights, or the absolute path of a file; None for a repository, which has them
     is_file : whether `pretrained` is a file
     """
 
@@ -70,12 +69,12 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What `load_encoder` takes to load it again."""
+        """The name that loads it again."""
         return f"open_clip:{self.model}" + (f"/{self.pretrained}" if self.pretrained else "")
 
     @property
     def is_multilingual(self) -> bool:
-        """Whether the text side reads many languages, told by its name: open_clip has no such entry."""
+        """Whether the text tower reads many languages, judged by the name: open_clip does not state it."""
         return any(part in self.model.lower() for part in _MULTILINGUAL)
 
 
@@ -85,28 +84,28 @@ class OpenClipEncoder(Encoder):
     Parameters
     ----------
     source : ``ARCH/PRETRAINED`` of open_clip's list (downloaded at first use), ``hf-hub:ORG/REPO``, or ``ARCH/FILE``: a
-        safetensors file or a PyTorch archive of tensors. How photos are prepared for a file stands in the
-        ``open_clip_config.json`` beside it; where there is none, open_clip's default for the architecture is used.
+        safetensors file or a PyTorch archive of tensors. The
+        ``open_clip_config.json`` in a file's folder states how images are prepared; without it, open_clip's default is used.
     device : None or ``cpu`` (float32), or ``cuda`` (float16 by autocast)
-    threads : int, processor threads of torch, for the whole process; None leaves them as they are
+    threads : int, processor threads of torch, for the whole process; None for no change
 
     Raises
     ------
     MissingExtra
-        torch, torchvision or open_clip is not installed, or they do not fit each other.
+        torch, torchvision or open_clip is not installed, or their versions are incompatible.
     UnknownName
         open_clip has no such architecture or weights; the nearest is suggested.
     UsageError
-        Nothing says which weights, or the device is not there.
+        The source names no weights, or the device is not available.
     DownloadError
-        The weights are not here and cannot be downloaded.
+        The weights are not on this machine and cannot be downloaded.
     CheckpointError
-        They hold more than tensors, or do not fit the architecture.
+        They contain more than tensors, or do not fit the architecture.
 
     Notes
     -----
     Published weights that were trained with QuickGELU are loaded with it: ``ViT-B-32/openai`` is
-    ``ViT-B-32-quickgelu/openai``. For a file the architecture must say so.
+    ``ViT-B-32-quickgelu/openai``. For a file, name such an architecture.
     """
 
     gives_raw = True
@@ -124,7 +123,7 @@ class OpenClipEncoder(Encoder):
         self.identity = EncoderIdentity(self._source.name, fingerprint, self._towers.width)
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """(3, height, width) float32: the model's own preprocessing of an upright RGB photo."""
+        """(3, height, width) float32: the model's own preprocessing of an upright RGB image."""
         prepared: NDArray[np.float32] = self._towers.prepare(image)
         return prepared
 
@@ -133,13 +132,13 @@ class OpenClipEncoder(Encoder):
         return unit_rows(self.encode_raw(prepared))
 
     def encode_raw(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, 3, height, width) float32 → (n, width) float32, of the lengths that the network gives."""
-        runs = range(0, len(prepared), _PHOTOS_PER_RUN)
-        vectors = [self._towers.encode_images(prepared[i : i + _PHOTOS_PER_RUN]) for i in runs]
+        """(n, 3, height, width) float32 → (n, width) float32, not normalised."""
+        runs = range(0, len(prepared), _IMAGES_PER_RUN)
+        vectors = [self._towers.encode_images(prepared[i : i + _IMAGES_PER_RUN]) for i in runs]
         return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
 
-    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Sentences → (n, width) float32 unit rows.
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts → (n, width) float32 unit rows.
 
         Raises
         ------
@@ -150,11 +149,11 @@ class OpenClipEncoder(Encoder):
         """
         # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
         # been there from the beginning.
-        vectors = [self._towers.encode_tokens(self._tokenizer([sentence])) for sentence in sentences]
+        vectors = [self._towers.encode_tokens(self._tokenizer([text])) for text in texts]
         return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
 
     def prompt_tower(self) -> PromptedTextTower:
-        """What CoOp learns through: the text tower, with room for vectors in the place of words."""
+        """The text tower with a learnable context, for CoOp."""
         side = require_extra("tip_adapter.encoders.open_clip.learnable_towers", "torch", "torch")
         tower: PromptedTextTower = side.PromptedTextTower(self._towers.network, self._tokenizer, self._towers.device)
         return tower
@@ -167,7 +166,7 @@ class OpenClipEncoder(Encoder):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        """Made when first needed: predicting reads no text."""
+        """Loaded at first use: prediction needs no text."""
         try:
             return _import_torch_side().tokenizer_of(self._source.model)
         except ModuleNotFoundError as error:
@@ -180,7 +179,7 @@ class OpenClipEncoder(Encoder):
 
 
 def find_source(text: str, published: Collection[tuple[str, str]]) -> Source:
-    """Understand what stands after ``open_clip:``.
+    """Parse the source after ``open_clip:``.
 
     Parameters
     ----------
@@ -192,7 +191,7 @@ def find_source(text: str, published: Collection[tuple[str, str]]) -> Source:
     UnknownName
         No such architecture, or no such weights of it; the nearest is suggested.
     UsageError
-        Nothing says which weights.
+        It names no weights.
     CheckpointError
         There is no such file.
     """
@@ -200,7 +199,7 @@ def find_source(text: str, published: Collection[tuple[str, str]]) -> Source:
         return Source(text)
     model, _, weights = text.partition("/")
     if (model, weights) in published:
-        # open_clip would only warn, and run them with another activation than they were trained with.
+        # open_clip only warns, and runs them with another activation than in training.
         quick = f"{model}-quickgelu"
         return Source(quick if (quick, weights) in published else model, weights)
     if weights and Path(weights).is_file():
@@ -209,10 +208,10 @@ def find_source(text: str, published: Collection[tuple[str, str]]) -> Source:
 
 
 def absent_repository(text: str) -> str | None:
-    """The repository that loading would download, where it is nobody's but the source's word; else None."""
+    """The repository that loading would download, None for a tag, a file, or one in the cache."""
     if not text.startswith(_HUB):
         return None
-    from huggingface_hub import try_to_load_from_cache  # a third of a second that others do not pay
+    from huggingface_hub import try_to_load_from_cache  # takes a third of a second
 
     repository, _, revision = text.removeprefix(_HUB).partition("@")
     there = try_to_load_from_cache(repository, _CONFIG, revision=revision or None)
@@ -242,9 +241,9 @@ def _unknown_architecture(model: str, published: Collection[tuple[str, str]]) ->
 def _import_torch_side() -> Any:
     """The module that imports torch and open_clip."""
     try:
-        return import_module("tip_adapter.encoders.open_clip.towers")
-    except ModuleNotFoundError as error:
-        raise MissingExtra.of("open_clip", "torch") from error
+        return require_extra("tip_adapter.encoders.open_clip.towers", "open_clip", "torch")
+    except MissingExtra:
+        raise
     except Exception as error:  # such as RuntimeError: operator torchvision::nms does not exist
         raise MissingExtra(
             f"torch {_version('torch')} and torchvision {_version('torchvision')} do not fit each other "
@@ -260,26 +259,26 @@ def _version(package: str) -> str:
 
 
 def _open_towers(torch_side: Any, source: Source, device: str) -> Any:
-    """Load what `source` says, and warn where a file's preprocessing is a guess that is likely wrong."""
+    """Load a source, and warn where a file's preprocessing is not stated and likely wrong."""
     preprocessing = _read_preprocessing(source)
     try:
         if source.is_file:
             torch_side.refuse_code(source.pretrained)
         towers = torch_side.load_towers(source.model, source.pretrained, device, preprocessing)
-    except Exception as error:  # of open_clip, torch, the hub: whatever a file or a download makes them trip over
+    except Exception as error:  # of open_clip, torch or the hub: they document none
         if f"'{source.model}' not found" in str(error):  # not every architecture has published weights
             raise _unknown_architecture(source.model, torch_side.published()) from error
         raise _unloadable(source, error) from error
     if source.is_file and not preprocessing and towers.was_made_for_other_images():
         warn(
-            f"nothing says how photos are prepared for {printable(source.name)}: open_clip's default is used, and its "
-            f"image tower was made for another; put the {_CONFIG} of these weights beside them"
+            f"no {_CONFIG} states how images are prepared for {printable(source.name)}; open_clip's default is used, but the "
+            f"image tower was trained with another; put the {_CONFIG} of these weights into their folder"
         )
     return towers
 
 
 def _read_preprocessing(source: Source) -> dict[str, Any]:
-    """How photos are prepared, where a file beside the weights says so, in open_clip's words."""
+    """The stated preparation of images, as parameters of `create_model_and_transforms`; empty if none is stated."""
     path = Path(source.pretrained or "").with_name(_CONFIG) if source.is_file else None
     if path is None or not path.is_file():
         return {}
@@ -287,7 +286,7 @@ def _read_preprocessing(source: Source) -> dict[str, Any]:
         stated: Mapping[str, Any] = parse_json(read_bounded(path, _MAX_CONFIG_BYTES))["preprocess_cfg"]
         return {ours: stated[theirs] for theirs, ours in _PREPROCESSING.items() if theirs in stated}
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        reason = f"it holds no preprocess_cfg ({_first_line(error)})"
+        reason = f"it has no preprocess_cfg ({_first_line(error)})"
         raise CheckpointError(f"cannot read {printable(path)}: {reason}; repair or remove it") from error
 
 
@@ -296,7 +295,7 @@ def _unloadable(source: Source, error: Exception) -> CheckpointError | DownloadE
     if source.is_file:
         return CheckpointError(f"{what}; is it a file of tensors, of {source.model}?")
     kind = DownloadError if any(isinstance(cause, OSError) for cause in causes(error)) else CheckpointError
-    return kind(f"{what}; it is downloaded at first use: connect once, or give a file: open_clip:ARCH/path/to/file")
+    return kind(f"{what}; it is downloaded at first use: connect once, or pass a file: open_clip:ARCH/path/to/file")
 
 
 def _first_line(error: Exception) -> str:

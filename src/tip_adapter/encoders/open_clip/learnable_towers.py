@@ -1,7 +1,7 @@
-"""open_clip's towers, to be learned through and to be fine-tuned.
+"""open_clip's towers for training: a text tower with a learnable context, and copies of both towers to fine-tune.
 
-A prompt is tokenised with placeholders where the context is to stand; while the tower runs, the context takes the place
-of their embeddings. Everything after that, position, mask, pooling at the end of the text, is the tower's own.
+A prompt is tokenised with placeholders for the context; while the tower runs, the context replaces their embeddings.
+Position, mask and pooling at the end of the text are the tower's own.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from tip_adapter.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-#: Words that every tokenizer knows as one token: two, so that the places where they stand can be told.
+#: Two words that are one token for every tokenizer: where prompts of either differ is a placeholder's position.
 _PLACEHOLDER, _ANOTHER = "x", "y"
-#: What a network learns beside its towers.
+#: Parameters that belong to no single tower.
 _OF_BOTH_TOWERS = {"logit_scale", "logit_bias"}
 
 
 class PromptedTextTower:
-    """An open_clip text tower that reads a context before a class name and a full stop.
+    """An open_clip text tower for prompts of a context, a class name and a full stop.
 
     Parameters
     ----------
     network : open_clip's model, frozen, in evaluation mode
-    tokenize : (n,) sentences → (n, context length) int tensor
+    tokenize : (n,) texts → (n, context length) int tensor
     device : where the network is
 
     Raises
@@ -44,36 +44,40 @@ class PromptedTextTower:
     def __init__(self, network: Any, tokenize: Callable[[Sequence[str]], torch.Tensor], device: str) -> None:
         self._embedding: Any = getattr(getattr(network, "text", network), "token_embedding", None)
         if self._embedding is None:
-            raise UsageError("this text tower is of another library than open_clip; coop needs one of open_clip's own")
+            raise UsageError(
+                "the text tower is not of open_clip's own kind, which coop needs; choose another architecture"
+            )
         self._network, self._tokenize, self._device = network, tokenize, device
         self.width: int = self._embedding.embedding_dim
 
     def prompts(self, names: Sequence[str], n_context: int) -> Callable[[torch.Tensor], torch.Tensor]:
         """As `PromptTower.prompts`."""
         places = self._places(n_context)
-        self._refuse_cut(names, n_context)
-        room = " ".join([_PLACEHOLDER] * n_context)
-        tokens = self._tokenize([f"{room} {name}." for name in names]).to(self._device)
+        self._require_complete(names, n_context)
+        placeholders = " ".join([_PLACEHOLDER] * n_context)
+        tokens = self._tokenize([f"{placeholders} {name}." for name in names]).to(self._device)
 
         def read(context: torch.Tensor) -> torch.Tensor:
-            with self._standing_at(places, context):
+            with self._with_context(places, context):
                 vectors: torch.Tensor = self._network.encode_text(tokens)
             return vectors.to(context)
 
         return read
 
     def _places(self, n_context: int) -> torch.Tensor:
-        """(n_context,) positions of the placeholders in a prompt: those where two prompts of different ones differ."""
+        """(n_context,) positions of the placeholders in a prompt."""
         first, second = self._tokenize([" ".join([word] * n_context) for word in (_PLACEHOLDER, _ANOTHER)])
         places = torch.nonzero(first != second)[:, 0]
         if len(places) != n_context:
             raise UsageError(f"the text tower has room for {len(places)} context vectors, not {n_context}; use fewer")
         return places
 
-    def _refuse_cut(self, names: Sequence[str], n_context: int) -> None:
-        """Raise UsageError for a prompt that the tokenizer would cut: a last word in a placeholder's stead is lost."""
-        room = " ".join([_PLACEHOLDER] * (n_context - 1))
-        one, other = (self._tokenize([f"{room} {name}. {word}" for name in names]) for word in (_PLACEHOLDER, _ANOTHER))
+    def _require_complete(self, names: Sequence[str], n_context: int) -> None:
+        """Raise UsageError for a prompt that the tokenizer truncates: changing the last of its words then changes nothing."""
+        placeholders = " ".join([_PLACEHOLDER] * (n_context - 1))
+        one, other = (
+            self._tokenize([f"{placeholders} {name}. {word}" for name in names]) for word in (_PLACEHOLDER, _ANOTHER)
+        )
         for name, whole in zip(names, (one != other).any(dim=1).tolist(), strict=True):
             if not whole:
                 raise UsageError(
@@ -81,8 +85,8 @@ class PromptedTextTower:
                 )
 
     @contextmanager
-    def _standing_at(self, places: torch.Tensor, context: torch.Tensor) -> Iterator[None]:
-        """Within, the context stands at these positions of every prompt."""
+    def _with_context(self, places: torch.Tensor, context: torch.Tensor) -> Iterator[None]:
+        """Replace the embeddings at these positions of every prompt by the context."""
 
         def replaced(module: Any, args: Any, embedded: torch.Tensor) -> torch.Tensor:
             embedded = embedded.clone()
@@ -114,7 +118,7 @@ class TextSide(torch.nn.Module):
 
 
 class FineTunedTowers:
-    """Copies of both towers, to be fine-tuned: `image` takes prepared photos, `text` what `tokens` makes of sentences.
+    """Copies of both towers, to be fine-tuned: `image` takes prepared images, `text` the result of `tokens`.
 
     Parameters
     ----------
@@ -126,6 +130,6 @@ class FineTunedTowers:
         self.text = TextSide(network)
         self._tokenize, self._device = tokenize, device
 
-    def tokens(self, sentences: Sequence[str]) -> torch.Tensor:
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
         """(n, context length) int tensor."""
-        return self._tokenize(sentences).to(self._device)
+        return self._tokenize(texts).to(self._device)

@@ -1,6 +1,6 @@
-"""The towers of an open_clip model, on torch: the only code that imports torch, and itself imported only to load one.
+"""The towers of an open_clip model, on torch; imported only when such an encoder is loaded.
 
-Of open_clip it uses `create_model_and_transforms`, `get_tokenizer` and `list_pretrained`, which newer releases keep.
+It uses `create_model_and_transforms`, `get_tokenizer` and `list_pretrained` of open_clip, which are stable over releases.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zipfile
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DEVICES = ("cpu", "cuda")
-#: A longer strip is cut to this many times its short side before it is scaled: its ends are not in the centre crop.
+#: An image longer than so many times its short side is cropped before it is resized: the centre crop excludes its ends.
 _LONGEST_STRIP = 16
 
 
@@ -39,13 +39,13 @@ def published() -> list[tuple[str, str]]:
 
 
 def tokenizer_of(model: str) -> Any:
-    """Sentences → (n, context length) int tensor."""
+    """Texts → (n, context length) int tensor."""
     with _without_its_log():
         return open_clip.get_tokenizer(model)
 
 
 def use_threads(n: int) -> None:
-    """Processor threads of torch: it has one setting for the whole process."""
+    """Set torch's processor threads, for the whole process."""
     torch.set_num_threads(n)
 
 
@@ -60,12 +60,12 @@ def refuse_device(device: str) -> None:
 
 
 def refuse_code(path: str) -> None:
-    """Raise unless a PyTorch archive holds nothing but tensors and plain values: before open_clip sees it.
+    """Raise if a PyTorch archive contains more than tensors and plain values, before open_clip opens it.
 
     Raises
     ------
-    pickle.UnpicklingError, RuntimeError, …
-        Whatever torch says of one that holds more, such as code, or is damaged.
+    pickle.UnpicklingError, RuntimeError
+        As torch raises for an archive that contains code, or is damaged.
     """
     if not path.endswith(".safetensors"):
         torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -76,9 +76,9 @@ def load_towers(model: str, pretrained: str | None, device: str, preprocessing: 
 
     Parameters
     ----------
-    model, pretrained : as open_clip calls them
+    model, pretrained : as in open_clip
     device : ``cpu`` or ``cuda``
-    preprocessing : what of it differs from open_clip's default, in the words of `create_model_and_transforms`
+    preprocessing : changes to open_clip's default, as parameters of `create_model_and_transforms`
     """
     with _without_its_log():
         network, _, preprocess = open_clip.create_model_and_transforms(
@@ -87,7 +87,7 @@ def load_towers(model: str, pretrained: str | None, device: str, preprocessing: 
             precision="fp32",
             device=device,
             weights_only=True,
-            require_pretrained=True,  # or weights that cannot be had would be random ones
+            require_pretrained=True,  # otherwise missing weights are random ones
             **preprocessing,
         )
     return Towers(network.eval().requires_grad_(False), preprocess, device)
@@ -95,7 +95,7 @@ def load_towers(model: str, pretrained: str | None, device: str, preprocessing: 
 
 @contextmanager
 def _without_its_log() -> Iterator[None]:
-    """open_clip logs to the root logger, which prints what it is told unless somebody listens: what matters is raised."""
+    """Silence open_clip, which logs to the root logger; a root logger without a handler prints. Errors are raised."""
     listener = logging.NullHandler()
     logging.root.addHandler(listener)
     try:
@@ -106,12 +106,12 @@ def _without_its_log() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Towers:
-    """A network and how photos are prepared for it; arrays in, arrays out.
+    """A network and the preparation of its images, with arrays as inputs and outputs.
 
     Parameters
     ----------
     network : open_clip's model, in evaluation mode
-    preprocess : an upright RGB image → (3, height, width) float tensor; holds no state, so that threads may share it
+    preprocess : an upright RGB image → (3, height, width) float tensor; stateless, so that threads may share it
     device : ``cpu`` or ``cuda``
     """
 
@@ -121,7 +121,7 @@ class Towers:
 
     @property
     def logit_scale(self) -> float:
-        """What text logits are multiplied by: the network keeps its logarithm."""
+        """Factor of the text logits; the network stores its logarithm."""
         return float(self.network.logit_scale.exp())
 
     @cached_property
@@ -136,7 +136,7 @@ class Towers:
         return sum(tensor.nelement() * tensor.element_size() for tensor in tensors) // 2**20
 
     def fingerprint(self, model: str) -> str:
-        """SHA-256 over the weights, the architecture's name and how photos are prepared."""
+        """SHA-256 of the weights, the architecture's name and the preparation of images."""
         digest = hashlib.sha256(f"{model}\n{self.preprocess}\n".encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -144,30 +144,28 @@ class Towers:
         return digest.hexdigest()
 
     def was_made_for_other_images(self) -> bool:
-        """Whether timm's record of the image tower states another mean than photos are normalised by."""
+        """Whether timm's record of the image tower states another mean than the one images are normalised with."""
         stated = getattr(getattr(self.network.visual, "trunk", None), "pretrained_cfg", {}).get("mean")
         used = [step.mean for step in self.preprocess.transforms if isinstance(step, Normalize)]
         return stated is not None and not all(np.allclose(mean, stated) for mean in used)
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """An upright RGB photo → (3, height, width) float32."""
+        """An upright RGB image → (3, height, width) float32."""
         if any(isinstance(step, CenterCrop) for step in self.preprocess.transforms):
             image = centre_crop_sides(image, _LONGEST_STRIP * min(image.size))
         prepared: NDArray[np.float32] = self.preprocess(image).numpy()
         return prepared
 
     def encode_images(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, 3, height, width) float32, n > 0 → (n, width) float32, of the lengths that the network gives."""
+        """(n, 3, height, width) float32, n > 0 → (n, width) float32, not normalised."""
         return self._run(self.network.encode_image, torch.from_numpy(prepared))
 
     def encode_tokens(self, tokens: torch.Tensor) -> NDArray[np.float32]:
-        """(n, context length) int tensor → (n, width) float32, of the lengths that the network gives."""
+        """(n, context length) int tensor → (n, width) float32, not normalised."""
         return self._run(self.network.encode_text, tokens)
 
     def _run(self, tower: Any, batch: torch.Tensor) -> NDArray[np.float32]:
-        with torch.inference_mode(), self._precision():
+        precision = torch.autocast("cuda", torch.float16) if self.device == "cuda" else nullcontext()
+        with torch.inference_mode(), precision:
             vectors: NDArray[np.float32] = tower(batch.to(self.device), normalize=False).float().cpu().numpy()
         return vectors
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cuda", torch.float16) if self.device == "cuda" else nullcontext()

@@ -1,9 +1,8 @@
-"""Reads torch's old pickled checkpoint layout, without torch and without trust.
+"""Reads torch's old pickled checkpoint layout without torch, and without running code of the file.
 
 The layout: three small pickles (magic number, protocol version, system information), the tree of tensors as a pickle
 with persistent ids, the list of storage keys as a pickle, then for each key an int64 count and the raw values.
-The file's SHA-256 is compared first; the unpickler then allows four names and refuses every other, so that nothing of
-the file can run.
+The file's SHA-256 is checked first; the unpickler allows four names and refuses all others.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str) -> dict[str, N
     Parameters
     ----------
     path : the ``.pth`` file
-    sha256 : str, hexadecimal digest that the file must have
+    sha256 : str, expected hexadecimal digest
 
     Returns
     -------
@@ -48,7 +47,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str) -> dict[str, N
     Raises
     ------
     CheckpointError
-        The file has another digest, asks for a name that is not allowed, or is cut short.
+        The file has another digest, asks for a name that is not allowed, or is truncated.
     """
     content = read_trusted(path, sha256=sha256)
     try:
@@ -66,7 +65,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str) -> dict[str, N
 
 
 def read_trusted(path: str | os.PathLike[str], *, sha256: str) -> bytes:
-    """Content of a third-party file, whose SHA-256 must be the one we know.
+    """Content of a third-party file whose SHA-256 is known.
 
     Raises
     ------
@@ -122,12 +121,12 @@ _ALLOWED: dict[tuple[str, str], Callable[[], Any]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows four names; every other one is refused before anything of it is imported."""
+    """Allows four names; all others are refused before anything is imported."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs; refused")
-        return _ALLOWED[module, name]()  # made anew: a pickle may set attributes of what it names
+        return _ALLOWED[module, name]()  # new at each call: a pickle may set attributes of it
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _device, size, _view = pid

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as an ONNX graph, written from its tensors: uint8 photos in, mean-pooled feature maps out.
+"""EfficientNet-Lite0 as an ONNX graph, built from its tensors: uint8 images to mean-pooled feature maps.
 
 Batch norms are folded into the convolutions in front of them. The layers follow the published network: a stem, seven
 stages of inverted bottlenecks without squeeze-excitation, a head of 1,280 channels; ReLU6 throughout.
@@ -44,7 +44,7 @@ _STAGES = (
 
 
 class Network(NamedTuple):
-    """What pocket needs of EfficientNet-Lite0."""
+    """The parts of EfficientNet-Lite0 that pocket uses."""
 
     onnx: bytes  #: graph: "pixels" (n, 224, 224, 3) uint8 → "features" (n, 1280) float32
     mean: NDArray[np.float32]  #: (1280,) closed-form mean of the features
@@ -52,7 +52,7 @@ class Network(NamedTuple):
 
 
 def build_network(tensors: Mapping[str, NDArray[Any]]) -> Network:
-    """Write the graph from the checkpoint's tensors, which stand in the order of the network.
+    """Write the graph from the checkpoint's tensors, which are in the order of the network.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def write_network(graph: GraphWriter, pixels: str, tensors: Mapping[str, NDArray
 
 
 def _arrays(tensors: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], NDArray[np.float32]]:
-    """Those of the layers, and the classifier's rows."""
+    """The arrays of the layers, and the classifier's rows."""
     *layers, classifier, _bias = [array for name, array in tensors.items() if not name.endswith("num_batches_tracked")]
     return layers, classifier
 
@@ -113,10 +113,10 @@ def _mean_of_relu6(mean: NDArray[Any], scale: NDArray[Any]) -> NDArray[np.float3
     )
 
 
-def _mean_above(floor: float, mean: float, deviation: float) -> float:
-    """E[max(x - floor, 0)] of a normal x."""
-    z = (mean - floor) / deviation
-    return (mean - floor) * (1 + erf(z / sqrt(2))) / 2 + deviation * exp(-z * z / 2) / sqrt(2 * pi)
+def _mean_above(bound: float, mean: float, deviation: float) -> float:
+    """E[max(x - bound, 0)] of a normal x."""
+    z = (mean - bound) / deviation
+    return (mean - bound) * (1 + erf(z / sqrt(2))) / 2 + deviation * exp(-z * z / 2) / sqrt(2 * pi)
 
 
 class _NetworkWriter:

