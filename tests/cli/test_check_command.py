@@ -71,7 +71,7 @@ def test_photos_without_mistakes_are_said_to_be_so(run: Callable[..., Ran], mode
     assert ran.out.splitlines() == [
         "No label looks wrong.",
         "No near-duplicates across classes.",
-        "Of 12 photos, each left out in turn, 100.0 % were named right (95 % interval 75.8 % to 100.0 %).",
+        "Of 12 photos, each left out in turn, 100.0 % are correct (95 % interval 75.8 % to 100.0 %).",
     ]
 
 

@@ -47,7 +47,7 @@ def test_people_get_the_same_in_words(run: Callable[..., Ran], model: Path) -> N
     assert "tip-adapter, 3 classes, 12 photos." in ran.out
     assert f"Encoder toy ({record['encoder']['fingerprint'][:12]}" in ran.out
     assert f"alpha {record['alpha']:.4g}, beta {record['beta']:.4g}: chosen by leave-one-out." in ran.out
-    assert "100.0 % were named right" in ran.out
+    assert "Leave-one-out accuracy: 100.0 %" in ran.out
 
 
 def test_zero_shot_has_nothing_to_choose(run: Callable[..., Ran], train: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_folder_that_was_moved_is_told_and_its_new_place_taken(
     loaded = FewShotClassifier.load(tmp_path / "model", encoder=by_name.encoder_)
     for model in (by_name, loaded):
         assert model.evaluate_folder(photos)["accuracy"] == 1
-    with pytest.raises(WrongEncoder, match=r"than the one at hand \(toy"):
+    with pytest.raises(WrongEncoder, match=r"than the one loaded \(toy"):
         FewShotClassifier.load(tmp_path / "model", encoder="toy")
     with pytest.raises(UsageError, match="encoder takes the name of an encoder"):
         FewShotClassifier.load(tmp_path / "model", encoder=5)

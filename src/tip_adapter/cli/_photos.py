@@ -50,6 +50,6 @@ def _sources(inputs: Sequence[str]) -> Iterator[VectorSource]:
 
 
 def _stdin_paths() -> list[str]:
-    """Paths may hold any byte but these: not the line ends that text knows beside them."""
+    """Paths may hold any byte but these: not the line ends that text knows in addition."""
     lines = (line.removesuffix(b"\r") for line in sys.stdin.buffer.read().split(b"\n"))
     return [os.fsdecode(line) for line in lines if line]

@@ -64,7 +64,7 @@ def _print(record: dict[str, Any]) -> None:
     low, high = record["accuracy_interval"]
     checked = counted(record["n_checked"], "photo", "photos")
     print_line(
-        f"Of {checked}, each left out in turn, {percent(record['accuracy'])} were named right "
+        f"Of {checked}, each left out in turn, {percent(record['accuracy'])} are correct "
         f"(95 % interval {percent(low)} to {percent(high)})."
     )
 

@@ -51,15 +51,15 @@ def evaluate(
     with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
         support = training_images(photos, model.head_.support.ids.tolist()) if report else {}
-        tally = model.head_.new_accumulator(N_MISTAKES if report else 0)
-        record = model.evaluate_folder(test_dir, progress=progress, accumulator=tally)
+        accumulator = model.head_.new_accumulator(N_MISTAKES if report else 0)
+        record = model.evaluate_folder(test_dir, progress=progress, accumulator=accumulator)
     if json:
         print_json(record)
     else:
         _print(record, training_in_words(model.head_.training))
     if report:
         made = occasion(model_dir, asdict(model.encoder_.identity))
-        page = evaluation_page(model.head_, record, tally, made, paths_by_id(test_dir, part="test"), support)
+        page = evaluation_page(model.head_, record, accumulator, made, paths_by_id(test_dir, part="test"), support)
         say(f"Report: {write_page(report, page, force=force)}")
 
 

@@ -58,9 +58,7 @@ def predict(
             metavar="DIR",
         ),
     ] = None,
-    link: Annotated[
-        bool, typer.Option("--link", help="With --sort-into: symbolic links in the place of copies.")
-    ] = False,
+    link: Annotated[bool, typer.Option("--link", help="With --sort-into: symbolic links instead of copies.")] = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,

@@ -28,10 +28,10 @@ def reproduce(
     json: Json = False,
     data_root: DataRoot = None,
     encoder: Annotated[
-        str | None, typer.Option(help="In the place of the paper's; see `tip-adapter encoders`.", metavar="NAME")
+        str | None, typer.Option(help="Instead of the paper's; see `tip-adapter encoders`.", metavar="NAME")
     ] = None,
     datasets: Annotated[
-        str | None, typer.Option(help="In the place of the paper's; see `tip-adapter datasets`.", metavar="NAME,…")
+        str | None, typer.Option(help="Instead of the paper's; see `tip-adapter datasets`.", metavar="NAME,…")
     ] = None,
     shots: Annotated[str | None, typer.Option(help="Photos a class.", metavar="K,…")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds of draws and training.", metavar="S,…")] = None,
@@ -40,13 +40,13 @@ def reproduce(
         str | None,
         typer.Option(
             help="fixed, scale-free, leave-one-out, few-validation, full-validation, oracle (an upper bound); if not "
-            "given full-validation, or oracle where there is no validation split, and leave-one-out beside it.",
+            "given full-validation, or oracle where there is no validation split, and leave-one-out too.",
             metavar="NAME,…",
         ),
     ] = None,
     vectors: Annotated[
         Path | None,
-        typer.Option(help="Stored vectors in the place of photos and encoder: one data set.", metavar="FILE"),
+        typer.Option(help="Stored vectors instead of photos and encoder: one data set.", metavar="FILE"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where results go; results/NAME if not given.", metavar="DIR")
@@ -106,7 +106,7 @@ def _to_be_continued(place: Path, *, quiet: bool) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if not quiet:
-            say(f"stopped: what is measured stands in {place}; the same command goes on")
+            say(f"stopped: what is measured is in {place}; the same command goes on")
         raise
 
 

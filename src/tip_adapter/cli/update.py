@@ -1,4 +1,4 @@
-"""`tip-adapter add`, `remove`, `retune`: a model folder is taught in place, whole or not at all."""
+"""`tip-adapter add`, `remove`, `retune`: a model folder is updated in place, completely or not at all."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def add(
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Teach a classifier more photos of a class, known or new."""
+    """Add images of a class, known or new, to a classifier."""
     stored = [image_source(place).labelled(label) for place in photos if is_stored(place)]
     paths = [path for place in photos if not is_stored(place) for path in find_images(place)]
-    with notes(quiet), _being_taught(model_dir, device, threads) as model:
+    with notes(quiet), _updating(model_dir, device, threads) as model:
         before, chosen = len(model.support_), model.choice_
         for source in stored:
             model.add_support(encode_labelled(source, model.encoder_)[0])
@@ -72,10 +72,10 @@ def remove(
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Let a classifier forget photos or a class."""
+    """Remove images or a class from a classifier."""
     if label is None and not photo:
         raise UsageError("nothing to remove: give --class NAME, --photo ID_OR_PATH, or both")
-    with notes(quiet), _being_taught(model_dir, device, threads) as model:
+    with notes(quiet), _updating(model_dir, device, threads) as model:
         chosen, ids = model.choice_, []
         if photo:
             ids = [_id_of(name, model) for name in photo]
@@ -94,16 +94,16 @@ def retune(
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Choose alpha and beta again, after photos came or went."""
-    with notes(quiet), _being_taught(model_dir, device, threads) as model:
+    """Choose alpha and beta again after images were added or removed."""
+    with notes(quiet), _updating(model_dir, device, threads) as model:
         model.retune()
     print_line(_now(model))
     print_line(_about_the_pair(model, None, model_dir))
 
 
 @contextmanager
-def _being_taught(model_dir: Path, device: str | None, threads: int | None) -> Iterator[FewShotClassifier]:
-    """A model that is saved again in its place, unless another program has replaced it meanwhile; others that teach wait."""
+def _updating(model_dir: Path, device: str | None, threads: int | None) -> Iterator[FewShotClassifier]:
+    """A model that is saved again in its place, unless another program has replaced it meanwhile; other updates wait."""
     with lock_folder(model_dir):
         before = read_config(model_dir)["files"]
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
@@ -133,7 +133,7 @@ def _now(model: FewShotClassifier) -> str:
 
 
 def _about_the_pair(model: FewShotClassifier, chosen: Choice | None, model_dir: Path) -> str:
-    """That the pair chosen before stays, or where there was none, what it is now."""
+    """That alpha and beta stay, or where there was none, what it is now."""
     if chosen:
         return f"alpha and beta are as they were; `tip-adapter retune {model_dir}` chooses them again."
     return outcome_in_words(model.head_)

@@ -30,7 +30,7 @@ class Block:
     Parameters
     ----------
     datasets : data sets that the support comes from
-    targets : data sets that are tested on, beside or in the place of the support's own; empty for that alone
+    targets : data sets that are tested on, in addition to or instead of the support's own; empty for that alone
     encoders, methods, protocols : names; no protocols for those that a method and a data set allow
     shots, seeds : int
     variants : name → settings of the method that it changes

@@ -139,7 +139,7 @@ class Equation:
         """(m, d), (N, d) and (m, N) A V → (m, N)."""
         return text_logits(queries, weights, self.logit_scale) + self.alpha * cache
 
-    def slopes(
+    def gradients(
         self,
         queries: Array,
         weights: Array,
@@ -245,10 +245,10 @@ class _Side:
         with torch.set_grad_enabled(bool(leaves)):
             rows = self.finish(torch.cat([forward(leaves, run) for run in runs]))
 
-        def pull_back(slopes: Array) -> list[Array]:
-            return list(torch.autograd.grad(rows, leaves, slopes)) if leaves else []
+        def backward(gradients: Array) -> list[Array]:
+            return list(torch.autograd.grad(rows, leaves, gradients)) if leaves else []
 
-        return rows.detach(), pull_back
+        return rows.detach(), backward
 
     def _rows(self, weights: Sequence[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         rows: torch.Tensor = torch.func.functional_call(
@@ -337,9 +337,9 @@ class _Run:
             cache = sum_affinities(A, self.labels, self.n_classes, own_rows, values=values)
             loss, errors = cross_entropy(self.equation.logits(f, W, cache), self.labels[rows])
             rescale = 1.0 if own_rows is None else own_class_factor(self.labels, self.n_classes, own_rows, errors)
-            slopes = self.equation.slopes(f, W, keys, values, A, errors, rescale)
-            own = [getattr(slopes, name) for name, learns in self.cache.items() if learns]
-            return loss, [*own, *into_image(slopes.queries), *into_text(slopes.weights)]
+            gradients = self.equation.gradients(f, W, keys, values, A, errors, rescale)
+            own = [getattr(gradients, name) for name, learns in self.cache.items() if learns]
+            return loss, [*own, *into_image(gradients.queries), *into_text(gradients.weights)]
 
         return train(
             self.start,

@@ -199,7 +199,7 @@ def _notes(method: str, estimator: Any) -> list[str]:
     """What a reader should know of how it was trained."""
     notes = []
     if tower := estimator.training().get("prompt_tower"):
-        notes.append(f"CoOp's context stands in: {tower}")
+        notes.append(f"the tower of CoOp's context: {tower}")
     if max(getattr(estimator, "losses_", ()), default=1) < _NOTHING_TO_LEARN:
         notes.append(f"{TITLES.get(method, method)}: the loss is 0 from the start, and nothing is learned")
     if searched_by := _SEARCHED_BY.get(getattr(estimator, "searched_by_", "")):

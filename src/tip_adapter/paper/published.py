@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.paper.experiments import Experiment
 
-#: Axes on which a published number must agree with a result, beside the encoder.
+#: Axes on which a published number must agree with a result, besides the encoder.
 _AXES = ("dataset", "target", "method", "shots", "variant")
 
 
@@ -47,8 +47,8 @@ class Published:
     def row_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
         """The published row for a result: of its data set and encoder; None without any.
 
-        Where the paper has one data set only, its number stands beside those of any other, as not comparable; so does
-        the number of its first encoder beside those of encoders that it has not.
+        Where the paper has one data set only, its number is shown with those of any other, as not comparable; so does
+        the number of its first encoder with those of encoders that it has not.
         """
         fitting = self._fitting(result) or [row for name in self._only_dataset for row in self._fitting(result, name)]
         encoder = papers_encoder(result["encoder"])

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import t
 
-import tip_adapter
 from tip_adapter.errors import ResultsError
 from tip_adapter.io.files import append_lines, open_regular
 from tip_adapter.text import printable
@@ -131,7 +130,7 @@ def origin() -> dict[str, Any]:
     """The fields of a result's line that say so; the same for a whole run."""
     return {
         "versions": {"tip_adapter": __version__, "python": platform.python_version(), **_versions()},
-        "commit": _commit(Path(tip_adapter.__file__).parents[2]),
+        "commit": _commit(Path(__file__).parents[3]),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "date": datetime.date.today().isoformat(),
     }

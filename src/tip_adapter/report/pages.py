@@ -67,7 +67,7 @@ class Occasion:
 def evaluation_page(
     head: Head,
     record: Mapping[str, Any],
-    tally: MetricAccumulator,
+    accumulator: MetricAccumulator,
     occasion: Occasion,
     photos: Mapping[str, Path],
     support: Mapping[str, Path],
@@ -78,12 +78,12 @@ def evaluation_page(
     ----------
     head : of the model
     record : the result of `evaluate_folder`
-    tally : its counts, with `N_MISTAKES`
+    accumulator : its counts, with `N_MISTAKES`
     occasion : Occasion
     photos : id → path of the evaluated photos
     support : id → path of the training photos; one that is missing is shown by its id
     """
-    counts = _counts(tally)
+    counts = _counts(accumulator)
     n_unknown = len(record["unknown_classes"])
     key_figures = [
         ("mean over classes", percent(counts["accuracy"].mean_per_class)),
@@ -93,7 +93,7 @@ def evaluation_page(
         ("unreadable", record["n_failed"]),
     ]
     with Thumbnails(photos) as shown, Thumbnails(support) as known:
-        mistakes = [_mistake(head, mistake, known) for mistake in tally.mistakes()]
+        mistakes = [_mistake(head, mistake, known) for mistake in accumulator.mistakes()]
         sections = ("confusions", "classes", "calibration", "mistakes", "made")
         parts = {**counts, "key_figures": key_figures, "mistakes": mistakes, "photos": shown}
         return _render("evaluation.html.jinja", head, occasion, sections, parts)
@@ -108,8 +108,8 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
     occasion : Occasion
     photos : id → path of the training photos; one that is missing is shown by its id
     """
-    tally = head.new_accumulator()
-    head.count_left_out(tally)
+    accumulator = head.new_accumulator()
+    head.count_left_out(accumulator)
     with Thumbnails(photos) as shown:
         parts: dict[str, Any] = {
             "accuracy": None,
@@ -117,9 +117,9 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
             "gallery": _gallery(head, shown),
             "photos": shown,
         }
-        if not len(tally):
+        if not len(accumulator):
             return _render("model.html.jinja", head, occasion, ("photos", "made"), parts)
-        parts |= _counts(tally)
+        parts |= _counts(accumulator)
         parts["key_figures"] = [
             ("mean over classes", percent(parts["accuracy"].mean_per_class)),
             ("classes", len(head.names)),
@@ -131,21 +131,21 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
         return _render("model.html.jinja", head, occasion, sections, parts)
 
 
-def _counts(tally: MetricAccumulator) -> dict[str, Any]:
+def _counts(accumulator: MetricAccumulator) -> dict[str, Any]:
     """Accuracy, classes from the hardest to the easiest, and calibration."""
-    accuracy = tally.accuracy()
-    before, after = tally.calibrations()
+    accuracy = accumulator.accuracy()
+    before, after = accumulator.calibrations()
     confused: dict[str, tuple[str, int]] = {}
     for label, predicted, n in accuracy.confusions:  # the most frequent first
         confused.setdefault(label, (predicted, n))
     hardest = sorted((share, label, n) for label, (share, n) in accuracy.per_class.items())
     return {
         "accuracy": accuracy,
-        "zero_shot": tally.zero_shot(),
+        "zero_shot": accumulator.zero_shot(),
         "hardest": [(label, share, n, confused.get(label)) for share, label, n in hardest],
         "before": before,
         "after": after,
-        "temperature": tally.temperature,
+        "temperature": accumulator.temperature,
     }
 
 

@@ -60,7 +60,7 @@ def paths_by_id(source: str | os.PathLike[str], *, part: str) -> dict[str, Path]
     FolderError, LabelError, FeaturesError
         As `labelled_source`.
     """
-    if is_stored(source):  # where its photos lay is its maker's word, and nobody named that folder
+    if is_stored(source):  # where its photos lay is its maker's claim, and the user has not named that folder
         return {}
     photos = labelled_source(source, part=part)
     return dict(zip(photos.ids, photos.photos, strict=True))

@@ -33,7 +33,7 @@ class PublicSearch:
     Parameters
     ----------
     beta_most, alpha_most : float, upper ends of its grid
-    beta, alpha : float, the pair that it trains with
+    beta, alpha : float, those that it trains with
     """
 
     beta_most: float
@@ -50,7 +50,7 @@ class DatasetRecord:
     ----------
     name : what it is called here, such as ``caltech101``
     title : what the paper calls it
-    layout : how photos and labels are told, a name of `splits.LAYOUTS`
+    layout : how photos and labels are found, a name of `splits.LAYOUTS`
     folder : below the data root
     files : what tells parts and labels, below `folder`; empty where folders do
     photos_under : part → the folder below `folder` that its paths are relative to
