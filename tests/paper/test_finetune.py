@@ -33,7 +33,7 @@ def tuned(parts, equation=EQUATION, **options):
     return fine_tune(towers, SUPPORT, vectors(SUPPORT), TEST, [[name] for name in NAMES], parts, equation, **options)
 
 
-def test_the_slopes_are_autograds():
+def test_the_gradients_are_autograds():
     rng = np.random.default_rng(0)
     labels = np.array([0, 1, 2, 2, 1])
     shapes = {"queries": (4, 6), "weights": (3, 6), "keys": (5, 6), "values": (5, 3)}
@@ -50,9 +50,9 @@ def test_the_slopes_are_autograds():
     ours = equation.logits(plain[0], plain[1], cache)
     np.testing.assert_allclose(ours, logits.detach(), atol=1e-12)
     _, errors = cross_entropy(ours, labels[:4])
-    slopes = equation.slopes(*plain, affinities, errors, rescale)
+    gradients = equation.gradients(*plain, affinities, errors, rescale)
     for name, leaf in leaves.items():
-        np.testing.assert_allclose(getattr(slopes, name), leaf.grad, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(getattr(gradients, name), leaf.grad, atol=1e-12, err_msg=name)
 
 
 def vectors(of):

@@ -113,7 +113,7 @@ class FineTuned:
         return self.accuracy is None or self.accuracy < COLLAPSED_BELOW * self.zero_shot_accuracy
 
 
-class Slopes(NamedTuple):
+class Gradients(NamedTuple):
     """The loss's gradients in everything that equation 4 is made of."""
 
     queries: Array  # (m, d)
@@ -148,11 +148,11 @@ class Equation:
         affinities: Array,
         errors: Array,
         rescale: Array | float,
-    ) -> Slopes:
+    ) -> Gradients:
         """Gradients, given `errors`, (m, N), the loss's gradient in the logits."""
         cache = self.alpha * (errors * rescale)  # (m, N)  alpha · P∘G
         pulls = self.beta * affinities * (cache @ values.T)  # (m, n)
-        return Slopes(
+        return Gradients(
             queries=self.logit_scale * (errors @ weights) + pulls @ keys,
             weights=self.logit_scale * (errors.T @ queries),
             keys=pulls.T @ queries,
