@@ -635,7 +635,8 @@ def audit(program: str) -> set[str]:
 @pytest.mark.slow
 def test_fault_44_loading_executes_nothing(folder: Path) -> None:
     events = audit(f"""
-from tip_adapter import FewShotClassifier, bundle
+from tip_adapter import FewShotClassifier
+from tip_adapter.model import saving
 FewShotClassifier.load({str(folder)!r})  # what Python itself imports on first use
 listen()
 FewShotClassifier.load({str(folder)!r})
@@ -655,7 +656,8 @@ def test_fault_44_loading_and_predicting_use_no_network_and_start_nothing_but_de
 commands = []
 sys.addaudithook(lambda event, arguments: event == "subprocess.Popen" and commands.append(arguments[1]))
 listen()
-from tip_adapter import FewShotClassifier, bundle
+from tip_adapter import FewShotClassifier
+from tip_adapter.model import saving
 model = FewShotClassifier.load({str(tmp_path / "model")!r})
 assert commands == []
 rows = model.predict_folder({str(photos)!r})
