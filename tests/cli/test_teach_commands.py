@@ -389,7 +389,7 @@ _ADDERS = """
 import os, sys
 from itertools import count
 import tip_adapter.model.classifier
-from tip_adapter.cli import main, teach
+from tip_adapter.cli import main, update
 
 def add_for_ever(model, photos):
     for number in count():
