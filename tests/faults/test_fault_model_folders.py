@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,20 @@ def test_fault_38_arrays_with_20_gib_behind_them_are_refused_before_they_are_rea
         FewShotClassifier.load(folder)
 
 
+def test_fault_38_a_learned_array_of_64_gib_is_refused_before_it_is_read(folder: Path) -> None:
+    content = (folder / ARRAYS).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header, body = json.loads(content[8 : 8 + length]), content[8 + length :]
+    header["learned.keys_"] = entry("F32", (2**20, 2**14), (len(body), len(body) + 2**36))
+    forged = safetensors_with(header, body)
+    forge(folder, arrays=forged)
+    os.truncate(folder / ARRAYS, len(forged) + 2**36)  # without a block on the disk
+    started = time.perf_counter()
+    with pytest.raises(DamagedModelFolder, match="larger than any method learns"):
+        load_head(folder)
+    assert time.perf_counter() - started < 1
+
+
 # ---- 39: arrays -----------------------------------------------------------------------------------------------------
 
 
@@ -199,13 +214,15 @@ SAFETENSORS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", SAFETENSORS)
-def test_fault_39_bad_safetensors_are_a_damaged_bundle(case: str, folder: Path) -> None:
+def test_fault_39_bad_safetensors_are_a_damaged_model_folder(case: str, folder: Path) -> None:
     forge(folder, arrays=SAFETENSORS[case])
     with pytest.raises(DamagedModelFolder, match=re.escape(str(folder / ARRAYS))):
         FewShotClassifier.load(folder)
 
 
-def test_fault_39_zero_size_twins_are_read_where_there_are_no_photos(folder: Path, paint: Callable[..., Any]) -> None:
+def test_fault_39_arrays_without_rows_are_read_where_there_are_no_photos(
+    folder: Path, paint: Callable[..., Any]
+) -> None:
     embeddings = load((folder / ARRAYS).read_bytes())["class_embeddings"].tobytes()
     end = len(embeddings)
     header = {
@@ -219,7 +236,7 @@ def test_fault_39_zero_size_twins_are_read_where_there_are_no_photos(folder: Pat
 
 
 @pytest.mark.parametrize("name", ["class_embeddings", "support_vectors", "learned.nothing", "nothing"])
-def test_fault_39_zero_size_twins_are_refused_where_there_are_photos(name: str, folder: Path) -> None:
+def test_fault_39_arrays_without_rows_are_refused_where_there_are_photos(name: str, folder: Path) -> None:
     forge(folder, arrays=forged_arrays(folder, **{name: np.zeros((0, WIDTH), np.float32)}))
     with pytest.raises(DamagedModelFolder, match=name.removeprefix("learned.")):
         FewShotClassifier.load(folder)
@@ -329,13 +346,13 @@ def test_fault_39_learned_keys_are_checked(
     ],
     ids=lambda text: text[:40].decode("latin-1") or "empty",
 )
-def test_fault_40_a_configuration_that_is_none_is_a_damaged_bundle(text: bytes, folder: Path) -> None:
+def test_fault_40_a_configuration_that_is_none_is_a_damaged_model_folder(text: bytes, folder: Path) -> None:
     (folder / CONFIG).write_bytes(text)
     with pytest.raises(DamagedModelFolder, match=CONFIG):
         FewShotClassifier.load(folder)
 
 
-def test_fault_40_a_key_that_stands_twice_is_a_damaged_bundle(folder: Path) -> None:
+def test_fault_40_a_key_given_twice_is_a_damaged_model_folder(folder: Path) -> None:
     text = (folder / CONFIG).read_text("utf-8")
     (folder / CONFIG).write_text(text.replace('"seed": 0', '"seed": 0, "seed": 1'), "utf-8")
     with pytest.raises(DamagedModelFolder, match=CONFIG):
@@ -457,7 +474,7 @@ def test_fault_42_parameters_that_a_model_does_not_keep_are_refused(parameters: 
 
 
 @pytest.mark.parametrize(("method", "choice"), [("zero-shot", {}), ("tip-adapter", None)], ids=str)
-def test_fault_42_a_pair_that_the_method_does_not_have_or_lacks_is_refused(
+def test_fault_42_an_alpha_and_beta_that_the_method_does_not_have_or_lacks_is_refused(
     method: str, choice: dict[str, Any] | None, folder: Path
 ) -> None:
     forge(folder, method=method, choice=choice if choice is None else config_of(folder)["choice"])
@@ -466,7 +483,9 @@ def test_fault_42_a_pair_that_the_method_does_not_have_or_lacks_is_refused(
 
 
 @pytest.mark.parametrize("case", [{"rule": "mine"}, {"alpha": 1e30, "temperature": 1e-3, "beta": 1e7}], ids=str)
-def test_fault_40_a_pair_that_cannot_be_is_a_damaged_bundle(case: dict[str, Any], folder: Path) -> None:
+def test_fault_40_an_alpha_and_beta_that_cannot_be_is_a_damaged_model_folder(
+    case: dict[str, Any], folder: Path
+) -> None:
     forge(folder, choice=config_of(folder)["choice"] | case)
     try:
         model = FewShotClassifier.load(folder)
@@ -493,7 +512,7 @@ def test_fault_40_texts_that_would_not_fit_into_memory_as_a_table_are_refused(fo
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
-def test_fault_40_a_number_that_is_none_is_a_damaged_bundle(number: str, folder: Path) -> None:
+def test_fault_40_a_number_that_is_none_is_a_damaged_model_folder(number: str, folder: Path) -> None:
     text = re.sub(r'"alpha": [0-9.e+-]+', f'"alpha": {number}', (folder / CONFIG).read_text("utf-8"))
     assert number in text
     (folder / CONFIG).write_text(text, "utf-8")

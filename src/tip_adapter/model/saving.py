@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tip_adapter.errors import DamagedModelFolder, ModelFolderError, NotWritable, OutputExists
-from tip_adapter.io.files import not_writable, open_regular, readable_path, write_folder
+from tip_adapter.io.files import not_writable, open_regular, read_bounded, readable_path, write_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.card import model_card
 from tip_adapter.text import printable, shown
@@ -239,8 +239,8 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = readable_path(folder) / CONFIG
     _require_model(path)
-    with _reading(path) as file:
-        content = _text_of(file)
+    with _naming(path):
+        content = read_bounded(path, MOST_TEXT_MIB * 2**20)
         if content.count(b",") > MOST_VALUES:
             raise ValueError(f"it holds more than {MOST_VALUES} values")
         config = parse_json(content)
@@ -298,9 +298,9 @@ def _digest(stated: Mapping[str, Any]) -> str:
 
 def _read(place: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     config = read_config(place)
-    with _reading(place / CARD) as file:
-        _require_digest(config["files"][CARD], _text_of(file))
-    with _reading(place / ARRAYS) as file:
+    with _naming(place / CARD):
+        _require_digest(config["files"][CARD], read_bounded(place / CARD, MOST_TEXT_MIB * 2**20))
+    with _naming(place / ARRAYS), open_regular(place / ARRAYS) as file:
         arrays = _arrays_of(file, config)
         _check_arrays(config, arrays)
     return config, arrays
@@ -327,11 +327,10 @@ def _require_model(config: Path) -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file of a model; whatever is wrong with it becomes an error that names it."""
+def _naming(path: Path) -> Iterator[None]:
+    """Raise whatever is wrong with a file of a model as a ModelFolderError that names the file."""
     try:
-        with open_regular(path) as file:
-            yield file
+        yield
     except ModelFolderError:
         raise
     except PermissionError as error:
@@ -346,23 +345,8 @@ def _denied(path: Path, error: OSError) -> ModelFolderError:
     return ModelFolderError(f"cannot read {printable(path)}: {error.strerror}; ask its owner to let you read it")
 
 
-def _size(file: IO[bytes]) -> int:
-    return os.fstat(file.fileno()).st_size
-
-
-def _text_of(file: IO[bytes]) -> bytes:
-    """All of config.json or of the card."""
-    size = _size(file)
-    if size > MOST_TEXT_MIB * 2**20:
-        raise ValueError(f"it is larger than {MOST_TEXT_MIB} MiB")
-    return file.read(size)
-
-
-def _require_digest(digest: str, *parts: bytes) -> None:
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part)
-    if found.hexdigest() != digest:
+def _require_digest(digest: str, content: bytes) -> None:
+    if hashlib.sha256(content).hexdigest() != digest:
         raise ValueError("it is not the file that was saved (another SHA-256)")
 
 
@@ -370,7 +354,7 @@ def _arrays_of(file: IO[bytes], config: Mapping[str, Any]) -> dict[str, NDArray[
     """Name → array; the body is read once the file is as long as its shapes say and these fit the configuration."""
     start = file.read(8)
     length = int.from_bytes(start, "little")
-    n_bytes = _size(file) - 8 - length
+    n_bytes = os.fstat(file.fileno()).st_size - 8 - length
     if len(start) < 8 or not 2 <= length <= MOST_HEADER or n_bytes < 0:
         raise ValueError(f"its header of {length} bytes is empty, above {MOST_HEADER}, or longer than the file")
     header = file.read(length)
