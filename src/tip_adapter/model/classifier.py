@@ -47,11 +47,10 @@ from tip_adapter.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from tip_adapter.encoders import Encoder, EncoderIdentity
+    from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
     from tip_adapter.images.decode import ImageLike
@@ -593,7 +592,12 @@ class FewShotClassifier:
             encoder = made_with["name"]
         model = cls(encoder, head.method, epochs=epochs, seed=config["seed"], device=device, threads=threads)
         model._head = head
-        _refuse_other_encoder(path, made_with, model.encoder_.identity)
+        identity = model.encoder_.identity
+        if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
+            raise WrongEncoder(
+                f"{printable(path)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
+                f"than the one loaded ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
+            )
         return model
 
     def push_to_hub(
@@ -766,12 +770,3 @@ class FewShotClassifier:
         fixed = given_alpha_beta(self.alpha, self.beta)
         rule = rule_for(self.tune, fixed, support.labels)
         return rule, tuning_data(rule, self.tune, fixed, labels, self.encoder_, threads=self.threads, progress=progress)
-
-
-def _refuse_other_encoder(folder: Path, made_with: Mapping[str, Any], identity: EncoderIdentity) -> None:
-    """Raise WrongEncoder unless the loaded encoder is the one that the model was made with."""
-    if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):
-        raise WrongEncoder(
-            f"{printable(folder)} was made with another {made_with['name']} (fingerprint {made_with['fingerprint'][:12]}…) "
-            f"than the one loaded ({printable(identity.name)}, {identity.fingerprint[:12]}…); fit it again"
-        )

@@ -142,7 +142,7 @@ def _write_text_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
     return graph.node("Gemm", units, graph.constant(weights), alpha=float(estimator.logit_scale), transB=1)
 
 
-def _write_text_and_cache_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
+def _write_tip_adapter_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
     """Equation 4: (m, d) → (m, N)."""
     # A one-hot matrix would be as large as the keys. So the keys are in the order of their classes, and each class is the
     # difference of two running sums, in double precision; the row of zeros gives the first class a sum before it, too.
@@ -164,8 +164,8 @@ def _write_text_and_cache_logits(graph: GraphWriter, units: str, estimator: Any)
 #: Method → the function that writes its logits.
 _LOGITS: dict[type, Callable[[GraphWriter, str, Any], str]] = {
     ZeroShotClassifier: _write_text_logits,
-    TipAdapterClassifier: _write_text_and_cache_logits,
-    TipAdapterFClassifier: _write_text_and_cache_logits,
+    TipAdapterClassifier: _write_tip_adapter_logits,
+    TipAdapterFClassifier: _write_tip_adapter_logits,
 }
 
 

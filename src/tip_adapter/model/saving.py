@@ -429,7 +429,10 @@ def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
     counts = [entry["n_images"] for entry in stated["classes"]]
     n_classes = len(counts)
     for name in ("class_embeddings", "support_vectors"):
-        _require_unit_rows(arrays[name], name)
+        with np.errstate(over="ignore"):
+            squares = np.einsum("ij,ij->i", arrays[name], arrays[name])
+        if not np.allclose(squares, 1, rtol=0, atol=1e-3):
+            raise ValueError(f"{name} are not unit rows")
     if np.any(arrays["support_labels"] < 0) or np.any(arrays["support_labels"] >= n_classes):
         raise ValueError("support_labels are not class indices")
     if np.bincount(arrays["support_labels"], minlength=n_classes).tolist() != counts:
@@ -437,10 +440,3 @@ def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{printable(name)} holds NaN or infinity")
-
-
-def _require_unit_rows(rows: NDArray[Any], name: str) -> None:
-    with np.errstate(over="ignore"):
-        squares = np.einsum("ij,ij->i", rows, rows)
-    if not np.allclose(squares, 1, rtol=0, atol=1e-3):
-        raise ValueError(f"{name} are not unit rows")
