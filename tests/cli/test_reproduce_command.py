@@ -178,7 +178,7 @@ def test_ctrl_c_keeps_what_is_measured_and_says_how_to_go_on(
         patch.setattr(measure, "measure", interrupted)
         ran = run(*asked)
     assert (ran.status, ran.out) == (130, "")
-    assert ran.err == "stopped: what is measured stands in results/figure4; the same command goes on\n"
+    assert ran.err == "stopped: what is measured is in results/figure4; the same command goes on\n"
     assert len(Path("results/figure4/results.jsonl").read_text().splitlines()) == 3
     assert " results measured now" in run(*asked).out
     keys = [key_of(json.loads(line)) for line in Path("results/figure4/results.jsonl").read_text().splitlines()]
