@@ -38,13 +38,14 @@ def test_people_see_what_to_look_at(run: Callable[..., Ran], mistaken: Path) -> 
     assert ran.err.startswith("note: the same image is in two classes")
     text = ran.out
     wrong, duplicates = (
-        text.index("Likely wrong labels, photos and names weighed alike, 2 in all:"),
-        text.index("Nearly the same photo in two classes, "),
+        text.index("Possibly mislabelled (2), most suspicious first"),
+        text.index("Near-duplicates in different classes ("),
     )
     assert wrong < text.index("green/wrong.png") < duplicates
     assert wrong < text.index("blue/copy.png") < duplicates
-    assert duplicates < text.index("1.000") < text.index("Classes that need photos, ")
-    assert text.splitlines()[-1].startswith("Of 13 photos, each left out in turn, ")
+    assert duplicates < text.index("1.000") < text.index("Classes that need images (")
+    assert text.splitlines()[-1].startswith("Leave-one-out accuracy: ")
+    assert " (13 images; 95 % interval " in text.splitlines()[-1]
 
 
 def test_json_is_what_the_library_says(run: Callable[..., Ran], model_of_mistaken: Path) -> None:
@@ -70,8 +71,8 @@ def test_photos_without_mistakes_are_said_to_be_so(run: Callable[..., Ran], mode
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.splitlines() == [
         "No label looks wrong.",
-        "No near-duplicates across classes.",
-        "Of 12 photos, each left out in turn, 100.0 % are correct (95 % interval 75.8 % to 100.0 %).",
+        "No near-duplicates in different classes.",
+        "Leave-one-out accuracy: 100.0 % (12 images; 95 % interval 75.8 % to 100.0 %).",
     ]
 
 
@@ -81,16 +82,16 @@ def test_what_was_added_is_checked_before_it_is_tuned(
     copy = shutil.copytree(model, tmp_path / "model")
     run("add", copy, "red", unseen / "blue" / "100.png")
     ran = run("check", copy)
-    assert "Likely wrong labels, photos and names weighed alike, 1 in all:" in ran.out
-    assert "Of 13 photos, each left out in turn, " in ran.out
+    assert "Possibly mislabelled (1), most suspicious first" in ran.out
+    assert " (13 images; 95 % interval " in ran.out
 
 
 def test_photos_alone_in_their_class_need_others(run: Callable[..., Ran], make_photos: Callable[..., Path]) -> None:
     ran = run("check", make_photos("singles", red=1, green=1, blue=0), "--encoder", "toy")
     assert ran.status == 0
-    assert "Classes that need photos, 3 in all:" in ran.out
+    assert "Classes that need images (3), hardest first" in ran.out
     assert ran.out.count("unknown") == 3
-    assert ran.out.splitlines()[-1] == "No class has two photos: no label could be checked by leaving its photo out."
+    assert ran.out.splitlines()[-1] == "No class has two images, so no label could be checked by leave-one-out."
 
 
 def test_people_see_the_first_twenty_and_programs_all(run: Callable[..., Ran], train: Path) -> None:
@@ -99,7 +100,7 @@ def test_people_see_the_first_twenty_and_programs_all(run: Callable[..., Ran], t
     ran = run("check", train, "--encoder", "toy", "--quiet")
     n_pairs = len(json.loads(run("check", train, "--encoder", "toy", "--quiet", "--json").out)["near_duplicates"])
     assert n_pairs >= 30
-    assert f"Nearly the same photo in two classes, the first 20 of {n_pairs}:" in ran.out
+    assert f"Near-duplicates in different classes ({n_pairs}, the first 20 shown), most similar first" in ran.out
 
 
 def test_fault_16_names_cannot_steer_a_terminal(run: Callable[..., Ran], train: Path) -> None:

@@ -145,8 +145,8 @@ def test_people_get_a_table_hardest_class_first_and_the_interval(
     assert (ran.status, ran.err) == (0, "")
     rows = [line.split() for line in ran.out.splitlines() if re.search(r"%\s+\d+\s*$", line)]
     assert [(row[0], row[-1]) for row in rows] == [("red", "4"), ("blue", "2"), ("green", "3")]
-    assert "Right: 88.9 % of 9 photos (95 % interval" in ran.out
-    assert "The class names alone:" in ran.out
+    assert "Accuracy: 88.9 % (9 images; 95 % interval" in ran.out
+    assert "Zero-shot (class names only):" in ran.out
 
 
 def test_a_class_that_the_model_does_not_know_counts_as_wrong_and_is_listed(
@@ -157,7 +157,7 @@ def test_a_class_that_the_model_does_not_know_counts_as_wrong_and_is_listed(
     assert record["unknown_classes"] == ["yellow"]
     assert record["per_class"]["yellow"] == {"accuracy": 0, "n": 1}
     assert (record["accuracy"], record["n_images"]) == (0.75, 4)
-    assert "unknown to the model: yellow" in run("evaluate", model, photos).out
+    assert "unknown to the model, counted as wrong: yellow" in run("evaluate", model, photos).out
 
 
 def test_no_class_that_the_model_knows_is_a_failure(
@@ -179,7 +179,7 @@ def test_unreadable_photos_are_counted_apart(
     ran = run("evaluate", model, unseen)
     assert ran.status == 0
     assert "left out 2 of 9 images" in ran.err
-    assert "Not counted: 2 photos" in ran.out
+    assert "Not counted: 2 unreadable images" in ran.out
 
 
 def test_a_class_of_unreadable_photos_has_no_accuracy(evaluate: Callable[..., Any], unseen: Path) -> None:

@@ -64,7 +64,7 @@ def test_fit_says_the_pair_how_it_was_chosen_and_the_left_out_accuracy(
     ran = fit(train)
     record = info()
     assert (ran.status, ran.err) == (0, "")
-    assert "3 classes, 12 photos" in ran.out
+    assert "3 classes, 12 images" in ran.out
     assert f"alpha {record['alpha']:.4g}, beta {record['beta']:.4g}" in ran.out
     assert "chosen by leave-one-out" in ran.out
     assert f"{100 * record['left_out_accuracy']:.1f} %" in ran.out
@@ -615,7 +615,7 @@ def test_one_class_and_one_photo_are_counted_as_such(
     fit: Callable[..., Ran], make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     ran = fit(make_photos("train", red=1))
-    assert ran.out.startswith("tip-adapter, 1 class, 1 photo.")
+    assert ran.out.startswith("tip-adapter, 1 class, 1 image.")
     assert "classifier of 1 class\n" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
 

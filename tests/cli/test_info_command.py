@@ -44,7 +44,7 @@ def test_people_get_the_same_in_words(run: Callable[..., Ran], model: Path) -> N
     table = [line.split() for line in ran.out.splitlines()]
     for label in ("blue", "green", "red"):
         assert [label, "4", label] in table
-    assert "tip-adapter, 3 classes, 12 photos." in ran.out
+    assert "tip-adapter, 3 classes, 12 images." in ran.out
     assert f"Encoder toy ({record['encoder']['fingerprint'][:12]}" in ran.out
     assert f"alpha {record['alpha']:.4g}, beta {record['beta']:.4g}: chosen by leave-one-out." in ran.out
     assert "Leave-one-out accuracy: 100.0 %" in ran.out

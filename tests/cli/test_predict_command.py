@@ -163,11 +163,11 @@ def test_explain_says_what_weighed_most_for_the_answer_and_the_runner_up(
     answer, because, *parts = ran.out.splitlines()
     assert answer == run("predict", model, photo).out.rstrip("\n")
     best, second = record["explanation"]
-    assert because == f"  because: red, {best['logit']:.2f} points ({100 * best['score']:.1f} %)"
+    assert because == f"  because: red, logit {best['logit']:.2f} ({100 * best['score']:.1f} %)"
     assert [line.split("looks like ")[1] for line in parts[:3]] == [entry["id"] for entry in best["images"]]
     assert [float(line.split()[0]) for line in parts[:3]] == [round(entry["part"], 2) for entry in best["images"]]
-    assert parts[3] == f"    {best['others']:+9.2f}  1 other photo of red"
-    assert parts[4] == f"    {best['text']:+9.2f}  the name “red”"
+    assert parts[3] == f"    {best['others']:+9.2f}  1 other image of red"
+    assert parts[4] == f"    {best['text']:+9.2f}  class name “red”"
     assert parts[5].startswith(f"  next: {second['label']}, ")
     assert len(parts) == 11
 
@@ -209,7 +209,7 @@ def test_below_the_threshold_the_likeliest_class_is_explained_all_the_same(
 def test_explain_and_csv_are_a_usage_error(run: Callable[..., Ran], model: Path, unseen: Path) -> None:
     ran = run("predict", model, unseen, "--explain", "--csv")
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err == "error: --explain has more to say than a CSV cell holds; use --json\n"
+    assert ran.err == "error: an explanation does not fit into CSV; use --explain with --json\n"
 
 
 def test_names_alone_explain_nothing(run: Callable[..., Ran], train: Path, unseen: Path, tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_an_unreadable_photo_is_a_row_with_its_error(
     ran = run("predict", model, some_unreadable, "--json")
     records = rows(ran)
     assert ran.status == 0
-    assert ran.err == "note: 3 of 9 photos could not be read\n"
+    assert ran.err == "note: 3 of 9 images could not be read\n"
     assert [record["image"] for record in records] == sorted(map(str, some_unreadable.rglob("*.png")))
     for record in records:
         if record["image"].endswith("100.png"):
@@ -373,7 +373,7 @@ def test_people_see_the_errors_apart_from_the_answers(
     ran = run("predict", model, some_unreadable)
     assert (ran.status, len(ran.out.splitlines())) == (0, 6)
     assert ran.err.count("cannot read") == 3
-    assert ran.err.endswith("note: 3 of 9 photos could not be read\n")
+    assert ran.err.endswith("note: 3 of 9 images could not be read\n")
 
 
 def test_csv_has_the_errors_in_a_column(run: Callable[..., Ran], model: Path, some_unreadable: Path) -> None:
@@ -390,7 +390,7 @@ def test_nothing_readable_is_a_failure(run: Callable[..., Ran], model: Path, tmp
     ran = run("predict", model, tmp_path / "absent.png", tmp_path / "gone.jpg", "--json")
     assert ran.status == 1
     assert len(rows(ran)) == 2
-    assert "none of 2 photos could be read" in ran.err
+    assert "none of 2 images could be read" in ran.err
 
 
 def test_threads_do_not_change_the_answers(run: Callable[..., Ran], model: Path, unseen: Path) -> None:
@@ -532,7 +532,7 @@ def test_the_only_photo_that_cannot_be_read_is_called_that(
     run: Callable[..., Ran], model: Path, tmp_path: Path
 ) -> None:
     ran = run("predict", model, tmp_path / "nothing.png")
-    assert ran.err.splitlines()[-1] == "error: the only photo could not be read"
+    assert ran.err.splitlines()[-1] == "error: the only image could not be read"
 
 
 def test_an_empty_argument_is_a_usage_error(run: Callable[..., Ran], model: Path) -> None:

@@ -37,7 +37,7 @@ def test_photos_are_copied_and_the_answers_printed_as_ever(
     plain = run("predict", model, unseen, "--json")
     ran = run("predict", model, unseen, "--json", "--sort-into", out)
     assert (ran.status, ran.out) == (0, plain.out)
-    assert ran.err == f"note: 9 photos copied, 0 there already; {out / 'sorted.csv'} says what and why\n"
+    assert ran.err == f"note: 9 images copied, 0 there already; see {out / 'sorted.csv'}\n"
     assert names(out) == SORTED | {"sorted.csv"}
     assert names(unseen) == SORTED
     assert {(row["sorted_to"].split("/")[0], row["reason"]) for row in table(out)} == {
@@ -49,10 +49,17 @@ def test_photos_are_copied_and_the_answers_printed_as_ever(
     assert (again.status, again.err, names(out)) == (0, "", SORTED | {"sorted.csv"})
 
 
+def test_one_sorted_image_is_counted_in_the_singular(
+    run: Callable[..., Ran], model: Path, unseen: Path, tmp_path: Path
+) -> None:
+    ran = run("predict", model, unseen / "red" / "100.png", "--sort-into", tmp_path / "sorted")
+    assert ran.err.startswith("note: 1 image copied, 0 there already; ")
+
+
 def test_links_and_reasons(run: Callable[..., Ran], model: Path, unseen: Path, tmp_path: Path) -> None:
     ran = run("predict", model, unseen, "--sort-into", tmp_path / "sorted", "--link", "--explain")
     assert ran.status == 0
-    assert "9 photos linked" in ran.err
+    assert "9 images linked" in ran.err
     for row in table(tmp_path / "sorted"):
         assert (tmp_path / "sorted" / row["sorted_to"]).readlink().name == row["sorted_to"].split("/")[1]
         assert row["reason"].startswith(("looks like ", "the name "))
@@ -73,7 +80,7 @@ def test_none_of_these_and_unreadable_photos(
 def test_a_folder_inside_the_photos_is_not_sorted_into_itself(
     run: Callable[..., Ran], model: Path, unseen: Path, link: list[str]
 ) -> None:
-    for note in ("", "9 of 18 photos lie in"):
+    for note in ("", "9 of 18 images are in"):
         ran = run("predict", model, unseen, "--sort-into", unseen / "sorted", *link)
         assert ran.status == 0
         assert note in ran.err

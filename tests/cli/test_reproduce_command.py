@@ -98,7 +98,7 @@ def test_stored_vectors_are_enough(run: Callable[..., Ran], stored: Path, somewh
     ran = run(*asked)
     assert (ran.status, ran.err) == (0, "")
     assert "| Tip-Adapter | full-validation |" in ran.out
-    assert "3 results measured now, 0 photos were encoded. Written to results/figure4." in ran.out
+    assert "3 results measured now, 0 images were encoded. Written to results/figure4." in ran.out
     assert {path.name for path in (somewhere / "results" / "figure4").iterdir()} == {
         "results.jsonl",
         "figure4.md",
@@ -114,7 +114,7 @@ def test_stored_vectors_are_enough(run: Callable[..., Ran], stored: Path, somewh
     ("words", "message"),
     [
         (("tabel1",), "unknown experiment 'tabel1': did you mean table1?"),
-        (("table1",), "name the folder of the data sets (--data-root, or TIP_ADAPTER_DATA), or --vectors FILE"),
+        (("table1",), "no data: give --data-root DIR (or set TIP_ADAPTER_DATA), or --vectors FILE"),
         (("table1", "--data-root", ".", "--shots", "0"), "--shots takes whole numbers from 1 to 10000"),
         (("table1", "--data-root", ".", "--shots", ",,"), "--shots takes values separated by commas, not ',,'"),
         (("table1", "--data-root", ".", "--shots", "1,1e3"), "--shots takes whole numbers from 1 to 10000"),
@@ -178,7 +178,7 @@ def test_ctrl_c_keeps_what_is_measured_and_says_how_to_go_on(
         patch.setattr(measure, "measure", interrupted)
         ran = run(*asked)
     assert (ran.status, ran.out) == (130, "")
-    assert ran.err == "stopped: what is measured is in results/figure4; the same command goes on\n"
+    assert ran.err == "stopped; finished results are in results/figure4, run the same command again to resume\n"
     assert len(Path("results/figure4/results.jsonl").read_text().splitlines()) == 3
     assert " results measured now" in run(*asked).out
     keys = [key_of(json.loads(line)) for line in Path("results/figure4/results.jsonl").read_text().splitlines()]
@@ -188,7 +188,7 @@ def test_ctrl_c_keeps_what_is_measured_and_says_how_to_go_on(
 def test_options_that_stored_vectors_answer_are_a_note(run: Callable[..., Ran], stored: Path) -> None:
     ran = run("reproduce", "figure4", "--vectors", stored, "--encoder", "clip", "--methods", "zero-shot")
     assert ran.status == 0
-    assert "note: --vectors says the data set and the encoder; --encoder and --datasets change nothing" in ran.err
+    assert "note: --vectors determines the data set and the encoder; --encoder and --datasets are ignored" in ran.err
 
 
 def test_without_a_validation_part_the_upper_bound_stands_in_marked(run: Callable[..., Ran], somewhere: Path) -> None:

@@ -60,8 +60,8 @@ def test_add_teaches_a_new_class(run: Callable[..., Ran], taught: Path, yellow: 
     ran = run("add", taught, "yellow", yellow)
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.splitlines() == [
-        "Learned 3 photos of yellow. The model has 4 classes and 15 photos.",
-        f"alpha and beta are as they were; `tip-adapter retune {taught}` chooses them again.",
+        "Added 3 images to yellow. The model has 4 classes and 15 images.",
+        f"alpha and beta are unchanged; `tip-adapter retune {taught}` chooses them again.",
     ]
     after = FewShotClassifier.load(taught)
     assert images_of(taught)["yellow"] == [str(yellow / f"{number}.png") for number in range(3)]
@@ -77,7 +77,7 @@ def test_add_takes_photos_folders_and_lists(
 ) -> None:
     (tmp_path / "list.csv").write_text("file_name\nmore/yellow/0.png\n")
     ran = run("add", taught, "red", yellow / "1.png", tmp_path / "list.csv", yellow / "2.png")
-    assert ran.out.startswith("Learned 3 photos of red. The model has 3 classes and 15 photos.")
+    assert ran.out.startswith("Added 3 images to red. The model has 3 classes and 15 images.")
     assert images_of(taught)["red"][4:] == [str(yellow / f"{number}.png") for number in (1, 0, 2)]
 
 
@@ -86,7 +86,7 @@ def test_add_takes_features_whatever_they_call_their_photos(
 ) -> None:
     assert run("extract", yellow, "--out", tmp_path / "features", "--encoder", "toy").status == 0
     ran = run("add", taught, "yellow", tmp_path / "features")
-    assert ran.out.startswith("Learned 3 photos of yellow. The model has 4 classes and 15 photos.")
+    assert ran.out.startswith("Added 3 images to yellow. The model has 4 classes and 15 images.")
     assert images_of(taught)["yellow"] == ["0.png", "1.png", "2.png"]
     before = contents(taught)
     assert "in the model already" in run("add", taught, "yellow", tmp_path / "features").err
@@ -96,7 +96,7 @@ def test_add_takes_features_whatever_they_call_their_photos(
 
 
 def test_add_takes_a_class_in_any_script_and_form(run: Callable[..., Ran], taught: Path, yellow: Path) -> None:
-    assert run("add", taught, "黄色", yellow / "0.png").out.startswith("Learned 1 photo of 黄色.")
+    assert run("add", taught, "黄色", yellow / "0.png").out.startswith("Added 1 image to 黄色.")
     run("add", taught, unicodedata.normalize("NFD", "citroën"), yellow / "1.png")
     run("add", taught, unicodedata.normalize("NFC", "citroën"), yellow / "2.png")
     counts = {label: len(ids) for label, ids in images_of(taught).items()}
@@ -108,7 +108,7 @@ def test_add_leaves_out_what_cannot_be_read_and_says_so(run: Callable[..., Ran],
     ran = run("add", taught, "yellow", yellow, yellow / "nothing.png")
     assert ran.status == 0
     assert ran.err.startswith("note: left out 2 of 4 images: cannot read ")
-    assert ran.out.startswith("Learned 2 photos of yellow.")
+    assert ran.out.startswith("Added 2 images to yellow.")
     assert run("add", taught, "red", yellow / "nothing.png", "--quiet").err.startswith("error: ")
 
 
@@ -125,7 +125,7 @@ def test_the_first_photos_choose_the_pair_and_it_is_said(
 ) -> None:
     ran = run("add", names_alone, "red", train / "red")
     assert ran.status == 0
-    assert "as they were" not in ran.out
+    assert "are unchanged" not in ran.out
     assert "chosen by leave-one-out" in ran.out
     assert load_head(names_alone)[0].choice is not None
 
@@ -136,7 +136,7 @@ def test_names_alone_learn_a_name_and_no_photo(
     run("fit", train, "--out", tmp_path / "names", "--encoder", "toy", "--method", "zero-shot")
     ran = run("add", tmp_path / "names", "yellow", yellow)
     assert ran.out.splitlines() == [
-        "Names alone decide: no photo is kept. The model has 4 classes and 0 photos.",
+        "Images are not stored: zero-shot uses class names only. The model has 4 classes and 0 images.",
         "zero-shot has nothing to tune: it uses class names only.",
     ]
 
@@ -168,7 +168,7 @@ def test_remove_takes_ids_and_paths_and_a_class(run: Callable[..., Ran], train: 
     assert (ran.status, ran.err) == (0, "")
     assert (
         ran.out.splitlines()[0]
-        == "Forgotten: red/0.png, red/1.png, red/2.png, class blue. The model has 2 classes and 5 photos."
+        == "Removed: red/0.png, red/1.png, red/2.png, class blue. The model has 2 classes and 5 images."
     )
     assert images_of(model) == {"green": [f"green/{number}.png" for number in range(4)], "red": ["red/3.png"]}
 
@@ -203,7 +203,7 @@ def test_fault_60_added_and_removed_is_never_added(run: Callable[..., Ran], taug
 def test_all_photos_may_go(run: Callable[..., Ran], taught: Path, unseen: Path) -> None:
     ids = [name for names in images_of(taught).values() for name in names]
     ran = run("remove", taught, *[part for name in ids for part in ("--photo", name)])
-    assert " and 7 more. The model has 3 classes and 0 photos." in ran.out
+    assert " and 7 more. The model has 3 classes and 0 images." in ran.out
     assert run("retune", taught).status == 0
     rows = [json.loads(line) for line in run("predict", taught, unseen / "red", "--json").out.splitlines()]
     assert [row["label"] for row in rows] == ["red"] * 3
@@ -219,7 +219,7 @@ def test_retune_is_what_fit_would_have_chosen(
     assert load_head(taught)[0].left_out is None
     ran = run("retune", taught)
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out.splitlines()[0] == "The model has 4 classes and 15 photos."
+    assert ran.out.splitlines()[0] == "The model has 4 classes and 15 images."
     assert "chosen by leave-one-out. Leave-one-out accuracy: 100.0 % (15 images)" in ran.out
     head, _ = load_head(taught)
     refit = FewShotClassifier("toy").fit_support(head.support).head_
@@ -240,7 +240,7 @@ def test_retune_is_what_fit_would_have_chosen(
         (("add", "MODEL", "Red", "yellow.png"), 1, "'red' and 'Red' differ only by case"),
         (("add", "MODEL", "x" * 1001, "yellow.png"), 1, "1,001 characters"),
         (("add", "MODEL", "red", ""), 2, "takes a path"),
-        (("add", "MODEL", "red"), 2, "PHOTO_OR_DIR"),
+        (("add", "MODEL", "red"), 2, "IMAGE_OR_DIR"),
         (("add", "nothing", "red", "yellow.png"), 1, "nothing is not a model folder"),
         (("add", "empty", "red", "yellow.png"), 1, "empty is not a model folder"),
         (("remove", "MODEL"), 2, "nothing to remove: give --class NAME, --photo ID_OR_PATH, or both"),
@@ -366,7 +366,7 @@ def test_fault_48_what_another_program_saved_meanwhile_is_not_lost(
     name, *args = command
     ran = run(name, taught, *(yellow if arg == "PHOTO" else arg for arg in args))
     assert (ran.status, ran.out) == (1, "")
-    assert ran.err.endswith("was changed by another program meanwhile; nothing was saved, run it again\n")
+    assert ran.err.endswith("was changed by another program meanwhile; nothing was saved, run the command again\n")
     assert {label: len(ids) for label, ids in images_of(taught).items()} == {"blue": 4, "green": 3, "red": 4}
 
 
@@ -450,4 +450,4 @@ def killed_while_adding(adders: subprocess.Popen[str], moments: random.Random) -
     os.kill(child, signal.SIGKILL)
     while said[-1] != "dead\n":
         said.append(adders.stdout.readline())
-    return sum(line.startswith("Learned 1 photo of class") for line in said)
+    return sum(line.startswith("Added 1 image to class") for line in said)

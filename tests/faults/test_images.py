@@ -587,4 +587,4 @@ def test_faults_of_photos_on_the_command_line_are_rows(model, new):
     rows = {Path(row["image"]).stem: row for row in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 0
     assert {name for name, row in rows.items() if row["error"]} == set(bad)
-    assert done.stderr == f"note: {len(bad)} of {len(bad) + 2} photos could not be read\n"
+    assert done.stderr == f"note: {len(bad)} of {len(bad) + 2} images could not be read\n"

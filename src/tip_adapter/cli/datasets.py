@@ -1,4 +1,4 @@
-"""`tip-adapter datasets`: the paper's data sets, which of them are here, and whether they are whole."""
+"""`tip-adapter datasets`: the paper's data sets, which are installed, and whether they are complete."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _size(mib: int) -> str:
 
 
 def _where(record: DatasetRecord) -> str:
-    """Where to get it, what to know, and where it is no longer."""
+    """Its download page, advice, and dead links."""
     notes = "; ".join([*filter(None, [record.advice]), *(f"no longer at {link}" for link in record.dead_links)])
     return f"{record.name}: {record.url}{f' ({notes})' if notes else ''}"
 

@@ -1,4 +1,4 @@
-"""`tip-adapter demo`: the three methods side by side on a few photos."""
+"""`tip-adapter demo`: three methods compared on a few photos."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 import tip_adapter
 from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
+from tip_adapter.cli._words import interval_in_words
 from tip_adapter.errors import MissingExtra, warn
 from tip_adapter.features.sources import encode_labelled, found_source
 from tip_adapter.images.lists import write_list
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 METHODS = ("zero-shot", "tip-adapter", "tip-adapter-f")
 TEST_PHOTOS = 100
-HARD = "Local defects of a few threads are hard for one vector of a whole photo; everyday objects are far easier."
+HARD = (
+    "Local defects of a few threads are hard to see in one embedding of a whole photo; everyday objects are far easier."
+)
 NEXT = """
-On with your own photos:
+Next, with your own photos:
   put the photos of each class into a folder of its own, photos/cat/..., photos/dog/..., then
   tip-adapter fit photos --out model
   tip-adapter predict model some-photo.jpg
@@ -42,21 +45,21 @@ def demo(
         Path | None,
         typer.Argument(metavar="DIR", help="Class folders, a split folder or a list; else the demo photos."),
     ] = None,
-    shots: Annotated[int, typer.Option(help="Photos per class to learn from.", min=1, metavar="K")] = 16,
-    seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0, metavar="S")] = 0,
+    shots: Annotated[int, typer.Option(help="Training images per class.", min=1, metavar="K")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and training.", min=0, metavar="S")] = 0,
     lists: Annotated[
-        Path | None, typer.Option(help="Write the draw there, as train.csv and test.csv.", metavar="OUT_DIR")
+        Path | None, typer.Option(help="Write the sampled images there, as train.csv and test.csv.", metavar="OUT_DIR")
     ] = None,
     json: Json = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """See it work: zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."""
+    """Try it: zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."""
     source = folder or _textile_photos()
     train, test = _draw(source, shots, seed, lists)
     encoder = tip_adapter.load_encoder(device=device, threads=threads)
-    with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
+    with notes(quiet), progress_bar("Reading images", quiet=quiet) as progress:
         warn(*dict.fromkeys([*train.notes, *test.notes]))
         support, queries = (_encoded(photos, encoder, threads, progress) for photos in (train, test))
         records = _compare(encoder, seed, support, train.classes, queries)
@@ -69,7 +72,7 @@ def demo(
 
 
 def _draw(source: Path, shots: int, seed: int, lists: Path | None) -> tuple[ImageList, ImageList]:
-    """What is learned from and what is tested on, written to the folder `lists`, if any."""
+    """Training and test images, also written to the folder `lists` if it is given."""
     train, test = draw_train_and_test(source, shots, TEST_PHOTOS, seed)
     if lists:
         write_list(lists / "train.csv", train.paths, train.labels)
@@ -127,9 +130,8 @@ def _print(result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
     rows = [[label, *(percent(r["per_class"][label]["accuracy"]) for r in records.values())] for label in classes]
     rows.append(["all", *(percent(r["accuracy"]) for r in records.values())])
     rows.append(["seconds", *(f"{r['seconds']:.1f}" for r in records.values())])
-    shots = counted(result["n_shots"], "photo", "photos")
-    print_line(f"{result['dataset']}: {shots} per class to learn from, {result['n_test']} to test on")
+    shots = counted(result["n_shots"], "training image", "training images")
+    print_line(f"{result['dataset']}: {shots} per class, {counted(result['n_test'], 'test image', 'test images')}")
     print()
     print_table(["class", "zero-shot", "Tip-Adapter", "Tip-Adapter-F"], rows)
-    low, high = records["tip-adapter"]["accuracy_interval"]
-    print_line(f"Tip-Adapter is right on {percent(low)} to {percent(high)} of such photos (95 % interval).")
+    print_line(f"Tip-Adapter's accuracy: {interval_in_words(records['tip-adapter']['accuracy_interval'])}.")

@@ -33,11 +33,11 @@ _PACKAGES = (
     "simplejpeg",
     "typer",
 )
-#: Module → what it is good for and the extra that brings it.
+#: Module → its purpose and the extra that installs it.
 _OPTIONAL = {
     "conformal_clip_data": ("the photos of `tip-adapter demo`", "demo"),
-    "matplotlib": ("the pictures of `tip-adapter reproduce`", "paper"),
-    "pillow_heif": ("HEIC photos", "heic"),
+    "matplotlib": ("the figures of `tip-adapter reproduce`", "paper"),
+    "pillow_heif": ("HEIC images", "heic"),
     "pyarrow": ("stored features and Parquet files of vectors", "features"),
     "torch": ("open_clip's CLIPs, vectors as tensors", "torch"),
 }

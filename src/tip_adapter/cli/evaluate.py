@@ -1,4 +1,4 @@
-"""`tip-adapter evaluate`: how right a classifier is on labelled photos."""
+"""`tip-adapter evaluate`: the accuracy of a classifier on labelled images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 import tip_adapter
 from tip_adapter.cli._options import Json, ModelDir
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
-from tip_adapter.cli._words import occasion, training_images, training_in_words
+from tip_adapter.cli._words import accuracy_in_words, interval_in_words, occasion, training_images, training_in_words
 from tip_adapter.errors import UsageError
 from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_unreplaceable, write_page
 from tip_adapter.text import counted, percent
@@ -28,27 +28,23 @@ def evaluate(
     json: Json = False,
     report: Annotated[
         Path | None,
-        typer.Option(help="Write a page to look at, DIR/index.html; a report there is replaced.", metavar="DIR"),
+        typer.Option(help="Write an HTML report, DIR/index.html; an older report is replaced.", metavar="DIR"),
     ] = None,
     photos: Annotated[
         Path | None,
-        typer.Option(
-            help="With --report: the photos that the model has learned from, to show them.", metavar="TRAIN_DIR"
-        ),
+        typer.Option(help="With --report: the training images, to show them.", metavar="TRAIN_DIR"),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write the page also where something else than a report stands.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write the report into a folder with other files.")] = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Score a classifier on labelled photos."""
+    """Measure the accuracy of a classifier on labelled images."""
     if report is None and (photos or force):
-        raise UsageError("--photos and --force are about the page; give --report DIR, too")
+        raise UsageError("--photos and --force apply to the report only; give --report DIR, too")
     if report and not force:
         refuse_unreplaceable(report)
-    with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
+    with notes(quiet), progress_bar("Reading images", quiet=quiet) as progress:
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
         support = training_images(photos, model.head_.support.ids.tolist()) if report else {}
         accumulator = model.head_.new_accumulator(N_MISTAKES if report else 0)
@@ -68,25 +64,23 @@ def _print(record: dict[str, Any], trained: str) -> None:
         [label, percent(entry["accuracy"]), str(entry["n"])]
         for label, entry in sorted(record["per_class"].items(), key=lambda item: item[1]["accuracy"])
     ]
-    print_table(["class, hardest first", "right", "photos"], rows)
-    low, high = record["accuracy_interval"]
-    photos = counted(record["n_images"], "photo", "photos")
-    print_line(f"Right: {percent(record['accuracy'])} of {photos} (95 % interval {percent(low)} to {percent(high)}).")
-    print_line(
-        f"Mean over classes: {percent(record['mean_per_class_accuracy'])}. The class names alone: {percent(record['zero_shot_accuracy'])}."
-    )
+    print_table(["class, hardest first", "accuracy", "images"], rows)
+    interval = interval_in_words(record["accuracy_interval"])
+    print_line(f"{accuracy_in_words(record['accuracy'], record['n_images'], interval).capitalize()}.")
+    mean, zero_shot = percent(record["mean_per_class_accuracy"]), percent(record["zero_shot_accuracy"])
+    print_line(f"Mean over classes: {mean}. Zero-shot (class names only): {zero_shot}.")
     print_line(_about_scores(record["calibration"]))
     if trained:
         print_line(trained)
     if record["n_failed"]:
-        print_line(f"Not counted: {counted(record['n_failed'], 'photo', 'photos')} that could not be read.")
+        print_line(f"Not counted: {counted(record['n_failed'], 'unreadable image', 'unreadable images')}.")
     if record["unknown_classes"]:
-        print_line(f"Counted as wrong, unknown to the model: {', '.join(record['unknown_classes'])}.")
-    print_line(f"{record['seconds']:.1f} s, {record['images_per_second']:.0f} photos a second.")
+        print_line(f"Classes unknown to the model, counted as wrong: {', '.join(record['unknown_classes'])}.")
+    print_line(f"{record['seconds']:.1f} s, {record['images_per_second']:.0f} images per second.")
 
 
 def _about_scores(calibration: dict[str, Any]) -> str:
-    """How far off the scores are, and what the temperature did to it."""
+    """The calibration error, with and without the temperature."""
     after = _figures(calibration["after"])
     if calibration["temperature"] == 1:
         return f"Calibration: {after}; no temperature was fitted."

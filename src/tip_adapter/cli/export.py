@@ -18,17 +18,17 @@ from tip_adapter.text import counted
 
 def export(
     model_dir: ModelDir,
-    onnx: Annotated[Path, typer.Option(help="Where the ONNX file goes.", metavar="FILE")],
+    onnx: Annotated[Path, typer.Option(help="The ONNX file to write.", metavar="FILE")],
     takes: Annotated[
         Literal["vectors", "pixels"],
-        typer.Option("--input", help="What the file takes: vectors of the encoder, or pixels as it prepares them."),
+        typer.Option("--input", help="Input of the ONNX model: the encoder's vectors, or preprocessed pixels."),
     ] = "vectors",
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Write a classifier as one ONNX file that gives probabilities, for programs that have ONNX Runtime alone."""
+    """Write a classifier as one ONNX file that returns probabilities, for programs with ONNX Runtime only."""
     with notes(quiet):
         if takes == "pixels":
             model = FewShotClassifier.load(model_dir, device=device, threads=threads)
@@ -38,5 +38,5 @@ def export(
             gap = export_vectors(head, EncoderIdentity(**config["encoder"]), onnx, force=force)
     classes = counted(len(head.classes), "class", "classes")
     print_line(f"{takes.capitalize()} to probabilities of {classes}, {onnx.stat().st_size / 2**20:.1f} MiB.")
-    print_line(f"On random input it answers as Python does: probabilities differ by {gap:.1g} at most.")
+    print_line(f"Checked on random input: probabilities differ from Python's by {gap:.1g} at most.")
     print_line(f"Saved to {onnx}.")

@@ -1,4 +1,4 @@
-"""`tip-adapter extract`: photos in, a folder of features out; photos that are in it already are not encoded again."""
+"""`tip-adapter extract`: images in, a folder of vectors out; images that are in it already are not encoded again."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tip_adapter.text import counted
 def extract(
     image_dir: Annotated[
         Path,
-        typer.Argument(metavar="IMAGE_DIR", help="Class folders, a split folder (all its parts), a list, or photos."),
+        typer.Argument(metavar="IMAGE_DIR", help="Class folders, a split folder (all its parts), a list, or images."),
     ],
-    out: Annotated[Path, typer.Option(help="Where the vectors go, or are already.", metavar="FEATURES_DIR")],
+    out: Annotated[Path, typer.Option(help="The folder of vectors, new or to be continued.", metavar="FEATURES_DIR")],
     encoder: Annotated[str, typer.Option(help="See `tip-adapter encoders`.", metavar="NAME")] = DEFAULT,
     views: Annotated[
         int,
-        typer.Option(help="Augmented views whose mean a vector is; 0 for the photo itself.", min=0, metavar="V"),
+        typer.Option(help="Augmented views averaged into each vector; 0: the image itself.", min=0, metavar="V"),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Of the views.", min=0, metavar="S")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the views.", min=0, metavar="S")] = 0,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Replace vectors of another encoder, number of views or seed, or of other photos."
+            "--force", help="Replace vectors of another encoder, number of views or seed, or of other images."
         ),
     ] = False,
     json: Json = False,
@@ -39,9 +39,9 @@ def extract(
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Encode photos once and keep their vectors: `fit`, `evaluate` and `predict` take FEATURES_DIR in place of a folder."""
+    """Encode images once and keep their vectors: `fit`, `evaluate` and `predict` accept FEATURES_DIR instead of images."""
     started = time.perf_counter()
-    with notes(quiet), progress_bar("Encoding photos", quiet=quiet) as progress:
+    with notes(quiet), progress_bar("Encoding images", quiet=quiet) as progress:
         done = extraction.extract(
             image_dir,
             out,
@@ -55,11 +55,11 @@ def extract(
     seconds = time.perf_counter() - started
     if done.n_errors and not quiet:
         more = f" (and {done.n_errors - len(done.errors)} more)" if done.n_errors > len(done.errors) else ""
-        say(f"note: {counted(done.n_errors, 'photo has', 'photos have')} no vector: {'; '.join(done.errors)}{more}")
+        say(f"note: {counted(done.n_errors, 'image has', 'images have')} no vector: {'; '.join(done.errors)}{more}")
     if json:
         record = {"n_images": done.n_images, "n_encoded": done.n_encoded, "n_failed": done.n_errors}
         print_json({**record, "seconds": seconds})
     else:
-        photos = counted(done.n_images, "photo", "photos")
-        print_line(f"{photos}, {done.n_encoded} of them encoded now, in {seconds:.1f} s.")
+        images = counted(done.n_images, "image", "images")
+        print_line(f"{images}, {done.n_encoded} of them encoded now, in {seconds:.1f} s.")
         print_line(f"Saved to {out}. Next: tip-adapter fit {out} --out MODEL_DIR")

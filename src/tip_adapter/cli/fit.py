@@ -38,46 +38,48 @@ def fit(
             metavar="NAME",
         ),
     ] = "tip-adapter",
-    shots: Annotated[int | None, typer.Option(help="Photos per class; all if not given.", min=1, metavar="K")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw and of training.", min=0, metavar="S")] = 0,
+    shots: Annotated[int | None, typer.Option(help="Images per class; default: all.", min=1, metavar="K")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and training.", min=0, metavar="S")] = 0,
     tune: Annotated[
         str | None,
         typer.Option(
-            help="How alpha and beta are chosen: loo, scale-free, or validation photos (for linear-probe: its C).",
+            help="How alpha and beta are chosen: loo, scale-free, or on validation images (for linear-probe: its C).",
             metavar="loo|scale-free|VAL_DIR",
         ),
     ] = None,
-    alpha: Annotated[float | None, typer.Option(help="A given weight of the photos; with --beta.", metavar="A")] = None,
-    beta: Annotated[float | None, typer.Option(help="A given sharpness; with --alpha.", metavar="B")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Fixed weight of the cache; with --beta.", metavar="A")] = None,
+    beta: Annotated[float | None, typer.Option(help="Fixed sharpness of the cache; with --alpha.", metavar="B")] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="How long it trains; as its paper if not given.", min=0, metavar="N")
+        int | None, typer.Option(help="Training epochs; default: the paper's.", min=0, metavar="N")
     ] = None,
     no_calibrate: Annotated[
         bool,
-        typer.Option("--no-calibrate", help="Scores as plain softmax values: no temperature is fitted."),
+        typer.Option("--no-calibrate", help="Fit no temperature: scores are plain softmax values."),
     ] = False,
     template: Annotated[
         list[str] | None,
         typer.Option(
-            help="A sentence with {} for the class name, or a set such as imagenet; may be repeated.", metavar="TEXT"
+            help="A prompt with {} for the class name, or a set such as imagenet; may be repeated.", metavar="TEXT"
         ),
     ] = None,
     class_names: Annotated[
         Path | None,
-        typer.Option(help="JSON or CSV (label,name): what the text encoder reads for a label.", metavar="FILE"),
+        typer.Option(
+            help="JSON or CSV (label,name): the name that the text encoder reads for a label.", metavar="FILE"
+        ),
     ] = None,
     logit_scale: Annotated[
         float | None,
-        typer.Option(help="Of the encoder, where it is not known: what text logits are multiplied by.", metavar="S"),
+        typer.Option(help="Factor of the text logits, for an encoder that does not state its own.", metavar="S"),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the model at MODEL_DIR; anything else there is left alone.")
+        bool, typer.Option("--force", help="Replace the model at MODEL_DIR; a folder with anything else is refused.")
     ] = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Learn a classifier from class folders."""
+    """Fit a classifier on class folders."""
     refuse_unreplaceable(out) if force else refuse_existing(out)
     model = tip_adapter.FewShotClassifier(
         encoder=encoder,
@@ -94,12 +96,11 @@ def fit(
         device=device,
         threads=threads,
     )
-    with notes(quiet), progress_bar("Reading photos", quiet=quiet) as progress:
+    with notes(quiet), progress_bar("Reading images", quiet=quiet) as progress:
         model.fit_folder(train_dir, shots, progress=progress)
         model.save(out, force=force)
-    classes, photos = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "photo", "photos")
-    print_line(
-        f"{method}, {classes}, {photos if model.estimator_.capabilities.needs_images else 'photos are not used'}."
-    )
+    classes, images = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "image", "images")
+    used = images if model.estimator_.capabilities.needs_images else "images are not used"
+    print_line(f"{method}, {classes}, {used}.")
     print_line(outcome_in_words(model.head_))
-    print_line(f"Saved to {out}. Next: tip-adapter predict {out} PHOTO")
+    print_line(f"Saved to {out}. Next: tip-adapter predict {out} IMAGE")

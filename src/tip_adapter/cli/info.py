@@ -1,4 +1,4 @@
-"""`tip-adapter info`: what a classifier is made of."""
+"""`tip-adapter info`: classes, encoder and settings of a classifier."""
 
 from __future__ import annotations
 
@@ -14,19 +14,16 @@ if TYPE_CHECKING:
     from tip_adapter.model.head import Head
 
 
-def info(
-    model_dir: ModelDir,
-    json: Json = False,
-) -> None:
-    """Show what a classifier is made of."""
+def info(model_dir: ModelDir, json: Json = False) -> None:
+    """Describe a classifier: classes, encoder, settings."""
     head, config = load_head(model_dir)
     if json:
         print_json(_record(config, head))
         return
-    print_table(["label", "photos", "name"], [[c["label"], str(c["n_images"]), c["name"]] for c in config["classes"]])
+    print_table(["label", "images", "name"], [[c["label"], str(c["n_images"]), c["name"]] for c in config["classes"]])
     encoder = config["encoder"]
-    classes, photos = counted(len(head.names), "class", "classes"), counted(len(head.support), "photo", "photos")
-    print_line(f"{head.method}, {classes}, {photos}.")
+    classes, images = counted(len(head.names), "class", "classes"), counted(len(head.support), "image", "images")
+    print_line(f"{head.method}, {classes}, {images}.")
     print_line(
         f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}"
     )
@@ -34,9 +31,11 @@ def info(
     if head.choice:
         print_line(_about_scores(head.choice.temperature))
     if head.left_out:
-        print_line(f"None of these, with --min-score auto: a score below {head.threshold:.3f}.")
+        print_line(f"With --min-score auto, scores below {head.threshold:.3f} are “none of these”.")
     if head.finetune_with:
-        print_line(f"To be trained again with {head.finetune_with}: tip-adapter retune {model_dir}")
+        print_line(
+            f"Not trained since images were added or removed; to train with {head.finetune_with}: tip-adapter retune {model_dir}"
+        )
     print_line(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
 
 

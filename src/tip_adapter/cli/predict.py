@@ -1,28 +1,36 @@
-"""`tip-adapter predict`: photos in, names out."""
+"""`tip-adapter predict`: images in, classes out, as lines for people, JSON or CSV; or sorted into folders."""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import tip_adapter
-from tip_adapter.cli._answers import HEADER, print_answer, print_cells, print_row
 from tip_adapter.cli._options import Json, ModelDir
-from tip_adapter.cli._output import notes, print_json, progress_bar, say
-from tip_adapter.cli._photos import to_be_named
-from tip_adapter.errors import NothingReadable, UsageError
-from tip_adapter.images.sorting import TABLE, sorting
-from tip_adapter.text import shown
+from tip_adapter.cli._output import notes, print_json, print_line, progress_bar, say
+from tip_adapter.errors import NothingReadable, UsageError, warn
+from tip_adapter.features.sources import image_source, is_stored, listed_source
+from tip_adapter.images.find import find_images
+from tip_adapter.images.lists import csv_line
+from tip_adapter.images.sorting import TABLE, outside, sorting
+from tip_adapter.io.files import is_folder
+from tip_adapter.text import counted, percent, printable, shown
 from tip_adapter.validation import AUTO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tip_adapter.features.sources import VectorSource
+
+#: The columns of --csv.
+COLUMNS = ("image", "label", "score", "error")
 
 
 def predict(
@@ -30,31 +38,32 @@ def predict(
     images: Annotated[
         list[str],
         typer.Argument(
-            help='Photos, folders, lists or stored vectors; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"
+            help='Images, folders, lists or stored vectors; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"
         ),
     ],
     json: Json = False,
     as_csv: Annotated[
         bool,
         typer.Option(
-            "--csv", help="CSV on stdout: image, label, score, error; a cell like a formula gets a ' in front."
+            "--csv",
+            help="CSV on stdout: image, label, score, error; cells that look like formulas are prefixed with '.",
         ),
     ] = False,
-    top: Annotated[int, typer.Option(help="How many of the likeliest classes to list.", min=1, metavar="N")] = 5,
+    top: Annotated[int, typer.Option(help="Number of classes to list, most probable first.", min=1, metavar="N")] = 5,
     min_score: Annotated[
         str,
         typer.Option(
-            help="Below this probability: none of these; auto: the model's own threshold, found by leaving photos out.",
+            help="Answer “none of these” below this probability; auto: the model's leave-one-out threshold.",
             metavar="P|auto",
         ),
     ] = "0",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say why: the photos and the name that weighed most.")
+        bool, typer.Option("--explain", help="Show the training images and the class name behind each prediction.")
     ] = False,
     sort_into: Annotated[
         Path | None,
         typer.Option(
-            help="Copy each photo into DIR/LABEL; what is there already stays. DIR/sorted.csv says what went where, and why.",
+            help="Copy each image into DIR/LABEL; existing files are kept. DIR/sorted.csv records where each went, and why.",
             metavar="DIR",
         ),
     ] = None,
@@ -63,68 +72,37 @@ def predict(
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Name photos."""
+    """Classify images."""
     if json and as_csv:
         raise UsageError("--json and --csv exclude each other; choose one")
     if explain and as_csv:
-        raise UsageError("--explain has more to say than a CSV cell holds; use --json")
+        raise UsageError("an explanation does not fit into CSV; use --explain with --json")
     if link and sort_into is None:
-        raise UsageError("--link says how photos are sorted; give --sort-into DIR, too")
-    show = print_json if json else print_row if as_csv else print_answer
+        raise UsageError("--link needs --sort-into DIR")
+    show = print_json if json else _print_row if as_csv else _print_answer
     least = _probability(min_score)
-    with notes(quiet), progress_bar("Naming photos", quiet=quiet or sys.stdout.isatty()) as progress:
+    with notes(quiet), progress_bar("Classifying images", quiet=quiet or sys.stdout.isatty()) as progress:
         if any(image != "-" for image in images):
-            _start_decoding()
+            from tip_adapter.images.decoding_pool import start_decoding  # here: help needs no NumPy
+
+            start_decoding()  # the first decoding process starts while the model loads
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
-        sources = to_be_named(images, sort_into)
+        sources = _sources(images, sort_into)
         n_images = sum(map(len, sources))
         if as_csv:
-            print_cells(HEADER)
+            print(csv_line(COLUMNS), flush=True)
         failed = 0
         answer = model.explain_stream if explain else model.predict_stream
         records = (record for source in sources for record in answer(source, top=top, min_score=least))
-        photos = (photo for source in sources for photo in source.photos) if sort_into else repeat(None)
+        paths = (path for source in sources for path in source.photos) if sort_into else repeat(None)
         with _sorting(sort_into, link, quiet) as put:
-            for done, (record, photo) in enumerate(zip(records, photos, strict=False), start=1):
+            for done, (record, path) in enumerate(zip(records, paths, strict=False), start=1):
                 show(record)
-                put(photo, record)
+                put(path, record)
                 failed += record["error"] is not None
                 if progress:
                     progress(done, n_images)
-    _say_what_failed(failed, n_images, quiet)
-
-
-def _say_what_failed(failed: int, n_images: int, quiet: bool) -> None:
-    """Raise if not one photo could be read; a note if some could not."""
-    if not n_images:
-        raise NothingReadable("there were no paths on stdin")
-    if failed == n_images:
-        who = "the only photo could not" if failed == 1 else f"none of {failed} photos could"
-        raise NothingReadable(f"{who} be read")
-    if failed and not quiet:
-        say(f"note: {failed} of {n_images} photos could not be read")
-
-
-@contextmanager
-def _sorting(folder: Path | None, link: bool, quiet: bool) -> Iterator[Callable[[Any, dict[str, Any]], object]]:
-    """What to do with a photo and its answer: nothing, unless there is a folder to sort into."""
-    if folder is None:
-        yield lambda *_: None
-        return
-    with sorting(folder, link=link) as sorter:
-        yield sorter.put
-    if not quiet:
-        how = "linked" if link else "copied"
-        say(
-            f"note: {sorter.n_placed} photos {how}, {sorter.n_present} there already; {folder / TABLE} says what and why"
-        )
-
-
-def _start_decoding() -> None:
-    """Let the first decoding process get ready while the model loads."""
-    from tip_adapter.images.decoding_pool import start_decoding  # here: help needs no NumPy
-
-    start_decoding()
+    _report_unreadable(failed, n_images, quiet=quiet)
 
 
 def _probability(text: str) -> float | str:
@@ -136,3 +114,86 @@ def _probability(text: str) -> float | str:
     if text != AUTO and not 0 <= number <= 1:
         raise UsageError(f"--min-score takes a number from 0 to 1, or auto, not {shown(text)}")
     return text if text == AUTO else number
+
+
+# ---- images in -------------------------------------------------------------------------------------------------------
+
+
+def _sources(images: Sequence[str], sort_into: Path | None) -> list[VectorSource]:
+    """The images of all arguments, without those that are sorted already.
+
+    Each folder and each file of vectors is a source; consecutive images are one source together.
+    """
+    inputs = [path for image in images for path in (_stdin_paths() if image == "-" else [image])]
+    found: list[VectorSource] = []
+    for is_whole, group in groupby(inputs, key=lambda image: is_folder(Path(image)) or is_stored(image)):
+        if is_whole:
+            found.extend(map(image_source, group))
+        else:
+            found.append(listed_source([path for image in group for path in find_images(image)]))
+    if sort_into is None:
+        return found
+    left = [source.take(outside(source.photos, sort_into)) for source in found]
+    n_found, n_left = sum(map(len, found)), sum(map(len, left))
+    if n_found and not n_left:
+        raise UsageError(f"every image is in {printable(sort_into)} already; choose another folder to sort into")
+    if n_left < n_found:
+        warn(f"{n_found - n_left} of {n_found} images are in {printable(sort_into)} already, and not sorted again")
+    return left
+
+
+def _stdin_paths() -> list[str]:
+    """One path a line; split at newlines only, since paths may contain the other line ends of Unicode."""
+    lines = (line.removesuffix(b"\r") for line in sys.stdin.buffer.read().split(b"\n"))
+    return [os.fsdecode(line) for line in lines if line]
+
+
+# ---- answers out -----------------------------------------------------------------------------------------------------
+
+
+def _print_row(record: dict[str, Any]) -> None:
+    print(csv_line([record[name] for name in COLUMNS]), flush=True)
+
+
+def _print_answer(record: dict[str, Any]) -> None:
+    """The predicted class, the other classes, and the explanation if there is one; an unreadable image on stderr."""
+    if record["error"]:
+        say(f"error: {record['error']}")
+        return
+    name, *others = [f"{entry['label']} {percent(entry['score'])}" for entry in record["top"]]
+    if record["label"] is None:
+        name, others = "none of these", [name, *others]
+    print_line(f"{record['image']}: {name}" + (f"   ({', '.join(others)})" if others else ""))
+    for role, evidence in zip(("because", "next"), record.get("explanation", []), strict=False):
+        print_line(f"  {role}: {evidence['label']}, logit {evidence['logit']:.2f} ({percent(evidence['score'])})")
+        for image in evidence["images"]:
+            print_line(f"    {image['part']:+9.2f}  looks like {image['id']}")
+        if evidence["n_others"]:
+            others_of = counted(evidence["n_others"], "other image", "other images")
+            print_line(f"    {evidence['others']:+9.2f}  {others_of} of {evidence['label']}")
+        print_line(f"    {evidence['text']:+9.2f}  class name “{evidence['name']}”")
+
+
+def _report_unreadable(failed: int, n_images: int, *, quiet: bool) -> None:
+    """Raise NothingReadable if every image failed; a note if some did."""
+    if not n_images:
+        raise NothingReadable("stdin contains no paths")
+    if failed == n_images:
+        raise NothingReadable(
+            "the only image could not be read" if failed == 1 else f"none of {failed} images could be read"
+        )
+    if failed and not quiet:
+        say(f"note: {failed} of {n_images} images could not be read")
+
+
+@contextmanager
+def _sorting(folder: Path | None, link: bool, quiet: bool) -> Iterator[Callable[[Any, dict[str, Any]], object]]:
+    """A function that sorts an image by its answer; it does nothing without a folder to sort into."""
+    if folder is None:
+        yield lambda *_: None
+        return
+    with sorting(folder, link=link) as sorter:
+        yield sorter.put
+    if not quiet:
+        done = f"{counted(sorter.n_placed, 'image', 'images')} {'linked' if link else 'copied'}"
+        say(f"note: {done}, {sorter.n_present} there already; see {folder / TABLE}")

@@ -33,9 +33,11 @@ def reproduce(
     datasets: Annotated[
         str | None, typer.Option(help="Instead of the paper's; see `tip-adapter datasets`.", metavar="NAME,…")
     ] = None,
-    shots: Annotated[str | None, typer.Option(help="Photos a class.", metavar="K,…")] = None,
+    shots: Annotated[str | None, typer.Option(help="Images per class.", metavar="K,…")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds of draws and training.", metavar="S,…")] = None,
-    methods: Annotated[str | None, typer.Option(help="These of the experiment's only.", metavar="NAME,…")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Only these of the experiment's methods.", metavar="NAME,…")
+    ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -46,16 +48,16 @@ def reproduce(
     ] = None,
     vectors: Annotated[
         Path | None,
-        typer.Option(help="Stored vectors instead of photos and encoder: one data set.", metavar="FILE"),
+        typer.Option(help="Stored vectors of one data set, instead of images and encoder.", metavar="FILE"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where results go; results/NAME if not given.", metavar="DIR")
+        Path | None, typer.Option(help="Folder of the results; default: results/NAME.", metavar="DIR")
     ] = None,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Measure a table or figure of the paper: results.jsonl, a table in Markdown, a picture."""
+    """Measure a table or figure of the paper: results.jsonl, a Markdown table, a figure."""
     if listed or name is None:
         _list(json)
         return
@@ -73,13 +75,13 @@ def reproduce(
     wanted = parse_request(name, {axis: text for axis, text in words.items() if text is not None})
     place = out or Path("results") / wanted.name
     missing: list[str] = []
-    bars = progress_bars("Measuring", "Encoding photos", quiet=quiet)
+    bars = progress_bars("Measuring", "Encoding images", quiet=quiet)
     with notes(quiet), _to_be_continued(place, quiet=quiet), bars as (measuring, encoding):
         provider = _provider(vectors, data_root, device, threads, encoding)
         if vectors is not None and (encoder or datasets):
-            warn("--vectors says the data set and the encoder; --encoder and --datasets change nothing")
+            warn("--vectors determines the data set and the encoder; --encoder and --datasets are ignored")
         if protocol and any(block.protocols for block in wanted.blocks):
-            warn(f"{wanted.name} measures something by protocols of its own, which --protocol does not change")
+            warn(f"{wanted.name} has parts with fixed protocols, which --protocol does not change")
         done = carry_out(wanted, provider, place, say=lambda text: _miss(text, missing), progress=measuring)
     if not done.results:
         why = missing[0] if quiet else "the notes above say what is missing"
@@ -89,37 +91,37 @@ def reproduce(
         return
     for line in done.table.splitlines():
         print_line(line)
-    encoded = counted(done.n_encoded, "photo was", "photos were")
+    encoded = counted(done.n_encoded, "image was", "images were")
     print_line(f"{counted(done.n_measured, 'result', 'results')} measured now, {encoded} encoded. Written to {place}.")
 
 
 def _miss(text: str, missing: list[str]) -> None:
-    """Keep what is missing, and say it where notes are said."""
+    """Record what is missing, and warn."""
     missing.append(text)
     warn(text)
 
 
 @contextmanager
 def _to_be_continued(place: Path, *, quiet: bool) -> Iterator[None]:
-    """Within, Ctrl-C is answered by how to go on."""
+    """On Ctrl-C, say how to resume."""
     try:
         yield
     except KeyboardInterrupt:
         if not quiet:
-            say(f"stopped: what is measured is in {place}; the same command goes on")
+            say(f"stopped; finished results are in {place}, run the same command again to resume")
         raise
 
 
 def _provider(
     vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None, encoding: Progress | None
 ) -> VectorProvider:
-    """What is measured on."""
+    """Where vectors come from: a file, or the data sets' images."""
     from tip_adapter.paper.vectors import FileProvider, ImageProvider
 
     if vectors is not None:
         return FileProvider(vectors)
     if data_root is None:
-        raise UsageError("name the folder of the data sets (--data-root, or TIP_ADAPTER_DATA), or --vectors FILE")
+        raise UsageError("no data: give --data-root DIR (or set TIP_ADAPTER_DATA), or --vectors FILE")
     return ImageProvider(data_root, device, threads, encoding)
 
 

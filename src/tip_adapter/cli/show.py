@@ -1,4 +1,4 @@
-"""`tip-adapter show`: a classifier as a page to look at."""
+"""`tip-adapter show`: a page about a classifier."""
 
 from __future__ import annotations
 
@@ -22,21 +22,17 @@ from tip_adapter.report import model_page, refuse_unreplaceable, write_page
 
 def show(
     model_dir: ModelDir,
-    photos: Annotated[
-        Path | None, typer.Option(help="The photos that it has learned from, to show them.", metavar="TRAIN_DIR")
-    ] = None,
+    photos: Annotated[Path | None, typer.Option(help="The training images, to show them.", metavar="TRAIN_DIR")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where the page goes, DIR/index.html; the cache folder if not given.", metavar="DIR"),
+        typer.Option(help="Write DIR/index.html; default: the cache folder.", metavar="DIR"),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write the page also where something else than a report stands.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write the page into a folder with other files.")] = False,
     quiet: bool = False,
 ) -> None:
-    """Look at a classifier: its classes, its photos, and how right it is when each is left out."""
+    """Open a page about a classifier: classes, images, leave-one-out accuracy."""
     if force and out is None:
-        raise UsageError("--force is about --out; give a DIR, too")
+        raise UsageError("--force applies to --out only; give --out DIR, too")
     if out and not force:
         refuse_unreplaceable(out)
     with notes(quiet):
@@ -50,10 +46,10 @@ def show(
 
 
 def _cached(model_dir: Path) -> Path:
-    """A place of its own for each model, the same each time."""
+    """One folder per model, the same each time."""
     return cache_folder() / "shown" / hashlib.sha256(os.fsencode(os.path.realpath(model_dir))).hexdigest()[:16]
 
 
 def _has_display() -> bool:
-    """Whether a browser has a window to open: one that writes into a terminal would keep a script waiting."""
+    """Whether a browser can open a window; a text browser would block a script."""
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

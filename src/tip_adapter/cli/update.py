@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
     from tip_adapter import Choice, FewShotClassifier
 
-#: Cosine from which two vectors are of the same photo.
+#: Cosine from which two vectors are of the same image.
 SAME = 1 - 1e-6
 
 
 def add(
     model_dir: ModelDir,
-    label: Annotated[str, typer.Argument(metavar="CLASS", help="The class: one that it has, or a new one.")],
+    label: Annotated[str, typer.Argument(metavar="CLASS", help="A class of the model, or a new one.")],
     photos: Annotated[
         list[str],
-        typer.Argument(metavar="PHOTO_OR_DIR", help="Photos, folders or lists of photos; or stored vectors."),
+        typer.Argument(metavar="IMAGE_OR_DIR", help="Images, folders or lists of images; or stored vectors."),
     ],
     device: str | None = None,
     threads: int | None = None,
@@ -51,22 +51,20 @@ def add(
             model.add_support(encode_labelled(source, model.encoder_)[0])
         if paths:
             model.partial_fit(paths, [label] * len(paths))
-    learned = counted(len(model.support_) - before, "photo", "photos")
-    kept = (
-        f"Learned {learned} of {label}."
-        if model.estimator_.capabilities.needs_images
-        else "Names alone decide: no photo is kept."
-    )
-    print_line(f"{kept} {_now(model)}")
-    print_line(_about_the_pair(model, chosen, model_dir))
+    if model.estimator_.capabilities.needs_images:
+        done = f"Added {counted(len(model.support_) - before, 'image', 'images')} to {label}."
+    else:
+        done = f"Images are not stored: {model.method} uses class names only."
+    print_line(f"{done} {_now(model)}")
+    print_line(_about_alpha_beta(model, chosen, model_dir))
 
 
 def remove(
     model_dir: ModelDir,
-    label: Annotated[str | None, typer.Option("--class", help="A class, with all its photos.", metavar="NAME")] = None,
+    label: Annotated[str | None, typer.Option("--class", help="A class, with all its images.", metavar="NAME")] = None,
     photo: Annotated[
         list[str] | None,
-        typer.Option(help="A photo, by its id in the model or its path; may be repeated.", metavar="ID_OR_PATH"),
+        typer.Option(help="An image, by its id in the model or its path; may be repeated.", metavar="ID_OR_PATH"),
     ] = None,
     device: str | None = None,
     threads: int | None = None,
@@ -84,8 +82,8 @@ def remove(
             model.remove_class(label)
     gone = [*ids, *([f"class {label}"] if label else [])]
     more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
-    print_line(f"Forgotten: {', '.join(gone[:5])}{more}. {_now(model)}")
-    print_line(_about_the_pair(model, chosen, model_dir))
+    print_line(f"Removed: {', '.join(gone[:5])}{more}. {_now(model)}")
+    print_line(_about_alpha_beta(model, chosen, model_dir))
 
 
 def retune(
@@ -98,7 +96,7 @@ def retune(
     with notes(quiet), _updating(model_dir, device, threads) as model:
         model.retune()
     print_line(_now(model))
-    print_line(_about_the_pair(model, None, model_dir))
+    print_line(_about_alpha_beta(model, None, model_dir))
 
 
 @contextmanager
@@ -110,13 +108,13 @@ def _updating(model_dir: Path, device: str | None, threads: int | None) -> Itera
         yield model
         if read_config(model_dir)["files"] != before:
             raise ModelFolderError(
-                f"{printable(model_dir)} was changed by another program meanwhile; nothing was saved, run it again"
+                f"{printable(model_dir)} was changed by another program meanwhile; nothing was saved, run the command again"
             )
         model.save(model_dir, force=True)
 
 
 def _id_of(name: str, model: FewShotClassifier) -> str:
-    """The id that a path stands for: itself, or the only one that it ends with and that is the same photo."""
+    """The id that a path names: itself, or the only one that it ends with and that is the same image."""
     ids = model.support_.ids
     path = path_as_text(os.path.normpath(name))
     ends = [row for row, known in enumerate(ids.tolist()) if path.endswith(f"{os.sep}{known}")]
@@ -128,12 +126,12 @@ def _id_of(name: str, model: FewShotClassifier) -> str:
 
 
 def _now(model: FewShotClassifier) -> str:
-    classes, photos = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "photo", "photos")
-    return f"The model has {classes} and {photos}."
+    classes, images = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "image", "images")
+    return f"The model has {classes} and {images}."
 
 
-def _about_the_pair(model: FewShotClassifier, chosen: Choice | None, model_dir: Path) -> str:
-    """That alpha and beta stay, or where there was none, what it is now."""
+def _about_alpha_beta(model: FewShotClassifier, chosen: Choice | None, model_dir: Path) -> str:
+    """That alpha and beta are unchanged, or, if the model had none before, how they were chosen now."""
     if chosen:
-        return f"alpha and beta are as they were; `tip-adapter retune {model_dir}` chooses them again."
+        return f"alpha and beta are unchanged; `tip-adapter retune {model_dir}` chooses them again."
     return outcome_in_words(model.head_)
