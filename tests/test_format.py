@@ -62,6 +62,7 @@ def test_the_example_gives_the_probabilities_of_the_model(
     assert ("learned.keys_" in arrays) == (model.method == "tip-adapter-f")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [CONFIG, ARRAYS, CARD])
 def test_the_example_refuses_a_file_that_was_changed(
     name: str, saved: tuple[FewShotClassifier, Path], reader: dict[str, Any]

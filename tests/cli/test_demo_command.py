@@ -115,6 +115,7 @@ def _fit_and_evaluate(run: Callable[..., Ran], lists: Path, method: str, encoder
     return json.loads(run("evaluate", model, lists / "test.csv", "--json").out)["accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_demo_agrees_with_fit_and_evaluate_on_its_lists(
     run_toy: Callable[..., Ran], make_photos: Callable[..., Path], tmp_path: Path, seed: int

@@ -67,6 +67,7 @@ def test_json_is_the_record_of_the_library(evaluate: Callable[..., Any], model: 
     assert untimed(evaluate(unseen)) == untimed(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "protocol"),
     [

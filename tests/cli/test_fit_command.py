@@ -71,6 +71,7 @@ def test_fit_says_the_pair_how_it_was_chosen_and_the_left_out_accuracy(
     assert f"tip-adapter predict {tmp_path / 'model'}" in ran.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_and_answers(
     fit: Callable[..., Ran],
@@ -148,6 +149,7 @@ def test_for_an_unknown_name_the_nearest_is_suggested(
 # ---- choosing the pair -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "protocol"),
     [

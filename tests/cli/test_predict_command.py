@@ -80,6 +80,7 @@ def test_csv_has_a_header_and_a_row_a_photo(run: Callable[..., Ran], model: Path
     assert table == [[r["image"], r["label"], str(r["score"]), ""] for r in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["=cmd()", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
 def test_fault_16_csv_cells_are_no_formulas(
     run: Callable[..., Ran],

@@ -82,6 +82,7 @@ def test_the_list_as_json_holds_every_axis(run: Callable[..., Ran]) -> None:
     assert (figure5["shots"], figure5["seeds"], len(figure5["methods"])) == ([1, 2, 4, 8, 16], [1, 2, 3], 6)
 
 
+@pytest.mark.slow
 def test_stored_vectors_are_enough(run: Callable[..., Ran], stored: Path, somewhere: Path) -> None:
     asked = (
         "reproduce",
@@ -150,6 +151,7 @@ def test_with_quiet_the_error_alone_says_what_is_missing(run: Callable[..., Ran]
     assert ran.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 def test_a_part_that_is_missing_is_said_and_listed_in_the_json(
     run: Callable[..., Ran], stored: Path, quiet: list[str]
@@ -163,6 +165,7 @@ def test_a_part_that_is_missing_is_said_and_listed_in_the_json(
     assert ran.err == ("" if quiet else f"note: {answer['missing'][0]}\n")
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_measured_and_says_how_to_go_on(
     run: Callable[..., Ran], stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +194,7 @@ def test_options_that_stored_vectors_answer_are_a_note(run: Callable[..., Ran], 
     assert "note: --vectors determines the data set and the encoder; --encoder and --datasets are ignored" in ran.err
 
 
+@pytest.mark.slow
 def test_without_a_validation_part_the_upper_bound_stands_in_marked(run: Callable[..., Ran], somewhere: Path) -> None:
     rows = np.tile(np.eye(2, 4), (8, 1)) + np.random.default_rng(0).normal(0, 0.1, (16, 4))
     write_vectors(somewhere / "two.npz", rows, np.array(["cat", "dog"] * 8), ["train", "test"])

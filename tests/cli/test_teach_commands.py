@@ -81,6 +81,7 @@ def test_add_takes_photos_folders_and_lists(
     assert images_of(taught)["red"][4:] == [str(yellow / f"{number}.png") for number in (1, 0, 2)]
 
 
+@pytest.mark.slow
 def test_add_takes_features_whatever_they_call_their_photos(
     run: Callable[..., Ran], taught: Path, yellow: Path, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_pocket_keeps_the_contract(pocket: Encoder) -> None:
     check_encoder(pocket)
 
 
+@pytest.mark.slow
 def test_a_vector_depends_on_neither_batch_nor_order(pocket: Encoder, photos: list[Image.Image]) -> None:
     prepared = np.stack([pocket.prepare(photo) for photo in [*photos, *photos]])  # more than one run of the network
     together = pocket.encode_prepared(prepared)
@@ -150,6 +151,7 @@ def test_a_vector_depends_on_neither_batch_nor_order(pocket: Encoder, photos: li
     np.testing.assert_allclose(together[::-1], pocket.encode_prepared(prepared[::-1]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_vector_of_a_name_depends_on_no_other_name_bit_by_bit(pocket: Encoder) -> None:
     names = ["cat", "狗", "a very long class name of many words", "stop sign", "x"]
     alone = np.concatenate([pocket.encode_texts([name]) for name in names])

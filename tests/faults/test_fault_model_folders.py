@@ -291,6 +291,7 @@ def learned(shape: tuple[int, ...], value: float) -> dict[str, Any]:
     return {"learned.keys_": np.full(shape, value, np.float32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [
@@ -500,6 +501,7 @@ def test_fault_40_a_configuration_of_more_values_than_memory_should_hold_is_refu
         FewShotClassifier.load(folder)
 
 
+@pytest.mark.slow
 def test_fault_40_texts_that_would_not_fit_into_memory_as_a_table_are_refused(folder: Path) -> None:
     photos = ["x" * 2**22, *"abc"]
     forge(folder, images=photos)
@@ -613,6 +615,7 @@ def test_fault_43_a_model_replaced_between_two_of_its_files_is_the_old_or_the_ne
     assert FewShotClassifier.load(folder).classes_.tolist() == ["blue", "yellow"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 4, 700, 10_000])
 def test_fault_43_arrays_cut_while_they_are_read_are_damaged(
     left: int, tmp_path: Path, paint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

@@ -325,6 +325,7 @@ def test_fault_09_tiff_that_states_what_is_not_there_is_an_error(start):
         decode_image(start + b"\xff" * 1000, name="photo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "before"), [(b"zTXt", b"k\0\0"), (b"iTXt", b"k\0\1\0\0\0"), (b"iCCP", b"k\0\0")])
 def test_fault_10_text_that_unpacks_to_a_gigabyte_is_a_row_with_its_reason(model, new, kind, before):
     pixels = chunk(b"IDAT", zlib.compress(b"\0\xff\xff" * 2))
@@ -346,6 +347,7 @@ OTHER_FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OTHER_FORMATS)
 def test_fault_11_other_formats_are_a_row_with_the_known_ones(model, new, kind):
     (new / "red" / "bad.jpg").write_bytes(OTHER_FORMATS[kind])
@@ -402,6 +404,7 @@ def test_fault_14_photo_of_a_thousand_scans_is_a_row_with_its_reason(model, new)
     assert_one_bad(model, new, "more than 100 scans")
 
 
+@pytest.mark.slow
 def test_fault_14_photo_that_takes_too_long_is_a_row_with_its_reason(model, new, monkeypatch):
     content = encoded(NOISE, "JPEG")
     (new / "red" / "bad.jpg").write_bytes(content[:2] + b"\xff" * 2**24 + content[2:])
@@ -434,6 +437,7 @@ def test_fault_16_strange_file_names_do_no_harm_in_an_error(model, new, name):
     assert readable(error)
 
 
+@pytest.mark.slow
 @strange
 def test_fault_16_strange_class_names_are_labels(make_photos, new, name):
     folder = make_photos("taught", red=2, blue=2)

@@ -263,6 +263,7 @@ def everything(photos: Path) -> None:
     shutil.copytree(photos / "green", photos / "white")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [renamed, moved, copied, removed, everything])
 def test_a_photo_is_not_encoded_again_wherever_it_goes_and_the_result_is_that_of_a_clean_run(
     photos: Path, tmp_path: Path, change: Callable[[Path], None]
@@ -567,6 +568,7 @@ def manifests(text: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", manifests('{"shards": [{}], "encoder": {}}'))
 def test_fault_40_a_hostile_manifest_is_refused(features: Path, name: str) -> None:
     path = features / MANIFEST

@@ -130,6 +130,7 @@ def gone_within(seconds: float, pid: int) -> bool:
 # ---- the same answers as without processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "AVIF"])
 def test_a_photo_has_the_pixels_and_the_digest_it_has_without_processes(
     decoders: DecodingPool, tmp_path: Path, kind: str
@@ -146,11 +147,13 @@ def test_a_photo_larger_than_a_pipe_arrives_whole(decoders: DecodingPool, tmp_pa
     np.testing.assert_array_equal(decoders.decode(tmp_path / "large.bmp")[0], large)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a\nb", '"', "猫", os.fsdecode(b"caf\xe9"), "x" * 200])
 def test_any_file_name_finds_its_photo(decoders: DecodingPool, tmp_path: Path, name: str) -> None:
     assert decoders.decode(write(tmp_path / name))[0].shape == NOISE.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nowhere.jpg", "a\0b.jpg", "half \ud800.jpg", "x" * 100_000, "."])
 def test_an_error_is_the_one_without_processes(decoders: DecodingPool, tmp_path: Path, name: str) -> None:
     with pytest.raises(ImageError) as expected:
@@ -181,6 +184,7 @@ def test_photos_one_after_another_share_a_process(decoders: DecodingPool, tmp_pa
     assert len(first) == 1
 
 
+@pytest.mark.slow
 def test_photos_at_a_time_have_a_process_each(decoders: DecodingPool, tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
     with ThreadPoolExecutor(3) as pool:
@@ -209,6 +213,7 @@ def test_closing_does_not_wait_for_a_photo(tmp_path: Path) -> None:
     assert not is_there(pid)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sabotage")
 def test_a_stream_that_is_closed_early_ends_the_processes_that_are_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -224,6 +229,7 @@ def test_a_stream_that_is_closed_early_ends_the_processes_that_are_busy(
     assert [pid for pid in running if is_there(pid)] == []
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_its_parent_however_that_ends(tmp_path: Path) -> None:
     code = f"""
 import time
@@ -286,6 +292,7 @@ def test_predicting_one_photo_after_another_uses_one_process(
     assert len(started) == 1
 
 
+@pytest.mark.slow
 def test_no_more_wait_than_there_is_room_for_and_the_latest_do(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
     with DecodingPool() as one, DecodingPool() as two, DecodingPool() as three:
@@ -297,6 +304,7 @@ def test_no_more_wait_than_there_is_room_for_and_the_latest_do(tmp_path: Path) -
     assert not is_there(first)
 
 
+@pytest.mark.slow
 def test_a_spare_ends_by_itself_and_costs_no_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding_pool, "SECONDS_IDLE", 1)
     decode_in_a_stream(write(tmp_path / "a.png"))
@@ -307,6 +315,7 @@ def test_a_spare_ends_by_itself_and_costs_no_photo(tmp_path: Path, monkeypatch: 
     assert spares() != [pid]
 
 
+@pytest.mark.slow
 def test_a_spare_that_is_about_to_end_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decode_in_a_stream(write(tmp_path / "a.png"))
     (pid,) = spares()
@@ -317,6 +326,7 @@ def test_a_spare_that_is_about_to_end_is_not_asked(tmp_path: Path, monkeypatch: 
     assert not is_there(pid)
 
 
+@pytest.mark.slow
 def test_a_path_is_relative_to_the_folder_one_works_in_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "here"
     for _ in range(2):  # anew, under the same name
@@ -347,6 +357,7 @@ def test_where_none_can_be_started_starting_to_decode_leaves_it_to_the_first_pho
         assert decoders.decode(write(tmp_path / "a.png"))[0].shape == NOISE.shape
 
 
+@pytest.mark.slow
 def test_a_child_of_fork_uses_processes_of_its_own_and_leaves_its_parents_alone(tmp_path: Path) -> None:
     printed = run(f"""
 import os, signal
@@ -372,6 +383,7 @@ else:
     assert printed == "same\n"
 
 
+@pytest.mark.slow
 def test_a_child_of_fork_closes_its_parents_stream_without_harm(tmp_path: Path) -> None:
     printed = run(f"""
 import os
@@ -419,6 +431,7 @@ print(_spares._processes[0]._process.pid)
 # ---- photos that bring their decoder down
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sabotage")
 @pytest.mark.parametrize(
     ("harm", "reason"),
@@ -457,6 +470,7 @@ def test_a_photo_that_needs_too_much_memory_is_too_large_and_its_process_lives(
     assert pids(decoders) == before
 
 
+@pytest.mark.slow
 def test_a_process_that_died_idle_costs_no_photo(decoders: DecodingPool, tmp_path: Path) -> None:
     decoders.decode(write(tmp_path / "a.png"))
     (pid,) = pids(decoders)
@@ -465,6 +479,7 @@ def test_a_process_that_died_idle_costs_no_photo(decoders: DecodingPool, tmp_pat
     assert decoders.decode(tmp_path / "a.png")[0].shape == NOISE.shape
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sabotage")
 def test_fault_19_among_other_photos_only_those_that_crash_are_errors(tmp_path: Path) -> None:
     good = [write(tmp_path / f"{number}.png") for number in range(30)]

@@ -111,6 +111,7 @@ def test_a_split_folder_without_test_has_nothing_to_test_on(touch):
 # ---- lists
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(PLACEABLE, PLACEABLE), min_size=1, max_size=5, unique_by=lambda row: row[1].casefold()))
 def test_a_list_that_is_written_is_read_as_it_was(tmp_path, rows):

@@ -129,6 +129,7 @@ def test_a_context_of_zeros_leaves_the_names_as_they_are(name, request, encoder)
     np.testing.assert_allclose(weights, encoder.encode_texts(["cat", "a red dog"]), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "pocket"])
 def test_towers_give_gradients_of_the_context(name, request, encoder):
     encoder = encoder if name == "toy" else request.getfixturevalue("pocket")

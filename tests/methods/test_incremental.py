@@ -244,6 +244,7 @@ TestTeaching.settings = settings(stateful_step_count=15)
 # Evidence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [TipAdapterClassifier, TipAdapterFClassifier])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @given(seed=st.integers(0, 9999), data=st.data())

@@ -101,6 +101,7 @@ def test_no_validation_photos_are_no_reason_to_search():
         LinearProbeClassifier().fit(X, y, validation=(X[:0], []))
 
 
+@pytest.mark.slow
 def test_without_validation_photos_parts_of_the_support_take_turns():
     X, y = photos(4, 6)
     clf = LinearProbeClassifier().fit(X, y)

@@ -38,6 +38,7 @@ def expected_logits(case):
 # The equations
 
 
+@pytest.mark.slow
 @every_dtype
 @pytest.mark.parametrize("fitted_as", KINDS)
 @pytest.mark.parametrize("asked_as", KINDS)
@@ -175,6 +176,7 @@ def loss_of(clf, X, y):
     return caught[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own_key", OWN_KEY)
 @every_kind
 @given(data=st.data())

@@ -90,6 +90,7 @@ def torchs_keys(example, rows, own_key, views=None):
     return np.array([keys.numpy() for keys in seen]), np.reshape(losses, (-1, steps_per_epoch)).sum(axis=1)
 
 
+@pytest.mark.slow
 @every_own_key
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])

@@ -230,6 +230,7 @@ def test_leave_one_out_needs_a_class_with_two_photos_and_names_the_rule_that_doe
         pair_for(case(counts))
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 9999))
 def test_on_validation_photos_no_alpha_at_any_of_the_betas_is_better(seed):
     example, rng = case([4, 3, 1, 0, 5], seed=seed, noise=0.8), np.random.default_rng(seed)
@@ -243,6 +244,7 @@ def test_on_validation_photos_no_alpha_at_any_of_the_betas_is_better(seed):
             assert other <= choice.accuracy
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 9999))
 def test_left_out_no_alpha_is_better_by_more_than_two_standard_errors(seed):
     example = case([4, 3, 1, 0, 5], seed=seed, noise=0.8)
@@ -330,6 +332,7 @@ def test_an_unknown_rule_is_refused_with_the_known_ones():
         pair_for(case(**MIXED), rule="loo")
 
 
+@pytest.mark.slow
 @every_rule
 @every_kind
 @pytest.mark.parametrize(
@@ -345,6 +348,7 @@ def test_labels_of_every_kind_are_judged(rule, kind, classes):
     assert choice.accuracy == 1.0
 
 
+@pytest.mark.slow
 @every_rule
 @given(data=st.data())
 def test_every_choice_is_finite_and_its_temperature_changes_no_label(rule, data):
@@ -391,6 +395,7 @@ def assert_same(one, other):
     assert one.temperature == pytest.approx(other.temperature, rel=1e-3)
 
 
+@pytest.mark.slow
 @every_rule
 @given(seed=st.integers(0, 9999), data=st.data())
 def test_the_order_of_photos_and_of_class_embeddings_does_not_matter(rule, seed, data):
@@ -406,6 +411,7 @@ def test_the_order_of_photos_and_of_class_embeddings_does_not_matter(rule, seed,
     assert_same(one, other)
 
 
+@pytest.mark.slow
 @every_rule
 @given(seed=st.integers(0, 9999), data=st.data())
 def test_a_rotation_of_the_space_and_the_lengths_of_vectors_do_not_matter(rule, seed, data):
@@ -428,6 +434,7 @@ def mean_loss(logits, labels, temperature):
     return np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(labels)), labels])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("true", [0.2, 1.0, 30.0, 2000.0])
 def test_the_temperature_of_many_rows_is_the_likeliest(true):
     """Labels drawn from softmax(logits / true): the best of a fine grid is near, and so is the truth."""

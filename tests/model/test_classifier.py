@@ -70,6 +70,7 @@ def fitted(photos: list[Any], labels: list[str] = LABELS, **options: Any) -> Few
 # ---- fit and predict ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_names_photos_it_has_not_seen(method: str, photos: Any, queries: Any) -> None:
     model = fitted(photos, method=method)
@@ -176,6 +177,7 @@ def test_a_split_folder_is_read_part_by_part(make_photos: MakePhotos) -> None:
         assert model.evaluate_folder(folder)["n_images"] == 3
 
 
+@pytest.mark.slow
 def test_shots_are_drawn_by_the_seed_and_nested(make_photos: MakePhotos) -> None:
     folder = make_photos("train", red=6, green=6)
 
@@ -374,6 +376,7 @@ def test_the_method_gets_the_encoders_logit_scale_and_the_seed(photos: Any) -> N
 # ---- alpha and beta -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS_WITH_A_PAIR)
 @pytest.mark.parametrize(
     ("counts", "rule"),
@@ -703,6 +706,7 @@ def test_names_that_become_nan_or_zero_are_refused(value: float, photos: Any) ->
 # ---- save and load ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"method": method} for method in METHODS] + [{"alpha": 3.0, "beta": 2.0}], ids=str)
 def test_answers_after_loading_are_the_same_to_the_bit(
     options: dict[str, Any], photos: Any, queries: Any, tmp_path: Path, make_photos: MakePhotos
@@ -723,6 +727,7 @@ def test_answers_after_loading_are_the_same_to_the_bit(
     assert (loaded.method, loaded.seed) == (model.method, model.seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_loaded_model_saves_the_same_files(method: str, photos: Any, tmp_path: Path) -> None:
     fitted(photos, method=method).save(tmp_path / "first")
@@ -731,6 +736,7 @@ def test_a_loaded_model_saves_the_same_files(method: str, photos: Any, tmp_path:
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_photos_and_seed_give_the_same_bytes(method: str, make_photos: MakePhotos, tmp_path: Path) -> None:
     folder = make_photos("train", red=6, green=6, blue=6)
@@ -893,6 +899,7 @@ def test_a_min_score_that_is_no_probability_is_refused(least: Any, photos: Any, 
         fitted(photos).predict_stream([], min_score=least)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["2", 0, -1, 257, 10**9, True, 1.0, 1e9], ids=repr)
 def test_threads_are_a_whole_number_up_to_256(threads: Any, photos: Any, tmp_path: Path) -> None:
     fitted(photos).save(tmp_path / "model")
@@ -1042,6 +1049,7 @@ def test_a_fitted_pocket_can_be_pickled(photos: Any, queries: Any) -> None:
     np.testing.assert_array_equal(again.predict_proba(queries), model.predict_proba(queries))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tip-adapter", "tip-adapter-f"])
 @pytest.mark.parametrize("tune", ["loo", "VAL"])
 def test_without_calibration_the_temperature_is_one_also_after_retune(

@@ -213,6 +213,7 @@ def test_fault_56_a_revision_that_is_not_there_is_told(model: FewShotClassifier,
         fetch(revision="gone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "reason"),
     [(401, "valid token"), (403, "does not allow"), (429, "fewer requests"), (500, "trouble"), (503, "trouble")],
@@ -226,6 +227,7 @@ def test_fault_56_a_hub_that_refuses_is_told(
         fetch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_", "status", "reason"),
     [

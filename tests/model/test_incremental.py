@@ -198,6 +198,7 @@ def test_without_photos_the_names_answer_and_retuning_leaves_no_pair(photos: Any
 # ---- learned keys ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "teach",
     [
@@ -325,6 +326,7 @@ def test_unreadable_photos_are_left_out_and_named(photos: Any, more: Any, tmp_pa
     assert model.classes_.tolist() == ["blue", "green", "red", "yellow"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("teach", "error", "reason"),
     [

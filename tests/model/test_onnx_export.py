@@ -105,6 +105,7 @@ def queries(head: Head, n: int = 20) -> NDArray[np.float32]:
     return np.concatenate([rows, np.zeros((1, width)), head.support.vectors, head.class_embeddings.matrix]).astype("f4")
 
 
+@pytest.mark.slow
 @given(
     counts=st.lists(st.integers(0, 6), min_size=1, max_size=5),
     method=st.sampled_from(METHODS),
@@ -203,6 +204,7 @@ def test_photos_that_pocket_prepares_are_answered_as_by_predict(
     np.testing.assert_allclose(found, model.predict_proba(photos), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_pixel_graph_says_how_to_prepare_and_passes_the_checker(exported: Path) -> None:
     graph = onnx.load(exported / "photos.onnx")
     onnx.checker.check_model(graph, full_check=True)
@@ -253,6 +255,7 @@ class Graph(ToyEncoder):
         return graph.model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [11, 13, 17, 18, 21])
 @pytest.mark.parametrize("batch", ["n", 1, 2])
 def test_an_encoders_graph_keeps_its_opset_and_its_batch(

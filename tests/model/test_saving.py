@@ -256,12 +256,14 @@ def refusals(folder: Path, name: str) -> Iterator[tuple[bytes, ModelFolderError 
             yield bytes(changed[max(position - 10, 0) : position + 10]), error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [ARRAYS, CARD])
 def test_fault_42_a_file_with_any_byte_changed_is_named(name: str, folder: Path) -> None:
     wrong = [where for where, error in refusals(folder, name) if error is None or name not in str(error)]
     assert not wrong
 
 
+@pytest.mark.slow
 def test_fault_42_a_configuration_with_any_byte_changed_is_refused(folder: Path) -> None:
     assert not [where for where, error in refusals(folder, CONFIG) if error is None]
 

@@ -47,6 +47,7 @@ def fitted(method: str, photos: list[Any], labels: list[str] = LABELS, **options
     return FewShotClassifier("toy", method, **{**TRAINED[method], **options}).fit(photos, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TRAINED)
 def test_it_answers_and_a_saved_model_answers_the_same(method: str, photos: Any, queries: Any, tmp_path: Path) -> None:
     model = fitted(method, photos)
@@ -57,6 +58,7 @@ def test_it_answers_and_a_saved_model_answers_the_same(method: str, photos: Any,
     assert loaded.evaluate_support(model.support_)["accuracy"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["clip-adapter", "coop"])
 def test_names_that_say_nothing_are_learned_around(method: str, photos: Any, queries: Any) -> None:
     """The toy does not know these words: zero-shot is chance."""
@@ -95,6 +97,7 @@ def test_epochs_that_are_no_number_of_them_are_refused(epochs: Any, photos: Any)
 # ---- a class without photos ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_class_without_photos_has_probability_0_under_the_linear_probe(photos: Any, queries: Any) -> None:
     support = fitted("linear-probe", photos).support_
     with pytest.warns(
@@ -127,6 +130,7 @@ def test_names_alone_are_nothing_to_train_on(method: str) -> None:
 # ---- validation photos -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_validation_photos_search_the_probes_c(photos: Any, make_photos: Callable[..., Path]) -> None:
     folder = make_photos("val", 50, red=2, green=2, blue=2)
     model = fitted("linear-probe", photos, tune=folder)
@@ -143,6 +147,7 @@ def test_tune_where_there_is_nothing_to_choose_by_it_is_refused(method: str, tun
 # ---- being taught ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", WITHOUT_PAIR)
 @pytest.mark.parametrize(
     "teach",
@@ -196,6 +201,7 @@ def test_pocket_learns_by_coop_and_says_where_the_context_stands(pocket: Any, ph
     assert load_encoder("pocket").prompt_tower().width == 512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", WITHOUT_PAIR)
 def test_what_weighs_no_photos_explains_nothing(method: str, photos: Any, queries: Any) -> None:
     with pytest.raises(UsageError, match=f"{method} has no photos to explain an answer by"):

@@ -183,6 +183,7 @@ def test_published_costs_are_those_of_the_paper() -> None:
     assert (collapsed["outcome"], collapsed.get("accuracy")) == ("collapsed", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", experiments())
 def test_every_published_number_is_beside_a_result_of_the_experiment(name: str) -> None:
     """Its axes are those of a task: a misspelt variant or encoder would stand beside nothing."""

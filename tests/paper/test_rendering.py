@@ -213,6 +213,7 @@ def picture(results: list[dict[str, Any]], name: str, published: Published = PUB
     return image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["figure4", "table1", "figure7"])
 def test_the_same_results_give_the_same_picture(name: str) -> None:
     points = {"points": [[0.0, 1.0, 0], [1.0, 0.0, 1]], "silhouette": 0.5}
@@ -223,6 +224,7 @@ def test_the_same_results_give_the_same_picture(name: str) -> None:
     assert min(first.size) > 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["figure4", "figure7"])
 def test_a_picture_without_keys_or_shots_is_there(name: str) -> None:
     assert picture([ZERO_SHOT], name).format == "PNG"
@@ -233,6 +235,7 @@ def test_keys_of_one_photo_a_class_have_no_silhouette_but_a_picture() -> None:
     assert picture(rows, "figure7").format == "PNG"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["figure4", "table1"])
 def test_published_numbers_are_drawn_beside_ours_of_the_same_data_set_only(name: str) -> None:
     nothing = Published((), PUBLISHED.sizes)
@@ -253,6 +256,7 @@ def _texts(figure: Any) -> list[str]:
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
+@pytest.mark.slow
 def test_a_name_is_no_formula_and_shows_no_folder() -> None:
     rows = [{**row, "encoder": "vectors:/data/ada/$x^$.npz"} for row in RESULTS]
     short = [{**row, "encoder": "vectors:$x^$.npz"} for row in RESULTS]

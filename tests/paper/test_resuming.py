@@ -69,6 +69,7 @@ def lines(tmp_path: Path) -> Path:
     return tmp_path / "out" / "results.jsonl"
 
 
+@pytest.mark.slow
 def test_a_second_run_measures_and_encodes_nothing_and_writes_the_same_bytes(
     go: Callable[..., Reproduction], lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_second_run_measures_and_encodes_nothing_and_writes_the_same_bytes(
     assert {path.name: path.read_bytes() for path in lines.parent.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_fault_46_what_was_stopped_while_photos_were_encoded_goes_on_where_it_was(
     shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,12 +105,14 @@ def test_fault_46_what_was_stopped_while_photos_were_encoded_goes_on_where_it_wa
     assert again.n_encoded == 40 + 16 + len(drawn) - 16
 
 
+@pytest.mark.slow
 def test_more_seeds_measure_only_what_is_new_and_share_the_vectors(go: Callable[..., Reproduction]) -> None:
     go()
     more = go(seeds="1,2", methods="zero-shot,tip-adapter,tip-adapter-f")
     assert (more.n_measured, more.n_encoded) == (8, 0)
 
 
+@pytest.mark.slow
 def test_results_of_another_encoder_of_the_same_name_are_refused(go: Callable[..., Reproduction], lines: Path) -> None:
     go()
     content = re.sub(r'"fingerprint": "[^"]+"', '"fingerprint": "other"', lines.read_text())
@@ -119,6 +123,7 @@ def test_results_of_another_encoder_of_the_same_name_are_refused(go: Callable[..
     assert lines.read_text() == content
 
 
+@pytest.mark.slow
 def test_an_unfinished_last_line_is_cut_off_and_measured_again(go: Callable[..., Reproduction], lines: Path) -> None:
     whole = go().results
     content = lines.read_bytes()
@@ -182,6 +187,7 @@ def test_a_format_that_is_no_number_is_shown_in_one_line(tmp_path: Path) -> None
     assert str(refused.value).isprintable()
 
 
+@pytest.mark.slow
 def test_results_of_another_version_are_refused(
     go: Callable[..., Reproduction], lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,12 +199,14 @@ def test_results_of_another_version_are_refused(
     assert lines.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_fault_48_of_two_runs_on_one_file_the_second_is_told(go: Callable[..., Reproduction], lines: Path) -> None:
     with recording(lines), pytest.raises(NotWritable, match="is being written by another run"):
         go()
     assert go().n_measured == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fsync", "write"])
 def test_fault_47_a_full_disk_loses_no_result(
     go: Callable[..., Reproduction], lines: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -269,6 +277,7 @@ def _lines(path: Path) -> list[bytes]:
 # ---- what is missing
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_once_and_the_rest_is_done(shades: Path, tmp_path: Path) -> None:
     said: list[str] = []
     words = {**WORDS, "datasets": "dtd,caltech101", "seeds": "1"}
@@ -315,6 +324,7 @@ class WithoutTorch:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message", "n_results"),
     [
@@ -361,6 +371,7 @@ def test_photos_that_the_split_names_and_the_folder_lacks_are_refused_before_any
     assert not home.exists()
 
 
+@pytest.mark.slow
 def test_a_photo_that_cannot_be_read_is_not_encoded_again_and_again(
     tmp_path: Path, lay_out: Callable[..., None]
 ) -> None:
@@ -380,6 +391,7 @@ def test_a_photo_that_cannot_be_read_is_not_encoded_again_and_again(
     assert again.n_encoded == 0
 
 
+@pytest.mark.slow
 def test_a_class_with_fewer_photos_than_shots_gives_all(shades: Path, tmp_path: Path) -> None:
     words = {**WORDS, "shots": "20", "seeds": "1", "methods": "tip-adapter"}
     done = reproduce(parse_request("figure4", words), ImageProvider(shades), tmp_path / "out", say=pytest.fail)
@@ -393,6 +405,7 @@ def test_every_task_has_a_key_of_its_own() -> None:
         assert len(keys) == len(set(keys))
 
 
+@pytest.mark.slow
 def test_a_file_of_vectors_that_has_changed_is_measured_anew_and_one_that_was_moved_is_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     parts, labels = np.repeat(["train", "test"], 8), np.array(["cat", "dog"] * 8)

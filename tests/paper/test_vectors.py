@@ -145,6 +145,7 @@ def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(split:
         measure(single, lambda *_: split, Heads())
 
 
+@pytest.mark.slow
 def test_the_upper_bound_belongs_to_its_target(split: SplitVectors) -> None:
     whole = split.test()
     other = replace(split, whole=lambda part: replace(whole, labels=np.roll(whole.labels, 2)))
@@ -170,6 +171,7 @@ def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_o
     assert (result["alpha"], result["beta"]) != (2.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_prompt_is_learned_once_a_draw(split: SplitVectors, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 

@@ -112,6 +112,7 @@ def page(request: pytest.FixtureRequest) -> str:
 # ---- one file that needs nothing else --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_page_asks_for_nothing(page: str) -> None:
     assert not re.search(r"https?:|//\w|@import|<script|<link|<iframe|javascript:", page)
     assert re.findall(r"url\((?!data:)", page) == []
@@ -167,6 +168,7 @@ def test_a_model_says_how_right_it_is_when_each_photo_is_left_out() -> None:
     assert "Possible label errors" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["zero-shot", "tip-adapter-f"])
 def test_every_method_has_its_pages(method: str) -> None:
     both = pages(["ant", "bee"], noise=1.0, method=method)
