@@ -1,4 +1,4 @@
-"""The command line: a table of commands, loaded when asked for; one file a command that parses, calls and prints."""
+"""The command line: a table of commands; one file per command, which parses arguments, calls the library and prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several commands say of a model: how it was chosen and trained, how accurate it is; and what a page shows of it."""
+"""Wording shared by commands and report pages: how a model was chosen and trained, and how accurate it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decode one image: bytes to upright RGB pixels, within limits.
+"""Decode one image: bytes to RGB pixels, upright by EXIF orientation, within limits.
 
 The format is detected from the content, not from the file extension; see `FORMATS`. simplejpeg decodes JPEGs and falls
 back to Pillow, which decodes all other formats; both give the same pixels. EXIF orientation is applied, the first frame

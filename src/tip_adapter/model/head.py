@@ -1,4 +1,4 @@
-"""Head: the fitted state of a classifier, from image vectors to predictions, probabilities and explanations.
+"""Head: the fitted state of a classifier, saved and restored; from vectors to predictions and explanations.
 
 It is one frozen record that is replaced as a whole, so that a reference to it stays consistent.
 """

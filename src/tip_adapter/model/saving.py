@@ -1,4 +1,4 @@
-"""A model as a folder: config.json, adapter.safetensors and README.md, the model card. Knows no classifier.
+"""Model folders: config.json, adapter.safetensors and README.md, written atomically, and checked completely when read.
 
 docs/reference/format.md is the format as a contract; the records below are the same for the program. What is read is
 compared with its SHA-256 and checked completely before use; what could not be read again is not written. No pickle.

@@ -1,4 +1,4 @@
-"""Reports: one HTML file that needs nothing else, no script and no network, of an evaluation or of a model."""
+"""Reports on an evaluation or a model: one self-contained HTML file, without scripts or network access."""
 
 from __future__ import annotations
 
