@@ -390,4 +390,4 @@ def test_a_closed_stream_does_not_change_a_failures_status(closed: str, tmp_path
 @pytest.mark.slow
 def test_a_closed_stdin_is_an_empty_one(model: Path) -> None:
     done = _closed("<&-", "predict", model, "-")
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: there were no paths on stdin\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: stdin contains no paths\n")
