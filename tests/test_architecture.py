@@ -483,6 +483,8 @@ def test_only_encoders_on_torch_and_training_through_towers_import_torch() -> No
             if isinstance(node, ast.Import)
             else [node.module or ""]
             if isinstance(node, ast.ImportFrom)
+            else [str(ast.literal_eval(node.args[0]))]
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "require_extra"
             else []
         )
         if module.partition(".")[0] in ("torch", "torchvision", "timm", "open_clip")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -161,7 +162,7 @@ def test_without_a_folder_the_demo_says_that_local_defects_are_hard(
 def test_without_its_photos_the_demo_prints_the_pip_line(
     run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "conformal_clip_data", None)  # as if it were not installed
     ran = run("demo", "--json")
     assert (ran.status, ran.out) == (1, "")
     assert "pip install 'tip-adapter[demo]'" in ran.err
@@ -170,7 +171,7 @@ def test_without_its_photos_the_demo_prints_the_pip_line(
 def test_with_a_folder_the_demo_needs_no_extra(
     run_toy: Callable[..., Ran], train: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "conformal_clip_data", None)  # as if it were not installed
     assert run_toy("demo", train, "--shots", "1").status == 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +12,11 @@ import tip_adapter
 from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
 from tip_adapter.cli._words import interval_in_words
-from tip_adapter.errors import MissingExtra, warn
+from tip_adapter.errors import warn
 from tip_adapter.features.sources import encode_labelled, found_source
 from tip_adapter.images.lists import write_list
 from tip_adapter.images.sampling import draw_train_and_test
+from tip_adapter.plugins import require_extra
 from tip_adapter.text import counted, percent
 
 if TYPE_CHECKING:
@@ -118,11 +118,8 @@ def _result(
 
 
 def _textile_photos() -> Path:
-    if find_spec("conformal_clip_data") is None:
-        raise MissingExtra.of("the demo's photos (conformal-clip-data)", "demo")
-    from conformal_clip_data import textile_simulated_root  # an extra of its own
-
-    return Path(textile_simulated_root())
+    package = require_extra("conformal_clip_data", "the demo's photos (conformal-clip-data)", "demo")
+    return Path(package.textile_simulated_root())
 
 
 def _print(result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:

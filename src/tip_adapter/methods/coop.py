@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tip_adapter.errors import MissingExtra
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import cross_entropy, like, text_logits
 from tip_adapter.methods.training import SGD, TrainedClassifier, cosine_after_warm_up, train, unit_views
+from tip_adapter.plugins import require_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -199,7 +199,7 @@ def papers_epochs(labels: NDArray[Any]) -> int:
 
 def _in_batches(tower: PromptTower, names: Sequence[str], n_context: int) -> Prompts:
     """`PromptTower.prompts` in batches of names; several are recomputed for the gradient, to bound memory."""
-    torch = _import_torch()
+    torch = require_extra("torch", "torch", "torch")
     starts = range(0, len(names), _NAMES_PER_RUN)
     runs = [tower.prompts(names[i : i + _NAMES_PER_RUN], n_context) for i in starts]
     if len(runs) == 1:
@@ -216,7 +216,7 @@ def encode_prompts(prompts: Prompts, context: Array) -> tuple[Array, Callable[[A
     weights : (n_names, d) array W of the context's kind, unit rows
     backward : gradient with respect to W → gradient with respect to the context
     """
-    torch = _import_torch()
+    torch = require_extra("torch", "torch", "torch")
     leaf = torch.as_tensor(context).detach().clone().requires_grad_()
     weights = torch.nn.functional.normalize(prompts(leaf), dim=1)
 
@@ -225,11 +225,3 @@ def encode_prompts(prompts: Prompts, context: Array) -> tuple[Array, Callable[[A
         return like(gradient, context)
 
     return like(weights, context), backward
-
-
-def _import_torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtra.of("torch", "torch") from error
-    return torch

@@ -363,7 +363,8 @@ def _arrays_of(file: IO[bytes], config: Mapping[str, Any]) -> dict[str, NDArray[
     if declared != n_bytes:
         raise ValueError(f"its arrays take {declared} bytes, but it has {n_bytes}")
     _check_shapes(config, {name: (_DTYPES[entry.dtype], tuple(entry.shape)) for name, entry in layout.items()})
-    content = start + header + file.read(n_bytes)
+    file.seek(0)
+    content = file.read(8 + length + n_bytes)  # one piece: the largest of a model
     _require_digest(config["files"][ARRAYS], content)
     try:
         return load(content)
