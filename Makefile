@@ -35,8 +35,7 @@ test: $(VENV)/.has-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mkdocs build --strict --quiet
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report
+	$(BIN)/pytest --numprocesses auto --cov --cov-report=term:skip-covered
 
 # The site in site/, from docs/ and the docstrings; a warning is an error.
 docs: $(VENV)/.has-dev

@@ -442,7 +442,7 @@ def killed_while_adding(adders: subprocess.Popen[str], moments: random.Random) -
     assert adders.stdout is not None
     print(file=adders.stdin, flush=True)
     said, times = [], []
-    while sum(line.startswith("Learned") for line in said) < 2:
+    while sum(line.startswith("Added") for line in said) < 2:
         said.append(adders.stdout.readline())
         assert said[-1], "the adders have died"
         times.append(time.monotonic())
@@ -451,4 +451,4 @@ def killed_while_adding(adders: subprocess.Popen[str], moments: random.Random) -
     os.kill(child, signal.SIGKILL)
     while said[-1] != "dead\n":
         said.append(adders.stdout.readline())
-    return sum(line.startswith("Added 1 image to class") for line in said)
+    return sum(line.startswith("Added") for line in said)
