@@ -37,7 +37,7 @@ from tip_adapter.errors import (
 )
 from tip_adapter.features import extract as extraction
 from tip_adapter.features import store
-from tip_adapter.features.arrow import image_batch, schema, to_table
+from tip_adapter.features.arrow import schema, to_table
 from tip_adapter.features.extract import extract, extract_batches
 from tip_adapter.features.store import MANIFEST, read_manifest, read_shard
 from tip_adapter.images.augment import Augmentation
@@ -104,7 +104,8 @@ def batches_of(folder: Path, size: int) -> Iterator[pa.RecordBatch]:
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     for start in range(0, len(paths), size):
         here = paths[start : start + size]
-        yield image_batch(here, here, [path.partition("/")[0] for path in here])
+        labels = [path.partition("/")[0] for path in here]
+        yield pa.RecordBatch.from_pydict({"id": here, "path": here, "label": labels})
 
 
 def test_fault_74_a_batch_of_photos_gives_a_batch_of_vectors_in_a_stable_schema(photos: Path) -> None:
@@ -720,6 +721,7 @@ def test_a_hundred_thousand_vectors_flow_through_without_being_held(tmp_path: Pa
     """The core over synthetic batches, written shard by shard, then streamed: never (n, d) in memory."""
     code = """
 import resource, sys, hashlib
+import pyarrow as pa
 import numpy as np
 from pathlib import Path
 from tip_adapter.features import encode
@@ -727,7 +729,7 @@ from tip_adapter.features import extract as extraction
 from tip_adapter.encoders.base import EncoderIdentity
 from tip_adapter.features.store import MadeWith, Manifest, Recipe, Shard, shard_name
 from tip_adapter.features.sources import labelled_source
-from tip_adapter.features.arrow import image_batch, to_table, write_parquet
+from tip_adapter.features.arrow import to_table, write_parquet
 from tip_adapter.testing import FakeEncoder
 from tip_adapter.vectors import unit_rows
 
@@ -753,7 +755,8 @@ extraction.stream_vectors = stream
 def batches():
     for start in range(0, N, ROWS):
         names = [str(i) for i in range(start, min(start + ROWS, N))]
-        yield image_batch(names, names, [f"class {int(name) % 100}" for name in names])
+        labels = [f"class {int(name) % 100}" for name in names]
+        yield pa.RecordBatch.from_pydict({"id": names, "path": names, "label": labels})
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

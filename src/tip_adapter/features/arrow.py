@@ -41,10 +41,10 @@ class ImageTable:
 
     ids: Sequence[str]
     paths: Sequence[str]
-    sha256: Sequence[str | None]
+    sha256: list[str | None]
     labels: Sequence[str | None]
     vectors: NDArray[np.float32]
-    errors: Sequence[str | None]
+    errors: list[str | None]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,21 +64,6 @@ def schema(width: int) -> Any:
             pa.field("error", text),
         ]
     )
-
-
-def image_batch(ids: Sequence[str], paths: Sequence[str], labels: Sequence[str | None]) -> RecordBatch:
-    """Images to encode, as a RecordBatch of id, path and label."""
-    pa = _pyarrow()
-    text = pa.string()
-    return pa.RecordBatch.from_arrays(
-        [pa.array(column, text) for column in (ids, paths, labels)], names=["id", "path", "label"]
-    )
-
-
-def images_of(batch: RecordBatch) -> tuple[list[str], list[str], list[str | None]]:
-    """Ids, paths and labels of a RecordBatch that has these columns."""
-    ids, paths, labels = (batch.column(name).to_pylist() for name in ("id", "path", "label"))
-    return ids, paths, labels
 
 
 def to_batch(table: ImageTable) -> RecordBatch:

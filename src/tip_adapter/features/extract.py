@@ -13,28 +13,20 @@ import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 import numpy as np
 
 from tip_adapter import validation
 from tip_adapter.errors import FeaturesError, FolderError, NothingReadable, OutputExists, UsageError, warn
-from tip_adapter.features.arrow import (
-    ImageTable,
-    RecordBatch,
-    image_batch,
-    images_of,
-    to_batch,
-    to_table,
-    write_parquet,
-)
+from tip_adapter.features.arrow import ImageTable, RecordBatch, to_batch, write_parquet
 from tip_adapter.features.encode import averaging, stream_vectors
 from tip_adapter.features.file_encoder import VectorsFileEncoder
 from tip_adapter.features.store import (
     MANIFEST,
-    MAX_MANIFEST,
     SHARD,
     SHARD_ROWS,
     MadeWith,
@@ -51,16 +43,7 @@ from tip_adapter.images.augment import Augmentation
 from tip_adapter.images.find import find_images, find_labelled, is_split, parts_of
 from tip_adapter.images.labels import numbered, path_as_text
 from tip_adapter.images.lists import LIST_ENDINGS
-from tip_adapter.io.files import (
-    file_digest,
-    is_folder,
-    lock_folder,
-    make_folder,
-    read_bounded,
-    remove_file,
-    sweep,
-    write_file,
-)
+from tip_adapter.io.files import file_digest, is_folder, lock_folder, make_folder, remove, sweep, write_file
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -124,20 +107,32 @@ def extract_batches(
     """
     drawn = Augmentation(views, seed if views else 0)
     for batch in batches:
-        ids, paths, labels = images_of(batch)
-        images = [Path(root, path) for path in paths]
-        vectors = np.zeros((len(ids), encoder.identity.width), np.float32)
-        digests: list[str | None] = [None] * len(ids)
-        errors: list[str | None] = [None] * len(ids)
-        with closing(stream_vectors(images, encoder, views=drawn, threads=threads)) as stream:
-            for part in stream:
-                vectors[part.positions] = part.vectors
-                for position, digest in zip(part.positions.tolist(), part.digests, strict=True):
-                    digests[position] = digest
-                for position, error in part.errors.items():
-                    # By its path in the batch, so that the same image has the same row wherever the root is.
-                    errors[position] = str(error).replace(printable(images[position]), printable(paths[position]))
-        yield to_batch(ImageTable(ids, paths, digests, labels, vectors, errors))
+        ids, paths, labels = (batch.column(name).to_pylist() for name in ("id", "path", "label"))
+        yield to_batch(_encode_images(ids, paths, labels, encoder, Path(root), drawn, threads))
+
+
+def _encode_images(
+    ids: Sequence[str],
+    paths: Sequence[str],
+    labels: Sequence[str | None],
+    encoder: Encoder,
+    root: Path,
+    views: Augmentation,
+    threads: int | None,
+) -> ImageTable:
+    images = [root / path for path in paths]
+    vectors = np.zeros((len(ids), encoder.identity.width), np.float32)
+    digests: list[str | None] = [None] * len(ids)
+    errors: list[str | None] = [None] * len(ids)
+    with closing(stream_vectors(images, encoder, views=views, threads=threads)) as stream:
+        for part in stream:
+            vectors[part.positions] = part.vectors
+            for position, digest in zip(part.positions.tolist(), part.digests, strict=True):
+                digests[position] = digest
+            for position, error in part.errors.items():
+                # By its path below the root, so that the same image has the same row wherever the root is.
+                errors[position] = str(error).replace(printable(images[position]), printable(paths[position]))
+    return ImageTable(ids, paths, digests, labels, vectors, errors)
 
 
 def extract(
@@ -211,12 +206,15 @@ def _extract(
     make_folder(place)
     with lock_folder(place):
         sweep(place, age_s=0)
+        earlier: Manifest | None = None
+        with suppress(FeaturesError):
+            earlier = read_manifest(place)
         if not force:
-            _refuse_other_recipe(place, recipe)
-        known = _KnownVectors.of(place, recipe)
+            _refuse_other_recipe(place, earlier, recipe)
+        run = _Run(place, found.root, encoder, recipe, threads)
+        run.look_into_shards(earlier)
         if not force:
-            _refuse_other_images(place, found, known)
-        run = _Run(place, found.root, encoder, recipe, known, threads)
+            _refuse_other_images(place, earlier, found, run)
         shards, errors, done = [], [], 0
         for rows in found.planned():
             shard, failed = run.shard_of(rows)
@@ -228,10 +226,7 @@ def _extract(
         if len(errors) == done:
             raise NothingReadable.among(errors)
         manifest = Manifest(
-            encoder=recipe.encoder,
-            views=recipe.views,
-            seed=recipe.seed,
-            averaging=recipe.averaging,
+            **msgspec.structs.asdict(recipe),
             logit_scale=float(encoder.logit_scale),
             templates=tuple(encoder.record.templates),
             source=path_as_text(found.root.resolve()),
@@ -241,7 +236,10 @@ def _extract(
             n_errors=len(errors),
             shards=tuple(shards),
         )
-        _finish(place, manifest)
+        if manifest != earlier:
+            write_file(place / MANIFEST, manifest.to_json())
+        for name in set(_shards_at(place)) - {shard.file for shard in shards}:
+            remove(place / name)
     return Extracted(done, run.n_encoded, len(errors), tuple(errors[:3]))
 
 
@@ -328,122 +326,112 @@ def _digest(path: Path) -> str | None:
 
 
 @dataclass(eq=False)
-class _KnownVectors:
-    """The vectors in a folder, including the shards that this run writes.
+class _Run:
+    """One run of `extract`: makes shards, and takes known vectors from those in the folder.
 
     Parameters
     ----------
     place : the folder
-    files : SHA-256 of an image file → the shard that has its vector
-    done : name → complete shard
+    root : folder that the images' paths start from
+    encoder, recipe, threads : as in `extract`
+    files : SHA-256 of an image file → the shard that has its vector, including the shards of this run
+    done : name → complete shard of earlier runs
+    n_encoded : int, images encoded by this run
     """
-
-    place: Path
-    files: dict[str, str]
-    done: dict[str, Shard]
-
-    @classmethod
-    def of(cls, place: Path, recipe: Recipe) -> Self:
-        """Look into every shard of this recipe, also those of a killed run; a damaged one is ignored."""
-        known = cls(place, {}, {})
-        manifest = _manifest_at(place)
-        listed = {shard.file: shard.sha256 for shard in manifest.shards} if manifest else {}
-        for name in _shards_at(place):
-            try:
-                table, note, digest = load_shard(place / name, listed.get(name))
-                if recipe.makes(note):
-                    known.add(name, table)
-                    if not any(table.errors) and shard_name(recipe, table) == name:  # what failed may be readable now
-                        known.done[name] = Shard(name, len(table), digest)
-            except (OSError, ValueError, RecursionError) as error:
-                warn(f"{printable(place / name)} cannot be used and is made again: {printable(str(error))}")
-        return known
-
-    def add(self, name: str, table: ImageTable) -> None:
-        """Add the vectors of a shard."""
-        columns = zip(table.sha256, table.errors, strict=True)
-        self.files.update((digest, name) for digest, error in columns if digest and error is None)
-
-    def take(self, digests: Sequence[str | None]) -> dict[str, NDArray[np.float32]]:
-        """SHA-256 → vector of those that are known; each shard is read once."""
-        wanted: dict[str, set[str]] = defaultdict(set)
-        for digest in digests:
-            if digest in self.files:
-                wanted[self.files[digest]].add(digest)
-        taken: dict[str, NDArray[np.float32]] = {}
-        for name, here in wanted.items():
-            with suppress(OSError, ValueError):  # damaged since it was looked into: its images are encoded again
-                taken |= _vectors_by_digest(load_shard(self.place / name)[0], here)
-        return taken
-
-
-@dataclass
-class _Run:
-    """One run of `extract`: makes shards, and counts the images that were encoded."""
 
     place: Path
     root: Path
     encoder: Encoder
     recipe: Recipe
-    known: _KnownVectors
     threads: int | None
+    files: dict[str, str] = field(default_factory=dict)
+    done: dict[str, Shard] = field(default_factory=dict)
     n_encoded: int = 0
+
+    def look_into_shards(self, manifest: Manifest | None) -> None:
+        """Look into every shard of this recipe, also those of a killed run; a damaged one is ignored."""
+        listed = {shard.file: shard.sha256 for shard in manifest.shards} if manifest else {}
+        for name in _shards_at(self.place):
+            try:
+                table, note, digest = load_shard(self.place / name, listed.get(name))
+                if self.recipe.makes(note):
+                    self._add(name, table)
+                    if (
+                        not any(table.errors) and shard_name(self.recipe, table) == name
+                    ):  # what failed may be readable now
+                        self.done[name] = Shard(name, len(table), digest)
+            except (OSError, ValueError, RecursionError) as error:
+                warn(f"{printable(self.place / name)} cannot be used and is made again: {printable(str(error))}")
 
     def shard_of(self, rows: Rows) -> tuple[Shard, list[str]]:
         """The shard of these images, an existing or a new one, and their errors."""
         name = shard_name(self.recipe, rows)
-        if name in self.known.done:
-            return self.known.done[name], []
-        table = self._encoded(rows)
+        if name in self.done:
+            return self.done[name], []
+        table = self._table_of(rows)
         content = write_parquet(table, self.recipe.note())
         write_file(self.place / name, content)
-        self.known.add(name, table)
+        self._add(name, table)
         failed = [error for error in table.errors if error]
         return Shard(name, len(table), hashlib.sha256(content).hexdigest()), failed
 
-    def _encoded(self, rows: Rows) -> ImageTable:
+    def _add(self, name: str, table: ImageTable) -> None:
+        """Add the vectors of a shard to the known ones."""
+        self.files.update(dict.fromkeys(_vectors_by_digest(table), name))
+
+    def _table_of(self, rows: Rows) -> ImageTable:
         """Vectors of these images: known ones, and the others through the encoder, each file once."""
-        n = len(rows.ids)
-        no_vectors = np.zeros((n, self.encoder.identity.width), np.float32)
-        waiting = ImageTable(rows.ids, rows.paths, rows.sha256, rows.labels, no_vectors, [_WAITING] * n)
-        taken = self.known.take(rows.sha256)
-        table = _filled(waiting, taken)
-        first = {digest: row for row, digest in reversed(list(enumerate(rows.sha256)))}
-        fresh = [row for row, digest in enumerate(rows.sha256) if digest not in taken]
-        table = self._encode_rows(table, [row for row in fresh if (d := rows.sha256[row]) is None or first[d] == row])
-        table = _filled(table, _vectors_by_digest(table, set(rows.sha256)))
+        digests = list(rows.sha256)
+        errors: list[str | None] = [_WAITING] * len(digests)
+        vectors = np.zeros((len(errors), self.encoder.identity.width), np.float32)
+        table = ImageTable(rows.ids, rows.paths, digests, rows.labels, vectors, errors)
+        first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
+        waiting = _fill(table, self._known(digests))
+        self._encode(table, [row for row in waiting if (d := digests[row]) is None or first[d] == row])
         # Copies of an image that is unreadable, or that has changed meanwhile, are read one by one.
-        return self._encode_rows(table, [row for row in fresh if table.errors[row] == _WAITING])
+        self._encode(table, _fill(table, _vectors_by_digest(table)))
+        return table
 
-    def _encode_rows(self, table: ImageTable, chosen: list[int]) -> ImageTable:
-        """The table with these rows encoded."""
-        if not chosen:
-            return table
-        ids, paths = ([column[row] for row in chosen] for column in (table.ids, table.paths))
-        batches = [image_batch(ids, paths, [table.labels[row] for row in chosen])]
-        views, seed = self.recipe.views, self.recipe.seed
-        (batch,) = extract_batches(batches, self.encoder, root=self.root, views=views, seed=seed, threads=self.threads)
-        fresh = to_table(batch)
-        self.n_encoded += sum(error is None for error in fresh.errors)
-        vectors, digests, errors = table.vectors.copy(), list(table.sha256), list(table.errors)
-        for row, vector, digest, error in zip(chosen, fresh.vectors, fresh.sha256, fresh.errors, strict=True):
-            vectors[row], errors[row] = vector, error
-            digests[row] = digest if error is None else digests[row]
-        return replace(table, vectors=vectors, sha256=digests, errors=errors)
+    def _known(self, digests: Sequence[str | None]) -> dict[str, NDArray[np.float32]]:
+        """SHA-256 → vector of those that are known; each shard is read once."""
+        wanted: dict[str, set[str]] = defaultdict(set)
+        for digest in digests:
+            if digest in self.files:
+                wanted[self.files[digest]].add(digest)
+        known: dict[str, NDArray[np.float32]] = {}
+        for name, here in wanted.items():
+            with suppress(OSError, ValueError):  # damaged since it was looked into: its images are encoded again
+                found = _vectors_by_digest(load_shard(self.place / name)[0])
+                known |= {digest: found[digest] for digest in here & found.keys()}
+        return known
+
+    def _encode(self, table: ImageTable, rows: list[int]) -> None:
+        """Encode these rows of the table, in place."""
+        if not rows:
+            return
+        ids, paths = ([column[row] for row in rows] for column in (table.ids, table.paths))
+        labels = [table.labels[row] for row in rows]
+        views = Augmentation(self.recipe.views, self.recipe.seed)
+        fresh = _encode_images(ids, paths, labels, self.encoder, self.root, views, self.threads)
+        table.vectors[rows] = fresh.vectors
+        for row, digest, error in zip(rows, fresh.sha256, fresh.errors, strict=True):
+            table.errors[row] = error
+            if error is None:
+                table.sha256[row] = digest
+                self.n_encoded += 1
 
 
-def _filled(table: ImageTable, vectors: dict[str, NDArray[np.float32]]) -> ImageTable:
-    """The table with these vectors in the rows that wait for them."""
-    filled, errors = table.vectors.copy(), list(table.errors)
+def _fill(table: ImageTable, vectors: dict[str, NDArray[np.float32]]) -> list[int]:
+    """Fill these vectors into the rows that wait for them, in place; returns the rows that still wait."""
     for row, digest in enumerate(table.sha256):
-        if errors[row] == _WAITING and digest in vectors:
-            filled[row], errors[row] = vectors[digest], None
-    return replace(table, vectors=filled, errors=errors)
+        if table.errors[row] == _WAITING and digest in vectors:
+            table.vectors[row], table.errors[row] = vectors[digest], None
+    return [row for row, error in enumerate(table.errors) if error == _WAITING]
 
 
-def _vectors_by_digest(table: ImageTable, wanted: set[Any]) -> dict[str, NDArray[np.float32]]:
+def _vectors_by_digest(table: ImageTable) -> dict[str, NDArray[np.float32]]:
     columns = zip(table.sha256, table.vectors, table.errors, strict=True)
-    return {digest: vector for digest, vector, error in columns if error is None and digest and digest in wanted}
+    return {digest: vector for digest, vector, error in columns if error is None and digest}
 
 
 # ---- the folder ------------------------------------------------------------------------------------------------------
@@ -453,13 +441,6 @@ def _shards_at(place: Path) -> list[str]:
     return sorted(name for name in os.listdir(place) if re.fullmatch(SHARD, name))
 
 
-def _manifest_at(place: Path) -> Manifest | None:
-    """The manifest of finished features; None if there is none that is readable."""
-    with suppress(FeaturesError):
-        return read_manifest(place)
-    return None
-
-
 def _refuse_foreign(place: Path) -> None:
     """Raise OutputExists unless `place` is free, an empty folder, or a features folder, finished or not."""
     visible = place.is_dir() and any(not name.startswith(".") for name in os.listdir(place))
@@ -467,9 +448,8 @@ def _refuse_foreign(place: Path) -> None:
         raise OutputExists(f"{printable(place)} holds something else than features; choose another place")
 
 
-def _refuse_other_recipe(place: Path, recipe: Recipe) -> None:
+def _refuse_other_recipe(place: Path, manifest: Manifest | None, recipe: Recipe) -> None:
     """Raise OutputExists if the existing vectors, also those of a killed run, were made with another recipe."""
-    manifest = _manifest_at(place)
     same = manifest is None or manifest.key() == recipe.key()
     for name in _shards_at(place) if manifest is None else ():
         with suppress(OSError, ValueError, RecursionError):
@@ -482,26 +462,12 @@ def _refuse_other_recipe(place: Path, recipe: Recipe) -> None:
         )
 
 
-def _refuse_other_images(place: Path, found: _Found, known: _KnownVectors) -> None:
+def _refuse_other_images(place: Path, manifest: Manifest | None, found: _Found, run: _Run) -> None:
     """Raise OutputExists if finished features of another folder have none of these images: probably a wrong path."""
-    manifest = _manifest_at(place)
-    if manifest is None or manifest.source == path_as_text(found.root.resolve()) or not known.files:
+    if manifest is None or manifest.source == path_as_text(found.root.resolve()) or not run.files:
         return
-    if not any(digest in known.files for rows in found.planned() for digest in rows.sha256):
+    if not any(digest in run.files for rows in found.planned() for digest in rows.sha256):
         raise OutputExists(
             f"{printable(place)} holds features of other photos, those of {printable(manifest.source)}; choose another "
             "place, or pass --force (force=True) to replace them"
         )
-
-
-def _finish(place: Path, manifest: Manifest) -> None:
-    """Write the manifest unless it exists already, and then remove the shards that it does not list."""
-    content = manifest.to_json()
-    try:
-        is_written = read_bounded(place / MANIFEST, MAX_MANIFEST) == content
-    except (OSError, ValueError):
-        is_written = False
-    if not is_written:
-        write_file(place / MANIFEST, content)
-    for name in set(_shards_at(place)) - {shard.file for shard in manifest.shards}:
-        remove_file(place / name)

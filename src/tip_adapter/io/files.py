@@ -19,7 +19,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
 import platformdirs
@@ -85,7 +85,7 @@ class FolderWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._changed: set[Path] = set()
+        self.changed: set[Path] = set()
 
     def copy(self, source: IO[bytes], name: str) -> bool:
         """Add a copy of an open file, with its time of change; False if `name` exists.
@@ -114,14 +114,8 @@ class FolderWriter:
         place = self.folder / name
         with _as_not_writable(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            self._changed.update((place.parent, place.parent.parent))
+            self.changed.update((place.parent, place.parent.parent))
             yield place
-
-    def sync(self) -> None:
-        """Make all additions durable."""
-        for folder in self._changed:
-            with _as_not_writable(folder):
-                _sync_folder(folder)
 
 
 @contextmanager
@@ -133,7 +127,9 @@ def folder_writer(folder: str | os.PathLike[str]) -> Iterator[FolderWriter]:
     sweep(place)
     writer = FolderWriter(place)
     yield writer
-    writer.sync()
+    for changed in writer.changed:
+        with _as_not_writable(changed):
+            _sync_folder(changed)
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
@@ -215,10 +211,13 @@ def _locked(place: Path) -> int | None:
         os.close(handle)  # another writer has replaced the folder meanwhile
 
 
-def remove_file(path: str | os.PathLike[str]) -> None:
-    """Remove a file that is not needed any more; if that fails, it stays."""
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder that is not needed any more; if that fails, it stays."""
     with suppress(OSError):
-        Path(path).unlink()
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sweep(folder: str | os.PathLike[str], *, age_s: float = _LEFTOVER_S) -> None:
@@ -232,17 +231,14 @@ def sweep(folder: str | os.PathLike[str], *, age_s: float = _LEFTOVER_S) -> None
             # Not st_mtime, which `FolderWriter.copy` sets to that of the source.
             status = (place / name).lstat()
             if not stat.S_ISLNK(status.st_mode) and time.time() - status.st_ctime >= age_s:
-                _remove(place / name)
+                remove(place / name)
 
 
 def refuse_existing(path: str | os.PathLike[str]) -> None:
     """Raise OutputExists unless `path` is free or an empty folder."""
-    try:
-        taken = _is_taken(_real(path))
-    except OSError as error:
-        raise not_writable(path, error) from error
-    if taken:
-        raise _output_exists(path)
+    with _as_not_writable(path):
+        if _is_taken(_real(path)):
+            raise _output_exists(path)
 
 
 def not_writable(path: str | os.PathLike[str], error: OSError) -> NotWritable:
@@ -273,12 +269,8 @@ def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     """Open a file to read; raises OSError, for a pipe or a device at once, without waiting for it."""
-
-    def open_without_waiting(name: str, flags: int) -> int:
-        # Opening a pipe to read would otherwise wait for a writer.
-        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-
-    with open(path, "rb", opener=open_without_waiting) as file:
+    without_waiting = getattr(os, "O_NONBLOCK", 0)  # opening a pipe to read would otherwise wait for a writer
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | without_waiting)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file")
         yield file
@@ -319,7 +311,7 @@ def _staging(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
         try:
             yield place, new
         finally:
-            _remove(new)  # after an exchange it is the old content
+            remove(new)  # after an exchange it is the old content
 
 
 @contextmanager
@@ -369,14 +361,12 @@ def _exchange(place: Path, new: Path) -> None:
 
 def _exchange_at_once(one: Path, other: Path) -> bool:
     """Exchange two paths in one step; False if the system or file system cannot."""
+    library: Any = ctypes.CDLL(None) if sys.platform in ("linux", "darwin") else None
     names = os.fsencode(one), os.fsencode(other)
     current_folder, exchange = -100, 2  # AT_FDCWD; RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS are both 2
-    if sys.platform not in ("linux", "darwin"):
-        return False
-    library = ctypes.CDLL(None)
     if hasattr(library, "renameat2"):
-        return library.renameat2(current_folder, names[0], current_folder, names[1], exchange) == 0
-    return hasattr(library, "renamex_np") and library.renamex_np(*names, exchange) == 0
+        return bool(library.renameat2(current_folder, names[0], current_folder, names[1], exchange) == 0)
+    return hasattr(library, "renamex_np") and bool(library.renamex_np(*names, exchange) == 0)
 
 
 def _recover(place: Path) -> None:
@@ -384,7 +374,7 @@ def _recover(place: Path) -> None:
     old = _old(place)
     if os.path.lexists(old):
         if _is_taken(place):
-            _remove(old)
+            remove(old)
         else:
             os.replace(old, place)
 
@@ -410,7 +400,7 @@ def _move_if_free(new: Path, place: Path) -> bool:
         try:
             os.replace(new, place)
         except OSError:
-            _remove(place)
+            remove(place)
             raise
     return True
 
@@ -433,14 +423,6 @@ def _is_taken(place: Path) -> bool:
 
 def _output_exists(path: str | os.PathLike[str]) -> OutputExists:
     return OutputExists(f"{printable(path)} exists; choose another place or pass --force (force=True) to replace it")
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _write_synced(path: Path, content: bytes) -> None:
