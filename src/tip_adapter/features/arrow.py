@@ -53,17 +53,9 @@ class ImageTable:
 def schema(width: int) -> Any:
     """The pyarrow.Schema of a table of vectors: id, path, sha256, label, vector, error."""
     pa = _pyarrow()
-    text, vector = pa.string(), pa.list_(pa.float32(), width)
-    return pa.schema(
-        [
-            pa.field("id", text, nullable=False),
-            pa.field("path", text, nullable=False),
-            pa.field("sha256", text),
-            pa.field("label", text),
-            pa.field("vector", vector),
-            pa.field("error", text),
-        ]
-    )
+    kinds = dict.fromkeys(("id", "path", "sha256", "label", "vector", "error"), pa.string())
+    kinds["vector"] = pa.list_(pa.float32(), width)
+    return pa.schema([pa.field(name, kind, nullable=name not in ("id", "path")) for name, kind in kinds.items()])
 
 
 def to_batch(table: ImageTable) -> RecordBatch:

@@ -10,8 +10,7 @@ import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -59,10 +58,8 @@ class VectorBatch(NamedTuple):
     errors: dict[int, ImageError]
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    pixels: NDArray[Any]
-    digest: str
+#: An image as the encoder's preprocessing gives it, and the SHA-256 of its content; or why there is none.
+_Prepared: TypeAlias = "tuple[NDArray[Any], str] | ImageError"
 
 
 def stream_vectors(
@@ -85,7 +82,7 @@ def stream_vectors(
     starts = range(0, len(images), size)
     n_threads = min(threads or os.cpu_count() or 1, 1 + len(images) // _IMAGES_PER_START)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingPool() as processes:
-        pending: deque[list[Future[_Prepared | ImageError]]] = deque()
+        pending: deque[list[Future[_Prepared]]] = deque()
         try:
             for start in starts:
                 rows = range(start, min(start + size, len(images)))
@@ -138,13 +135,18 @@ def averaging(encoder: Encoder) -> str:
 
 def _prepare(
     image: ImageLike, position: int, encoder: Encoder, views: Augmentation, processes: DecodingPool
-) -> _Prepared | ImageError:
+) -> _Prepared:
     """Decode and preprocess one image, in a thread."""
     try:
-        decoded, digest = _open(image, processes)
+        if isinstance(image, (str, os.PathLike)):
+            pixels, digest = processes.decode(image)
+            decoded = Image.fromarray(pixels)
+        else:
+            decoded = open_image(image)
+            digest = hashlib.sha256(b"%d x %d " % decoded.size + decoded.tobytes()).hexdigest()
         if not views.number:
-            return _Prepared(encoder.prepare(decoded), digest)
-        return _Prepared(np.stack([encoder.prepare(view) for view in views.of(decoded, digest)]), digest)
+            return encoder.prepare(decoded), digest
+        return np.stack([encoder.prepare(view) for view in views.of(decoded, digest)]), digest
     except ImageError as error:
         return error
     except Exception as error:  # any encoder plug-in, or out of memory
@@ -152,32 +154,29 @@ def _prepare(
         return ImageError(f"cannot use {_name(image, position)}: {reason}; remove the photo")
 
 
-def _open(image: ImageLike, processes: DecodingPool) -> tuple[Image.Image, str]:
-    """An image and the SHA-256 of its content."""
-    if isinstance(image, (str, os.PathLike)):
-        pixels, digest = processes.decode(image)
-        return Image.fromarray(pixels), digest
-    decoded = open_image(image)
-    return decoded, hashlib.sha256(b"%d x %d " % decoded.size + decoded.tobytes()).hexdigest()
-
-
 def _encode(
-    futures: list[Future[_Prepared | ImageError]],
-    start: int,
-    encoder: Encoder,
-    views: Augmentation,
-    images: Sequence[ImageLike],
+    futures: list[Future[_Prepared]], start: int, encoder: Encoder, views: Augmentation, images: Sequence[ImageLike]
 ) -> VectorBatch:
-    outcomes = {start + i: future.result() for i, future in enumerate(futures)}
-    errors = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, ImageError)}
-    read = {position: outcome for position, outcome in outcomes.items() if isinstance(outcome, _Prepared)}
+    """The vectors of the images from `start` on; one that is zero, NaN or infinite becomes that image's error."""
+    errors: dict[int, ImageError] = {}
+    read: dict[int, tuple[NDArray[Any], str]] = {}
+    for position, future in enumerate(futures, start):
+        outcome = future.result()
+        if isinstance(outcome, ImageError):
+            errors[position] = outcome
+        else:
+            read[position] = outcome
     positions = np.array(list(read), dtype=np.intp)
-    digests = tuple(outcome.digest for outcome in read.values())
     if not read:
-        return VectorBatch(positions, np.zeros((0, encoder.identity.width), np.float32), digests, errors)
-    prepared = np.stack([outcome.pixels for outcome in read.values()])
+        return VectorBatch(positions, np.zeros((0, encoder.identity.width), np.float32), (), errors)
+    prepared = np.stack([pixels for pixels, _ in read.values()])
     vectors = _mean_over_views(prepared, encoder) if views.number else encoder.encode_prepared(prepared)
-    return _refuse_unusable(VectorBatch(positions, vectors, digests, errors), images)
+    usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    for row in positions[~usable].tolist():
+        reason = "the encoder's vector is zero, NaN or infinite; remove the photo"
+        errors[row] = ImageError(f"cannot use {_name(images[row], row)}: {reason}")
+        del read[row]
+    return VectorBatch(positions[usable], vectors[usable], tuple(digest for _, digest in read.values()), errors)
 
 
 def _mean_over_views(prepared: NDArray[Any], encoder: Encoder) -> NDArray[np.float32]:
@@ -187,19 +186,6 @@ def _mean_over_views(prepared: NDArray[Any], encoder: Encoder) -> NDArray[np.flo
     vectors = encode(prepared.reshape(n * n_views, *prepared.shape[2:]))
     means: NDArray[np.float32] = unit_rows(vectors.reshape(n, n_views, -1).mean(axis=1))
     return means
-
-
-def _refuse_unusable(batch: VectorBatch, images: Sequence[ImageLike]) -> VectorBatch:
-    """Turn a vector that is zero, NaN or infinite into that image's error."""
-    usable = np.logical_and(np.isfinite(batch.vectors).all(axis=1), batch.vectors.any(axis=1))
-    if usable.all():
-        return batch
-    reason = "the encoder's vector is zero, NaN or infinite; remove the photo"
-    errors = {
-        row: ImageError(f"cannot use {_name(images[row], row)}: {reason}") for row in batch.positions[~usable].tolist()
-    }
-    digests = tuple(digest for digest, keep in zip(batch.digests, usable.tolist(), strict=True) if keep)
-    return VectorBatch(batch.positions[usable], batch.vectors[usable], digests, batch.errors | errors)
 
 
 def _name(image: ImageLike, position: int) -> str:

@@ -32,7 +32,6 @@ from tip_adapter.features.store import (
     MadeWith,
     Manifest,
     Recipe,
-    Rows,
     Shard,
     is_feature_folder,
     load_shard,
@@ -216,8 +215,8 @@ def _extract(
         if not force:
             _refuse_other_images(place, earlier, found, run)
         shards, errors, done = [], [], 0
-        for rows in found.planned():
-            shard, failed = run.shard_of(rows)
+        for table in found.planned(recipe.encoder.width):
+            shard, failed = run.shard_of(table)
             shards.append(shard)
             errors += failed
             done += shard.rows
@@ -274,14 +273,16 @@ class _Found:
         """Labelled images without a split."""
         return cls(images.root, images.paths, images.ids(), images.labels, (), images.classes, images.notes)
 
-    def planned(self) -> Iterator[Rows]:
-        """The rows of each shard; files are read for their SHA-256 just before."""
+    def planned(self, width: int) -> Iterator[ImageTable]:
+        """The table of each shard, without vectors; files are read for their SHA-256 just before."""
         paths = [path_as_text(os.path.relpath(image, self.root)) for image in self.images]
         with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash") as pool:
             for start in range(0, len(self.images), SHARD_ROWS):
                 rows = slice(start, start + SHARD_ROWS)
                 digests = list(pool.map(_digest, self.images[rows]))
-                yield Rows(self.ids[rows], paths[rows], digests, self.labels[rows])
+                waiting: list[str | None] = [_WAITING] * len(digests)
+                vectors = np.zeros((len(digests), width), np.float32)
+                yield ImageTable(self.ids[rows], paths[rows], digests, self.labels[rows], vectors, waiting)
 
 
 def _find(source: Path) -> _Found:
@@ -363,12 +364,12 @@ class _Run:
             except (OSError, ValueError, RecursionError) as error:
                 warn(f"{printable(self.place / name)} cannot be used and is made again: {printable(str(error))}")
 
-    def shard_of(self, rows: Rows) -> tuple[Shard, list[str]]:
-        """The shard of these images, an existing or a new one, and their errors."""
-        name = shard_name(self.recipe, rows)
+    def shard_of(self, table: ImageTable) -> tuple[Shard, list[str]]:
+        """The shard of these images, an existing or a new one, and their errors; the table is filled."""
+        name = shard_name(self.recipe, table)
         if name in self.done:
             return self.done[name], []
-        table = self._table_of(rows)
+        self._complete(table)
         content = write_parquet(table, self.recipe.note())
         write_file(self.place / name, content)
         self._add(name, table)
@@ -379,18 +380,14 @@ class _Run:
         """Add the vectors of a shard to the known ones."""
         self.files.update(dict.fromkeys(_vectors_by_digest(table), name))
 
-    def _table_of(self, rows: Rows) -> ImageTable:
-        """Vectors of these images: known ones, and the others through the encoder, each file once."""
-        digests = list(rows.sha256)
-        errors: list[str | None] = [_WAITING] * len(digests)
-        vectors = np.zeros((len(errors), self.encoder.identity.width), np.float32)
-        table = ImageTable(rows.ids, rows.paths, digests, rows.labels, vectors, errors)
+    def _complete(self, table: ImageTable) -> None:
+        """Fill in the vectors of these images: known ones, and the others through the encoder, each file once."""
+        digests = table.sha256
         first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
         waiting = _fill(table, self._known(digests))
         self._encode(table, [row for row in waiting if (d := digests[row]) is None or first[d] == row])
         # Copies of an image that is unreadable, or that has changed meanwhile, are read one by one.
         self._encode(table, _fill(table, _vectors_by_digest(table)))
-        return table
 
     def _known(self, digests: Sequence[str | None]) -> dict[str, NDArray[np.float32]]:
         """SHA-256 → vector of those that are known; each shard is read once."""
@@ -466,7 +463,7 @@ def _refuse_other_images(place: Path, manifest: Manifest | None, found: _Found, 
     """Raise OutputExists if finished features of another folder have none of these images: probably a wrong path."""
     if manifest is None or manifest.source == path_as_text(found.root.resolve()) or not run.files:
         return
-    if not any(digest in run.files for rows in found.planned() for digest in rows.sha256):
+    if not any(digest in run.files for table in found.planned(0) for digest in table.sha256):
         raise OutputExists(
             f"{printable(place)} holds features of other photos, those of {printable(manifest.source)}; choose another "
             "place, or pass --force (force=True) to replace them"

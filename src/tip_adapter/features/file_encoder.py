@@ -87,30 +87,25 @@ class VectorsFileEncoder(Encoder):
         UsageError
             It has no class embeddings.
         """
-        rows = np.array([self._row_of(prompt) for prompt in prompts], dtype=np.intp)
-        if not len(rows) or self.file.classes is None:
+        if not len(prompts):
             return np.zeros((0, self.identity.width), np.float32)
-        return self.file.classes.matrix[rows]
-
-    def _row_of(self, name: str) -> int:
+        where = printable(self.file.path)
         if self.file.classes is None:
-            raise UsageError(
-                f"{printable(self.file.path)} holds no class_embeddings; add them, see docs/reference/vectors.md"
-            )
-        if name not in self._names:
-            raise UnknownName(
-                f"{printable(self.file.path)} has no class called {shown(name)}: {suggestion(name, self._names)}"
-                "names must match exactly; leave out templates (--template), give names (--class-names), or add it"
-            )
-        return self._names[name]
+            raise UsageError(f"{where} holds no class_embeddings; add them, see docs/reference/vectors.md")
+        for name in prompts:
+            if name not in self._rows:
+                raise UnknownName(
+                    f"{where} has no class called {shown(name)}: {suggestion(name, self._rows)}"
+                    "names must match exactly; leave out templates (--template), give names (--class-names), or add it"
+                )
+        return self.file.classes.matrix[[self._rows[name] for name in prompts]]
 
     @cached_property
-    def _names(self) -> dict[str, int]:
+    def _rows(self) -> dict[str, int]:
         """Name → row of the class embeddings; a label, in readable form, is a name, too."""
-        if self.file.classes is None:
-            return {}
-        by_label = {readable(label): row for row, label in enumerate(self.file.classes.labels)}
-        return {name: row for row, name in enumerate(self.file.classes.names)} | by_label
+        labels, names = (self.file.classes.labels, self.file.classes.names) if self.file.classes else ((), ())
+        by_label = {readable(label): row for row, label in enumerate(labels)}
+        return {name: row for row, name in enumerate(names)} | by_label
 
 
 def _scripts(names: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import os
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from tip_adapter.features.encode import BATCH, VectorBatch, stream_vectors
 from tip_adapter.features.file_encoder import VectorsFileEncoder
 from tip_adapter.features.store import is_feature_folder, read_manifest, read_shard
 from tip_adapter.features.vector_file import is_vector_file, open_vector_file
-from tip_adapter.images.find import find_images, find_labelled
+from tip_adapter.images.find import Labelled, find_images, find_labelled
 from tip_adapter.images.inputs import image_name
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.text import printable
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class VectorSource:
+class VectorSource(Labelled):
     """Images that have vectors, or that an encoder gives vectors of.
 
     Parameters
@@ -93,7 +93,7 @@ class VectorSource:
             raise UsageError(f"{printable(self.root)} holds vectors, and no photos to copy or link; name their folder")
         return [Path(self.reader.images[row]) for row in self.rows]
 
-    def take(self, positions: Iterable[int] | NDArray[Any]) -> VectorSource:
+    def take(self, positions: Iterable[int] | NDArray[Any]) -> Self:
         """These images only; the classes stay."""
         chosen = [int(position) for position in positions]
         ids, labels = tuple(self.ids[row] for row in chosen), tuple(self.labels[row] for row in chosen if self.labels)
@@ -102,17 +102,6 @@ class VectorSource:
     def labelled(self, label: str) -> VectorSource:
         """The same images, all of one class."""
         return replace(self, labels=(label,) * len(self), classes=(label,))
-
-    def noted(self, *notes: str) -> VectorSource:
-        """The same images with more notes."""
-        return replace(self, notes=(*self.notes, *notes))
-
-    def counts(self) -> dict[str, int]:
-        """Label → number of images."""
-        counts = dict.fromkeys(self.classes, 0)
-        for label in self.labels:
-            counts[label] += 1
-        return counts
 
     def stream(self, encoder: Encoder, *, threads: int | None = None) -> Generator[VectorBatch]:
         """Their vectors, batch by batch; positions index `ids`.

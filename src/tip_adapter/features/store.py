@@ -11,7 +11,6 @@ import json
 import os
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -26,7 +25,7 @@ from tip_adapter.text import printable
 from tip_adapter.validation import MAX_SEED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -136,16 +135,6 @@ class _LaterFormat(ValueError):
     """A format that a later version wrote."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a shard before its images are encoded: ids, paths, SHA-256 of the files, labels."""
-
-    ids: Sequence[str]
-    paths: Sequence[str]
-    sha256: Sequence[str | None]
-    labels: Sequence[str | None]
-
-
 def is_feature_folder(path: str | os.PathLike[str]) -> bool:
     """Whether it is a features folder, finished or not: it has a manifest or a shard, and no visible folders."""
     try:
@@ -156,7 +145,7 @@ def is_feature_folder(path: str | os.PathLike[str]) -> bool:
     return ours and not any(entry.is_dir() for entry in entries)
 
 
-def shard_name(recipe: Recipe, table: ImageTable | Rows) -> str:
+def shard_name(recipe: Recipe, table: ImageTable) -> str:
     """The name of the shard with the vectors of these images by this recipe."""
     rows = zip(table.ids, table.paths, table.sha256, table.labels, strict=True)
     stated = json.dumps([recipe.key(), list(rows)], separators=(",", ":"))

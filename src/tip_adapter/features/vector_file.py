@@ -143,19 +143,13 @@ def _read_ours(file: ArrayFile) -> VectorFile:
     n, width = file.shape("vectors")
     classes = None
     if "class_embeddings" in file.names:
-        labels = _labels(file.texts("class_labels"), file.path)
-        names = file.texts("class_names") if "class_names" in file.names else tuple(map(readable, labels))
-        classes = _class_rows(labels, names, file.matrix("class_embeddings"), width, file.path)
-    return _vector_file(
-        file,
-        n,
-        ids=file.texts("ids"),
-        labels=_labels(file.texts("labels"), file.path) if "labels" in file.names else (),
-        parts=file.texts("part") if "part" in file.names else (),
-        columns=("vectors",),
-        width=width,
-        classes=classes,
-    )
+        known = _labels(file.texts("class_labels"), file.path)
+        names = file.texts("class_names") if "class_names" in file.names else tuple(map(readable, known))
+        classes = _class_rows(known, names, file.matrix("class_embeddings"), width, file.path)
+    ids = file.texts("ids")
+    labels = _labels(file.texts("labels"), file.path) if "labels" in file.names else ()
+    parts = file.texts("part") if "part" in file.names else ()
+    return _vector_file(file, (n, width), ids, labels, parts, ("vectors",), classes)
 
 
 #: Prefix of the arrays of a part in the cache of few-shot scripts → the part.
@@ -177,6 +171,7 @@ def _read_cache(file: ArrayFile) -> VectorFile:
         matrix = matrix.T
     ids: list[str] = []
     labels: list[str] = []
+    parts: list[str] = []
     for prefix, (n, _) in zip(stored, shapes, strict=True):
         paths = f"{prefix}_paths"
         ids += file.texts(paths) if paths in file.names else [f"{prefix}/{number}" for number in range(n)]
@@ -184,16 +179,10 @@ def _read_cache(file: ArrayFile) -> VectorFile:
         if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or not np.isin(numbers, np.arange(len(known))).all():
             raise ValueError(f"{prefix}_labels are not indices into classnames, from 0 to {len(known) - 1}")
         labels += [known[number] for number in numbers.tolist()]
-    return _vector_file(
-        file,
-        sum(n for n, _ in shapes),
-        ids=tuple(ids),
-        labels=tuple(labels),
-        parts=tuple(_CACHE_PARTS[prefix] for prefix, (n, _) in zip(stored, shapes, strict=True) for _ in range(n)),
-        columns=tuple(f"{prefix}_features" for prefix in stored),
-        width=width,
-        classes=_class_rows(known, names, matrix, width, file.path),
-    )
+        parts += [_CACHE_PARTS[prefix]] * n
+    columns = tuple(f"{prefix}_features" for prefix in stored)
+    classes = _class_rows(known, names, matrix, width, file.path)
+    return _vector_file(file, (len(parts), width), tuple(ids), tuple(labels), tuple(parts), columns, classes)
 
 
 #: Arrays that identify a layout, and the function that reads it; the first match is used.
@@ -205,16 +194,15 @@ LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[ArrayFile], VectorFile]], ...] =
 
 def _vector_file(
     file: ArrayFile,
-    n_vectors: int,
-    *,
+    shape: tuple[int, int],
     ids: tuple[str, ...],
     labels: tuple[str, ...],
     parts: tuple[str, ...],
     columns: tuple[str, ...],
-    width: int,
     classes: ClassRows | None,
 ) -> VectorFile:
     """A VectorFile, checked: as many ids, labels and parts as vectors, ids unique, parts known."""
+    n_vectors, width = shape
     for what, column in [("ids", ids), ("labels", labels), ("parts", parts)]:
         if len(column) not in ((n_vectors,) if what == "ids" else (0, n_vectors)):
             raise ValueError(f"it has {len(column)} {what} for {n_vectors} vectors")

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
@@ -36,8 +38,29 @@ _MODEL_FILES = ("config.json", "adapter.safetensors")
 _FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
 
 
+class Labelled(ABC):
+    """Labelled images or vectors of them: `labels` has one for each, `classes` are all labels in order."""
+
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @abstractmethod
+    def take(self, positions: Iterable[int] | NDArray[Any]) -> Self:
+        """Only the images at these positions; the classes stay."""
+
+    def noted(self, *notes: str) -> Self:
+        """The same images with more notes."""
+        return replace(self, notes=(*self.notes, *notes))  # type: ignore[type-var] # sub-classes are dataclasses
+
+    def counts(self) -> dict[str, int]:
+        """Label → number of images."""
+        counts = Counter(self.labels)
+        return {label: counts[label] for label in self.classes}
+
+
 @dataclass(frozen=True)
-class ImageList:
+class ImageList(Labelled):
     """Image files and their labels.
 
     Parameters
@@ -58,26 +81,15 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, positions: Iterable[int] | NDArray[Any]) -> ImageList:
+    def take(self, positions: Iterable[int] | NDArray[Any]) -> Self:
         """Only the images at these positions; the classes stay."""
         rows = [int(position) for position in positions]
         paths, labels = tuple(self.paths[row] for row in rows), tuple(self.labels[row] for row in rows)
         return replace(self, paths=paths, labels=labels)
 
-    def noted(self, *notes: str) -> ImageList:
-        """The same images with more notes."""
-        return replace(self, notes=(*self.notes, *notes))
-
     def ids(self) -> list[str]:
         """A unique id for each image: its path from the root; a repeated path gets a number."""
         return numbered(path_as_text(os.path.relpath(path, self.root)) for path in self.paths)
-
-    def counts(self) -> dict[str, int]:
-        """Label → number of images."""
-        counts = dict.fromkeys(self.classes, 0)
-        for label in self.labels:
-            counts[label] += 1
-        return counts
 
 
 def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from tip_adapter.errors import FolderError
-from tip_adapter.images.find import ImageList, find_labelled, is_split
+from tip_adapter.images.find import ImageList, Labelled, find_labelled, is_split
 from tip_adapter.text import counted, first_of, printable
 
 if TYPE_CHECKING:
@@ -18,28 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Drawable(Protocol):
-    """Labelled images; a subset can be taken."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """One for each image."""
-        ...
-
-    def counts(self) -> dict[str, int]:
-        """Label → number of images."""
-        ...
-
-    def take(self, positions: NDArray[np.intp], /) -> Self:
-        """Only the images at these positions."""
-        ...
-
-    def noted(self, *notes: str) -> Self:
-        """The same images with more notes."""
-        ...
-
-
-Images = TypeVar("Images", bound=Drawable)
+Images = TypeVar("Images", bound=Labelled)
 
 
 def draw_shots(labels: Sequence[Any] | NDArray[Any], shots: int, seed: int) -> NDArray[np.intp]:
