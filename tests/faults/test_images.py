@@ -139,13 +139,13 @@ def test_fault_01_empty_file_among_photos_to_learn_from(make_photos):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_fault_02_cut_file_is_an_error_or_the_whole_photo(kind):
     content = encoded(NOISE, kind, **FORMATS[kind])
-    whole = np.asarray(decode_image(content, name="photo"))
+    whole = decode_image(content, name="photo")
     step = 64 if SOAK else max(1, len(content) // 40)
     cuts = {*range(1, len(content), step), *range(len(content) - 4, len(content))}
     refused = 0
     for cut in cuts:
         try:
-            part = np.asarray(decode_image(content[:cut], name="photo"))
+            part = decode_image(content[:cut], name="photo")
         except ImageError:
             refused += 1
         else:
@@ -222,8 +222,8 @@ def test_fault_06_up_to_the_pixel_limit_the_size_is_no_reason_to_refuse(height):
 @pytest.mark.slow
 def test_fault_06_at_the_pixel_limit_a_photo_is_read():
     photo = decode_image(bitmap(5, MAX_PIXELS // 5) + bytes(MAX_PIXELS // 5), name="photo")
-    assert photo.getextrema() == ((255, 255),) * 3
-    assert photo.size == (5, 32_717)  # reduced, for it is huge
+    assert photo.min() == 255
+    assert photo.shape == (32_717, 5, 3)  # reduced, for it is huge
 
 
 @linux
@@ -312,7 +312,7 @@ def test_fault_09_tiff_whose_pages_go_in_a_circle_is_its_first_page():
     (start,) = struct.unpack_from("<I", content, 4)
     (n_tags,) = struct.unpack_from("<H", content, start)
     struct.pack_into("<I", content, start + 2 + 12 * n_tags, start)
-    np.testing.assert_array_equal(np.asarray(decode_image(bytes(content), name="photo")), NOISE)
+    np.testing.assert_array_equal(decode_image(bytes(content), name="photo"), NOISE)
 
 
 def test_fault_09_big_tiff_is_a_tiff():
@@ -369,7 +369,7 @@ def test_fault_11_other_formats_are_a_row_with_the_known_ones(model, new, kind):
 def test_fault_12_a_red_photo_is_red_however_it_is_stored(mode, colour, kind):
     file = io.BytesIO()
     Image.new(mode, (16, 16), colour).save(file, kind)
-    np.testing.assert_allclose(decode_image(file.getvalue(), name="photo").getpixel((8, 8)), [255, 0, 0], atol=3)
+    np.testing.assert_allclose(decode_image(file.getvalue(), name="photo")[8, 8], [255, 0, 0], atol=3)
 
 
 @pytest.mark.parametrize(("mode", "colour"), [("L", 255), ("1", 1), ("I;16", 65535), ("LA", (0, 0)), ("P", 0)])
@@ -377,7 +377,7 @@ def test_fault_12_a_white_photo_is_white_however_it_is_stored(mode, colour):
     file = io.BytesIO()
     options = {"transparency": b"\0"} if mode == "P" else {}
     Image.new(mode, (16, 16), colour).save(file, "PNG", **options)
-    assert decode_image(file.getvalue(), name="photo").getpixel((8, 8)) == (255, 255, 255)
+    assert decode_image(file.getvalue(), name="photo")[8, 8].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])

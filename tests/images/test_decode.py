@@ -45,7 +45,7 @@ def encoded(image: Image.Image | np.ndarray, kind: str, **options: Any) -> bytes
 
 
 def pixels(content: bytes) -> np.ndarray:
-    image = decode_image(content, name="the photo")
+    image = Image.fromarray(decode_image(content, name="the photo"))
     assert image.mode == "RGB"
     return np.asarray(image)
 

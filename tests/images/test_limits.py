@@ -30,7 +30,7 @@ def with_scans(n: int) -> bytes:
 
 
 def test_fault_14_as_many_scans_as_allowed_are_decoded() -> None:
-    assert decode_image(with_scans(MAX_SCANS), name="photo").size == (64, 48)
+    assert decode_image(with_scans(MAX_SCANS), name="photo").shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("n", [MAX_SCANS + 1, 5_000])
@@ -44,7 +44,7 @@ def test_what_only_looks_like_scans_does_not_count(options: dict[str, Any]) -> N
     noise = SCAN * 1000
     content = encoded("JPEG", comment=noise, **options) + noise
     assert not has_more_scans(content, MAX_SCANS)
-    assert decode_image(content, name="photo").size == (64, 48)
+    assert decode_image(content, name="photo").shape == (48, 64, 3)
 
 
 def test_a_cut_file_has_the_scans_that_are_there() -> None:
@@ -62,7 +62,7 @@ def test_a_progressive_jpeg_is_held_as_coefficients(subsampling: int, per_pixel:
 
 def test_a_progressive_jpeg_with_too_many_coefficients_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_COEFFICIENT_BYTES", 3 * 64 * 48)
-    assert decode_image(encoded("JPEG", progressive=True), name="photo").size == (64, 48)
+    assert decode_image(encoded("JPEG", progressive=True), name="photo").shape == (48, 64, 3)
     with pytest.raises(ImageTooLarge, match="needs more than 512 MiB to decode; scale it down"):
         decode_image(encoded("JPEG", progressive=True, subsampling=0), name="photo")
 

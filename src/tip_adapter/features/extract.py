@@ -13,9 +13,9 @@ import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from tip_adapter.errors import FeaturesError, FolderError, NothingReadable, Outp
 from tip_adapter.features.arrow import ImageTable, RecordBatch, to_batch, write_parquet
 from tip_adapter.features.encode import averaging, stream_vectors
 from tip_adapter.features.file_encoder import VectorsFileEncoder
+from tip_adapter.features.sources import found_source, listed_source
 from tip_adapter.features.store import (
     MANIFEST,
     SHARD,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
+    from tip_adapter.features.sources import VectorSource
     from tip_adapter.images.find import ImageList
 
 _MOST_VIEWS = 1000
@@ -170,11 +172,11 @@ def extract(
         `views` or `seed` is out of bounds, or the encoder is a vector file.
     """
     recipe = _recipe(encoder, views, seed)
-    found = _find(validation.path(source, "folder"))
-    if not found.images:
+    found, split = _find(validation.path(source, "folder"))
+    if not len(found):
         raise FolderError(f"{printable(source)} holds no photos in its class folders")
     warn(*found.notes)
-    return _extract(found, out, encoder, recipe, force, threads, progress)
+    return _extract(found, split, out, encoder, recipe, force, threads, progress)
 
 
 def extract_listed(
@@ -188,11 +190,13 @@ def extract_listed(
     progress: Progress | None = None,
 ) -> Extracted:
     """`extract` for images that are already listed, at least one."""
-    return _extract(_Found.of(images), out, encoder, _recipe(encoder, views, seed), False, threads, progress)
+    recipe = _recipe(encoder, views, seed)
+    return _extract(found_source(images), (), out, encoder, recipe, False, threads, progress)
 
 
 def _extract(
-    found: _Found,
+    found: VectorSource,
+    split: tuple[Any, ...],
     out: str | os.PathLike[str],
     encoder: Encoder,
     recipe: Recipe,
@@ -215,13 +219,13 @@ def _extract(
         if not force:
             _refuse_other_images(place, earlier, found, run)
         shards, errors, done = [], [], 0
-        for table in found.planned(recipe.encoder.width):
+        for table in _planned(found, recipe.encoder.width):
             shard, failed = run.shard_of(table)
             shards.append(shard)
             errors += failed
             done += shard.rows
             if progress:
-                progress(done, len(found.images))
+                progress(done, len(found))
         if len(errors) == done:
             raise NothingReadable.among(errors)
         manifest = Manifest(
@@ -229,8 +233,8 @@ def _extract(
             logit_scale=float(encoder.logit_scale),
             templates=tuple(encoder.record.templates),
             source=path_as_text(found.root.resolve()),
-            split=found.split,
-            classes=found.classes,
+            split=split,
+            classes=found.classes if found.labels else None,
             n_images=done,
             n_errors=len(errors),
             shards=tuple(shards),
@@ -256,41 +260,18 @@ def _recipe(encoder: Encoder, views: int, seed: int) -> Recipe:
 # ---- what there is to encode -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Images to encode, in the order of their rows."""
-
-    root: Path
-    images: Sequence[Path]
-    ids: Sequence[str]
-    labels: Sequence[str | None]
-    split: tuple[Any, ...]
-    classes: tuple[str, ...] | None
-    notes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, images: ImageList) -> Self:
-        """Labelled images without a split."""
-        return cls(images.root, images.paths, images.ids(), images.labels, (), images.classes, images.notes)
-
-    def planned(self, width: int) -> Iterator[ImageTable]:
-        """The table of each shard, without vectors; files are read for their SHA-256 just before."""
-        paths = [path_as_text(os.path.relpath(image, self.root)) for image in self.images]
-        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash") as pool:
-            for start in range(0, len(self.images), SHARD_ROWS):
-                rows = slice(start, start + SHARD_ROWS)
-                digests = list(pool.map(_digest, self.images[rows]))
-                waiting: list[str | None] = [_WAITING] * len(digests)
-                vectors = np.zeros((len(digests), width), np.float32)
-                yield ImageTable(self.ids[rows], paths[rows], digests, self.labels[rows], vectors, waiting)
-
-
-def _find(source: Path) -> _Found:
-    """Labelled images of class folders, split folders and lists; else all images without labels."""
+def _find(source: Path) -> tuple[VectorSource, tuple[str, ...]]:
+    """Labelled images of class folders, split folders and lists, else all images without labels; and the parts."""
     if is_split(source):
-        return _find_parts(source)
+        names = parts_of(source)
+        parts = [found_source(find_labelled(source, part=name)) for name in names]
+        images = [path for part in parts for path in part.photos]
+        labels = [label for part in parts for label in part.labels]
+        ids = [f"{name}/{image}" for name, part in zip(names, parts, strict=True) for image in part.ids]
+        classes = tuple(sorted({label for part in parts for label in part.classes}))
+        return replace(listed_source(images, labels, ids, root=source), classes=classes), names
     try:
-        return _Found.of(find_labelled(source, part="train"))
+        return found_source(find_labelled(source, part="train")), ()
     except FolderError as error:
         is_list = source.suffix.lower() in LIST_ENDINGS and source.is_file()
         if not is_folder(source) and not is_list:
@@ -299,21 +280,21 @@ def _find(source: Path) -> _Found:
     images = find_images(source)
     root = source if source.is_dir() else source.parent
     ids = numbered(path_as_text(os.path.relpath(image, root)) for image in images)
-    return _Found(root, images, ids, [None] * len(images), (), None, (note,))
+    return listed_source(images, ids=ids, root=root).noted(note), ()
 
 
-def _find_parts(source: Path) -> _Found:
-    names = parts_of(source)
-    parts = [find_labelled(source, part=name) for name in names]
-    return _Found(
-        root=source,
-        images=[path for part in parts for path in part.paths],
-        ids=[f"{name}/{image}" for name, part in zip(names, parts, strict=True) for image in part.ids()],
-        labels=[label for part in parts for label in part.labels],
-        split=names,
-        classes=tuple(sorted({label for part in parts for label in part.classes})),
-        notes=(),
-    )
+def _planned(found: VectorSource, width: int) -> Iterator[ImageTable]:
+    """The table of each shard, without vectors; files are read for their SHA-256 just before."""
+    images = found.photos
+    paths = [path_as_text(os.path.relpath(image, found.root)) for image in images]
+    labels = found.labels or [None] * len(images)
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash") as pool:
+        for start in range(0, len(images), SHARD_ROWS):
+            rows = slice(start, start + SHARD_ROWS)
+            digests = list(pool.map(_digest, images[rows]))
+            waiting: list[str | None] = [_WAITING] * len(digests)
+            vectors = np.zeros((len(digests), width), np.float32)
+            yield ImageTable(found.ids[rows], paths[rows], digests, labels[rows], vectors, waiting)
 
 
 def _digest(path: Path) -> str | None:
@@ -459,11 +440,11 @@ def _refuse_other_recipe(place: Path, manifest: Manifest | None, recipe: Recipe)
         )
 
 
-def _refuse_other_images(place: Path, manifest: Manifest | None, found: _Found, run: _Run) -> None:
+def _refuse_other_images(place: Path, manifest: Manifest | None, found: VectorSource, run: _Run) -> None:
     """Raise OutputExists if finished features of another folder have none of these images: probably a wrong path."""
     if manifest is None or manifest.source == path_as_text(found.root.resolve()) or not run.files:
         return
-    if not any(digest in run.files for table in found.planned(0) for digest in table.sha256):
+    if not any(digest in run.files for table in _planned(found, 0) for digest in table.sha256):
         raise OutputExists(
             f"{printable(place)} holds features of other photos, those of {printable(manifest.source)}; choose another "
             "place, or pass --force (force=True) to replace them"

@@ -36,12 +36,11 @@ from tip_adapter.text import printable
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.features.arrow import ImageTable
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.store import Manifest
     from tip_adapter.features.vector_file import VectorFile
@@ -62,6 +61,7 @@ class VectorSource(Labelled):
     reader : reads their vectors
     rows : (n,) int array, which of the reader's images these are, ascending
     notes : what a user should know about how they were found
+    encoder_name : the encoder that made stored vectors; None for images, which any encoder reads
     """
 
     ids: tuple[str, ...]
@@ -71,14 +71,10 @@ class VectorSource(Labelled):
     reader: ImageReader | FolderReader | FileReader
     rows: NDArray[np.intp]
     notes: tuple[str, ...] = ()
+    encoder_name: str | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @property
-    def encoder_name(self) -> str | None:
-        """The encoder that made stored vectors; None for images, which any encoder reads."""
-        return self.reader.encoder_name
 
     @property
     def photos(self) -> list[Path]:
@@ -200,7 +196,8 @@ def _stored_source(path: Path) -> tuple[VectorSource, Sequence[str]]:
         return _folder_source(path)
     file = open_vector_file(path)
     classes = tuple(sorted({*(file.classes.labels if file.classes else ()), *file.labels}))
-    return VectorSource(file.ids, file.labels, classes, path, FileReader(file), np.arange(len(file.ids))), file.parts
+    rows = np.arange(len(file.ids))
+    return VectorSource(file.ids, file.labels, classes, path, FileReader(file), rows, (), file.name), file.parts
 
 
 def _folder_source(path: Path) -> tuple[VectorSource, Sequence[str]]:
@@ -208,7 +205,8 @@ def _folder_source(path: Path) -> tuple[VectorSource, Sequence[str]]:
     reader = FolderReader(path, manifest)
     ids: list[str] = []
     labels: list[str] = []
-    for _, table in reader.tables():
+    for shard in manifest.shards:
+        table = read_shard(path, shard, manifest.encoder.width)
         ids += table.ids
         labels += [label for label in table.labels if label is not None]
     if len(set(ids)) < len(ids) or len(labels) not in (0, len(ids)):
@@ -216,7 +214,8 @@ def _folder_source(path: Path) -> tuple[VectorSource, Sequence[str]]:
             f"{printable(path)} lists an image twice, or labels for some images only; run `tip-adapter extract` again"
         )
     classes = tuple(sorted({*(manifest.classes or ()), *labels}))
-    source = VectorSource(tuple(ids), tuple(labels), classes, path, reader, np.arange(len(ids)))
+    rows, made_by = np.arange(len(ids)), manifest.encoder.name
+    source = VectorSource(tuple(ids), tuple(labels), classes, path, reader, rows, (), made_by)
     return source, [name.partition("/")[0] for name in ids] if manifest.split else ()
 
 
@@ -304,7 +303,6 @@ class ImageReader:
     """Images that are decoded and encoded; or, if the encoder is a vector file, looked up by their ids."""
 
     images: Sequence[ImageLike]
-    encoder_name: None = None
 
     def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """Vectors by the encoder."""
@@ -321,36 +319,25 @@ class FolderReader:
     folder: Path
     manifest: Manifest
 
-    @property
-    def encoder_name(self) -> str:
-        """Name of the encoder that made it."""
-        return self.manifest.encoder.name
-
     def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """The stored vectors; an image without one is an entry in `errors`."""
         made_with = self.manifest.encoder
         _require_encoder(encoder, made_with.fingerprint, made_with.name, self.folder)
-        wanted = source.rows
-        for start, table in self.tables(wanted):
-            first, last = np.searchsorted(wanted, [start, start + len(table)])
-            positions, rows = np.arange(first, last), wanted[first:last] - start
-            failed = {
-                position: ImageError(error)
-                for position, row in zip(positions.tolist(), rows.tolist(), strict=True)
-                if (error := table.errors[row]) is not None
-            }
-            usable = np.array([position not in failed for position in positions.tolist()], dtype=bool)
-            digests = tuple(str(table.sha256[row]) for row in rows[usable].tolist())
-            yield VectorBatch(positions[usable], table.vectors[rows[usable]], digests, failed)
-
-    def tables(self, wanted: NDArray[np.intp] | None = None) -> Iterator[tuple[int, ImageTable]]:
-        """Number of its first row, and content, of each shard; of those with rows in `wanted` (ascending), if given."""
         start = 0
         for shard in self.manifest.shards:
-            first, last = (0, 1) if wanted is None else np.searchsorted(wanted, [start, start + shard.rows])
-            if last > first:
-                yield start, read_shard(self.folder, shard, self.manifest.encoder.width)
+            first, last = np.searchsorted(source.rows, [start, start + shard.rows])
+            positions, rows = np.arange(first, last), source.rows[first:last] - start
             start += shard.rows
+            if not len(rows):
+                continue
+            table = read_shard(self.folder, shard, made_with.width)
+            errors = [table.errors[row] for row in rows.tolist()]
+            failed = {
+                int(row): ImageError(error) for row, error in zip(positions, errors, strict=True) if error is not None
+            }
+            usable = np.array([error is None for error in errors], dtype=bool)
+            digests = tuple(str(table.sha256[row]) for row in rows[usable].tolist())
+            yield VectorBatch(positions[usable], table.vectors[rows[usable]], digests, failed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,11 +345,6 @@ class FileReader:
     """A vector file, read block by block."""
 
     file: VectorFile
-
-    @property
-    def encoder_name(self) -> str:
-        """The file as an encoder."""
-        return self.file.name
 
     def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """The stored vectors, as unit rows."""

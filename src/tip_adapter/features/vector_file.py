@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.encoders.prompts import readable
-from tip_adapter.errors import FeaturesError, VectorError
+from tip_adapter.errors import FeaturesError, TipAdapterError, VectorError
 from tip_adapter.features.arrow import ParquetFile
 from tip_adapter.features.npz import NpzFile
 from tip_adapter.images.labels import label_of, numbered, refuse_lookalike_labels
@@ -263,13 +263,11 @@ def _opened(path: Path) -> Iterator[ArrayFile]:
     try:
         with open_regular(path) as file:
             yield _READERS.get(path.suffix.lower(), ParquetFile)(file, path)
-    except (FeaturesError, VectorError):
+    except TipAdapterError:
         raise
     except OSError as error:
         raise FeaturesError(f"cannot read {printable(path)}: {error.strerror or error}; check the path") from error
     except (ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-        if isinstance(error, (FeaturesError, VectorError)) or hasattr(error, "code"):
-            raise
         reason = printable(str(error) or type(error).__name__)
         raise FeaturesError(
             f"cannot use the vectors in {printable(path)}: {reason}; see docs/reference/vectors.md"

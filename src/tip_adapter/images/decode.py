@@ -67,7 +67,7 @@ def open_image(image: ImageLike) -> Image.Image:
         It cannot be read; the message names it. ImageTooLarge above the limits.
     """
     if not isinstance(image, (Image.Image, np.ndarray)):
-        return decode_image(read_image(image), name=os.fspath(image))
+        return Image.fromarray(decode_image(read_image(image), name=os.fspath(image)))
     name = "an image" if isinstance(image, Image.Image) else "an array"
     with _decoding(name):
         if isinstance(image, np.ndarray):
@@ -112,11 +112,11 @@ def decode_file(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], str]:
         As `read_image` and `decode_image`.
     """
     content = read_image(path)
-    return _decode(content, os.fspath(path)), hashlib.sha256(content).hexdigest()
+    return decode_image(content, name=os.fspath(path)), hashlib.sha256(content).hexdigest()
 
 
-def decode_image(content: bytes, *, name: str) -> Image.Image:
-    """Bytes of an image file → upright RGB image.
+def decode_image(content: bytes, *, name: str) -> NDArray[np.uint8]:
+    """Bytes of an image file → upright RGB pixels, (h, w, 3) uint8.
 
     Parameters
     ----------
@@ -128,10 +128,6 @@ def decode_image(content: bytes, *, name: str) -> Image.Image:
     ImageError
         It is damaged or has an unknown format. ImageTooLarge above `MAX_PIXELS`, or if decoding takes too much memory.
     """
-    return Image.fromarray(_decode(content, name))
-
-
-def _decode(content: bytes, name: str) -> NDArray[np.uint8]:
     with _decoding(name):
         if content[4:12] in _HEIC_MARKS and "HEIF" not in FORMATS:
             raise ImageError(_message(name, "HEIC images need pip install 'tip-adapter[heic]'"))

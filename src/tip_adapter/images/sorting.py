@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter import validation
-from tip_adapter.errors import ImageError, NotWritable, OutputExists
+from tip_adapter.errors import NotWritable, OutputExists
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.images.lists import csv_cell, csv_line
-from tip_adapter.io.files import FolderWriter, folder_writer, open_regular, write_file
+from tip_adapter.io.files import FolderWriter, file_digest, folder_writer, open_regular, write_file
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -110,12 +110,15 @@ class ImageSorter:
         NotWritable
             With the reason of the operating system.
         """
-        place, error = None, record["error"]
-        if error is None:
-            try:
-                place = self._place(Path(image), folder_name(record["label"]))
-            except ImageError as unreadable:
-                error = str(unreadable)
+        path, place, error = Path(image), None, record["error"]
+        with ExitStack() as stack:
+            if error is None:
+                try:
+                    file = stack.enter_context(open_regular(path))
+                except OSError as reason:
+                    error = f"cannot read {printable(path)}: {reason.strerror}"
+                else:
+                    place = self._place(file, path.name, folder_name(record["label"]))
         where = None if place is None else path_as_text(place)
         row = [record["image"], where, record["label"], record["score"], strongest_reason(record), error]
         self._rows[csv_cell(record["image"])] = [csv_cell(value) for value in row]
@@ -127,29 +130,32 @@ class ImageSorter:
             lines = [csv_line(row) for row in [COLUMNS, *self._rows.values()]]
             write_file(self._target.folder / TABLE, "".join(f"{line}\n" for line in lines).encode())
 
-    def _place(self, image: Path, folder: str) -> str:
+    def _place(self, file: BufferedReader, name: str, folder: str) -> str:
         """Path below the folder where the image is, once it is there."""
-        with _opened(image) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            present = self._present_as(folder, image.name)
-            if digest in present:
-                self.n_present += 1
-                return present[digest]
-            for place in _numbered(folder, image.name, len(present) + 1):
-                file.seek(0)
-                if self._target.link(image, place) if self._link else self._target.copy(file, place):
-                    break  # False if another process has created it meanwhile
-            self.n_placed += 1
-            present[digest] = place
-            return place
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        present = self._present_as(folder, name)
+        if digest in present:
+            self.n_present += 1
+            return present[digest]
+        for place in _numbered(folder, name, len(present) + 1):
+            file.seek(0)
+            if self._target.link(file.name, place) if self._link else self._target.copy(file, place):
+                break  # False if another process has created it meanwhile
+        self.n_placed += 1
+        present[digest] = place
+        return place
 
     def _present_as(self, folder: str, name: str) -> dict[str, str]:
         """Digest of each file that has this name already, numbered or not → its path."""
         key = f"{folder}/{name}"
         if key not in self._present:
             root = self._target.folder
-            places = takewhile(lambda place: os.path.lexists(root / place), _numbered(folder, name, 1))
-            self._present[key] = {_digest(root / place) or place: place for place in places}
+            found = self._present[key] = {}
+            for place in takewhile(lambda place: os.path.lexists(root / place), _numbered(folder, name, 1)):
+                digest = place  # if it cannot be read
+                with suppress(OSError):
+                    digest = file_digest(root / place)
+                found[digest] = place
         return self._present[key]
 
 
@@ -200,26 +206,6 @@ def _numbered(folder: str, name: str, first: int) -> Iterator[str]:
     for number in count(first):
         tail = ending if number == 1 else f" ({number}){ending}"
         yield f"{folder}/{_cut(stem, _LONGEST_NAME - len(os.fsencode(tail)))}{tail}"
-
-
-@contextmanager
-def _opened(image: Path) -> Iterator[BufferedReader]:
-    """An image file; raises ImageError if it cannot be opened, but not for errors of the caller's block."""
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(open_regular(image))
-        except OSError as error:
-            raise ImageError(f"cannot read {printable(image)}: {error.strerror}") from error
-        yield file
-
-
-def _digest(path: Path) -> str | None:
-    """SHA-256 of a file; None if it cannot be read."""
-    try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
 
 
 def _read_table(path: Path) -> dict[str, list[str]]:
