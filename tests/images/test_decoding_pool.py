@@ -88,7 +88,7 @@ def write(path: Path, comment: str = "") -> Path:
 
 
 def pids(decoders: DecodingPool) -> list[int]:
-    return [process._process.pid for process in (*decoders._idle._processes, *decoders._busy)]
+    return [process._process.pid for process in (*decoding_pool._spares._processes, *decoders._busy)]
 
 
 def spares() -> list[int]:
@@ -233,10 +233,10 @@ def test_a_stream_that_is_closed_early_ends_the_processes_that_are_busy(
 def test_a_process_ends_with_its_parent_however_that_ends(tmp_path: Path) -> None:
     code = f"""
 import time
-from tip_adapter.images.decoding_pool import DecodingPool
+from tip_adapter.images.decoding_pool import DecodingPool, _spares
 decoders = DecodingPool()
 decoders.decode({str(write(tmp_path / "a.png"))!r})
-print(decoders._idle._processes[0]._process.pid, flush=True)
+print(_spares._processes[0]._process.pid, flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
@@ -276,7 +276,6 @@ def test_the_next_stream_takes_the_process_that_the_last_one_left(tmp_path: Path
     with DecodingPool() as second:
         second.decode(tmp_path / "a.png")
         assert pids(second) == before
-        assert spares() == []
     assert spares() == before
 
 
@@ -293,13 +292,11 @@ def test_predicting_one_photo_after_another_uses_one_process(
 
 
 @pytest.mark.slow
-def test_no_more_wait_than_there_is_room_for_and_the_latest_do(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.png")
-    with DecodingPool() as one, DecodingPool() as two, DecodingPool() as three:
-        streams = [three, two, one]  # as they close
-        for decoders in streams:
-            decoders.decode(path)
-        first, *others = [pid for decoders in streams for pid in pids(decoders)]
+def test_no_more_wait_than_there_is_room_for_and_the_latest_do() -> None:
+    processes = [decoding_pool.DecodingProcess() for _ in range(3)]
+    for process in processes:
+        decoding_pool._spares.keep(process)
+    first, *others = [process._process.pid for process in processes]
     assert spares() == others
     assert not is_there(first)
 
@@ -397,9 +394,9 @@ if child == 0:
     assert decoding_pool._spares._processes == []
 else:
     assert os.waitpid(child, 0)[1] == 0
-    (before,) = decoders._idle._processes
+    (before,) = decoding_pool._spares._processes
     decoders.decode({str(tmp_path / "a.png")!r})
-    assert decoders._idle._processes == [before]
+    assert decoding_pool._spares._processes == [before]
     decoders.close()
     print("same")
 """)

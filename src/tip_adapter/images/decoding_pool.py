@@ -1,7 +1,7 @@
 """Decode images in separate processes, so that an image that crashes, hangs or exhausts its decoder costs that image only.
 
-A pool has as many processes as images are decoded in parallel. When it is closed, its idle processes are kept for the
-next pool. `decoding_worker` is the program that runs in each process.
+A pool uses as many processes as images are decoded in parallel. Idle ones are kept for the next image or the next pool.
+`decoding_worker` is the program that runs in each process.
 
 Not `multiprocessing`: its processes import the user's program again, or are forked while the encoder's threads run. Its
 `Connection` is three times as slow for pixels and has no time-out within a message (LOG.md).
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import math
 import os
 import select
 import subprocess
@@ -53,7 +52,6 @@ class DecodingPool:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._idle = _IdleProcesses()
         self._busy: set[DecodingProcess] = set()
         self._closed = False
         self._none_starts = False
@@ -66,7 +64,7 @@ class DecodingPool:
         ImageError
             It cannot be read, its decoder crashed, or it took too long. ImageTooLarge above the limits.
         """
-        process = self._idle.take() or self._begin()
+        process = self._begin()
         if process is None:
             return decode_file(path)
         with self._lock:
@@ -85,17 +83,15 @@ class DecodingPool:
         finally:
             with self._lock:
                 self._busy.discard(process)
-            self._idle.keep(process)
+                was_killed = self._closed
+            process.end() if was_killed else _spares.keep(process)
 
     def close(self) -> None:
-        """Keep the idle processes for the next pool; end the busy ones: waiting threads get an ImageError."""
+        """End the busy processes: waiting threads get an ImageError."""
         with self._lock:
             self._closed = True
-            idle = self._idle.close()
             for process in self._busy:
                 process.kill()
-        for process in idle:
-            _spares.keep(process)
 
     def __enter__(self) -> Self:
         return self
@@ -104,13 +100,13 @@ class DecodingPool:
         self.close()
 
     def _begin(self) -> DecodingProcess | None:
-        """A spare or new process that is ready; None if none can be started."""
+        """An idle or new process that is ready; None if none can be started."""
+        if idle := _spares.take():
+            with suppress(OSError, Ended):  # one that ended while it started does not rule out a new process
+                idle.wait_until_ready()
+                return idle
         if self._none_starts:
             return None
-        if spare := _spares.take():
-            with suppress(OSError, Ended):  # a spare that ended while it started does not rule out a new process
-                spare.wait_until_ready()
-                return spare
         try:
             process = DecodingProcess()
             process.wait_until_ready()
@@ -261,7 +257,7 @@ def _working_folder() -> tuple[int, int] | None:
 class _IdleProcesses:
     """Processes that wait for an image; above `limit`, the one that has waited longest is ended."""
 
-    def __init__(self, limit: float = math.inf) -> None:
+    def __init__(self, limit: int) -> None:
         self._lock = Lock()
         self._limit = limit
         self._processes: list[DecodingProcess] = []
@@ -303,7 +299,7 @@ class _IdleProcesses:
             process.leave()
 
 
-#: Idle processes of the whole program: a pool reuses what an earlier one left.
+#: Idle processes of the whole program.
 _spares = _IdleProcesses(limit=os.cpu_count() or 1)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_spares.forget)
