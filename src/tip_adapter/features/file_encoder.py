@@ -56,7 +56,8 @@ class VectorsFileEncoder(Encoder):
             languages=(),
             licence="that of the vectors",
             size_mib=Path(source).stat().st_size // 2**20,
-            scripts=_scripts(names),
+            # The file covers the scripts of all its names.
+            scripts=tuple(sorted({unicodedata.name(c, "").split(" ")[0] for c in "".join(names) if c.isalpha()})),
         )
         self.logit_scale = self.file.logit_scale
         self.identity = EncoderIdentity(self.file.name, self.file.fingerprint, self.file.width)
@@ -106,8 +107,3 @@ class VectorsFileEncoder(Encoder):
         labels, names = (self.file.classes.labels, self.file.classes.names) if self.file.classes else ((), ())
         by_label = {readable(label): row for row, label in enumerate(labels)}
         return {name: row for row, name in enumerate(names)} | by_label
-
-
-def _scripts(names: Sequence[str]) -> tuple[str, ...]:
-    """The scripts of the names, all of which the file covers."""
-    return tuple(sorted({unicodedata.name(c, "").split(" ")[0] for name in names for c in name if c.isalpha()}))
