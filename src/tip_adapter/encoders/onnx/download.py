@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,17 @@ def fetch(clip: Clip) -> Path:
     if folder is not None:
         return folder
     with as_errors(DownloadError, f"cannot download {printable(clip.repository)}", _without_network(clip)):
-        return _download(clip)
+        plan: Any = _snapshot(clip, [*chain(*(layout.patterns for layout in LAYOUTS))], dry_run=True, tqdm_class=_NoBar)
+        layout = layout_of([file.filename for file in plan])
+        if layout is None:
+            wanted = "; or ".join(", ".join(layout.files) for layout in LAYOUTS)
+            raise CheckpointError(f"{printable(clip.repository)} on the hub contains no CLIP as ONNX files: {wanted}")
+        mib = sum(file.file_size for file in plan if file.will_download and layout.wants(file.filename)) / 2**20
+        warn(
+            f"downloading {clip.repository} ({mib:,.0f} MiB, licence: {clip.record.licence}) "
+            f"to {constants.HF_HUB_CACHE}, once; HF_HOME moves it"
+        )
+        return _snapshot(clip, layout.patterns, tqdm_class=tqdm if sys.stderr.isatty() else _NoBar)
 
 
 def cached(clip: Clip) -> Path | None:
@@ -48,26 +59,6 @@ def cached(clip: Clip) -> Path | None:
             if layout.fits([name for name in layout.files if (folder / name).is_file()]):
                 return folder
     return None
-
-
-def cache_root(folder: Path) -> Path:
-    """The folder that contains the targets of a cached folder's links."""
-    return folder.parents[1]
-
-
-def _download(clip: Clip) -> Path:
-    everything = [pattern for layout in LAYOUTS for pattern in layout.patterns]
-    plan: Any = _snapshot(clip, everything, dry_run=True, tqdm_class=_NoBar)
-    layout = layout_of([file.filename for file in plan])
-    if layout is None:
-        wanted = "; or ".join(", ".join(layout.files) for layout in LAYOUTS)
-        raise CheckpointError(f"{printable(clip.repository)} on the hub contains no CLIP as ONNX files: {wanted}")
-    mib = sum(file.file_size for file in plan if file.will_download and layout.wants(file.filename)) / 2**20
-    warn(
-        f"downloading {clip.repository} ({mib:,.0f} MiB, licence: {clip.record.licence}) "
-        f"to {constants.HF_HUB_CACHE}, once; HF_HOME moves it"
-    )
-    return _snapshot(clip, layout.patterns, tqdm_class=tqdm if sys.stderr.isatty() else _NoBar)
 
 
 class _NoBar(tqdm):

@@ -13,17 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 from onnx.compose import add_prefix
 
-from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, rows_of
 from tip_adapter.encoders.onnx.catalogue import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.onnx.inspection import whole_model
 from tip_adapter.encoders.onnx.layouts import layout_in, read_settings
-from tip_adapter.encoders.onnx.preprocessing import Preprocessing
 from tip_adapter.encoders.onnx.tokenizer import TextTokenizer
 from tip_adapter.encoders.onnx.tower import Tower, provider
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
@@ -33,7 +32,7 @@ from tip_adapter.text import printable
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
     from onnx import ModelProto
@@ -121,10 +120,10 @@ def _unknown_clip(repository: str) -> Clip:
 
 def _from_hub(clip: Clip, name: str, device: str | None) -> ClipFolder:
     provider(device)  # before anything is downloaded
-    from tip_adapter.encoders.onnx.download import cache_root, fetch  # a folder needs no hub
+    from tip_adapter.encoders.onnx.download import fetch  # a folder needs no hub
 
     path = fetch(clip)
-    return ClipFolder(name, path, cache_root(path), clip.record)
+    return ClipFolder(name, path, path.parents[1], clip.record)  # the cache's folder of the repository
 
 
 class OnnxClipEncoder(Encoder):
@@ -151,6 +150,9 @@ class OnnxClipEncoder(Encoder):
         self._image = Tower(image, folder.root, self._layout.outputs, device=device, threads=threads)
         self._text = Tower(text, folder.root, self._layout.outputs, device=device, threads=threads)
         self._pixels = _image_input(self._image)
+        self._takes_floats = (
+            self._pixels.dtype == "FLOAT"
+        )  # scaled, channels first; else the graph scales uint8, channels last
         width = self._image.output.shape[1] or self._trial.shape[1]
         self.record = replace(folder.record, width=width)
         self.logit_scale = self.record.logit_scale
@@ -178,8 +180,6 @@ class OnnxClipEncoder(Encoder):
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts → (n, width) float32 unit rows."""
-        # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
-        # been there from the beginning.
         vectors = []
         for text in texts:
             tokens = self._tokenizer(text)
@@ -188,7 +188,7 @@ class OnnxClipEncoder(Encoder):
                 for tensor in self._text.graph.inputs
             }
             vectors.append(self._text.run(feeds))
-        return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
+        return unit_rows(rows_of(vectors, self.identity.width))
 
     def image_graph(self) -> ModelProto:
         """`encode_prepared` as an ONNX graph: pixels, (n, height, width, 3) uint8 → vectors, (n, width) float32.
@@ -213,9 +213,8 @@ class OnnxClipEncoder(Encoder):
         n, (height, width) = self._image.rows_per_run or "n", self._preprocessing.size
         with graph.in_front():
             pixels = graph.input("pixels", TensorProto.UINT8, [n, height, width, 3])
-            graph.feed(
-                _TAKEN[self._pixels.dtype].write(self._preprocessing, graph, pixels), _THEIRS + self._pixels.name
-            )
+            scaled = self._preprocessing.write_scaled(graph, pixels) if self._takes_floats else pixels
+            graph.feed(scaled, _THEIRS + self._pixels.name)
         rows = graph.node("Cast", _THEIRS + self._image.output.name, to=TensorProto.FLOAT)
         graph.output(rows, "vectors", [n, self.identity.width])
         graph.state({"preprocessing": self._preprocessing.in_words()})
@@ -223,11 +222,10 @@ class OnnxClipEncoder(Encoder):
 
     def _encode(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         step = self._image.rows_per_run or _IMAGES_PER_RUN
-        vectors = [self._run(prepared[i : i + step]) for i in range(0, len(prepared), step)]
-        return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
+        return rows_of([self._run(prepared[i : i + step]) for i in range(0, len(prepared), step)], self.identity.width)
 
     def _run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        taken = _TAKEN[self._pixels.dtype].of(self._preprocessing, prepared)
+        taken = self._preprocessing.scaled(prepared) if self._takes_floats else prepared
         return self._image.run({self._pixels.name: taken})
 
     @cached_property
@@ -240,25 +238,13 @@ class OnnxClipEncoder(Encoder):
         return TextTokenizer(self._layout, self._folder.path, _text_length(self._text))
 
 
-class _Taken(NamedTuple):
-    """How a graph takes pixels: as an array, and as nodes in front of it."""
-
-    of: Callable[[Preprocessing, NDArray[np.uint8]], NDArray[Any]]
-    write: Callable[[Preprocessing, GraphWriter, str], str]
-
-
-#: Type of the image input → how: scaled here, channels first; or scaled by the graph, channels last.
-_TAKEN = {
-    "FLOAT": _Taken(Preprocessing.scaled, Preprocessing.write_scaled),
-    "UINT8": _Taken(lambda _, pixels: pixels, lambda _, _graph, pixels: pixels),
-}
 _INTEGERS = {"INT32": np.int32, "INT64": np.int64}
 
 
 def _image_input(tower: Tower) -> Tensor:
     """The one input of an image graph."""
     inputs = tower.graph.inputs
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in _TAKEN:
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in ("FLOAT", "UINT8"):
         raise _unlike(tower, "photos: one input of four dimensions, FLOAT or UINT8")
     if inputs[0].shape[0] not in (None, 1):
         raise _unlike(tower, f"photos one by one or in any number, but {inputs[0].shape[0]} at once")

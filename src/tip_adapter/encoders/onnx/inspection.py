@@ -67,7 +67,12 @@ def read_graph(path: Path, root: Path) -> Graph:
         It cannot be read, names files outside `root`, or uses operators that are not ONNX Runtime's own.
     """
     model = _parse(path)
-    _refuse_foreign_operators(model, path)
+    if model.functions or model.training_info:
+        raise _refused(path, "it contains functions of its own, which are not run")
+    for node in (node for graph in _graphs(model.graph) for node in graph.node):
+        if node.domain not in _BUILT_IN:
+            operator = f"{printable(node.domain)}.{printable(node.op_type)}"
+            raise _refused(path, f"it uses the operator {operator}, which is not ONNX Runtime's own")
     weights = {place for tensor in _tensors(model.graph) for place in _location(tensor)}
     data = tuple(_inside(path, place, root) for place in sorted(weights))
     given = {tensor.name for tensor in model.graph.initializer}
@@ -115,16 +120,6 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise _refused(path, error.strerror or str(error)) from error
 
 
-def _refuse_foreign_operators(model: onnx.ModelProto, path: Path) -> None:
-    if model.functions or model.training_info:
-        raise _refused(path, "it contains functions of its own, which are not run")
-    for graph in _graphs(model.graph):
-        for node in graph.node:
-            if node.domain not in _BUILT_IN:
-                operator = f"{printable(node.domain)}.{printable(node.op_type)}"
-                raise _refused(path, f"it uses the operator {operator}, which is not ONNX Runtime's own")
-
-
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph and all its subgraphs."""
     yield graph
@@ -157,7 +152,7 @@ def _location(tensor: onnx.TensorProto) -> list[str]:
 
 def _inside(path: Path, place: str, root: Path) -> Path:
     file = path.parent / place
-    outside = "\\" in place or not (path.parent / place).resolve().is_relative_to(root.resolve())
+    outside = "\\" in place or not file.resolve().is_relative_to(root.resolve())
     if outside or place.startswith("/") or ".." in file.relative_to(path.parent).parts:
         raise _refused(path, f"its weights are outside its folder, at {printable(place)}")
     if not file.is_file():

@@ -12,9 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, rows_of
 from tip_adapter.encoders.prompts import template_sets
 from tip_adapter.errors import CheckpointError, DownloadError, MissingExtra, UnknownName, UsageError, causes, warn
 from tip_adapter.io.files import read_bounded
@@ -26,6 +24,7 @@ from tip_adapter.vectors import unit_rows
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
@@ -113,9 +112,7 @@ class OpenClipEncoder(Encoder):
     def __init__(self, source: str, *, device: str | None = None, threads: int | None = None) -> None:
         torch_side = _import_torch_side()
         self._source = find_source(source, torch_side.published())
-        torch_side.refuse_device(device or "cpu")
-        if threads:
-            torch_side.use_threads(threads)
+        torch_side.set_up(device or "cpu", threads)
         self._towers = _open_towers(torch_side, self._source, device or "cpu")
         self.logit_scale = self._towers.logit_scale
         self.record = _record_of(self._source, self._towers)
@@ -134,8 +131,9 @@ class OpenClipEncoder(Encoder):
     def encode_raw(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, height, width) float32 → (n, width) float32, not normalised."""
         runs = range(0, len(prepared), _IMAGES_PER_RUN)
-        vectors = [self._towers.encode_images(prepared[i : i + _IMAGES_PER_RUN]) for i in runs]
-        return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
+        return rows_of(
+            [self._towers.encode_images(prepared[i : i + _IMAGES_PER_RUN]) for i in runs], self.identity.width
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts → (n, width) float32 unit rows.
@@ -147,10 +145,8 @@ class OpenClipEncoder(Encoder):
         DownloadError
             Its tokenizer cannot be downloaded.
         """
-        # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
-        # been there from the beginning.
         vectors = [self._towers.encode_tokens(self._tokenizer([text])) for text in texts]
-        return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
+        return unit_rows(rows_of(vectors, self.identity.width))
 
     def prompt_tower(self) -> PromptedTextTower:
         """The text tower with a learnable context, for CoOp."""

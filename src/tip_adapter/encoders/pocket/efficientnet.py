@@ -74,13 +74,13 @@ def write_network(graph: GraphWriter, pixels: str, tensors: Mapping[str, NDArray
     layers = _fold_batch_norms(_arrays(tensors)[0])
     network = _NetworkWriter(graph, pixels)
     network.pixels()
-    network.convolution(next(layers), stride=2)
+    network.convolution(*next(layers), stride=2)
     channels = 32
     for stage in _STAGES:
         for repeat in range(stage.repeats):
             network.bottleneck(layers, stage, stride=stage.stride if repeat == 0 else 1, channels=channels)
             channels = stage.channels
-    network.convolution(next(layers))
+    network.convolution(*next(layers))
     network.node("ReduceMean", axes=[2, 3], keepdims=0)
     return network.top
 
@@ -91,19 +91,15 @@ def _arrays(tensors: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], ND
     return layers, classifier
 
 
-class _Layer(NamedTuple):
-    """A convolution with its batch norm folded in."""
+def _fold_batch_norms(arrays: Sequence[NDArray[Any]]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The weight and bias of each convolution with its batch norm folded in.
 
-    weight: NDArray[Any]
-    bias: NDArray[Any]
-
-
-def _fold_batch_norms(arrays: Sequence[NDArray[Any]]) -> Iterator[_Layer]:
-    """Five arrays a layer: the convolution's weight, then the batch norm's weight, bias, mean and variance."""
+    A layer has five arrays: the convolution's weight, then the batch norm's weight, bias, mean and variance.
+    """
     for start in range(0, len(arrays), 5):
         weight, scale, bias, mean, variance = arrays[start : start + 5]
         factor = scale / np.sqrt(variance + _EPSILON)
-        yield _Layer(weight * factor[:, None, None, None], bias - mean * factor)
+        yield weight * factor[:, None, None, None], bias - mean * factor
 
 
 def _mean_of_relu6(mean: NDArray[Any], scale: NDArray[Any]) -> NDArray[np.float32]:
@@ -136,26 +132,25 @@ class _NetworkWriter:
         self.node("Sub", self._graph.constant(1.0))
         self.node("Transpose", perm=[0, 3, 1, 2])
 
-    def convolution(self, layer: _Layer, *, stride: int = 1, relu6: bool = True) -> None:
-        kernel = layer.weight.shape[2]
-        group = layer.weight.shape[0] if layer.weight.shape[1] == 1 else 1
+    def convolution(self, weight: NDArray[Any], bias: NDArray[Any], *, stride: int = 1, relu6: bool = True) -> None:
+        n_channels, per_group, kernel, _ = weight.shape
         self.node(
             "Conv",
-            self._graph.constant(layer.weight),
-            self._graph.constant(layer.bias),
+            self._graph.constant(weight),
+            self._graph.constant(bias),
             kernel_shape=[kernel, kernel],
             strides=[stride, stride],
-            group=group,
+            group=n_channels if per_group == 1 else 1,
             auto_pad="SAME_UPPER",
         )
         if relu6:
             self.node("Clip", self._graph.constant(0.0), self._graph.constant(6.0))
 
-    def bottleneck(self, layers: Iterator[_Layer], stage: _Stage, *, stride: int, channels: int) -> None:
+    def bottleneck(self, layers: Iterator[Any], stage: _Stage, *, stride: int, channels: int) -> None:
         before = self.top
         if stage.expansion > 1:
-            self.convolution(next(layers))
-        self.convolution(next(layers), stride=stride)
-        self.convolution(next(layers), relu6=False)
+            self.convolution(*next(layers))
+        self.convolution(*next(layers), stride=stride)
+        self.convolution(*next(layers), relu6=False)
         if stride == 1 and channels == stage.channels:
             self.node("Add", before)
