@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import Json
-from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars
 from tip_adapter.cli._words import accuracy_in_words, interval_in_words
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import readable_path
@@ -27,12 +27,9 @@ _SHOWN = 20
 
 
 def check(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="MODEL_DIR|TRAIN_DIR", help="A model folder, or images as for `fit`."),
-    ],
+    source: Annotated[Path, Argument(metavar="MODEL_DIR|TRAIN_DIR", help="A model folder, or images as for `fit`.")],
     encoder: Annotated[
-        str | None, typer.Option(help="For images, as for `fit`; see `tip-adapter encoders`.", metavar="NAME")
+        str | None, Option(help="For images, as for `fit`; see `tip-adapter encoders`.", metavar="NAME")
     ] = None,
     json: Json = False,
     device: str | None = None,
@@ -40,7 +37,7 @@ def check(
     quiet: bool = False,
 ) -> None:
     """Find possibly wrong labels, near-duplicates in different classes, and classes that need images."""
-    with notes(quiet), progress_bar("Reading images", quiet=quiet) as progress:
+    with notes(quiet), progress_bars("Reading images", quiet=quiet) as (progress,):
         if os.path.lexists(readable_path(source) / CONFIG):  # False also for a name that is too long
             if encoder is not None:
                 raise UsageError("a model has its own encoder; leave out --encoder")
