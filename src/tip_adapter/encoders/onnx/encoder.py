@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,27 +54,9 @@ _THEIRS = "clip/"
 _ROUNDING = 1e-3
 
 
-@dataclass(frozen=True)
-class ClipFolder:
-    """A folder that contains a CLIP.
-
-    Parameters
-    ----------
-    name : str, that loads it again
-    path : path of the folder
-    root : folder that must contain the targets of its links
-    record : EncoderRecord; its width is read from the graph
-    """
-
-    name: str
-    path: Path
-    root: Path
-    record: EncoderRecord
-
-
 def load_named(name: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
     """The CLIP of a short name, from the hub; raises as `load_source`."""
-    return OnnxClipEncoder(_from_hub(named_clips()[name], name, device), device=device, threads=threads)
+    return _from_hub(named_clips()[name], name, device, threads)
 
 
 def load_source(source: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
@@ -94,15 +76,14 @@ def load_source(source: str, *, device: str | None = None, threads: int | None =
         if not str(path).isprintable():
             raise UsageError(f"the name of {printable(path)} has unprintable characters; rename the folder")
         provider(device)
-        folder = ClipFolder(f"onnx:{path}", path, path, unknown_record(f"a CLIP in {path.name}"))
-    elif _REPOSITORY.fullmatch(source):
-        folder = _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device)
-    else:
-        raise CheckpointError(
-            f"there is no folder {printable(source)}; if it was moved, pass its new path: --encoder onnx:FOLDER, "
-            "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
-        )
-    return OnnxClipEncoder(folder, device=device, threads=threads)
+        record = unknown_record(f"a CLIP in {path.name}")
+        return OnnxClipEncoder(f"onnx:{path}", path, path, record, device=device, threads=threads)
+    if _REPOSITORY.fullmatch(source):
+        return _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device, threads)
+    raise CheckpointError(
+        f"there is no folder {printable(source)}; if it was moved, pass its new path: --encoder onnx:FOLDER, "
+        "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
+    )
 
 
 def absent_repository(source: str) -> str | None:
@@ -118,12 +99,13 @@ def _unknown_clip(repository: str) -> Clip:
     return Clip(repository, "main", unknown_record(f"the CLIP {repository} on the Hugging Face hub"))
 
 
-def _from_hub(clip: Clip, name: str, device: str | None) -> ClipFolder:
+def _from_hub(clip: Clip, name: str, device: str | None, threads: int | None) -> OnnxClipEncoder:
     provider(device)  # before anything is downloaded
     from tip_adapter.encoders.onnx.download import fetch  # a folder needs no hub
 
     path = fetch(clip)
-    return ClipFolder(name, path, path.parents[1], clip.record)  # the cache's folder of the repository
+    root = path.parents[1]  # the cache's folder of the repository
+    return OnnxClipEncoder(name, path, root, clip.record, device=device, threads=threads)
 
 
 class OnnxClipEncoder(Encoder):
@@ -131,7 +113,10 @@ class OnnxClipEncoder(Encoder):
 
     Parameters
     ----------
-    folder : ClipFolder
+    name : str, that loads it again
+    folder : path of the folder with its files
+    root : folder that must contain the targets of their links
+    record : EncoderRecord; its width is read from the graph
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per core
 
@@ -141,25 +126,26 @@ class OnnxClipEncoder(Encoder):
         A file is missing, cannot be used, or is not safe to run.
     """
 
-    def __init__(self, folder: ClipFolder, *, device: str | None = None, threads: int | None = None) -> None:
-        self._folder = folder
-        self._layout = layout_in(folder.path)
-        stated = read_settings(folder.path / self._layout.preprocessing, self._layout.pixels)
-        self._preprocessing = stated.preprocessing()
-        image, text = (folder.path / name for name in (self._layout.image, self._layout.text))
-        self._image = Tower(image, folder.root, self._layout.outputs, device=device, threads=threads)
-        self._text = Tower(text, folder.root, self._layout.outputs, device=device, threads=threads)
+    def __init__(
+        self, name: str, folder: Path, root: Path, record: EncoderRecord, *, device: str | None, threads: int | None
+    ) -> None:
+        self._folder, self._layout = folder, layout_in(folder)
+        self._preprocessing = read_settings(folder / self._layout.preprocessing, self._layout.pixels).preprocessing()
+        self._image, self._text = (
+            Tower(folder / file, root, self._layout.outputs, device=device, threads=threads)
+            for file in (self._layout.image, self._layout.text)
+        )
         self._pixels = _image_input(self._image)
         self._takes_floats = (
             self._pixels.dtype == "FLOAT"
         )  # scaled, channels first; else the graph scales uint8, channels last
         width = self._image.output.shape[1] or self._trial.shape[1]
-        self.record = replace(folder.record, width=width)
+        self.record = replace(record, width=width)
         self.logit_scale = self.record.logit_scale
         if self._text.output.shape[1] not in (None, width):
             raise _unlike(self._text, f"texts to vectors of the width of photos, {width}")
-        towers = (self._image, self._text)
-        self.identity = EncoderIdentity(folder.name, _fingerprint(self._layout, folder.path, towers), width)
+        fingerprint = _fingerprint(self._layout, folder, (self._image, self._text))
+        self.identity = EncoderIdentity(name, fingerprint, width)
 
     @cached_property
     def gives_raw(self) -> bool:  # type: ignore[override]
@@ -182,9 +168,9 @@ class OnnxClipEncoder(Encoder):
         """Texts → (n, width) float32 unit rows."""
         vectors = []
         for text in texts:
-            tokens = self._tokenizer(text)
+            ids, mask = self._tokenizer(text)
             feeds = {
-                tensor.name: (tokens.mask if "mask" in tensor.name else tokens.ids).astype(_INTEGERS[tensor.dtype])
+                tensor.name: (mask if "mask" in tensor.name else ids).astype(_INTEGERS[tensor.dtype])
                 for tensor in self._text.graph.inputs
             }
             vectors.append(self._text.run(feeds))
@@ -235,7 +221,7 @@ class OnnxClipEncoder(Encoder):
 
     @cached_property
     def _tokenizer(self) -> TextTokenizer:
-        return TextTokenizer(self._layout, self._folder.path, _text_length(self._text))
+        return TextTokenizer(self._layout, self._folder, _text_length(self._text))
 
 
 _INTEGERS = {"INT32": np.int32, "INT64": np.int64}

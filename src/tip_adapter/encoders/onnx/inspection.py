@@ -91,23 +91,19 @@ def whole_model(graph: Graph) -> onnx.ModelProto:
     model = _parse(graph.path)
     for tensor in _tensors(model.graph):
         for place in _location(tensor):
-            _load_weights(tensor, graph.path.parent / place, graph)
+            file = graph.path.parent / place
+            if file not in graph.data:
+                raise _refused(graph.path, "it has changed since it was opened")
+            stated = {entry.key: entry.value for entry in tensor.external_data}
+            try:
+                with open_regular(file) as data:
+                    data.seek(int(stated.get("offset", 0)))
+                    tensor.raw_data = data.read(int(stated.get("length", -1)))
+            except (OSError, ValueError) as error:
+                raise _refused(graph.path, f"its weights cannot be read: {printable(str(error))}") from error
+            tensor.ClearField("external_data")
+            tensor.data_location = onnx.TensorProto.DEFAULT
     return model
-
-
-def _load_weights(tensor: onnx.TensorProto, file: Path, graph: Graph) -> None:
-    """Move a tensor's values from a file into the tensor."""
-    if file not in graph.data:
-        raise _refused(graph.path, "it has changed since it was opened")
-    stated = {entry.key: entry.value for entry in tensor.external_data}
-    try:
-        with open_regular(file) as data:
-            data.seek(int(stated.get("offset", 0)))
-            tensor.raw_data = data.read(int(stated.get("length", -1)))
-    except (OSError, ValueError) as error:
-        raise _refused(graph.path, f"its weights cannot be read: {printable(str(error))}") from error
-    tensor.ClearField("external_data")
-    tensor.data_location = onnx.TensorProto.DEFAULT
 
 
 def _parse(path: Path) -> onnx.ModelProto:

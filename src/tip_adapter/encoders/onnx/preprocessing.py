@@ -48,7 +48,12 @@ class Preprocessing:
             image = centre_crop_sides(image)
         height, width = self._resized((image.height, image.width))
         resized = image.resize((max(width, 1), max(height, 1)), self.resample)
-        return np.asarray(_centred(resized, self.size, self.fill))
+        # The middle; padded where the image is smaller.
+        canvas = Image.new("RGB", self.size[::-1], (self.fill, self.fill, self.fill))
+        over = (resized.width - canvas.width, resized.height - canvas.height)
+        left, top = (round(extra / 2) if extra >= 0 else -(-extra // 2) for extra in over)  # as open_clip rounds
+        canvas.paste(resized, (-left, -top))
+        return np.asarray(canvas)
 
     def _resized(self, sides: Sides) -> Sides:
         """(height, width) that an image of these sides is resized to."""
@@ -90,13 +95,3 @@ _FITS_IN_WORDS = {
     "longest": "just fit into {}, its aspect kept",
     "squash": "{}, its aspect not kept",
 }
-
-
-def _centred(image: Image.Image, size: Sides, fill: int) -> Image.Image:
-    """The centre of an image, padded where it is smaller."""
-    height, width = size
-    canvas = Image.new("RGB", (width, height), (fill, fill, fill))
-    over = (image.width - width, image.height - height)
-    left, top = (round(extra / 2) if extra >= 0 else -(-extra // 2) for extra in over)  # as open_clip rounds
-    canvas.paste(image, (-left, -top))
-    return canvas

@@ -24,23 +24,8 @@ WIDTH = 1280
 _EPSILON = 1e-3
 
 
-class _Stage(NamedTuple):
-    expansion: int
-    stride: int
-    kernel: int
-    channels: int
-    repeats: int
-
-
-_STAGES = (
-    _Stage(1, 1, 3, 16, 1),
-    _Stage(6, 2, 3, 24, 2),
-    _Stage(6, 2, 5, 40, 2),
-    _Stage(6, 2, 3, 80, 3),
-    _Stage(6, 1, 5, 112, 3),
-    _Stage(6, 2, 5, 192, 4),
-    _Stage(6, 1, 3, 320, 1),
-)
+#: Stages of bottlenecks: (expansion, stride of the first, how many); channels and kernels are those of the weights.
+_STAGES = ((1, 1, 1), (6, 2, 2), (6, 2, 2), (6, 2, 3), (6, 1, 3), (6, 2, 4), (6, 1, 1))
 
 
 class Network(NamedTuple):
@@ -52,16 +37,7 @@ class Network(NamedTuple):
 
 
 def build_network(tensors: Mapping[str, NDArray[Any]]) -> Network:
-    """Write the graph from the checkpoint's tensors, which are in the order of the network.
-
-    Parameters
-    ----------
-    tensors : name → array, in the order of the file
-
-    Returns
-    -------
-    Network
-    """
+    """Write the graph from the checkpoint's tensors, name → array in the order of the network."""
     graph = GraphWriter()
     pixels = graph.input("pixels", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
     graph.output(write_network(graph, pixels, tensors), "features", ["n", WIDTH])
@@ -75,11 +51,10 @@ def write_network(graph: GraphWriter, pixels: str, tensors: Mapping[str, NDArray
     network = _NetworkWriter(graph, pixels)
     network.pixels()
     network.convolution(*next(layers), stride=2)
-    channels = 32
-    for stage in _STAGES:
-        for repeat in range(stage.repeats):
-            network.bottleneck(layers, stage, stride=stage.stride if repeat == 0 else 1, channels=channels)
-            channels = stage.channels
+    for expansion, stride, n in _STAGES:
+        network.bottleneck(layers, expands=expansion > 1, stride=stride, adds=False)
+        for _ in range(n - 1):
+            network.bottleneck(layers, expands=expansion > 1, stride=1, adds=True)
     network.convolution(*next(layers))
     network.node("ReduceMean", axes=[2, 3], keepdims=0)
     return network.top
@@ -146,11 +121,11 @@ class _NetworkWriter:
         if relu6:
             self.node("Clip", self._graph.constant(0.0), self._graph.constant(6.0))
 
-    def bottleneck(self, layers: Iterator[Any], stage: _Stage, *, stride: int, channels: int) -> None:
+    def bottleneck(self, layers: Iterator[Any], *, expands: bool, stride: int, adds: bool) -> None:
         before = self.top
-        if stage.expansion > 1:
+        if expands:
             self.convolution(*next(layers))
         self.convolution(*next(layers), stride=stride)
         self.convolution(*next(layers), relu6=False)
-        if stride == 1 and channels == stage.channels:
+        if adds:
             self.node("Add", before)

@@ -118,7 +118,10 @@ class PocketEncoder(Encoder):
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts in any of 16 languages → (n, 1280) float32 unit rows."""
-        return self._text_side.encode(texts)
+        side = self._text_side
+        with threadpool_limits(1, "blas"):  # products with a single row are slower on several threads
+            similarities = [kernel(side.sentence_vectors([text]), side.names) for text in texts]
+            return rows_of([unit_rows(row @ side.coefficients) for row in similarities], WIDTH)
 
     def image_graph(self) -> ModelProto:
         """`encode_prepared` as an ONNX graph: pixels, (n, 2, 224, 224, 3) uint8 → vectors, (n, 1280) float32."""
@@ -135,7 +138,10 @@ class PocketEncoder(Encoder):
 
     def prompt_tower(self) -> SentenceTower:
         """The text encoder with a learnable context in the space of its vectors, for CoOp; needs torch."""
-        return self._text_side.prompt_tower()
+        make = require_extra("tip_adapter.encoders.pocket.torch_tower", "torch", "torch").SentenceTower
+        side = self._text_side
+        tower: SentenceTower = make(side.sentence_vectors, kernel, side.names, side.coefficients)
+        return tower
 
     def _encode_run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         n, crops = prepared.shape[:2]
@@ -171,26 +177,15 @@ class _TextSide:
         self._encode = USE(threads=1).encode
         path = files("tip_adapter.encoders.pocket") / "imagenet_classnames.txt"
         lines = path.read_text(encoding="utf-8").splitlines()
-        self._names = self.sentence_vectors([line.split(" ", 1)[1] for line in lines])
+        self.names = self.sentence_vectors([line.split(" ", 1)[1] for line in lines])
         rows = unit_rows(classifier - classifier.mean(axis=0))
         ridge = _RIDGE * np.eye(len(rows), dtype=np.float32)
-        self._coefficients = np.linalg.solve(kernel(self._names, self._names) + ridge, rows)
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        with threadpool_limits(1, "blas"):  # products with a single row are slower on several threads
-            similarities = [kernel(self.sentence_vectors([text]), self._names) for text in texts]
-            return rows_of([unit_rows(row @ self._coefficients) for row in similarities], WIDTH)
+        self.coefficients = np.linalg.solve(kernel(self.names, self.names) + ridge, rows)
 
     def sentence_vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, 512) unit rows, before the map into image space."""
         vectors: NDArray[np.float32] = unit_rows(self._encode(texts))
         return vectors
-
-    def prompt_tower(self) -> SentenceTower:
-        """The map with a learnable context, for CoOp."""
-        make = require_extra("tip_adapter.encoders.pocket.torch_tower", "torch", "torch").SentenceTower
-        tower: SentenceTower = make(self.sentence_vectors, kernel, self._names, self._coefficients)
-        return tower
 
 
 def kernel(vectors: Array, others: Array) -> Array:
