@@ -53,33 +53,26 @@ def check(
 
 
 def _print(record: dict[str, Any]) -> None:
-    if record["likely_wrong"]:
-        print_line(f"Possibly mislabelled {_extent(record['likely_wrong'])}, most suspicious first")
-        rows = [
-            [e["image"], e["label"], percent(e["probability"]), e["called"]] for e in record["likely_wrong"][:_SHOWN]
-        ]
-        print_table(["image", "label", "P(label)", "looks like"], rows)
+    wrong = [[e["image"], e["label"], percent(e["probability"]), e["called"]] for e in record["likely_wrong"]]
+    if wrong:
+        _print_first("Possibly mislabelled", "most suspicious", ["image", "label", "P(label)", "looks like"], wrong)
     else:
         print_line("No label looks wrong.")
-    if record["near_duplicates"]:
-        print_line(f"Near-duplicates in different classes {_extent(record['near_duplicates'])}, most similar first")
-        rows = [
-            [
-                *(f"{image} ({label})" for image, label in zip(e["images"], e["labels"], strict=True)),
-                f"{e['similarity']:.3f}",
-            ]
-            for e in record["near_duplicates"][:_SHOWN]
-        ]
-        print_table(["image", "image", "similarity"], rows)
+    near = []
+    for e in record["near_duplicates"]:
+        images = [f"{image} ({label})" for image, label in zip(e["images"], e["labels"], strict=True)]
+        near.append([*images, f"{e['similarity']:.3f}"])
+    if near:
+        header = ["image", "image", "similarity"]
+        _print_first("Near-duplicates in different classes", "most similar", header, near)
     else:
         print_line("No near-duplicates in different classes.")
-    if record["need_images"]:
-        print_line(f"Classes that need images {_extent(record['need_images'])}, hardest first")
-        rows = [
-            [e["label"], str(e["n_images"]), "unknown" if e["accuracy"] is None else percent(e["accuracy"])]
-            for e in record["need_images"][:_SHOWN]
-        ]
-        print_table(["class", "images", "leave-one-out accuracy"], rows)
+    few = [
+        [e["label"], str(e["n_images"]), "unknown" if e["accuracy"] is None else percent(e["accuracy"])]
+        for e in record["need_images"]
+    ]
+    if few:
+        _print_first("Classes that need images", "hardest", ["class", "images", "leave-one-out accuracy"], few)
     if record["accuracy"] is None:
         print_line("No class has two images, so no label could be checked by leave-one-out.")
     else:
@@ -87,5 +80,8 @@ def _print(record: dict[str, Any]) -> None:
         print_line(f"Leave-one-out {accuracy_in_words(record['accuracy'], record['n_checked'], interval)}.")
 
 
-def _extent(entries: list[dict[str, Any]]) -> str:
-    return f"({len(entries)}, the first {_SHOWN} shown)" if len(entries) > _SHOWN else f"({len(entries)})"
+def _print_first(title: str, order: str, header: list[str], rows: list[list[str]]) -> None:
+    """The first rows of a table, below their number."""
+    extent = f"{len(rows)}, the first {_SHOWN} shown" if len(rows) > _SHOWN else len(rows)
+    print_line(f"{title} ({extent}), {order} first")
+    print_table(header, rows[:_SHOWN])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from typer import Argument, Exit, Option
 
@@ -14,9 +14,6 @@ from tip_adapter.errors import UsageError
 from tip_adapter.paper.datasets.records import SPLITS_URL, DatasetRecord, absent_pieces, dataset_record, dataset_records
 from tip_adapter.paper.datasets.splits import check_dataset, open_dataset
 from tip_adapter.text import first_of
-
-if TYPE_CHECKING:
-    from tip_adapter.paper.datasets.splits import DatasetCheck
 
 DataRoot = Annotated[
     Path | None,
@@ -83,20 +80,14 @@ def _check(name: str | None, data_root: Path | None, *, json: bool) -> None:
     if json:
         print_json({"name": name, **asdict(checked), "complete": checked.complete})
     else:
-        _print_check(record, checked)
+        rows = [[p.part, f"{p.n_published:,}", f"{p.n_listed:,}", f"{len(p.missing):,}"] for p in checked.parts]
+        print_table(["part", "published", "listed", "missing"], rows)
+        for part in checked.parts:
+            if part.problem:
+                print_line(f"Cannot list {part.part}: {part.problem}")
+            if part.missing:
+                print_line(f"Missing of {part.part}: {first_of(part.missing)}")
+        listed = f"{checked.n_listed:,} of {checked.n_published:,} classes"
+        print_line(f"{record.title} is {'complete' if checked.complete else 'not complete'}: {listed} listed.")
     if not checked.complete:
         raise Exit(1)
-
-
-def _print_check(record: DatasetRecord, checked: DatasetCheck) -> None:
-    print_table(
-        ["part", "published", "listed", "missing"],
-        [[p.part, f"{p.n_published:,}", f"{p.n_listed:,}", f"{len(p.missing):,}"] for p in checked.parts],
-    )
-    for part in checked.parts:
-        if part.problem:
-            print_line(f"Cannot list {part.part}: {part.problem}")
-        if part.missing:
-            print_line(f"Missing of {part.part}: {first_of(part.missing)}")
-    listed = f"{checked.n_listed:,} of {checked.n_published:,} classes"
-    print_line(f"{record.title} is {'complete' if checked.complete else 'not complete'}: {listed} listed.")

@@ -66,11 +66,9 @@ def _print(record: dict[str, Any], trained: str) -> None:
     mean, zero_shot = percent(record["mean_per_class_accuracy"]), percent(record["zero_shot_accuracy"])
     print_line(f"Mean over classes: {mean}. Zero-shot (class names only): {zero_shot}.")
     before, after = (_figures(record["calibration"][when]) for when in ("before", "after"))
-    uncalibrated = record["calibration"]["temperature"] == 1
-    print_line(
-        f"Calibration: {after}; "
-        + ("no temperature was fitted." if uncalibrated else f"without the temperature: {before}.")
-    )
+    is_plain = record["calibration"]["temperature"] == 1
+    compared = "no temperature was fitted" if is_plain else f"without the temperature: {before}"
+    print_line(f"Calibration: {after}; {compared}.")
     if trained:
         print_line(trained)
     if record["n_failed"]:
@@ -82,6 +80,5 @@ def _print(record: dict[str, Any], trained: str) -> None:
 
 def _figures(calibration: dict[str, Any]) -> str:
     likelihood = calibration["negative_log_likelihood"]
-    return f"ECE {percent(calibration['ece'])}, negative log-likelihood " + (
-        "unknown" if likelihood is None else f"{likelihood:.3f}"
-    )
+    shown = "unknown" if likelihood is None else f"{likelihood:.3f}"
+    return f"ECE {percent(calibration['ece'])}, negative log-likelihood {shown}"

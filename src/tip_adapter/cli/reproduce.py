@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tip_adapter.features.encode import Progress
-    from tip_adapter.paper.experiments import Experiment
     from tip_adapter.paper.vectors import VectorProvider
 
 
@@ -120,16 +119,15 @@ def _list(json: bool) -> None:
 
     rows = list(experiments().values())
     if json:
-        print_json({"experiments": [_record(row) for row in rows], "aliases": ALIASES})
+        records = []
+        for row in rows:
+            axes = {
+                axis: list(dict.fromkeys(value for block in row.blocks for value in getattr(block, axis)))
+                for axis in ("datasets", "targets", "encoders", "methods", "shots", "seeds")
+            }
+            records.append({"name": row.name, "title": row.title, **axes, "notes": list(row.notes)})
+        print_json({"experiments": records, "aliases": ALIASES})
         return
     also = {name: alias for alias, name in ALIASES.items()}
     shown = [[f"{row.name} (= {also[row.name]})" if row.name in also else row.name, row.title] for row in rows]
     print_table(["name", "what it shows"], shown)
-
-
-def _record(experiment: Experiment) -> dict[str, Any]:
-    axes = {
-        axis: list(dict.fromkeys(value for block in experiment.blocks for value in getattr(block, axis)))
-        for axis in ("datasets", "targets", "encoders", "methods", "shots", "seeds")
-    }
-    return {"name": experiment.name, "title": experiment.title, **axes, "notes": list(experiment.notes)}

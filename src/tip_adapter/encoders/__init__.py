@@ -103,10 +103,6 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it, or torch for an encoder on torch
     threads : int, None for one per core
 
-    Returns
-    -------
-    Encoder
-
     Raises
     ------
     UnknownName

@@ -122,21 +122,18 @@ def _names(name: str, middle: float, size: float) -> Markup:
 
 def reliability(before: Calibration, after: Calibration, n: int) -> Markup:
     """Accuracy by confidence, at temperature 1 and at the model's; below, how many photos have which confidence."""
-    grid = [_gridline(tick) for tick in _TICKS]
-    counts = [_count(entry, n) for entry in after.curve]
-    curves = [_curve(before.curve, "before", n), _curve(after.curve, "after", n)]
-    diagonal = tag("line", x1=_x(0), y1=_y(0), x2=_x(1), y2=_y(1), class_="ideal")
-    axes = [
+    parts = [
+        *(_gridline(tick) for tick in _TICKS),
+        *(_count(entry, n) for entry in after.curve),
+        tag("line", x1=_x(0), y1=_y(0), x2=_x(1), y2=_y(1), class_="ideal"),
+        _curve(before.curve, "before", n),
+        _curve(after.curve, "after", n),
         tag("text", "confidence", x=_x(0.5), y=_TOP + _SIDE + 36, class_="axis middle"),
         tag("text", "accuracy", x=12, y=_y(0.5), class_="axis middle", transform=f"rotate(-90 12 {_y(0.5)})"),
     ]
     return tag(
         "svg",
-        *grid,
-        *counts,
-        diagonal,
-        *curves,
-        *axes,
+        *parts,
         viewBox=f"0 0 {_LEFT + _SIDE + 14} {_TOP + _SIDE + 44}",
         class_="reliability",
         role="img",

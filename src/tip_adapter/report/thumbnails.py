@@ -56,10 +56,7 @@ class Thumbnails(AbstractContextManager["Thumbnails"]):
 def paths_by_id(source: str | os.PathLike[str], *, part: str) -> dict[str, Path]:
     """The photos of a folder or list by the ids that they have in a model; none where vectors are stored.
 
-    Raises
-    ------
-    FolderError, LabelError, FeaturesError
-        As `labelled_source`.
+    Raises FolderError, LabelError and FeaturesError as `labelled_source`.
     """
     if is_stored(source):  # where its photos lay is its maker's claim, and the user has not named that folder
         return {}

@@ -136,9 +136,8 @@ class OnnxClipEncoder(Encoder):
             for file in (self._layout.image, self._layout.text)
         )
         self._pixels = _image_input(self._image)
-        self._takes_floats = (
-            self._pixels.dtype == "FLOAT"
-        )  # scaled, channels first; else the graph scales uint8, channels last
+        # Floats are scaled here, channels first; uint8 by the graph, channels last.
+        self._takes_floats = self._pixels.dtype == "FLOAT"
         width = self._image.output.shape[1] or self._trial.shape[1]
         self.record = replace(record, width=width)
         self.logit_scale = self.record.logit_scale
@@ -179,12 +178,7 @@ class OnnxClipEncoder(Encoder):
     def image_graph(self) -> ModelProto:
         """`encode_prepared` as an ONNX graph: pixels, (n, height, width, 3) uint8 → vectors, (n, width) float32.
 
-        Raises
-        ------
-        ExportError
-            Graph and weights together exceed the limit of an ONNX file.
-        CheckpointError
-            A file cannot be read any more.
+        Raises ExportError as `Encoder.image_graph`, and CheckpointError if a file cannot be read any more.
         """
         files = (self._image.graph.path, *self._image.graph.data)
         if sum(path.stat().st_size for path in files) > MOST_BYTES:

@@ -167,13 +167,7 @@ def layout_of(names: Collection[str]) -> Layout | None:
 
 
 def layout_in(folder: Path) -> Layout:
-    """The layout of a folder.
-
-    Raises
-    ------
-    CheckpointError
-        It fits none; the message lists the files that are missing for the nearest.
-    """
+    """The layout of a folder; raises CheckpointError, with the files that the nearest layout lacks, if it fits none."""
     found = {name for layout in LAYOUTS for name in layout.files if (folder / name).is_file()}
     layout = layout_of(found)
     if layout is None:
@@ -187,13 +181,7 @@ def layout_in(folder: Path) -> Layout:
 
 
 def read_settings(path: Path, kind: type[T]) -> T:
-    """Read a JSON file as a msgspec type.
-
-    Raises
-    ------
-    CheckpointError
-        It cannot be read, or does not fit the type.
-    """
+    """Read a JSON file as a msgspec type; raises CheckpointError if it cannot be read, or does not fit."""
     try:
         return convert(parse_json(read_bounded(path, _MAX_SETTINGS)), kind)
     except (OSError, ValueError, RecursionError) as error:

@@ -55,12 +55,9 @@ def set_up(device: str, threads: int | None) -> None:
 
 
 def refuse_code(path: str) -> None:
-    """Raise if a PyTorch archive contains more than tensors and plain values, before open_clip opens it.
+    """Raise, before open_clip opens it, if a PyTorch archive contains more than tensors and plain values, or is damaged.
 
-    Raises
-    ------
-    pickle.UnpicklingError, RuntimeError
-        As torch raises for an archive that contains code, or is damaged.
+    The error is torch's: pickle.UnpicklingError or RuntimeError.
     """
     if not path.endswith(".safetensors"):
         torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

@@ -49,7 +49,10 @@ def write_network(graph: GraphWriter, pixels: str, tensors: Mapping[str, NDArray
     """Append the network to a graph: `pixels`, (n, 224, 224, 3) uint8 → its features, (n, 1280) float32."""
     layers = _fold_batch_norms(_arrays(tensors)[0])
     network = _NetworkWriter(graph, pixels)
-    network.pixels()
+    network.node("Cast", to=TensorProto.FLOAT)  # to (n, 3, 224, 224) in [-1, 1]
+    network.node("Div", graph.constant(127.5))
+    network.node("Sub", graph.constant(1.0))
+    network.node("Transpose", perm=[0, 3, 1, 2])
     network.convolution(*next(layers), stride=2)
     for expansion, stride, n in _STAGES:
         network.bottleneck(layers, expands=expansion > 1, stride=stride, adds=False)
@@ -99,13 +102,6 @@ class _NetworkWriter:
 
     def node(self, kind: str, *others: str, **attributes: Any) -> None:
         self.top = self._graph.node(kind, self.top, *others, **attributes)
-
-    def pixels(self) -> None:
-        """uint8 (n, 224, 224, 3) → float (n, 3, 224, 224) in [-1, 1]."""
-        self.node("Cast", to=TensorProto.FLOAT)
-        self.node("Div", self._graph.constant(127.5))
-        self.node("Sub", self._graph.constant(1.0))
-        self.node("Transpose", perm=[0, 3, 1, 2])
 
     def convolution(self, weight: NDArray[Any], bias: NDArray[Any], *, stride: int = 1, relu6: bool = True) -> None:
         n_channels, per_group, kernel, _ = weight.shape

@@ -155,13 +155,7 @@ class PocketEncoder(Encoder):
 
 
 def read_image_weights() -> dict[str, NDArray[Any]]:
-    """The image tower's tensors by name, in the order of the network.
-
-    Raises
-    ------
-    CheckpointError
-        The file has another SHA-256 than expected.
-    """
+    """The image tower's tensors by name, in the order of the network; raises CheckpointError as `read_checkpoint`."""
     package, name, sha256 = _IMAGE_WEIGHTS
     return read_checkpoint(_path(package, name), sha256=sha256)
 
