@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from fnmatch import fnmatch
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,8 @@ def fetch(clip: Clip) -> Path:
     if folder is not None:
         return folder
     with as_errors(DownloadError, f"cannot download {printable(clip.repository)}", _without_network(clip)):
-        plan: Any = _snapshot(clip, [*chain(*(layout.patterns for layout in LAYOUTS))], dry_run=True, tqdm_class=_NoBar)
+        everything = [pattern for layout in LAYOUTS for pattern in layout.patterns]
+        plan: Any = _snapshot(clip, everything, dry_run=True, tqdm_class=_NoBar)
         layout = layout_of([file.filename for file in plan])
         if layout is None:
             known = "; or ".join(", ".join(layout.files) for layout in LAYOUTS)
