@@ -8,7 +8,7 @@ import pytest
 
 from tip_adapter import errors
 from tip_adapter.errors import MissingExtra, NotWritable, OutputExists, TipAdapterError, TipAdapterWarning
-from tip_adapter.plugins import unknown_name
+from tip_adapter.plugins import require_extra, unknown_name
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, TipAdapterError)]
 
@@ -94,7 +94,8 @@ def test_an_unknown_name_that_resembles_none_gets_no_suggestion():
 
 
 def test_a_missing_extra_says_what_to_type():
-    assert "pip install 'tip-adapter[demo]'" in str(MissingExtra.of("conformal-clip-data", "demo"))
+    with pytest.raises(MissingExtra, match=r"pip install 'tip-adapter\[demo\]'"):
+        require_extra("no_such_module", "conformal-clip-data", "demo")
 
 
 def test_messages_of_system_errors_are_read_whole():

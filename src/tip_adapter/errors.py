@@ -64,11 +64,6 @@ class MissingExtra(TipAdapterError, ImportError):
 
     code = "missing_extra"
 
-    @classmethod
-    def of(cls, what: str, extra: str) -> MissingExtra:
-        """The error for `what`, which the optional `extra` installs."""
-        return cls(f"{what} is not installed: pip install 'tip-adapter[{extra}]'")
-
 
 class ImageError(TipAdapterError, ValueError):
     """One image cannot be used."""

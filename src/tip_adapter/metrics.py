@@ -56,10 +56,6 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
     ----------
     truth, predicted : (n,) labels, n > 0
 
-    Returns
-    -------
-    Accuracy
-
     Raises
     ------
     ValueError
@@ -205,7 +201,7 @@ class MetricAccumulator:
         self._batches: list[_Batch] = []
         self._n = 0
         self._n_mistakes = n_mistakes
-        self._worst: list[tuple[float, int, Mistake]] = []  # a heap: the least confident first
+        self._worst: list[Mistake] = []  # the most confident first
 
     def __len__(self) -> int:
         return self._n
@@ -240,7 +236,7 @@ class MetricAccumulator:
 
     def mistakes(self) -> list[Mistake]:
         """The most confident mistakes, the most confident first; ties in the order in which they were added."""
-        return [mistake for *_, mistake in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
+        return [*self._worst]
 
     def unknown_classes(self) -> list[str]:
         """Sorted labels of images that the model does not have."""
@@ -255,15 +251,12 @@ class MetricAccumulator:
         return confidence, np.where(known, np.log(confidence) + own - logits.max(axis=1), np.nan)
 
     def _keep_worst(self, images: SupportSet, batch: _Batch) -> None:
-        for row in np.flatnonzero(batch.truth != batch.predicted).tolist():
-            score, order = float(batch.confidence[row, 1]), -(self._n + row)
-            if len(self._worst) == self._n_mistakes and (not self._worst or (score, order) < self._worst[0][:2]):
-                continue
-            called = str(self._labels(batch.predicted[row : row + 1])[0])
-            mistake = Mistake(str(images.ids[row]), str(images.labels[row]), called, score, images.vectors[row].copy())
-            heapq.heappush(self._worst, (score, order, mistake))
-            if len(self._worst) > self._n_mistakes:
-                heapq.heappop(self._worst)
+        scores, called = batch.confidence[:, 1], self._labels(batch.predicted)
+        wrong = np.flatnonzero(batch.truth != batch.predicted).tolist()
+        for row in heapq.nlargest(self._n_mistakes, wrong, key=scores.__getitem__):
+            names = str(images.ids[row]), str(images.labels[row]), str(called[row])
+            self._worst.append(Mistake(*names, float(scores[row]), images.vectors[row].copy()))
+        self._worst = heapq.nlargest(self._n_mistakes, self._worst, key=lambda mistake: mistake.score)
 
     def _column(self, name: str) -> NDArray[Any]:
         return np.concatenate([getattr(batch, name) for batch in self._batches])

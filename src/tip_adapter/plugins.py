@@ -81,7 +81,7 @@ def require_extra(module: str, what: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtra.of(what, extra) from error
+        raise MissingExtra(f"{what} is not installed: pip install 'tip-adapter[{extra}]'") from error
 
 
 def unknown_name(kind: str, name: str, known: Collection[str]) -> UnknownName:

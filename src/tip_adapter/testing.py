@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from onnx import ModelProto
 
     from tip_adapter.encoders import Encoder
 
@@ -57,19 +56,16 @@ def check_encoder(encoder: Encoder) -> None:
     with suppress(ExportError):  # too large for one file
         graph = encoder.image_graph()
         if graph is not None:
-            _check_image_graph(graph, encoder, prepared)
+            batch = prepared[: graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or len(prepared)]
+            session = open_session(graph.SerializeToString(), device="cpu", threads=None)
+            (rows,) = session.run(["vectors"], {"pixels": batch})
+            _assert_close(unit_rows(rows), encoder.encode_prepared(batch), "image_graph differs from encode_prepared")
+            keys = {entry.key for entry in graph.metadata_props}
+            assert "preprocessing" in keys, "the metadata of image_graph have no entry preprocessing"
     assert encoder.record.width == width, "record and identity give different widths"
     assert encoder.logit_scale > 0, "the logit scale is not positive"
     assert all("{}" in template for template in encoder.record.templates), "a template has no {}"
     assert len(encoder.identity.fingerprint) == 64, "the fingerprint is not a SHA-256"
-
-
-def _check_image_graph(graph: ModelProto, encoder: Encoder, prepared: NDArray[Any]) -> None:
-    batch = prepared[: graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or len(prepared)]
-    (vectors,) = open_session(graph.SerializeToString(), device="cpu", threads=None).run(["vectors"], {"pixels": batch})
-    _assert_close(unit_rows(vectors), encoder.encode_prepared(batch), "image_graph differs from encode_prepared")
-    keys = {entry.key for entry in graph.metadata_props}
-    assert "preprocessing" in keys, "the metadata of image_graph have no entry preprocessing"
 
 
 def _assert_close(actual: NDArray[Any], expected: NDArray[Any], rule: str, *, atol: float = 1e-5) -> None:

@@ -193,17 +193,14 @@ def _class_labels(labels: Any) -> NDArray[Any]:
     """Labels as an array: all text or all numbers, none missing."""
     array = np.asarray(labels)
     if array.ndim == 1:
-        kinds = {_kind(label) for label in labels}  # of the input: NumPy converts numbers to text in a mixed list
+        # Of the input: NumPy converts numbers to text in a mixed list. NaN and anything else is of no kind.
+        kinds = {
+            str if isinstance(label, str) else float if isinstance(label, (Real, np.bool_)) and label == label else None
+            for label in labels
+        }
         if len(kinds) > 1 or None in kinds:
             raise LabelError(
                 "labels of class embeddings are of several kinds, or one is missing; "
                 "make all of them text, or all of them numbers"
             )
     return array
-
-
-def _kind(label: Any) -> type | None:
-    """Text or number; None for anything else, NaN included."""
-    if isinstance(label, str):
-        return str
-    return float if isinstance(label, (Real, np.bool_)) and label == label else None

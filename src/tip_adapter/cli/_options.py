@@ -32,26 +32,21 @@ Version = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout, everything else on stderr.")]
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A model folder, made by `tip-adapter fit`.")]
 
-_OF_EVERY_COMMAND = [
-    inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
-    for name, default, annotation in [
-        ("device", None, Device),
-        ("threads", None, Threads),
-        ("quiet", False, Quiet),
-        ("version", False, Version),
-    ]
-]
+
+def _of_every_command(
+    device: Device = None, threads: Threads = None, quiet: Quiet = False, version: Version = False
+) -> None:
+    """The options, for its signature."""
 
 
 def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options of every command to a function, which receives those that its own signature names."""
-    own = inspect.signature(function, eval_str=True).parameters
-    common = {parameter.name for parameter in _OF_EVERY_COMMAND}
+    own, common = (inspect.signature(f, eval_str=True).parameters for f in (function, _of_every_command))
 
     def command(**arguments: Any) -> None:
         function(**{name: value for name, value in arguments.items() if name in own})
 
     specific = [parameter for name, parameter in own.items() if name not in common]
-    command.__signature__ = inspect.Signature([*specific, *_OF_EVERY_COMMAND])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*specific, *common.values()])  # type: ignore[attr-defined]
     command.__doc__ = function.__doc__
     return command

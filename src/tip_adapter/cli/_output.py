@@ -78,15 +78,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr, moved by (done, total); None if stderr is not a terminal, or when quiet."""
-    with progress_bars(title, quiet=quiet) as (move,):
-        yield move
-
-
-@contextmanager
 def progress_bars(*titles: str, quiet: bool) -> Iterator[tuple[Callable[[int, int], None] | None, ...]]:
-    """Several such bars; each appears when it is first moved, and all but the first disappear when they are full."""
+    """Progress bars on stderr, each moved by (done, total); None if stderr is not a terminal, or when quiet.
+
+    Each appears when it is first moved, and all but the first disappear when they are full.
+    """
     if quiet or not sys.stderr.isatty():
         yield (None,) * len(titles)
         return

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import Json
-from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars
 from tip_adapter.cli._words import accuracy_in_words, interval_in_words
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import readable_path
@@ -27,12 +27,9 @@ _SHOWN = 20
 
 
 def check(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="MODEL_DIR|TRAIN_DIR", help="A model folder, or images as for `fit`."),
-    ],
+    source: Annotated[Path, Argument(metavar="MODEL_DIR|TRAIN_DIR", help="A model folder, or images as for `fit`.")],
     encoder: Annotated[
-        str | None, typer.Option(help="For images, as for `fit`; see `tip-adapter encoders`.", metavar="NAME")
+        str | None, Option(help="For images, as for `fit`; see `tip-adapter encoders`.", metavar="NAME")
     ] = None,
     json: Json = False,
     device: str | None = None,
@@ -40,7 +37,7 @@ def check(
     quiet: bool = False,
 ) -> None:
     """Find possibly wrong labels, near-duplicates in different classes, and classes that need images."""
-    with notes(quiet), progress_bar("Reading images", quiet=quiet) as progress:
+    with notes(quiet), progress_bars("Reading images", quiet=quiet) as (progress,):
         if os.path.lexists(readable_path(source) / CONFIG):  # False also for a name that is too long
             if encoder is not None:
                 raise UsageError("a model has its own encoder; leave out --encoder")
@@ -56,33 +53,26 @@ def check(
 
 
 def _print(record: dict[str, Any]) -> None:
-    if record["likely_wrong"]:
-        print_line(f"Possibly mislabelled {_extent(record['likely_wrong'])}, most suspicious first")
-        rows = [
-            [e["image"], e["label"], percent(e["probability"]), e["called"]] for e in record["likely_wrong"][:_SHOWN]
-        ]
-        print_table(["image", "label", "P(label)", "looks like"], rows)
+    wrong = [[e["image"], e["label"], percent(e["probability"]), e["called"]] for e in record["likely_wrong"]]
+    if wrong:
+        _print_first("Possibly mislabelled", "most suspicious", ["image", "label", "P(label)", "looks like"], wrong)
     else:
         print_line("No label looks wrong.")
-    if record["near_duplicates"]:
-        print_line(f"Near-duplicates in different classes {_extent(record['near_duplicates'])}, most similar first")
-        rows = [
-            [
-                *(f"{image} ({label})" for image, label in zip(e["images"], e["labels"], strict=True)),
-                f"{e['similarity']:.3f}",
-            ]
-            for e in record["near_duplicates"][:_SHOWN]
-        ]
-        print_table(["image", "image", "similarity"], rows)
+    near = []
+    for e in record["near_duplicates"]:
+        images = [f"{image} ({label})" for image, label in zip(e["images"], e["labels"], strict=True)]
+        near.append([*images, f"{e['similarity']:.3f}"])
+    if near:
+        header = ["image", "image", "similarity"]
+        _print_first("Near-duplicates in different classes", "most similar", header, near)
     else:
         print_line("No near-duplicates in different classes.")
-    if record["need_images"]:
-        print_line(f"Classes that need images {_extent(record['need_images'])}, hardest first")
-        rows = [
-            [e["label"], str(e["n_images"]), "unknown" if e["accuracy"] is None else percent(e["accuracy"])]
-            for e in record["need_images"][:_SHOWN]
-        ]
-        print_table(["class", "images", "leave-one-out accuracy"], rows)
+    few = [
+        [e["label"], str(e["n_images"]), "unknown" if e["accuracy"] is None else percent(e["accuracy"])]
+        for e in record["need_images"]
+    ]
+    if few:
+        _print_first("Classes that need images", "hardest", ["class", "images", "leave-one-out accuracy"], few)
     if record["accuracy"] is None:
         print_line("No class has two images, so no label could be checked by leave-one-out.")
     else:
@@ -90,5 +80,8 @@ def _print(record: dict[str, Any]) -> None:
         print_line(f"Leave-one-out {accuracy_in_words(record['accuracy'], record['n_checked'], interval)}.")
 
 
-def _extent(entries: list[dict[str, Any]]) -> str:
-    return f"({len(entries)}, the first {_SHOWN} shown)" if len(entries) > _SHOWN else f"({len(entries)})"
+def _print_first(title: str, order: str, header: list[str], rows: list[list[str]]) -> None:
+    """The first rows of a table, below their number."""
+    extent = f"{len(rows)}, the first {_SHOWN} shown" if len(rows) > _SHOWN else len(rows)
+    print_line(f"{title} ({extent}), {order} first")
+    print_table(header, rows[:_SHOWN])

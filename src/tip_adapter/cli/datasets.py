@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Exit, Option
 
 from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import print_json, print_line, print_table
@@ -15,20 +15,17 @@ from tip_adapter.paper.datasets.records import SPLITS_URL, DatasetRecord, absent
 from tip_adapter.paper.datasets.splits import check_dataset, open_dataset
 from tip_adapter.text import first_of
 
-if TYPE_CHECKING:
-    from tip_adapter.paper.datasets.splits import DatasetCheck
-
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="The folder that holds the data sets' folders.", metavar="DIR", envvar="TIP_ADAPTER_DATA"),
+    Option(help="The folder that holds the data sets' folders.", metavar="DIR", envvar="TIP_ADAPTER_DATA"),
 ]
 
 
 def datasets(
     action: Annotated[
-        Literal["check"] | None, typer.Argument(metavar="check", help="Count a data set's files against its split.")
+        Literal["check"] | None, Argument(metavar="check", help="Count a data set's files against its split.")
     ] = None,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The data set to check.")] = None,
+    name: Annotated[str | None, Argument(metavar="NAME", help="The data set to check.")] = None,
     data_root: DataRoot = None,
     json: Json = False,
 ) -> None:
@@ -46,47 +43,31 @@ def _list(data_root: Path | None, *, json: bool) -> None:
     records = dataset_records().values()
     absent = {record.name: None if data_root is None else absent_pieces(record, data_root) for record in records}
     if json:
-        print_json({"datasets": [_entry(record, absent[record.name]) for record in records]})
+        entries = [
+            {**asdict(r), "found": None if absent[r.name] is None else not absent[r.name], "absent": absent[r.name]}
+            for r in records
+        ]
+        print_json({"datasets": entries})
         return
     header = ["data set", "classes", "train", "val", "test", "size", "licence", "found"]
     print_table(header, [_line(record, absent[record.name]) for record in records])
     for record in records:
-        print_line(_where(record))
+        notes = "; ".join([*filter(None, [record.advice]), *(f"no longer at {link}" for link in record.dead_links)])
+        print_line(f"{record.name}: {record.url}{f' ({notes})' if notes else ''}")
     print_line(f"the splits: {SPLITS_URL}")
 
 
-def _entry(record: DatasetRecord, absent: tuple[str, ...] | None) -> dict[str, Any]:
-    return {**asdict(record), "found": None if absent is None else not absent, "absent": absent}
-
-
 def _line(record: DatasetRecord, absent: tuple[str, ...] | None) -> list[str]:
+    """A row of the table."""
     counts = [f"{record.n_images[part]:,}" if part in record.n_images else "–" for part in ("train", "val", "test")]
-    return [
-        record.name,
-        f"{record.n_classes:,}",
-        *counts,
-        _size(record.size_mib),
-        record.licence,
-        _found(record, absent),
-    ]
-
-
-def _found(record: DatasetRecord, absent: tuple[str, ...] | None) -> str:
+    size = f"{record.size_mib} MiB" if record.size_mib < 1024 else f"{record.size_mib / 1024:.1f} GiB"
     if absent is None:
-        return "–"
-    if record.folder in absent:
-        return "no"
-    return f"without {first_of(absent)}" if absent else "yes"
-
-
-def _size(mib: int) -> str:
-    return f"{mib} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
-
-
-def _where(record: DatasetRecord) -> str:
-    """Its download page, advice, and dead links."""
-    notes = "; ".join([*filter(None, [record.advice]), *(f"no longer at {link}" for link in record.dead_links)])
-    return f"{record.name}: {record.url}{f' ({notes})' if notes else ''}"
+        found = "–"
+    elif record.folder in absent:
+        found = "no"
+    else:
+        found = f"without {first_of(absent)}" if absent else "yes"
+    return [record.name, f"{record.n_classes:,}", *counts, size, record.licence, found]
 
 
 def _check(name: str | None, data_root: Path | None, *, json: bool) -> None:
@@ -99,20 +80,14 @@ def _check(name: str | None, data_root: Path | None, *, json: bool) -> None:
     if json:
         print_json({"name": name, **asdict(checked), "complete": checked.complete})
     else:
-        _print_check(record, checked)
+        rows = [[p.part, f"{p.n_published:,}", f"{p.n_listed:,}", f"{len(p.missing):,}"] for p in checked.parts]
+        print_table(["part", "published", "listed", "missing"], rows)
+        for part in checked.parts:
+            if part.problem:
+                print_line(f"Cannot list {part.part}: {part.problem}")
+            if part.missing:
+                print_line(f"Missing of {part.part}: {first_of(part.missing)}")
+        listed = f"{checked.n_listed:,} of {checked.n_published:,} classes"
+        print_line(f"{record.title} is {'complete' if checked.complete else 'not complete'}: {listed} listed.")
     if not checked.complete:
-        raise typer.Exit(1)
-
-
-def _print_check(record: DatasetRecord, checked: DatasetCheck) -> None:
-    print_table(
-        ["part", "published", "listed", "missing"],
-        [[p.part, f"{p.n_published:,}", f"{p.n_listed:,}", f"{len(p.missing):,}"] for p in checked.parts],
-    )
-    for part in checked.parts:
-        if part.problem:
-            print_line(f"Cannot list {part.part}: {part.problem}")
-        if part.missing:
-            print_line(f"Missing of {part.part}: {first_of(part.missing)}")
-    listed = f"{checked.n_listed:,} of {checked.n_published:,} classes"
-    print_line(f"{record.title} is {'complete' if checked.complete else 'not complete'}: {listed} listed.")
+        raise Exit(1)

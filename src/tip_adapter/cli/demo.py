@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import Json
-from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars
 from tip_adapter.cli._words import interval_in_words
 from tip_adapter.errors import warn
 from tip_adapter.features.sources import encode_labelled, found_source
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.features.encode import Progress
-    from tip_adapter.images.find import ImageList
     from tip_adapter.vectors import SupportSet
 
 METHODS = ("zero-shot", "tip-adapter", "tip-adapter-f")
@@ -42,13 +40,12 @@ Next, with your own photos:
 
 def demo(
     folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="DIR", help="Class folders, a split folder or a list; else the demo photos."),
+        Path | None, Argument(metavar="DIR", help="Class folders, a split folder or a list; else the demo photos.")
     ] = None,
-    shots: Annotated[int, typer.Option(help="Training images per class.", min=1, metavar="K")] = 16,
-    seed: Annotated[int, typer.Option(help="Seed of sampling and training.", min=0, metavar="S")] = 0,
+    shots: Annotated[int, Option(help="Training images per class.", min=1, metavar="K")] = 16,
+    seed: Annotated[int, Option(help="Seed of sampling and training.", min=0, metavar="S")] = 0,
     lists: Annotated[
-        Path | None, typer.Option(help="Write the sampled images there, as train.csv and test.csv.", metavar="OUT_DIR")
+        Path | None, Option(help="Write the sampled images there, as train.csv and test.csv.", metavar="OUT_DIR")
     ] = None,
     json: Json = False,
     device: str | None = None,
@@ -57,32 +54,34 @@ def demo(
 ) -> None:
     """Try it: zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."""
     source = folder or _textile_photos()
-    train, test = _draw(source, shots, seed, lists)
+    train, test = draw_train_and_test(source, shots, TEST_PHOTOS, seed)
+    if lists:
+        write_list(lists / "train.csv", train.paths, train.labels)
+        write_list(lists / "test.csv", test.paths, test.labels)
     encoder = tip_adapter.load_encoder(device=device, threads=threads)
-    with notes(quiet), progress_bar("Reading images", quiet=quiet) as progress:
+    with notes(quiet), progress_bars("Reading images", quiet=quiet) as (progress,):
         warn(*dict.fromkeys([*train.notes, *test.notes]))
-        support, queries = (_encoded(photos, encoder, threads, progress) for photos in (train, test))
+        support, queries = (
+            encode_labelled(found_source(photos), encoder, threads=threads, progress=progress)[0]
+            for photos in (train, test)
+        )
         records = _compare(encoder, seed, support, train.classes, queries)
-    result = _result(source, shots, seed, encoder, records)
+    of_cache = records["tip-adapter"]
+    result = {
+        "dataset": source.resolve().name,
+        "n_shots": shots,
+        "n_test": of_cache["n_images"],
+        "seed": seed,
+        "encoder": encoder.identity.name,
+        "protocol": of_cache["protocol"],
+    }
+    for method, record in records.items():
+        result[method.replace("-", "_")] = {"accuracy": record["accuracy"], "seconds": record["seconds"]}
     if json:
         print_json(result)
     else:
         _print(result, records)
         print(NEXT if folder else f"{HARD}\n{NEXT}")
-
-
-def _draw(source: Path, shots: int, seed: int, lists: Path | None) -> tuple[ImageList, ImageList]:
-    """Training and test images, also written to the folder `lists` if it is given."""
-    train, test = draw_train_and_test(source, shots, TEST_PHOTOS, seed)
-    if lists:
-        write_list(lists / "train.csv", train.paths, train.labels)
-        write_list(lists / "test.csv", test.paths, test.labels)
-    return train, test
-
-
-def _encoded(photos: ImageList, encoder: Encoder, threads: int | None, progress: Progress | None) -> SupportSet:
-    support, _ = encode_labelled(found_source(photos), encoder, threads=threads, progress=progress)
-    return support
 
 
 def _compare(
@@ -97,24 +96,6 @@ def _compare(
         record = model.fit_support(support, classes).evaluate_support(queries)
         records[method] = {**record, "seconds": time.perf_counter() - started}
     return records
-
-
-def _result(
-    source: Path, shots: int, seed: int, encoder: Encoder, records: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """What was compared, and the accuracy and seconds of each method."""
-    shared = {
-        "dataset": source.resolve().name,
-        "n_shots": shots,
-        "n_test": records["tip-adapter"]["n_images"],
-        "seed": seed,
-        "encoder": encoder.identity.name,
-        "protocol": records["tip-adapter"]["protocol"],
-    }
-    return shared | {
-        method.replace("-", "_"): {key: record[key] for key in ("accuracy", "seconds")}
-        for method, record in records.items()
-    }
 
 
 def _textile_photos() -> Path:

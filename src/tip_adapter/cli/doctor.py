@@ -43,9 +43,7 @@ _OPTIONAL = {
 }
 
 
-def doctor(
-    device: str | None = None,
-) -> None:
+def doctor(device: str | None = None) -> None:
     """Show versions, devices, caches, and what is missing and how to get it."""
     print_line(f"tip-adapter {__version__}, Python {platform.python_version()}, {platform.platform()}")
     for package in _PACKAGES:

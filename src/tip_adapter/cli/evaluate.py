@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import Json, ModelDir
-from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bar, say
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say
 from tip_adapter.cli._words import accuracy_in_words, interval_in_words, occasion, training_images, training_in_words
 from tip_adapter.errors import UsageError
 from tip_adapter.report import N_MISTAKES, evaluation_page, paths_by_id, refuse_unreplaceable, write_page
@@ -21,20 +21,16 @@ def evaluate(
     model_dir: ModelDir,
     test_dir: Annotated[
         Path,
-        typer.Argument(
-            metavar="TEST_DIR", help="Class folders, a split folder (its test part), a list, or stored vectors."
-        ),
+        Argument(metavar="TEST_DIR", help="Class folders, a split folder (its test part), a list, or stored vectors."),
     ],
     json: Json = False,
     report: Annotated[
-        Path | None,
-        typer.Option(help="Write an HTML report, DIR/index.html; an older report is replaced.", metavar="DIR"),
+        Path | None, Option(help="Write an HTML report, DIR/index.html; an older report is replaced.", metavar="DIR")
     ] = None,
     photos: Annotated[
-        Path | None,
-        typer.Option(help="With --report: the training images, to show them.", metavar="TRAIN_DIR"),
+        Path | None, Option(help="With --report: the training images, to show them.", metavar="TRAIN_DIR")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write the report into a folder with other files.")] = False,
+    force: Annotated[bool, Option("--force", help="Write the report into a folder with other files.")] = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
@@ -44,7 +40,7 @@ def evaluate(
         raise UsageError("--photos and --force apply to the report only; give --report DIR, too")
     if report and not force:
         refuse_unreplaceable(report)
-    with notes(quiet), progress_bar("Reading images", quiet=quiet) as progress:
+    with notes(quiet), progress_bars("Reading images", quiet=quiet) as (progress,):
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
         support = training_images(photos, model.head_.support.ids.tolist()) if report else {}
         accumulator = model.head_.new_accumulator(N_MISTAKES if report else 0)
@@ -69,7 +65,10 @@ def _print(record: dict[str, Any], trained: str) -> None:
     print_line(f"{accuracy_in_words(record['accuracy'], record['n_images'], interval).capitalize()}.")
     mean, zero_shot = percent(record["mean_per_class_accuracy"]), percent(record["zero_shot_accuracy"])
     print_line(f"Mean over classes: {mean}. Zero-shot (class names only): {zero_shot}.")
-    print_line(_about_scores(record["calibration"]))
+    before, after = (_figures(record["calibration"][when]) for when in ("before", "after"))
+    is_plain = record["calibration"]["temperature"] == 1
+    compared = "no temperature was fitted" if is_plain else f"without the temperature: {before}"
+    print_line(f"Calibration: {after}; {compared}.")
     if trained:
         print_line(trained)
     if record["n_failed"]:
@@ -79,16 +78,7 @@ def _print(record: dict[str, Any], trained: str) -> None:
     print_line(f"{record['seconds']:.1f} s, {record['images_per_second']:.0f} images per second.")
 
 
-def _about_scores(calibration: dict[str, Any]) -> str:
-    """The calibration error, with and without the temperature."""
-    after = _figures(calibration["after"])
-    if calibration["temperature"] == 1:
-        return f"Calibration: {after}; no temperature was fitted."
-    return f"Calibration: {after}; without the temperature: {_figures(calibration['before'])}."
-
-
 def _figures(calibration: dict[str, Any]) -> str:
     likelihood = calibration["negative_log_likelihood"]
-    return f"ECE {percent(calibration['ece'])}, negative log-likelihood " + (
-        "unknown" if likelihood is None else f"{likelihood:.3f}"
-    )
+    shown = "unknown" if likelihood is None else f"{likelihood:.3f}"
+    return f"ECE {percent(calibration['ece'])}, negative log-likelihood {shown}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Option
 
 from tip_adapter.cli._options import ModelDir
 from tip_adapter.cli._output import notes, print_line
@@ -18,12 +18,12 @@ from tip_adapter.text import counted
 
 def export(
     model_dir: ModelDir,
-    onnx: Annotated[Path, typer.Option(help="The ONNX file to write.", metavar="FILE")],
+    onnx: Annotated[Path, Option(help="The ONNX file to write.", metavar="FILE")],
     takes: Annotated[
         Literal["vectors", "pixels"],
-        typer.Option("--input", help="Input of the ONNX model: the encoder's vectors, or preprocessed pixels."),
+        Option("--input", help="Input of the ONNX model: the encoder's vectors, or preprocessed pixels."),
     ] = "vectors",
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+    force: Annotated[bool, Option("--force", help="Replace FILE.")] = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import Json
-from tip_adapter.cli._output import notes, print_json, print_line, progress_bar, say
+from tip_adapter.cli._output import notes, print_json, print_line, progress_bars, say
 from tip_adapter.encoders import DEFAULT
 from tip_adapter.features import extract as extraction
 from tip_adapter.text import counted
@@ -18,21 +18,16 @@ from tip_adapter.text import counted
 
 def extract(
     image_dir: Annotated[
-        Path,
-        typer.Argument(metavar="IMAGE_DIR", help="Class folders, a split folder (all its parts), a list, or images."),
+        Path, Argument(metavar="IMAGE_DIR", help="Class folders, a split folder (all its parts), a list, or images.")
     ],
-    out: Annotated[Path, typer.Option(help="The folder of vectors, new or to be continued.", metavar="FEATURES_DIR")],
-    encoder: Annotated[str, typer.Option(help="See `tip-adapter encoders`.", metavar="NAME")] = DEFAULT,
+    out: Annotated[Path, Option(help="The folder of vectors, new or to be continued.", metavar="FEATURES_DIR")],
+    encoder: Annotated[str, Option(help="See `tip-adapter encoders`.", metavar="NAME")] = DEFAULT,
     views: Annotated[
-        int,
-        typer.Option(help="Augmented views averaged into each vector; 0: the image itself.", min=0, metavar="V"),
+        int, Option(help="Augmented views averaged into each vector; 0: the image itself.", min=0, metavar="V")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the views.", min=0, metavar="S")] = 0,
+    seed: Annotated[int, Option(help="Seed of the views.", min=0, metavar="S")] = 0,
     force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Replace vectors of another encoder, number of views or seed, or of other images."
-        ),
+        bool, Option("--force", help="Replace vectors of another encoder, number of views or seed, or of other images.")
     ] = False,
     json: Json = False,
     device: str | None = None,
@@ -41,7 +36,7 @@ def extract(
 ) -> None:
     """Encode images once and keep their vectors: `fit`, `evaluate` and `predict` accept FEATURES_DIR instead of images."""
     started = time.perf_counter()
-    with notes(quiet), progress_bar("Encoding images", quiet=quiet) as progress:
+    with notes(quiet), progress_bars("Encoding images", quiet=quiet) as (progress,):
         done = extraction.extract(
             image_dir,
             out,

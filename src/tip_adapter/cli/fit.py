@@ -5,76 +5,74 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 import tip_adapter
-from tip_adapter.cli._output import notes, print_line, progress_bar
+from tip_adapter.cli._output import notes, print_line, progress_bars
 from tip_adapter.cli._words import outcome_in_words
 from tip_adapter.encoders.prompts import read_class_names
 from tip_adapter.io.files import refuse_existing
 from tip_adapter.model.saving import refuse_unreplaceable
 from tip_adapter.text import counted
 
+TrainDir = Annotated[
+    Path,
+    Argument(metavar="TRAIN_DIR", help="Class folders, a split folder (its train part), a list, or stored vectors."),
+]
+EncoderName = Annotated[
+    str | None,
+    Option(
+        help="A name or family:source, see `tip-adapter encoders`; if not given pocket, or what stored vectors were made with.",
+        metavar="NAME",
+    ),
+]
+Method = Annotated[
+    str,
+    Option(
+        help="zero-shot, tip-adapter, tip-adapter-f, linear-probe, clip-adapter, or coop (needs torch).", metavar="NAME"
+    ),
+]
+Tune = Annotated[
+    str | None,
+    Option(
+        help="How alpha and beta are chosen: loo, scale-free, or on validation images (for linear-probe: its C).",
+        metavar="loo|scale-free|VAL_DIR",
+    ),
+]
+NoCalibration = Annotated[bool, Option("--no-calibrate", help="Fit no temperature: scores are plain softmax values.")]
+Templates = Annotated[
+    list[str] | None,
+    Option(help="A prompt with {} for the class name, or a set such as imagenet; may be repeated.", metavar="TEXT"),
+]
+ClassNames = Annotated[
+    Path | None,
+    Option(help="JSON or CSV (label,name): the name that the text encoder reads for a label.", metavar="FILE"),
+]
+LogitScale = Annotated[
+    float | None,
+    Option(help="Factor of the text logits, for an encoder that does not state its own.", metavar="S"),
+]
+Force = Annotated[
+    bool, Option("--force", help="Replace the model at MODEL_DIR; a folder with anything else is refused.")
+]
+
 
 def fit(
-    train_dir: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TRAIN_DIR", help="Class folders, a split folder (its train part), a list, or stored vectors."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Where the model goes.", metavar="MODEL_DIR")],
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="A name or family:source, see `tip-adapter encoders`; if not given pocket, or what stored vectors were made with.",
-            metavar="NAME",
-        ),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="zero-shot, tip-adapter, tip-adapter-f, linear-probe, clip-adapter, or coop (needs torch).",
-            metavar="NAME",
-        ),
-    ] = "tip-adapter",
-    shots: Annotated[int | None, typer.Option(help="Images per class; default: all.", min=1, metavar="K")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of sampling and training.", min=0, metavar="S")] = 0,
-    tune: Annotated[
-        str | None,
-        typer.Option(
-            help="How alpha and beta are chosen: loo, scale-free, or on validation images (for linear-probe: its C).",
-            metavar="loo|scale-free|VAL_DIR",
-        ),
-    ] = None,
-    alpha: Annotated[float | None, typer.Option(help="Fixed weight of the cache; with --beta.", metavar="A")] = None,
-    beta: Annotated[float | None, typer.Option(help="Fixed sharpness of the cache; with --alpha.", metavar="B")] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Training epochs; default: the paper's.", min=0, metavar="N")
-    ] = None,
-    no_calibrate: Annotated[
-        bool,
-        typer.Option("--no-calibrate", help="Fit no temperature: scores are plain softmax values."),
-    ] = False,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A prompt with {} for the class name, or a set such as imagenet; may be repeated.", metavar="TEXT"
-        ),
-    ] = None,
-    class_names: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSON or CSV (label,name): the name that the text encoder reads for a label.", metavar="FILE"
-        ),
-    ] = None,
-    logit_scale: Annotated[
-        float | None,
-        typer.Option(help="Factor of the text logits, for an encoder that does not state its own.", metavar="S"),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the model at MODEL_DIR; a folder with anything else is refused.")
-    ] = False,
+    train_dir: TrainDir,
+    out: Annotated[Path, Option(help="Where the model goes.", metavar="MODEL_DIR")],
+    encoder: EncoderName = None,
+    method: Method = "tip-adapter",
+    shots: Annotated[int | None, Option(help="Images per class; default: all.", min=1, metavar="K")] = None,
+    seed: Annotated[int, Option(help="Seed of sampling and training.", min=0, metavar="S")] = 0,
+    tune: Tune = None,
+    alpha: Annotated[float | None, Option(help="Fixed weight of the cache; with --beta.", metavar="A")] = None,
+    beta: Annotated[float | None, Option(help="Fixed sharpness of the cache; with --alpha.", metavar="B")] = None,
+    epochs: Annotated[int | None, Option(help="Training epochs; default: the paper's.", min=0, metavar="N")] = None,
+    no_calibrate: NoCalibration = False,
+    template: Templates = None,
+    class_names: ClassNames = None,
+    logit_scale: LogitScale = None,
+    force: Force = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
@@ -96,7 +94,7 @@ def fit(
         device=device,
         threads=threads,
     )
-    with notes(quiet), progress_bar("Reading images", quiet=quiet) as progress:
+    with notes(quiet), progress_bars("Reading images", quiet=quiet) as (progress,):
         model.fit_folder(train_dir, shots, progress=progress)
         model.save(out, force=force)
     classes, images = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "image", "images")

@@ -29,7 +29,9 @@ def info(model_dir: ModelDir, json: Json = False) -> None:
     )
     print_line(outcome_in_words(head))
     if head.choice:
-        print_line(_about_scores(head.choice.temperature))
+        temperature = head.choice.temperature
+        how = "plain softmax values, not calibrated" if temperature == 1 else "calibrated"
+        print_line(f"Scores are {how}: temperature {temperature:.4g}.")
     if head.left_out:
         print_line(f"With --min-score auto, scores below {head.threshold:.3f} are “none of these”.")
     if head.finetune_with:
@@ -39,35 +41,23 @@ def info(model_dir: ModelDir, json: Json = False) -> None:
     print_line(f"Made with tip-adapter {config['tip_adapter']}, seed {config['seed']}.")
 
 
-def _about_scores(temperature: float) -> str:
-    if temperature == 1:
-        return "Scores are plain softmax values, not calibrated: temperature 1."
-    return f"Scores are calibrated: temperature {temperature:.4g}."
-
-
 def _record(config: dict[str, Any], head: Head) -> dict[str, Any]:
     left_out = config["left_out"] or dict.fromkeys(("interval", "threshold", "kept"))
     choice = config["choice"] or dict.fromkeys(("alpha", "beta", "temperature", "accuracy", "rule", "n_rows"))
     return {
-        "method": config["method"],
-        "encoder": config["encoder"],
-        "classes": config["classes"],
+        **{key: config[key] for key in ("method", "encoder", "classes")},
         "n_classes": len(config["classes"]),
         "n_images": len(config["images"]),
         "protocol": choice["rule"],
-        "alpha": choice["alpha"],
-        "beta": choice["beta"],
-        "temperature": choice["temperature"],
+        **{key: choice[key] for key in ("alpha", "beta", "temperature")},
         "left_out_accuracy": None if choice["rule"] == "validation" else choice["accuracy"],
         "validation_accuracy": choice["accuracy"] if choice["rule"] == "validation" else None,
         "left_out_interval": left_out["interval"],
         "threshold": left_out["threshold"],
         "kept": left_out["kept"],
         "training": dict(head.training),
-        "finetune_with": config["finetune_with"],
-        "templates": config["templates"],
-        "logit_scale": config["logit_scale"],
-        "parameters": config["parameters"],
-        "seed": config["seed"],
-        "tip_adapter": config["tip_adapter"],
+        **{
+            key: config[key]
+            for key in ("finetune_with", "templates", "logit_scale", "parameters", "seed", "tip_adapter")
+        },
     }

@@ -6,15 +6,15 @@ import math
 import os
 import sys
 from contextlib import contextmanager
-from itertools import groupby, repeat
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import Json, ModelDir
-from tip_adapter.cli._output import notes, print_json, print_line, progress_bar, say
+from tip_adapter.cli._output import notes, print_json, print_line, progress_bars, say
 from tip_adapter.errors import NothingReadable, UsageError, warn
 from tip_adapter.features.sources import image_source, is_stored, listed_source
 from tip_adapter.images.find import find_images
@@ -29,45 +29,48 @@ if TYPE_CHECKING:
 
     from tip_adapter.features.sources import VectorSource
 
+Images = Annotated[
+    list[str],
+    Argument(help='Images, folders, lists or stored vectors; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"),
+]
+AsCsv = Annotated[
+    bool,
+    Option(
+        "--csv", help="CSV on stdout: image, label, score, error; cells that look like formulas are prefixed with '."
+    ),
+]
+MinScore = Annotated[
+    str,
+    Option(
+        help="Answer “none of these” below this probability; auto: the model's leave-one-out threshold.",
+        metavar="P|auto",
+    ),
+]
+Explain = Annotated[
+    bool, Option("--explain", help="Show the training images and the class name behind each prediction.")
+]
+SortInto = Annotated[
+    Path | None,
+    Option(
+        help="Copy each image into DIR/LABEL; existing files are kept. DIR/sorted.csv records where each went, and why.",
+        metavar="DIR",
+    ),
+]
+
 #: The columns of --csv.
 COLUMNS = ("image", "label", "score", "error")
 
 
 def predict(
     model_dir: ModelDir,
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            help='Images, folders, lists or stored vectors; "-" reads paths from stdin.', metavar="IMAGE_OR_DIR"
-        ),
-    ],
+    images: Images,
     json: Json = False,
-    as_csv: Annotated[
-        bool,
-        typer.Option(
-            "--csv",
-            help="CSV on stdout: image, label, score, error; cells that look like formulas are prefixed with '.",
-        ),
-    ] = False,
-    top: Annotated[int, typer.Option(help="Number of classes to list, most probable first.", min=1, metavar="N")] = 5,
-    min_score: Annotated[
-        str,
-        typer.Option(
-            help="Answer “none of these” below this probability; auto: the model's leave-one-out threshold.",
-            metavar="P|auto",
-        ),
-    ] = "0",
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show the training images and the class name behind each prediction.")
-    ] = False,
-    sort_into: Annotated[
-        Path | None,
-        typer.Option(
-            help="Copy each image into DIR/LABEL; existing files are kept. DIR/sorted.csv records where each went, and why.",
-            metavar="DIR",
-        ),
-    ] = None,
-    link: Annotated[bool, typer.Option("--link", help="With --sort-into: symbolic links instead of copies.")] = False,
+    as_csv: AsCsv = False,
+    top: Annotated[int, Option(help="Number of classes to list, most probable first.", min=1, metavar="N")] = 5,
+    min_score: MinScore = "0",
+    explain: Explain = False,
+    sort_into: SortInto = None,
+    link: Annotated[bool, Option("--link", help="With --sort-into: symbolic links instead of copies.")] = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
@@ -81,7 +84,7 @@ def predict(
         raise UsageError("--link needs --sort-into DIR")
     show = print_json if json else _print_row if as_csv else _print_answer
     least = _probability(min_score)
-    with notes(quiet), progress_bar("Classifying images", quiet=quiet or sys.stdout.isatty()) as progress:
+    with notes(quiet), progress_bars("Classifying images", quiet=quiet or sys.stdout.isatty()) as (progress,):
         if any(image != "-" for image in images):
             from tip_adapter.images.decoding_pool import start_decoding  # here: help needs no NumPy
 
@@ -91,29 +94,30 @@ def predict(
         n_images = sum(map(len, sources))
         if as_csv:
             print(csv_line(COLUMNS), flush=True)
-        failed = 0
         answer = model.explain_stream if explain else model.predict_stream
         records = (record for source in sources for record in answer(source, top=top, min_score=least))
-        paths = (path for source in sources for path in source.photos) if sort_into else repeat(None)
-        with _sorting(sort_into, link, quiet) as put:
-            for done, (record, path) in enumerate(zip(records, paths, strict=False), start=1):
+        n_failed = 0
+        with _sorting(sort_into, sources, link, quiet) as put:
+            for done, record in enumerate(records, start=1):
                 show(record)
-                put(path, record)
-                failed += record["error"] is not None
+                put(record)
+                n_failed += record["error"] is not None
                 if progress:
                     progress(done, n_images)
-    _report_unreadable(failed, n_images, quiet=quiet)
+    _report_unreadable(n_failed, n_images, quiet=quiet)
 
 
 def _probability(text: str) -> float | str:
     """--min-score as a number, or auto."""
+    if text == AUTO:
+        return text
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if text != AUTO and not 0 <= number <= 1:
+    if not 0 <= number <= 1:
         raise UsageError(f"--min-score takes a number from 0 to 1, or auto, not {shown(text)}")
-    return text if text == AUTO else number
+    return number
 
 
 # ---- images in -------------------------------------------------------------------------------------------------------
@@ -174,26 +178,29 @@ def _print_answer(record: dict[str, Any]) -> None:
         print_line(f"    {evidence['text']:+9.2f}  class name “{evidence['name']}”")
 
 
-def _report_unreadable(failed: int, n_images: int, *, quiet: bool) -> None:
+def _report_unreadable(n_failed: int, n_images: int, *, quiet: bool) -> None:
     """Raise NothingReadable if every image failed; a note if some did."""
     if not n_images:
         raise NothingReadable("stdin contains no paths")
-    if failed == n_images:
+    if n_failed == n_images:
         raise NothingReadable(
-            "the only image could not be read" if failed == 1 else f"none of {failed} images could be read"
+            "the only image could not be read" if n_failed == 1 else f"none of {n_failed} images could be read"
         )
-    if failed and not quiet:
-        say(f"note: {failed} of {n_images} images could not be read")
+    if n_failed and not quiet:
+        say(f"note: {n_failed} of {n_images} images could not be read")
 
 
 @contextmanager
-def _sorting(folder: Path | None, link: bool, quiet: bool) -> Iterator[Callable[[Any, dict[str, Any]], object]]:
-    """A function that sorts an image by its answer; it does nothing without a folder to sort into."""
+def _sorting(
+    folder: Path | None, sources: Sequence[VectorSource], link: bool, quiet: bool
+) -> Iterator[Callable[[dict[str, Any]], object]]:
+    """A function that sorts the next image of the sources by its record; it does nothing without a folder to sort into."""
     if folder is None:
         yield lambda *_: None
         return
     with sorting(folder, link=link) as sorter:
-        yield sorter.put
+        paths = (path for source in sources for path in source.photos)
+        yield lambda record: sorter.put(next(paths), record)
     if not quiet:
         done = f"{counted(sorter.n_placed, 'image', 'images')} {'linked' if link else 'copied'}"
         say(f"note: {done}, {sorter.n_present} there already; see {folder / TABLE}")

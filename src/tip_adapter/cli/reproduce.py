@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from tip_adapter.cli._options import Json
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say
@@ -18,41 +18,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tip_adapter.features.encode import Progress
-    from tip_adapter.paper.experiments import Experiment
     from tip_adapter.paper.vectors import VectorProvider
 
 
+Protocols = Annotated[
+    str | None,
+    Option(
+        help="fixed, scale-free, leave-one-out, few-validation, full-validation, oracle (an upper bound); if not "
+        "given full-validation, or oracle where there is no validation split, and leave-one-out too.",
+        metavar="NAME,…",
+    ),
+]
+EncoderName = Annotated[str | None, Option(help="Instead of the paper's; see `tip-adapter encoders`.", metavar="NAME")]
+Datasets = Annotated[str | None, Option(help="Instead of the paper's; see `tip-adapter datasets`.", metavar="NAME,…")]
+Vectors = Annotated[
+    Path | None, Option(help="Stored vectors of one data set, instead of images and encoder.", metavar="FILE")
+]
+
+
 def reproduce(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Such as table2; see --list.")] = None,
-    listed: Annotated[bool, typer.Option("--list", help="List the tables and figures.")] = False,
+    name: Annotated[str | None, Argument(metavar="NAME", help="Such as table2; see --list.")] = None,
+    listed: Annotated[bool, Option("--list", help="List the tables and figures.")] = False,
     json: Json = False,
     data_root: DataRoot = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="Instead of the paper's; see `tip-adapter encoders`.", metavar="NAME")
-    ] = None,
-    datasets: Annotated[
-        str | None, typer.Option(help="Instead of the paper's; see `tip-adapter datasets`.", metavar="NAME,…")
-    ] = None,
-    shots: Annotated[str | None, typer.Option(help="Images per class.", metavar="K,…")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds of draws and training.", metavar="S,…")] = None,
-    methods: Annotated[
-        str | None, typer.Option(help="Only these of the experiment's methods.", metavar="NAME,…")
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="fixed, scale-free, leave-one-out, few-validation, full-validation, oracle (an upper bound); if not "
-            "given full-validation, or oracle where there is no validation split, and leave-one-out too.",
-            metavar="NAME,…",
-        ),
-    ] = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(help="Stored vectors of one data set, instead of images and encoder.", metavar="FILE"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the results; default: results/NAME.", metavar="DIR")
-    ] = None,
+    encoder: EncoderName = None,
+    datasets: Datasets = None,
+    shots: Annotated[str | None, Option(help="Images per class.", metavar="K,…")] = None,
+    seeds: Annotated[str | None, Option(help="Seeds of draws and training.", metavar="S,…")] = None,
+    methods: Annotated[str | None, Option(help="Only these of the experiment's methods.", metavar="NAME,…")] = None,
+    protocol: Protocols = None,
+    vectors: Vectors = None,
+    out: Annotated[Path | None, Option(help="Folder of the results; default: results/NAME.", metavar="DIR")] = None,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
@@ -64,25 +60,24 @@ def reproduce(
     from tip_adapter.paper.reproduce import parse_request  # here: help needs no NumPy
     from tip_adapter.paper.reproduce import reproduce as carry_out
 
-    words = {
-        "encoders": encoder,
-        "datasets": datasets,
-        "shots": shots,
-        "seeds": seeds,
-        "methods": methods,
-        "protocols": protocol,
-    }
+    words = {"encoders": encoder, "datasets": datasets, "shots": shots, "seeds": seeds, "methods": methods}
+    words["protocols"] = protocol
     wanted = parse_request(name, {axis: text for axis, text in words.items() if text is not None})
     place = out or Path("results") / wanted.name
     missing: list[str] = []
+
+    def miss(text: str) -> None:
+        missing.append(text)
+        warn(text)
+
     bars = progress_bars("Measuring", "Encoding images", quiet=quiet)
-    with notes(quiet), _to_be_continued(place, quiet=quiet), bars as (measuring, encoding):
+    with notes(quiet), _resumable(place, quiet=quiet), bars as (measuring, encoding):
         provider = _provider(vectors, data_root, device, threads, encoding)
         if vectors is not None and (encoder or datasets):
             warn("--vectors determines the data set and the encoder; --encoder and --datasets are ignored")
         if protocol and any(block.protocols for block in wanted.blocks):
             warn(f"{wanted.name} has parts with fixed protocols, which --protocol does not change")
-        done = carry_out(wanted, provider, place, say=lambda text: _miss(text, missing), progress=measuring)
+        done = carry_out(wanted, provider, place, say=miss, progress=measuring)
     if not done.results:
         why = missing[0] if quiet else "the notes above say what is missing"
         raise UsageError(f"nothing of {wanted.name} could be measured; {why}")
@@ -95,14 +90,8 @@ def reproduce(
     print_line(f"{counted(done.n_measured, 'result', 'results')} measured now, {encoded} encoded. Written to {place}.")
 
 
-def _miss(text: str, missing: list[str]) -> None:
-    """Record what is missing, and warn."""
-    missing.append(text)
-    warn(text)
-
-
 @contextmanager
-def _to_be_continued(place: Path, *, quiet: bool) -> Iterator[None]:
+def _resumable(place: Path, *, quiet: bool) -> Iterator[None]:
     """On Ctrl-C, say how to resume."""
     try:
         yield
@@ -130,16 +119,15 @@ def _list(json: bool) -> None:
 
     rows = list(experiments().values())
     if json:
-        print_json({"experiments": [_record(row) for row in rows], "aliases": ALIASES})
+        records = []
+        for row in rows:
+            axes = {
+                axis: list(dict.fromkeys(value for block in row.blocks for value in getattr(block, axis)))
+                for axis in ("datasets", "targets", "encoders", "methods", "shots", "seeds")
+            }
+            records.append({"name": row.name, "title": row.title, **axes, "notes": list(row.notes)})
+        print_json({"experiments": records, "aliases": ALIASES})
         return
     also = {name: alias for alias, name in ALIASES.items()}
     shown = [[f"{row.name} (= {also[row.name]})" if row.name in also else row.name, row.title] for row in rows]
     print_table(["name", "what it shows"], shown)
-
-
-def _record(experiment: Experiment) -> dict[str, Any]:
-    axes = {
-        axis: list(dict.fromkeys(value for block in experiment.blocks for value in getattr(block, axis)))
-        for axis in ("datasets", "targets", "encoders", "methods", "shots", "seeds")
-    }
-    return {"name": experiment.name, "title": experiment.title, **axes, "notes": list(experiment.notes)}

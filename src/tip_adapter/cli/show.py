@@ -9,7 +9,7 @@ import webbrowser
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from tip_adapter.cli._options import ModelDir
 from tip_adapter.cli._output import notes, print_line, say
@@ -22,12 +22,9 @@ from tip_adapter.report import model_page, refuse_unreplaceable, write_page
 
 def show(
     model_dir: ModelDir,
-    photos: Annotated[Path | None, typer.Option(help="The training images, to show them.", metavar="TRAIN_DIR")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Write DIR/index.html; default: the cache folder.", metavar="DIR"),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write the page into a folder with other files.")] = False,
+    photos: Annotated[Path | None, Option(help="The training images, to show them.", metavar="TRAIN_DIR")] = None,
+    out: Annotated[Path | None, Option(help="Write DIR/index.html; default: the cache folder.", metavar="DIR")] = None,
+    force: Annotated[bool, Option("--force", help="Write the page into a folder with other files.")] = False,
     quiet: bool = False,
 ) -> None:
     """Open a page about a classifier: classes, images, leave-one-out accuracy."""
@@ -39,17 +36,10 @@ def show(
         head, config = load_head(model_dir)
         paths = training_images(photos, head.support.ids.tolist())
         page = model_page(head, occasion(model_dir, config["encoder"]), paths)
-        path = write_page(out or _cached(model_dir), page, force=force)
+        digest = hashlib.sha256(os.fsencode(os.path.realpath(model_dir))).hexdigest()
+        path = write_page(out or cache_folder() / "shown" / digest[:16], page, force=force)
     print_line(str(path))
-    if _has_display() and not webbrowser.open(path.absolute().as_uri()):
+    # A text browser would block a script.
+    has_display = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if has_display and not webbrowser.open(path.absolute().as_uri()):
         say("note: no browser could be opened")
-
-
-def _cached(model_dir: Path) -> Path:
-    """One folder per model, the same each time."""
-    return cache_folder() / "shown" / hashlib.sha256(os.fsencode(os.path.realpath(model_dir))).hexdigest()[:16]
-
-
-def _has_display() -> bool:
-    """Whether a browser can open a window; a text browser would block a script."""
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

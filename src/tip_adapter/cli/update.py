@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import ModelDir
@@ -33,10 +33,9 @@ SAME = 1 - 1e-6
 
 def add(
     model_dir: ModelDir,
-    label: Annotated[str, typer.Argument(metavar="CLASS", help="A class of the model, or a new one.")],
+    label: Annotated[str, Argument(metavar="CLASS", help="A class of the model, or a new one.")],
     photos: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGE_OR_DIR", help="Images, folders or lists of images; or stored vectors."),
+        list[str], Argument(metavar="IMAGE_OR_DIR", help="Images, folders or lists of images; or stored vectors.")
     ],
     device: str | None = None,
     threads: int | None = None,
@@ -61,10 +60,10 @@ def add(
 
 def remove(
     model_dir: ModelDir,
-    label: Annotated[str | None, typer.Option("--class", help="A class, with all its images.", metavar="NAME")] = None,
+    label: Annotated[str | None, Option("--class", help="A class, with all its images.", metavar="NAME")] = None,
     photo: Annotated[
         list[str] | None,
-        typer.Option(help="An image, by its id in the model or its path; may be repeated.", metavar="ID_OR_PATH"),
+        Option(help="An image, by its id in the model or its path; may be repeated.", metavar="ID_OR_PATH"),
     ] = None,
     device: str | None = None,
     threads: int | None = None,
@@ -86,12 +85,7 @@ def remove(
     print_line(_about_alpha_beta(model, chosen, model_dir))
 
 
-def retune(
-    model_dir: ModelDir,
-    device: str | None = None,
-    threads: int | None = None,
-    quiet: bool = False,
-) -> None:
+def retune(model_dir: ModelDir, device: str | None = None, threads: int | None = None, quiet: bool = False) -> None:
     """Choose alpha and beta again after images were added or removed."""
     with notes(quiet), _updating(model_dir, device, threads) as model:
         model.retune()

@@ -103,10 +103,6 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it, or torch for an encoder on torch
     threads : int, None for one per core
 
-    Returns
-    -------
-    Encoder
-
     Raises
     ------
     UnknownName
@@ -131,11 +127,7 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     require(isinstance(name, str), "encoder", "a name", name)
     family, colon, source = name.partition(":")
     short = family in named_clips()
-    makers = {
-        **dict.fromkeys(named_clips(), _NAMED),
-        **{key: value.make for key, value in FAMILIES.items()},
-        **ENCODERS,
-    }
+    makers = dict.fromkeys(named_clips(), _NAMED) | {key: value.make for key, value in FAMILIES.items()} | ENCODERS
     make = resolve(_GROUP, "encoder", family, makers)
     is_family = not short and not hasattr(make, "record")
     if not colon and is_family:

@@ -13,7 +13,7 @@ from tip_adapter.errors import UsageError
 from tip_adapter.text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
     from onnx import ModelProto
@@ -149,7 +149,7 @@ class Encoder(Protocol):
         """
         encode = self.encode_prepared if normalize else self.encode_raw
         vectors = [encode(self.prepare(_rgb_image(image))[None]) for image in images]
-        return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
+        return rows_of(vectors, self.identity.width)
 
 
 def _rgb_image(image: Any) -> Image.Image:
@@ -163,10 +163,19 @@ def _rgb_image(image: Any) -> Image.Image:
     )
 
 
-def centre_crop_sides(image: Image.Image, longest: int) -> Image.Image:
-    """Crop each side to at most `longest` pixels around the centre.
+def rows_of(runs: Iterable[NDArray[np.float32]], width: int) -> NDArray[np.float32]:
+    """The rows of all runs of a network, also of none: (n, width) float32.
+
+    Texts are encoded one per run: in a batch the last bits depend on the others, and a class that comes later must be as
+    if it had been there from the beginning.
+    """
+    return np.concatenate([np.zeros((0, width), np.float32), *runs])
+
+
+def centre_crop_sides(image: Image.Image) -> Image.Image:
+    """Crop the long side to at most 16 short ones around the centre.
 
     A centre crop contains no ends of a long strip, and resizing all of it would fill the memory.
     """
-    left, top = (max(side - longest, 0) // 2 for side in image.size)
+    left, top = (max(side - 16 * min(image.size), 0) // 2 for side in image.size)
     return image.crop((left, top, image.width - left, image.height - top)) if left or top else image

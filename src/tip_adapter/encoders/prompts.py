@@ -69,7 +69,7 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     try:
         text = read_bounded(path, _MAX_BYTES).decode("utf-8-sig")
-        pairs = _json_pairs(text) if text.lstrip().startswith(("{", "[")) else _csv_pairs(text)
+        pairs = _label_name_pairs(text)
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
@@ -105,18 +105,17 @@ def _refuse_long(text: str, what: str) -> None:
         raise UsageError(f"{what} has {len(text):,} characters; shorten it to {MAX_TEXT:,}")
 
 
-def _json_pairs(text: str) -> list[tuple[str, Any]]:
-    pairs = json.loads(text, object_pairs_hook=_Pairs)
-    if not isinstance(pairs, _Pairs):
-        raise ValueError("it is a JSON list, not an object label → name")
-    return pairs
-
-
-class _Pairs(list[tuple[str, Any]]):
+class _Pairs(list[tuple[Any, Any]]):
     """A JSON object with its repeated keys; distinguishes it from a JSON list."""
 
 
-def _csv_pairs(text: str) -> list[tuple[Any, Any]]:
+def _label_name_pairs(text: str) -> list[tuple[Any, Any]]:
+    """The pairs of a JSON object or of CSV; ValueError for anything else."""
+    if text.lstrip().startswith(("{", "[")):
+        pairs = json.loads(text, object_pairs_hook=_Pairs)
+        if not isinstance(pairs, _Pairs):
+            raise ValueError("it is a JSON list, not an object label → name")
+        return pairs
     reader = csv.DictReader(io.StringIO(text))
     if not {"label", "name"} <= set(reader.fieldnames or []):
         raise ValueError("its first line lacks the columns label and name")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, rows_of
 from tip_adapter.plugins import require_extra
 from tip_adapter.vectors import unit_rows
 
@@ -67,9 +67,9 @@ class ToyEncoder(Encoder):
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, 49) float32 unit rows: the mean over words, a colour as an image of that colour, others by their hash."""
-        if not len(texts):
-            return np.zeros((0, _WIDTH), np.float32)
-        return unit_rows(np.stack([self._sentence(text) for text in texts]))
+        sentences = [text.lower().strip(" .").split() or [""] for text in texts]
+        means = [np.stack([self._word(word) for word in words]).mean(axis=0, keepdims=True) for words in sentences]
+        return unit_rows(rows_of(means, _WIDTH))
 
     def prompt_tower(self) -> ToyPromptTower:
         """The text tower with a learnable context, for CoOp; needs torch."""
@@ -84,11 +84,6 @@ class ToyEncoder(Encoder):
             self.encode_texts, _WIDTH
         )
         return towers
-
-    def _sentence(self, text: str) -> NDArray[np.float32]:
-        words = text.lower().strip(" .").split() or [""]
-        mean: NDArray[np.float32] = np.mean([self._word(word) for word in words], axis=0, dtype=np.float32)
-        return mean
 
     def _word(self, word: str) -> NDArray[np.float32]:
         if word in _COLOURS:

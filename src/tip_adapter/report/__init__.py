@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from tip_adapter.errors import OutputExists
@@ -48,18 +49,13 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
     """Raise OutputExists unless there is nothing, an empty folder, or a folder with a report in it."""
     place = Path(folder)
     try:
-        if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())) or _is_report(place / PAGE):
+        if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
             return
+        with suppress(FileNotFoundError, NotADirectoryError), open_regular(place / PAGE) as file:
+            if _MARK in file.read(_BEGINNING):
+                return
     except OSError as error:
         raise not_writable(folder, error) from error
     raise OutputExists(
         f"{printable(folder)} exists and holds no report; choose another place, or pass --force to write {PAGE} there"
     )
-
-
-def _is_report(path: Path) -> bool:
-    try:
-        with open_regular(path) as file:
-            return _MARK in file.read(_BEGINNING)
-    except (FileNotFoundError, NotADirectoryError):
-        return False

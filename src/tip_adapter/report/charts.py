@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
 from markupsafe import Markup, escape
@@ -55,13 +55,16 @@ def matrix(accuracy: Accuracy) -> Markup:
     names = [_shortened(label, _LONGEST_NAME) for label in labels]
     cell = min(_LARGEST_CELL, _CELLS / len(labels))
     letter = min(13.0, cell * 0.92)
-    gutter = 12 + letter * max(map(_width, names))
+    # About how wide the names are, in letters' heights.
+    widths = [sum(1.0 if east_asian_width(c) in "WF" else 0.62 for c in name) for name in names]
+    gutter = 12 + letter * max(widths)
     size = gutter + cell * len(labels)
     position = {label: number for number, label in enumerate(labels)}
+    correct = [(label, label, round(share * n)) for label, (share, n) in accuracy.per_class.items()]
     cells = [
-        _cell(position[label], position[called], cell, _Entry(label, called, n, accuracy.per_class[label][1]))
-        for label, called, n in _entries(accuracy)
-        if label in position and called in position
+        _cell(position[called] * cell, position[label] * cell, cell, label, called, n, accuracy.per_class[label][1])
+        for label, called, n in [*correct, *accuracy.confusions]
+        if n and label in position and called in position
     ]
     ground = tag("rect", class_="ground", width=f"{cell * len(labels):.1f}", height=f"{cell * len(labels):.1f}")
     around = [_names(name, (number + 0.5) * cell, letter) for number, name in enumerate(names)]
@@ -80,11 +83,6 @@ def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _width(text: str) -> float:
-    """About how wide a text is, in letters' heights."""
-    return sum(1.0 if east_asian_width(c) in "WF" else 0.62 for c in text)
-
-
 def matrix_classes(accuracy: Accuracy) -> list[str]:
     """Sorted labels of the matrix: all of them, or those with most mistakes."""
     met = set(accuracy.per_class) | {called for _, called, _ in accuracy.confusions}
@@ -95,35 +93,17 @@ def matrix_classes(accuracy: Accuracy) -> list[str]:
     return sorted(worst[:MOST_CLASSES])
 
 
-def _entries(accuracy: Accuracy) -> list[tuple[str, str, int]]:
-    """Label, prediction, number of photos; correct ones too."""
-    right = [(label, label, round(share * n)) for label, (share, n) in accuracy.per_class.items()]
-    return [entry for entry in [*right, *accuracy.confusions] if entry[2]]
-
-
-class _Entry(NamedTuple):
-    """So many photos of a class are predicted as another or as itself."""
-
-    label: str
-    called: str
-    n: int
-    n_class: int
-
-
-def _cell(row: int, column: int, size: float, entry: _Entry) -> Markup:
-    share = entry.n / entry.n_class
-    label, called = _shortened(entry.label, 80), _shortened(entry.called, 80)
-    right = entry.label == entry.called
-    what = (
-        f"{label}: {entry.n} of {entry.n_class} correct"
-        if right
-        else f"{label} predicted as {called}: {entry.n} of {entry.n_class}"
-    )
-    x, y, side = column * size, row * size, size * 0.94
-    opacity = f"{0.35 + 0.65 * share:.2f}"
+def _cell(x: float, y: float, size: float, label: str, called: str, n: int, n_class: int) -> Markup:
+    """`n` of the `n_class` photos of a class are predicted as another class, or as itself."""
+    share, right, name = n / n_class, label == called, _shortened(label, 80)
+    if right:
+        what = f"{name}: {n} of {n_class} correct"
+    else:
+        what = f"{name} predicted as {_shortened(called, 80)}: {n} of {n_class}"
+    side, opacity = size * 0.94, f"{0.35 + 0.65 * share:.2f}"
     square = tag("rect", x=f"{x:.2f}", y=f"{y:.2f}", width=f"{side:.2f}", height=f"{side:.2f}", fill_opacity=opacity)
     strength = "count strong" if share >= _STRONG else "count"
-    count = tag("text", entry.n, x=f"{x + side / 2:.1f}", y=f"{y + side / 2:.1f}", class_=strength)
+    count = tag("text", n, x=f"{x + side / 2:.1f}", y=f"{y + side / 2:.1f}", class_=strength)
     return tag(
         "g", tag("title", what), square, count if size >= _COUNTED_CELL else None, class_="right" if right else "wrong"
     )
@@ -142,21 +122,18 @@ def _names(name: str, middle: float, size: float) -> Markup:
 
 def reliability(before: Calibration, after: Calibration, n: int) -> Markup:
     """Accuracy by confidence, at temperature 1 and at the model's; below, how many photos have which confidence."""
-    grid = [_gridline(tick) for tick in _TICKS]
-    counts = [_count(entry, n) for entry in after.curve]
-    curves = [_curve(before.curve, "before", n), _curve(after.curve, "after", n)]
-    diagonal = tag("line", x1=_x(0), y1=_y(0), x2=_x(1), y2=_y(1), class_="ideal")
-    axes = [
+    parts = [
+        *(_gridline(tick) for tick in _TICKS),
+        *(_count(entry, n) for entry in after.curve),
+        tag("line", x1=_x(0), y1=_y(0), x2=_x(1), y2=_y(1), class_="ideal"),
+        _curve(before.curve, "before", n),
+        _curve(after.curve, "after", n),
         tag("text", "confidence", x=_x(0.5), y=_TOP + _SIDE + 36, class_="axis middle"),
         tag("text", "accuracy", x=12, y=_y(0.5), class_="axis middle", transform=f"rotate(-90 12 {_y(0.5)})"),
     ]
     return tag(
         "svg",
-        *grid,
-        *counts,
-        diagonal,
-        *curves,
-        *axes,
+        *parts,
         viewBox=f"0 0 {_LEFT + _SIDE + 14} {_TOP + _SIDE + 44}",
         class_="reliability",
         role="img",
@@ -188,13 +165,12 @@ def _count(entry: Bin, n: int) -> Markup:
 
 
 def _curve(curve: Sequence[Bin], kind: str, n: int) -> Markup:
+    """A line of dots: the larger, the more photos, since a bin of one or two says little."""
     points = " ".join(f"{_x(entry.confidence)},{_y(entry.accuracy)}" for entry in curve)
-    return tag("g", tag("polyline", points=points), *(_point(entry, n) for entry in curve), class_=kind)
-
-
-def _point(entry: Bin, n: int) -> Markup:
-    """The larger, the more photos: a bin of one or two says little, and looks so."""
-    said = f"confidence {entry.confidence:.2f}, accuracy {entry.accuracy:.2f}, {counted(entry.n, 'photo', 'photos')}"
-    radius = f"{1.5 + 6 * (entry.n / n) ** 0.5:.1f}"
-    dot = tag("circle", cx=_x(entry.confidence), cy=_y(entry.accuracy), r=radius)
-    return tag("g", tag("title", said), dot)
+    dots = []
+    for entry in curve:
+        photos = counted(entry.n, "photo", "photos")
+        said = tag("title", f"confidence {entry.confidence:.2f}, accuracy {entry.accuracy:.2f}, {photos}")
+        radius = f"{1.5 + 6 * (entry.n / n) ** 0.5:.1f}"
+        dots.append(tag("g", said, tag("circle", cx=_x(entry.confidence), cy=_y(entry.accuracy), r=radius)))
+    return tag("g", tag("polyline", points=points), *dots, class_=kind)

@@ -157,10 +157,8 @@ def _mistake(head: Head, mistake: Mistake, support: Thumbnails) -> dict[str, Any
     else:
         scores = dict(zip(head.classes.tolist(), head.probabilities(mistake.vector[None])[0].tolist(), strict=True))
         records = {label: {"score": scores[label]} for label in known}
-    sides = [
-        _side("predicted", "wrong", mistake.called, records.get(mistake.called), support),
-        _side("true class", "right", mistake.label, records.get(mistake.label), support),
-    ]
+    verdicts = [("predicted", "wrong", mistake.called), ("true class", "right", mistake.label)]
+    sides = [_side(verdict, kind, label, records.get(label), support) for verdict, kind, label in verdicts]
     largest = max(side["largest"] for side in sides) or 1.0
     alt = f"{mistake.id}: {mistake.label}, predicted {mistake.called}"
     return {"id": mistake.id, "alt": alt, "sides": [{**side, "largest": largest} for side in sides]}

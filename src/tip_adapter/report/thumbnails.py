@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING, Self
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -22,7 +23,7 @@ LARGE, SMALL, TINY = 360, 192, 120
 _QUALITY = 70
 
 
-class Thumbnails:
+class Thumbnails(AbstractContextManager["Thumbnails"]):
     """Photos by their ids, made small when asked for; files are decoded in processes of their own.
 
     Parameters
@@ -35,9 +36,6 @@ class Thumbnails:
         self._paths = paths
         self._processes = DecodingPool()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._processes.close()
 
@@ -49,25 +47,18 @@ class Thumbnails:
             pixels, _ = self._processes.decode(self._paths[photo])
         except ImageError:
             return None
-        return _data_uri(Image.fromarray(pixels), side)
+        image, content = Image.fromarray(pixels), io.BytesIO()
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        image.save(content, "JPEG", quality=_QUALITY, optimize=True)
+        return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def paths_by_id(source: str | os.PathLike[str], *, part: str) -> dict[str, Path]:
     """The photos of a folder or list by the ids that they have in a model; none where vectors are stored.
 
-    Raises
-    ------
-    FolderError, LabelError, FeaturesError
-        As `labelled_source`.
+    Raises FolderError, LabelError and FeaturesError as `labelled_source`.
     """
     if is_stored(source):  # where its photos lay is its maker's claim, and the user has not named that folder
         return {}
     photos = labelled_source(source, part=part)
     return dict(zip(photos.ids, photos.photos, strict=True))
-
-
-def _data_uri(image: Image.Image, side: int) -> str:
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,16 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils.tqdm import tqdm
 
-from tip_adapter.encoders.onnx.layouts import FOR_OTHER_CHIPS, LAYOUTS, layout_of
+from tip_adapter.encoders.onnx.layouts import LAYOUTS, layout_of
 from tip_adapter.errors import CheckpointError, DownloadError, warn
 from tip_adapter.io.hub_errors import as_errors
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.onnx.catalogue import Clip
+
+#: Files with the same weights for hardware that ONNX Runtime does not support.
+_FOR_OTHER_CHIPS = ["*.armnn", "*.rknn"]
 
 
 def fetch(clip: Clip) -> Path:
@@ -37,7 +41,19 @@ def fetch(clip: Clip) -> Path:
     if folder is not None:
         return folder
     with as_errors(DownloadError, f"cannot download {printable(clip.repository)}", _without_network(clip)):
-        return _download(clip)
+        everything = [pattern for layout in LAYOUTS for pattern in layout.patterns]
+        plan: Any = _snapshot(clip, everything, dry_run=True, tqdm_class=_NoBar)
+        layout = layout_of([file.filename for file in plan])
+        if layout is None:
+            known = "; or ".join(", ".join(layout.files) for layout in LAYOUTS)
+            raise CheckpointError(f"{printable(clip.repository)} on the hub contains no CLIP as ONNX files: {known}")
+        wanted = [file for file in plan if any(fnmatch(file.filename, pattern) for pattern in layout.patterns)]
+        mib = sum(file.file_size for file in wanted if file.will_download) / 2**20
+        warn(
+            f"downloading {clip.repository} ({mib:,.0f} MiB, licence: {clip.record.licence}) "
+            f"to {constants.HF_HUB_CACHE}, once; HF_HOME moves it"
+        )
+        return _snapshot(clip, layout.patterns, tqdm_class=tqdm if sys.stderr.isatty() else _NoBar)
 
 
 def cached(clip: Clip) -> Path | None:
@@ -45,29 +61,9 @@ def cached(clip: Clip) -> Path | None:
     for layout in LAYOUTS:
         with suppress(LocalEntryNotFoundError):
             folder = _snapshot(clip, layout.patterns, local_files_only=True)
-            if layout.fits([name for name in layout.files if (folder / name).is_file()]):
+            if all((folder / name).is_file() for name in layout.files):
                 return folder
     return None
-
-
-def cache_root(folder: Path) -> Path:
-    """The folder that contains the targets of a cached folder's links."""
-    return folder.parents[1]
-
-
-def _download(clip: Clip) -> Path:
-    everything = [pattern for layout in LAYOUTS for pattern in layout.patterns]
-    plan: Any = _snapshot(clip, everything, dry_run=True, tqdm_class=_NoBar)
-    layout = layout_of([file.filename for file in plan])
-    if layout is None:
-        wanted = "; or ".join(", ".join(layout.files) for layout in LAYOUTS)
-        raise CheckpointError(f"{printable(clip.repository)} on the hub contains no CLIP as ONNX files: {wanted}")
-    mib = sum(file.file_size for file in plan if file.will_download and layout.wants(file.filename)) / 2**20
-    warn(
-        f"downloading {clip.repository} ({mib:,.0f} MiB, licence: {clip.record.licence}) "
-        f"to {constants.HF_HUB_CACHE}, once; HF_HOME moves it"
-    )
-    return _snapshot(clip, layout.patterns, tqdm_class=tqdm if sys.stderr.isatty() else _NoBar)
 
 
 class _NoBar(tqdm):
@@ -82,7 +78,7 @@ def _snapshot(clip: Clip, patterns: list[str], **options: Any) -> Any:
         clip.repository,
         revision=clip.revision,
         allow_patterns=patterns,
-        ignore_patterns=FOR_OTHER_CHIPS,
+        ignore_patterns=_FOR_OTHER_CHIPS,
         library_name="tip-adapter",
         **options,
     )

@@ -10,20 +10,19 @@ from __future__ import annotations
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 from onnx.compose import add_prefix
 
-from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, rows_of
 from tip_adapter.encoders.onnx.catalogue import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.onnx.inspection import whole_model
 from tip_adapter.encoders.onnx.layouts import layout_in, read_settings
-from tip_adapter.encoders.onnx.preprocessing import Preprocessing
 from tip_adapter.encoders.onnx.tokenizer import TextTokenizer
 from tip_adapter.encoders.onnx.tower import Tower, provider
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
@@ -33,7 +32,7 @@ from tip_adapter.text import printable
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
     from onnx import ModelProto
@@ -55,27 +54,9 @@ _THEIRS = "clip/"
 _ROUNDING = 1e-3
 
 
-@dataclass(frozen=True)
-class ClipFolder:
-    """A folder that contains a CLIP.
-
-    Parameters
-    ----------
-    name : str, that loads it again
-    path : path of the folder
-    root : folder that must contain the targets of its links
-    record : EncoderRecord; its width is read from the graph
-    """
-
-    name: str
-    path: Path
-    root: Path
-    record: EncoderRecord
-
-
 def load_named(name: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
     """The CLIP of a short name, from the hub; raises as `load_source`."""
-    return OnnxClipEncoder(_from_hub(named_clips()[name], name, device), device=device, threads=threads)
+    return _from_hub(named_clips()[name], name, device, threads)
 
 
 def load_source(source: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
@@ -95,15 +76,14 @@ def load_source(source: str, *, device: str | None = None, threads: int | None =
         if not str(path).isprintable():
             raise UsageError(f"the name of {printable(path)} has unprintable characters; rename the folder")
         provider(device)
-        folder = ClipFolder(f"onnx:{path}", path, path, unknown_record(f"a CLIP in {path.name}"))
-    elif _REPOSITORY.fullmatch(source):
-        folder = _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device)
-    else:
-        raise CheckpointError(
-            f"there is no folder {printable(source)}; if it was moved, pass its new path: --encoder onnx:FOLDER, "
-            "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
-        )
-    return OnnxClipEncoder(folder, device=device, threads=threads)
+        record = unknown_record(f"a CLIP in {path.name}")
+        return OnnxClipEncoder(f"onnx:{path}", path, path, record, device=device, threads=threads)
+    if _REPOSITORY.fullmatch(source):
+        return _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device, threads)
+    raise CheckpointError(
+        f"there is no folder {printable(source)}; if it was moved, pass its new path: --encoder onnx:FOLDER, "
+        "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
+    )
 
 
 def absent_repository(source: str) -> str | None:
@@ -119,12 +99,13 @@ def _unknown_clip(repository: str) -> Clip:
     return Clip(repository, "main", unknown_record(f"the CLIP {repository} on the Hugging Face hub"))
 
 
-def _from_hub(clip: Clip, name: str, device: str | None) -> ClipFolder:
+def _from_hub(clip: Clip, name: str, device: str | None, threads: int | None) -> OnnxClipEncoder:
     provider(device)  # before anything is downloaded
-    from tip_adapter.encoders.onnx.download import cache_root, fetch  # a folder needs no hub
+    from tip_adapter.encoders.onnx.download import fetch  # a folder needs no hub
 
     path = fetch(clip)
-    return ClipFolder(name, path, cache_root(path), clip.record)
+    root = path.parents[1]  # the cache's folder of the repository
+    return OnnxClipEncoder(name, path, root, clip.record, device=device, threads=threads)
 
 
 class OnnxClipEncoder(Encoder):
@@ -132,7 +113,10 @@ class OnnxClipEncoder(Encoder):
 
     Parameters
     ----------
-    folder : ClipFolder
+    name : str, that loads it again
+    folder : path of the folder with its files
+    root : folder that must contain the targets of their links
+    record : EncoderRecord; its width is read from the graph
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per core
 
@@ -142,22 +126,25 @@ class OnnxClipEncoder(Encoder):
         A file is missing, cannot be used, or is not safe to run.
     """
 
-    def __init__(self, folder: ClipFolder, *, device: str | None = None, threads: int | None = None) -> None:
-        self._folder = folder
-        self._layout = layout_in(folder.path)
-        stated = read_settings(folder.path / self._layout.preprocessing, self._layout.pixels)
-        self._preprocessing = stated.preprocessing()
-        image, text = (folder.path / name for name in (self._layout.image, self._layout.text))
-        self._image = Tower(image, folder.root, self._layout.outputs, device=device, threads=threads)
-        self._text = Tower(text, folder.root, self._layout.outputs, device=device, threads=threads)
+    def __init__(
+        self, name: str, folder: Path, root: Path, record: EncoderRecord, *, device: str | None, threads: int | None
+    ) -> None:
+        self._folder, self._layout = folder, layout_in(folder)
+        self._preprocessing = read_settings(folder / self._layout.preprocessing, self._layout.pixels).preprocessing()
+        self._image, self._text = (
+            Tower(folder / file, root, self._layout.outputs, device=device, threads=threads)
+            for file in (self._layout.image, self._layout.text)
+        )
         self._pixels = _image_input(self._image)
+        # Floats are scaled here, channels first; uint8 by the graph, channels last.
+        self._takes_floats = self._pixels.dtype == "FLOAT"
         width = self._image.output.shape[1] or self._trial.shape[1]
-        self.record = replace(folder.record, width=width)
+        self.record = replace(record, width=width)
         self.logit_scale = self.record.logit_scale
         if self._text.output.shape[1] not in (None, width):
             raise _unlike(self._text, f"texts to vectors of the width of photos, {width}")
-        towers = (self._image, self._text)
-        self.identity = EncoderIdentity(folder.name, _fingerprint(self._layout, folder.path, towers), width)
+        fingerprint = _fingerprint(self._layout, folder, (self._image, self._text))
+        self.identity = EncoderIdentity(name, fingerprint, width)
 
     @cached_property
     def gives_raw(self) -> bool:  # type: ignore[override]
@@ -178,27 +165,20 @@ class OnnxClipEncoder(Encoder):
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts → (n, width) float32 unit rows."""
-        # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
-        # been there from the beginning.
         vectors = []
         for text in texts:
-            tokens = self._tokenizer(text)
+            ids, mask = self._tokenizer(text)
             feeds = {
-                tensor.name: (tokens.mask if "mask" in tensor.name else tokens.ids).astype(_INTEGERS[tensor.dtype])
+                tensor.name: (mask if "mask" in tensor.name else ids).astype(_INTEGERS[tensor.dtype])
                 for tensor in self._text.graph.inputs
             }
             vectors.append(self._text.run(feeds))
-        return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
+        return unit_rows(rows_of(vectors, self.identity.width))
 
     def image_graph(self) -> ModelProto:
         """`encode_prepared` as an ONNX graph: pixels, (n, height, width, 3) uint8 → vectors, (n, width) float32.
 
-        Raises
-        ------
-        ExportError
-            Graph and weights together exceed the limit of an ONNX file.
-        CheckpointError
-            A file cannot be read any more.
+        Raises ExportError as `Encoder.image_graph`, and CheckpointError if a file cannot be read any more.
         """
         files = (self._image.graph.path, *self._image.graph.data)
         if sum(path.stat().st_size for path in files) > MOST_BYTES:
@@ -213,9 +193,8 @@ class OnnxClipEncoder(Encoder):
         n, (height, width) = self._image.rows_per_run or "n", self._preprocessing.size
         with graph.in_front():
             pixels = graph.input("pixels", TensorProto.UINT8, [n, height, width, 3])
-            graph.feed(
-                _TAKEN[self._pixels.dtype].write(self._preprocessing, graph, pixels), _THEIRS + self._pixels.name
-            )
+            scaled = self._preprocessing.write_scaled(graph, pixels) if self._takes_floats else pixels
+            graph.feed(scaled, _THEIRS + self._pixels.name)
         rows = graph.node("Cast", _THEIRS + self._image.output.name, to=TensorProto.FLOAT)
         graph.output(rows, "vectors", [n, self.identity.width])
         graph.state({"preprocessing": self._preprocessing.in_words()})
@@ -223,11 +202,10 @@ class OnnxClipEncoder(Encoder):
 
     def _encode(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         step = self._image.rows_per_run or _IMAGES_PER_RUN
-        vectors = [self._run(prepared[i : i + step]) for i in range(0, len(prepared), step)]
-        return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
+        return rows_of([self._run(prepared[i : i + step]) for i in range(0, len(prepared), step)], self.identity.width)
 
     def _run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        taken = _TAKEN[self._pixels.dtype].of(self._preprocessing, prepared)
+        taken = self._preprocessing.scaled(prepared) if self._takes_floats else prepared
         return self._image.run({self._pixels.name: taken})
 
     @cached_property
@@ -237,28 +215,16 @@ class OnnxClipEncoder(Encoder):
 
     @cached_property
     def _tokenizer(self) -> TextTokenizer:
-        return TextTokenizer(self._layout, self._folder.path, _text_length(self._text))
+        return TextTokenizer(self._layout, self._folder, _text_length(self._text))
 
 
-class _Taken(NamedTuple):
-    """How a graph takes pixels: as an array, and as nodes in front of it."""
-
-    of: Callable[[Preprocessing, NDArray[np.uint8]], NDArray[Any]]
-    write: Callable[[Preprocessing, GraphWriter, str], str]
-
-
-#: Type of the image input → how: scaled here, channels first; or scaled by the graph, channels last.
-_TAKEN = {
-    "FLOAT": _Taken(Preprocessing.scaled, Preprocessing.write_scaled),
-    "UINT8": _Taken(lambda _, pixels: pixels, lambda _, _graph, pixels: pixels),
-}
 _INTEGERS = {"INT32": np.int32, "INT64": np.int64}
 
 
 def _image_input(tower: Tower) -> Tensor:
     """The one input of an image graph."""
     inputs = tower.graph.inputs
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in _TAKEN:
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in ("FLOAT", "UINT8"):
         raise _unlike(tower, "photos: one input of four dimensions, FLOAT or UINT8")
     if inputs[0].shape[0] not in (None, 1):
         raise _unlike(tower, f"photos one by one or in any number, but {inputs[0].shape[0]} at once")

@@ -67,7 +67,12 @@ def read_graph(path: Path, root: Path) -> Graph:
         It cannot be read, names files outside `root`, or uses operators that are not ONNX Runtime's own.
     """
     model = _parse(path)
-    _refuse_foreign_operators(model, path)
+    if model.functions or model.training_info:
+        raise _refused(path, "it contains functions of its own, which are not run")
+    for node in (node for graph in _graphs(model.graph) for node in graph.node):
+        if node.domain not in _BUILT_IN:
+            operator = f"{printable(node.domain)}.{printable(node.op_type)}"
+            raise _refused(path, f"it uses the operator {operator}, which is not ONNX Runtime's own")
     weights = {place for tensor in _tensors(model.graph) for place in _location(tensor)}
     data = tuple(_inside(path, place, root) for place in sorted(weights))
     given = {tensor.name for tensor in model.graph.initializer}
@@ -86,23 +91,19 @@ def whole_model(graph: Graph) -> onnx.ModelProto:
     model = _parse(graph.path)
     for tensor in _tensors(model.graph):
         for place in _location(tensor):
-            _load_weights(tensor, graph.path.parent / place, graph)
+            file = graph.path.parent / place
+            if file not in graph.data:
+                raise _refused(graph.path, "it has changed since it was opened")
+            stated = {entry.key: entry.value for entry in tensor.external_data}
+            try:
+                with open_regular(file) as data:
+                    data.seek(int(stated.get("offset", 0)))
+                    tensor.raw_data = data.read(int(stated.get("length", -1)))
+            except (OSError, ValueError) as error:
+                raise _refused(graph.path, f"its weights cannot be read: {printable(str(error))}") from error
+            tensor.ClearField("external_data")
+            tensor.data_location = onnx.TensorProto.DEFAULT
     return model
-
-
-def _load_weights(tensor: onnx.TensorProto, file: Path, graph: Graph) -> None:
-    """Move a tensor's values from a file into the tensor."""
-    if file not in graph.data:
-        raise _refused(graph.path, "it has changed since it was opened")
-    stated = {entry.key: entry.value for entry in tensor.external_data}
-    try:
-        with open_regular(file) as data:
-            data.seek(int(stated.get("offset", 0)))
-            tensor.raw_data = data.read(int(stated.get("length", -1)))
-    except (OSError, ValueError) as error:
-        raise _refused(graph.path, f"its weights cannot be read: {printable(str(error))}") from error
-    tensor.ClearField("external_data")
-    tensor.data_location = onnx.TensorProto.DEFAULT
 
 
 def _parse(path: Path) -> onnx.ModelProto:
@@ -113,16 +114,6 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise _refused(path, "it is not an ONNX file, or is truncated") from error
     except OSError as error:
         raise _refused(path, error.strerror or str(error)) from error
-
-
-def _refuse_foreign_operators(model: onnx.ModelProto, path: Path) -> None:
-    if model.functions or model.training_info:
-        raise _refused(path, "it contains functions of its own, which are not run")
-    for graph in _graphs(model.graph):
-        for node in graph.node:
-            if node.domain not in _BUILT_IN:
-                operator = f"{printable(node.domain)}.{printable(node.op_type)}"
-                raise _refused(path, f"it uses the operator {operator}, which is not ONNX Runtime's own")
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -157,7 +148,7 @@ def _location(tensor: onnx.TensorProto) -> list[str]:
 
 def _inside(path: Path, place: str, root: Path) -> Path:
     file = path.parent / place
-    outside = "\\" in place or not (path.parent / place).resolve().is_relative_to(root.resolve())
+    outside = "\\" in place or not file.resolve().is_relative_to(root.resolve())
     if outside or place.startswith("/") or ".." in file.relative_to(path.parent).parts:
         raise _refused(path, f"its weights are outside its folder, at {printable(place)}")
     if not file.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
@@ -26,8 +25,6 @@ T = TypeVar("T")
 
 #: Bytes of a JSON file of settings.
 _MAX_SETTINGS = 2**20
-#: Files with the same weights for hardware that ONNX Runtime does not support.
-FOR_OTHER_CHIPS = ["*.armnn", "*.rknn"]
 
 _Side = Annotated[int, Meta(ge=1, le=4096)]
 _Mean = Annotated[float, Meta(ge=-1e3, le=1e3)]
@@ -133,17 +130,6 @@ class Layout:
         """Patterns of the files that are needed of a repository."""
         return [*self.files, *self.data]
 
-    def fits(self, names: Collection[str]) -> bool:
-        """Whether these files include all that must exist."""
-        return set(self.files) <= set(names)
-
-    def wants(self, name: str) -> bool:
-        """Whether a file of a repository is needed."""
-        is_needed, is_foreign = (
-            any(fnmatch(name, pattern) for pattern in patterns) for patterns in (self.patterns, FOR_OTHER_CHIPS)
-        )
-        return is_needed and not is_foreign
-
 
 LAYOUTS = (
     Layout(
@@ -177,17 +163,11 @@ LAYOUTS = (
 
 def layout_of(names: Collection[str]) -> Layout | None:
     """The layout that these files fit, given relative to their folder; None without one."""
-    return next((layout for layout in LAYOUTS if layout.fits(names)), None)
+    return next((layout for layout in LAYOUTS if set(layout.files) <= set(names)), None)
 
 
 def layout_in(folder: Path) -> Layout:
-    """The layout of a folder.
-
-    Raises
-    ------
-    CheckpointError
-        It fits none; the message lists the files that are missing for the nearest.
-    """
+    """The layout of a folder; raises CheckpointError, with the files that the nearest layout lacks, if it fits none."""
     found = {name for layout in LAYOUTS for name in layout.files if (folder / name).is_file()}
     layout = layout_of(found)
     if layout is None:
@@ -201,13 +181,7 @@ def layout_in(folder: Path) -> Layout:
 
 
 def read_settings(path: Path, kind: type[T]) -> T:
-    """Read a JSON file as a msgspec type.
-
-    Raises
-    ------
-    CheckpointError
-        It cannot be read, or does not fit the type.
-    """
+    """Read a JSON file as a msgspec type; raises CheckpointError if it cannot be read, or does not fit."""
     try:
         return convert(parse_json(read_bounded(path, _MAX_SETTINGS)), kind)
     except (OSError, ValueError, RecursionError) as error:

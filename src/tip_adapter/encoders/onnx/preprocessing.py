@@ -12,8 +12,6 @@ from PIL import Image
 from tip_adapter.encoders.base import centre_crop_sides
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from tip_adapter.encoders.onnx.writer import GraphWriter
@@ -30,7 +28,7 @@ class Preprocessing:
     ----------
     size : (height, width) of the network's input
     target : (height, width) that the image is resized to, before it is cropped to `size`
-    mode : key of `FITS`
+    mode : ``shortest`` covers the target, ``longest`` fits into it, ``squash`` changes the aspect
     resample : interpolation
     mean, std : of red, green and blue in [0, 1]
     fill : value of the padding around an image that is smaller than `size`
@@ -40,17 +38,32 @@ class Preprocessing:
     target: Sides
     mode: str
     resample: Image.Resampling
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
     fill: int = 0
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """An upright RGB image → (height, width, 3) uint8."""
         if self.mode == "shortest":
-            image = centre_crop_sides(image, 16 * min(image.size))
-        height, width = FITS[self.mode]((image.height, image.width), self.target)
+            image = centre_crop_sides(image)
+        height, width = self._resized((image.height, image.width))
         resized = image.resize((max(width, 1), max(height, 1)), self.resample)
-        return np.asarray(_centred(resized, self.size, self.fill))
+        # The middle; padded where the image is smaller.
+        canvas = Image.new("RGB", self.size[::-1], (self.fill, self.fill, self.fill))
+        over = (resized.width - canvas.width, resized.height - canvas.height)
+        left, top = (round(extra / 2) if extra >= 0 else -(-extra // 2) for extra in over)  # as open_clip rounds
+        canvas.paste(resized, (-left, -top))
+        return np.asarray(canvas)
+
+    def _resized(self, sides: Sides) -> Sides:
+        """(height, width) that an image of these sides is resized to."""
+        if self.mode == "squash":
+            return self.target
+        if self.mode == "shortest" and self.target[0] == self.target[1]:  # the long side is rounded down
+            return self.target[0] * sides[0] // min(sides), self.target[0] * sides[1] // min(sides)
+        ratios = [side / wanted for side, wanted in zip(sides, self.target, strict=True)]
+        ratio = min(ratios) if self.mode == "shortest" else max(ratios)
+        return round(sides[0] / ratio), round(sides[1] / ratio)
 
     def scaled(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, height, width, 3) uint8 → (n, 3, height, width) float32, by mean and std."""
@@ -76,41 +89,9 @@ class Preprocessing:
         )
 
 
-def _cover(sides: Sides, target: Sides) -> Sides:
-    """Cover the target: its size on the short side, the long side rounded down."""
-    if target[0] != target[1]:
-        ratio = min(side / wanted for side, wanted in zip(sides, target, strict=True))
-        return round(sides[0] / ratio), round(sides[1] / ratio)
-    short = min(sides)
-    return target[0] * sides[0] // short, target[0] * sides[1] // short
-
-
-def _contain(sides: Sides, target: Sides) -> Sides:
-    """Fit the whole image into the target."""
-    ratio = max(side / wanted for side, wanted in zip(sides, target, strict=True))
-    return round(sides[0] / ratio), round(sides[1] / ratio)
-
-
-#: Mode → function of the sizes of an image and of a target → the size that the image is resized to.
-FITS: dict[str, Callable[[Sides, Sides], Sides]] = {
-    "shortest": _cover,
-    "longest": _contain,
-    "squash": lambda _, target: target,
-}
-
-#: The same in words.
+#: Mode → how an image is resized to a size.
 _FITS_IN_WORDS = {
     "shortest": "just cover {}, its aspect kept (the long side rounded down)",
     "longest": "just fit into {}, its aspect kept",
     "squash": "{}, its aspect not kept",
 }
-
-
-def _centred(image: Image.Image, size: Sides, fill: int) -> Image.Image:
-    """The centre of an image, padded where it is smaller."""
-    height, width = size
-    canvas = Image.new("RGB", (width, height), (fill, fill, fill))
-    over = (image.width - width, image.height - height)
-    left, top = (round(extra / 2) if extra >= 0 else -(-extra // 2) for extra in over)  # as open_clip rounds
-    canvas.paste(image, (-left, -top))
-    return canvas

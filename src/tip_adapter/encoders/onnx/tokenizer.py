@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
@@ -67,19 +67,6 @@ class _TokenizerConfig(msgspec.Struct, frozen=True):
     pad_token: str | _Token | None = None
 
 
-class Tokens(NamedTuple):
-    """One text.
-
-    Parameters
-    ----------
-    ids : (1, length) int array
-    mask : (1, length) int array, 0 for padding
-    """
-
-    ids: NDArray[np.int64]
-    mask: NDArray[np.int64]
-
-
 class TextTokenizer:
     """The tokenizer of a folder.
 
@@ -108,10 +95,10 @@ class TextTokenizer:
         self._tokenizer.enable_truncation(length)
         self._tokenizer.enable_padding(length=length, pad_id=self._tokenizer.token_to_id(pad) or 0, pad_token=pad)
 
-    def __call__(self, text: str) -> Tokens:
-        """One text as tokens."""
+    def __call__(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The ids of one text, (1, length), and their mask, 0 for padding."""
         encoded = self._tokenizer.encode(self._clean(text))
-        return Tokens(np.array([encoded.ids], np.int64), np.array([encoded.attention_mask], np.int64))
+        return np.array([encoded.ids], np.int64), np.array([encoded.attention_mask], np.int64)
 
 
 def squeezed(text: str) -> str:

@@ -62,11 +62,8 @@ class Tower:
     def __init__(
         self, path: Path, root: Path, outputs: Sequence[str], *, device: str | None, threads: int | None
     ) -> None:
-        self._path = path
-        self._root = root
-        self._wanted = outputs
-        self._device = device
-        self._threads = threads
+        self._path, self._root, self._wanted = path, root, outputs
+        self._device, self._threads = device, threads
 
     @cached_property
     def graph(self) -> Graph:
@@ -106,7 +103,5 @@ class Tower:
         path = self.graph.path
         try:
             return open_session(path, device=self._device, threads=self._threads)
-        except UsageError:
-            raise
         except Exception as error:  # as above
             raise CheckpointError(f"{printable(path)} cannot be opened: {printable(str(error))}") from error

@@ -12,9 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, rows_of
 from tip_adapter.encoders.prompts import template_sets
 from tip_adapter.errors import CheckpointError, DownloadError, MissingExtra, UnknownName, UsageError, causes, warn
 from tip_adapter.io.files import read_bounded
@@ -26,10 +24,12 @@ from tip_adapter.vectors import unit_rows
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
     from tip_adapter.encoders.open_clip.learnable_towers import FineTunedTowers, PromptedTextTower
+    from tip_adapter.encoders.open_clip.towers import Towers
 
 _HUB = "hf-hub:"
 #: The file that open_clip publishes with weights; it states how images are prepared.
@@ -113,19 +113,28 @@ class OpenClipEncoder(Encoder):
     def __init__(self, source: str, *, device: str | None = None, threads: int | None = None) -> None:
         torch_side = _import_torch_side()
         self._source = find_source(source, torch_side.published())
-        torch_side.refuse_device(device or "cpu")
-        if threads:
-            torch_side.use_threads(threads)
+        torch_side.set_up(device or "cpu", threads)
         self._towers = _open_towers(torch_side, self._source, device or "cpu")
         self.logit_scale = self._towers.logit_scale
-        self.record = _record_of(self._source, self._towers)
+        many = self._source.is_multilingual
+        self.record = EncoderRecord(
+            description=f"{self._source.model} of open_clip, on torch",
+            width=self._towers.width,
+            logit_scale=self.logit_scale,
+            templates=template_sets()["caltech101"],
+            scale_free_ratio=0.1,
+            languages=("mul",) if many else ("en",),
+            licence="see its model card",
+            size_mib=self._towers.size_mib,
+            needs=("open-clip-torch", "torch", "torchvision"),
+            scripts=_SCRIPTS if many else ("LATIN",),
+        )
         fingerprint = self._towers.fingerprint(self._source.model)
         self.identity = EncoderIdentity(self._source.name, fingerprint, self._towers.width)
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
         """(3, height, width) float32: the model's own preprocessing of an upright RGB image."""
-        prepared: NDArray[np.float32] = self._towers.prepare(image)
-        return prepared
+        return self._towers.prepare(image)
 
     def encode_prepared(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, height, width) float32 → (n, width) float32 unit rows."""
@@ -134,8 +143,9 @@ class OpenClipEncoder(Encoder):
     def encode_raw(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, height, width) float32 → (n, width) float32, not normalised."""
         runs = range(0, len(prepared), _IMAGES_PER_RUN)
-        vectors = [self._towers.encode_images(prepared[i : i + _IMAGES_PER_RUN]) for i in runs]
-        return np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors])
+        return rows_of(
+            [self._towers.encode_images(prepared[i : i + _IMAGES_PER_RUN]) for i in runs], self.identity.width
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts → (n, width) float32 unit rows.
@@ -147,10 +157,8 @@ class OpenClipEncoder(Encoder):
         DownloadError
             Its tokenizer cannot be downloaded.
         """
-        # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
-        # been there from the beginning.
         vectors = [self._towers.encode_tokens(self._tokenizer([text])) for text in texts]
-        return unit_rows(np.concatenate([np.zeros((0, self.identity.width), np.float32), *vectors]))
+        return unit_rows(rows_of(vectors, self.identity.width))
 
     def prompt_tower(self) -> PromptedTextTower:
         """The text tower with a learnable context, for CoOp."""
@@ -204,7 +212,16 @@ def find_source(text: str, published: Collection[tuple[str, str]]) -> Source:
         return Source(quick if (quick, weights) in published else model, weights)
     if weights and Path(weights).is_file():
         return Source(model, str(Path(weights).absolute()), is_file=True)
-    raise _not_found(model, weights, published)
+    if weights and (os.sep in weights or Path(weights).suffix):
+        is_absolute = Path("/", weights).is_file()
+        hint = f"; a full path has two slashes: open_clip:{model}//{weights}" if is_absolute else ""
+        raise CheckpointError(f"cannot read {printable(weights + hint)}: no such file; check the path")
+    tags = [tag for architecture, tag in published if architecture == model]
+    if not tags:
+        raise _unknown_architecture(model, published)
+    if not weights:
+        raise UsageError(f"open_clip:{model} needs weights: one of {', '.join(tags)}, or a file: {model}/path/to/file")
+    raise unknown_name(f"weights of open_clip's {model}", weights, tags)
 
 
 def absent_repository(text: str) -> str | None:
@@ -216,20 +233,6 @@ def absent_repository(text: str) -> str | None:
     repository, _, revision = text.removeprefix(_HUB).partition("@")
     there = try_to_load_from_cache(repository, _CONFIG, revision=revision or None)
     return None if isinstance(there, str) else repository
-
-
-def _not_found(model: str, weights: str, published: Collection[tuple[str, str]]) -> UsageError | CheckpointError:
-    tags = [tag for architecture, tag in published if architecture == model]
-    if weights and (os.sep in weights or Path(weights).suffix):
-        absolute = (
-            f"; a full path has two slashes: open_clip:{model}//{weights}" if Path("/", weights).is_file() else ""
-        )
-        return CheckpointError(f"cannot read {printable(weights + absolute)}: no such file; check the path")
-    if not tags:
-        return _unknown_architecture(model, published)
-    if not weights:
-        return UsageError(f"open_clip:{model} needs weights: one of {', '.join(tags)}, or a file: {model}/path/to/file")
-    return unknown_name(f"weights of open_clip's {model}", weights, tags)
 
 
 def _unknown_architecture(model: str, published: Collection[tuple[str, str]]) -> UnknownName:
@@ -258,13 +261,13 @@ def _version(package: str) -> str:
         return "(not installed)"
 
 
-def _open_towers(torch_side: Any, source: Source, device: str) -> Any:
+def _open_towers(torch_side: Any, source: Source, device: str) -> Towers:
     """Load a source, and warn where a file's preprocessing is not stated and likely wrong."""
     preprocessing = _read_preprocessing(source)
     try:
         if source.is_file:
             torch_side.refuse_code(source.pretrained)
-        towers = torch_side.load_towers(source.model, source.pretrained, device, preprocessing)
+        towers: Towers = torch_side.load_towers(source.model, source.pretrained, device, preprocessing)
     except Exception as error:  # of open_clip, torch or the hub: they document none
         if f"'{source.model}' not found" in str(error):  # not every architecture has published weights
             raise _unknown_architecture(source.model, torch_side.published()) from error
@@ -301,18 +304,3 @@ def _unloadable(source: Source, error: Exception) -> CheckpointError | DownloadE
 def _first_line(error: Exception) -> str:
     text = printable(str(error).strip().split("\n")[0]) or type(error).__name__
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
-
-
-def _record_of(source: Source, towers: Any) -> EncoderRecord:
-    return EncoderRecord(
-        description=f"{source.model} of open_clip, on torch",
-        width=towers.width,
-        logit_scale=towers.logit_scale,
-        templates=template_sets()["caltech101"],
-        scale_free_ratio=0.1,
-        languages=("mul",) if source.is_multilingual else ("en",),
-        licence="see its model card",
-        size_mib=towers.size_mib,
-        needs=("open-clip-torch", "torch", "torchvision"),
-        scripts=_SCRIPTS if source.is_multilingual else ("LATIN",),
-    )

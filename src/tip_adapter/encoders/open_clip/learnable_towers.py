@@ -107,9 +107,8 @@ class TextSide(torch.nn.Module):
         super().__init__()
         self.network = copy.deepcopy(network)
         del self.network.visual
-        self.requires_grad_(True)
-        for name in _OF_BOTH_TOWERS & dict(self.network.named_parameters()).keys():
-            getattr(self.network, name).requires_grad_(False)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name not in _OF_BOTH_TOWERS)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Encode tokens."""

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DEVICES = ("cpu", "cuda")
-#: An image longer than so many times its short side is cropped before it is resized: the centre crop excludes its ends.
-_LONGEST_STRIP = 16
 
 
 def published() -> list[tuple[str, str]]:
@@ -44,28 +42,22 @@ def tokenizer_of(model: str) -> Any:
         return open_clip.get_tokenizer(model)
 
 
-def use_threads(n: int) -> None:
-    """Set torch's processor threads, for the whole process."""
-    torch.set_num_threads(n)
-
-
-def refuse_device(device: str) -> None:
-    """Raise UsageError unless this torch has the device."""
+def set_up(device: str, threads: int | None) -> None:
+    """Raise UsageError unless this torch has the device; set its processor threads, for the whole process."""
     if device not in _DEVICES:
         raise UsageError(f"unknown device '{printable(device)}': known are {', '.join(_DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "device cuda is not available in this torch: it sees no GPU, or was built without CUDA; use cpu"
         )
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def refuse_code(path: str) -> None:
-    """Raise if a PyTorch archive contains more than tensors and plain values, before open_clip opens it.
+    """Raise, before open_clip opens it, if a PyTorch archive contains more than tensors and plain values, or is damaged.
 
-    Raises
-    ------
-    pickle.UnpicklingError, RuntimeError
-        As torch raises for an archive that contains code, or is damaged.
+    The error is torch's: pickle.UnpicklingError or RuntimeError.
     """
     if not path.endswith(".safetensors"):
         torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -152,7 +144,7 @@ class Towers:
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
         """An upright RGB image → (3, height, width) float32."""
         if any(isinstance(step, CenterCrop) for step in self.preprocess.transforms):
-            image = centre_crop_sides(image, _LONGEST_STRIP * min(image.size))
+            image = centre_crop_sides(image)
         prepared: NDArray[np.float32] = self.preprocess(image).numpy()
         return prepared
 

@@ -65,13 +65,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str) -> dict[str, N
 
 
 def read_trusted(path: str | os.PathLike[str], *, sha256: str) -> bytes:
-    """Content of a third-party file whose SHA-256 is known.
-
-    Raises
-    ------
-    CheckpointError
-        The file is missing or has another digest.
-    """
+    """Content of a third-party file; raises CheckpointError if it is missing or has another SHA-256."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:

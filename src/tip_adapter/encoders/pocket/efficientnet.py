@@ -24,23 +24,8 @@ WIDTH = 1280
 _EPSILON = 1e-3
 
 
-class _Stage(NamedTuple):
-    expansion: int
-    stride: int
-    kernel: int
-    channels: int
-    repeats: int
-
-
-_STAGES = (
-    _Stage(1, 1, 3, 16, 1),
-    _Stage(6, 2, 3, 24, 2),
-    _Stage(6, 2, 5, 40, 2),
-    _Stage(6, 2, 3, 80, 3),
-    _Stage(6, 1, 5, 112, 3),
-    _Stage(6, 2, 5, 192, 4),
-    _Stage(6, 1, 3, 320, 1),
-)
+#: Stages of bottlenecks: (expansion, stride of the first, how many); channels and kernels are those of the weights.
+_STAGES = ((1, 1, 1), (6, 2, 2), (6, 2, 2), (6, 2, 3), (6, 1, 3), (6, 2, 4), (6, 1, 1))
 
 
 class Network(NamedTuple):
@@ -52,16 +37,7 @@ class Network(NamedTuple):
 
 
 def build_network(tensors: Mapping[str, NDArray[Any]]) -> Network:
-    """Write the graph from the checkpoint's tensors, which are in the order of the network.
-
-    Parameters
-    ----------
-    tensors : name → array, in the order of the file
-
-    Returns
-    -------
-    Network
-    """
+    """Write the graph from the checkpoint's tensors, name → array in the order of the network."""
     graph = GraphWriter()
     pixels = graph.input("pixels", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
     graph.output(write_network(graph, pixels, tensors), "features", ["n", WIDTH])
@@ -73,14 +49,16 @@ def write_network(graph: GraphWriter, pixels: str, tensors: Mapping[str, NDArray
     """Append the network to a graph: `pixels`, (n, 224, 224, 3) uint8 → its features, (n, 1280) float32."""
     layers = _fold_batch_norms(_arrays(tensors)[0])
     network = _NetworkWriter(graph, pixels)
-    network.pixels()
-    network.convolution(next(layers), stride=2)
-    channels = 32
-    for stage in _STAGES:
-        for repeat in range(stage.repeats):
-            network.bottleneck(layers, stage, stride=stage.stride if repeat == 0 else 1, channels=channels)
-            channels = stage.channels
-    network.convolution(next(layers))
+    network.node("Cast", to=TensorProto.FLOAT)  # to (n, 3, 224, 224) in [-1, 1]
+    network.node("Div", graph.constant(127.5))
+    network.node("Sub", graph.constant(1.0))
+    network.node("Transpose", perm=[0, 3, 1, 2])
+    network.convolution(*next(layers), stride=2)
+    for expansion, stride, n in _STAGES:
+        network.bottleneck(layers, expands=expansion > 1, stride=stride, adds=False)
+        for _ in range(n - 1):
+            network.bottleneck(layers, expands=expansion > 1, stride=1, adds=True)
+    network.convolution(*next(layers))
     network.node("ReduceMean", axes=[2, 3], keepdims=0)
     return network.top
 
@@ -91,19 +69,15 @@ def _arrays(tensors: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], ND
     return layers, classifier
 
 
-class _Layer(NamedTuple):
-    """A convolution with its batch norm folded in."""
+def _fold_batch_norms(arrays: Sequence[NDArray[Any]]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The weight and bias of each convolution with its batch norm folded in.
 
-    weight: NDArray[Any]
-    bias: NDArray[Any]
-
-
-def _fold_batch_norms(arrays: Sequence[NDArray[Any]]) -> Iterator[_Layer]:
-    """Five arrays a layer: the convolution's weight, then the batch norm's weight, bias, mean and variance."""
+    A layer has five arrays: the convolution's weight, then the batch norm's weight, bias, mean and variance.
+    """
     for start in range(0, len(arrays), 5):
         weight, scale, bias, mean, variance = arrays[start : start + 5]
         factor = scale / np.sqrt(variance + _EPSILON)
-        yield _Layer(weight * factor[:, None, None, None], bias - mean * factor)
+        yield weight * factor[:, None, None, None], bias - mean * factor
 
 
 def _mean_of_relu6(mean: NDArray[Any], scale: NDArray[Any]) -> NDArray[np.float32]:
@@ -129,33 +103,25 @@ class _NetworkWriter:
     def node(self, kind: str, *others: str, **attributes: Any) -> None:
         self.top = self._graph.node(kind, self.top, *others, **attributes)
 
-    def pixels(self) -> None:
-        """uint8 (n, 224, 224, 3) → float (n, 3, 224, 224) in [-1, 1]."""
-        self.node("Cast", to=TensorProto.FLOAT)
-        self.node("Div", self._graph.constant(127.5))
-        self.node("Sub", self._graph.constant(1.0))
-        self.node("Transpose", perm=[0, 3, 1, 2])
-
-    def convolution(self, layer: _Layer, *, stride: int = 1, relu6: bool = True) -> None:
-        kernel = layer.weight.shape[2]
-        group = layer.weight.shape[0] if layer.weight.shape[1] == 1 else 1
+    def convolution(self, weight: NDArray[Any], bias: NDArray[Any], *, stride: int = 1, relu6: bool = True) -> None:
+        n_channels, per_group, kernel, _ = weight.shape
         self.node(
             "Conv",
-            self._graph.constant(layer.weight),
-            self._graph.constant(layer.bias),
+            self._graph.constant(weight),
+            self._graph.constant(bias),
             kernel_shape=[kernel, kernel],
             strides=[stride, stride],
-            group=group,
+            group=n_channels if per_group == 1 else 1,
             auto_pad="SAME_UPPER",
         )
         if relu6:
             self.node("Clip", self._graph.constant(0.0), self._graph.constant(6.0))
 
-    def bottleneck(self, layers: Iterator[_Layer], stage: _Stage, *, stride: int, channels: int) -> None:
+    def bottleneck(self, layers: Iterator[Any], *, expands: bool, stride: int, adds: bool) -> None:
         before = self.top
-        if stage.expansion > 1:
-            self.convolution(next(layers))
-        self.convolution(next(layers), stride=stride)
-        self.convolution(next(layers), relu6=False)
-        if stride == 1 and channels == stage.channels:
+        if expands:
+            self.convolution(*next(layers))
+        self.convolution(*next(layers), stride=stride)
+        self.convolution(*next(layers), relu6=False)
+        if adds:
             self.node("Add", before)

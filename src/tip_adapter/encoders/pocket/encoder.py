@@ -18,7 +18,8 @@ from onnx import TensorProto
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, centre_crop_sides
+from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, rows_of
+from tip_adapter.encoders.onnx.preprocessing import Preprocessing
 from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.onnx.writer import GraphWriter
 from tip_adapter.encoders.pocket.checkpoint import read_checkpoint, read_trusted
@@ -57,7 +58,10 @@ _PREPROCESSING = (
 _GAMMA = 3.0
 _RIDGE = 0.1
 
-_SHORT_SIDE = 256
+_CROPS = (
+    Preprocessing((SIDE, SIDE), (256, 256), "shortest", Image.Resampling.BICUBIC),
+    Preprocessing((SIDE, SIDE), (SIDE, SIDE), "squash", Image.Resampling.BICUBIC),
+)
 _IMAGES_PER_RUN = 4  # 8 crops, whose activations fit into a core's cache
 
 
@@ -105,19 +109,19 @@ class PocketEncoder(Encoder):
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Two crops of an upright RGB image: (2, 224, 224, 3) uint8."""
-        return np.stack(
-            [np.asarray(_centre_crop(image)), np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))]
-        )
+        return np.stack([crop.pixels(image) for crop in _CROPS])
 
     def encode_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, 2, 224, 224, 3) uint8 crops → (n, 1280) float32 unit rows: the normalised sum of the unit crops."""
         runs = range(0, len(prepared), _IMAGES_PER_RUN)
-        vectors = [self._encode_run(prepared[i : i + _IMAGES_PER_RUN]) for i in runs]
-        return np.concatenate([np.zeros((0, WIDTH), np.float32), *vectors])
+        return rows_of([self._encode_run(prepared[i : i + _IMAGES_PER_RUN]) for i in runs], WIDTH)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts in any of 16 languages → (n, 1280) float32 unit rows."""
-        return self._text_side.encode(texts)
+        side = self._text_side
+        with threadpool_limits(1, "blas"):  # products with a single row are slower on several threads
+            similarities = [kernel(side.sentence_vectors([text]), side.names) for text in texts]
+            return rows_of([unit_rows(row @ side.coefficients) for row in similarities], WIDTH)
 
     def image_graph(self) -> ModelProto:
         """`encode_prepared` as an ONNX graph: pixels, (n, 2, 224, 224, 3) uint8 → vectors, (n, 1280) float32."""
@@ -134,7 +138,10 @@ class PocketEncoder(Encoder):
 
     def prompt_tower(self) -> SentenceTower:
         """The text encoder with a learnable context in the space of its vectors, for CoOp; needs torch."""
-        return self._text_side.prompt_tower()
+        make = require_extra("tip_adapter.encoders.pocket.torch_tower", "torch", "torch").SentenceTower
+        side = self._text_side
+        tower: SentenceTower = make(side.sentence_vectors, kernel, side.names, side.coefficients)
+        return tower
 
     def _encode_run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         n, crops = prepared.shape[:2]
@@ -148,13 +155,7 @@ class PocketEncoder(Encoder):
 
 
 def read_image_weights() -> dict[str, NDArray[Any]]:
-    """The image tower's tensors by name, in the order of the network.
-
-    Raises
-    ------
-    CheckpointError
-        The file has another SHA-256 than expected.
-    """
+    """The image tower's tensors by name, in the order of the network; raises CheckpointError as `read_checkpoint`."""
     package, name, sha256 = _IMAGE_WEIGHTS
     return read_checkpoint(_path(package, name), sha256=sha256)
 
@@ -170,47 +171,21 @@ class _TextSide:
         self._encode = USE(threads=1).encode
         path = files("tip_adapter.encoders.pocket") / "imagenet_classnames.txt"
         lines = path.read_text(encoding="utf-8").splitlines()
-        self._names = self.sentence_vectors([line.split(" ", 1)[1] for line in lines])
+        self.names = self.sentence_vectors([line.split(" ", 1)[1] for line in lines])
         rows = unit_rows(classifier - classifier.mean(axis=0))
         ridge = _RIDGE * np.eye(len(rows), dtype=np.float32)
-        self._coefficients = np.linalg.solve(kernel(self._names, self._names) + ridge, rows)
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        # One by one: in a batch the last bits depend on the others, and a class that comes later must be as if it had
-        # been there from the beginning. Products with a single row are slower on several threads.
-        vectors = []
-        with threadpool_limits(1, "blas"):
-            for text in texts:
-                similarity = kernel(self.sentence_vectors([text]), self._names)
-                vectors.append(unit_rows(similarity @ self._coefficients))
-        return np.concatenate([np.zeros((0, WIDTH), np.float32), *vectors])
+        self.coefficients = np.linalg.solve(kernel(self.names, self.names) + ridge, rows)
 
     def sentence_vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, 512) unit rows, before the map into image space."""
         vectors: NDArray[np.float32] = unit_rows(self._encode(texts))
         return vectors
 
-    def prompt_tower(self) -> SentenceTower:
-        """The map with a learnable context, for CoOp."""
-        make = require_extra("tip_adapter.encoders.pocket.torch_tower", "torch", "torch").SentenceTower
-        tower: SentenceTower = make(self.sentence_vectors, kernel, self._names, self._coefficients)
-        return tower
-
 
 def kernel(vectors: Array, others: Array) -> Array:
     """Similarity of texts, exp(−gamma (1 − u Vᵀ)): (n, 512) and (m, 512) unit rows → (n, m)."""
     xp = array_api_compat.array_namespace(vectors)
     return xp.exp(-_GAMMA * (1 - vectors @ others.T))
-
-
-def _centre_crop(image: Image.Image) -> Image.Image:
-    """Short side to 256, then the middle 224 x 224."""
-    short = min(image.size)
-    image = centre_crop_sides(image, 16 * short)
-    width, height = (_SHORT_SIDE * side // short for side in image.size)
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - SIDE) / 2), round((height - SIDE) / 2)
-    return resized.crop((left, top, left + SIDE, top + SIDE))
 
 
 def _path(package: str, name: str) -> str:
