@@ -7,6 +7,7 @@ around the peak; scored by accuracy on validation images, or by cross-validated 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,6 +41,7 @@ _TOLERANCE = 1e-4
 _WORTH_THREADS = 2**26
 
 
+@dataclass(eq=False, repr=False)
 class LinearProbeClassifier(VectorClassifier):
     """Linear-probe CLIP: multinomial logistic regression on unit vectors, L2, by L-BFGS.
 
@@ -75,10 +77,8 @@ class LinearProbeClassifier(VectorClassifier):
     capabilities = Capabilities(takes_validation=True, learned=("coef_", "intercept_"))
 
     class_embeddings = None
-
-    def __init__(self, C: float | None = None, seed: int = 0) -> None:
-        self.C = C
-        self.seed = seed
+    C: float | None = None
+    seed: int = 0
 
     def fit(
         self,

@@ -21,12 +21,21 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array
 
+    #: Mean loss, and a gradient for each parameter.
+    LossAndGradients = tuple[float, Sequence[Array]]
+
 # NumPy rows are updated in blocks that fit the processor's cache.
 _BLOCK_ENTRIES = 2**17
 
 
 class TrainedClassifier(VectorClassifier):
-    """A classifier trained for some epochs, on views that may differ from epoch to epoch."""
+    """A classifier trained for some epochs, on views that may differ from epoch to epoch.
+
+    `_fit` starts from some arrays and calls `_train` with its loss; `losses_`, (epochs,), are the mean losses.
+    """
+
+    batch_size: int
+    seed: int
 
     def fit(
         self,
@@ -58,6 +67,29 @@ class TrainedClassifier(VectorClassifier):
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         """Train on (n, d) unit rows and (n,) positions in `classes_`, or on `views` of each epoch."""
 
+    def _train(
+        self,
+        parameters: Sequence[Array],
+        loss_and_gradients: Callable[[Sequence[Array], Array, NDArray[Any]], LossAndGradients],
+        keys: Array,
+        views: Callable[[int], Array] | None,
+        optimiser: Optimiser,
+        schedule: Callable[[int, int, int], float],
+    ) -> list[Array]:
+        """`train` on the keys or their views by the method's own settings; sets `losses_`."""
+        learned, self.losses_ = train(
+            parameters,
+            loss_and_gradients,
+            unit_views(views, keys),
+            optimiser,
+            n_images=len(keys),
+            epochs=self.training()["epochs"],  # the paper's where none were given
+            batch_size=self.batch_size,
+            seed=self.seed,
+            schedule=schedule,
+        )
+        return learned
+
 
 def unit_views(views: Callable[[int], Array] | None, keys: Array) -> Callable[[int], Array]:
     """`views` as unit rows, the keys in every epoch if None; ValueError when called for another shape, NaN or infinity."""
@@ -84,7 +116,7 @@ class Optimiser(Protocol):
 
 def train(
     parameters: Sequence[Array],
-    loss_and_gradients: Callable[[Sequence[Array], Array, NDArray[Any]], tuple[float, Sequence[Array]]],
+    loss_and_gradients: Callable[[Sequence[Array], Array, NDArray[Any]], LossAndGradients],
     views: Callable[[int], Array],
     optimiser: Optimiser,
     *,

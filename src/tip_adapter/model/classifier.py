@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 
+@dataclass(eq=False, repr=False)
 class FewShotClassifier:
     """A classifier from a few photos per class and the class names.
 
@@ -100,37 +101,21 @@ class FewShotClassifier:
     day night
     """
 
-    def __init__(
-        self,
-        encoder: str | Encoder | None = None,
-        method: str = "tip-adapter",
-        tune: str | os.PathLike[str] | None = None,
-        alpha: float | None = None,
-        beta: float | None = None,
-        templates: Sequence[str] | None = None,
-        class_names: Mapping[str, str] | None = None,
-        epochs: int | None = None,
-        calibrate: bool = True,
-        logit_scale: float | None = None,
-        seed: int = 0,
-        device: str | None = None,
-        threads: int | None = None,
-    ) -> None:
-        self.encoder = encoder
-        self.method = method
-        self.tune = tune
-        self.alpha = alpha
-        self.beta = beta
-        self.templates = templates
-        self.class_names = class_names
-        self.epochs = epochs
-        self.calibrate = calibrate
-        self.logit_scale = logit_scale
-        self.seed = seed
-        self.device = device
-        self.threads = threads
-        self._head: Head | None = None
-        self._made_with: str | None = None
+    encoder: str | Encoder | None = None
+    method: str = "tip-adapter"
+    tune: str | os.PathLike[str] | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    templates: Sequence[str] | None = None
+    class_names: Mapping[str, str] | None = None
+    epochs: int | None = None
+    calibrate: bool = True
+    logit_scale: float | None = None
+    seed: int = 0
+    device: str | None = None
+    threads: int | None = None
+    _head: Head | None = field(default=None, init=False)
+    _made_with: str | None = field(default=None, init=False)
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 
