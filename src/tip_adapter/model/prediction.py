@@ -25,15 +25,7 @@ if TYPE_CHECKING:
 
 
 def encode_readable(images: Iterable[ImageLike], encoder: Encoder, *, threads: int | None) -> NDArray[np.float32]:
-    """Vectors of images all of which must be readable, (n, d) float32 unit rows.
-
-    Raises
-    ------
-    ImageError
-        One cannot be read.
-    UsageError
-        As `listed_images`.
-    """
+    """Vectors of images, (n, d) float32 unit rows; ImageError if one cannot be read, UsageError as `listed_images`."""
     vectors = [np.zeros((0, encoder.identity.width), np.float32)]
     with closing(_stream(images, encoder, threads)[1]) as batches:
         for batch in batches:
@@ -53,23 +45,10 @@ def predictions(
     threads: int | None,
     explain: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """One record per image, in order, as soon as its batch is done; an unreadable image is a record with `error`.
+    """One record per image, as `FewShotClassifier.predict_stream` and, with `explain`, `explain_stream` give them.
 
-    Parameters
-    ----------
-    images : as `listed_images` takes them, or a VectorSource
-    head : Head
-    encoder : Encoder that made the head's vectors
-    top : int, how many of the most likely classes a record lists
-    min_score : float in [0, 1], below which the label is None; or ``auto``, the head's own threshold
-    threads : int, images decoded at the same time; None for one per core
-    explain : whether a record has an `explanation`
-
-    Raises
-    ------
-    UsageError
-        `images` is a single image, `top` or `min_score` is out of bounds, or the head has no threshold: before the first
-        record. With `explain` also at the first record, if the method cannot explain.
+    `encoder` is the one that made the head's vectors. Arguments are checked here, before the first record; with `explain`
+    the first record raises UsageError if the method cannot explain.
     """
     n_top = validation.integer(top, "top", 1)
     least = head.threshold if min_score == AUTO else validation.number(min_score, "min_score", 0, 1)

@@ -44,25 +44,22 @@ _OF_AN_ENCODER = ("record", "identity", "logit_scale", "prepare", "encode_prepar
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Check each constructor value, and that they do not contradict one another.
-
-    Parameters
-    ----------
-    settings : constructor values of FewShotClassifier by name; other keys are ignored
+    """Check the constructor values of FewShotClassifier, by name; other keys are ignored.
 
     Raises
     ------
-    UsageError
-        A value is not what it takes, or they contradict one another.
-    UnknownName
-        There is no such method or set of templates; the nearest is suggested.
+    UsageError, UnknownName
+        A value is not what it takes, or contradicts another; there is no such method or set of templates.
     """
     check_encoder(settings["encoder"])
     for name, (kinds, wanted) in _TAKES.items():
         require(isinstance(settings[name], kinds), name, wanted, settings[name])
-    method_class(settings["method"])
-    check_tuning(settings["method"], settings["tune"], settings["alpha"], settings["beta"])
-    check_epochs(settings["method"], settings["epochs"])
+    method, epochs = settings["method"], settings["epochs"]
+    check_tuning(method, settings["tune"], settings["alpha"], settings["beta"])
+    if epochs is not None:
+        if "epochs" not in inspect.signature(method_class(method)).parameters:
+            raise UsageError(f"{method} is not trained in epochs; leave out epochs")
+        validation.integer(epochs, "epochs", 0, _MOST_EPOCHS)
     resolve_templates(settings["templates"] or ())
     checked_names((settings["class_names"] or {}).items(), "class_names")
     given_logit_scale(settings["logit_scale"])
@@ -77,20 +74,12 @@ def check_encoder(encoder: object) -> None:
 
 
 def listed_support(support: Any, name: str, width: int) -> SupportSet:
-    """Photos that are encoded already, their labels in Unicode NFC.
-
-    Parameters
-    ----------
-    support : SupportSet
-    name : its name in messages
-    width : int, of the encoder's vectors
+    """A SupportSet from outside, called `name` in messages, with its labels in Unicode NFC.
 
     Raises
     ------
-    UsageError
-        It is no SupportSet, its vectors have another width, or an id occurs twice.
-    LabelError
-        As `listed_labels`.
+    UsageError, LabelError
+        It is no SupportSet, its vectors have another width, or an id occurs twice; as `listed_labels`.
     """
     require(isinstance(support, SupportSet), name, "a SupportSet", support)
     require(support.vectors.shape[1] == width, name, f"vectors of width {width}", support.vectors.shape[1])
@@ -101,15 +90,10 @@ def listed_support(support: Any, name: str, width: int) -> SupportSet:
 
 
 def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
-    """Check that alpha, beta and tune fit the method and one another.
+    """Raise UsageError unless alpha, beta and tune fit the method and one another, UnknownName if there is no such method.
 
-    Raises
-    ------
-    UnknownName
-        There is no such method.
-    UsageError
-        alpha without beta, either with `tune`, out of bounds, or for a method without them; `tune` is no rule and no
-        folder or list that exists, or no photos for a method that searches a setting by them.
+    Alpha and beta go together, without `tune`, within bounds, and with a method that has them. `tune` is a rule, or a folder
+    or list that exists; for a method that searches another setting it is validation photos.
     """
     given = [name for name, value in [("alpha", alpha), ("beta", beta), ("tune", tune)] if value is not None]
     made = method_class(method)
@@ -124,23 +108,8 @@ def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float 
     given_alpha_beta(alpha, beta)
 
 
-def check_epochs(method: str, epochs: int | None) -> None:
-    """Raise UsageError if `epochs` is given to a method that is not trained in epochs, or is no number of them."""
-    if epochs is None:
-        return
-    if "epochs" not in inspect.signature(method_class(method)).parameters:
-        raise UsageError(f"{method} is not trained in epochs; leave out epochs")
-    validation.integer(epochs, "epochs", 0, _MOST_EPOCHS)
-
-
 def given_alpha_beta(alpha: float | None, beta: float | None) -> tuple[float, float] | None:
-    """A given alpha and beta as floats, None where none is given.
-
-    Raises
-    ------
-    UsageError
-        One is no number, or out of bounds.
-    """
+    """A given alpha and beta as floats, None where none is given; UsageError if one is no number, or out of bounds."""
     if alpha is None or beta is None:
         return None
     return (
