@@ -49,9 +49,7 @@ def correct_between(behind: NDArray[Any], cache: NDArray[Any], labels: NDArray[A
         crossings = np.divide(behind, ahead, out=ahead)  # (m, N)  alphas at which a class's line crosses the own one's
     lowest = np.where(gains, crossings, 0).max(axis=1)
     highest = np.where(loses, crossings, np.inf).min(axis=1)
-    if n_parallel > len(
-        labels
-    ):  # more than each row's own line: parallel lines never cross; ties go to the lower class
+    if n_parallel > len(labels):  # other than each row's own line: they never cross; ties go to the lower class
         above = (behind > 0) | ((behind == 0) & (np.arange(behind.shape[1]) < labels[:, None]))
         lowest[(above & ~gains & ~loses).any(axis=1)] = np.inf
     return np.stack([lowest, highest])

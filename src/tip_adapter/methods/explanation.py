@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageEvidence:
-    """One image's term in a logit.
-
-    Parameters
-    ----------
-    id : str, image id
-    part : float, alpha times its affinity
-    """
+    """One image's term in a logit: its id, and `part`, alpha times its affinity."""
 
     id: str
     part: float
@@ -76,11 +70,9 @@ def decompose(
     logits = text + np.bincount(labels, weights=parts, minlength=len(classes))
 
     def evidence(c: int) -> ClassEvidence:
-        rows = heaviest[bounds[c] : bounds[c + 1]]
-        images = tuple(ImageEvidence(str(ids[row]), float(parts[row])) for row in rows[:top])
-        others = rows[top:]
-        return ClassEvidence(
-            classes[c], float(logits[c]), float(text[c]), images, float(parts[others].sum()), len(others)
-        )
+        first, others = np.split(heaviest[bounds[c] : bounds[c + 1]], [top])
+        images = tuple(ImageEvidence(str(ids[row]), float(parts[row])) for row in first)
+        rest = float(parts[others].sum())
+        return ClassEvidence(classes[c], float(logits[c]), float(text[c]), images, rest, len(others))
 
     return tuple(evidence(c) for c in np.argsort(-logits, kind="stable").tolist())

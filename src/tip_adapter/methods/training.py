@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import KW_ONLY, dataclass, field
 from math import ceil, cos, isfinite, pi, sqrt
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -126,7 +127,7 @@ def train(
     seed: int,
     schedule: Callable[[int, int, int], float],
 ) -> tuple[list[Array], NDArray[np.float64]]:
-    """Minimise a loss over images.
+    """Minimise a loss over images; `TrainedClassifier._train` calls it by a method's settings.
 
     Parameters
     ----------
@@ -144,10 +145,8 @@ def train(
 
     Raises
     ------
-    ValueError
-        `epochs` or `batch_size` is too small.
-    Diverged
-        The loss is no longer finite.
+    ValueError, Diverged
+        `epochs` or `batch_size` is too small; the loss is no longer finite.
     """
     if epochs < 0 or batch_size < 1:
         raise ValueError(f"epochs must be at least 0, found {epochs}; batch_size at least 1, found {batch_size}")
@@ -184,6 +183,7 @@ def cosine_after_warm_up(step: int, steps_per_epoch: int, epochs: int) -> float:
     return WARM_UP_FACTOR if epoch == 0 else (1 + cos(pi * (epoch - 1) / epochs)) / 2
 
 
+@dataclass(eq=False, repr=False)
 class AdamW:
     """Adam with decoupled weight decay, in place.
 
@@ -199,20 +199,13 @@ class AdamW:
     Loshchilov and Hutter (ICLR 2019), algorithm 2; the same steps as torch.optim.AdamW. The defaults are Tip-Adapter-F's.
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-4,
-        weight_decay: float = 0.01,
-    ) -> None:
-        self.learning_rate = learning_rate
-        self.betas = betas
-        self.epsilon = epsilon
-        self.weight_decay = weight_decay
-        self._steps = 0
-        self._moments: list[tuple[Array, Array]] = []
+    learning_rate: float
+    _: KW_ONLY
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-4
+    weight_decay: float = 0.01
+    _steps: int = field(default=0, init=False)
+    _moments: list[tuple[Array, Array]] = field(default_factory=list, init=False)
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float = 1.0) -> None:
         """Update 2-D `parameters` in place, at `lr_factor` times the learning rate."""
@@ -242,25 +235,18 @@ class AdamW:
         parameters -= rate / (1 - decay_1**self._steps) * first / scale
 
 
+@dataclass(eq=False, repr=False)
 class SGD:
     """Stochastic gradient descent with momentum, in place.
 
-    Parameters
-    ----------
-    learning_rate : float
-    momentum : float
-    weight_decay : float, added to the gradient
-
-    Notes
-    -----
-    The same steps as torch.optim.SGD; the defaults are CoOp's.
+    The same steps as torch.optim.SGD; `weight_decay` is added to the gradient. The defaults are CoOp's.
     """
 
-    def __init__(self, learning_rate: float, *, momentum: float = 0.9, weight_decay: float = 5e-4) -> None:
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self._velocities: list[Array] = []
+    learning_rate: float
+    _: KW_ONLY
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    _velocities: list[Array] = field(default_factory=list, init=False)
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float = 1.0) -> None:
         """Update `parameters` in place, at `lr_factor` times the learning rate."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +17,7 @@ from tip_adapter import validation
 from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_templates
 from tip_adapter.errors import LabelError, WrongEncoder, warn
-from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source
+from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
 from tip_adapter.images.inputs import image_ids, image_name, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.labels import refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
@@ -32,7 +33,7 @@ from tip_adapter.model.fitting import (
 )
 from tip_adapter.model.head import Head, load_head
 from tip_adapter.model.incremental import with_classes, with_images, without_class, without_images
-from tip_adapter.model.prediction import count_source, encode_readable, predictions
+from tip_adapter.model.prediction import encode_readable, predictions
 from tip_adapter.model.saving import write_model_folder
 from tip_adapter.model.settings import (
     check_encoder,
@@ -276,10 +277,7 @@ class FewShotClassifier:
     def add_support(self, photos: SupportSet) -> Self:
         """`partial_fit` for photos that are encoded already.
 
-        Raises
-        ------
-        LabelError, UsageError
-            As `partial_fit`; UsageError also if `photos` is no SupportSet of the encoder's width with unique ids.
+        It raises as that, and UsageError if `photos` is no SupportSet of the encoder's width with unique ids.
         """
         photos = listed_support(photos, "photos", self.encoder_.identity.width)
         head = with_images(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
@@ -356,10 +354,8 @@ class FewShotClassifier:
 
         Raises
         ------
-        FolderError
-            There are no photos.
-        FeaturesError, WrongEncoder
-            Stored vectors cannot be read, or are another encoder's.
+        FolderError, FeaturesError, WrongEncoder
+            There are no photos; stored vectors cannot be read, or are another encoder's.
         UsageError
             `folder` is no path, `top` or `min_score` is out of bounds, or the model has no threshold.
         """
@@ -443,17 +439,17 @@ class FewShotClassifier:
 
         Raises
         ------
-        FolderError, LabelError, FeaturesError, WrongEncoder
-            As `labelled_source` and `fit_folder`; LabelError also if the model knows none of the classes.
-        NothingReadable
-            Not one photo could be read.
+        FolderError, LabelError, FeaturesError, WrongEncoder, NothingReadable
+            As `fit_folder`; LabelError also if the model knows none of the classes.
         """
         started, head = time.perf_counter(), self.head_
         photos = labelled_source(folder, part="test")
         warn(*photos.notes)
         refuse_unknown(photos, list(head.names))
         accumulator = head.new_accumulator() if accumulator is None else accumulator
-        count_source(photos, head, self.encoder_, accumulator, threads=self.threads, progress=progress)
+        with closing(stream_labelled(photos, self.encoder_, threads=self.threads, progress=progress)) as batches:
+            for batch in batches:
+                head.count(batch, accumulator)
         n, seconds = len(accumulator), time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": n / seconds}
         return {**head.evaluated(accumulator), "n_failed": len(photos) - n, **timing}
@@ -461,10 +457,7 @@ class FewShotClassifier:
     def evaluate_support(self, support: SupportSet) -> dict[str, Any]:
         """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times.
 
-        Raises
-        ------
-        UsageError
-            `support` is no SupportSet of the encoder's width, or empty.
+        It raises UsageError if `support` is no SupportSet of the encoder's width, or empty.
         """
         head = self.head_
         photos = listed_support(support, "support", self.encoder_.identity.width)
@@ -480,15 +473,12 @@ class FewShotClassifier:
 
         Raises
         ------
-        OutputExists
-            Something exists there and `force` is false.
+        OutputExists, UsageError
+            Something exists there and `force` is false; `folder` is no path.
         NotWritable
             With the system's reason; what was there before still is.
-        UsageError
-            `folder` is no path.
         """
-        path = validation.path(folder, "folder")
-        write_model_folder(path, *self._to_record(), replace=force)
+        write_model_folder(validation.path(folder, "folder"), *self._to_record(), replace=force)
 
     @classmethod
     def load(
@@ -512,10 +502,8 @@ class FewShotClassifier:
         ------
         ModelFolderError
             There is no model, it is damaged, or it was made with another encoder.
-        UnknownName
-            Its method or encoder is not installed here.
-        UnaskedDownload
-            Its encoder is a repository that is not in the hub's cache, and `encoder` is None.
+        UnknownName, UnaskedDownload
+            Its method or encoder is not installed here, or is not in the hub's cache and `encoder` is None.
         UsageError, CheckpointError, DownloadError
             As `load_encoder`.
         """
@@ -556,10 +544,8 @@ class FewShotClassifier:
 
         Raises
         ------
-        UploadError
-            With the reason; the repository holds what it held.
-        UsageError
-            `repo_id` or `revision` cannot be one.
+        UploadError, UsageError
+            With the reason; `repo_id` or `revision` cannot be one. The repository holds what it held.
         """
         from tip_adapter.model.hub import upload_model  # its import takes a third of a second
 

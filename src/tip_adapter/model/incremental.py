@@ -39,13 +39,7 @@ def with_classes(head: Head, names: Mapping[str, str], embeddings: ClassEmbeddin
 
 
 def with_images(head: Head, photos: SupportSet) -> Head:
-    """The head with more photos of its classes; a method that does not use photos keeps none.
-
-    Raises
-    ------
-    UsageError
-        It has a photo of that id already; the message gives the id.
-    """
+    """The head with more photos of its classes, none if the method uses none; UsageError for an id that it has already."""
     present = set(head.support.ids.tolist()) & set(photos.ids.tolist())
     if present:
         raise UsageError(f"photo {printable(min(present))} is in the model already; remove it first, or rename it")
@@ -62,10 +56,8 @@ def without_images(head: Head, ids: Sequence[str]) -> Head:
 
     Raises
     ------
-    UnknownName
-        It has no photo of that id; the nearest is suggested.
-    UsageError
-        An id is given twice.
+    UnknownName, UsageError
+        It has no photo of that id; an id is given twice.
     """
     known = set(head.support.ids.tolist())
     for name, times in Counter(ids).items():
@@ -83,10 +75,8 @@ def without_class(head: Head, label: str) -> Head:
 
     Raises
     ------
-    UnknownName
-        There is no such class; the nearest is suggested.
-    UsageError
-        It is the only class.
+    UnknownName, UsageError
+        There is no such class; it is the only class.
     """
     _require(label, "class", head.names)
     if len(head.names) == 1:

@@ -1,4 +1,4 @@
-"""Predict: images become vectors in batches, a head turns each batch into records or counts. Every prediction goes through here."""
+"""Predict: images become vectors in batches, a head turns each batch into records. Every prediction goes through here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter import validation
-from tip_adapter.features.sources import VectorSource, listed_source, stream_labelled
+from tip_adapter.features.sources import VectorSource, listed_source
 from tip_adapter.images.inputs import listed_images
 from tip_adapter.validation import AUTO
 
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.features.encode import Progress, VectorBatch
+    from tip_adapter.features.encode import VectorBatch
     from tip_adapter.images.decode import ImageLike
-    from tip_adapter.metrics import MetricAccumulator
     from tip_adapter.model.head import Head
 
 
@@ -67,21 +66,6 @@ def _records(
             rows |= {position: {**unanswered, "error": str(error)} for position, error in batch.errors.items()}
             for position in sorted(rows):
                 yield {"image": ids[position], "error": None, **rows[position]}
-
-
-def count_source(
-    source: VectorSource,
-    head: Head,
-    encoder: Encoder,
-    accumulator: MetricAccumulator,
-    *,
-    threads: int | None,
-    progress: Progress | None,
-) -> None:
-    """Score the labelled images of a source and add them to an accumulator; warns and raises as `stream_labelled`."""
-    with closing(stream_labelled(source, encoder, threads=threads, progress=progress)) as batches:
-        for batch in batches:
-            head.count(batch, accumulator)
 
 
 def _stream(

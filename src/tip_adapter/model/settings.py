@@ -62,7 +62,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         validation.integer(epochs, "epochs", 0, _MOST_EPOCHS)
     resolve_templates(settings["templates"] or ())
     checked_names((settings["class_names"] or {}).items(), "class_names")
-    given_logit_scale(settings["logit_scale"])
+    if settings["logit_scale"] is not None:
+        validation.number(settings["logit_scale"], "logit_scale", 0, validation.MAX_LOGIT_SCALE, above=True)
     validation.seed(settings["seed"])
     validation.threads(settings["threads"])
 
@@ -118,18 +119,10 @@ def given_alpha_beta(alpha: float | None, beta: float | None) -> tuple[float, fl
     )
 
 
-def given_logit_scale(logit_scale: float | None) -> float | None:
-    """A given logit scale as a float; raises UsageError if it is no number, or out of bounds."""
-    if logit_scale is None:
-        return None
-    return validation.number(logit_scale, "logit_scale", 0, validation.MAX_LOGIT_SCALE, above=True)
-
-
 def logit_scale_of(encoder: Encoder, given: float | None) -> float:
-    """The logit scale given, else the encoder's; warns where that is a guess, raises as `given_logit_scale`."""
-    scale = given_logit_scale(given)
-    if scale is not None:
-        return scale
+    """The logit scale given (as `check_settings` took it), else the encoder's; warns where that is a guess."""
+    if given is not None:
+        return float(given)
     if encoder.record.logit_scale_assumed:
         warn(
             f"the logit scale of {printable(encoder.identity.name)} is in none of its files: {encoder.logit_scale:g} is "
