@@ -73,7 +73,9 @@ class Capabilities:
 
 
 class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """A classifier over vectors of a frozen encoder: the contract of a method, which declares `capabilities` and gives the following.
+    """A classifier over vectors of a frozen encoder.
+
+    A method declares its `capabilities` and gives
 
     - to fit, settings as constructor arguments and `_fit`, which stores arrays. Arguments called `class_embeddings`,
       `logit_scale`, `alpha`, `beta`, `seed`, `epochs` and `names` are passed by `FewShotClassifier`;

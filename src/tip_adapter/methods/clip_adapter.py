@@ -57,19 +57,9 @@ def adapter_forward(queries: Array, down: Array, up: Array, ratio: float) -> Ada
 def adapter_backward(
     queries: Array, output: AdapterOutput, up: Array, gradients: Array, ratio: float
 ) -> tuple[Array, Array]:
-    """Gradients of the loss with respect to the two layers.
+    """Gradients of the loss with respect to the two layers, (d/4, d) and (d, d/4), from those with respect to f', (m, d).
 
-    Parameters
-    ----------
-    queries : (m, d) float array f
-    output : AdapterOutput of `adapter_forward`
-    up : (d, d/4) float array W₂
-    gradients : (m, d) float array, the loss's gradient with respect to f'
-    ratio : float
-
-    Returns
-    -------
-    (d/4, d) and (d, d/4) float arrays
+    `output` is that of `adapter_forward` on the same (m, d) queries and layers.
     """
     xp = array_api_compat.array_namespace(queries)
     along = xp.sum(gradients * output.vectors, axis=1, keepdims=True)

@@ -54,16 +54,12 @@ def decompose(
     *,
     top: int = 3,
 ) -> tuple[ClassEvidence, ...]:
-    """One query's evidence for every class, highest logit first.
+    """One query's evidence for every class, highest logit first, the `top` images of each listed individually.
 
     Parameters
     ----------
-    text : (n_classes,) float array, text logits
-    parts : (n,) float array, alpha times each key's affinity
-    labels : (n,) int array, class index of each key
-    ids : (n,) str array
-    classes : (n_classes,) labels
-    top : int, number of images listed individually
+    text, classes : (n_classes,) text logits and labels
+    parts, labels, ids : (n,) alpha times each key's affinity, its class index, its image's id
     """
     heaviest = np.lexsort((-parts, labels))  # by class, largest first; ties in order
     bounds = np.searchsorted(labels[heaviest], np.arange(len(classes) + 1))

@@ -166,12 +166,7 @@ class LinearProbeClassifier(VectorClassifier):
 
 
 def best_strength(score: Callable[[float], float]) -> float:
-    """The C of the highest score: a coarse grid, then bisection towards the better end.
-
-    Parameters
-    ----------
-    score : C → score to maximise; ties go to the smaller C
-    """
+    """The C of the highest score, ties to the smaller: a coarse grid, then bisection towards the better end."""
 
     @cache
     def at(exponent: float) -> float:
@@ -186,15 +181,10 @@ def best_strength(score: Callable[[float], float]) -> float:
 
 
 def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
-    """Rows of at most five cross-validation folds; the only image of a class is never held out.
+    """Rows of at most five cross-validation folds of (n,) labels; the only image of a class is never held out.
 
     No folds if fewer than two classes have a second image: the likeliest probe would always predict that class.
     (scikit-learn's StratifiedKFold rejects classes with fewer images than folds.)
-
-    Parameters
-    ----------
-    labels : (n,) int array
-    seed : int, of the assignment to folds
     """
     rng = np.random.default_rng(seed)
     part = np.full(len(labels), -1)

@@ -110,10 +110,7 @@ def with_alpha_beta(head: Head, rule: str, given: TuningData) -> Head:
 def encoder_parts(encoder: Encoder, method: str) -> dict[str, Any]:
     """What a method needs beyond vectors, as the encoder offers it.
 
-    Raises
-    ------
-    UsageError, MissingExtra
-        The encoder does not offer it, or needs a package for it that is not installed.
+    Raises UsageError if the encoder does not, MissingExtra if it needs a package for it that is not installed.
     """
     needs = method_class(method).capabilities.encoder_parts
     for need in needs:

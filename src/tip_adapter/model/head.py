@@ -244,10 +244,7 @@ class Head:
     def from_record(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Head:
         """The head of a model folder as `read_model_folder` checked it.
 
-        Raises
-        ------
-        ValueError, UnknownName
-            It contradicts the method; the method is not installed here.
+        Raises ValueError if it contradicts the method, UnknownName if that is not installed here.
         """
         names = {entry["label"]: entry["name"] for entry in config["classes"]}
         classes = np.array(list(names), dtype=np.str_)
@@ -265,10 +262,7 @@ class Head:
 def load_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
     """The head and the configuration of a model folder, checked; loads no encoder.
 
-    Raises
-    ------
-    ModelFolderError, UnknownName
-        There is no model, or it is damaged; its method is not installed here.
+    Raises ModelFolderError if there is no model or it is damaged, UnknownName if its method is not installed here.
     """
     config, arrays = read_model_folder(folder)
     try:

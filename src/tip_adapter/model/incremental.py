@@ -54,10 +54,7 @@ def with_images(head: Head, photos: SupportSet) -> Head:
 def without_images(head: Head, ids: Sequence[str]) -> Head:
     """The head as if these photos had never been added; their classes stay, by their names.
 
-    Raises
-    ------
-    UnknownName, UsageError
-        It has no photo of that id; an id is given twice.
+    Raises UnknownName if it has no photo of an id, UsageError if one is given twice.
     """
     known = set(head.support.ids.tolist())
     for name, times in Counter(ids).items():
@@ -73,10 +70,7 @@ def without_images(head: Head, ids: Sequence[str]) -> Head:
 def without_class(head: Head, label: str) -> Head:
     """The head as if that class and its photos had never been added.
 
-    Raises
-    ------
-    UnknownName, UsageError
-        There is no such class; it is the only class.
+    Raises UnknownName if there is no such class, UsageError if it is the only one.
     """
     _require(label, "class", head.names)
     if len(head.names) == 1:

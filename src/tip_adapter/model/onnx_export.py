@@ -98,7 +98,12 @@ def export_pixels(head: Head, encoder: Encoder, path: str | os.PathLike[str], *,
     _refuse_large(model, head)
     pixels = _random_pixels(encoder, model)
     vectors = encoder.encode_prepared(pixels)
-    _refuse_other_vectors(model, pixels, vectors, encoder.identity)
+    gap = _gap(unit_rows(_run(model.SerializeToString(), "vectors", {"pixels": pixels})), vectors)
+    if not gap <= TOLERANCE:  # probabilities of 0 and 1 would hide it
+        raise ExportError(
+            f"the image graph of encoder {printable(encoder.identity.name)} gives other vectors than Python, by {gap:.2g}, "
+            f"above {TOLERANCE:g}; export what follows: --input vectors"
+        )
     del model.graph.output[:]  # the head follows
     content = _finished(GraphWriter(model, prefix="tip_adapter/"), "vectors", head, encoder.identity)
     return _check_and_write(content, {"pixels": pixels}, head, vectors, path)
@@ -180,18 +185,6 @@ def _refuse_large(model: ModelProto, head: Head) -> None:
     if model.ByteSize() + 4 * width * (n_classes + n_images) > MOST_BYTES:
         what = f"{counted(n_images, 'photo', 'photos')} and {counted(n_classes, 'class', 'classes')} of width {width}"
         raise ExportError(f"{what} do not fit into an ONNX file of at most 2 GiB; fit with fewer --shots")
-
-
-def _refuse_other_vectors(
-    model: ModelProto, pixels: NDArray[Any], vectors: NDArray[np.float32], identity: EncoderIdentity
-) -> None:
-    """Raise ExportError if an encoder's graph gives other vectors than Python; probabilities of 0 and 1 would hide it."""
-    gap = _gap(unit_rows(_run(model.SerializeToString(), "vectors", {"pixels": pixels})), vectors)
-    if not gap <= TOLERANCE:
-        raise ExportError(
-            f"the image graph of encoder {printable(identity.name)} gives other vectors than Python, by {gap:.2g}, above "
-            f"{TOLERANCE:g}; export what follows: --input vectors"
-        )
 
 
 def _check_and_write(

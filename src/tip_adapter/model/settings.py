@@ -46,10 +46,7 @@ _OF_AN_ENCODER = ("record", "identity", "logit_scale", "prepare", "encode_prepar
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Check the constructor values of FewShotClassifier, by name; other keys are ignored.
 
-    Raises
-    ------
-    UsageError, UnknownName
-        A value is not what it takes, or contradicts another; there is no such method or set of templates.
+    Raises UsageError if one is not what it takes, or contradicts another; UnknownName for a method or set of templates.
     """
     check_encoder(settings["encoder"])
     for name, (kinds, wanted) in _TAKES.items():
@@ -77,10 +74,7 @@ def check_encoder(encoder: object) -> None:
 def listed_support(support: Any, name: str, width: int) -> SupportSet:
     """A SupportSet from outside, called `name` in messages, with its labels in Unicode NFC.
 
-    Raises
-    ------
-    UsageError, LabelError
-        It is no SupportSet, its vectors have another width, or an id occurs twice; as `listed_labels`.
+    Raises UsageError if it is none, its vectors have another width, or an id occurs twice; LabelError as `listed_labels`.
     """
     require(isinstance(support, SupportSet), name, "a SupportSet", support)
     require(support.vectors.shape[1] == width, name, f"vectors of width {width}", support.vectors.shape[1])
