@@ -64,6 +64,11 @@ def like(array: Array, reference: Array) -> Array:
     return xp.asarray(array, dtype=reference.dtype, device=array_api_compat.device(reference))
 
 
+def zeros_like(array: Array) -> Array:
+    """Zeros of the shape, kind, dtype and device of `array`."""
+    return array_api_compat.array_namespace(array).zeros_like(array)
+
+
 def to_numpy(array: Array) -> NDArray[Any]:
     """A NumPy view or copy of any array."""
     return np.asarray(array.detach().cpu() if array_api_compat.is_torch_array(array) else array)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tip_adapter.errors import Diverged
 from tip_adapter.methods.base import VectorClassifier
-from tip_adapter.methods.ops import like
+from tip_adapter.methods.ops import like, zeros_like
 from tip_adapter.vectors import require_finite, unit_rows
 
 if TYPE_CHECKING:
@@ -210,8 +210,7 @@ class AdamW:
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float = 1.0) -> None:
         """Update 2-D `parameters` in place, at `lr_factor` times the learning rate."""
         if not self._moments:
-            xp = array_api_compat.array_namespace(*parameters)
-            self._moments = [(xp.zeros_like(array), xp.zeros_like(array)) for array in parameters]
+            self._moments = [(zeros_like(array), zeros_like(array)) for array in parameters]
         self._steps += 1
         rate = lr_factor * self.learning_rate
         for array, gradient, (first, second) in zip(parameters, gradients, self._moments, strict=True):
@@ -252,8 +251,7 @@ class SGD:
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float = 1.0) -> None:
         """Update `parameters` in place, at `lr_factor` times the learning rate."""
         if not self._velocities:
-            xp = array_api_compat.array_namespace(*parameters)
-            self._velocities = [xp.zeros_like(array) for array in parameters]
+            self._velocities = [zeros_like(array) for array in parameters]
         for array, gradient, velocity in zip(parameters, gradients, self._velocities, strict=True):
             velocity *= self.momentum
             velocity += gradient
