@@ -9,7 +9,7 @@ from formulas import one_hot, tip_adapter_logits, unit
 from support_cases import case
 
 from tip_adapter import CLIPAdapterClassifier
-from tip_adapter.methods import clip_adapter as page
+from tip_adapter.methods import training
 from tip_adapter.methods.training import cosine_after_warm_up, train
 
 COUNTS = [6, 0, 1, 4, 3, 3]
@@ -54,7 +54,7 @@ def test_training_is_torchs_step_for_step(optimiser, monkeypatch):
 
         return train(parameters, record, *rest, **options)
 
-    monkeypatch.setattr(page, "train", spy)
+    monkeypatch.setattr(training, "train", spy)
     rate = {"sgd": 0.5, "adam": 0.02}[optimiser]
     clf = fitted(example, optimiser=optimiser, learning_rate=rate)
     leaves = [torch.nn.Parameter(torch.tensor(array)) for array in layers[0]]

@@ -13,6 +13,7 @@ from tip_adapter import ClassEmbeddings, CoOpClassifier, FewShotClassifier, Zero
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import MissingExtra
 from tip_adapter.methods import coop as page
+from tip_adapter.methods import training
 from tip_adapter.methods.training import train
 
 NAMES = ["dusk", "dawn", "noon", "moss"]
@@ -49,7 +50,7 @@ def test_training_is_torchs_step_for_step(encoder, monkeypatch):
 
         return train(parameters, record, *rest, **options)
 
-    monkeypatch.setattr(page, "train", spy)
+    monkeypatch.setattr(training, "train", spy)
     clf = unfitted(encoder, epochs=4, batch_size=5, learning_rate=0.05).fit(X.astype(np.float64), y)
     context = torch.nn.Parameter(torch.tensor(contexts[0]))
     theirs = torch.optim.SGD([context], lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -107,7 +108,9 @@ def test_tensors_get_tensors_and_the_same_answer(encoder):
 @pytest.mark.parametrize(("shots", "epochs"), [(1, 50), (2, 100), (4, 100), (5, 200), (16, 200)])
 def test_it_trains_as_long_as_the_paper_at_so_many_shots(encoder, shots, epochs, monkeypatch):
     asked = []
-    monkeypatch.setattr(page, "train", lambda *a, **options: (asked.append(options["epochs"]), (a[0], np.zeros(0)))[1])
+    monkeypatch.setattr(
+        training, "train", lambda *a, **options: (asked.append(options["epochs"]), (a[0], np.zeros(0)))[1]
+    )
     X, y = photos(encoder, shots, seed=1)
     clf = unfitted(encoder).fit(X, y)
     assert asked == [epochs] == [clf.training()["epochs"]] == [clf.training()["papers_epochs"]]

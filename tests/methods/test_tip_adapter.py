@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
-from tip_adapter.methods import base
-from tip_adapter.methods import tip_adapter as page
+from tip_adapter.methods import base, training
 from tip_adapter.methods.ops import cross_entropy
 from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits
 from tip_adapter.vectors import unit_rows
@@ -171,7 +170,7 @@ def loss_of(clf, X, y):
         return parameters, np.zeros(0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "train", catch)
+        patch.setattr(training, "train", catch)
         clf.fit(X, y)
     return caught[0]
 

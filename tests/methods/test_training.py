@@ -11,7 +11,6 @@ from formulas import one_hot, tip_adapter_logits, unit
 from support_cases import case
 
 from tip_adapter import TipAdapterFClassifier
-from tip_adapter.methods import tip_adapter as page
 from tip_adapter.methods import training
 from tip_adapter.methods.training import SGD, AdamW, cosine, train
 
@@ -54,7 +53,7 @@ def traced(example, *, views=None, **settings):
         return train(parameters, record, *rest, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "train", spy)
+        patch.setattr(training, "train", spy)
         clf = fitted(example, views=views, **settings)
     return Trace(rows, keys, clf.keys_), clf
 

@@ -49,9 +49,7 @@ def correct_between(behind: NDArray[Any], cache: NDArray[Any], labels: NDArray[A
         crossings = np.divide(behind, ahead, out=ahead)  # (m, N)  alphas at which a class's line crosses the own one's
     lowest = np.where(gains, crossings, 0).max(axis=1)
     highest = np.where(loses, crossings, np.inf).min(axis=1)
-    if n_parallel > len(
-        labels
-    ):  # more than each row's own line: parallel lines never cross; ties go to the lower class
+    if n_parallel > len(labels):  # other than each row's own line: they never cross; ties go to the lower class
         above = (behind > 0) | ((behind == 0) & (np.arange(behind.shape[1]) < labels[:, None]))
         lowest[(above & ~gains & ~loses).any(axis=1)] = np.inf
     return np.stack([lowest, highest])
@@ -109,26 +107,18 @@ class AccuracyCurve:
 def central_alpha_beta(curves: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
     """The (alpha, beta) of the plateau that is nearest to its centre.
 
-    Parameters
-    ----------
-    curves : one for each beta; the betas are evenly spaced in their logarithm
-    n_rows : int, number of rows that the curves count
-
-    Returns
-    -------
-    float, float : alpha and beta
+    `curves` are of betas evenly spaced in their logarithm; `n_rows` is the number of rows that they count.
     """
     plateau, centre = _plateau(curves, n_rows)
     inset = np.minimum(_INSET, (plateau[:, 2] - plateau[:, 1]) / 2)
-    points = _points(plateau, curves, np.clip(centre[1], plateau[:, 1] + inset, plateau[:, 2] - inset))
-    return _nearest(plateau, points, centre, curves)
+    return _nearest(plateau, curves, np.clip(centre[1], plateau[:, 1] + inset, plateau[:, 2] - inset), centre)
 
 
 def best_alpha_beta(curves: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
     """The middle of the most accurate step nearest to the plateau's centre; parameters as in `central_alpha_beta`."""
     _, centre = _plateau(curves, n_rows)
     peaks = _regions(curves, max(curve.best for curve in curves))
-    return _nearest(peaks, _points(peaks, curves, peaks[:, 1:].mean(axis=1)), centre, curves)
+    return _nearest(peaks, curves, peaks[:, 1:].mean(axis=1), centre)
 
 
 def _plateau(curves: Sequence[AccuracyCurve], n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -156,12 +146,10 @@ def _points(
 
 
 def _nearest(
-    regions: NDArray[np.float64],
-    points: NDArray[np.float64],
-    centre: NDArray[np.float64],
-    curves: Sequence[AccuracyCurve],
+    regions: NDArray[np.float64], curves: Sequence[AccuracyCurve], log_ratios: Any, centre: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """The point nearest to the centre, as (alpha, beta)."""
+    """Of one point in each region, at its (k,) log(alpha / unit), the one nearest to the centre, as (alpha, beta)."""
+    points = _points(regions, curves, log_ratios)
     nearest = np.square(points - centre).sum(axis=1).argmin()
     curve = curves[int(regions[nearest, 0])]
     return (curve.unit or 1.0) * float(np.exp(points[nearest, 1])), curve.beta

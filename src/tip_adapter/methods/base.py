@@ -1,8 +1,4 @@
-"""The scikit-learn interface of every method over vectors: validation, block-wise prediction, explanations.
-
-A method implements `_fit(keys, labels)`, which stores its arrays, and `_logits(queries, *arrays)`; `_arrays` names the
-arrays that prediction needs. Everything else follows from these.
-"""
+"""The scikit-learn interface of every method over vectors: validation, block-wise prediction, explanations."""
 
 from __future__ import annotations
 
@@ -77,7 +73,18 @@ class Capabilities:
 
 
 class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """A classifier over vectors of a frozen encoder."""
+    """A classifier over vectors of a frozen encoder.
+
+    A method declares its `capabilities` and gives
+
+    - to fit, settings as constructor arguments and `_fit`, which stores arrays. Arguments called `class_embeddings`,
+      `logit_scale`, `alpha`, `beta`, `seed`, `epochs` and `names` are passed by `FewShotClassifier`;
+    - to predict, `_arrays`, the names of the arrays that it needs, and `_logits`;
+    - to choose alpha and beta by leave-one-out, `keys_` and `labels_`: `leave_one_out.Cache` applies equation 4 to them;
+    - to be saved, `capabilities.learned`, the arrays that training sets, and `_restore`, which checks their shapes; without
+      any, a model folder stores the support, and loading calls `_fit`;
+    - to be exported, a function in `model/onnx_export.py` that writes `_logits` as a graph.
+    """
 
     #: Attributes that prediction needs: converted to the queries' kind, dtype and device and passed to `_logits`.
     _arrays: ClassVar[tuple[str, ...]]
@@ -386,18 +393,14 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     ValueError
         A label is not among them, or of another type.
     """
-    known, kind = set(classes.tolist()), label_kind(classes)
+    known, kind = set(classes.tolist()), label_kind(classes.tolist()[0])
     for label in np.unique(y).tolist():
-        if label not in known or _kind_of(label) is not kind:
+        if label not in known or label_kind(label) is not kind:
             listed = ", ".join(map(repr, classes[:5].tolist())) + (", …" if len(classes) > 5 else "")
             raise ValueError(f"label {label!r} has no class embedding; known are {listed}")
     return np.searchsorted(classes, y)
 
 
-def label_kind(labels: NDArray[Any]) -> type:
-    """str, bool or float (any number)."""
-    return _kind_of(labels.tolist()[0])
-
-
-def _kind_of(label: Any) -> type:
+def label_kind(label: Any) -> type:
+    """str, bool or float (any number) of a Python value."""
     return next((kind for kind in (str, bool) if isinstance(label, kind)), float)

@@ -9,6 +9,7 @@ Everything except W₁ and W₂ stays frozen; the gradient is a few matrix produ
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat
@@ -16,14 +17,14 @@ import numpy as np
 
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import class_means, cross_entropy, like, text_logits
-from tip_adapter.methods.training import SGD, AdamW, TrainedClassifier, cosine_after_warm_up, train, unit_views
+from tip_adapter.methods.training import SGD, AdamW, TrainedClassifier, cosine_after_warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.training import Optimiser
+    from tip_adapter.methods.training import LossAndGradients, Optimiser
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 #: The optimiser of its public code, and the one that its paper states.
@@ -56,19 +57,9 @@ def adapter_forward(queries: Array, down: Array, up: Array, ratio: float) -> Ada
 def adapter_backward(
     queries: Array, output: AdapterOutput, up: Array, gradients: Array, ratio: float
 ) -> tuple[Array, Array]:
-    """Gradients of the loss with respect to the two layers.
+    """Gradients of the loss with respect to the two layers, (d/4, d) and (d, d/4), from those with respect to f', (m, d).
 
-    Parameters
-    ----------
-    queries : (m, d) float array f
-    output : AdapterOutput of `adapter_forward`
-    up : (d, d/4) float array W₂
-    gradients : (m, d) float array, the loss's gradient with respect to f'
-    ratio : float
-
-    Returns
-    -------
-    (d/4, d) and (d, d/4) float arrays
+    `output` is that of `adapter_forward` on the same (m, d) queries and layers.
     """
     xp = array_api_compat.array_namespace(queries)
     along = xp.sum(gradients * output.vectors, axis=1, keepdims=True)
@@ -78,6 +69,7 @@ def adapter_backward(
     return hidden.T @ queries, outer.T @ output.hidden
 
 
+@dataclass(eq=False, repr=False)
 class CLIPAdapterClassifier(TrainedClassifier):
     """CLIP-Adapter: a trained bottleneck adapter on the image vectors.
 
@@ -117,60 +109,37 @@ class CLIPAdapterClassifier(TrainedClassifier):
     _arrays = ("weights_", "down_", "up_")
     capabilities = Capabilities(takes_views=True, learned=("down_", "up_"))
 
-    def __init__(
-        self,
-        class_embeddings: ClassEmbeddings | None = None,
-        logit_scale: float = 100.0,
-        ratio: float = 0.2,
-        reduction: int = 4,
-        epochs: int = 200,
-        batch_size: int = 32,
-        optimiser: str = "sgd",
-        learning_rate: float = 0.002,
-        seed: int = 0,
-    ) -> None:
-        self.class_embeddings = class_embeddings
-        self.logit_scale = logit_scale
-        self.ratio = ratio
-        self.reduction = reduction
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.optimiser = optimiser
-        self.learning_rate = learning_rate
-        self.seed = seed
+    class_embeddings: ClassEmbeddings | None = None
+    logit_scale: float = 100.0
+    ratio: float = 0.2
+    reduction: int = 4
+    epochs: int = 200
+    batch_size: int = 32
+    optimiser: str = "sgd"
+    learning_rate: float = 0.002
+    seed: int = 0
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
 
-        def loss_and_gradients(
-            learned: Sequence[Array], queries: Array, rows: NDArray[Any]
-        ) -> tuple[float, Sequence[Array]]:
+        def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             down, up = learned
             output = adapter_forward(queries, down, up, self.ratio)
             loss, errors = cross_entropy(text_logits(output.vectors, self.weights_, self.logit_scale), labels[rows])
             gradients = self.logit_scale * (errors @ self.weights_)  # (m, d)
             return loss, adapter_backward(queries, output, up, gradients, self.ratio)
 
-        (self.down_, self.up_), self.losses_ = train(
-            self._initial_layers(keys),
-            loss_and_gradients,
-            unit_views(views, keys),
-            OPTIMISERS[self.optimiser](self.learning_rate),
-            n_images=len(keys),
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            schedule=cosine_after_warm_up,
-        )
-
-    def _initial_layers(self, keys: Array) -> list[Array]:
-        """W₁ and W₂, uniform within ±1/√(number of inputs), as in torch.nn.Linear."""
-        width = keys.shape[1]
-        narrow = max(width // self.reduction, 1)
         rng = np.random.default_rng([self.seed, 1])  # the seed itself draws the order of batches
-        shapes = [(narrow, width), (width, narrow)]
-        return [like(rng.uniform(-1, 1, shape) / np.sqrt(shape[1]), keys) for shape in shapes]
+        # Uniform within ±1/√(number of inputs), as in torch.nn.Linear.
+        layers = [like(rng.uniform(-1, 1, s) / np.sqrt(s[1]), keys) for s in self._shapes(keys).values()]
+        optimiser = OPTIMISERS[self.optimiser](self.learning_rate)
+        self.down_, self.up_ = self._train(layers, loss_and_gradients, keys, views, optimiser, cosine_after_warm_up)
+
+    def _shapes(self, keys: Array) -> dict[str, tuple[int, int]]:
+        """Of W₁ and W₂, by attribute."""
+        width, narrow = keys.shape[1], max(keys.shape[1] // self.reduction, 1)
+        return {"down_": (narrow, width), "up_": (width, narrow)}
 
     def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
         return class_means(keys, labels, len(self.classes_))
@@ -180,7 +149,6 @@ class CLIPAdapterClassifier(TrainedClassifier):
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         shapes = {name: tuple(array.shape) for name, array in learned.items()}
-        narrow = max(keys.shape[1] // self.reduction, 1)
-        if shapes != {"down_": (narrow, keys.shape[1]), "up_": (keys.shape[1], narrow)}:
+        if shapes != self._shapes(keys):
             raise ValueError(f"layers of shape {shapes} do not fit vectors of width {keys.shape[1]}")
         super()._restore(keys, labels, learned)

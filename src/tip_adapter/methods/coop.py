@@ -9,6 +9,7 @@ torch differentiates through the tower during training. Prediction needs only th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import cross_entropy, like, text_logits
-from tip_adapter.methods.training import SGD, TrainedClassifier, cosine_after_warm_up, train, unit_views
+from tip_adapter.methods.training import SGD, TrainedClassifier, cosine_after_warm_up
 from tip_adapter.plugins import require_extra
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tip_adapter.methods.training import LossAndGradients
     from tip_adapter.vectors import Array, ClassEmbeddings
 
     #: (n_context, width) tensor → (n_names, d) tensor, differentiable.
@@ -66,6 +68,7 @@ class PromptTower(Protocol):
         ...
 
 
+@dataclass(eq=False, repr=False)
 class CoOpClassifier(TrainedClassifier):
     """CoOp: learned context vectors in front of the class names. Fitting needs torch.
 
@@ -109,39 +112,24 @@ class CoOpClassifier(TrainedClassifier):
     _arrays = ("weights_",)
     capabilities = Capabilities(takes_views=True, learned=("context_", "weights_"), encoder_parts=("prompt_tower",))
 
-    def __init__(
-        self,
-        class_embeddings: ClassEmbeddings | None = None,
-        logit_scale: float = 100.0,
-        prompt_tower: PromptTower | None = None,
-        names: Mapping[Any, str] | None = None,
-        n_context: int = 16,
-        epochs: int | None = None,
-        batch_size: int = 32,
-        learning_rate: float = 0.002,
-        seed: int = 0,
-    ) -> None:
-        self.class_embeddings = class_embeddings
-        self.logit_scale = logit_scale
-        self.prompt_tower = prompt_tower
-        self.names = names
-        self.n_context = n_context
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.seed = seed
+    class_embeddings: ClassEmbeddings | None = None
+    logit_scale: float = 100.0
+    prompt_tower: PromptTower | None = None
+    names: Mapping[Any, str] | None = None
+    n_context: int = 16
+    epochs: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 0.002
+    seed: int = 0
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         tower = self.prompt_tower
         if tower is None:
             raise ValueError("CoOp trains through a text tower; give prompt_tower=encoder.prompt_tower()")
-        prompts = _in_batches(
-            tower, [str((self.names or {}).get(c, c)) for c in self.classes_.tolist()], self.n_context
-        )
+        names = [str((self.names or {}).get(c, c)) for c in self.classes_.tolist()]
+        prompts = _in_batches(tower, names, self.n_context)
 
-        def loss_and_gradients(
-            learned: Sequence[Array], queries: Array, rows: NDArray[Any]
-        ) -> tuple[float, Sequence[Array]]:
+        def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             weights, backward = encode_prompts(prompts, learned[0])
             loss, errors = cross_entropy(text_logits(queries, weights, self.logit_scale), labels[rows])
             return loss, [backward(self.logit_scale * (errors.T @ queries))]  # (N, d)  gradient with respect to W
@@ -152,17 +140,8 @@ class CoOpClassifier(TrainedClassifier):
         width = encode_prompts(prompts, context)[0].shape[1]
         if width != keys.shape[1]:
             raise ValueError(f"X has {keys.shape[1]} features, the prompt tower's vectors have {width}")
-        (self.context_,), self.losses_ = train(
-            [context],
-            loss_and_gradients,
-            unit_views(views, keys),
-            SGD(self.learning_rate),
-            n_images=len(keys),
-            epochs=self._epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            schedule=cosine_after_warm_up,
-        )
+        optimiser = SGD(self.learning_rate)
+        (self.context_,) = self._train([context], loss_and_gradients, keys, views, optimiser, cosine_after_warm_up)
         self.weights_, _ = encode_prompts(prompts, self.context_)
 
     @property
@@ -172,11 +151,8 @@ class CoOpClassifier(TrainedClassifier):
 
     def training(self) -> dict[str, Any]:
         """Epochs, the paper's epochs, and the prompt tower unless the classifier was restored."""
-        return {"epochs": self._epochs, "papers_epochs": self._papers_epochs, **self._tower_record}
-
-    @property
-    def _epochs(self) -> int:
-        return self._papers_epochs if self.epochs is None else self.epochs
+        epochs = self._papers_epochs if self.epochs is None else self.epochs
+        return {"epochs": epochs, "papers_epochs": self._papers_epochs, **self._tower_record}
 
     def _logits(self, queries: Array, weights: Array) -> Array:
         return text_logits(queries, weights, self.logit_scale)

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageEvidence:
-    """One image's term in a logit.
-
-    Parameters
-    ----------
-    id : str, image id
-    part : float, alpha times its affinity
-    """
+    """One image's term in a logit: its id, and `part`, alpha times its affinity."""
 
     id: str
     part: float
@@ -60,27 +54,21 @@ def decompose(
     *,
     top: int = 3,
 ) -> tuple[ClassEvidence, ...]:
-    """One query's evidence for every class, highest logit first.
+    """One query's evidence for every class, highest logit first, the `top` images of each listed individually.
 
     Parameters
     ----------
-    text : (n_classes,) float array, text logits
-    parts : (n,) float array, alpha times each key's affinity
-    labels : (n,) int array, class index of each key
-    ids : (n,) str array
-    classes : (n_classes,) labels
-    top : int, number of images listed individually
+    text, classes : (n_classes,) text logits and labels
+    parts, labels, ids : (n,) alpha times each key's affinity, its class index, its image's id
     """
     heaviest = np.lexsort((-parts, labels))  # by class, largest first; ties in order
     bounds = np.searchsorted(labels[heaviest], np.arange(len(classes) + 1))
     logits = text + np.bincount(labels, weights=parts, minlength=len(classes))
 
     def evidence(c: int) -> ClassEvidence:
-        rows = heaviest[bounds[c] : bounds[c + 1]]
-        images = tuple(ImageEvidence(str(ids[row]), float(parts[row])) for row in rows[:top])
-        others = rows[top:]
-        return ClassEvidence(
-            classes[c], float(logits[c]), float(text[c]), images, float(parts[others].sum()), len(others)
-        )
+        first, others = np.split(heaviest[bounds[c] : bounds[c + 1]], [top])
+        images = tuple(ImageEvidence(str(ids[row]), float(parts[row])) for row in first)
+        rest = float(parts[others].sum())
+        return ClassEvidence(classes[c], float(logits[c]), float(text[c]), images, rest, len(others))
 
     return tuple(evidence(c) for c in np.argsort(-logits, kind="stable").tolist())

@@ -50,14 +50,14 @@ class IncrementalClassifier(VectorClassifier):
             return self.fit(X, y, ids=ids)
         check_settings(self)
         keys = unit_rows(like(self._checked(X, reset=False), self.keys_))
-        y = checked_labels(y, len(keys))
-        known, weights = self._classes_with(y) if len(y) else self._classes_with(self.classes_[:0])
+        y = checked_labels(y, len(keys)) if len(keys) else self.classes_[:0]  # no labels have no kind
+        known, weights = self._classes_with(y)
         _refuse_others(np.unique(y), classes)
         earlier = self.labels_
         if known is not self.classes_:  # they may lack classes without vectors
             present, earlier = np.unique(earlier, return_inverse=True)
-            earlier = positions(self.classes_[present], known)[earlier] if len(present) else earlier
-        added = positions(y, known) if len(y) else np.zeros(0, np.intp)
+            earlier = positions(self.classes_[present], known)[earlier]
+        added = positions(y, known)
         names, self._n_numbered = with_ids(ids, len(keys), self.ids_, self._n_numbered)
         xp = array_api_compat.array_namespace(self.keys_)
         self.classes_, self.weights_, self._weights_from = known, weights, self.class_embeddings
@@ -113,8 +113,9 @@ class IncrementalClassifier(VectorClassifier):
         if self.class_embeddings is not None:
             unchanged = self.class_embeddings is self._weights_from
             return (self.classes_, self.weights_) if unchanged else self._embedded(self.class_embeddings, self.keys_)
-        if len(y) and label_kind(y) is not label_kind(self.classes_):
-            raise ValueError(f"label {y.tolist()[0]!r} is of another kind than the earlier ones")
+        for label in y.tolist()[:1]:
+            if label_kind(label) is not label_kind(self.classes_.tolist()[0]):
+                raise ValueError(f"label {label!r} is of another kind than the earlier ones")
         classes = np.unique(np.concatenate([self.classes_, y]))
         return classes, like(np.zeros((len(classes), self.keys_.shape[1])), self.keys_)
 

@@ -7,6 +7,7 @@ around the peak; scored by accuracy on validation images, or by cross-validated 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,6 +41,7 @@ _TOLERANCE = 1e-4
 _WORTH_THREADS = 2**26
 
 
+@dataclass(eq=False, repr=False)
 class LinearProbeClassifier(VectorClassifier):
     """Linear-probe CLIP: multinomial logistic regression on unit vectors, L2, by L-BFGS.
 
@@ -75,10 +77,8 @@ class LinearProbeClassifier(VectorClassifier):
     capabilities = Capabilities(takes_validation=True, learned=("coef_", "intercept_"))
 
     class_embeddings = None
-
-    def __init__(self, C: float | None = None, seed: int = 0) -> None:
-        self.C = C
-        self.seed = seed
+    C: float | None = None
+    seed: int = 0
 
     def fit(
         self,
@@ -166,12 +166,7 @@ class LinearProbeClassifier(VectorClassifier):
 
 
 def best_strength(score: Callable[[float], float]) -> float:
-    """The C of the highest score: a coarse grid, then bisection towards the better end.
-
-    Parameters
-    ----------
-    score : C → score to maximise; ties go to the smaller C
-    """
+    """The C of the highest score, ties to the smaller: a coarse grid, then bisection towards the better end."""
 
     @cache
     def at(exponent: float) -> float:
@@ -186,15 +181,10 @@ def best_strength(score: Callable[[float], float]) -> float:
 
 
 def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
-    """Rows of at most five cross-validation folds; the only image of a class is never held out.
+    """Rows of at most five cross-validation folds of (n,) labels; the only image of a class is never held out.
 
     No folds if fewer than two classes have a second image: the likeliest probe would always predict that class.
     (scikit-learn's StratifiedKFold rejects classes with fewer images than folds.)
-
-    Parameters
-    ----------
-    labels : (n,) int array
-    seed : int, of the assignment to folds
     """
     rng = np.random.default_rng(seed)
     part = np.full(len(labels), -1)

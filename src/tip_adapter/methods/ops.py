@@ -40,17 +40,9 @@ def class_means(keys: Array, labels: NDArray[Any], n_classes: int) -> Array:
 
 
 def cross_entropy(logits: Array, labels: NDArray[Any]) -> tuple[float, Array]:
-    """Mean cross-entropy and its gradient with respect to the logits, (softmax − one-hot) / m.
+    """Mean cross-entropy of (m, n_classes) logits for (m,) labels, and its gradient with respect to the logits.
 
-    Parameters
-    ----------
-    logits : (m, n_classes) float array
-    labels : (m,) int array
-
-    Returns
-    -------
-    loss : float
-    errors : (m, n_classes) float array
+    The gradient is (softmax − one-hot) / m: (m, n_classes).
     """
     xp = array_api_compat.array_namespace(logits)
     own = np.arange(len(labels)), labels

@@ -11,6 +11,7 @@ Tip-Adapter-F takes the same logits and trains the keys F; the gradient is two m
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat
@@ -19,13 +20,14 @@ import numpy as np
 from tip_adapter.methods.base import Capabilities, ExplainedClassifier
 from tip_adapter.methods.incremental import IncrementalClassifier
 from tip_adapter.methods.ops import cross_entropy, like, sum_by_class, text_logits
-from tip_adapter.methods.training import AdamW, TrainedClassifier, cosine, train, unit_views
+from tip_adapter.methods.training import AdamW, TrainedClassifier, cosine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from tip_adapter.methods.training import LossAndGradients
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 #: Whether a training image keeps or leaves out its own key; see `leaves_out_own_key`.
@@ -149,16 +151,16 @@ def leaves_out_own_key(own_key: str | None, labels: NDArray[Any], *, plain: bool
     return own_key == "leave-out"
 
 
+@dataclass(eq=False, repr=False)
 class _CacheClassifier(ExplainedClassifier):
     """Equation 4: text logits plus alpha times cache logits."""
 
     _arrays = ("weights_", "keys_")
 
-    alpha: float
-    beta: float
-    logit_scale: float
-    keys_: Array
-    labels_: NDArray[Any]
+    alpha: float = 1.0
+    beta: float = 5.5
+    class_embeddings: ClassEmbeddings | None = None
+    logit_scale: float = 100.0
 
     def _logits(self, queries: Array, weights: Array, keys: Array) -> Array:
         cache = cache_logits(queries, keys, self.labels_, len(self.classes_), self.beta)  # (m, N)
@@ -174,6 +176,7 @@ class _CacheClassifier(ExplainedClassifier):
         self.keys_, self.labels_ = learned["keys_"], labels
 
 
+@dataclass(eq=False, repr=False)
 class TipAdapterClassifier(_CacheClassifier, IncrementalClassifier):
     """Tip-Adapter: class names plus a cache of labelled images; training-free.
 
@@ -206,22 +209,11 @@ class TipAdapterClassifier(_CacheClassifier, IncrementalClassifier):
 
     capabilities = Capabilities(has_alpha_beta=True, incremental=True, explains=True)
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        beta: float = 5.5,
-        class_embeddings: ClassEmbeddings | None = None,
-        logit_scale: float = 100.0,
-    ) -> None:
-        self.alpha = alpha
-        self.beta = beta
-        self.class_embeddings = class_embeddings
-        self.logit_scale = logit_scale
-
     def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
         self.keys_, self.labels_ = keys, labels
 
 
+@dataclass(eq=False, repr=False)
 class TipAdapterFClassifier(TrainedClassifier, _CacheClassifier):
     """Tip-Adapter-F: the keys start as the images' vectors and are fine-tuned; everything else stays frozen.
 
@@ -259,34 +251,16 @@ class TipAdapterFClassifier(TrainedClassifier, _CacheClassifier):
 
     capabilities = Capabilities(has_alpha_beta=True, takes_views=True, explains=True, learned=("keys_",))
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        beta: float = 5.5,
-        class_embeddings: ClassEmbeddings | None = None,
-        logit_scale: float = 100.0,
-        epochs: int = 20,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        own_key: str | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.alpha = alpha
-        self.beta = beta
-        self.class_embeddings = class_embeddings
-        self.logit_scale = logit_scale
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.own_key = own_key
-        self.seed = seed
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    own_key: str | None = None
+    seed: int = 0
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=views is None), len(self.classes_)
 
-        def loss_and_gradients(
-            learned: Sequence[Array], queries: Array, rows: NDArray[Any]
-        ) -> tuple[float, Sequence[Array]]:
+        def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             own_rows = rows if leave_out else None
             affinities = affinity(queries, learned[0], self.beta, own_rows)  # (m, n)  A
             cache = sum_affinities(affinities, labels, n_classes, own_rows)  # (m, N)  A L
@@ -295,14 +269,4 @@ class TipAdapterFClassifier(TrainedClassifier, _CacheClassifier):
             return loss, [cache_gradient(queries, affinities, errors, labels, self.alpha, self.beta, own_rows)]
 
         self.labels_ = labels
-        (self.keys_,), self.losses_ = train(
-            [keys],
-            loss_and_gradients,
-            unit_views(views, keys),
-            AdamW(self.learning_rate),
-            n_images=len(keys),
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            schedule=cosine,
-        )
+        (self.keys_,) = self._train([keys], loss_and_gradients, keys, views, AdamW(self.learning_rate), cosine)

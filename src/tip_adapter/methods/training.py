@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import KW_ONLY, dataclass, field
 from math import ceil, cos, isfinite, pi, sqrt
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -21,12 +22,21 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array
 
+    #: Mean loss, and a gradient for each parameter.
+    LossAndGradients = tuple[float, Sequence[Array]]
+
 # NumPy rows are updated in blocks that fit the processor's cache.
 _BLOCK_ENTRIES = 2**17
 
 
 class TrainedClassifier(VectorClassifier):
-    """A classifier trained for some epochs, on views that may differ from epoch to epoch."""
+    """A classifier trained for some epochs, on views that may differ from epoch to epoch.
+
+    `_fit` starts from some arrays and calls `_train` with its loss; `losses_`, (epochs,), are the mean losses.
+    """
+
+    batch_size: int
+    seed: int
 
     def fit(
         self,
@@ -58,6 +68,29 @@ class TrainedClassifier(VectorClassifier):
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         """Train on (n, d) unit rows and (n,) positions in `classes_`, or on `views` of each epoch."""
 
+    def _train(
+        self,
+        parameters: Sequence[Array],
+        loss_and_gradients: Callable[[Sequence[Array], Array, NDArray[Any]], LossAndGradients],
+        keys: Array,
+        views: Callable[[int], Array] | None,
+        optimiser: Optimiser,
+        schedule: Callable[[int, int, int], float],
+    ) -> list[Array]:
+        """`train` on the keys or their views by the method's own settings; sets `losses_`."""
+        learned, self.losses_ = train(
+            parameters,
+            loss_and_gradients,
+            unit_views(views, keys),
+            optimiser,
+            n_images=len(keys),
+            epochs=self.training()["epochs"],  # the paper's where none were given
+            batch_size=self.batch_size,
+            seed=self.seed,
+            schedule=schedule,
+        )
+        return learned
+
 
 def unit_views(views: Callable[[int], Array] | None, keys: Array) -> Callable[[int], Array]:
     """`views` as unit rows, the keys in every epoch if None; ValueError when called for another shape, NaN or infinity."""
@@ -84,7 +117,7 @@ class Optimiser(Protocol):
 
 def train(
     parameters: Sequence[Array],
-    loss_and_gradients: Callable[[Sequence[Array], Array, NDArray[Any]], tuple[float, Sequence[Array]]],
+    loss_and_gradients: Callable[[Sequence[Array], Array, NDArray[Any]], LossAndGradients],
     views: Callable[[int], Array],
     optimiser: Optimiser,
     *,
@@ -94,7 +127,7 @@ def train(
     seed: int,
     schedule: Callable[[int, int, int], float],
 ) -> tuple[list[Array], NDArray[np.float64]]:
-    """Minimise a loss over images.
+    """Minimise a loss over images; `TrainedClassifier._train` calls it by a method's settings.
 
     Parameters
     ----------
@@ -112,10 +145,8 @@ def train(
 
     Raises
     ------
-    ValueError
-        `epochs` or `batch_size` is too small.
-    Diverged
-        The loss is no longer finite.
+    ValueError, Diverged
+        `epochs` or `batch_size` is too small; the loss is no longer finite.
     """
     if epochs < 0 or batch_size < 1:
         raise ValueError(f"epochs must be at least 0, found {epochs}; batch_size at least 1, found {batch_size}")
@@ -152,6 +183,7 @@ def cosine_after_warm_up(step: int, steps_per_epoch: int, epochs: int) -> float:
     return WARM_UP_FACTOR if epoch == 0 else (1 + cos(pi * (epoch - 1) / epochs)) / 2
 
 
+@dataclass(eq=False, repr=False)
 class AdamW:
     """Adam with decoupled weight decay, in place.
 
@@ -167,20 +199,13 @@ class AdamW:
     Loshchilov and Hutter (ICLR 2019), algorithm 2; the same steps as torch.optim.AdamW. The defaults are Tip-Adapter-F's.
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-4,
-        weight_decay: float = 0.01,
-    ) -> None:
-        self.learning_rate = learning_rate
-        self.betas = betas
-        self.epsilon = epsilon
-        self.weight_decay = weight_decay
-        self._steps = 0
-        self._moments: list[tuple[Array, Array]] = []
+    learning_rate: float
+    _: KW_ONLY
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-4
+    weight_decay: float = 0.01
+    _steps: int = field(default=0, init=False)
+    _moments: list[tuple[Array, Array]] = field(default_factory=list, init=False)
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float = 1.0) -> None:
         """Update 2-D `parameters` in place, at `lr_factor` times the learning rate."""
@@ -210,25 +235,18 @@ class AdamW:
         parameters -= rate / (1 - decay_1**self._steps) * first / scale
 
 
+@dataclass(eq=False, repr=False)
 class SGD:
     """Stochastic gradient descent with momentum, in place.
 
-    Parameters
-    ----------
-    learning_rate : float
-    momentum : float
-    weight_decay : float, added to the gradient
-
-    Notes
-    -----
-    The same steps as torch.optim.SGD; the defaults are CoOp's.
+    The same steps as torch.optim.SGD; `weight_decay` is added to the gradient. The defaults are CoOp's.
     """
 
-    def __init__(self, learning_rate: float, *, momentum: float = 0.9, weight_decay: float = 5e-4) -> None:
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self._velocities: list[Array] = []
+    learning_rate: float
+    _: KW_ONLY
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    _velocities: list[Array] = field(default_factory=list, init=False)
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array], *, lr_factor: float = 1.0) -> None:
         """Update `parameters` in place, at `lr_factor` times the learning rate."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.methods.base import Capabilities, VectorClassifier
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 
+@dataclass(eq=False, repr=False)
 class ZeroShotClassifier(VectorClassifier):
     """Zero-shot CLIP: logits = logit_scale · f Wᵀ.
 
@@ -43,9 +45,8 @@ class ZeroShotClassifier(VectorClassifier):
     _arrays = ("weights_",)
     capabilities = Capabilities(needs_images=False)
 
-    def __init__(self, class_embeddings: ClassEmbeddings | None = None, logit_scale: float = 100.0) -> None:
-        self.class_embeddings = class_embeddings
-        self.logit_scale = logit_scale
+    class_embeddings: ClassEmbeddings | None = None
+    logit_scale: float = 100.0
 
     def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
         """Nothing to store besides `weights_`."""

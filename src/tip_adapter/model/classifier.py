@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,22 +17,23 @@ from tip_adapter import validation
 from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_templates
 from tip_adapter.errors import LabelError, WrongEncoder, warn
-from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source
+from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
 from tip_adapter.images.inputs import image_ids, image_name, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.labels import refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import method_class
+from tip_adapter.methods.tuning import VALIDATION, TuningData
 from tip_adapter.model.fitting import (
+    encode_validation,
     encoder_parts,
     fit_head,
     refuse_singles,
     refuse_unknown,
-    tuning_data,
     with_alpha_beta,
 )
 from tip_adapter.model.head import Head, load_head
 from tip_adapter.model.incremental import with_classes, with_images, without_class, without_images
-from tip_adapter.model.prediction import count_source, encode_readable, predictions
+from tip_adapter.model.prediction import encode_readable, predictions
 from tip_adapter.model.saving import write_model_folder
 from tip_adapter.model.settings import (
     check_encoder,
@@ -55,11 +57,12 @@ if TYPE_CHECKING:
     from tip_adapter.features.sources import VectorSource
     from tip_adapter.images.decode import ImageLike
     from tip_adapter.methods import VectorClassifier
-    from tip_adapter.methods.tuning import Choice, TuningData
+    from tip_adapter.methods.tuning import Choice
     from tip_adapter.metrics import MetricAccumulator
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 
+@dataclass(eq=False, repr=False)
 class FewShotClassifier:
     """A classifier from a few photos per class and the class names.
 
@@ -82,14 +85,6 @@ class FewShotClassifier:
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per core
 
-    Attributes
-    ----------
-    classes_ : (n_classes,) str array, sorted labels
-    names_ : label → name
-    support_ : SupportSet, the labelled photos as vectors
-    choice_ : Choice, or None where the method has no alpha and beta
-    estimator_ : the fitted method
-
     Examples
     --------
     >>> import numpy as np
@@ -100,37 +95,21 @@ class FewShotClassifier:
     day night
     """
 
-    def __init__(
-        self,
-        encoder: str | Encoder | None = None,
-        method: str = "tip-adapter",
-        tune: str | os.PathLike[str] | None = None,
-        alpha: float | None = None,
-        beta: float | None = None,
-        templates: Sequence[str] | None = None,
-        class_names: Mapping[str, str] | None = None,
-        epochs: int | None = None,
-        calibrate: bool = True,
-        logit_scale: float | None = None,
-        seed: int = 0,
-        device: str | None = None,
-        threads: int | None = None,
-    ) -> None:
-        self.encoder = encoder
-        self.method = method
-        self.tune = tune
-        self.alpha = alpha
-        self.beta = beta
-        self.templates = templates
-        self.class_names = class_names
-        self.epochs = epochs
-        self.calibrate = calibrate
-        self.logit_scale = logit_scale
-        self.seed = seed
-        self.device = device
-        self.threads = threads
-        self._head: Head | None = None
-        self._made_with: str | None = None
+    encoder: str | Encoder | None = None
+    method: str = "tip-adapter"
+    tune: str | os.PathLike[str] | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    templates: Sequence[str] | None = None
+    class_names: Mapping[str, str] | None = None
+    epochs: int | None = None
+    calibrate: bool = True
+    logit_scale: float | None = None
+    seed: int = 0
+    device: str | None = None
+    threads: int | None = None
+    _head: Head | None = field(default=None, init=False)
+    _made_with: str | None = field(default=None, init=False)
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 
@@ -211,29 +190,24 @@ class FewShotClassifier:
         names = self._names(labels)
         templates = resolve_templates(self.templates or self.encoder_.record.templates)
         embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
-        logit_scale = logit_scale_of(self.encoder_, self.logit_scale)
-        return self._learn(self.method, support, names, templates, embeddings, logit_scale, progress)
+        scale = logit_scale_of(self.encoder_, self.logit_scale)
+        options = self._fit_options(self.method, support, labels, progress)
+        self._head = fit_head(self.method, support, names, templates, embeddings, logit_scale=scale, **options)
+        return self
 
     # ---- the fitted state -----------------------------------------------------------------------------------------
 
     @property
     def head_(self) -> Head:
-        """The fitted state: replaced as a whole, never changed.
-
-        Raises
-        ------
-        NotFittedError
-            Nothing yet.
-        """
+        """The fitted state: replaced as a whole, never changed; NotFittedError before `fit`."""
         if self._head is None:
-            raise NotFittedError(
-                "this FewShotClassifier has learned nothing yet; call fit or fit_folder, or load a model"
-            )
+            reason = "this FewShotClassifier has learned nothing yet; call fit or fit_folder, or load a model"
+            raise NotFittedError(reason)
         return self._head
 
     @property
     def classes_(self) -> NDArray[np.str_]:
-        """(n_classes,) sorted labels."""
+        """(n_classes,) str array, sorted labels."""
         return self.head_.classes
 
     @property
@@ -253,7 +227,7 @@ class FewShotClassifier:
 
     @property
     def choice_(self) -> Choice | None:
-        """(alpha, beta) and how they were chosen; None where the method has none."""
+        """Alpha and beta and how they were chosen; None where the method has none."""
         return self.head_.choice
 
     @property
@@ -303,10 +277,7 @@ class FewShotClassifier:
     def add_support(self, photos: SupportSet) -> Self:
         """`partial_fit` for photos that are encoded already.
 
-        Raises
-        ------
-        LabelError, UsageError
-            As `partial_fit`; UsageError also if `photos` is no SupportSet of the encoder's width with unique ids.
+        It raises as that, and UsageError if `photos` is no SupportSet of the encoder's width with unique ids.
         """
         photos = listed_support(photos, "photos", self.encoder_.identity.width)
         head = with_images(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
@@ -320,10 +291,8 @@ class FewShotClassifier:
 
         Raises
         ------
-        UnknownName
-            There is no photo of that id; nothing is removed.
-        UsageError
-            `ids` are no texts, or one is given twice.
+        UnknownName, UsageError
+            There is no photo of that id; `ids` are no texts, or one is given twice. Nothing is removed then.
         """
         return self._set_head(without_images(self.head_, listed_ids(ids)))
 
@@ -332,23 +301,15 @@ class FewShotClassifier:
 
         Raises
         ------
-        UnknownName
-            There is no such class.
-        UsageError
-            It is the only one, or `label` is no text.
+        UnknownName, UsageError
+            There is no such class; it is the only one, or `label` is no text.
         """
         head = self.head_
         require(isinstance(label, str), "label", "a text", label)
         return self._set_head(without_class(head, unicodedata.normalize("NFC", label)))
 
     def retune(self, *, progress: Progress | None = None) -> Self:
-        """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again what was fine-tuned.
-
-        Raises
-        ------
-        UsageError
-            As `fit`.
-        """
+        """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again; UsageError as `fit`."""
         return self._relearn(self.head_, progress)
 
     # ---- prediction -----------------------------------------------------------------------------------------------
@@ -362,30 +323,17 @@ class FewShotClassifier:
 
         Raises
         ------
-        ImageError
-            One cannot be read.
-        UsageError
-            `images` is one photo, not a list of them.
-        NotFittedError
-            Before `fit`.
+        ImageError, UsageError, NotFittedError
+            One cannot be read; `images` is one photo, not a list of them; before `fit`.
         """
         return self.head_.predict(encode_readable(images, self.encoder_, threads=self.threads))
 
     def predict_proba(self, images: Iterable[ImageLike]) -> NDArray[np.float32]:
-        """Probabilities of photos: softmax of logits / temperature.
-
-        Parameters
-        ----------
-        images : as in `predict`
+        """Probabilities of photos, softmax of logits / temperature; takes and raises what `predict` does.
 
         Returns
         -------
         (n, n_classes) float32 array, columns in the order of `classes_`
-
-        Raises
-        ------
-        ImageError, UsageError, NotFittedError
-            As `predict`.
         """
         return self.head_.probabilities(encode_readable(images, self.encoder_, threads=self.threads))
 
@@ -396,7 +344,6 @@ class FewShotClassifier:
 
         Parameters
         ----------
-        folder : path
         top : int, how many of the most likely classes a record lists
         min_score : float in [0, 1], below which the label is None: "none of these"; or ``auto``, the model's own threshold,
             which 95 % of its photos reach in leave-one-out
@@ -407,10 +354,8 @@ class FewShotClassifier:
 
         Raises
         ------
-        FolderError
-            There are no photos.
-        FeaturesError, WrongEncoder
-            Stored vectors cannot be read, or are another encoder's.
+        FolderError, FeaturesError, WrongEncoder
+            There are no photos; stored vectors cannot be read, or are another encoder's.
         UsageError
             `folder` is no path, `top` or `min_score` is out of bounds, or the model has no threshold.
         """
@@ -438,14 +383,7 @@ class FewShotClassifier:
     ) -> Iterator[dict[str, Any]]:
         """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up.
 
-        Parameters
-        ----------
-        images, top, min_score : as in `predict_stream`
-
-        Raises
-        ------
-        UsageError, NotFittedError
-            As `predict_stream`; UsageError also with the first photos, if the method cannot explain.
+        It takes and raises what `predict_stream` does, and UsageError with the first photos if the method cannot explain.
         """
         return predictions(
             images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads, explain=True
@@ -456,7 +394,7 @@ class FewShotClassifier:
 
         Parameters
         ----------
-        image : a path, a PIL image or a uint8 array
+        image : path, PIL image or uint8 array
 
         Returns
         -------
@@ -466,12 +404,8 @@ class FewShotClassifier:
 
         Raises
         ------
-        ImageError
-            It cannot be read.
-        UsageError
-            It is no image, or the method cannot explain.
-        NotFittedError
-            Before `fit`.
+        ImageError, UsageError, NotFittedError
+            It cannot be read; it is no image, or the method cannot explain; before `fit`.
         """
         vectors = encode_readable([image], self.encoder_, threads=self.threads)
         (answer,) = self.head_.explained_answers(vectors, 5, 0.0)
@@ -505,30 +439,25 @@ class FewShotClassifier:
 
         Raises
         ------
-        FolderError, LabelError, FeaturesError, WrongEncoder
-            As `labelled_source` and `fit_folder`; LabelError also if the model knows none of the classes.
-        NothingReadable
-            Not one photo could be read.
+        FolderError, LabelError, FeaturesError, WrongEncoder, NothingReadable
+            As `fit_folder`; LabelError also if the model knows none of the classes.
         """
-        started = time.perf_counter()
-        labels = list(self.names_)
+        started, head = time.perf_counter(), self.head_
         photos = labelled_source(folder, part="test")
         warn(*photos.notes)
-        refuse_unknown(photos, labels)
-        head = self.head_
+        refuse_unknown(photos, list(head.names))
         accumulator = head.new_accumulator() if accumulator is None else accumulator
-        count_source(photos, head, self.encoder_, accumulator, threads=self.threads, progress=progress)
-        seconds = time.perf_counter() - started
-        timing = {"seconds": seconds, "images_per_second": len(accumulator) / seconds}
-        return {**head.evaluated(accumulator), "n_failed": len(photos) - len(accumulator), **timing}
+        with closing(stream_labelled(photos, self.encoder_, threads=self.threads, progress=progress)) as batches:
+            for batch in batches:
+                head.count(batch, accumulator)
+        n, seconds = len(accumulator), time.perf_counter() - started
+        timing = {"seconds": seconds, "images_per_second": n / seconds}
+        return {**head.evaluated(accumulator), "n_failed": len(photos) - n, **timing}
 
     def evaluate_support(self, support: SupportSet) -> dict[str, Any]:
         """`evaluate_folder`'s record for photos that are encoded already, without n_failed and times.
 
-        Raises
-        ------
-        UsageError
-            `support` is no SupportSet of the encoder's width, or empty.
+        It raises UsageError if `support` is no SupportSet of the encoder's width, or empty.
         """
         head = self.head_
         photos = listed_support(support, "support", self.encoder_.identity.width)
@@ -544,15 +473,12 @@ class FewShotClassifier:
 
         Raises
         ------
-        OutputExists
-            Something exists there and `force` is false.
+        OutputExists, UsageError
+            Something exists there and `force` is false; `folder` is no path.
         NotWritable
             With the system's reason; what was there before still is.
-        UsageError
-            `folder` is no path.
         """
-        path = validation.path(folder, "folder")
-        write_model_folder(path, *self._to_record(), replace=force)
+        write_model_folder(validation.path(folder, "folder"), *self._to_record(), replace=force)
 
     @classmethod
     def load(
@@ -576,10 +502,8 @@ class FewShotClassifier:
         ------
         ModelFolderError
             There is no model, it is damaged, or it was made with another encoder.
-        UnknownName
-            Its method or encoder is not installed here.
-        UnaskedDownload
-            Its encoder is a repository that is not in the hub's cache, and `encoder` is None.
+        UnknownName, UnaskedDownload
+            Its method or encoder is not installed here, or is not in the hub's cache and `encoder` is None.
         UsageError, CheckpointError, DownloadError
             As `load_encoder`.
         """
@@ -620,10 +544,8 @@ class FewShotClassifier:
 
         Raises
         ------
-        UploadError
-            With the reason; the repository holds what it held.
-        UsageError
-            `repo_id` or `revision` cannot be one.
+        UploadError, UsageError
+            With the reason; `repo_id` or `revision` cannot be one. The repository holds what it held.
         """
         from tip_adapter.model.hub import upload_model  # its import takes a third of a second
 
@@ -723,50 +645,39 @@ class FewShotClassifier:
                 f"{head.finetune_with} cannot be updated in place: predictions use the photos' own vectors until it is "
                 "fine-tuned again (retune)"
             )
-        unchosen = head.choice is None and head.estimator.capabilities.has_alpha_beta and len(head.support)
-        if unchosen:
-            head = with_alpha_beta(head, *self._rule(head.support, list(head.names), None))
+        if head.choice is None and head.estimator.capabilities.has_alpha_beta and len(head.support):
+            head = with_alpha_beta(head, *self._rule(head.support, list(head.names)))
         self._head = head
         return self
 
     def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
         """Choose and fit again on the head's own support."""
         self._check()
-        method = head.finetune_with or head.method
-        return self._learn(
-            method, head.support, head.names, head.templates, head.class_embeddings, head.logit_scale, progress
-        )
-
-    def _learn(
-        self,
-        method: str,
-        support: SupportSet,
-        names: Mapping[str, str],
-        templates: tuple[str, ...],
-        class_embeddings: ClassEmbeddings,
-        logit_scale: float,
-        progress: Progress | None,
-    ) -> Self:
-        """Choose alpha and beta by the settings, fit the method, and replace the fitted state."""
-        rule, given = self._rule(support, list(names), progress)
-        epochs = {} if self.epochs is None else {"epochs": self.epochs}  # else the method's own
-        self._head = fit_head(
-            method,
-            support,
-            names,
-            templates,
-            class_embeddings,
-            logit_scale=logit_scale,
-            rule=rule,
-            calibrate=self.calibrate,
-            given=given,
-            settings={"seed": validation.seed(self.seed), **epochs},
-            offers=encoder_parts(self.encoder_, method),
-        )
+        method, classes = head.finetune_with or head.method, (head.names, head.templates, head.class_embeddings)
+        options = self._fit_options(method, head.support, list(head.names), progress)
+        self._head = fit_head(method, head.support, *classes, logit_scale=head.logit_scale, **options)
         return self
 
-    def _rule(self, support: SupportSet, labels: Sequence[str], progress: Progress | None) -> tuple[str, TuningData]:
+    def _fit_options(
+        self, method: str, support: SupportSet, labels: Sequence[str], progress: Progress | None
+    ) -> dict[str, Any]:
+        """The arguments of `fit_head` that follow from the settings."""
+        rule, given = self._rule(support, labels, progress)
+        epochs = {} if self.epochs is None else {"epochs": self.epochs}  # else the method's own
+        return {
+            "rule": rule,
+            "given": given,
+            "calibrate": self.calibrate,
+            "settings": {"seed": validation.seed(self.seed), **epochs},
+            "offers": encoder_parts(self.encoder_, method),
+        }
+
+    def _rule(
+        self, support: SupportSet, labels: Sequence[str], progress: Progress | None = None
+    ) -> tuple[str, TuningData]:
         """The rule that chooses alpha and beta, by the settings, and the data it may use."""
-        fixed = given_alpha_beta(self.alpha, self.beta)
+        fixed, photos = given_alpha_beta(self.alpha, self.beta), None
         rule = rule_for(self.tune, fixed, support.labels)
-        return rule, tuning_data(rule, self.tune, fixed, labels, self.encoder_, threads=self.threads, progress=progress)
+        if rule == VALIDATION and self.tune is not None:
+            photos = encode_validation(self.tune, labels, self.encoder_, threads=self.threads, progress=progress)
+        return rule, TuningData(self.encoder_.record.scale_free_ratio, photos, fixed)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
-    from tip_adapter.methods.base import VectorClassifier
     from tip_adapter.methods.tuning import Choice, TuningData
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
@@ -65,10 +64,8 @@ def fit_head(
 
     Raises
     ------
-    UnknownName
-        There is no such method; the nearest is suggested.
-    UsageError
-        Leave-one-out was asked for and no class has two photos; or there are no photos to train on.
+    UnknownName, UsageError
+        There is no such method; leave-one-out was asked for and no class has two photos, or there are none to train on.
     """
     made = method_class(method)
     if not len(support) and made.capabilities.needs_images and not made.capabilities.has_alpha_beta:
@@ -77,9 +74,7 @@ def fit_head(
     choice = left_out = None
     if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
         cache = support_cache(support, class_embeddings, logit_scale, given.queries)
-        choice = _choose(cache, rule, given)
-        choice = choice if calibrate else replace(choice, temperature=1.0)
-        left_out = _left_out(cache, choice, class_embeddings.labels)
+        choice, left_out = _choose(cache, rule, given, class_embeddings.labels, calibrate=calibrate)
     estimator = new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
     chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
     if chosen_again and initial_alpha_beta:
@@ -91,74 +86,38 @@ def fit_head(
         others["views"] = views
     estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
     estimator.set_params(**dict.fromkeys(offers))  # prediction needs none of it
-    _warn_of_unpredictable(method, names, estimator)
+    unknown = sorted(set(names) - set(estimator.classes_.tolist()))
+    if unknown:
+        who = counted(len(unknown), "class without photos is", "classes without photos are")
+        listed = ", ".join(map(printable, unknown[:5]))
+        warn(f"{who} never predicted, because {method} learns from photos only: {listed}")
     if chosen_again:
         choice = tuning.on_validation(Cache.of(estimator, support.vectors), given)
         choice = choice if calibrate else replace(choice, temperature=1.0)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured with the previous alpha and beta
-    return Head(
-        method=method,
-        names=names,
-        templates=templates,
-        class_embeddings=class_embeddings,
-        support=support,
-        choice=choice,
-        estimator=estimator,
-        logit_scale=logit_scale,
-        left_out=left_out,
-        training=estimator.training(),
-    )
+    state = method, names, templates, class_embeddings, support, choice, estimator, logit_scale, left_out
+    return Head(*state, training=estimator.training())
 
 
 def with_alpha_beta(head: Head, rule: str, given: TuningData) -> Head:
-    """The head with alpha and beta chosen now, for a training-free method without them.
-
-    Parameters
-    ----------
-    rule, given : as in `fit_head`
-    """
-    choice = _choose(head.cache, rule, given)
+    """The head with alpha and beta chosen now by a rule as in `fit_head`, for a training-free method without them."""
+    choice, left_out = _choose(head.cache, rule, given, head.classes, calibrate=True)
     estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
-    left_out = _left_out(head.cache, choice, head.classes)
     return replace(head, choice=choice, estimator=estimator, left_out=left_out)
 
 
 def encoder_parts(encoder: Encoder, method: str) -> dict[str, Any]:
     """What a method needs beyond vectors, as the encoder offers it.
 
-    Raises
-    ------
-    UsageError
-        The encoder does not offer it.
-    MissingExtra
-        It needs a package for it that is not installed.
+    Raises UsageError if the encoder does not, MissingExtra if it needs a package for it that is not installed.
     """
     needs = method_class(method).capabilities.encoder_parts
     for need in needs:
         if not hasattr(encoder, need):
-            name = printable(encoder.identity.name)
-            raise UsageError(
-                f"{method} needs a {need.replace('_', ' ')}, which {name} does not offer; use another encoder"
-            )
+            what, name = need.replace("_", " "), printable(encoder.identity.name)
+            raise UsageError(f"{method} needs a {what}, which {name} does not offer; use another encoder")
     return {need: getattr(encoder, need)() for need in needs}
-
-
-def tuning_data(
-    rule: str,
-    tune: str | os.PathLike[str] | None,
-    alpha_beta: tuple[float, float] | None,
-    labels: Sequence[str],
-    encoder: Encoder,
-    *,
-    threads: int | None,
-    progress: Progress | None,
-) -> tuning.TuningData:
-    """What a rule may use in addition to the support; raises as `encode_validation`."""
-    validation = None
-    if rule == tuning.VALIDATION and tune is not None:
-        validation = encode_validation(tune, labels, encoder, threads=threads, progress=progress)
-    return tuning.TuningData(encoder.record.scale_free_ratio, validation, alpha_beta)
 
 
 def encode_validation(
@@ -198,14 +157,22 @@ def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
         raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
 
 
-def _choose(support: Cache, rule: str, given: TuningData) -> Choice:
+def _choose(
+    support: Cache, rule: str, given: TuningData, classes: NDArray[Any], *, calibrate: bool
+) -> tuple[Choice, LeaveOneOutResult | None]:
+    """The choice, and its leave-one-out accuracy on the support; None where no photo can be left out."""
     if rule == tuning.LEAVE_ONE_OUT:
         refuse_singles(support.labels.tolist())
         single = list(Counter(support.labels.tolist()).values()).count(1)
         if single:
             who = counted(single, "class has", "classes have")
             warn(f"{who} one photo, which leave-one-out cannot score; the others decide")
-    return tuning.RULES[rule](support, given)
+    choice, photos = tuning.RULES[rule](support, given), support.left_out
+    choice = choice if calibrate else replace(choice, temperature=1.0)
+    if not photos.n_scored:
+        return choice, None
+    probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
+    return choice, LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
 
 
 def refuse_singles(labels: Iterable[str | int]) -> None:
@@ -214,15 +181,6 @@ def refuse_singles(labels: Iterable[str | int]) -> None:
         raise UsageError(
             "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
         )
-
-
-def _left_out(cache: Cache, choice: Choice, classes: NDArray[Any]) -> LeaveOneOutResult | None:
-    """Leave-one-out accuracy of (alpha, beta) on the support; None where no photo can be left out."""
-    photos = cache.left_out
-    if not photos.n_scored:
-        return None
-    probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
-    return LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
 
 
 def _of_classes(
@@ -235,12 +193,3 @@ def _of_classes(
     labels = np.array(list(names), dtype=np.str_)[positions]
     known = np.isin(labels, support.labels)
     return (vectors[known], labels[known]) if known.any() else None
-
-
-def _warn_of_unpredictable(method: str, names: Mapping[str, str], estimator: VectorClassifier) -> None:
-    """Warn where a class has a name and no photo, and the method does not use names."""
-    unknown = sorted(set(names) - set(estimator.classes_.tolist()))
-    if unknown:
-        who = counted(len(unknown), "class without photos is", "classes without photos are")
-        listed = ", ".join(map(printable, unknown[:5]))
-        warn(f"{who} never predicted, because {method} learns from photos only: {listed}")

@@ -86,13 +86,7 @@ class Head:
 
     @property
     def threshold(self) -> float:
-        """The score below which a photo is of none of the classes.
-
-        Raises
-        ------
-        UsageError
-            No photo could be left out to find it.
-        """
+        """The score below which a photo is of none of the classes; UsageError if no photo could be left out to find it."""
         if self.left_out is None:
             raise UsageError(
                 "the model has no threshold of its own: it needs alpha and beta, photos to leave out, two of a class at "
@@ -116,13 +110,7 @@ class Head:
         return [self._answer(*row, top, min_score) for row in self._ranked(vectors)]
 
     def explained_answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
-        """`answers`, each with the logits of the predicted class and the runner-up decomposed.
-
-        Raises
-        ------
-        UsageError
-            The method cannot explain.
-        """
+        """`answers`, each with the logits of the predicted class and the runner-up decomposed; raises as `_decomposed`."""
         # The runner-up by these logits: where classes all but tie, the explanation's double precision could reorder them.
         return [
             {
@@ -144,20 +132,14 @@ class Head:
         return zip(softmax(logits / self.temperature), np.argsort(-logits, axis=1, kind="stable"), strict=True)
 
     def explained_classes(self, vector: NDArray[np.float32], labels: Sequence[str]) -> list[dict[str, Any]]:
-        """Records as in `explained_answers` of a (d,) vector for these labels, whatever is predicted.
-
-        Raises
-        ------
-        UsageError
-            The method cannot explain.
-        """
+        """Records as in `explained_answers` of a (d,) vector for these labels, whatever is predicted."""
         (((probabilities, _), evidences),) = self._decomposed(vector[None])
         return self._explained(evidences, probabilities, [self.classes.tolist().index(label) for label in labels])
 
     def _decomposed(
         self, vectors: NDArray[np.float32]
     ) -> Iterable[tuple[tuple[NDArray[np.float32], NDArray[np.intp]], Sequence[ClassEvidence]]]:
-        """What `_ranked` gives for each vector, and the evidence for each class."""
+        """What `_ranked` gives for each vector, and the evidence for each class; UsageError if the method has none."""
         if not self.estimator.capabilities.explains:
             raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
         return zip(self._ranked(vectors), self.estimator.explain(vectors), strict=True)
@@ -210,9 +192,8 @@ class Head:
         photos = self.cache.left_out
         if self.choice and photos.n_scored:
             support = self.support.take(np.flatnonzero(photos.scored))
-            accumulator.add(
-                support, photos.logits(self.choice.alpha, self.choice.beta), self.zero_shot.logits(support.vectors)
-            )
+            logits = photos.logits(self.choice.alpha, self.choice.beta)
+            accumulator.add(support, logits, self.zero_shot.logits(support.vectors))
 
     def evaluated(self, accumulator: MetricAccumulator) -> dict[str, Any]:
         """Accuracy and calibration on the photos of an accumulator, at least one."""
@@ -242,9 +223,7 @@ class Head:
         config = {
             "method": self.method,
             "parameters": self.estimator.settings(),
-            "classes": [
-                {"label": label, "name": name, "n_images": counts[label]} for label, name in self.names.items()
-            ],
+            "classes": [{"label": key, "name": name, "n_images": counts[key]} for key, name in self.names.items()],
             "images": self.support.ids.tolist(),
             "logit_scale": float(self.logit_scale),
             "templates": list(self.templates),
@@ -263,14 +242,9 @@ class Head:
 
     @classmethod
     def from_record(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Head:
-        """The head of a model folder: configuration and arrays as `read_model_folder` checked them.
+        """The head of a model folder as `read_model_folder` checked it.
 
-        Raises
-        ------
-        ValueError
-            They contradict the method.
-        UnknownName
-            The method is not installed here.
+        Raises ValueError if it contradicts the method, UnknownName if that is not installed here.
         """
         names = {entry["label"]: entry["name"] for entry in config["classes"]}
         classes = np.array(list(names), dtype=np.str_)
@@ -279,30 +253,16 @@ class Head:
         support = SupportSet(arrays["support_vectors"], classes[arrays["support_labels"]], ids)
         choice = Choice(**config["choice"]) if config["choice"] else None
         estimator = _restored(config, arrays, embeddings, support, choice)
-        return cls(
-            method=config["method"],
-            names=names,
-            templates=tuple(config["templates"]),
-            class_embeddings=embeddings,
-            support=support,
-            choice=choice,
-            estimator=estimator,
-            logit_scale=float(config["logit_scale"]),
-            left_out=LeaveOneOutResult.from_record(config["left_out"]) if config["left_out"] else None,
-            finetune_with=config["finetune_with"],
-            training=config["training"],
-        )
+        left_out = LeaveOneOutResult.from_record(config["left_out"]) if config["left_out"] else None
+        method, templates, scale = config["method"], tuple(config["templates"]), float(config["logit_scale"])
+        state = method, names, templates, embeddings, support, choice, estimator, scale, left_out
+        return cls(*state, finetune_with=config["finetune_with"], training=config["training"])
 
 
 def load_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
     """The head and the configuration of a model folder, checked; loads no encoder.
 
-    Raises
-    ------
-    ModelFolderError
-        There is no model, or it is damaged.
-    UnknownName
-        Its method is not installed here.
+    Raises ModelFolderError if there is no model or it is damaged, UnknownName if its method is not installed here.
     """
     config, arrays = read_model_folder(folder)
     try:
@@ -333,9 +293,8 @@ def _restored(
     method, parameters = config["method"], config["parameters"]
     tuned = method_class(method).capabilities.has_alpha_beta
     if (choice and not tuned) or (tuned and not choice and len(support)):
-        raise ValueError(
-            f"choice is {'missing' if tuned else 'given'}, but {method} has {'an' if tuned else 'no'} alpha and beta"
-        )
+        found, has = ("missing", "an") if tuned else ("given", "no")
+        raise ValueError(f"choice is {found}, but {method} has {has} alpha and beta")
     estimator = new_estimator(method, embeddings, config["logit_scale"], choice, parameters)
     if parameters.keys() != estimator.settings().keys():
         raise ValueError(f"parameters of {method} are {sorted(estimator.settings())}")
@@ -351,9 +310,8 @@ def _refuse_overflow(choice: Choice, keys: NDArray[Any]) -> None:
     longest = np.square(keys.astype(np.float64)).sum(axis=1).max(initial=1) ** 0.5  # learned keys are no unit rows
     factors = max(choice.alpha, 1) * max(len(keys), 1) / min(choice.temperature, 1)
     if choice.beta * (longest - 1) + np.log(factors) > np.log(np.finfo(np.float32).max):
-        raise ValueError(
-            f"alpha {choice.alpha:.4g} and beta {choice.beta:.4g} overflow with keys as long as {longest:.4g}"
-        )
+        found = f"alpha {choice.alpha:.4g} and beta {choice.beta:.4g}"
+        raise ValueError(f"{found} overflow with keys as long as {longest:.4g}")
 
 
 def new_estimator(

@@ -39,24 +39,8 @@ def upload_model(
 ) -> str:
     """Send a model to a repository, in one commit; the repository and the branch are created if missing.
 
-    Parameters
-    ----------
-    config, arrays : as `write_model_folder` takes them
-    repo_id : ``namespace/name``
-    revision : branch, None for the main one
-    private : whether a repository that is created is private
-    token : of the hub, None for the one that is stored
-
-    Returns
-    -------
-    the commit, in hexadecimal
-
-    Raises
-    ------
-    UploadError
-        With the reason; the repository is unchanged.
-    UsageError
-        `repo_id` or `revision` cannot be one.
+    `config` and `arrays` are as in `write_model_folder`; the others, the result and what is raised as in
+    `FewShotClassifier.push_to_hub`.
     """
     _check_place(repo_id, revision)
     _warn_of_paths(config["images"], config["encoder"]["name"])
@@ -73,26 +57,10 @@ def upload_model(
 
 
 def download_model(repo_id: str, *, revision: str | None, token: str | None) -> Path:
-    """Fetch a model into huggingface_hub's cache; nothing in it is used before `read_model_folder` has checked it.
+    """Fetch a model into huggingface_hub's cache, all of one commit, and return its folder.
 
-    Parameters
-    ----------
-    repo_id : ``namespace/name``
-    revision : branch, tag or commit; None for the main branch
-    token : of the hub, None for the one that is stored
-
-    Returns
-    -------
-    the folder, all of one commit
-
-    Raises
-    ------
-    DownloadError
-        With the reason.
-    ModelFolderError
-        Its configuration is not a model's; its arrays are not fetched then.
-    UsageError
-        `repo_id` or `revision` cannot be one.
+    Arguments and errors are those of `FewShotClassifier.from_pretrained`. The arrays are fetched only if the configuration
+    is a model's; nothing is used before `read_model_folder` has checked it.
     """
     _check_place(repo_id, revision)
 
@@ -109,17 +77,14 @@ def download_model(repo_id: str, *, revision: str | None, token: str | None) -> 
 
 
 def _check_place(repo_id: object, revision: object) -> None:
-    require(_is_repository(repo_id), "repo_id", "a repository, namespace/name", repo_id)
-    fits = revision is None or (isinstance(revision, str) and revision != "")
-    require(fits, "revision", "a branch, a tag or a commit", revision)
-
-
-def _is_repository(repo_id: object) -> bool:
     try:
         validate_repo_id(repo_id)  # type: ignore[arg-type]
+        is_repository = repo_id is not None
     except HFValidationError:
-        return False
-    return repo_id is not None
+        is_repository = False
+    require(is_repository, "repo_id", "a repository, namespace/name", repo_id)
+    fits = revision is None or (isinstance(revision, str) and revision != "")
+    require(fits, "revision", "a branch, a tag or a commit", revision)
 
 
 def _warn_of_paths(photos: Sequence[str], encoder: str) -> None:

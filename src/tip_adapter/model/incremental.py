@@ -39,13 +39,7 @@ def with_classes(head: Head, names: Mapping[str, str], embeddings: ClassEmbeddin
 
 
 def with_images(head: Head, photos: SupportSet) -> Head:
-    """The head with more photos of its classes; a method that does not use photos keeps none.
-
-    Raises
-    ------
-    UsageError
-        It has a photo of that id already; the message gives the id.
-    """
+    """The head with more photos of its classes, none if the method uses none; UsageError for an id that it has already."""
     present = set(head.support.ids.tolist()) & set(photos.ids.tolist())
     if present:
         raise UsageError(f"photo {printable(min(present))} is in the model already; remove it first, or rename it")
@@ -60,12 +54,7 @@ def with_images(head: Head, photos: SupportSet) -> Head:
 def without_images(head: Head, ids: Sequence[str]) -> Head:
     """The head as if these photos had never been added; their classes stay, by their names.
 
-    Raises
-    ------
-    UnknownName
-        It has no photo of that id; the nearest is suggested.
-    UsageError
-        An id is given twice.
+    Raises UnknownName if it has no photo of an id, UsageError if one is given twice.
     """
     known = set(head.support.ids.tolist())
     for name, times in Counter(ids).items():
@@ -81,12 +70,7 @@ def without_images(head: Head, ids: Sequence[str]) -> Head:
 def without_class(head: Head, label: str) -> Head:
     """The head as if that class and its photos had never been added.
 
-    Raises
-    ------
-    UnknownName
-        There is no such class; the nearest is suggested.
-    UsageError
-        It is the only class.
+    Raises UnknownName if there is no such class, UsageError if it is the only one.
     """
     _require(label, "class", head.names)
     if len(head.names) == 1:

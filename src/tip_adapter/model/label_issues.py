@@ -117,7 +117,5 @@ def _need_images(head: Head, accuracy: Accuracy | None) -> list[dict[str, Any]]:
     mean = accuracy.mean_per_class if accuracy else 0.0
     accuracies = {label: judged[label][0] if label in judged else None for label in head.names}
     weak = [label for label, share in accuracies.items() if counts[label] < 2 or (share is not None and share < mean)]
-    entries = [{"label": label, "n_images": counts[label], "accuracy": accuracies[label]} for label in weak]
-    return sorted(
-        entries, key=lambda entry: (entry["accuracy"] is not None, entry["accuracy"] or 0.0, entry["n_images"])
-    )
+    weak.sort(key=lambda label: (accuracies[label] is not None, accuracies[label] or 0.0, counts[label]))
+    return [{"label": label, "n_images": counts[label], "accuracy": accuracies[label]} for label in weak]

@@ -51,10 +51,8 @@ def export_vectors(
 
     Parameters
     ----------
-    head : Head
-    identity : EncoderIdentity of the encoder that made its vectors
-    path : path of the file
-    force : bool, whether an existing file may be replaced
+    head, identity : Head, EncoderIdentity of the encoder that made its vectors
+    path, force : path of the file, and whether an existing one may be replaced
 
     Returns
     -------
@@ -62,11 +60,9 @@ def export_vectors(
 
     Raises
     ------
-    ExportError
-        The method has no graph, the file would be too large, or its probabilities differ from Python's. Nothing is
-        written then.
-    OutputExists, NotWritable
-        `path` exists and `force` is false; or the system's reason.
+    ExportError, OutputExists, NotWritable
+        The method has no graph, the file would be too large, or its probabilities differ from Python's; `path` exists and
+        `force` is false; the system's reason. Nothing is written then.
     """
     if not force:
         refuse_existing(path)
@@ -89,10 +85,8 @@ def export_pixels(head: Head, encoder: Encoder, path: str | os.PathLike[str], *,
 
     Raises
     ------
-    ExportError
-        The encoder has no graph, or one whose vectors differ from Python's; else as `export_vectors`.
-    OutputExists, NotWritable
-        As `export_vectors`.
+    ExportError, OutputExists, NotWritable
+        As `export_vectors`; ExportError also if the encoder has no graph, or one whose vectors differ from Python's.
     """
     if not force:
         refuse_existing(path)
@@ -104,7 +98,12 @@ def export_pixels(head: Head, encoder: Encoder, path: str | os.PathLike[str], *,
     _refuse_large(model, head)
     pixels = _random_pixels(encoder, model)
     vectors = encoder.encode_prepared(pixels)
-    _refuse_other_vectors(model, pixels, vectors, encoder.identity)
+    gap = _gap(unit_rows(_run(model.SerializeToString(), "vectors", {"pixels": pixels})), vectors)
+    if not gap <= TOLERANCE:  # probabilities of 0 and 1 would hide it
+        raise ExportError(
+            f"the image graph of encoder {printable(encoder.identity.name)} gives other vectors than Python, by {gap:.2g}, "
+            f"above {TOLERANCE:g}; export what follows: --input vectors"
+        )
     del model.graph.output[:]  # the head follows
     content = _finished(GraphWriter(model, prefix="tip_adapter/"), "vectors", head, encoder.identity)
     return _check_and_write(content, {"pixels": pixels}, head, vectors, path)
@@ -125,13 +124,21 @@ def _finished(graph: GraphWriter, vectors: str, head: Head, identity: EncoderIde
     estimator: Any = head.estimator
     write = _LOGITS.get(type(estimator))
     if write is None:
-        raise ExportError(
-            f"method {printable(head.method)} cannot be written as an ONNX graph; fit with another --method"
-        )
+        method = printable(head.method)
+        raise ExportError(f"method {method} cannot be written as an ONNX graph; fit with another --method")
     logits = write(graph, graph.to_unit_length(vectors), estimator)
     softened = graph.node("Div", logits, graph.constant(float(head.temperature)))
     graph.output(graph.node("Softmax", softened, axis=1), "probabilities", ["n", len(head.classes)])
-    graph.state(_facts(head, identity))
+    chosen = {"alpha": head.choice.alpha, "beta": head.choice.beta} if head.choice else {}
+    numbers = {**chosen, "logit_scale": head.logit_scale, "temperature": head.temperature}
+    metadata = {
+        "tip_adapter": __version__,
+        "method": head.method,
+        "classes": json.dumps(head.classes.tolist()),
+        "encoder": identity.name,
+        "encoder_fingerprint": identity.fingerprint,
+    }
+    graph.state(metadata | {name: repr(float(number)) for name, number in numbers.items()})
     content: bytes = graph.model.SerializeToString()
     return content
 
@@ -169,20 +176,6 @@ _LOGITS: dict[type, Callable[[GraphWriter, str, Any], str]] = {
 }
 
 
-def _facts(head: Head, identity: EncoderIdentity) -> dict[str, str]:
-    """The file's metadata."""
-    chosen = {"alpha": head.choice.alpha, "beta": head.choice.beta} if head.choice else {}
-    numbers = {**chosen, "logit_scale": head.logit_scale, "temperature": head.temperature}
-    return {
-        "tip_adapter": __version__,
-        "method": head.method,
-        "classes": json.dumps(head.classes.tolist()),
-        "encoder": identity.name,
-        "encoder_fingerprint": identity.fingerprint,
-        **{name: repr(float(number)) for name, number in numbers.items()},
-    }
-
-
 # ---- the check -------------------------------------------------------------------------------------------------------
 
 
@@ -192,18 +185,6 @@ def _refuse_large(model: ModelProto, head: Head) -> None:
     if model.ByteSize() + 4 * width * (n_classes + n_images) > MOST_BYTES:
         what = f"{counted(n_images, 'photo', 'photos')} and {counted(n_classes, 'class', 'classes')} of width {width}"
         raise ExportError(f"{what} do not fit into an ONNX file of at most 2 GiB; fit with fewer --shots")
-
-
-def _refuse_other_vectors(
-    model: ModelProto, pixels: NDArray[Any], vectors: NDArray[np.float32], identity: EncoderIdentity
-) -> None:
-    """Raise ExportError if an encoder's graph gives other vectors than Python; probabilities of 0 and 1 would hide it."""
-    gap = _gap(unit_rows(_run(model.SerializeToString(), "vectors", {"pixels": pixels})), vectors)
-    if not gap <= TOLERANCE:
-        raise ExportError(
-            f"the image graph of encoder {printable(identity.name)} gives other vectors than Python, by {gap:.2g}, above "
-            f"{TOLERANCE:g}; export what follows: --input vectors"
-        )
 
 
 def _check_and_write(

@@ -1,4 +1,4 @@
-"""Predict: images become vectors in batches, a head turns each batch into records or counts. Every prediction goes through here."""
+"""Predict: images become vectors in batches, a head turns each batch into records. Every prediction goes through here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter import validation
-from tip_adapter.features.sources import VectorSource, listed_source, stream_labelled
+from tip_adapter.features.sources import VectorSource, listed_source
 from tip_adapter.images.inputs import listed_images
 from tip_adapter.validation import AUTO
 
@@ -18,22 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.features.encode import Progress, VectorBatch
+    from tip_adapter.features.encode import VectorBatch
     from tip_adapter.images.decode import ImageLike
-    from tip_adapter.metrics import MetricAccumulator
     from tip_adapter.model.head import Head
 
 
 def encode_readable(images: Iterable[ImageLike], encoder: Encoder, *, threads: int | None) -> NDArray[np.float32]:
-    """Vectors of images all of which must be readable, (n, d) float32 unit rows.
-
-    Raises
-    ------
-    ImageError
-        One cannot be read.
-    UsageError
-        As `listed_images`.
-    """
+    """Vectors of images, (n, d) float32 unit rows; ImageError if one cannot be read, UsageError as `listed_images`."""
     vectors = [np.zeros((0, encoder.identity.width), np.float32)]
     with closing(_stream(images, encoder, threads)[1]) as batches:
         for batch in batches:
@@ -53,23 +44,10 @@ def predictions(
     threads: int | None,
     explain: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """One record per image, in order, as soon as its batch is done; an unreadable image is a record with `error`.
+    """One record per image, as `FewShotClassifier.predict_stream` and, with `explain`, `explain_stream` give them.
 
-    Parameters
-    ----------
-    images : as `listed_images` takes them, or a VectorSource
-    head : Head
-    encoder : Encoder that made the head's vectors
-    top : int, how many of the most likely classes a record lists
-    min_score : float in [0, 1], below which the label is None; or ``auto``, the head's own threshold
-    threads : int, images decoded at the same time; None for one per core
-    explain : whether a record has an `explanation`
-
-    Raises
-    ------
-    UsageError
-        `images` is a single image, `top` or `min_score` is out of bounds, or the head has no threshold: before the first
-        record. With `explain` also at the first record, if the method cannot explain.
+    `encoder` is the one that made the head's vectors. Arguments are checked here, before the first record; with `explain`
+    the first record raises UsageError if the method cannot explain.
     """
     n_top = validation.integer(top, "top", 1)
     least = head.threshold if min_score == AUTO else validation.number(min_score, "min_score", 0, 1)
@@ -88,21 +66,6 @@ def _records(
             rows |= {position: {**unanswered, "error": str(error)} for position, error in batch.errors.items()}
             for position in sorted(rows):
                 yield {"image": ids[position], "error": None, **rows[position]}
-
-
-def count_source(
-    source: VectorSource,
-    head: Head,
-    encoder: Encoder,
-    accumulator: MetricAccumulator,
-    *,
-    threads: int | None,
-    progress: Progress | None,
-) -> None:
-    """Score the labelled images of a source and add them to an accumulator; warns and raises as `stream_labelled`."""
-    with closing(stream_labelled(source, encoder, threads=threads, progress=progress)) as batches:
-        for batch in batches:
-            head.count(batch, accumulator)
 
 
 def _stream(

@@ -130,12 +130,14 @@ class ModelRecord(_Record):
 
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Digests = msgspec.defstruct(
-    "Digests",
-    [("arrays", Sha256), ("card", Sha256), ("config", Sha256)],
-    rename={"arrays": ARRAYS, "card": CARD, "config": CONFIG},
-    forbid_unknown_fields=True,
-)
+
+
+class Digests(_Record, rename={"arrays": ARRAYS, "card": CARD, "config": CONFIG}):
+    """SHA-256 of each file."""
+
+    arrays: Sha256
+    card: Sha256
+    config: Sha256
 
 
 class ArrayRecord(_Record):
@@ -146,12 +148,7 @@ class ArrayRecord(_Record):
     data_offsets: tuple[Annotated[int, Meta(ge=0, le=2**63 - 1)], Annotated[int, Meta(ge=0, le=2**63 - 1)]]
 
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-    "I32": np.dtype("<i4"),
-    "I64": np.dtype("<i8"),
-}
+_DTYPES = {name: np.dtype(code) for name, code in [("F32", "<f4"), ("F64", "<f8"), ("I32", "<i4"), ("I64", "<i8")]}
 #: What file managers leave in a folder that a person has looked at.
 _CLUTTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 #: A folder that is replaced while it is read is read again, so many times.
@@ -165,14 +162,13 @@ def write_model_folder(
     *,
     replace: bool = False,
 ) -> None:
-    """Write a model folder, whole or not at all.
+    """Write a model folder, whole or not at all; `replace` says whether an existing model may be replaced.
 
     Parameters
     ----------
-    folder : path
+    folder, replace : path, bool
     config : the keys of format.md; `format` and `files` are added
     arrays : name → array
-    replace : bool, whether an existing model may be replaced
 
     Raises
     ------
@@ -191,21 +187,23 @@ def write_model_folder(
 
 
 def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
-    """File name → content of a model folder.
-
-    Parameters
-    ----------
-    config, arrays : as in `write_model_folder`
-
-    Raises
-    ------
-    ValueError
-        It could not be read again; the message says why.
-    """
+    """File name → content of a model folder; ValueError, which says why, if it could not be read again."""
     stated = {"format": FORMAT, **config}
     _check_stated(stated)
     _check_arrays(stated, arrays)
-    return _contents(stated, arrays)
+    trained = any(name.startswith("learned.") for name in arrays)
+    files = {
+        ARRAYS: save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),
+        CARD: model_card(stated, trained=trained).encode(),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    whole_config = {**stated, "files": {**digests, CONFIG: _digest(stated)}}
+    files[CONFIG] = (json.dumps(whole_config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    if max(len(files[CONFIG]), len(files[CARD])) > MOST_TEXT_MIB * 2**20 or files[CONFIG].count(b",") > MOST_VALUES:
+        raise ValueError(
+            f"its names are more than {MOST_TEXT_MIB} MiB or {MOST_VALUES}; shorten them or use fewer photos"
+        )
+    return files
 
 
 def read_model_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -234,17 +232,20 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     ModelFolderError
-        There is no model folder, it may not be read, or it is of another format. DamagedModelFolder if config.json is not
-        what format.md says.
+        There is no model folder, it may not be read, or it is of another format; DamagedModelFolder for other damage.
     """
     path = readable_path(folder) / CONFIG
-    _require_model(path)
     with _naming(path):
+        _require_model(path)
         content = read_bounded(path, MOST_TEXT_MIB * 2**20)
         if content.count(b",") > MOST_VALUES:
             raise ValueError(f"it holds more than {MOST_VALUES} values")
         config = parse_json(content)
-        _check_format(config, path.parent)
+        if not isinstance(config, dict) or type(config.get("format")) is not int:
+            raise ValueError("it states no format")
+        if config["format"] != FORMAT:
+            stated = f"{printable(path.parent)} is of format {config['format']}"
+            raise ModelFolderError(f"{stated}, this version reads format {FORMAT}; upgrade tip-adapter")
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
             raise ValueError("it is not as it was saved (another SHA-256)")
@@ -265,26 +266,6 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
         raise not_writable(folder, error) from error
     if names not in (set(), {CONFIG, ARRAYS, CARD}):
         raise OutputExists(f"{printable(folder)} is not a model folder and is not replaced; choose another place")
-
-
-# ---- writing ---------------------------------------------------------------------------------------------------------
-
-
-def _contents(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
-    """File name → content."""
-    trained = any(name.startswith("learned.") for name in arrays)
-    files = {
-        ARRAYS: save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),
-        CARD: model_card(stated, trained=trained).encode(),
-    }
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    whole_config = {**stated, "files": {**digests, CONFIG: _digest(stated)}}
-    files[CONFIG] = (json.dumps(whole_config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    if max(len(files[CONFIG]), len(files[CARD])) > MOST_TEXT_MIB * 2**20 or files[CONFIG].count(b",") > MOST_VALUES:
-        raise ValueError(
-            f"its names are more than {MOST_TEXT_MIB} MiB or {MOST_VALUES}; shorten them or use fewer photos"
-        )
-    return files
 
 
 def _digest(stated: Mapping[str, Any]) -> str:
@@ -318,8 +299,8 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[Any, ...] | None:
 def _require_model(config: Path) -> None:
     try:
         config.lstat()
-    except PermissionError as error:
-        raise _denied(config, error) from error
+    except PermissionError:
+        raise
     except OSError as error:
         raise ModelFolderError(
             f"{printable(config.parent)} is not a model folder: it has no {CONFIG}; `tip-adapter fit` makes one"
@@ -334,15 +315,12 @@ def _naming(path: Path) -> Iterator[None]:
     except ModelFolderError:
         raise
     except PermissionError as error:
-        raise _denied(path, error) from error
+        reason = f"cannot read {printable(path)}: {error.strerror}"
+        raise ModelFolderError(f"{reason}; ask its owner to let you read it") from error
     except OSError as error:
         raise DamagedModelFolder(f"cannot read {printable(path)}: {error.strerror}; restore it or fit again") from error
     except (ValueError, RecursionError) as error:
         raise DamagedModelFolder(f"{printable(path)} is damaged: {error}; restore it or fit again") from error
-
-
-def _denied(path: Path, error: OSError) -> ModelFolderError:
-    return ModelFolderError(f"cannot read {printable(path)}: {error.strerror}; ask its owner to let you read it")
 
 
 def _require_digest(digest: str, content: bytes) -> None:
@@ -375,20 +353,11 @@ def _arrays_of(file: IO[bytes], config: Mapping[str, Any]) -> dict[str, NDArray[
 # ---- checks over several values --------------------------------------------------------------------------------------
 
 
-def _check_format(config: Any, folder: Path) -> None:
-    if not isinstance(config, dict) or type(config.get("format")) is not int:
-        raise ValueError("it states no format")
-    if config["format"] != FORMAT:
-        raise ModelFolderError(
-            f"{printable(folder)} is of format {config['format']}, this version reads format {FORMAT}; upgrade tip-adapter"
-        )
-
-
 def _check_stated(stated: Mapping[str, Any]) -> None:
     """Raise ValueError unless the configuration is what the table says and its classes are unique and in order."""
     convert(stated, ModelRecord)
     choice, encoder = stated["choice"] or {}, stated["encoder"]
-    names = {"tip_adapter": stated["tip_adapter"], "method": stated["method"], "finetune_with": stated["finetune_with"]}
+    names = {name: stated[name] for name in ("tip_adapter", "method", "finetune_with")}
     names |= {"encoder.name": encoder["name"], "encoder.fingerprint": encoder["fingerprint"]}
     names |= {"choice.rule": choice.get("rule")}
     for place, value in names.items():
@@ -410,9 +379,8 @@ def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[
         "support_vectors": f"float32 of shape {(n_images, width)}",
         "support_labels": f"int64 of shape {(n_images,)}",
     }
-    own = {
-        name: f"{dtype} of shape {shape}" for name, (dtype, shape) in found.items() if not name.startswith("learned.")
-    }
+    stored = {name: f"{dtype} of shape {shape}" for name, (dtype, shape) in found.items()}
+    own = {name: what for name, what in stored.items() if not name.startswith("learned.")}
     for name in wanted | own:
         if own.get(name) != wanted.get(name):
             raise ValueError(f"{printable(name)} is {own.get(name, 'missing')}, not {wanted.get(name, 'known')}")

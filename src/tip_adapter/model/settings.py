@@ -44,28 +44,23 @@ _OF_AN_ENCODER = ("record", "identity", "logit_scale", "prepare", "encode_prepar
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Check each constructor value, and that they do not contradict one another.
+    """Check the constructor values of FewShotClassifier, by name; other keys are ignored.
 
-    Parameters
-    ----------
-    settings : constructor values of FewShotClassifier by name; other keys are ignored
-
-    Raises
-    ------
-    UsageError
-        A value is not what it takes, or they contradict one another.
-    UnknownName
-        There is no such method or set of templates; the nearest is suggested.
+    Raises UsageError if one is not what it takes, or contradicts another; UnknownName for a method or set of templates.
     """
     check_encoder(settings["encoder"])
     for name, (kinds, wanted) in _TAKES.items():
         require(isinstance(settings[name], kinds), name, wanted, settings[name])
-    method_class(settings["method"])
-    check_tuning(settings["method"], settings["tune"], settings["alpha"], settings["beta"])
-    check_epochs(settings["method"], settings["epochs"])
+    method, epochs = settings["method"], settings["epochs"]
+    check_tuning(method, settings["tune"], settings["alpha"], settings["beta"])
+    if epochs is not None:
+        if "epochs" not in inspect.signature(method_class(method)).parameters:
+            raise UsageError(f"{method} is not trained in epochs; leave out epochs")
+        validation.integer(epochs, "epochs", 0, _MOST_EPOCHS)
     resolve_templates(settings["templates"] or ())
     checked_names((settings["class_names"] or {}).items(), "class_names")
-    given_logit_scale(settings["logit_scale"])
+    if settings["logit_scale"] is not None:
+        validation.number(settings["logit_scale"], "logit_scale", 0, validation.MAX_LOGIT_SCALE, above=True)
     validation.seed(settings["seed"])
     validation.threads(settings["threads"])
 
@@ -77,20 +72,9 @@ def check_encoder(encoder: object) -> None:
 
 
 def listed_support(support: Any, name: str, width: int) -> SupportSet:
-    """Photos that are encoded already, their labels in Unicode NFC.
+    """A SupportSet from outside, called `name` in messages, with its labels in Unicode NFC.
 
-    Parameters
-    ----------
-    support : SupportSet
-    name : its name in messages
-    width : int, of the encoder's vectors
-
-    Raises
-    ------
-    UsageError
-        It is no SupportSet, its vectors have another width, or an id occurs twice.
-    LabelError
-        As `listed_labels`.
+    Raises UsageError if it is none, its vectors have another width, or an id occurs twice; LabelError as `listed_labels`.
     """
     require(isinstance(support, SupportSet), name, "a SupportSet", support)
     require(support.vectors.shape[1] == width, name, f"vectors of width {width}", support.vectors.shape[1])
@@ -101,15 +85,10 @@ def listed_support(support: Any, name: str, width: int) -> SupportSet:
 
 
 def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
-    """Check that alpha, beta and tune fit the method and one another.
+    """Raise UsageError unless alpha, beta and tune fit the method and one another, UnknownName if there is no such method.
 
-    Raises
-    ------
-    UnknownName
-        There is no such method.
-    UsageError
-        alpha without beta, either with `tune`, out of bounds, or for a method without them; `tune` is no rule and no
-        folder or list that exists, or no photos for a method that searches a setting by them.
+    Alpha and beta go together, without `tune`, within bounds, and with a method that has them. `tune` is a rule, or a folder
+    or list that exists; for a method that searches another setting it is validation photos.
     """
     given = [name for name, value in [("alpha", alpha), ("beta", beta), ("tune", tune)] if value is not None]
     made = method_class(method)
@@ -124,23 +103,8 @@ def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float 
     given_alpha_beta(alpha, beta)
 
 
-def check_epochs(method: str, epochs: int | None) -> None:
-    """Raise UsageError if `epochs` is given to a method that is not trained in epochs, or is no number of them."""
-    if epochs is None:
-        return
-    if "epochs" not in inspect.signature(method_class(method)).parameters:
-        raise UsageError(f"{method} is not trained in epochs; leave out epochs")
-    validation.integer(epochs, "epochs", 0, _MOST_EPOCHS)
-
-
 def given_alpha_beta(alpha: float | None, beta: float | None) -> tuple[float, float] | None:
-    """A given alpha and beta as floats, None where none is given.
-
-    Raises
-    ------
-    UsageError
-        One is no number, or out of bounds.
-    """
+    """A given alpha and beta as floats, None where none is given; UsageError if one is no number, or out of bounds."""
     if alpha is None or beta is None:
         return None
     return (
@@ -149,18 +113,10 @@ def given_alpha_beta(alpha: float | None, beta: float | None) -> tuple[float, fl
     )
 
 
-def given_logit_scale(logit_scale: float | None) -> float | None:
-    """A given logit scale as a float; raises UsageError if it is no number, or out of bounds."""
-    if logit_scale is None:
-        return None
-    return validation.number(logit_scale, "logit_scale", 0, validation.MAX_LOGIT_SCALE, above=True)
-
-
 def logit_scale_of(encoder: Encoder, given: float | None) -> float:
-    """The logit scale given, else the encoder's; warns where that is a guess, raises as `given_logit_scale`."""
-    scale = given_logit_scale(given)
-    if scale is not None:
-        return scale
+    """The logit scale given (as `check_settings` took it), else the encoder's; warns where that is a guess."""
+    if given is not None:
+        return float(given)
     if encoder.record.logit_scale_assumed:
         warn(
             f"the logit scale of {printable(encoder.identity.name)} is in none of its files: {encoder.logit_scale:g} is "
