@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from tip_adapter.paper.columns import FIELDS, format_value, heading, varies
 from tip_adapter.paper.protocols import PROTOCOLS
-from tip_adapter.paper.results import Mean, means
+from tip_adapter.paper.results import Mean, grouped, key_of, means
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -105,7 +105,7 @@ def _curves(experiment: Experiment, results: Sequence[Result], published: Publis
     """
     hue = "variant" if varies("variant", results) else "method"
     axes = ("dataset", "encoder", "method") if hue == "variant" else ("dataset", "encoder")
-    panels = _grouped(results, axes)
+    panels = grouped(results, axes)
     styles = _styles(hue, results)
     figure, places = _panels(len(panels))
     for (panel, own), place in zip(panels.items(), places, strict=True):
@@ -123,7 +123,7 @@ def _curves(experiment: Experiment, results: Sequence[Result], published: Publis
 
 def _draw_curves(place: Axes, hue: str, results: Sequence[Result], styles: dict[Any, _Style]) -> None:
     shots = _shots(results)
-    curves = _grouped([result for result in results if result["shots"]], (hue, "protocol"))
+    curves = grouped([result for result in results if result["shots"]], (hue, "protocol"))
     for number, ((which, protocol), own) in enumerate(curves.items()):
         found = {n: mean for (n,), mean in sorted(means(own, ("shots",), "accuracy").items())}
         _draw_curve(place, found, styles[which], protocol, _APART ** (number - (len(curves) - 1) / 2))
@@ -277,7 +277,7 @@ def _published_values(
     for result in results:
         row = published.row_of(result)
         if row and row["dataset"] == result["dataset"] and isinstance(row.get(name), (int, float)):
-            found[tuple(result.get(axis) for axis in axes)] = float(row[name]), published.comparable(row, result)
+            found[key_of(result, axes)] = float(row[name]), published.comparable(row, result)
     return found
 
 
@@ -335,13 +335,6 @@ def _published_handles(beside: Mapping[Any, tuple[float, bool]]) -> list[Artist]
 
 def _is_upper_bound(protocol: str) -> bool:
     return protocol in PROTOCOLS and PROTOCOLS[protocol].upper_bound
-
-
-def _grouped(results: Iterable[Result], axes: Sequence[str]) -> dict[tuple[Any, ...], list[Result]]:
-    groups: dict[tuple[Any, ...], list[Result]] = {}
-    for result in results:
-        groups.setdefault(tuple(result.get(axis) for axis in axes), []).append(result)
-    return groups
 
 
 def _panels(n: int) -> tuple[Figure, list[Axes]]:
