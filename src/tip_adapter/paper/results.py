@@ -18,6 +18,7 @@ from scipy.stats import t
 
 from tip_adapter.errors import ResultsError
 from tip_adapter.io.files import append_lines, open_regular
+from tip_adapter.paper.experiments import AXES
 from tip_adapter.text import printable
 from tip_adapter.version import __version__
 
@@ -31,8 +32,6 @@ _BEGINNING = b'{"format": '
 
 #: Where and on which photos something was measured.
 _DRAW = ("dataset", "target", "encoder", "variant", "shots", "seed")
-#: What identifies a result.
-AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
 
 
 def key_of(result: dict[str, Any], axes: Sequence[str] = AXES) -> tuple[Any, ...]:
