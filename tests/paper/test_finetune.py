@@ -61,7 +61,7 @@ def test_the_gradients_are_autograds():
     _, errors = cross_entropy(ours, labels[:4])
     gradients = equation.gradients(*plain, affinities, errors, rescale)
     for name, leaf in leaves.items():
-        np.testing.assert_allclose(getattr(gradients, name), leaf.grad, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(gradients[name], leaf.grad, atol=1e-12, err_msg=name)
 
 
 def vectors(of):
@@ -132,7 +132,7 @@ def test_a_loss_that_is_no_number_is_a_result():
 
 
 def test_an_accuracy_below_half_of_the_names_alone_has_collapsed():
-    result = FineTuned(Parts(keys=True), 0.25, 0.5, (1.0,), 1, 0.1)
+    result = FineTuned(0.25, 0.5, (1.0,), 1, 0.1)
     assert not result.collapsed
     assert replace(result, accuracy=0.2).collapsed
 

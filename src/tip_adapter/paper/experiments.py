@@ -165,11 +165,17 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
     protocols_for : (method, data set, keys a class) → protocols, where a block names none
     """
     for block in chosen.blocks:
-        pairs = ((dataset, target) for dataset in block.datasets for target in _targets(block, dataset))
+        sources = {target: dataset_records()[target].source or target for target in block.targets}
+        pairs = [
+            (dataset, target)
+            for dataset in block.datasets
+            for target in [target for target in sources if sources[target] == dataset] or [dataset]
+        ]
         for encoder, (dataset, target) in product(block.encoders, pairs):
             for method, variant in product(block.methods, block.variants):
                 settings = block.variants[variant]
-                for shots, seed in _draws(method, block):
+                learns = method_class(method).capabilities.needs_images  # else it is measured once, at 0 shots
+                for shots, seed in product(block.shots, block.seeds) if learns else [(0, block.seeds[0])]:
                     keys = min(shots, settings.get("cache_size", shots))  # a class
                     for protocol in block.protocols or protocols_for(method, dataset, keys):
                         yield Task(
@@ -185,20 +191,6 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
                             settings=settings,
                             n_classes=block.n_classes,
                         )
-
-
-def _targets(block: Block, dataset: str) -> tuple[str, ...]:
-    """What is tested on: the block's targets that belong to a data set, or the data set itself."""
-    records = dataset_records()
-    sources = {target: records[target].source or target for target in block.targets}
-    return tuple(target for target, source in sources.items() if source == dataset) or (dataset,)
-
-
-def _draws(method: str, block: Block) -> list[tuple[int, int]]:
-    """Shots and seeds; a method that learns nothing from photos is measured once, at 0 shots."""
-    if not method_class(method).capabilities.needs_images:
-        return [(0, block.seeds[0])]
-    return list(product(block.shots, block.seeds))
 
 
 @cache

@@ -80,7 +80,6 @@ class FineTuned:
 
     Parameters
     ----------
-    parts : Parts
     accuracy : float, on the test photos; None where the loss was no number
     zero_shot_accuracy : float, of the towers as they came
     losses : mean loss of each epoch; empty where nothing was trained or the loss was no number
@@ -88,7 +87,6 @@ class FineTuned:
     seconds : float, of training
     """
 
-    parts: Parts
     accuracy: float | None
     zero_shot_accuracy: float
     losses: tuple[float, ...]
@@ -99,15 +97,6 @@ class FineTuned:
     def collapsed(self) -> bool:
         """Whether the loss was no number, or accuracy is below half of zero-shot."""
         return self.accuracy is None or self.accuracy < COLLAPSED_BELOW * self.zero_shot_accuracy
-
-
-class Gradients(NamedTuple):
-    """The loss's gradients in everything that equation 4 is made of."""
-
-    queries: Array  # (m, d)
-    weights: Array  # (N, d)
-    keys: Array  # (n, d)
-    values: Array  # (n, N)
 
 
 @dataclass(frozen=True)
@@ -136,16 +125,24 @@ class Equation:
         affinities: Array,
         errors: Array,
         rescale: Array | float,
-    ) -> Gradients:
-        """Gradients, given `errors`, (m, N), the loss's gradient in the logits."""
+    ) -> dict[str, Array]:
+        """Gradients in queries, weights, keys and values, each of its shape.
+
+        Parameters
+        ----------
+        queries, weights, keys, values : (m, d), (N, d), (n, d), (n, N) arrays
+        affinities : (m, n) array
+        errors : (m, N) array, the loss's gradient in the logits
+        rescale : (m, N) array or number, the factors of the cache's sum
+        """
         cache = self.alpha * (errors * rescale)  # (m, N)  alpha · P∘G
         pulls = self.beta * affinities * (cache @ values.T)  # (m, n)
-        return Gradients(
-            queries=self.logit_scale * (errors @ weights) + pulls @ keys,
-            weights=self.logit_scale * (errors.T @ queries),
-            keys=pulls.T @ queries,
-            values=affinities.T @ cache,
-        )
+        return {
+            "queries": self.logit_scale * (errors @ weights) + pulls @ keys,
+            "weights": self.logit_scale * (errors.T @ queries),
+            "keys": pulls.T @ queries,
+            "values": affinities.T @ cache,
+        }
 
 
 def fine_tune(
@@ -197,7 +194,6 @@ def fine_tune(
         learned, losses = None, np.zeros(0)
     seconds = time.perf_counter() - started
     return FineTuned(
-        parts=parts,
         accuracy=None if learned is None else run.accuracy(learned, test, alpha=equation.alpha),
         zero_shot_accuracy=zero_shot,
         losses=tuple(losses.tolist()),
@@ -314,8 +310,8 @@ class _Run:
             loss, errors = cross_entropy(self.equation.logits(f, W, cache), self.labels[rows])
             rescale = 1.0 if own_rows is None else own_class_factor(self.labels, self.n_classes, own_rows, errors)
             gradients = self.equation.gradients(f, W, keys, values, A, errors, rescale)
-            own = [getattr(gradients, name) for name, learns in self.cache.items() if learns]
-            towers = [*(into_image(gradients.queries) if into_image else ()), *into_text(gradients.weights)]
+            own = [gradients[name] for name, learns in self.cache.items() if learns]
+            towers = [*(into_image(gradients["queries"]) if into_image else ()), *into_text(gradients["weights"])]
             return loss, [*own, *towers]
 
         return train(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from tip_adapter.methods import METHODS
 from tip_adapter.paper.datasets.records import dataset_records
 from tip_adapter.paper.experiments import papers_encoder, published
+from tip_adapter.paper.results import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +51,11 @@ class Published:
         Where the paper has one data set only, its number is shown with those of any other, as not comparable; so does
         the number of its first encoder with those of encoders that it has not.
         """
-        fitting = self._fitting(result) or [row for name in self._only_dataset for row in self._fitting(result, name)]
+        names = {row["dataset"] for row in self.rows}
+        fitting = self._fitting(result)
+        if not fitting and len(names) == 1:
+            (only,) = names
+            fitting = self._fitting({**result, "dataset": only, "target": only})
         encoder = papers_encoder(result["encoder"])
         if encoder in {row["encoder"] for row in self.rows}:
             fitting = [row for row in fitting if row["encoder"] == encoder]
@@ -67,19 +72,10 @@ class Published:
         """Rows that no method here could measure, such as full training."""
         return [row for row in self.rows if row["method"] not in METHODS]
 
-    def _fitting(self, result: dict[str, Any], dataset: str | None = None) -> list[dict[str, Any]]:
-        """Rows that agree with a result, as if it were of another data set."""
-        asked = {**result, **({"dataset": dataset, "target": dataset} if dataset else {})}
-        return [row for row in self.rows if _axes(row) == _axes(asked)]
-
-    @property
-    def _only_dataset(self) -> set[str]:
-        """The one data set of the rows; empty where there are several."""
-        names = {row["dataset"] for row in self.rows}
-        return names if len(names) == 1 else set()
-
-
-def _axes(row: dict[str, Any]) -> tuple[Any, ...]:
-    """A row's values on the axes; where it states none it is of the data set itself, and of no variant."""
-    stated = {"target": row["dataset"], "variant": "", **row}
-    return tuple(stated[axis] for axis in _AXES)
+    def _fitting(self, result: dict[str, Any]) -> list[dict[str, Any]]:
+        """Rows that agree with a result; where a row states no target or variant it is of the data set itself, and of none."""
+        return [
+            row
+            for row in self.rows
+            if key_of({"target": row["dataset"], "variant": "", **row}, _AXES) == key_of(result, _AXES)
+        ]

@@ -166,13 +166,7 @@ _READERS: dict[str, Callable[[str], tuple[Any, ...]]] = {
 
 
 def _parts(text: str, option: str) -> tuple[str, ...]:
-    """What commas separate, each once.
-
-    Raises
-    ------
-    UsageError
-        There is nothing.
-    """
+    """What commas separate, each once; UsageError if there is nothing."""
     found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not found:
         raise UsageError(f"{option} takes values separated by commas, not {printable(repr(text))}")
@@ -180,13 +174,7 @@ def _parts(text: str, option: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str, option: str, least: int, most: int) -> tuple[int, ...]:
-    """Whole numbers that commas separate.
-
-    Raises
-    ------
-    UsageError
-        One is none, or out of bounds.
-    """
+    """Whole numbers that commas separate; UsageError if one is none, or out of bounds."""
     found = _parts(text, option)
     if not all(part.isdecimal() and len(part) < 12 and least <= int(part) <= most for part in found):
         raise UsageError(

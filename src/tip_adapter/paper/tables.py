@@ -93,15 +93,32 @@ def _heading(results: Sequence[Result], published: Published) -> str:
 
 
 def _main_table(experiment: Experiment, results: Sequence[Result], published: Published) -> str:
-    axes = tuple(axis for axis in _LINE if axis != experiment.columns)
-    if isinstance(experiment.columns, str):
-        columns = _by_axis(experiment.columns, axes, results, published)
-    else:
-        columns = _by_field(experiment.columns, axes, results, published)
+    """A column for each value of an axis, or for each field, then the gaps; results without shots fill every column of shots."""
+    across = [experiment.columns] if isinstance(experiment.columns, str) else []
+    axes = tuple(axis for axis in _LINE if axis not in across)
+    values: list[tuple[Any, ...]] = [(value,) for axis in across for value in _values(axis, results)] or [()]
+    every = grouped(results, (*axes, *across))
+    found = {name: means(results, (*axes, *across), name) for name in (*experiment.fields, "tuning_gap")}
+    with_gap = [value for value in values if any(key[len(axes) :] == value for key in found["tuning_gap"])]
+    lines: Lines = {}
+    for line in dict.fromkeys(key_of(result, axes) for result in results):
+        keys = [(*line, *value) if (*line, *value) in every else (*line, 0) for value in values]
+        lines[line] = [
+            *(
+                _compared(found[name].get(k), every.get(k, []), name, published)
+                for k in keys
+                for name in experiment.fields
+            ),
+            *(_gap(found["tuning_gap"].get((*line, *value))) for value in with_gap),
+        ]
+    header = [heading(axis, value) for axis in across for (value,) in values]
+    gaps = [
+        ", ".join(["tuning gap", *(heading(axis, *value) for axis in across if len(values) > 1)]) for value in with_gap
+    ]
     names = [axis for axis in axes if axis == experiment.rows or varies(axis, results)]
     if "protocol" not in names and any(PROTOCOLS[result["protocol"]].upper_bound for result in results):
         names.append("protocol")  # an upper bound is always marked
-    return _table(names, axes, *columns)
+    return _table(names, axes, [*(header or [FIELDS[name].title for name in experiment.fields]), *gaps], lines)
 
 
 def _literature(rows: Sequence[Result], experiment: Experiment) -> str:
@@ -138,38 +155,7 @@ def _comparisons(experiment: Experiment, results: Sequence[Result], published: P
     return f"## Methods compared, draw by draw\n\n{words}\n\n{table}"
 
 
-# ---- columns and cells -----------------------------------------------------------------------------------------------
-
-
-def _by_axis(
-    axis: str, axes: Sequence[str], results: Sequence[Result], published: Published
-) -> tuple[list[str], Lines]:
-    """Accuracies with a column for each value of an axis, then the gaps; results without shots fill every column of shots."""
-    values = _values(axis, results)
-    found, gaps = (means(results, (*axes, axis), name) for name in ("accuracy", "tuning_gap"))
-    with_gap = [value for value in values if any(key[-1] == value for key in gaps)]
-    every = grouped(results, (*axes, axis))
-    lines: Lines = {}
-    for line in dict.fromkeys(key_of(result, axes) for result in results):
-        keys = [(*line, value) if (*line, value) in every else (*line, 0) for value in values]
-        accuracies = [_compared(found.get(key), every.get(key, []), "accuracy", published) for key in keys]
-        lines[line] = [*accuracies, *(_gap(gaps.get((*line, value))) for value in with_gap)]
-    headers = [f"tuning gap, {heading(axis, value)}" if len(values) > 1 else "tuning gap" for value in with_gap]
-    return [*(heading(axis, value) for value in values), *headers], lines
-
-
-def _by_field(
-    fields: Sequence[str], axes: Sequence[str], results: Sequence[Result], published: Published
-) -> tuple[list[str], Lines]:
-    """One column for each field, and one for the gap."""
-    found = {name: means(results, axes, name) for name in fields}
-    gaps = means(results, axes, "tuning_gap")
-    lines = {
-        line: [_compared(found[name].get(line), own, name, published) for name in fields]
-        + ([_gap(gaps.get(line))] if gaps else [])
-        for line, own in grouped(results, axes).items()
-    }
-    return [*(FIELDS[name].title for name in fields), *(["tuning gap"] if gaps else [])], lines
+# ---- cells ----------------------------------------------------------------------------------------------------------
 
 
 def _compared(mean: Mean | None, results: Sequence[Result], name: str, published: Published) -> str:
