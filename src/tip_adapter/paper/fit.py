@@ -56,30 +56,20 @@ class Heads:
     def fitted(self, task: Task, protocol: str, split: SplitVectors, support: SupportSet, test: SupportSet) -> Fitted:
         """The method of a task as a protocol wants it, fitted once.
 
-        Parameters
-        ----------
-        task : Task
-        protocol : a name of `PROTOCOLS`, the task's or another to compare with
-        split : SplitVectors, what is learned from
-        support : SupportSet, the draw
-        test : SupportSet, the target's test photos; only an upper bound looks at them
-
-        Raises
-        ------
-        UsageError
-            The protocol needs a validation split, or a class with two photos, and there is none.
+        The protocol is the task's, or another to compare with. Only an upper bound looks at the target's test photos.
+        Raises UsageError where the protocol needs a validation split, or a class with two photos, and there is none.
         """
         draw = replace(task, protocol="")
         if draw != self._draw:
             self._draw, self._fitted = draw, {}
         if protocol not in self._fitted:
-            fit = self._best_on_test if PROTOCOLS[protocol].upper_bound else _by_protocol
-            self._fitted[protocol] = fit(task, protocol, split, support, test)
+            if PROTOCOLS[protocol].upper_bound:
+                self._fitted[protocol] = self._best_on_test(task, split, support, test)
+            else:
+                self._fitted[protocol] = timed(learner(task, protocol, split, support, test))
         return self._fitted[protocol]
 
-    def _best_on_test(
-        self, task: Task, protocol: str, split: SplitVectors, support: SupportSet, test: SupportSet
-    ) -> Fitted:
+    def _best_on_test(self, task: Task, split: SplitVectors, support: SupportSet, test: SupportSet) -> Fitted:
         """The upper bound: of every protocol's way the best, by the test photos, each chosen again on them."""
         given = TuningData(validation=positions_of(test, split))
         few = min(task.shots, task.settings.get("cache_size", task.shots)) < 2
@@ -90,13 +80,9 @@ class Heads:
             and (other.sees == "support" or split.has_validation)
         ]
         candidates = [self.fitted(task, name, split, support, test) for name in others]
-        candidates.append(_by_protocol(task, protocol, split, support, test))
+        candidates.append(timed(learner(task, "oracle", split, support, test)))
         candidates += [_chosen_again(candidate, given) for candidate in candidates if candidate.head.choice]
         return max(candidates, key=lambda candidate: accuracy_of(candidate.head.predict, test))
-
-
-def _by_protocol(task: Task, protocol: str, split: SplitVectors, support: SupportSet, test: SupportSet) -> Fitted:
-    return timed(learner(task, protocol, split, support, test))
 
 
 def _chosen_again(fitted: Fitted, given: TuningData) -> Fitted:

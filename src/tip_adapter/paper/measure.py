@@ -170,18 +170,18 @@ def _measure_method(
         "inference_ms": milliseconds(lambda: head.probabilities(vectors)) + target.encoding_ms(test.ids[rows].tolist()),
         "peak_memory_mib": made.peak_mib,
         "gpu_mib": cuda_peak_mib(),
-        "notes": _notes(task.method, estimator),
+        "notes": _notes(task, estimator),
         **(_plane(head) if task.n_classes else {}),
     }
 
 
-def _notes(method: str, estimator: Any) -> list[str]:
+def _notes(task: Task, estimator: Any) -> list[str]:
     """What a reader should know of how it was trained."""
     notes = []
     if tower := estimator.training().get("prompt_tower"):
         notes.append(f"the tower of CoOp's context: {tower}")
     if max(getattr(estimator, "losses_", ()), default=1) < _NOTHING_TO_LEARN:
-        notes.append(f"{TITLES.get(method, method)}: the loss is 0 from the start, and nothing is learned")
+        notes.append(f"{TITLES.get(task.method, task.method)}: the loss is 0 from the start, and nothing is learned")
     if searched_by := _SEARCHED_BY.get(getattr(estimator, "searched_by_", "")):
         notes.append(searched_by)
     return notes
@@ -189,14 +189,12 @@ def _notes(method: str, estimator: Any) -> list[str]:
 
 def _short_of_photos(task: Task, support: SupportSet) -> list[str]:
     """A note on classes with fewer images than shots, which use all of theirs."""
-    counts = dict(zip(*np.unique(support.labels, return_counts=True), strict=True))
-    short = {label: int(n) for label, n in counts.items() if n < task.shots}
+    counts = zip(*np.unique(support.labels, return_counts=True), strict=True)
+    short = [f"{label} {n}" for label, n in counts if n < task.shots]
     if not short:
         return []
-    listed = ", ".join(f"{label} {n}" for label, n in list(short.items())[:3])
-    return [
-        f"{task.dataset}: {counted(len(short), 'class has', 'classes have')} fewer than {task.shots} photos ({listed})"
-    ]
+    fewer = f"{counted(len(short), 'class has', 'classes have')} fewer than {task.shots} photos"
+    return [f"{task.dataset}: {fewer} ({', '.join(short[:3])})"]
 
 
 # ---- what to fine-tune, and keys in the plane ------------------------------------------------------------------------

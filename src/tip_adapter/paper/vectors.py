@@ -52,7 +52,7 @@ class SplitVectors:
     ----------
     dataset : name of the data set
     encoder : Encoder
-        names : label → name that the text encoder reads
+    names : label → name that the text encoder reads
     templates : the data set's prompt templates, or the encoder's own
     parts : the parts that exist
     drawn : (shots, seed, augmentation) → support vectors, as means of augmented views
