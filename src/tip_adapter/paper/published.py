@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter.methods import METHODS
 from tip_adapter.paper.datasets.records import dataset_records
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 _AXES = ("dataset", "target", "method", "shots", "variant")
 
 
-class Size(NamedTuple):
-    """How large the paper's data set is."""
-
-    n_classes: int
-    n_test: int
-
-
 @dataclass(frozen=True)
 class Published:
     """The paper's numbers for one experiment.
@@ -33,17 +26,17 @@ class Published:
     Parameters
     ----------
     rows : records as in published.jsonl
-    sizes : data set → Size of the paper's
+    sizes : data set → number of its classes and of its test photos, as published
     """
 
     rows: tuple[dict[str, Any], ...]
-    sizes: Mapping[str, Size]
+    sizes: Mapping[str, tuple[int, int]]
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
         """Those of an experiment."""
         rows = tuple(row for row in published() if row["experiment"] == experiment.published)
-        return cls(rows, {name: Size(r.n_classes, r.n_images.get("test", 0)) for name, r in dataset_records().items()})
+        return cls(rows, {name: (r.n_classes, r.n_images.get("test", 0)) for name, r in dataset_records().items()})
 
     def row_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
         """The published row for a result: of its data set and encoder; None without any.

@@ -321,13 +321,13 @@ class ImageProvider:
     progress: Progress | None = None
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
-    _stores: dict[tuple[str, str], ImageStore] = field(default_factory=dict)
+    _stores: list[ImageStore] = field(default_factory=list)
     _splits: dict[tuple[str, str], SplitVectors] = field(default_factory=dict)
 
     @property
     def n_encoded(self) -> int:
         """Number of images encoded so far."""
-        return sum(store.n_encoded for store in self._stores.values())
+        return sum(store.n_encoded for store in self._stores)
 
     def has_validation(self, dataset: str) -> bool:
         """Whether the published data set has a validation split."""
@@ -342,22 +342,19 @@ class ImageProvider:
             The data set, the encoder or images named by its split are missing.
         """
         if (dataset, encoder) not in self._splits:
-            self._splits[dataset, encoder] = self._open(dataset, encoder, draws)
+            record = dataset_record(dataset)
+            splits = open_dataset(record, self.data_root)
+            if record.files:  # lists name images that may be missing; class folders cannot
+                for part in splits.parts:
+                    require_images(splits.photos(part))
+            if encoder not in self._encoders:
+                self._encoders[encoder] = load_encoder(encoder, device=self.device, threads=self.threads)
+            loaded = self._encoders[encoder]
+            store = ImageStore(splits, loaded, cache_folder() / "vectors", draws, self.threads, self.progress)
+            self._stores.append(store)
+            own = loaded.record.templates if loaded.record.keeps_templates else resolve_templates((record.templates,))
+            self._splits[dataset, encoder] = store.split_vectors(tuple(own))
         return self._splits[dataset, encoder]
-
-    def _open(self, dataset: str, name: str, draws: Draws) -> SplitVectors:
-        record = dataset_record(dataset)
-        splits = open_dataset(record, self.data_root)
-        if record.files:  # lists name images that may be missing; class folders cannot
-            for part in splits.parts:
-                require_images(splits.photos(part))
-        if name not in self._encoders:
-            self._encoders[name] = load_encoder(name, device=self.device, threads=self.threads)
-        encoder = self._encoders[name]
-        store = ImageStore(splits, encoder, cache_folder() / "vectors", draws, self.threads, self.progress)
-        self._stores[dataset, name] = store
-        own = encoder.record.keeps_templates
-        return store.split_vectors(tuple(encoder.record.templates) if own else resolve_templates((record.templates,)))
 
 
 @dataclass(eq=False)
