@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tip_adapter.paper.datasets.records import SPLITS_URL, DatasetRecord, dataset_records
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from tip_adapter.paper.tables import markdown_table
 
 PAGE = Path(__file__).parent / "reference" / "datasets.md"
 INTRODUCTION = f"""# Data sets
@@ -44,15 +41,17 @@ def render() -> str:
     sections = [
         INTRODUCTION,
         WHAT,
-        _table(header, map(_what, records)),
+        markdown_table(header, map(_what, records)),
         WHERE,
-        _table(["name", "folder", "lists", "photos under"], map(_where, records)),
+        markdown_table(["name", "folder", "lists", "photos under"], map(_where, records)),
         GET,
-        _table(["name", "where", "to know"], map(_get, records)),
+        markdown_table(["name", "where", "to know"], map(_get, records)),
         SETTINGS,
-        _table(["name", "templates", "epochs", "from beta, alpha", "up to beta, alpha"], map(_settings, records)),
+        markdown_table(
+            ["name", "templates", "epochs", "from beta, alpha", "up to beta, alpha"], map(_settings, records)
+        ),
     ]
-    return "\n".join(sections)
+    return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
 def _what(record: DatasetRecord) -> list[str]:
@@ -86,11 +85,6 @@ def _settings(record: DatasetRecord) -> list[str]:
     pairs = [f"{search.beta:g}, {search.alpha:g}", f"{search.beta_most:g}, {search.alpha_most:g}"]
     epochs = ", ".join(f"{n} {method}" for method, n in record.epochs.items())
     return [f"`{record.name}`", record.templates, epochs, *pairs]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from PIL import Image
 from tip_adapter.paper import figures
 from tip_adapter.paper.experiments import experiments
 from tip_adapter.paper.figures import render_figure
-from tip_adapter.paper.published import Published, Size
+from tip_adapter.paper.published import Published
 from tip_adapter.paper.results import Mean, means, paired
 from tip_adapter.paper.tables import marked, render_table
 
@@ -23,7 +23,7 @@ PUBLISHED = Published(
         {"dataset": "imagenet", "encoder": "RN101", "method": "tip-adapter", "shots": 1, "accuracy": 65.0},
         {"dataset": "imagenet", "encoder": "DeiT-S", "method": "full training", "shots": None, "accuracy": 79.9},
     ),
-    {"imagenet": Size(n_classes=10, n_test=100)},
+    {"imagenet": (10, 100)},
 )
 
 

@@ -102,10 +102,6 @@ def varies(axis: str, results: Sequence[dict[str, Any]]) -> bool:
     return len(values) > 1 and (axis != "target" or any(result["target"] != result["dataset"] for result in results))
 
 
-def _protocol(name: str) -> str:
-    return f"{name} (upper bound)" if name in PROTOCOLS and PROTOCOLS[name].upper_bound else name
-
-
 def _encoder(name: str) -> str:
     return printable(f"{_FILE}{PurePath(name.removeprefix(_FILE)).name}" if name.startswith(_FILE) else name)
 
@@ -113,6 +109,6 @@ def _encoder(name: str) -> str:
 _SHOWN: dict[str, Callable[[Any], str]] = {
     "encoder": _encoder,
     "method": lambda name: TITLES.get(name, printable(name)),
-    "protocol": _protocol,
+    "protocol": lambda name: f"{name} (upper bound)" if PROTOCOLS[name].upper_bound else name,
     "shots": lambda n: str(n or "–"),
 }

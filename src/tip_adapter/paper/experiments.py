@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the annotations
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from tip_adapter.methods import method_class
 from tip_adapter.paper.datasets.records import dataset_records
 from tip_adapter.plugins import unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 #: Names that stand for others.
 ALIASES = {"table2": "figure4"}
-#: Axes that a block may set, and that a person may choose.
-_AXES = ("datasets", "targets", "encoders", "methods", "shots", "seeds", "protocols")
+#: What identifies a task, and its result.
+AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Experiment:
     rows : the axis that a line of the table stands for
     columns : an axis, or the fields to show
     picture : ``curves``, ``bars`` or ``scatter``
-    notes : what a reader should know
     blocks : what is measured
+    notes : what a reader should know
     protocols : by which a person wants it, where a block names none; empty for those that a method and a data set allow
     """
 
@@ -70,8 +73,8 @@ class Experiment:
     rows: str
     columns: str | tuple[str, ...]
     picture: str
-    notes: tuple[str, ...]
     blocks: tuple[Block, ...]
+    notes: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
 
     @property
@@ -113,16 +116,19 @@ class Task:
 
     def axes(self) -> dict[str, Any]:
         """What the line of its result begins with."""
-        names = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
-        return {name: getattr(self, name) for name in names}
+        return {axis: getattr(self, axis) for axis in AXES}
 
 
 @cache
 def experiments() -> dict[str, Experiment]:
     """Name → experiment, in the order of the paper."""
-    tables = _tables()
-    others = {name: table for name, table in tables.items() if name not in ("defaults", "encoders")}
-    return {name: _experiment(name, table, tables["defaults"]) for name, table in others.items()}
+    known = {}
+    for name, table in _tables().items():
+        if name not in ("defaults", "encoders"):
+            # A block has the axes of its own, then those of its experiment, then the defaults.
+            blocks = [{**_tables()["defaults"], **table, **block} for block in table["blocks"]]
+            known[name] = msgspec.convert({"name": name, "published": name, **table, "blocks": blocks}, Experiment)
+    return known
 
 
 def papers_encoder(name: str) -> str | None:
@@ -138,10 +144,10 @@ def experiment(name: str) -> Experiment:
     UnknownName
         With the nearest known name.
     """
-    known = experiments()
-    if ALIASES.get(name, name) not in known:
+    known, own = experiments(), ALIASES.get(name, name)
+    if own not in known:
         raise unknown_name("experiment", name, [*known, *ALIASES])
-    return known[ALIASES.get(name, name)]
+    return known[own]
 
 
 @cache
@@ -159,11 +165,17 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
     protocols_for : (method, data set, keys a class) → protocols, where a block names none
     """
     for block in chosen.blocks:
-        pairs = ((dataset, target) for dataset in block.datasets for target in _targets(block, dataset))
+        sources = {target: dataset_records()[target].source or target for target in block.targets}
+        pairs = [
+            (dataset, target)
+            for dataset in block.datasets
+            for target in [target for target in sources if sources[target] == dataset] or [dataset]
+        ]
         for encoder, (dataset, target) in product(block.encoders, pairs):
             for method, variant in product(block.methods, block.variants):
                 settings = block.variants[variant]
-                for shots, seed in _draws(method, block):
+                learns = method_class(method).capabilities.needs_images  # else it is measured once, at 0 shots
+                for shots, seed in product(block.shots, block.seeds) if learns else [(0, block.seeds[0])]:
                     keys = min(shots, settings.get("cache_size", shots))  # a class
                     for protocol in block.protocols or protocols_for(method, dataset, keys):
                         yield Task(
@@ -179,42 +191,6 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
                             settings=settings,
                             n_classes=block.n_classes,
                         )
-
-
-def _targets(block: Block, dataset: str) -> tuple[str, ...]:
-    """What is tested on: the block's targets that belong to a data set, or the data set itself."""
-    records = dataset_records()
-    sources = {target: records[target].source or target for target in block.targets}
-    return tuple(target for target, source in sources.items() if source == dataset) or (dataset,)
-
-
-def _draws(method: str, block: Block) -> list[tuple[int, int]]:
-    """Shots and seeds; a method that learns nothing from photos is measured once, at 0 shots."""
-    if not method_class(method).capabilities.needs_images:
-        return [(0, block.seeds[0])]
-    return list(product(block.shots, block.seeds))
-
-
-def _experiment(name: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> Experiment:
-    axes = {axis: table[axis] for axis in _AXES if axis in table}
-    blocks = tuple(_block({**defaults, **axes, **block}) for block in table["blocks"])
-    columns = table["columns"]
-    return Experiment(
-        name=name,
-        title=table["title"],
-        published=table.get("published", name),
-        rows=table["rows"],
-        columns=columns if isinstance(columns, str) else tuple(columns),
-        picture=table["picture"],
-        notes=tuple(table.get("notes", ())),
-        blocks=blocks,
-    )
-
-
-def _block(values: Mapping[str, Any]) -> Block:
-    lists: dict[str, Any] = {axis: tuple(values[axis]) for axis in _AXES if axis in values}
-    others = {name: values[name] for name in ("variants", "n_classes") if name in values}
-    return Block(**lists, **others)
 
 
 @cache

@@ -6,8 +6,7 @@ import io
 import math
 import textwrap
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -16,7 +15,7 @@ from matplotlib.patches import Patch
 
 from tip_adapter.paper.columns import FIELDS, format_value, heading, varies
 from tip_adapter.paper.protocols import PROTOCOLS
-from tip_adapter.paper.results import Mean, means
+from tip_adapter.paper.results import Mean, grouped, key_of, means
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
     Result = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Style:
+class _Style(NamedTuple):
     """How a method or a variant is drawn: distinguishable without colour, too."""
 
     colour: str
@@ -58,6 +56,8 @@ _LINES: dict[str, Any] = {
     "full-validation": "-",
     "oracle": "--",
 }
+#: Drawn with empty marks.
+_SEES_SUPPORT_ONLY = ("scale-free", "leave-one-out")
 #: Upper bounds are hatched bars, and nothing else is.
 _HATCH = "///"
 _BLACK = "#111827"
@@ -88,7 +88,8 @@ def render_figure(experiment: Experiment, results: Sequence[Result], published: 
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = _PICTURES[experiment.picture](experiment, results, published)
         title = textwrap.fill(f"{experiment.name}: {experiment.title}", int(_LETTERS * figure.get_figwidth()))
-        figure.suptitle("\n".join([title, *_place(results)]), fontsize=12)
+        single = [format_value(axis, results[0][axis]) for axis in ("dataset", "encoder") if not varies(axis, results)]
+        figure.suptitle("\n".join([title, *([" · ".join(single)] if single else [])]), fontsize=12)
         content = io.BytesIO()
         # Without its version and date: the same results give the same bytes.
         figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
@@ -105,28 +106,41 @@ def _curves(experiment: Experiment, results: Sequence[Result], published: Publis
     """
     hue = "variant" if varies("variant", results) else "method"
     axes = ("dataset", "encoder", "method") if hue == "variant" else ("dataset", "encoder")
-    panels = _grouped(results, axes)
+    panels = grouped(results, axes)
     styles = _styles(hue, results)
     figure, places = _panels(len(panels))
     for (panel, own), place in zip(panels.items(), places, strict=True):
-        _draw_curves(place, hue, own, styles)
-        _draw_published_points(place, hue, own, styles, published)
+        _draw_curves(place, hue, own, styles, published)
         names = [format_value(axis, value) for axis, value in zip(axes, panel, strict=True) if varies(axis, results)]
         place.set_title("\n".join(names), fontsize=9)
         place.set_xlabel("shots a class")
         place.set_ylabel(FIELDS["accuracy"].title)
     theirs = _published_values(results, (*axes, hue, "shots"), published)
-    handles = [*_style_handles(hue, styles), *_line_handles(results), *_published_handles(theirs)]
-    _add_legend(figure, handles)
+    _add_legend(figure, [*_curve_handles(hue, styles, results), *_published_handles(theirs)])
     return figure
 
 
-def _draw_curves(place: Axes, hue: str, results: Sequence[Result], styles: dict[Any, _Style]) -> None:
-    shots = _shots(results)
-    curves = _grouped([result for result in results if result["shots"]], (hue, "protocol"))
+def _draw_curves(
+    place: Axes, hue: str, results: Sequence[Result], styles: dict[Any, _Style], published: Published
+) -> None:
+    shots = sorted({result["shots"] for result in results} - {0}) or [1]
+    curves = grouped([result for result in results if result["shots"]], (hue, "protocol"))
     for number, ((which, protocol), own) in enumerate(curves.items()):
+        aside, colour = _APART ** (number - (len(curves) - 1) / 2), styles[which].colour
         found = {n: mean for (n,), mean in sorted(means(own, ("shots",), "accuracy").items())}
-        _draw_curve(place, found, styles[which], protocol, _APART ** (number - (len(curves) - 1) / 2))
+        place.errorbar(
+            [n * aside for n in found],
+            [100 * mean.mean for mean in found.values()],
+            yerr=[100 * (mean.half_width or 0) for mean in found.values()],
+            color=colour,
+            marker=styles[which].mark,
+            linestyle=_LINES[protocol],
+            markerfacecolor="white" if protocol in _SEES_SUPPORT_ONLY else colour,
+            markersize=5,
+            linewidth=1.2,
+            elinewidth=0.8,
+            capsize=2,
+        )
     for (which,), mean in means([r for r in results if not r["shots"]], (hue,), "accuracy").items():
         place.axhline(100 * mean.mean, color=styles[which].colour, linestyle="-", linewidth=1)
     place.set_xscale("log", base=2)
@@ -134,42 +148,33 @@ def _draw_curves(place: Axes, hue: str, results: Sequence[Result], styles: dict[
     place.set_xticks(shots, [str(n) for n in shots])
     place.minorticks_off()
     place.grid(alpha=0.25)
-
-
-def _draw_curve(place: Axes, found: dict[int, Mean], style: _Style, protocol: str, aside: float) -> None:
-    place.errorbar(
-        [n * aside for n in found],
-        [100 * mean.mean for mean in found.values()],
-        yerr=[100 * (mean.half_width or 0) for mean in found.values()],
-        color=style.colour,
-        marker=style.mark,
-        linestyle=_LINES.get(protocol, "-"),
-        markerfacecolor="white" if _sees_support_only(protocol) else style.colour,
-        markersize=5,
-        linewidth=1.2,
-        elinewidth=0.8,
-        capsize=2,
-    )
-
-
-def _draw_published_points(
-    place: Axes, hue: str, results: Sequence[Result], styles: dict[Any, _Style], published: Published
-) -> None:
-    points = {
-        (which, n): theirs for (which, n), (theirs, _) in _published_values(results, (hue, "shots"), published).items()
-    }
-    for (which, n), theirs in points.items():
-        for x in [n] if n else _shots(results):
+    for (which, n), (theirs, _) in _published_values(results, (hue, "shots"), published).items():
+        for x in [n] if n else shots:
             place.plot(x, theirs, markeredgecolor=styles[which].colour, zorder=3, **_PUBLISHED)
     place.set_ylim(max(place.get_ylim()[0], -2), min(place.get_ylim()[1], 102))  # an interval may go on beyond
 
 
-def _sees_support_only(protocol: str) -> bool:
-    return protocol in ("scale-free", "leave-one-out")
-
-
-def _shots(results: Iterable[Result]) -> list[int]:
-    return sorted({result["shots"] for result in results} - {0}) or [1]
+def _curve_handles(hue: str, styles: dict[Any, _Style], results: Iterable[Result]) -> list[Artist]:
+    """What a colour and mark stand for, and what a line says of the protocol, where there is a choice to be made."""
+    marks = [
+        Line2D([], [], color=colour, marker=mark if value != "zero-shot" else "", label=format_value(hue, value))
+        for value, (colour, mark) in styles.items()
+    ]
+    lines = [
+        Line2D(
+            [],
+            [],
+            color=_BLACK,
+            linestyle=_LINES[protocol],
+            marker="o",
+            markerfacecolor="white" if protocol in _SEES_SUPPORT_ONLY else _BLACK,
+            markersize=4,
+            label=f"chosen by {format_value('protocol', protocol)}",
+        )
+        for protocol in dict.fromkeys(result["protocol"] for result in results if result["shots"])
+        if protocol != "fixed"
+    ]
+    return [*marks, *lines]
 
 
 # ---- bars ------------------------------------------------------------------------------------------------------------
@@ -178,62 +183,59 @@ def _shots(results: Iterable[Result]) -> list[int]:
 def _bars(experiment: Experiment, results: Sequence[Result], published: Published) -> Figure:
     """The first field of the table as bars, one per line of it, with the number and the chosen alpha."""
     name = experiment.fields[0]
+    field = FIELDS[name]
     drawn = [result for result in results if name != "gain" or result["shots"]]  # zero-shot gains nothing over itself
     every = ("dataset", "target", "encoder", "method", "variant", "shots", "protocol")
     found = means(drawn, every, name)
+    alphas = means(drawn, every, "alpha") if "alpha" in experiment.fields else {}
     theirs = _published_values(drawn, every, published, name)
     figure = Figure(figsize=(9, 1.9 + 0.26 * max(len(found), 3)), layout="constrained")
     place = figure.subplots()
     styles = _styles("method", results)
+    named = [axis for axis in every if axis in ("method", experiment.rows) or varies(axis, drawn)]
+    labels = []
     for height, (line, mean) in enumerate(found.items()):
-        _draw_bar(place, height, mean, styles[line[3]], upper_bound=_is_upper_bound(line[-1]), name=name)
+        axes = dict(zip(every, line, strict=True))
+        _draw_bar(
+            place,
+            height,
+            mean,
+            styles[axes["method"]],
+            hatched=PROTOCOLS[axes["protocol"]].upper_bound,
+            scale=field.scale,
+        )
         if line in theirs:
             place.plot(theirs[line][0], height, markeredgecolor=_BLACK, zorder=3, **_PUBLISHED)
-    _write_numbers(place, [_number_text(experiment, drawn, every, line, name, mean) for line, mean in found.items()])
-    named = [axis for axis in every if axis in ("method", experiment.rows) or varies(axis, drawn)]
-    labels = [_line_label({axis: line[every.index(axis)] for axis in named}) for line in found]
+        alpha = f", alpha {FIELDS['alpha'].number(alphas[line].mean)}" if line in alphas else ""
+        text = f"{field.mean(mean)}{alpha}"
+        place.text(1.01, height, text, transform=place.get_yaxis_transform(), va="center", fontsize=_SMALL)
+        labels.append(" · ".join(heading(axis, axes[axis]) for axis in named if axes[axis] not in ("", None, 0)))
     place.set_yticks(range(len(labels)), labels, fontsize=_SMALL)
     place.set_ylim(max(len(found), 1) - 0.4, -0.6)
-    place.set_xlabel(FIELDS[name].title)
-    if FIELDS[name].scale == 100:
+    place.set_xlabel(field.title)
+    if field.scale == 100:
         place.set_xlim(max(place.get_xlim()[0], -100), min(place.get_xlim()[1], 102))
     place.grid(axis="x", alpha=0.25)
     place.set_axisbelow(True)
-    handles = [*_hatch_handles(drawn), *_published_handles(theirs)]
+    handles = _published_handles(theirs)
+    if any(PROTOCOLS[result["protocol"]].upper_bound for result in drawn):
+        label = "upper bound: chosen on the test photos"
+        handles.insert(0, Patch(facecolor="white", edgecolor=_BLACK, hatch=_HATCH, label=label))
     _add_legend(figure, handles)
     return figure
 
 
-def _draw_bar(place: Axes, height: int, mean: Mean, style: _Style, *, upper_bound: bool, name: str) -> None:
-    scale = FIELDS[name].scale
+def _draw_bar(place: Axes, height: int, mean: Mean, style: _Style, *, hatched: bool, scale: float) -> None:
     place.barh(
         height,
         scale * mean.mean,
         xerr=None if mean.half_width is None else scale * mean.half_width,
-        facecolor="white" if upper_bound else style.colour,
+        facecolor="white" if hatched else style.colour,
         edgecolor=style.colour,
-        hatch=_HATCH if upper_bound else None,
+        hatch=_HATCH if hatched else None,
         height=0.7,
         error_kw={"elinewidth": 1, "capsize": 2, "ecolor": _BLACK},
     )
-
-
-def _number_text(
-    experiment: Experiment, results: Sequence[Result], axes: Sequence[str], line: Any, name: str, mean: Mean
-) -> str:
-    """The number of a bar, and the alpha where the table has it."""
-    text = FIELDS[name].mean(mean)
-    alpha = means(results, axes, "alpha").get(line) if "alpha" in experiment.fields else None
-    return f"{text}, alpha {FIELDS['alpha'].number(alpha.mean)}" if alpha else text
-
-
-def _write_numbers(place: Axes, texts: Sequence[str]) -> None:
-    for height, text in enumerate(texts):
-        place.text(1.01, height, text, transform=place.get_yaxis_transform(), va="center", fontsize=_SMALL)
-
-
-def _line_label(line: dict[str, Any]) -> str:
-    return " · ".join(heading(axis, value) for axis, value in line.items() if value not in ("", None, 0))
 
 
 # ---- points ----------------------------------------------------------------------------------------------------------
@@ -263,12 +265,6 @@ _PICTURES = {"curves": _curves, "bars": _bars, "scatter": _scatter}
 # ---- what they share -------------------------------------------------------------------------------------------------
 
 
-def _place(results: Sequence[Result]) -> list[str]:
-    """A line with the one data set and the one encoder that all was measured on, for what is one."""
-    single = [format_value(axis, results[0][axis]) for axis in ("dataset", "encoder") if not varies(axis, results)]
-    return [" · ".join(single)] if single else []
-
-
 def _published_values(
     results: Sequence[Result], axes: Sequence[str], published: Published, name: str = "accuracy"
 ) -> dict[tuple[Any, ...], tuple[float, bool]]:
@@ -277,7 +273,7 @@ def _published_values(
     for result in results:
         row = published.row_of(result)
         if row and row["dataset"] == result["dataset"] and isinstance(row.get(name), (int, float)):
-            found[tuple(result.get(axis) for axis in axes)] = float(row[name]), published.comparable(row, result)
+            found[key_of(result, axes)] = float(row[name]), published.comparable(row, result)
     return found
 
 
@@ -288,60 +284,11 @@ def _styles(hue: str, results: Iterable[Result]) -> dict[Any, _Style]:
     return {v: _METHODS[v] if v in _METHODS else _OTHERS[others.index(v) % len(_OTHERS)] for v in values}
 
 
-def _style_handles(hue: str, styles: dict[Any, _Style]) -> list[Artist]:
-    return [
-        Line2D(
-            [],
-            [],
-            color=style.colour,
-            marker=style.mark if value != "zero-shot" else "",
-            label=format_value(hue, value),
-        )
-        for value, style in styles.items()
-    ]
-
-
-def _line_handles(results: Iterable[Result]) -> list[Artist]:
-    """What a line says of the protocol, where there is a choice to be made."""
-    return [
-        Line2D(
-            [],
-            [],
-            color=_BLACK,
-            linestyle=_LINES.get(protocol, "-"),
-            marker="o",
-            markerfacecolor="white" if _sees_support_only(protocol) else _BLACK,
-            markersize=4,
-            label=f"chosen by {format_value('protocol', protocol)}",
-        )
-        for protocol in dict.fromkeys(result["protocol"] for result in results if result["shots"])
-        if protocol != "fixed"
-    ]
-
-
-def _hatch_handles(results: Iterable[Result]) -> list[Artist]:
-    if not any(_is_upper_bound(result["protocol"]) for result in results):
+def _published_handles(theirs: Mapping[Any, tuple[float, bool]]) -> list[Artist]:
+    if not theirs:
         return []
-    return [Patch(facecolor="white", edgecolor=_BLACK, hatch=_HATCH, label="upper bound: chosen on the test photos")]
-
-
-def _published_handles(beside: Mapping[Any, tuple[float, bool]]) -> list[Artist]:
-    if not beside:
-        return []
-    comparable = all(both for _, both in beside.values())
-    label = "published" if comparable else "published, not comparable"
+    label = "published" if all(comparable for _, comparable in theirs.values()) else "published, not comparable"
     return [Line2D([], [], markeredgecolor=_BLACK, label=label, **_PUBLISHED)]
-
-
-def _is_upper_bound(protocol: str) -> bool:
-    return protocol in PROTOCOLS and PROTOCOLS[protocol].upper_bound
-
-
-def _grouped(results: Iterable[Result], axes: Sequence[str]) -> dict[tuple[Any, ...], list[Result]]:
-    groups: dict[tuple[Any, ...], list[Result]] = {}
-    for result in results:
-        groups.setdefault(tuple(result.get(axis) for axis in axes), []).append(result)
-    return groups
 
 
 def _panels(n: int) -> tuple[Figure, list[Axes]]:

@@ -10,9 +10,9 @@ code that trains encoders.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -61,18 +61,6 @@ class Parts:
     values: bool = False
 
 
-#: The rows in the paper's order.
-TABLE_6 = (
-    Parts(),
-    Parts(keys=True),
-    Parts(values=True),
-    Parts(keys=True, values=True),
-    Parts(visual_encoder=True),
-    Parts(text_encoder=True),
-    Parts(visual_encoder=True, text_encoder=True),
-)
-
-
 class Photos(NamedTuple):
     """Prepared images and their labels.
 
@@ -92,7 +80,6 @@ class FineTuned:
 
     Parameters
     ----------
-    parts : Parts
     accuracy : float, on the test photos; None where the loss was no number
     zero_shot_accuracy : float, of the towers as they came
     losses : mean loss of each epoch; empty where nothing was trained or the loss was no number
@@ -100,7 +87,6 @@ class FineTuned:
     seconds : float, of training
     """
 
-    parts: Parts
     accuracy: float | None
     zero_shot_accuracy: float
     losses: tuple[float, ...]
@@ -111,15 +97,6 @@ class FineTuned:
     def collapsed(self) -> bool:
         """Whether the loss was no number, or accuracy is below half of zero-shot."""
         return self.accuracy is None or self.accuracy < COLLAPSED_BELOW * self.zero_shot_accuracy
-
-
-class Gradients(NamedTuple):
-    """The loss's gradients in everything that equation 4 is made of."""
-
-    queries: Array  # (m, d)
-    weights: Array  # (N, d)
-    keys: Array  # (n, d)
-    values: Array  # (n, N)
 
 
 @dataclass(frozen=True)
@@ -148,16 +125,24 @@ class Equation:
         affinities: Array,
         errors: Array,
         rescale: Array | float,
-    ) -> Gradients:
-        """Gradients, given `errors`, (m, N), the loss's gradient in the logits."""
+    ) -> dict[str, Array]:
+        """Gradients in queries, weights, keys and values, each of its shape.
+
+        Parameters
+        ----------
+        queries, weights, keys, values : (m, d), (N, d), (n, d), (n, N) arrays
+        affinities : (m, n) array
+        errors : (m, N) array, the loss's gradient in the logits
+        rescale : (m, N) array or number, the factors of the cache's sum
+        """
         cache = self.alpha * (errors * rescale)  # (m, N)  alpha · P∘G
         pulls = self.beta * affinities * (cache @ values.T)  # (m, n)
-        return Gradients(
-            queries=self.logit_scale * (errors @ weights) + pulls @ keys,
-            weights=self.logit_scale * (errors.T @ queries),
-            keys=pulls.T @ queries,
-            values=affinities.T @ cache,
-        )
+        return {
+            "queries": self.logit_scale * (errors @ weights) + pulls @ keys,
+            "weights": self.logit_scale * (errors.T @ queries),
+            "keys": pulls.T @ queries,
+            "values": affinities.T @ cache,
+        }
 
 
 def fine_tune(
@@ -209,13 +194,16 @@ def fine_tune(
         learned, losses = None, np.zeros(0)
     seconds = time.perf_counter() - started
     return FineTuned(
-        parts=parts,
         accuracy=None if learned is None else run.accuracy(learned, test, alpha=equation.alpha),
         zero_shot_accuracy=zero_shot,
         losses=tuple(losses.tolist()),
         n_parameters=sum(array.numel() for array in run.start),
         seconds=seconds,
     )
+
+
+#: The loss's gradient in a tower's rows → in its weights that learn.
+_Backward: TypeAlias = "Callable[[Array], list[Array]]"
 
 
 class _Side:
@@ -234,27 +222,19 @@ class _Side:
         own = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad} if learns else {}
         self.names, self.start = list(own), list(own.values())
 
-    def read(
-        self, weights: Sequence[torch.Tensor], inputs: torch.Tensor
-    ) -> tuple[torch.Tensor, Callable[[Array], list[Array]]]:
-        """What the tower gives at these weights, and: the loss's gradient in that → in the weights."""
+    def read(self, weights: Sequence[torch.Tensor], inputs: torch.Tensor) -> tuple[torch.Tensor, _Backward]:
+        """What the tower gives at these weights, and the way back into them."""
         leaves = [array.detach().requires_grad_() for array in weights]
         runs = torch.split(inputs, _PER_RUN)
+
+        def rows_of(run: torch.Tensor) -> Any:
+            return torch.func.functional_call(self.module, dict(zip(self.names, leaves, strict=True)), (run,))
+
         # Of several runs none is remembered: each goes forward anew when its gradient is asked for.
-        forward = partial(checkpoint, self._rows, use_reentrant=False) if leaves and len(runs) > 1 else self._rows
+        forward = partial(checkpoint, rows_of, use_reentrant=False) if leaves and len(runs) > 1 else rows_of
         with torch.set_grad_enabled(bool(leaves)):
-            rows = self.finish(torch.cat([forward(leaves, run) for run in runs]))
-
-        def backward(gradients: Array) -> list[Array]:
-            return list(torch.autograd.grad(rows, leaves, gradients)) if leaves else []
-
-        return rows.detach(), backward
-
-    def _rows(self, weights: Sequence[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
-        rows: torch.Tensor = torch.func.functional_call(
-            self.module, dict(zip(self.names, weights, strict=True)), (inputs,)
-        )
-        return rows
+            rows = self.finish(torch.cat([forward(run) for run in runs]))
+        return rows.detach(), lambda into: list(torch.autograd.grad(rows, leaves, into)) if leaves else []
 
 
 class _Run:
@@ -270,11 +250,12 @@ class _Run:
         equation: Equation,
         views: Callable[[int], NDArray[Any]] | None,
     ) -> None:
+        def class_means(rows: torch.Tensor) -> torch.Tensor:  # (n_classes · k, d), class by class → (n_classes, d)
+            return _unit(_unit(rows).reshape(self.n_classes, -1, rows.shape[1]).mean(dim=1))
+
         self.equation, self.labels, self.n_classes = equation, support.labels, len(sentences)
         self.image = _Side(towers.image, _unit, parts.visual_encoder)
-        self.text = _Side(
-            towers.text, lambda rows: _unit(_class_means(_unit(rows), self.n_classes)), parts.text_encoder
-        )
+        self.text = _Side(towers.text, class_means, parts.text_encoder)
         self.tokens = towers.tokens([sentence for own in sentences for sentence in own])
         self.device = next(towers.image.parameters()).device
         self.prepared = support.prepared
@@ -289,12 +270,8 @@ class _Run:
 
     def encoded(self, prepared: NDArray[Any], weights: Sequence[Array]) -> torch.Tensor:
         """(n, …) prepared photos → (n, d) unit rows, as the image tower at these weights sees them."""
-        runs = range(0, len(prepared), _PER_RUN)
-        return torch.cat([self.image.read(weights, self.pixels(prepared[i : i + _PER_RUN]))[0] for i in runs])
-
-    def pixels(self, prepared: NDArray[Any]) -> torch.Tensor:
-        """Prepared photos where the image tower is."""
-        return torch.as_tensor(prepared, device=self.device)
+        runs = (prepared[i : i + _PER_RUN] for i in range(0, len(prepared), _PER_RUN))
+        return torch.cat([self.image.read(weights, torch.as_tensor(run, device=self.device))[0] for run in runs])
 
     def split(self, learned: Sequence[Array]) -> tuple[Array, Array, Sequence[Array], Sequence[Array]]:
         """Keys, values and the weights of the towers, learned or as they were."""
@@ -305,18 +282,11 @@ class _Run:
 
     def queries(self, epoch: int) -> Any:
         """The support as the loop takes it: prepared where the image tower learns, else its vectors."""
-        if self.views is None:
-            return self.prepared if self.image.names else self.keys
-        prepared = self.views(epoch)
-        return prepared if self.image.names else self.encoded(prepared, [])
-
-    def read_images(self, weights: Sequence[Array], photos: Any) -> tuple[Array, Callable[[Array], list[Array]]]:
-        """Unit rows of what `queries` gives, and their way back into the image tower."""
         if self.image.names:
-            return self.image.read(weights, self.pixels(photos))
-        return photos, lambda _: []
+            return self.views(epoch) if self.views else self.prepared
+        return self.encoded(self.views(epoch), []) if self.views else self.keys
 
-    def read_names(self, weights: Sequence[Array]) -> tuple[Array, Callable[[Array], list[Array]]]:
+    def read_names(self, weights: Sequence[Array]) -> tuple[Array, _Backward]:
         """The class names as unit rows, and their way back into the text tower."""
         return self.text.read(weights, self.tokens) if self.text.names else (self.weights, lambda _: [])
 
@@ -330,7 +300,9 @@ class _Run:
             learned: Sequence[Array], photos: Any, rows: NDArray[Any]
         ) -> tuple[float, Sequence[Array]]:
             keys, values, image, text = self.split(learned)
-            f, into_image = self.read_images(image, photos)
+            f, into_image = photos, None
+            if image:
+                f, into_image = self.image.read(image, torch.as_tensor(photos, device=self.device))
             W, into_text = self.read_names(text)
             own_rows = rows if leave_out else None
             A = affinity(f, keys, self.equation.beta, own_rows)
@@ -338,8 +310,9 @@ class _Run:
             loss, errors = cross_entropy(self.equation.logits(f, W, cache), self.labels[rows])
             rescale = 1.0 if own_rows is None else own_class_factor(self.labels, self.n_classes, own_rows, errors)
             gradients = self.equation.gradients(f, W, keys, values, A, errors, rescale)
-            own = [getattr(gradients, name) for name, learns in self.cache.items() if learns]
-            return loss, [*own, *into_image(gradients.queries), *into_text(gradients.weights)]
+            own = [gradients[name] for name, learns in self.cache.items() if learns]
+            towers = [*(into_image(gradients["queries"]) if into_image else ()), *into_text(gradients["weights"])]
+            return loss, [*own, *towers]
 
         return train(
             self.start,
@@ -359,7 +332,7 @@ class _Run:
         f, (W, _) = self.encoded(test.prepared, image), self.read_names(text)
         A = affinity(f, keys, self.equation.beta)
         cache = sum_affinities(A, self.labels, self.n_classes, values=values)
-        logits = text_logits(f, W, self.equation.logit_scale) + alpha * cache
+        logits = replace(self.equation, alpha=alpha).logits(f, W, cache)
         return float((to_numpy(logits).argmax(axis=1) == test.labels).mean())
 
 
@@ -380,8 +353,3 @@ class _TwoRates:
 def _unit(rows: torch.Tensor) -> torch.Tensor:
     """Unit rows, differentiable."""
     return torch.nn.functional.normalize(rows, dim=1)
-
-
-def _class_means(rows: torch.Tensor, n_classes: int) -> torch.Tensor:
-    """(n_classes · k, d), class by class → (n_classes, d) means."""
-    return rows.reshape(n_classes, -1, rows.shape[1]).mean(dim=1)

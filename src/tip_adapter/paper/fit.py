@@ -37,23 +37,6 @@ class Fitted:
     peak_mib: float
 
 
-class Heads:
-    """Methods fitted on the current draw: a cache shared by several protocols and the upper bound over them."""
-
-    def __init__(self) -> None:
-        self._draw: Task | None = None
-        self._fitted: dict[str, Fitted] = {}
-
-    def get(self, task: Task, protocol: str, make: Callable[[], Fitted]) -> Fitted:
-        """The method of a task by a protocol, fitted once."""
-        draw = replace(task, protocol="")
-        if draw != self._draw:
-            self._draw, self._fitted = draw, {}
-        if protocol not in self._fitted:
-            self._fitted[protocol] = make()
-        return self._fitted[protocol]
-
-
 def timed(fit: Callable[[], Head]) -> Fitted:
     """What is fitted now, with its time and memory."""
     with PeakMemory() as memory:
@@ -63,67 +46,57 @@ def timed(fit: Callable[[], Head]) -> Fitted:
     return Fitted(head, seconds, memory.mib)
 
 
-def fitted(
-    task: Task, protocol: str, split: SplitVectors, support: SupportSet, test: SupportSet, heads: Heads
-) -> Fitted:
-    """The method of a task as a protocol wants it.
+class Heads:
+    """Methods fitted on the current draw: a cache shared by several protocols and the upper bound over them."""
 
-    Parameters
-    ----------
-    task : Task
-    protocol : a name of `PROTOCOLS`, the task's or another to compare with
-    split : SplitVectors, what is learned from
-    support : SupportSet, the draw
-    test : SupportSet, the target's test photos; only an upper bound looks at them
-    heads : what was fitted before
+    def __init__(self) -> None:
+        self._draw: Task | None = None
+        self._fitted: dict[str, Fitted] = {}
 
-    Raises
-    ------
-    UsageError
-        The protocol needs a validation split, or a class with two photos, and there is none.
-    """
-    if PROTOCOLS[protocol].upper_bound:
-        return heads.get(task, protocol, lambda: _best_on_test(task, split, support, test, heads))
-    return heads.get(task, protocol, lambda: timed(learner(task, protocol, split, support, test)))
+    def fitted(self, task: Task, protocol: str, split: SplitVectors, support: SupportSet, test: SupportSet) -> Fitted:
+        """The method of a task as a protocol wants it, fitted once.
 
+        The protocol is the task's, or another to compare with. Only an upper bound looks at the target's test photos.
+        Raises UsageError where the protocol needs a validation split, or a class with two photos, and there is none.
+        """
+        draw = replace(task, protocol="")
+        if draw != self._draw:
+            self._draw, self._fitted = draw, {}
+        if protocol not in self._fitted:
+            if PROTOCOLS[protocol].upper_bound:
+                self._fitted[protocol] = self._best_on_test(task, split, support, test)
+            else:
+                self._fitted[protocol] = timed(learner(task, protocol, split, support, test))
+        return self._fitted[protocol]
 
-def _best_on_test(task: Task, split: SplitVectors, support: SupportSet, test: SupportSet, heads: Heads) -> Fitted:
-    """The upper bound: of every protocol's way the best, by the test photos, each chosen again on them."""
-    given = TuningData(validation=positions_of(test, split))
-    others = _comparable_protocols(task, split)
-    candidates = [fitted(task, name, split, support, test, heads) for name in others]
-    candidates.append(timed(learner(task, "oracle", split, support, test)))
-    candidates += [_chosen_again(candidate, given) for candidate in candidates if candidate.head.choice]
-    return max(candidates, key=lambda candidate: accuracy_of(candidate.head, test))
+    def _best_on_test(self, task: Task, split: SplitVectors, support: SupportSet, test: SupportSet) -> Fitted:
+        """The upper bound: of every protocol's way the best, by the test photos, each chosen again on them."""
+        given = TuningData(validation=positions_of(test, split))
+        few = min(task.shots, task.settings.get("cache_size", task.shots)) < 2
+        others = [
+            name
+            for name, other in PROTOCOLS.items()
+            if not (other.upper_bound or (name == "leave-one-out" and few))
+            and (other.sees == "support" or split.has_validation)
+        ]
+        candidates = [self.fitted(task, name, split, support, test) for name in others]
+        candidates.append(timed(learner(task, "oracle", split, support, test)))
+        candidates += [_chosen_again(candidate, given) for candidate in candidates if candidate.head.choice]
+        return max(candidates, key=lambda candidate: accuracy_of(candidate.head.predict, test))
 
 
 def _chosen_again(fitted: Fitted, given: TuningData) -> Fitted:
     """The same with the (alpha, beta) that is best on these images."""
-    head = fitted.head
-    again = timed(
-        lambda: _with_choice(head, tuning.on_validation(Cache.of(head.estimator, head.support.vectors), given))
-    )
+    support, estimator = fitted.head.support, fitted.head.estimator
+
+    def choose() -> Head:
+        choice = tuning.on_validation(Cache.of(estimator, support.vectors), given)
+        answering = type(estimator)(**{**estimator.get_params(deep=False), "alpha": choice.alpha, "beta": choice.beta})
+        answering.restore(support.vectors, support.labels, estimator.learned(), support.ids.tolist())
+        return replace(fitted.head, choice=choice, estimator=answering, left_out=None)
+
+    again = timed(choose)
     return Fitted(again.head, fitted.seconds + again.seconds, max(fitted.peak_mib, again.peak_mib))
-
-
-def _comparable_protocols(task: Task, split: SplitVectors) -> list[str]:
-    """What else, short of the upper bound, this task could have been measured by."""
-    most = task.settings.get("cache_size", task.shots)
-    few = min(task.shots, most) < 2
-    return [
-        name
-        for name, protocol in PROTOCOLS.items()
-        if not protocol.upper_bound
-        and not (name == "leave-one-out" and few)
-        and (protocol.sees not in ("few", "validation") or split.has_validation)
-    ]
-
-
-def _with_choice(head: Head, choice: tuning.Choice) -> Head:
-    estimator = head.estimator
-    answering = type(estimator)(**{**estimator.get_params(deep=False), "alpha": choice.alpha, "beta": choice.beta})
-    answering.restore(head.support.vectors, head.support.labels, estimator.learned(), head.support.ids.tolist())
-    return replace(head, choice=choice, estimator=answering, left_out=None)
 
 
 def learner(
@@ -132,13 +105,17 @@ def learner(
     """What fits the method, choosing by a protocol; everything it needs is encoded and read beforehand."""
     settings, rule = dict(task.settings), PROTOCOLS[protocol].rule
     cache = _cache(task, split, support, settings.pop("cache_size", None))
-    if rule == tuning.LEAVE_ONE_OUT and method_class(task.method).capabilities.has_alpha_beta:
-        _refuse_single_keys(cache.support)
+    left_out = rule == tuning.LEAVE_ONE_OUT and method_class(task.method).capabilities.has_alpha_beta
+    if left_out and _most_of_a_class(cache.support) < 2:
+        raise UsageError("leave-one-out needs a class with two photos; give more --shots")
     templates = settings.pop("templates", None)
     pair = (settings.pop("alpha", PAPERS_PAIR[0]), settings.pop("beta", PAPERS_PAIR[1]))
     embeddings = split.embeddings(templates)
     if settings.pop("learned_prompt", False):
-        embeddings = _learned_prompt(task, split, support, embeddings)
+        draw = task.shots, task.seed
+        if draw not in split.prompts:
+            split.prompts[draw] = _learn_prompt(task, split, support, embeddings)
+        embeddings = split.prompts[draw]
     if task.method in split.epochs:  # each photo is shown once a pass, also where the cache is smaller
         settings.setdefault("epochs", split.epochs[task.method] * cache.epochs_a_pass)
     if protocol in ("fixed", "scale-free"):
@@ -166,10 +143,8 @@ def learner(
     return fit
 
 
-def _refuse_single_keys(support: SupportSet) -> None:
-    """Raise UsageError where leave-one-out has nothing to score."""
-    if np.unique(support.labels, return_counts=True)[1].max(initial=0) < 2:
-        raise UsageError("leave-one-out needs a class with two photos; give more --shots")
+def _most_of_a_class(support: SupportSet) -> int:
+    return int(np.unique(support.labels, return_counts=True)[1].max(initial=0))
 
 
 def _seen(task: Task, protocol: str, split: SplitVectors, test: SupportSet) -> tuple[Any, Any] | None:
@@ -212,7 +187,7 @@ def _cache(task: Task, split: SplitVectors, support: SupportSet, size: int | Non
     if size == 0:
         return _Cache(support.take(slice(0)))
     views = split.views(task.shots, task.seed) if method_class(task.method).capabilities.takes_views else None
-    if size is None or np.unique(support.labels, return_counts=True)[1].max(initial=0) <= size:
+    if size is None or _most_of_a_class(support) <= size:
         in_turn = None if views is None else cycled(views)
         return _Cache(support, split.queries(task.shots, task.seed), in_turn)
     drawn = draw_prototypes(support.vectors, support.labels, size, task.seed, views)
@@ -220,17 +195,8 @@ def _cache(task: Task, split: SplitVectors, support: SupportSet, size: int | Non
     return _Cache(SupportSet(drawn.vectors, drawn.labels, ids), None, drawn.views, len(drawn.rows))
 
 
-def _learned_prompt(
-    task: Task, split: SplitVectors, support: SupportSet, embeddings: ClassEmbeddings
-) -> ClassEmbeddings:
-    """The class weights that CoOp learns from the same photos, once a draw."""
-    draw = task.shots, task.seed
-    if draw not in split.prompts:
-        split.prompts[draw] = _learn_prompt(task, split, support, embeddings)
-    return split.prompts[draw]
-
-
 def _learn_prompt(task: Task, split: SplitVectors, support: SupportSet, embeddings: ClassEmbeddings) -> ClassEmbeddings:
+    """The class weights that CoOp learns from the same photos."""
     views = split.views(task.shots, task.seed)
     make: Any = method_class("coop")
     coop: Any = make(
@@ -245,11 +211,6 @@ def _learn_prompt(task: Task, split: SplitVectors, support: SupportSet, embeddin
     return ClassEmbeddings(coop.classes_, coop.weights_)
 
 
-def accuracy_of(head: Head, test: SupportSet) -> float:
-    """Accuracy of a head on test images."""
-    return share_correct(head.predict(test.vectors), test)
-
-
-def share_correct(answers: NDArray[Any], test: SupportSet) -> float:
-    """The share of (n,) answers that equal the labels."""
-    return float((answers == test.labels).mean())
+def accuracy_of(predict: Callable[[NDArray[np.float32]], NDArray[Any]], test: SupportSet) -> float:
+    """The share of test images whose predicted label is their own."""
+    return float((predict(test.vectors) == test.labels).mean())

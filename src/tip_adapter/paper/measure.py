@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import ResultsError, TipAdapterError, UsageError
-from tip_adapter.methods import method_class
+from tip_adapter.errors import FolderError, ResultsError, TipAdapterError, UsageError
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.metrics import accuracy_interval
 from tip_adapter.paper.columns import TITLES
-from tip_adapter.paper.fit import Heads, accuracy_of, fitted, learner, positions_of, share_correct
-from tip_adapter.paper.protocols import PAPERS_PAIR, protocols_for
+from tip_adapter.paper.fit import Heads, accuracy_of, learner, positions_of
+from tip_adapter.paper.protocols import PAPERS_PAIR
 from tip_adapter.paper.results import key_of, origin
 from tip_adapter.paper.timing import BATCH, cuda_peak_mib, milliseconds
 from tip_adapter.plugins import require_extra
 from tip_adapter.text import counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tip_adapter.model.head import Head
     from tip_adapter.paper.experiments import Task
@@ -41,17 +40,9 @@ _SEARCHED_BY = {
 }
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A result, and whether it was measured just now."""
-
-    result: dict[str, Any]
-    new: bool
-
-
 def run(
     tasks: Iterable[Task], known: Iterable[dict[str, Any]], find: Find, say: Callable[[str], None]
-) -> Iterator[Measured | None]:
+) -> Iterator[tuple[dict[str, Any] | None, bool]]:
     """Measure what is not known yet.
 
     Parameters
@@ -63,7 +54,7 @@ def run(
 
     Yields
     ------
-    the outcome of each task, in their order; None where something is missing or failed
+    the result of each task, in their order, None where something is missing or failed; and whether it was measured now
 
     Raises
     ------
@@ -71,46 +62,45 @@ def run(
         What is known was measured with another encoder of the same name.
     """
     found = {key_of(result): result for result in known}
-    find = _of_the_same_encoders(list(found.values()), find)
+    find = _checked(find, {result["encoder"]: result["encoder_identity"]["fingerprint"] for result in found.values()})
     said, heads = set(), Heads()
     for task in tasks:
         key = key_of(task.axes())
         try:
-            yield Measured(found[key], new=False) if key in found else Measured(measure(task, find, heads), new=True)
+            yield (found[key], False) if key in found else (measure(task, find, heads), True)
         except ResultsError:
             raise
         except TipAdapterError as error:
             if str(error) not in said:
                 say(str(error))
             said.add(str(error))
-            yield None
+            yield None, False
 
 
-def _of_the_same_encoders(known: Sequence[dict[str, Any]], find: Find) -> Find:
-    """`find`, but refuse results of two encoders under one name."""
-    measured = {result["encoder"]: result["encoder_identity"]["fingerprint"] for result in known}
+def _checked(find: Find, fingerprints: Mapping[str, str]) -> Find:
+    """`find`, asked once for what is missing, since to find out that there is no network takes a minute; other
+    encoders of a known name are refused.
+    """
+    missing: dict[tuple[str, ...], TipAdapterError] = {}
 
-    def find_the_same(dataset: str, encoder: str) -> SplitVectors:
-        split = find(dataset, encoder)
-        if measured.get(encoder, split.encoder.identity.fingerprint) != split.encoder.identity.fingerprint:
+    def checked(dataset: str, encoder: str) -> SplitVectors:
+        for key in ((encoder,), (dataset, encoder)):
+            if key in missing:
+                raise missing[key]
+        try:
+            split = find(dataset, encoder)
+        except TipAdapterError as error:  # a folder's is the data set's; every other is the encoder's
+            missing[(dataset, encoder) if isinstance(error, FolderError) else (encoder,)] = error
+            raise
+        fingerprint = split.encoder.identity.fingerprint
+        if fingerprints.get(encoder, fingerprint) != fingerprint:
             raise ResultsError(
                 f"the results that are there were measured with another {printable(encoder)} (its files have changed "
                 "since); choose another --out"
             )
         return split
 
-    return find_the_same
-
-
-def allowed_protocols(method: str, shots: int, *, has_validation: bool) -> tuple[str, ...]:
-    """The protocols of a method at so many shots, where none is asked for."""
-    return protocols_for(chooses=chooses(method), shots=shots, has_validation=has_validation)
-
-
-def chooses(method: str) -> bool:
-    """Whether a method has something to choose: alpha and beta, or the linear probe's C."""
-    made = method_class(method)
-    return made.capabilities.has_alpha_beta or made.capabilities.takes_validation
+    return checked
 
 
 def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
@@ -129,7 +119,9 @@ def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
     split = find(task.dataset, task.encoder).of_classes(task.n_classes)
     target = split if task.target == task.dataset else find(task.target, task.encoder).of_classes(task.n_classes)
     test, support = target.test(), split.support(task.shots, task.seed)
-    zero_shot = _zero_shot_accuracy(task, split, test)
+    zero_shot = ZeroShotClassifier(split.embeddings(task.settings.get("templates")))
+    none = test.take(slice(0))
+    zero_shot_accuracy = accuracy_of(zero_shot.fit(none.vectors, none.labels).predict, test)
     if "learn" in task.settings:
         result = _measure_parts(task, split, support, target)
     else:
@@ -139,8 +131,8 @@ def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
         **task.axes(),
         **result,
         "interval": None if accuracy is None else [*accuracy_interval(round(accuracy * len(test)), len(test))],
-        "zero_shot_accuracy": zero_shot,
-        "gain": None if accuracy is None else accuracy - zero_shot,
+        "zero_shot_accuracy": zero_shot_accuracy,
+        "gain": None if accuracy is None else accuracy - zero_shot_accuracy,
         "n_test": len(test),
         "n_classes": len(split.names),
         "support_ids": support.ids.tolist(),
@@ -160,10 +152,12 @@ def _measure_method(
     task: Task, split: SplitVectors, support: SupportSet, target: SplitVectors, heads: Heads
 ) -> dict[str, Any]:
     test = target.test()
-    made = fitted(task, task.protocol, split, support, test, heads)
+    made = heads.fitted(task, task.protocol, split, support, test)
+    rows = np.arange(BATCH) % len(test)  # a batch, through the encoder if there are images, and through the head
+    vectors = test.vectors[rows]
     head, choice, estimator = made.head, made.head.choice, made.head.estimator
     return {
-        "accuracy": accuracy_of(head, test),
+        "accuracy": accuracy_of(head.predict, test),
         "alpha": choice.alpha if choice else None,
         "beta": choice.beta if choice else None,
         "temperature": choice.temperature if choice else None,
@@ -173,35 +167,21 @@ def _measure_method(
         "losses": [float(loss) for loss in getattr(estimator, "losses_", ())],
         "learnable_parameters": estimator.n_parameters,
         "training_seconds": made.seconds,
-        "inference_ms": _inference_ms(head, target),
+        "inference_ms": milliseconds(lambda: head.probabilities(vectors)) + target.encoding_ms(test.ids[rows].tolist()),
         "peak_memory_mib": made.peak_mib,
         "gpu_mib": cuda_peak_mib(),
-        "notes": _notes(task.method, estimator),
+        "notes": _notes(task, estimator),
         **(_plane(head) if task.n_classes else {}),
     }
 
 
-def _zero_shot_accuracy(task: Task, split: SplitVectors, test: SupportSet) -> float:
-    names = ZeroShotClassifier(split.embeddings(task.settings.get("templates")))
-    none = test.take(slice(0))
-    return share_correct(names.fit(none.vectors, none.labels).predict(test.vectors), test)
-
-
-def _inference_ms(head: Head, target: SplitVectors) -> float:
-    """Time of a batch through the encoder, if there are images, and through the head."""
-    test = target.test()
-    rows = np.arange(BATCH) % len(test)
-    vectors = test.vectors[rows]
-    return milliseconds(lambda: head.probabilities(vectors)) + target.encoding_ms(test.ids[rows].tolist())
-
-
-def _notes(method: str, estimator: Any) -> list[str]:
+def _notes(task: Task, estimator: Any) -> list[str]:
     """What a reader should know of how it was trained."""
     notes = []
     if tower := estimator.training().get("prompt_tower"):
         notes.append(f"the tower of CoOp's context: {tower}")
     if max(getattr(estimator, "losses_", ()), default=1) < _NOTHING_TO_LEARN:
-        notes.append(f"{TITLES.get(method, method)}: the loss is 0 from the start, and nothing is learned")
+        notes.append(f"{TITLES.get(task.method, task.method)}: the loss is 0 from the start, and nothing is learned")
     if searched_by := _SEARCHED_BY.get(getattr(estimator, "searched_by_", "")):
         notes.append(searched_by)
     return notes
@@ -209,14 +189,12 @@ def _notes(method: str, estimator: Any) -> list[str]:
 
 def _short_of_photos(task: Task, support: SupportSet) -> list[str]:
     """A note on classes with fewer images than shots, which use all of theirs."""
-    counts = dict(zip(*np.unique(support.labels, return_counts=True), strict=True))
-    short = {label: int(n) for label, n in counts.items() if n < task.shots}
+    counts = zip(*np.unique(support.labels, return_counts=True), strict=True)
+    short = [f"{label} {n}" for label, n in counts if n < task.shots]
     if not short:
         return []
-    listed = ", ".join(f"{label} {n}" for label, n in list(short.items())[:3])
-    return [
-        f"{task.dataset}: {counted(len(short), 'class has', 'classes have')} fewer than {task.shots} photos ({listed})"
-    ]
+    fewer = f"{counted(len(short), 'class has', 'classes have')} fewer than {task.shots} photos"
+    return [f"{task.dataset}: {fewer} ({', '.join(short[:3])})"]
 
 
 # ---- what to fine-tune, and keys in the plane ------------------------------------------------------------------------

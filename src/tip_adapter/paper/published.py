@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter.methods import METHODS
 from tip_adapter.paper.datasets.records import dataset_records
 from tip_adapter.paper.experiments import papers_encoder, published
+from tip_adapter.paper.results import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
 _AXES = ("dataset", "target", "method", "shots", "variant")
 
 
-class Size(NamedTuple):
-    """How large the paper's data set is."""
-
-    n_classes: int
-    n_test: int
-
-
 @dataclass(frozen=True)
 class Published:
     """The paper's numbers for one experiment.
@@ -32,17 +26,17 @@ class Published:
     Parameters
     ----------
     rows : records as in published.jsonl
-    sizes : data set → Size of the paper's
+    sizes : data set → number of its classes and of its test photos, as published
     """
 
     rows: tuple[dict[str, Any], ...]
-    sizes: Mapping[str, Size]
+    sizes: Mapping[str, tuple[int, int]]
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
         """Those of an experiment."""
         rows = tuple(row for row in published() if row["experiment"] == experiment.published)
-        return cls(rows, {name: Size(r.n_classes, r.n_images.get("test", 0)) for name, r in dataset_records().items()})
+        return cls(rows, {name: (r.n_classes, r.n_images.get("test", 0)) for name, r in dataset_records().items()})
 
     def row_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
         """The published row for a result: of its data set and encoder; None without any.
@@ -50,7 +44,11 @@ class Published:
         Where the paper has one data set only, its number is shown with those of any other, as not comparable; so does
         the number of its first encoder with those of encoders that it has not.
         """
-        fitting = self._fitting(result) or [row for name in self._only_dataset for row in self._fitting(result, name)]
+        names = {row["dataset"] for row in self.rows}
+        fitting = self._fitting(result)
+        if not fitting and len(names) == 1:
+            (only,) = names
+            fitting = self._fitting({**result, "dataset": only, "target": only})
         encoder = papers_encoder(result["encoder"])
         if encoder in {row["encoder"] for row in self.rows}:
             fitting = [row for row in fitting if row["encoder"] == encoder]
@@ -67,19 +65,10 @@ class Published:
         """Rows that no method here could measure, such as full training."""
         return [row for row in self.rows if row["method"] not in METHODS]
 
-    def _fitting(self, result: dict[str, Any], dataset: str | None = None) -> list[dict[str, Any]]:
-        """Rows that agree with a result, as if it were of another data set."""
-        asked = {**result, **({"dataset": dataset, "target": dataset} if dataset else {})}
-        return [row for row in self.rows if _axes(row) == _axes(asked)]
-
-    @property
-    def _only_dataset(self) -> set[str]:
-        """The one data set of the rows; empty where there are several."""
-        names = {row["dataset"] for row in self.rows}
-        return names if len(names) == 1 else set()
-
-
-def _axes(row: dict[str, Any]) -> tuple[Any, ...]:
-    """A row's values on the axes; where it states none it is of the data set itself, and of no variant."""
-    stated = {"target": row["dataset"], "variant": "", **row}
-    return tuple(stated[axis] for axis in _AXES)
+    def _fitting(self, result: dict[str, Any]) -> list[dict[str, Any]]:
+        """Rows that agree with a result; where a row states no target or variant it is of the data set itself, and of none."""
+        return [
+            row
+            for row in self.rows
+            if key_of({"target": row["dataset"], "variant": "", **row}, _AXES) == key_of(result, _AXES)
+        ]

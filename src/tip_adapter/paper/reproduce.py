@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import FolderError, TipAdapterError, UsageError
+from tip_adapter.errors import UsageError
 from tip_adapter.io.files import write_file
 from tip_adapter.methods import method_class
 from tip_adapter.paper.datasets.records import dataset_record
 from tip_adapter.paper.experiments import experiment, tasks
-from tip_adapter.paper.measure import allowed_protocols, chooses, run
-from tip_adapter.paper.protocols import PROTOCOLS
+from tip_adapter.paper.measure import run
+from tip_adapter.paper.protocols import PROTOCOLS, protocols_for
 from tip_adapter.paper.published import Published
 from tip_adapter.paper.results import read_results, recording
 from tip_adapter.paper.tables import marked, render_table
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.features.encode import Progress
     from tip_adapter.paper.experiments import Experiment
-    from tip_adapter.paper.measure import Find
-    from tip_adapter.paper.vectors import SplitVectors, VectorProvider
+    from tip_adapter.paper.vectors import VectorProvider
 
 #: More shots or a larger seed than this are slips.
 _MOST_SHOTS, _LARGEST_SEED = 10_000, 2**32 - 1
@@ -105,16 +104,16 @@ def reproduce(
     )  # before hours
     wanted = wanted.restricted(provider.axes)
     todo = list(tasks(wanted, partial(_protocols_of, wanted, provider)))
-    find = _remembering(partial(provider.split_vectors, draws=wanted.draws))
+    find = partial(provider.split_vectors, draws=wanted.draws)
     results, n_measured = [], 0
     with recording(place / "results.jsonl") as append:
         known = read_results(place / "results.jsonl")
-        for number, outcome in enumerate(run(todo, known, find, say), start=1):
-            if outcome and outcome.new:
-                append(outcome.result)
+        for number, (result, new) in enumerate(run(todo, known, find, say), start=1):
+            if result:
+                results.append(result)
+            if result and new:
+                append(result)
                 n_measured += 1
-            if outcome:
-                results.append(outcome.result)
             if progress:
                 progress(number, len(todo))
     table = ""
@@ -126,48 +125,18 @@ def reproduce(
     return Reproduction(results, n_measured, provider.n_encoded, table)
 
 
-def _remembering(find: Find) -> Find:
-    """The same, asked once for what is missing: to find out that there is no network takes a minute."""
-    missing: dict[tuple[str, ...], TipAdapterError] = {}
-
-    def remembered(dataset: str, encoder: str) -> SplitVectors:
-        for key in ((encoder,), (dataset, encoder)):
-            if key in missing:
-                raise missing[key]
-        try:
-            return find(dataset, encoder)
-        except FolderError as error:  # the data set's; every other is the encoder's
-            missing[dataset, encoder] = error
-            raise
-        except TipAdapterError as error:
-            missing[(encoder,)] = error
-            raise
-
-    return remembered
-
-
 def _protocols_of(
     wanted: Experiment, provider: VectorProvider, method: str, dataset: str, keys: int
 ) -> tuple[str, ...]:
-    """Those that were asked for, where there is something to choose."""
-    if wanted.protocols and chooses(method) and keys:
+    """Those that were asked for, where there is something to choose: alpha and beta, or the linear probe's C."""
+    capabilities = method_class(method).capabilities
+    chooses = capabilities.has_alpha_beta or capabilities.takes_validation
+    if wanted.protocols and chooses and keys:
         return wanted.protocols
-    return allowed_protocols(method, keys, has_validation=provider.has_validation(dataset))
+    return protocols_for(chooses=chooses, shots=keys, has_validation=provider.has_validation(dataset))
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------
-
-
-def _datasets(text: str) -> tuple[str, ...]:
-    return tuple(dataset_record(part).name for part in _parts(text, "--datasets"))
-
-
-def _shots(text: str) -> tuple[int, ...]:
-    return _numbers(text, "--shots", 1, _MOST_SHOTS)
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    return _numbers(text, "--seeds", 0, _LARGEST_SEED)
 
 
 def _methods(text: str) -> tuple[str, ...]:
@@ -188,22 +157,16 @@ def _protocols(text: str) -> tuple[str, ...]:
 #: Axis → what reads a person's words for it.
 _READERS: dict[str, Callable[[str], tuple[Any, ...]]] = {
     "encoders": lambda text: (text,),
-    "datasets": _datasets,
-    "shots": _shots,
-    "seeds": _seeds,
+    "datasets": lambda text: tuple(dataset_record(part).name for part in _parts(text, "--datasets")),
+    "shots": lambda text: _numbers(text, "--shots", 1, _MOST_SHOTS),
+    "seeds": lambda text: _numbers(text, "--seeds", 0, _LARGEST_SEED),
     "methods": _methods,
     "protocols": _protocols,
 }
 
 
 def _parts(text: str, option: str) -> tuple[str, ...]:
-    """What commas separate, each once.
-
-    Raises
-    ------
-    UsageError
-        There is nothing.
-    """
+    """What commas separate, each once; UsageError if there is nothing."""
     found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not found:
         raise UsageError(f"{option} takes values separated by commas, not {printable(repr(text))}")
@@ -211,13 +174,7 @@ def _parts(text: str, option: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str, option: str, least: int, most: int) -> tuple[int, ...]:
-    """Whole numbers that commas separate.
-
-    Raises
-    ------
-    UsageError
-        One is none, or out of bounds.
-    """
+    """Whole numbers that commas separate; UsageError if one is none, or out of bounds."""
     found = _parts(text, option)
     if not all(part.isdecimal() and len(part) < 12 and least <= int(part) <= most for part in found):
         raise UsageError(

@@ -18,6 +18,7 @@ from scipy.stats import t
 
 from tip_adapter.errors import ResultsError
 from tip_adapter.io.files import append_lines, open_regular
+from tip_adapter.paper.experiments import AXES
 from tip_adapter.text import printable
 from tip_adapter.version import __version__
 
@@ -29,13 +30,21 @@ FORMAT = 1
 
 _BEGINNING = b'{"format": '
 
-#: What identifies a result.
-AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
+#: Where and on which photos something was measured.
+_DRAW = ("dataset", "target", "encoder", "variant", "shots", "seed")
 
 
-def key_of(result: dict[str, Any]) -> tuple[Any, ...]:
-    """What identifies a result or a task."""
-    return tuple(result.get(axis) for axis in AXES)
+def key_of(result: dict[str, Any], axes: Sequence[str] = AXES) -> tuple[Any, ...]:
+    """The values of a result on some axes; on all of them they identify a result or a task."""
+    return tuple(result.get(axis) for axis in axes)
+
+
+def grouped(results: Iterable[dict[str, Any]], axes: Sequence[str]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Values on the axes → the results that agree in them, in the order of the results."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(key_of(result, axes), []).append(result)
+    return groups
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -60,7 +69,10 @@ def recording(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
     NotWritable
         Another run writes there, or with the system's reason; what was measured before stays.
     """
-    _refuse_others(path)
+    lines = _lines(path)
+    end = lines[-1].rstrip(b"\0") if lines else b""  # zeros, where the power failed
+    if not end.endswith(b"\n") and not end.startswith(_BEGINNING[: len(end)]):
+        raise _no_result(len(lines), path)
     with append_lines(path) as append:
         yield lambda result: append(json.dumps({"format": FORMAT, **result}, allow_nan=False).encode())
 
@@ -76,17 +88,10 @@ def _lines(path: Path) -> list[bytes]:
         raise ResultsError(f"cannot read {printable(path)}: {error.strerror or error}; choose another --out") from error
 
 
-def _refuse_others(path: Path) -> None:
-    """An unfinished line is cut off before the next is written: only where it is the beginning of a result."""
-    lines = _lines(path)
-    end = lines[-1].rstrip(b"\0") if lines else b""  # zeros, where the power failed
-    if not end.endswith(b"\n") and not end.startswith(_BEGINNING[: len(end)]):
-        raise _no_result(len(lines), path)
-
-
 def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    """A line as a result: all that is read of it is there, and of its kind."""
     try:
-        result = json.loads(line, parse_constant=_no_number)
+        result = json.loads(line, parse_constant=int)  # NaN is no int: a ValueError
     except (ValueError, RecursionError):
         result = None
     if not isinstance(result, dict) or "format" not in result:
@@ -96,28 +101,19 @@ def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
             f"{printable(path)} line {number} is of format {printable(str(result['format'])[:40])}, this version writes "
             f"{FORMAT}; choose another --out"
         )
-    if not _has_axes(result):
+    kinds = {axis: int if axis in ("shots", "seed") else str for axis in AXES}
+    accuracy, identity = result.get("accuracy"), result.get("encoder_identity")
+    if not (
+        all(type(result.get(axis)) is kind for axis, kind in kinds.items())
+        and (isinstance(identity, dict) and type(identity.get("fingerprint")) is str)
+        and (accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 1))
+    ):
         raise _no_result(number, path)
     return result
 
 
-def _has_axes(result: dict[str, Any]) -> bool:
-    """Whether all that is read of it is there, and of its kind."""
-    kinds = {axis: int if axis in ("shots", "seed") else str for axis in AXES}
-    accuracy, identity = result.get("accuracy"), result.get("encoder_identity")
-    if not isinstance(identity, dict) or type(identity.get("fingerprint")) is not str:
-        return False
-    return all(type(result.get(axis)) is kind for axis, kind in kinds.items()) and (
-        accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 1)
-    )
-
-
 def _no_result(number: int, path: Path) -> ResultsError:
     return ResultsError(f"{printable(path)} line {number} is no result; move the file away, or choose another --out")
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(name)
 
 
 # ---- provenance --------------------------------------------------------------------------------------------------------
@@ -128,44 +124,34 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn", "onnxruntime", "torch", "open-cli
 @cache
 def origin() -> dict[str, Any]:
     """The fields of a result's line that say so; the same for a whole run."""
+    versions = {"tip_adapter": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
     return {
-        "versions": {"tip_adapter": __version__, "python": platform.python_version(), **_versions()},
+        "versions": versions,
         "commit": _commit(Path(__file__).parents[3]),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "date": datetime.date.today().isoformat(),
     }
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
 def _commit(checkout: Path) -> str | None:
     """The commit that is checked out, where the package runs from a checkout."""
     with suppress(OSError, ValueError):
-        folder = _git_folder(checkout / ".git")
-        head = _read(folder / "HEAD")
-        return _commit_of(head.removeprefix("ref: "), folder) if head.startswith("ref: ") else head
+        folder = checkout / ".git"
+        if folder.is_file():  # a worktree: the folder's path is in the file
+            folder = checkout / _read(folder).removeprefix("gitdir: ")
+        branch = _read(folder / "HEAD")
+        if not branch.startswith("ref: "):
+            return branch
+        branch, shared = branch.removeprefix("ref: "), folder / "commondir"
+        common = folder / _read(shared) if shared.is_file() else folder
+        if (common / branch).is_file():
+            return _read(common / branch)
+        packed = (line.partition(" ") for line in _read(common / "packed-refs").splitlines())
+        return next((commit for commit, _, name in packed if name == branch), None)
     return None
-
-
-def _git_folder(place: Path) -> Path:
-    """The folder itself; a worktree has a file with its path instead."""
-    return place.parent / _read(place).removeprefix("gitdir: ") if place.is_file() else place
-
-
-def _commit_of(branch: str, folder: Path) -> str | None:
-    """From the branch's own file, or from the list of those that have none."""
-    shared = folder / "commondir"
-    common = folder / _read(shared) if shared.is_file() else folder
-    if (common / branch).is_file():
-        return _read(common / branch)
-    packed = [line.split(" ") for line in _read(common / "packed-refs").splitlines()]
-    return next((commit for commit, *names in packed if names == [branch]), None)
 
 
 def _read(path: Path) -> str:
@@ -200,12 +186,10 @@ class Mean:
 
 
 def means(results: Iterable[dict[str, Any]], axes: Sequence[str], value: str) -> dict[tuple[Any, ...], Mean]:
-    """The mean of a field over the results that agree in `axes`; results without the field do not count."""
-    groups: dict[tuple[Any, ...], list[float]] = {}
-    for result in results:
-        if result.get(value) is not None:
-            groups.setdefault(tuple(result.get(axis) for axis in axes), []).append(float(result[value]))
-    return {key: Mean.of(values) for key, values in groups.items()}
+    """The mean of a field over the results that agree in `axes`; results where it is no number do not count."""
+    found = [result for result in results if isinstance(result.get(value), (int, float))]
+    groups = grouped(found, axes)
+    return {key: Mean.of([float(result[value]) for result in own]) for key, own in groups.items()}
 
 
 def paired(
@@ -216,30 +200,16 @@ def paired(
     Zero-shot sees no photos: it is compared with every draw. Seeds are what a mean goes over; so that draws of one seed,
     which hold each other's photos, do not pass for several, `axes` should name the shots.
     """
-    found = list(results)
-    ours, theirs = _accuracies(found, one), _accuracies(found, other)
+    accuracies: dict[str, dict[tuple[Any, ...], float]] = {one: {}, other: {}}
+    for result in results:
+        if result["method"] in accuracies and result.get("accuracy") is not None:
+            seen = result if result["shots"] else {**result, "seed": None}
+            accuracies[result["method"]][key_of(seen, _DRAW)] = result["accuracy"]
     groups: dict[tuple[Any, ...], list[float]] = {}
-    for draw in dict.fromkeys([*theirs, *ours]):
-        a, b = _on(ours, draw), _on(theirs, draw)
+    for draw in dict.fromkeys([*accuracies[other], *accuracies[one]]):
+        where = dict(zip(_DRAW, draw, strict=True))
+        without = key_of({**where, "shots": 0, "seed": None}, _DRAW)
+        a, b = (own.get(draw, own.get(without)) for own in (accuracies[one], accuracies[other]))
         if a is not None and b is not None:
-            groups.setdefault(tuple(dict(draw)[axis] for axis in axes), []).append(a - b)
+            groups.setdefault(key_of(where, axes), []).append(a - b)
     return {key: Mean.of(differences) for key, differences in groups.items()}
-
-
-#: Where and on which photos something was measured, as pairs of axis and value.
-_Draw = tuple[tuple[str, Any], ...]
-
-
-def _accuracies(results: Iterable[dict[str, Any]], method: str) -> dict[_Draw, float]:
-    own = [result for result in results if result["method"] == method and result.get("accuracy") is not None]
-    return {_draw(result): result["accuracy"] for result in own}
-
-
-def _on(accuracies: dict[_Draw, float], draw: _Draw) -> float | None:
-    """On a draw, or by what sees no photos."""
-    return accuracies.get(draw, accuracies.get(_draw({**dict(draw), "shots": 0})))
-
-
-def _draw(result: dict[str, Any]) -> _Draw:
-    where = tuple((axis, result.get(axis)) for axis in ("dataset", "target", "encoder", "variant"))
-    return (*where, ("shots", result["shots"]), ("seed", result["seed"] if result["shots"] else None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -52,14 +52,12 @@ class SplitVectors:
     ----------
     dataset : name of the data set
     encoder : Encoder
-        names : label → name that the text encoder reads
+    names : label → name that the text encoder reads
     templates : the data set's prompt templates, or the encoder's own
     parts : the parts that exist
-    drawn : (shots, seed) → support vectors: means of augmented views, if the encoder's record asks for views
+    drawn : (shots, seed, augmentation) → support vectors, as means of augmented views
     whole : part → the vectors of all its images
-    plain : (shots, seed) → the same support without augmentation; None if `drawn` gives that
-    viewed : (shots, seed, view) → the same support in one of `n_views` augmented views
-    n_views : int; 0 for none
+    n_views : int, augmented views of each support image; 0 for the image itself
     prepared : (part, ids, view=None) → these images, or an augmented view of each, prepared for the encoder; None if
         there are vectors only
     epochs : method → epochs on this data set; other methods use their own default
@@ -72,10 +70,8 @@ class SplitVectors:
     names: Mapping[str, str]
     templates: tuple[str, ...]
     parts: tuple[str, ...]
-    drawn: Callable[[int, int], SupportSet]
+    drawn: Callable[[int, int, Augmentation], SupportSet]
     whole: Callable[[str], SupportSet]
-    plain: Callable[[int, int], SupportSet] | None = None
-    viewed: Callable[[int, int, int], SupportSet] | None = None
     n_views: int = 0
     prepared: Callable[..., PreparedImages] | None = None
     epochs: Mapping[str, int] = field(default_factory=EPOCHS.copy)
@@ -91,25 +87,26 @@ class SplitVectors:
         return "val" in self.parts
 
     def support(self, shots: int, seed: int) -> SupportSet:
-        """`shots` images of each class; empty for 0 shots."""
-        return self.drawn(shots, seed)
+        """`shots` images of each class, as means of their augmented views, if there are any; empty for 0 shots."""
+        return self.drawn(shots, seed, Augmentation(self.n_views))
 
     def queries(self, shots: int, seed: int) -> NDArray[np.float32] | None:
         """(n, d) unaugmented support, the queries of leave-one-out; None: use the vectors of `support`."""
-        return self._of_support(self.plain(shots, seed), shots, seed) if self.plain else None
+        return self._of_support(NO_AUGMENTATION, shots, seed) if self.n_views else None
 
     def views(self, shots: int, seed: int) -> NDArray[np.float32] | None:
         """(n_views, n, d) augmented support to train on; None: use the vectors of `support`."""
-        if self.viewed is None:
+        if not self.n_views:
             return None
         if (shots, seed) not in self._views:
-            views = (self.viewed(shots, seed, view) for view in range(self.n_views))
             self._views.clear()  # they are large, and draws come one after the other
-            self._views[shots, seed] = np.stack([self._of_support(photos, shots, seed) for photos in views])
+            views = [self._of_support(Augmentation(1, view), shots, seed) for view in range(self.n_views)]
+            self._views[shots, seed] = np.stack(views)
         return self._views[shots, seed]
 
-    def _of_support(self, photos: SupportSet, shots: int, seed: int) -> NDArray[np.float32]:
+    def _of_support(self, views: Augmentation, shots: int, seed: int) -> NDArray[np.float32]:
         """Vectors of the same images as `support`, in its order; FeaturesError if they are other images."""
+        photos = self.drawn(shots, seed, views)
         missing = set(self.support(shots, seed).ids.tolist()) ^ set(photos.ids.tolist())
         if missing:
             raise FeaturesError(
@@ -169,8 +166,6 @@ class SplitVectors:
             names=dict(sorted(names.items())),
             drawn=only(self.drawn),
             whole=only(self.whole),
-            plain=self.plain and only(self.plain),
-            viewed=self.viewed and only(self.viewed),
             prompts={},
             _embedded={},
             _views={},
@@ -189,25 +184,12 @@ class PreparedImages:
         return len(self.paths)
 
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
-        chosen = np.arange(len(self.paths))[rows]
+        def prepare(row: int) -> NDArray[Any]:
+            image = open_image(self.paths[row])
+            return self.encoder.prepare(next(self.views.of(image, file_digest(self.paths[row])), image))
+
         with ThreadPoolExecutor(thread_name_prefix="prepare") as pool:
-            return np.stack(list(pool.map(self._prepare, chosen.tolist())))
-
-    def _prepare(self, row: int) -> NDArray[Any]:
-        path = self.paths[row]
-        image = open_image(path)
-        return self.encoder.prepare(next(self.views.of(image, file_digest(path)), image))
-
-
-class _Augmented(NamedTuple):
-    """Augmentation of stored vectors: suffix of their folder's name, and views and seed as in `extract`."""
-
-    suffix: str = ""
-    views: int = 0
-    seed: int = 0
-
-
-_PLAIN = _Augmented()
+            return np.stack(list(pool.map(prepare, np.arange(len(self.paths))[rows].tolist())))
 
 
 @dataclass(eq=False)
@@ -232,49 +214,44 @@ class ImageStore:
     progress: Progress | None = None
     n_encoded: int = 0
     _parts: dict[str, SupportSet] = field(default_factory=dict)
-    _drawn: dict[_Augmented, SupportSet] = field(default_factory=dict)
+    _drawn: dict[Augmentation, SupportSet] = field(default_factory=dict)
     _lists: dict[str, tuple[ImageList, list[str]]] = field(default_factory=dict)
 
     def split_vectors(self, templates: tuple[str, ...]) -> SplitVectors:
         """The data set with its vectors computed on demand."""
-        n_views, search = self.encoder.record.support_views, self.splits.record.search
+        search = self.splits.record.search
         return SplitVectors(
             dataset=self.splits.record.name,
             encoder=self.encoder,
             names=dict(sorted(self.splits.names.items())),
             templates=templates,
             parts=self.splits.parts,
-            drawn=self.support,
+            drawn=self.drawn,
             whole=self.part,
-            plain=self.plain if n_views else None,
-            viewed=self.viewed if n_views else None,
-            n_views=n_views,
+            n_views=self.encoder.record.support_views,
             prepared=self.prepared,
             epochs=self.splits.record.epochs,
             initial_alpha_beta=(search.alpha, search.beta) if search else PAPERS_PAIR,
         )
 
-    def support(self, shots: int, seed: int) -> SupportSet:
-        """A draw of the train split: means of augmented views, if the encoder's record asks for views."""
-        n_views = self.encoder.record.support_views
-        return self._draw(shots, seed, _Augmented(f"-of-{n_views}-views", n_views) if n_views else _PLAIN)
-
-    def plain(self, shots: int, seed: int) -> SupportSet:
-        """A draw without augmentation."""
-        return self._draw(shots, seed, _PLAIN)
-
-    def viewed(self, shots: int, seed: int, view: int) -> SupportSet:
-        """A draw in one augmented view."""
-        augmented = _Augmented(
-            f"-view-{view}", 1, view
-        )  # not kept in memory: there are many, and each is asked for once a draw
-        return self._vectors("train", self._all_drawn, self._drawn_ids(shots, seed), augmented)
+    def drawn(self, shots: int, seed: int, views: Augmentation) -> SupportSet:
+        """A draw of the train split, each image as the mean of augmented views; the image itself for 0 views."""
+        if not shots:
+            none = np.zeros(0, np.str_)
+            return SupportSet(np.zeros((0, self.encoder.identity.width), np.float32), none, none)
+        wanted = self._drawn_ids(shots, seed)
+        if views.number == 1:  # not kept in memory: there are many, and each is asked for once a draw
+            return self._vectors("train", self._all_drawn, wanted, views)
+        if views not in self._drawn:
+            self._drawn[views] = self._vectors("train", self._all_drawn, self._all_drawn, views)
+        photos = self._drawn[views]
+        return photos.take(np.flatnonzero([name in wanted for name in photos.ids.tolist()]))
 
     def part(self, name: str) -> SupportSet:
         """A whole part."""
         if name not in self._parts:
             everything = set(self._listed(name)[1])
-            self._parts[name] = self._vectors(name, everything, everything, _PLAIN)
+            self._parts[name] = self._vectors(name, everything, everything, NO_AUGMENTATION)
         return self._parts[name]
 
     def prepared(self, part: str, ids: Sequence[str], view: int | None = None) -> PreparedImages:
@@ -302,18 +279,10 @@ class ImageStore:
         """Every image of any draw: a small share of a large train split."""
         return set[str]().union(*(self._drawn_ids(*draw) for draw in self.draws))
 
-    def _draw(self, shots: int, seed: int, augmented: _Augmented) -> SupportSet:
-        if not shots:
-            none = np.zeros(0, np.str_)
-            return SupportSet(np.zeros((0, self.encoder.identity.width), np.float32), none, none)
-        if augmented not in self._drawn:
-            self._drawn[augmented] = self._vectors("train", self._all_drawn, self._all_drawn, augmented)
-        photos, wanted = self._drawn[augmented], self._drawn_ids(shots, seed)
-        return photos.take(np.flatnonzero([name in wanted for name in photos.ids.tolist()]))
-
-    def _vectors(self, part: str, needed: set[str], wanted: set[str], augmented: _Augmented) -> SupportSet:
+    def _vectors(self, part: str, needed: set[str], wanted: set[str], views: Augmentation) -> SupportSet:
         """Vectors of the wanted images; needed ones that are not stored yet are encoded in one run."""
-        kept = f"{self.splits.record.name}-{part}{augmented.suffix}"
+        suffixes = {0: "", 1: f"-view-{views.seed}"}
+        kept = f"{self.splits.record.name}-{part}{suffixes.get(views.number, f'-of-{views.number}-views')}"
         place = self.folder / self.encoder.identity.fingerprint[:12] / kept
         source = labelled_source(place, part=part) if (place / MANIFEST).is_file() else None
         stored = set(source.ids) if source else set()
@@ -324,8 +293,8 @@ class ImageStore:
                 photos.take(rows),
                 place,
                 self.encoder,
-                views=augmented.views,
-                seed=augmented.seed,
+                views=views.number,
+                seed=views.seed,
                 threads=self.threads,
                 progress=self.progress,
             )
@@ -333,28 +302,6 @@ class ImageStore:
             source = labelled_source(place, part=part)
         source = source.take([row for row, name in enumerate(source.ids) if name in wanted])
         return encode_labelled(source, self.encoder)[0]
-
-
-class VectorProvider(Protocol):
-    """Opens data sets by encoders, each when first requested."""
-
-    @property
-    def axes(self) -> Mapping[str, tuple[str, ...]]:
-        """Axis of an experiment → the only values available here; empty if there is no restriction."""
-        ...
-
-    @property
-    def n_encoded(self) -> int:
-        """Number of images encoded so far."""
-        ...
-
-    def has_validation(self, dataset: str) -> bool:
-        """Whether a data set has a validation split."""
-        ...
-
-    def split_vectors(self, dataset: str, encoder: str, draws: Draws) -> SplitVectors:
-        """A data set by an encoder; raises TipAdapterError if one of them is missing."""
-        ...
 
 
 @dataclass(eq=False)
@@ -374,13 +321,13 @@ class ImageProvider:
     progress: Progress | None = None
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
-    _stores: dict[tuple[str, str], ImageStore] = field(default_factory=dict)
+    _stores: list[ImageStore] = field(default_factory=list)
     _splits: dict[tuple[str, str], SplitVectors] = field(default_factory=dict)
 
     @property
     def n_encoded(self) -> int:
         """Number of images encoded so far."""
-        return sum(store.n_encoded for store in self._stores.values())
+        return sum(store.n_encoded for store in self._stores)
 
     def has_validation(self, dataset: str) -> bool:
         """Whether the published data set has a validation split."""
@@ -394,27 +341,20 @@ class ImageProvider:
         TipAdapterError
             The data set, the encoder or images named by its split are missing.
         """
-        key = dataset, encoder
-        if key not in self._splits:
-            self._splits[key] = self._open(dataset, encoder, draws)
-        return self._splits[key]
-
-    def _open(self, dataset: str, name: str, draws: Draws) -> SplitVectors:
-        record = dataset_record(dataset)
-        splits = open_dataset(record, self.data_root)
-        if record.files:  # lists name images that may be missing; class folders cannot
-            for part in splits.parts:
-                require_images(splits.photos(part))
-        encoder = self._encoder(name)
-        store = ImageStore(splits, encoder, cache_folder() / "vectors", draws, self.threads, self.progress)
-        self._stores[dataset, name] = store
-        own = encoder.record.keeps_templates
-        return store.split_vectors(tuple(encoder.record.templates) if own else resolve_templates((record.templates,)))
-
-    def _encoder(self, name: str) -> Encoder:
-        if name not in self._encoders:
-            self._encoders[name] = load_encoder(name, device=self.device, threads=self.threads)
-        return self._encoders[name]
+        if (dataset, encoder) not in self._splits:
+            record = dataset_record(dataset)
+            splits = open_dataset(record, self.data_root)
+            if record.files:  # lists name images that may be missing; class folders cannot
+                for part in splits.parts:
+                    require_images(splits.photos(part))
+            if encoder not in self._encoders:
+                self._encoders[encoder] = load_encoder(encoder, device=self.device, threads=self.threads)
+            loaded = self._encoders[encoder]
+            store = ImageStore(splits, loaded, cache_folder() / "vectors", draws, self.threads, self.progress)
+            self._stores.append(store)
+            own = loaded.record.templates if loaded.record.keeps_templates else resolve_templates((record.templates,))
+            self._splits[dataset, encoder] = store.split_vectors(tuple(own))
+        return self._splits[dataset, encoder]
 
 
 @dataclass(eq=False)
@@ -481,7 +421,7 @@ class FileProvider:
         except FolderError:  # the file has other parts only
             return False
 
-    def _support(self, shots: int, seed: int) -> SupportSet:
+    def _support(self, shots: int, seed: int, _: Augmentation) -> SupportSet:
         train = self._whole("train")
         return train.take(draw_shots(train.labels, shots, seed)) if shots else train.take(slice(0))
 
@@ -489,3 +429,8 @@ class FileProvider:
         if part not in self._parts:
             self._parts[part] = encode_labelled(labelled_source(self.path, part=part), self._encoder)[0]
         return self._parts[part]
+
+
+#: What opens data sets by encoders, each when first requested. `axes`: axis of an experiment → the only values that it
+#: has; `n_encoded`: number of images encoded so far.
+VectorProvider: TypeAlias = ImageProvider | FileProvider

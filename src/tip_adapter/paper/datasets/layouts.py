@@ -108,28 +108,30 @@ def _variant_rows(place: Path, labels: set[str]) -> Rows:
     return rows
 
 
-def _wnid_folders(dataset: DatasetRecord, folder: Path) -> Listing:
-    """ImageNet's classes, each in a folder named by its WordNet identifier."""
-    names = _imagenet_names(folder)
-    return names, _folder_rows(dataset, folder, {wnid: wnid for wnid in names})
+def _class_folders(dataset: DatasetRecord, folder: Path) -> Listing:
+    """ImageNet's classes, sorted, from the data set's classnames.txt or the copy in this package.
 
-
-def _numbered_folders(dataset: DatasetRecord, folder: Path) -> Listing:
-    """ImageNet's classes, each in a folder named by its index among all 1,000, also if fewer are listed."""
-    names, places = _imagenet_names(folder), {wnid: str(place) for place, wnid in enumerate(_known_names())}
-    strange = [wnid for wnid in names if wnid not in places]
-    if strange:
-        reason = f"{first_of(strange)} is none of ImageNet's classes, which number the folders"
-        raise _unreadable(folder / _NAMES, reason)
-    return names, _folder_rows(dataset, folder, {wnid: places[wnid] for wnid in names})
+    Each is in a folder named by its WordNet identifier, or by its index among all 1,000, also if fewer are listed.
+    """
+    own, copy = folder / _NAMES, files("tip_adapter.encoders.pocket") / "imagenet_classnames.txt"
+    known = _wnids_and_names(Path(copy.name), copy.read_text(encoding="utf-8").splitlines())
+    names = _wnids_and_names(own, _lines(own)) if is_listed(own) else known
+    folders = {wnid: wnid for wnid in names}
+    if dataset.layout == "numbered-folders":
+        numbers = {wnid: str(number) for number, wnid in enumerate(known)}
+        strange = [wnid for wnid in names if wnid not in numbers]
+        if strange:
+            raise _unreadable(own, f"{first_of(strange)} is none of ImageNet's classes, which number the folders")
+        folders = {wnid: numbers[wnid] for wnid in names}
+    return names, {part: partial(_listed_rows, folder / under, folders) for part, under in dataset.photos_under.items()}
 
 
 #: Layout → what reads it.
 LAYOUTS: dict[str, Callable[[DatasetRecord, Path], Listing]] = {
     "split-file": _split_file,
     "variant-lists": _variant_lists,
-    "wnid-folders": _wnid_folders,
-    "numbered-folders": _numbered_folders,
+    "wnid-folders": _class_folders,
+    "numbered-folders": _class_folders,
 }
 
 
@@ -140,17 +142,6 @@ def _readable(labels: Iterable[str]) -> dict[str, str]:
 # ---- class folders ---------------------------------------------------------------------------------------------------
 
 
-def _imagenet_names(folder: Path) -> dict[str, str]:
-    """WordNet identifier → class name, sorted: from the data set's classnames.txt, or from the copy in this package."""
-    own = folder / _NAMES
-    return _wnids_and_names(own, _lines(own)) if is_listed(own) else _known_names()
-
-
-def _known_names() -> dict[str, str]:
-    known = files("tip_adapter.encoders.pocket") / "imagenet_classnames.txt"
-    return _wnids_and_names(Path(known.name), known.read_text(encoding="utf-8").splitlines())
-
-
 def _wnids_and_names(place: Path, lines: Iterable[str]) -> dict[str, str]:
     found = [(line, _WNID.fullmatch(line)) for line in lines]
     for line, match in found:
@@ -159,10 +150,6 @@ def _wnids_and_names(place: Path, lines: Iterable[str]) -> dict[str, str]:
     pairs = [(match[1], match[2]) for _, match in found if match]
     _refuse_repeats(place, (wnid for wnid, _ in pairs))
     return dict(sorted(pairs))
-
-
-def _folder_rows(dataset: DatasetRecord, folder: Path, folders: Mapping[str, str]) -> dict[str, Callable[[], Rows]]:
-    return {part: partial(_listed_rows, folder / under, folders) for part, under in dataset.photos_under.items()}
 
 
 def _listed_rows(root: Path, folders: Mapping[str, str]) -> Rows:
@@ -212,7 +199,7 @@ def _lines(place: Path) -> list[str]:
 def _read_text(place: Path) -> str:
     """Text of a list, plain or packed."""
     try:
-        content = read_bounded(place, MAX_BYTES) if is_file(place) else _unpacked(packed(place))
+        content = read_bounded(place, MAX_BYTES) if is_file(place) else _unpacked(place)
         return content.decode("utf-8-sig")
     except PermissionError as error:
         raise _unreadable(place, error.strerror, "make it readable") from error
@@ -222,8 +209,8 @@ def _read_text(place: Path) -> str:
         raise _unreadable(place, error) from error
 
 
-def _unpacked(path: Path) -> bytes:
-    with gzip.open(path) as file:
+def _unpacked(place: Path) -> bytes:
+    with gzip.open(packed(place)) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"it is above the limit of {MAX_BYTES // 2**20} MiB")

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the annotations
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
@@ -19,7 +22,6 @@ from tip_adapter.text import printable
 from tip_adapter.validation import require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 #: Where the few-shot literature keeps its split files, and says how to lay out each data set.
@@ -92,7 +94,12 @@ class DatasetRecord:
 def dataset_records() -> dict[str, DatasetRecord]:
     """Name → record of every data set, in the order of the paper."""
     text = (files("tip_adapter.paper.datasets") / "datasets.toml").read_text(encoding="utf-8")
-    return {name: _record(name, entry) for name, entry in tomllib.loads(text).items()}
+    records = {}
+    for name, entry in tomllib.loads(text).items():
+        under = entry["photos_under"]
+        folders = dict.fromkeys(entry["n_images"], under) if isinstance(under, str) else under
+        records[name] = msgspec.convert({**entry, "name": name, "photos_under": folders}, DatasetRecord)
+    return records
 
 
 def dataset_record(name: str) -> DatasetRecord:
@@ -166,17 +173,3 @@ def is_file(path: Path) -> bool:
 
 def _is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - likewise
-
-
-def _record(name: str, entry: dict[str, Any]) -> DatasetRecord:
-    under, search = entry["photos_under"], entry.get("search")
-    fields = {
-        **entry,
-        "name": name,
-        "files": tuple(entry["files"]),
-        "photos_under": dict.fromkeys(entry["n_images"], under) if isinstance(under, str) else under,
-        "holds": tuple(entry.get("holds", ())),
-        "dead_links": tuple(entry.get("dead_links", ())),
-        "search": PublicSearch(**search) if search else None,
-    }
-    return DatasetRecord(**fields)

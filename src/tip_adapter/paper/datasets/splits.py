@@ -151,8 +151,15 @@ def check_dataset(splits: DatasetSplits) -> DatasetCheck:
 
     A part whose list or folders cannot be read hinders no other: it says so itself.
     """
-    parts = tuple(_check_part(splits, part) for part in splits.parts)
-    return DatasetCheck(splits.record.n_classes, len(splits.names), parts)
+    parts = []
+    for part in splits.parts:
+        n_published = splits.record.n_images[part]
+        try:
+            photos = splits.photos(part)
+            parts.append(PartCheck(part, n_published, len(photos), _missing(photos)))
+        except SplitError as error:
+            parts.append(PartCheck(part, n_published, 0, (), str(error)))
+    return DatasetCheck(splits.record.n_classes, len(splits.names), tuple(parts))
 
 
 def require_images(photos: ImageList) -> None:
@@ -169,15 +176,6 @@ def require_images(photos: ImageList) -> None:
             f"{len(missing):,} of {counted(len(photos), 'photo', 'photos')} of the split are not below "
             f"{printable(photos.root)}: {first_of(missing)}; get them, or the split that belongs to these photos"
         )
-
-
-def _check_part(splits: DatasetSplits, part: str) -> PartCheck:
-    n_published = splits.record.n_images[part]
-    try:
-        photos = splits.photos(part)
-    except SplitError as error:
-        return PartCheck(part, n_published, 0, (), str(error))
-    return PartCheck(part, n_published, len(photos), _missing(photos))
 
 
 def _missing(photos: ImageList) -> tuple[str, ...]:
