@@ -216,7 +216,7 @@ def test_fewer_photos_than_shots_are_all_used_and_a_note_says_so(
     ran = run_toy("demo", split, "--shots", "4")
     assert ran.status == 0
     assert "fewer than 4 photos" in ran.err
-    assert "its train folder is read" in ran.err
+    assert "is split: reading train" in ran.err
     assert run_toy("demo", split, "--shots", "4", "--quiet").err == ""
 
 

@@ -217,7 +217,7 @@ def test_a_split_folder_gives_its_test_part_and_says_so(
     split = make_photos("split/test", 50, red=2, green=1).parent
     ran = run("evaluate", model, split, "--json")
     assert json.loads(ran.out)["n_images"] == 3
-    assert "its test folder is read" in ran.err
+    assert "is split: reading test" in ran.err
 
 
 def test_a_split_folder_without_a_test_part_is_a_failure(

@@ -265,7 +265,7 @@ def test_a_split_folder_gives_its_train_part_and_says_so(
         split = make_photos(f"split/{part}", 10 * count, red=count, green=count).parent
     ran = fit(split, "--tune", split)
     assert ran.status == 0
-    assert "its train folder is read" in ran.err
+    assert "is split: reading train" in ran.err
     assert len(images_of()) == 6
     assert "(4 images)" in ran.out
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tip_adapter.errors import FolderError, LabelError, UsageError
-from tip_adapter.images.find import ENDINGS, ImageList, find_images, find_labelled, is_split, walk_images
+from tip_adapter.images.find import ENDINGS, ImageList, find_images, find_labelled, split_folders
 from tip_adapter.images.labels import numbered, path_as_text
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ def test_a_class_folder_without_photos_keeps_its_name_and_is_noted(tmp_path):
     photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/", "eel/readme.txt"), part="train")
     assert photos.classes == ("cat", "dog", "eel")
     assert photos.counts() == {"cat": 1, "dog": 0, "eel": 0}
-    assert photos.notes == ("no photos in 2 of 3 classes, only their names are used: dog, eel",)
+    assert photos.notes == (
+        f"{tmp_path}: 1 file that is no photo is skipped: .txt 1",
+        "no photos in 2 of 3 classes, only their names are used: dog, eel",
+    )
 
 
 @pytest.mark.parametrize("names", [(), ("1.jpg",), (".hidden/1.jpg",)])
@@ -169,7 +172,7 @@ def test_labels_that_look_alike_are_an_error(tmp_path, one, other, how, kind):
 
 
 def test_a_class_folder_that_is_not_utf_8_is_an_error_that_names_it(tmp_path):
-    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    place(tmp_path, os.fsdecode(b"caf\xe9/1.jpg"))
     with pytest.raises(LabelError, match=r"caf\\xe9 .* is not UTF-8"):
         find_labelled(tmp_path, part="train")
 
@@ -186,32 +189,164 @@ def test_a_file_name_that_is_not_utf_8_works(tmp_path):
 @pytest.mark.parametrize("parts", [("train", "test"), ("train", "val"), ("train", "val", "test")])
 def test_a_split_folder_is_read_by_its_parts_and_says_so(tmp_path, parts):
     place(tmp_path, *(f"{part}/cat/{part}.jpg" for part in parts))
-    assert is_split(tmp_path)
+    assert {part: folder.name for part, folder in split_folders(tmp_path).items()} == {part: part for part in parts}
     for part in parts:
         photos = find_labelled(tmp_path, part=part)
         assert [path.name for path in photos.paths] == [f"{part}.jpg"]
         assert len(photos.notes) == 1
-        assert photos.notes[0].endswith(f"is split into {', '.join(sorted(parts))}: its {part} folder is read")
+        assert f"is split: reading {part} (1 class, 1 image); " in photos.notes[0]
+        assert all(other in photos.notes[0] for other in parts)
 
 
 @pytest.mark.parametrize(
     "names",
     [
-        ("train/cat/1.jpg",),
-        ("val/cat/1.jpg", "test/cat/1.jpg"),
-        ("train/cat/1.jpg", "test/cat/1.jpg", "zebra/1.jpg"),
-        ("train/1.jpg", "test/2.jpg"),
-        ("Train/cat/1.jpg", "Test/cat/1.jpg"),
+        ("zebra/1.jpg", "train/1.jpg"),
+        ("zebra/1.jpg", "train/1.jpg", "bus/deep/1.jpg"),
+        ("zebra/1.jpg", "train/steam/1.jpg", "bus/1.jpg"),
+        ("zebra/1.jpg", "test/cat/1.jpg"),
     ],
 )
-def test_any_other_folder_is_not_split(tmp_path, names):
+def test_a_class_may_be_called_train(tmp_path, names):
     place(tmp_path, *names)
-    assert not is_split(tmp_path)
-    assert set(find_labelled(tmp_path, part="train").classes) == {name.split("/")[0] for name in names}
+    assert not split_folders(tmp_path)
+    photos = find_labelled(tmp_path, part="train")
+    assert set(photos.classes) == {name.split("/")[0] for name in names}
+    assert any("is read as a class; a split folder has train and val or test" in note for note in photos.notes)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "valid", "test"),
+        ("train", "validation", None),
+        ("Train", None, "Test"),
+        ("TRAIN", "Dev", "EVAL"),
+        ("training_set", None, "test_set"),
+        ("Training Set", None, "test-set"),
+        ("seg_train/seg_train", None, "seg_test/seg_test"),
+        ("training", "val", "testing"),
+        ("train", None, None),
+    ],
+)
+@pytest.mark.parametrize("wrapper", ["", "archive/"])
+@pytest.mark.parametrize("third", [(), ("seg_pred/9.jpg",), ("extra/cat/9.jpg",)])
+def test_fault_75_a_split_is_read_under_its_common_names(tmp_path, train, val, test, wrapper, third):
+    if third and not (val or test):
+        third = ()
+    folders = {"train": train, "val": val, "test": test}
+    for part, folder in folders.items():
+        if folder:
+            place(tmp_path, f"{wrapper}{folder}/cat/{part}.jpg", f"{wrapper}{folder}/dog/{part}.jpg")
+    place(tmp_path, *(f"{wrapper}{name}" for name in third))
+    for part, folder in folders.items():
+        if not folder:
+            continue
+        photos = find_labelled(tmp_path, part=part)
+        assert photos.classes == ("cat", "dog")
+        assert [path.name for path in photos.paths] == [f"{part}.jpg", f"{part}.jpg"]
+        top = folder.partition("/")[0]
+        assert any(f"is split: reading {top} (2 classes, 2 images)" in note for note in photos.notes)
+
+
+def test_fault_75_what_is_left_for_later_is_said(tmp_path):
+    place(tmp_path, *(f"{part}/{label}/1.jpg" for part in ("train", "valid", "test") for label in ("cat", "dog")))
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert note.endswith("reading train (2 classes, 2 images); valid and test: left for --tune and evaluate")
+
+
+def test_fault_75_a_split_without_class_folders_is_no_two_classes(tmp_path):
+    place(tmp_path, "train/1.jpg", "train/2.jpg", "train/labels.csv", "test/3.jpg")
+    with pytest.raises(
+        FolderError,
+        match=r"is split into test, train, but train holds no class folders \(found 2 photos and 1 other file\)",
+    ):
+        find_labelled(tmp_path, part="train")
+
+
+def test_fault_75_a_test_folder_without_class_folders_is_named(tmp_path):
+    place(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg", "test/2.jpg")
+    with pytest.raises(FolderError, match=r"test holds no class folders \(found 2 photos and 0 other files\)"):
+        find_labelled(tmp_path, part="test")
+
+
+def test_fault_75_two_folders_of_one_part_are_not_chosen_between(tmp_path):
+    place(tmp_path, "train/cat/1.jpg", "val/cat/1.jpg", "dev/cat/1.jpg")
+    with pytest.raises(FolderError, match="has two val folders, dev and val; keep one"):
+        find_labelled(tmp_path, part="train")
+
+
+def test_fault_75_one_folder_around_the_class_folders_is_looked_into(tmp_path):
+    photos = find_labelled(place(tmp_path, "images/cat/1.jpg", "images/dog/2.jpg"), part="train")
+    assert photos.classes == ("cat", "dog")
+    assert any("its only folder images is read" in note for note in photos.notes)
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        "@eaDir",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "lost+found",
+        "__MACOSX",
+        ".Trash-1000",
+        "#recycle",
+        "@EADIR",
+    ],
+)
+def test_fault_76_system_folders_are_neither_classes_nor_photos(tmp_path, system):
+    place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{system}/1.jpg", f"cat/{system}/1.jpg/thumb.jpg", "cat/Thumbs.db")
+    photos = find_labelled(tmp_path, part="train")
+    assert pairs(photos) == [("cat/1.jpg", "cat"), ("dog/1.jpg", "dog")]
+    assert system.startswith(".") or f"system folders are skipped: {system}" in photos.notes
+    assert {path.name for path in find_images(tmp_path)} == {"1.jpg"}
+    assert len(find_images(tmp_path)) == 2
+
+
+def test_fault_77_skipped_files_are_counted_by_kind(tmp_path):
+    place(tmp_path, "cat/1.jpg", "cat/a.mp4", "cat/deep/b.MP4", "dog/1.jpg", "dog/c.cr2", "dog/notes")
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert note.endswith("4 files that are no photos are skipped: .mp4 2, .cr2 1, no ending 1")
+
+
+def test_fault_77_no_photos_at_all_is_an_error_that_says_what_was_found(tmp_path):
+    place(tmp_path, "cat/a.cr2", "dog/b.cr2")
+    with pytest.raises(
+        FolderError,
+        match=r"no photos in 2 class folders of .* \(cat, dog\); 2 files that are no photos are skipped: \.cr2 2;",
+    ):
+        find_labelled(tmp_path, part="train")
+    with pytest.raises(FolderError, match=r"holds no photos; 2 files that are no photos are skipped: \.cr2 2"):
+        find_images(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["..", ".", "../dog", "../..", "../dog/deep"])
+def test_fault_86_a_link_to_a_folder_above_or_beside_counts_nothing_twice(tmp_path, target):
+    place(tmp_path, "photos/cat/1.jpg", "photos/dog/2.jpg", "photos/dog/deep/3.jpg")
+    (tmp_path / "photos" / "cat" / "again").symlink_to(target)
+    photos = find_labelled(tmp_path / "photos", part="train")
+    assert pairs(photos) == [("cat/1.jpg", "cat"), ("dog/2.jpg", "dog"), ("dog/deep/3.jpg", "dog")]
+    assert any(
+        "links to folders that are searched anyway are skipped" in note and "again" in note for note in photos.notes
+    )
+    assert len(find_images(tmp_path / "photos")) == 3
+
+
+def test_fault_86_a_class_folder_that_links_to_the_folder_above_is_no_class(tmp_path):
+    place(tmp_path, "cat/1.jpg", "dog/2.jpg")
+    (tmp_path / "all").symlink_to(tmp_path)
+    assert find_labelled(tmp_path, part="train").classes == ("cat", "dog")
+
+
+def test_links_into_a_hidden_store_are_followed(tmp_path):
+    place(tmp_path, ".store/1/1.jpg", "dog/2.jpg")
+    (tmp_path / "cat").symlink_to(tmp_path / ".store" / "1")
+    assert find_labelled(tmp_path, part="train").labels == ("cat", "dog")
 
 
 def test_hidden_folders_do_not_unsplit_a_folder(tmp_path):
-    assert is_split(place(tmp_path, "train/cat/1.jpg", "test/cat/1.jpg", ".git/x", "__MACOSX/y", "readme.md"))
+    assert split_folders(place(tmp_path, "train/cat/1.jpg", "test/cat/1.jpg", ".git/x", "__MACOSX/y", "readme.md"))
 
 
 def test_a_missing_part_is_an_error_that_names_it(tmp_path):
@@ -226,7 +361,7 @@ def test_a_part_without_class_folders_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("name", ["nowhere", "list.csv"])
 def test_what_is_no_folder_is_not_split(tmp_path, name):
-    assert not is_split(place(tmp_path, "list.csv") / name)
+    assert not split_folders(place(tmp_path, "list.csv") / name)
 
 
 # ---- links
@@ -252,7 +387,7 @@ def test_links_to_folders_and_photos_are_followed(linked):
 def test_a_circle_of_links_is_walked_once(linked, tmp_path):
     (tmp_path / "elsewhere" / "deep" / "back").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "self").symlink_to("self")
-    assert [path.name for path in walk_images(linked / "cat")] == ["1.jpg", "2.jpg"]
+    assert [path.name for path in find_images(linked / "cat")] == ["1.jpg", "2.jpg"]
 
 
 def test_a_link_to_nothing_is_left_for_reading_to_report(linked):
@@ -374,7 +509,9 @@ def test_a_list_to_be_named_keeps_its_order_and_needs_no_labels(tmp_path):
 
 
 def test_a_folder_without_photos_has_nothing_to_name(tmp_path):
-    with pytest.raises(FolderError, match=r"holds no photos; known endings are .*\.jpg"):
+    with pytest.raises(
+        FolderError, match=r"holds no photos; 1 file that is no photo is skipped: \.txt 1; known endings are .*\.jpg"
+    ):
         find_images(place(tmp_path, "notes.txt", "empty/"))
 
 

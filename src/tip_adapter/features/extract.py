@@ -40,7 +40,7 @@ from tip_adapter.features.store import (
     shard_name,
 )
 from tip_adapter.images.augment import Augmentation
-from tip_adapter.images.find import find_images, find_labelled, is_split, parts_of
+from tip_adapter.images.find import find_images, find_labelled, split_folders
 from tip_adapter.images.labels import numbered, path_as_text
 from tip_adapter.images.lists import LIST_ENDINGS
 from tip_adapter.io.files import file_digest, is_folder, lock_folder, make_folder, remove, sweep, write_file
@@ -262,8 +262,7 @@ def _recipe(encoder: Encoder, views: int, seed: int) -> Recipe:
 
 def _find(source: Path) -> tuple[VectorSource, tuple[str, ...]]:
     """Labelled images of class folders, split folders and lists, else all images without labels; and the parts."""
-    if is_split(source):
-        names = parts_of(source)
+    if names := tuple(split_folders(source)):
         parts = [found_source(find_labelled(source, part=name)) for name in names]
         images = [path for part in parts for path in part.photos]
         labels = [label for part in parts for label in part.labels]

@@ -1,10 +1,12 @@
 """Find images and their labels: in class folders, in split folders, in CSV or JSONL lists.
 
 A *class folder* contains the images of one class, at any depth; its name in Unicode NFC is the label. Hidden files and
-folders are skipped, symbolic links are followed, file extensions may be in upper case (see `ENDINGS`); other files are
-skipped, and so are model folders and feature folders next to the class folders. A *split folder* has only the
-sub-folders train and val and/or test, and train contains class folders. A *list* has the columns file_name and label
-(CSV, with a header) or those keys (JSONL); paths are relative to the list.
+folders and those of storage systems (`SYSTEM_FOLDERS`) are skipped, file extensions may be in upper case (see
+`ENDINGS`); other files are skipped, and so are model folders and feature folders next to the class folders. Symbolic
+links are followed, except to a folder above or within the searched one, whose images are found there already. A *split
+folder* has sub-folders under the usual names of training, validation and test parts (`SPLIT_NAMES`), whose training
+part contains class folders. One folder around all others is looked into. A *list* has the columns file_name and label
+(CSV, with a header) or those keys (JSONL); paths are relative to the list. What is skipped is said in a note.
 """
 
 from __future__ import annotations
@@ -33,7 +35,19 @@ _ENDINGS = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
 )
 ENDINGS = frozenset(_ENDINGS.split())
-_PARTS = {"train", "val", "test"}
+#: Part → the names of its folder in data sets, in lower case, with underscores.
+SPLIT_NAMES = {
+    "train": frozenset({"train", "training", "training_set", "train_set", "train_data", "training_data", "seg_train"}),
+    "val": frozenset({"val", "valid", "validation", "validation_set", "valid_set", "val_set", "seg_val", "dev"}),
+    "test": frozenset({"test", "testing", "test_set", "testing_set", "test_data", "seg_test", "eval", "evaluation"}),
+}
+_PART_OF = {name: part for part, names in SPLIT_NAMES.items() for name in names}
+#: Folders that storage boxes and operating systems make for themselves, in lower case.
+SYSTEM_FOLDERS = frozenset(
+    {"__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"}
+    | {"recycler", "recycled", "system volume information", "lost+found", "found.000", "thumbs", "__pycache__"}
+)
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 _FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
 
@@ -107,7 +121,8 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     Raises
     ------
     FolderError
-        The folder does not exist, it has no class folders, or the list cannot be read.
+        The folder does not exist, it has no class folders or no images, it looks like a split folder but is none, or
+        the list cannot be read.
     UsageError
         `source` is not a path.
     LabelError
@@ -120,23 +135,41 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         raise FolderError(
             f"{printable(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path"
         )
-    folder, notes = source, []
-    if is_split(source):
-        names = parts_of(source)
-        if part not in names:
-            raise FolderError(f"{printable(source)} is split into {', '.join(names)}; it has no {part} folder")
-        folder = source / part
-        notes.append(f"{printable(source)} is split into {', '.join(names)}: its {part} folder is read")
-    children = _children(folder)
-    classes = [child for child in children if is_folder(child) and not _is_output(child)]
+    parts = split_folders(source)
+    if parts and part not in parts:
+        found = ", ".join(sorted(folder.name for folder in parts.values()))
+        raise FolderError(f"{printable(source)} is split into {found}; it has no {part} folder")
+    named = parts[part] if parts else source
+    folder = _unwrapped(named, within_part=bool(parts))
+    notes = [] if folder in (source, named) else [f"{printable(named)}: its only folder {folder.name} is read"]
+    search = _Search(folder)
+    children = search.children(folder)
+    classes = [child for child in children if search.enters(child) and not _is_output(child)]
     if not classes:
         raise FolderError(
-            f"{printable(source)} holds no class folders; put the photos of each class into a folder of its own"
+            f"{printable(folder)} holds no class folders ({_contents(children)}); put the photos of each class into a "
+            "folder of its own"
         )
-    rows = [(path, child.name) for child in classes for path in walk_images(child)]
+    rows = [(path, child.name) for child in classes for path in search.images(child)]
+    skipped = search.skipped_files()
+    if not rows and skipped:  # Without any file, the folders give the names of the classes.
+        names = first_of([child.name for child in classes])
+        raise FolderError(
+            f"no photos in {counted(len(classes), 'class folder', 'class folders')} of {printable(folder)} ({names}); "
+            f"{skipped}; known endings are {' '.join(sorted(ENDINGS))}"
+        )
+    if parts:
+        others = " and ".join(other.name for name, other in parts.items() if name != part)
+        left = "left for --tune and evaluate" if part == "train" else "not read"
+        read = f"reading {parts[part].name} ({counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')})"
+        notes.append(f"{printable(source)} is split: {read}" + (f"; {others}: {left}" if others else ""))
+    elif doubtful := [child.name for child in classes if _part_of(child)]:
+        notes.append(
+            f"{printable(folder)}: {first_of(doubtful)} is read as a class; a split folder has train and val or test"
+        )
     if loose := sum(map(_is_image, children)):
         notes.append(f"{printable(folder)}: photos outside class folders are skipped ({loose})")
-    return _labelled(folder, rows, [child.name for child in classes], notes)
+    return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
 
 
 def find_images(source: str | os.PathLike[str]) -> list[Path]:
@@ -154,37 +187,146 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
         return read_list(source)
     if not is_folder(source):
         return [source]
-    images = list(walk_images(source))
+    search = _Search(source)
+    images = list(search.images(source))
     if not images:
-        raise FolderError(f"{printable(source)} holds no photos; known endings are {' '.join(sorted(ENDINGS))}")
+        found = f"; {skipped}" if (skipped := search.skipped_files()) else ""
+        raise FolderError(f"{printable(source)} holds no photos{found}; known endings are {' '.join(sorted(ENDINGS))}")
     return images
 
 
-def walk_images(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Images below `folder` in order of their paths; symbolic links are followed, except to a folder in `above`."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    for child in _children(folder):
-        if is_folder(child):
-            yield from walk_images(child, above | {real})
-        elif _is_image(child):
-            yield child
+def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
+    """Part → its folder, in the order train, val, test; empty if `source` is not a split folder.
+
+    Raises
+    ------
+    FolderError
+        Two folders are the same part, or all folders are named like parts but train has no class folders.
+    """
+    source = validation.path(source, "folder")
+    if not is_folder(source):
+        return {}
+    folder = _unwrapped(source)
+    named = [(part, child) for child in _folders(folder) if (part := _part_of(child))]
+    parts = {part: child for wanted in SPLIT_NAMES for part, child in named if part == wanted}
+    others = len(_folders(folder)) - len(named)
+    nested = {part for part, child in parts.items() if _folders(child)}
+    if "train" in nested:
+        is_split = len(parts) > 1 or not others
+    else:
+        # Classes may have such names: only where all folders do, and there are several, is it a split.
+        is_split = bool(parts) and not others and (len(named) > 1 or nested == set(parts))
+    if not is_split:
+        return {}
+    if len(named) > len(parts):
+        twice = next(part for part, child in named if parts[part] != child)
+        names = " and ".join(child.name for part, child in named if part == twice)
+        raise FolderError(f"{printable(folder)} has two {twice} folders, {names}; keep one, or name the one to read")
+    if "train" in parts and "train" not in nested:
+        raise FolderError(
+            f"{printable(folder)} is split into {', '.join(sorted(child.name for child in parts.values()))}, but "
+            f"{parts['train'].name} holds no class folders ({_contents(_Search(folder).children(parts['train']))}); "
+            "put the photos of each class into a folder of its own"
+        )
+    return parts
 
 
-def is_split(source: str | os.PathLike[str]) -> bool:
-    """Whether a folder's sub-folders are only train with val and/or test, and train contains class folders."""
-    folder = Path(source)
-    if not is_folder(folder):
-        return False
-    names = parts_of(folder)
-    split = "train" in names and len(names) > 1 and _PARTS.issuperset(names)
-    return split and any(is_folder(child) for child in _children(folder / "train"))
+class _Search:
+    """A search for images below `root` that remembers what it skips."""
+
+    def __init__(self, root: Path) -> None:
+        real = Path(os.path.realpath(root))
+        self._name, self._root, self._above = printable(root), real, {real, *real.parents}
+        self._files: Counter[str] = Counter()
+        self._folders: Counter[str] = Counter()
+        self._links: list[str] = []
+
+    def children(self, folder: Path) -> list[Path]:
+        """What is in a folder, sorted, without what is hidden or a system's own."""
+        try:
+            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        except OSError as error:
+            raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
+        self._folders.update(name for name in names if name.lower() in SYSTEM_FOLDERS)
+        return [folder / name for name in names if name.lower() not in SYSTEM_FOLDERS | _SYSTEM_FILES]
+
+    def enters(self, folder: Path) -> bool:
+        """Whether it is a folder that is searched: not a link to one above or within the root."""
+        if not is_folder(folder):
+            return False
+        if folder.is_symlink():
+            real = Path(os.path.realpath(folder))
+            # What a link finds in a hidden folder is found nowhere else.
+            within = self._root in real.parents and not re.search(r"/\.", f"/{real.relative_to(self._root).as_posix()}")
+            if real in self._above or within:
+                self._links.append(printable(folder))
+                return False
+        return True
+
+    def images(self, folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+        """Images below `folder` in order of their paths; a link to a folder in `above` is not followed."""
+        real = os.path.realpath(folder)
+        if real in above:
+            return
+        for child in self.children(folder):
+            if is_folder(child):
+                if self.enters(child):
+                    yield from self.images(child, above | {real})
+            elif _is_image(child):
+                yield child
+            else:
+                self._files[child.suffix.lower() or "no ending"] += 1
+
+    def skipped_files(self) -> str:
+        """How many files are no images, by their endings; empty if there are none."""
+        if not self._files:
+            return ""
+        kinds = ", ".join(f"{kind} {number}" for kind, number in self._files.most_common(6))
+        total = counted(self._files.total(), "file that is no photo is", "files that are no photos are")
+        return f"{total} skipped: {kinds}"
+
+    def notes(self) -> list[str]:
+        """What was skipped, a line for each reason."""
+        skipped = self.skipped_files()
+        notes = [f"{self._name}: {skipped}"] if skipped else []
+        if self._folders:
+            notes.append(f"system folders are skipped: {first_of(sorted(self._folders))}")
+        if self._links:
+            notes.append(f"links to folders that are searched anyway are skipped: {first_of(self._links)}")
+        return notes
 
 
-def parts_of(folder: Path) -> tuple[str, ...]:
-    """The parts of a split folder."""
-    return tuple(sorted(child.name for child in _children(folder) if is_folder(child)))
+def _folders(folder: Path) -> list[Path]:
+    """Sub-folders that may be classes or parts."""
+    search = _Search(folder)
+    return [child for child in search.children(folder) if search.enters(child) and not _is_output(child)]
+
+
+def _part_of(folder: Path) -> str | None:
+    return _PART_OF.get(re.sub(r"[\s-]+", "_", folder.name.strip().lower()))
+
+
+def _unwrapped(folder: Path, *, within_part: bool = False) -> Path:
+    """The folder that contains the classes or parts: `folder`, or the only folder in it that contains several."""
+    children = _folders(folder)
+    if len(children) != 1 or any(map(_is_image, _Search(folder).children(folder))):
+        return folder
+    (only,) = children
+    if _part_of(only) and not within_part:
+        return folder
+    inner = _Search(only).children(only)
+    wraps = len(_folders(only)) > 1 or (within_part and _folders(only)) or any(map(_part_of, _folders(only)))
+    return only if wraps and not any(map(_is_image, inner)) else folder
+
+
+def _contents(children: Sequence[Path]) -> str:
+    """What a folder contains instead of class folders, for a message."""
+    if not children:
+        return "it is empty"
+    images = sum(map(_is_image, children))
+    return (
+        f"found {counted(images, 'photo', 'photos')} and {counted(len(children) - images, 'other file', 'other files')}"
+    )
 
 
 def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str], notes: list[str]) -> ImageList:
@@ -200,19 +342,11 @@ def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str
     return ImageList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
 
 
-def _children(folder: Path) -> list[Path]:
-    try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith(".") and name != "__MACOSX")
-    except OSError as error:
-        raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
-    return [folder / name for name in names]
-
-
 def _is_output(folder: Path) -> bool:
     """Whether it is a model or feature folder: `tip-adapter fit . --out model` can be run again."""
     if all(_is_file(folder / name) for name in _MODEL_FILES):
         return True
-    children = _children(folder)
+    children = _Search(folder).children(folder)
     return bool(children) and all(re.fullmatch(_FEATURE_FILES, child.name) for child in children)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from tip_adapter.errors import FolderError
-from tip_adapter.images.find import ImageList, Labelled, find_labelled, is_split
+from tip_adapter.images.find import ImageList, Labelled, find_labelled, split_folders
 from tip_adapter.text import counted, first_of, printable
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def draw_train_and_test(
     """
     images = find_labelled(source, part="train")
     train = draw(images, shots, seed)
-    if is_split(source):
+    if split_folders(source):
         rest = find_labelled(source, part="test")
     else:
         drawn = set(train.paths)
