@@ -6,6 +6,8 @@ import csv
 import errno
 import os
 import shutil
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -296,6 +298,85 @@ def test_fault_16_a_photos_own_name_is_kept_or_cut(out: Path, photo, name: bytes
     assert os.fsencode(first) == b"cat/" + name
     assert second.endswith(f" (2){photos[0].suffix}")
     assert sorted(tree(out).values()) == [b"0", b"1"]
+
+
+# ---- several runs into one folder ------------------------------------------------------------------------------------
+
+SORT = """
+import sys
+from pathlib import Path
+from tip_adapter.images.sorting import sorting
+
+folder, photos, link = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "link"
+with sorting(folder, link=link) as sorter:
+    print("begun", flush=True)
+    sys.stdin.readline()
+    for path in sorted(photos.iterdir()):
+        record = {"image": str(path), "label": "cat", "score": 0.75, "top": [], "error": None}
+        sorter.put(path, record)
+"""
+
+
+@pytest.mark.parametrize("kind", ["copy", "link"])
+def test_fault_84_two_processes_that_sort_into_one_folder_keep_each_others_rows_and_files(
+    out: Path, photo, kind: str
+) -> None:
+    # Of the same name: ten of the same content in both, ten of different content.
+    every = [photo(f"{run}/{n}.jpg", f"{n} {run if n % 2 else ''}".encode()) for run in "ab" for n in range(20)]
+    before = photo("before.jpg", b"before")
+    with sorting(out) as sorter:
+        sorter.put(before, record(before, "dog"))
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", SORT, out, every[0].parents[1] / name, kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for name in "ab"
+    ]
+    for run in runs:
+        run.stdout.readline()  # both have read the table
+    for run in runs:
+        run.stdin.write(b"\n")
+        run.stdin.flush()
+    for run in runs:
+        run.communicate(timeout=120)
+        assert run.returncode == 0
+    rows = {row["image"]: row["sorted_to"] for row in table(out)}
+    assert rows.keys() == set(map(str, [before, *every]))
+    for image, place in rows.items():
+        assert (out / place).read_bytes() == Path(image).read_bytes()
+    assert sorted(tree(out)) == sorted(set(rows.values()))
+    assert len(tree(out)) == 31  # the same content is placed once
+
+
+def test_fault_84_an_interrupted_run_keeps_the_rows_of_another(out: Path, photo) -> None:
+    one, other = photo("1.jpg", b"1"), photo("2.jpg", b"2")
+
+    def interrupted() -> None:
+        with sorting(out) as sorter:
+            sorter.put(one, record(one, "cat"))
+            with sorting(out) as second:
+                second.put(other, record(other, "dog"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [row["image"] for row in table(out)] == [str(other), str(one)]
+
+
+def test_fault_84_a_table_that_became_something_else_meanwhile_is_not_replaced(out: Path, photo) -> None:
+    one = photo("1.jpg")
+
+    def sort() -> None:
+        with sorting(out) as sorter:
+            sorter.put(one, record(one, "cat"))
+            (out / "sorted.csv").write_text("mine")
+
+    with pytest.raises(OutputExists, match=r"sorted\.csv exists and is not a table of sorted images"):
+        sort()
+    assert (out / "sorted.csv").read_text() == "mine"
+    assert tree(out) == {"cat/1.jpg": b"one"}
 
 
 # ---- disks -----------------------------------------------------------------------------------------------------------

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import pickle
+import threading
 import unicodedata
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +30,7 @@ from tip_adapter.errors import (
     UnknownName,
     UsageError,
 )
+from tip_adapter.model import classifier
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -653,3 +659,126 @@ def test_teaching_equals_a_plain_list_of_photos_fitted_anew(paint: Paint, tmp_pa
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+# ---- threads ---------------------------------------------------------------------------------------------------------
+
+
+def in_threads(calls: list[Callable[[], object]]) -> list[BaseException]:
+    """Run all calls at once, one thread each; what they raised."""
+    together, raised = threading.Barrier(len(calls)), []
+
+    def run(call: Callable[[], object]) -> None:
+        together.wait()
+        try:
+            call()
+        except BaseException as error:  # handed to the test
+            raised.append(error)
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+@quietly
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_fault_83_each_of_24_threads_adds_its_photo(method: str, paint: Paint) -> None:
+    model = FewShotClassifier("toy", method, epochs=1 if method == "tip-adapter-f" else None, **GIVEN)
+    model.fit([paint("red", 0)], ["red"]).remove(["image 0"])
+    labels = [["red", "green", "blue"][number % 3] for number in range(24)]
+    calls = [partial(model.partial_fit, [paint(label, n)], [label]) for n, label in enumerate(labels)]
+    assert in_threads(calls) == []
+    assert sorted(model.support_.labels.tolist()) == sorted(labels)
+    assert len(set(model.support_.ids.tolist())) == 24
+    assert model.classes_.tolist() == ["blue", "green", "red"]
+
+
+@quietly
+def test_fault_83_threads_that_add_and_remove_lose_nothing(photos: Any, paint: Paint) -> None:
+    model = fitted([*photos, paint("yellow", 20)], [*LABELS, "yellow"])
+    encoded = [SupportSet(model.support_.vectors[:1], np.array(["red"]), np.array([f"encoded {n}"])) for n in range(6)]
+    calls: list[Callable[[], object]] = [
+        *(partial(model.add_support, support) for support in encoded),
+        *(partial(model.remove, [f"image {n}"]) for n in range(6)),
+        partial(model.remove_class, "yellow"),
+        *[model.retune] * 3,
+        *(partial(model.partial_fit, [paint("pink", n)], ["pink"]) for n in range(6)),
+    ]
+    assert in_threads(calls) == []
+    ids = model.support_.ids.tolist()
+    assert {"image 6", "image 7", "image 8", *(f"encoded {n}" for n in range(6))} <= set(ids)
+    assert len(ids) == 15
+    assert model.classes_.tolist() == ["blue", "green", "pink", "red"]
+
+
+@quietly
+def test_fault_83_a_reader_sees_the_model_before_or_after_a_change(photos: Any, paint: Paint) -> None:
+    model, query, done = fitted(photos, **GIVEN), paint("red", 100), threading.Event()
+    expected = {len(model.support_): model.predict_proba([query]).tobytes()}
+    changes = [partial(model.partial_fit, [paint("pink", 30)], ["pink"]), partial(model.remove_class, "pink")]
+    changes[0]()
+    expected[len(model.support_)] = model.predict_proba([query]).tobytes()
+
+    def change() -> None:
+        try:
+            for number in range(40):
+                changes[(number + 1) % 2]()
+        finally:
+            done.set()
+
+    def read() -> None:
+        while not done.is_set():
+            assert model.predict_proba([query]).tobytes() in expected.values()
+            head = pickle.loads(pickle.dumps(model)).head_
+            assert len(head.names) == len(head.class_embeddings.labels) == (3 if len(head.support) == 9 else 4)
+
+    assert in_threads([change, read, read]) == []
+
+
+def test_fault_83_a_reader_does_not_wait_for_a_change(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted(photos)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*_: object) -> None:
+        begun.set()
+        go_on.wait(60)
+        raise UsageError("stopped")
+
+    monkeypatch.setattr("tip_adapter.model.classifier.fit_head", lambda *_, **__: slowly())
+    raised: list[BaseException] = []
+    thread = threading.Thread(target=lambda: raised.extend(in_threads([model.retune])))
+    thread.start()
+    assert begun.wait(60)
+    head = model.head_
+    assert model.predict(photos[:1]).tolist() == LABELS[:1]
+    go_on.set()
+    thread.join()
+    assert [str(error) for error in raised] == ["stopped"]
+    model.remove(["image 0"])  # a failed change releases the lock
+    assert len(model.support_) == len(head.support) - 1
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), dataclasses.replace]
+)
+def test_fault_83_a_copy_may_be_changed_while_the_original_is(copied: Callable[[Any], Any], photos: Any) -> None:
+    model = fitted(photos)
+    other: list[FewShotClassifier] = []
+
+    def change(*_: object) -> None:
+        # In a thread of its own: it would wait for ever for a lock that the two shared.
+        other.append(copied(model))
+        thread = threading.Thread(target=other[0].fit, args=(photos[:6], LABELS[:6]), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+
+    with pytest.MonkeyPatch.context() as patched:
+        encode = classifier.encode_labelled
+        patched.setattr(classifier, "encode_labelled", lambda *a, **k: (other or change(), encode(*a, **k))[1])
+        model.partial_fit(photos[:1], ["red"])
+    assert (len(model.support_), len(other[0].support_)) == (10, 6)
+    assert "RLock" not in repr(dataclasses.asdict(FewShotClassifier("toy")))

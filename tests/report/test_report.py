@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -323,6 +325,55 @@ def test_a_file_in_the_place_of_the_folder_is_refused(page: str, tmp_path: Path)
         refuse_unreplaceable(tmp_path / "report")
     with pytest.raises(NotWritable):
         write_page(tmp_path / "report", page, force=True)
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from tip_adapter.report import refuse_unreplaceable, write_page
+
+root, page, who = Path(sys.argv[1]), Path(sys.argv[2]).read_text(encoding="utf-8"), sys.argv[3]
+print("begun", flush=True)
+for line in sys.stdin:
+    refuse_unreplaceable(root / line.strip())
+    print(write_page(root / line.strip(), f"{page}<!-- {who} -->"), flush=True)
+"""
+
+
+def test_fault_84_two_processes_that_write_one_report_folder_both_succeed(page: str, tmp_path: Path) -> None:
+    (tmp_path / "page").write_text(page, encoding="utf-8")
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE, tmp_path, tmp_path / "page", who],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        for who in "ab"
+    ]
+    for run in runs:
+        assert run.stdout.readline() == "begun\n"
+    for number in range(15):
+        for run in runs:
+            run.stdin.write(f"report {number}\n")
+            run.stdin.flush()
+        for run in runs:
+            assert run.stdout.readline() == f"{tmp_path / f'report {number}' / 'index.html'}\n"
+        written = (tmp_path / f"report {number}" / "index.html").read_text(encoding="utf-8")
+        assert written in [f"{page}<!-- {who} -->" for who in "ab"]
+        assert [path.name for path in (tmp_path / f"report {number}").iterdir()] == ["index.html"]
+    for run in runs:
+        run.communicate(timeout=60)
+        assert run.returncode == 0
+
+
+def test_fault_84_what_another_run_is_writing_is_no_reason_to_refuse_the_folder(page: str, tmp_path: Path) -> None:
+    (tmp_path / f".tip-adapter-{'0' * 32}.new").write_text(page[:100])
+    assert write_page(tmp_path, page).read_text(encoding="utf-8") == page
+    (tmp_path / "index.html").unlink()
+    (tmp_path / ".tip-adapter-mine.new").write_text("mine")
+    with pytest.raises(OutputExists):
+        write_page(tmp_path, page)
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------

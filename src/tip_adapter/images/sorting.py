@@ -2,7 +2,7 @@
 
 An image goes to ``DIR/<label>/<its name>``, or to ``DIR/_none_of_these/`` if it was rejected; an unreadable one is skipped.
 The same content is placed once; another image of the same name gets `` (2)``. ``DIR/sorted.csv`` records where every image
-went and why, so that a run can be repeated, also after an interruption.
+went and why, so that a run can be repeated, also after an interruption. Several runs may sort into one folder at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tip_adapter import validation
 from tip_adapter.errors import NotWritable, OutputExists
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.images.lists import csv_cell, csv_line
-from tip_adapter.io.files import FolderWriter, file_digest, folder_writer, open_regular, write_file
+from tip_adapter.io.files import FolderWriter, file_digest, folder_writer, lock_folder, open_regular, write_file
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -59,18 +59,18 @@ def sorting(folder: str | os.PathLike[str], *, link: bool = False) -> Iterator[I
     UsageError
         `folder` is not a path.
     OutputExists
-        It contains a ``sorted.csv`` of other content.
+        It contains a ``sorted.csv`` of other content, or does so when the run ends; the images stay where they were placed.
     NotWritable
         With the reason of the operating system; no partial file remains.
     """
     path = validation.path(folder, "sort_into")
-    earlier = _read_table(path / TABLE)
+    _read_table(path / TABLE)
     with folder_writer(path) as target:
-        sorter = ImageSorter(target, earlier, link=link)
+        sorter = ImageSorter(target, link=link)
         try:
             yield sorter
         except BaseException:
-            with suppress(NotWritable):
+            with suppress(NotWritable, OutputExists):
                 sorter.write_table()
             raise
         sorter.write_table()
@@ -82,14 +82,13 @@ class ImageSorter:
     Parameters
     ----------
     target : writes into the folder
-    earlier : image → its row of ``sorted.csv``, from earlier runs
     link : bool
     """
 
-    def __init__(self, target: FolderWriter, earlier: dict[str, list[str]], *, link: bool) -> None:
+    def __init__(self, target: FolderWriter, *, link: bool) -> None:
         self.n_placed = self.n_present = 0
         self._target = target
-        self._rows = dict(earlier)
+        self._rows: dict[str, list[str]] = {}
         self._link = link
         self._present: dict[str, dict[str, str]] = {}
 
@@ -125,10 +124,12 @@ class ImageSorter:
         return place
 
     def write_table(self) -> None:
-        """Write ``sorted.csv``: the images of earlier runs, then those of this one; no file if there are none."""
+        """Add the images of this run to ``sorted.csv``, after those that other runs have written there, if there are any."""
         if self._rows:
-            lines = [csv_line(row) for row in [COLUMNS, *self._rows.values()]]
-            write_file(self._target.folder / TABLE, "".join(f"{line}\n" for line in lines).encode())
+            path = self._target.folder / TABLE
+            with lock_folder(path.parent):  # read only now: another run may have ended meanwhile
+                lines = [csv_line(row) for row in [COLUMNS, *(_read_table(path) | self._rows).values()]]
+                write_file(path, "".join(f"{line}\n" for line in lines).encode())
 
     def _place(self, file: BufferedReader, name: str, folder: str) -> str:
         """Path below the folder where the image is, once it is there."""
@@ -140,10 +141,14 @@ class ImageSorter:
         for place in _numbered(folder, name, len(present) + 1):
             file.seek(0)
             if self._target.link(file.name, place) if self._link else self._target.copy(file, place):
-                break  # False if another process has created it meanwhile
-        self.n_placed += 1
-        present[digest] = place
-        return place
+                self.n_placed += 1
+                present[digest] = place
+                break
+            present[self._digest(place)] = place  # another run has created it meanwhile, maybe from the same content
+            if digest in present:
+                self.n_present += 1
+                break
+        return present[digest]
 
     def _present_as(self, folder: str, name: str) -> dict[str, str]:
         """Digest of each file that has this name already, numbered or not → its path."""
@@ -152,11 +157,15 @@ class ImageSorter:
             root = self._target.folder
             found = self._present[key] = {}
             for place in takewhile(lambda place: os.path.lexists(root / place), _numbered(folder, name, 1)):
-                digest = place  # if it cannot be read
-                with suppress(OSError):
-                    digest = file_digest(root / place)
-                found[digest] = place
+                found[self._digest(place)] = place
         return self._present[key]
+
+    def _digest(self, place: str) -> str:
+        """Digest of a file below the folder; its path if it cannot be read."""
+        try:
+            return file_digest(self._target.folder / place)
+        except OSError:
+            return place
 
 
 def outside(images: Sequence[Path], folder: str | os.PathLike[str]) -> list[int]:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
 _PREFIX = ".tip-adapter-"
-_STAGING = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{32}\.new")
+#: Names of staging paths.
+STAGING = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{32}\.new")
 #: Age at which a staging path belongs to a killed writer: a running one changes its own every few seconds.
 _LEFTOVER_S = 24 * 60 * 60
 #: Errors of a file system without hard links.
@@ -227,7 +228,7 @@ def sweep(folder: str | os.PathLike[str], *, age_s: float = _LEFTOVER_S) -> None
     """
     place = _real(folder)
     with suppress(OSError):
-        for name in filter(_STAGING.fullmatch, os.listdir(place)):
+        for name in filter(STAGING.fullmatch, os.listdir(place)):
             # Not st_mtime, which `FolderWriter.copy` sets to that of the source.
             status = (place / name).lstat()
             if not stat.S_ISLNK(status.st_mode) and time.time() - status.st_ctime >= age_s:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import unicodedata
 from contextlib import closing
@@ -85,6 +86,11 @@ class FewShotClassifier:
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per core
 
+    Notes
+    -----
+    Threads may share it. Methods that change the model run one after the other, and none is lost; a prediction uses the model
+    as it was when the call began, and does not wait for them.
+
     Examples
     --------
     >>> import numpy as np
@@ -111,6 +117,10 @@ class FewShotClassifier:
     _head: Head | None = field(default=None, init=False)
     _made_with: str | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        # No field: a lock cannot be copied. Reentrant, because one method that changes the model may call another.
+        self._writing = threading.RLock()
+
     # ---- fitting --------------------------------------------------------------------------------------------------
 
     def fit(self, images: Iterable[ImageLike], labels: Iterable[str]) -> Self:
@@ -133,7 +143,8 @@ class FewShotClassifier:
         """
         self._check()
         photos, texts = listed_pairs(images, labels)
-        return self._fit_images(listed_source(photos, texts, image_ids(photos)), None)
+        with self._writing:
+            return self._fit_images(listed_source(photos, texts, image_ids(photos)), None)
 
     def fit_folder(
         self, folder: str | os.PathLike[str], shots: int | None = None, *, progress: Progress | None = None
@@ -158,11 +169,12 @@ class FewShotClassifier:
         self._check()
         n_shots = None if shots is None else validation.integer(shots, "shots", 1)
         photos = labelled_source(folder, part="train")
-        self._use_encoder_of(photos)
-        if n_shots is not None:
-            photos = draw(photos, n_shots, validation.seed(self.seed))
-        warn(*photos.notes)
-        return self._fit_images(photos, progress)
+        with self._writing:
+            self._use_encoder_of(photos)
+            if n_shots is not None:
+                photos = draw(photos, n_shots, validation.seed(self.seed))
+            warn(*photos.notes)
+            return self._fit_images(photos, progress)
 
     def fit_support(
         self, support: SupportSet, classes: Iterable[str] = (), *, progress: Progress | None = None
@@ -183,17 +195,18 @@ class FewShotClassifier:
         self._check()
         support = listed_support(support, "support", self.encoder_.identity.width)
         labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
-        if not labels:
-            raise LabelError("there are no classes to learn; give at least one photo or class name")
-        if len(labels) == 1:
-            warn(f"there is one class only ({printable(labels[0])}): every photo will be predicted as that")
-        names = self._names(labels)
-        templates = resolve_templates(self.templates or self.encoder_.record.templates)
-        embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
-        scale = logit_scale_of(self.encoder_, self.logit_scale)
-        options = self._fit_options(self.method, support, labels, progress)
-        self._head = fit_head(self.method, support, names, templates, embeddings, logit_scale=scale, **options)
-        return self
+        with self._writing:
+            if not labels:
+                raise LabelError("there are no classes to learn; give at least one photo or class name")
+            if len(labels) == 1:
+                warn(f"there is one class only ({printable(labels[0])}): every photo will be predicted as that")
+            names = self._names(labels)
+            templates = resolve_templates(self.templates or self.encoder_.record.templates)
+            embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
+            scale = logit_scale_of(self.encoder_, self.logit_scale)
+            options = self._fit_options(self.method, support, labels, progress)
+            self._head = fit_head(self.method, support, names, templates, embeddings, logit_scale=scale, **options)
+            return self
 
     # ---- the fitted state -----------------------------------------------------------------------------------------
 
@@ -267,12 +280,14 @@ class FewShotClassifier:
             As `fit`; UsageError also for a photo that is in the model already. Nothing is learned then.
         """
         photos, texts = listed_pairs(images, labels)
-        head = self.head_
-        if not head.estimator.capabilities.needs_images:
-            return self._set_head(self._with_named(head, sorted(set(texts))))
-        source = listed_source(photos, texts, image_ids(photos, head.support.ids.tolist()))
-        support, _ = encode_labelled(source, self.encoder_, threads=self.threads)
-        return self.add_support(support)
+        with self._writing:
+            head = self.head_
+            if not head.estimator.capabilities.needs_images:
+                return self._set_head(self._with_named(head, sorted(set(texts))))
+            # Photos without a name are numbered after those of this head: no other thread may add one meanwhile.
+            source = listed_source(photos, texts, image_ids(photos, head.support.ids.tolist()))
+            support, _ = encode_labelled(source, self.encoder_, threads=self.threads)
+            return self.add_support(support)
 
     def add_support(self, photos: SupportSet) -> Self:
         """`partial_fit` for photos that are encoded already.
@@ -280,11 +295,12 @@ class FewShotClassifier:
         It raises as that, and UsageError if `photos` is no SupportSet of the encoder's width with unique ids.
         """
         photos = listed_support(photos, "photos", self.encoder_.identity.width)
-        head = with_images(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
-        # Without photos there was nothing to choose alpha and beta by.
-        chooses = method_class(head.finetune_with or head.method).capabilities.has_alpha_beta
-        unchosen = head.choice is None and chooses and len(head.support)
-        return self._relearn(head) if unchosen else self._set_head(head)
+        with self._writing:
+            head = with_images(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
+            # Without photos there was nothing to choose alpha and beta by.
+            chooses = method_class(head.finetune_with or head.method).capabilities.has_alpha_beta
+            unchosen = head.choice is None and chooses and len(head.support)
+            return self._relearn(head) if unchosen else self._set_head(head)
 
     def remove(self, ids: Iterable[str]) -> Self:
         """Remove photos by their ids (`support_.ids`), as if they had never been added. Classes stay, by their names.
@@ -294,7 +310,9 @@ class FewShotClassifier:
         UnknownName, UsageError
             There is no photo of that id; `ids` are no texts, or one is given twice. Nothing is removed then.
         """
-        return self._set_head(without_images(self.head_, listed_ids(ids)))
+        photos = listed_ids(ids)
+        with self._writing:
+            return self._set_head(without_images(self.head_, photos))
 
     def remove_class(self, label: str) -> Self:
         """Remove a class and its photos, as if they had never been added.
@@ -304,13 +322,15 @@ class FewShotClassifier:
         UnknownName, UsageError
             There is no such class; it is the only one, or `label` is no text.
         """
-        head = self.head_
-        require(isinstance(label, str), "label", "a text", label)
-        return self._set_head(without_class(head, unicodedata.normalize("NFC", label)))
+        with self._writing:
+            head = self.head_
+            require(isinstance(label, str), "label", "a text", label)
+            return self._set_head(without_class(head, unicodedata.normalize("NFC", label)))
 
     def retune(self, *, progress: Progress | None = None) -> Self:
         """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again; UsageError as `fit`."""
-        return self._relearn(self.head_, progress)
+        with self._writing:
+            return self._relearn(self.head_, progress)
 
     # ---- prediction -----------------------------------------------------------------------------------------------
 
@@ -607,9 +627,16 @@ class FewShotClassifier:
             self.__dict__.pop("encoder_", None)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without an encoder that was given by name: its sessions cannot be copied, and it is loaded when needed."""
-        named = self.encoder is None or isinstance(self.encoder, str)
-        return {name: value for name, value in self.__dict__.items() if not (named and name == "encoder_")}
+        """Without the lock, and an encoder that was given by name: neither can be copied, and it is loaded when needed."""
+        state = self.__dict__.copy()  # in one step: another thread may set an attribute meanwhile
+        del state["_writing"]
+        if self.encoder is None or isinstance(self.encoder, str):
+            state.pop("encoder_", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     def _to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Contents of a model folder: configuration and arrays."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tip_adapter.errors import OutputExists
-from tip_adapter.io.files import not_writable, open_regular, write_file
+from tip_adapter.io.files import STAGING, not_writable, open_regular, write_file
 from tip_adapter.report.pages import GENERATOR, N_MISTAKES, Occasion, evaluation_page, model_page
 from tip_adapter.report.thumbnails import paths_by_id
 from tip_adapter.text import printable
@@ -46,10 +46,13 @@ def write_page(folder: str | os.PathLike[str], page: str, *, force: bool = False
 
 
 def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
-    """Raise OutputExists unless there is nothing, an empty folder, or a folder with a report in it."""
+    """Raise OutputExists unless there is nothing, an empty folder, or a folder with a report in it.
+
+    A folder with nothing but a report that another run is writing, or was killed in writing, is empty.
+    """
     place = Path(folder)
     try:
-        if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
+        if not os.path.lexists(place) or (place.is_dir() and all(map(STAGING.fullmatch, os.listdir(place)))):
             return
         with suppress(FileNotFoundError, NotADirectoryError), open_regular(place / PAGE) as file:
             if _MARK in file.read(_BEGINNING):
