@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import array_api_compat
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from tip_adapter.errors import LabelError
 from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import like, to_numpy
-from tip_adapter.vectors import ClassEmbeddings, require_finite, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, require_finite, require_labels, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -164,6 +166,15 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         """(n,) NumPy labels of the highest logits, ties to the first class; raises as `logits`."""
         winners = to_numpy(self.logits(X)).argmax(axis=1)
         return self.classes_[winners]
+
+    def score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy of `predict` on (n,) labels y, which are checked as at `fit`; raises likewise."""
+        predicted = self.predict(X)
+        y, known = checked_labels(y, len(predicted)), self.classes_.tolist()[0]
+        for label in y.tolist()[:1]:
+            if label_kind(label) is not label_kind(known):
+                raise LabelError(f"label {label!r} is of another kind than the classes, such as {known!r}")
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def learned(self) -> dict[str, NDArray[Any]]:
         """The arrays set by training, by attribute; empty for training-free methods."""
@@ -338,23 +349,21 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        Their number is not `n`; they are neither text nor whole numbers; or they mix both.
+        Their number is not `n`. LabelError: they are neither text nor whole numbers, or as `require_labels`.
     """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    y = column_or_1d(to_numpy(y), warn=True)
-    if y.dtype.kind == "O" and not all(isinstance(label, (str, bool, np.bool_, Real)) for label in y):
-        raise ValueError("y holds a label that is neither text nor a number, or is missing (NaN)")
-    assert_all_finite(y, input_name="y")
+    given, y = y, column_or_1d(to_numpy(y), warn=True)
+    try:
+        assert_all_finite(y, input_name="y")
+    except ValueError as error:
+        raise LabelError(str(error)) from None
+    require_labels(y if array_api_compat.is_torch_array(given) else given, "labels (y)")
     if len(y) != n:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")
     # Not scikit-learn's type_of_target: it warns if many classes have one image.
     if y.dtype.kind == "f" and np.any(y != np.floor(y)):
-        raise ValueError("Unknown label type: continuous; labels are names or whole numbers")
-    if y.dtype.kind == "O" and len({isinstance(label, str) for label in y}) > 1:
-        raise ValueError(
-            "Unknown label type: labels are of several kinds; make all of them text, or all of them numbers"
-        )
+        raise LabelError("Unknown label type: continuous; labels are names or whole numbers")
     return y
 
 
