@@ -225,7 +225,7 @@ def require_labels(labels: Any, what: str) -> None:
             f"{what} are of several kinds: {shown(one)} and {shown(other)}; make all of them text, or all of them numbers"
         )
     if Real in kinds and np.asarray(labels).dtype != object and np.asarray(labels).ravel().tolist() != given:
-        raise LabelError(f"{what} hold numbers too large to be exact beside the others; make all of them text")
+        raise LabelError(f"{what} hold numbers too large to stay exact in one array; make all of them text")
 
 
 def _class_labels(labels: Any) -> NDArray[Any]:
