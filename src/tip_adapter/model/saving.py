@@ -371,13 +371,13 @@ def _check_stated(stated: Mapping[str, Any]) -> None:
     labels = [entry["label"] for entry in stated["classes"]]
     if sorted(set(labels)) != labels:
         raise ValueError("classes are not unique and in the order of their labels")
+    for name, texts in [("classes", labels), ("images", stated["images"])]:
+        if len(texts) * max(map(len, texts), default=0) > MOST_TABLE:
+            raise ValueError(f"{name} hold a text too long for {len(texts)} of them")
     refuse_lookalike_labels(labels)
     for row, label in enumerate(labels):
         if label_of(label, f"classes[{row}].label") != label:
             raise ValidationError(f"is {shown(label)}, not in Unicode NFC", f"classes[{row}].label")
-    for name, texts in [("classes", labels), ("images", stated["images"])]:
-        if len(texts) * max(map(len, texts), default=0) > MOST_TABLE:
-            raise ValueError(f"{name} hold a text too long for {len(texts)} of them")
 
 
 def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
