@@ -177,7 +177,7 @@ def test_class_embeddings_that_are_no_array_of_numbers_are_refused(matrix):
     "labels", [[None, "a"], [pd.NA, "a"], [np.nan, 1.0], ["a", 1], np.array(["a", 1], object)], ids=str
 )
 def test_class_embeddings_refuse_labels_that_are_missing_or_of_several_kinds(labels):
-    with pytest.raises(LabelError, match="several kinds, or one is missing"):
+    with pytest.raises(LabelError, match=r"several kinds|missing"):
         ClassEmbeddings(labels, np.eye(2))
 
 

@@ -26,6 +26,8 @@ MAX_LOGIT_SCALE = 1e4
 MAX_CHOSEN_ALPHA = 1e30
 MAX_CHOSEN_BETA = 1e7
 MAX_TEMPERATURE = 1e6
+#: Of a learning rate and of the ratio of a blend.
+MAX_RATE = 1e6
 #: `min_score`: use the model's own threshold.
 AUTO = "auto"
 

@@ -134,6 +134,8 @@ class SupportSet:
     ------
     VectorError
         `vectors` is not an array of floats; a vector is zero, NaN or infinite; or the lengths differ.
+    LabelError
+        A label is not text, or contains NUL.
     """
 
     vectors: NDArray[np.float32]
@@ -145,6 +147,10 @@ class SupportSet:
             raise VectorError(f"support vectors must be a NumPy array of floats, not {shown(self.vectors)}")
         if self.vectors.ndim != 2 or not len(self.vectors) == len(self.labels) == len(self.ids):
             raise VectorError(f"{len(self.labels)} labels and {len(self.ids)} ids for {self.vectors.shape} vectors")
+        require_labels(self.labels, "labels of a support set")
+        for label in np.asarray(self.labels).tolist()[:1]:
+            if not isinstance(label, str):
+                raise LabelError(f"label {shown(label)} of a support set is not text; pass str(label)")
         require_finite(self.vectors, "support vectors")
         zero = np.flatnonzero(~self.vectors.any(axis=1))
         if len(zero):
@@ -189,18 +195,40 @@ def _class_matrix(matrix: Any) -> Array:
     return xp.astype(matrix, xp.float32) if half else matrix
 
 
+def require_labels(labels: Any, what: str) -> None:
+    """Check labels as they were given, since NumPy makes text of numbers, 1 of True, and "a" of "a" and NUL.
+
+    Raises
+    ------
+    LabelError
+        They are not all text, all truth values or all numbers; one is missing, contains NUL, or is a number that NumPy
+        changes.
+    """
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "Ubiu":
+        return  # of one kind, and as NumPy holds them
+    given = np.asarray(labels, dtype=object).ravel().tolist()
+    kinds: dict[type, Any] = {}
+    for label in given:
+        value = label.item() if hasattr(label, "item") and not isinstance(label, str) else label
+        kind = next((kind for kind in (str, bool, Real) if isinstance(value, kind)), None)
+        if kind is None or value != value:
+            raise LabelError(
+                f"{what} hold {shown(label)}, which is neither text nor a number, or is missing (NaN); "
+                "remove it or give it a name"
+            )
+        if kind is str and "\0" in value:
+            raise LabelError(f"{what} hold {shown(label)}, which contains NUL; rename it")
+        kinds.setdefault(kind, label)
+    if len(kinds) > 1:
+        one, other, *_ = kinds.values()
+        raise LabelError(
+            f"{what} are of several kinds: {shown(one)} and {shown(other)}; make all of them text, or all of them numbers"
+        )
+    if Real in kinds and np.asarray(labels).dtype != object and np.asarray(labels).ravel().tolist() != given:
+        raise LabelError(f"{what} hold numbers too large to stay exact in one array; make all of them text")
+
+
 def _class_labels(labels: Any) -> NDArray[Any]:
     """Labels as an array: all text or all numbers, none missing."""
-    array = np.asarray(labels)
-    if array.ndim == 1:
-        # Of the input: NumPy converts numbers to text in a mixed list. NaN and anything else is of no kind.
-        kinds = {
-            str if isinstance(label, str) else float if isinstance(label, (Real, np.bool_)) and label == label else None
-            for label in labels
-        }
-        if len(kinds) > 1 or None in kinds:
-            raise LabelError(
-                "labels of class embeddings are of several kinds, or one is missing; "
-                "make all of them text, or all of them numbers"
-            )
-    return array
+    require_labels(labels, "labels of class embeddings")
+    return np.asarray(labels)

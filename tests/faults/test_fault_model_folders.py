@@ -176,47 +176,82 @@ def entry(dtype: str = "F32", shape: tuple[int, ...] = (1,), offsets: tuple[int,
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
 
-SAFETENSORS: dict[str, bytes] = {
-    "empty": b"",
-    "shorter than a length": b"\2\0\0",
-    "no header": struct.pack("<Q", 0),
-    "a huge header": struct.pack("<Q", 2**63) + b"{}",
-    "a header beyond the file": struct.pack("<Q", 500) + b"{}",
-    "a header above 1 MiB": safetensors_with(b"{}" + b" " * 2**20),
-    "no arrays": safetensors_with({}),
-    "a list": safetensors_with(b"[]"),
-    "no JSON": safetensors_with(b"{'a'}"),
-    "no UTF-8": safetensors_with(b'{"\xff": 0}'),
-    "nested": safetensors_with(b'{"a":' * 10_000),
-    "a name twice": safetensors_with(b'{"a": %s, "a": %s}' % ((json.dumps(entry()).encode(),) * 2), bytes(4)),
-    "a key twice": safetensors_with(
-        b'{"a": {"dtype": "F32", "dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}', bytes(4)
+SAFETENSORS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "empty, above 1048576, or longer than the file"),
+    "shorter than a length": (b"\2\0\0", "empty, above 1048576, or longer than the file"),
+    "no header": (struct.pack("<Q", 0), "empty, above 1048576, or longer than the file"),
+    "a huge header": (struct.pack("<Q", 2**63) + b"{}", "empty, above 1048576, or longer than the file"),
+    "a header beyond the file": (struct.pack("<Q", 500) + b"{}", "empty, above 1048576, or longer than the file"),
+    "a header above 1 MiB": (safetensors_with(b"{}" + b" " * 2**20), "empty, above 1048576, or longer than the file"),
+    "no arrays": (safetensors_with({}), "class_embeddings is missing"),
+    "a list": (safetensors_with(b"[]"), "expected `object`, got `array`"),
+    "no JSON": (safetensors_with(b"{'a'}"), "Expecting property name"),
+    "no UTF-8": (safetensors_with(b'{"\xff": 0}'), "'utf-8' codec"),
+    "nested": (safetensors_with(b'{"a":' * 10_000), "recursion"),
+    "a name twice": (
+        safetensors_with(b'{"a": %s, "a": %s}' % ((json.dumps(entry()).encode(),) * 2), bytes(4)),
+        "key 'a' is repeated",
     ),
-    "metadata": safetensors_with({"__metadata__": {"format": "pt"}, "a": entry()}, bytes(4)),
-    "a name that is none": safetensors_with({"\ud800": entry()}, bytes(4)),
-    "shape beyond the data": safetensors_with({"a": entry(shape=(2,))}, bytes(4)),
-    "data beyond the shape": safetensors_with({"a": entry()}, bytes(8)),
-    "negative offset": safetensors_with({"a": entry(offsets=(-4, 0))}, bytes(4)),
-    "negative shape": safetensors_with({"a": entry(shape=(-1, -1))}, bytes(4)),
-    "huge offset": safetensors_with({"a": entry(offsets=(0, 2**62))}, bytes(4)),
-    "offsets in the wrong order": safetensors_with({"a": entry(offsets=(4, 0))}, bytes(4)),
-    "one offset": safetensors_with({"a": entry(offsets=(4,))}, bytes(4)),
-    "fractions": safetensors_with({"a": entry(offsets=(0.0, 4.0))}, bytes(4)),
-    "shape overflow": safetensors_with({"a": entry(shape=(2**62, 2**62))}, bytes(4)),
-    "shape overflow to 4 bytes": safetensors_with({"a": entry(shape=(2**62 + 1, 4), offsets=(0, 16))}, bytes(16)),
-    "a number beyond 64 bits": safetensors_with({"a": entry(shape=(10**400,))}, bytes(4)),
-    "overlap": safetensors_with({name: entry() for name in "ab"}, bytes(4)),
-    "a hole": safetensors_with({"a": entry(), "b": entry(offsets=(8, 12))}, bytes(12)),
-    "unknown dtype": safetensors_with({"a": entry("X9")}, bytes(4)),
-    "dtype unknown to NumPy": safetensors_with({"a": entry("BF16", (2,))}, bytes(4)),
-    "dtype that is no text": safetensors_with({"a": entry() | {"dtype": ["F32"]}}, bytes(4)),
+    "a key twice": (
+        safetensors_with(b'{"a": {"dtype": "F32", "dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}', bytes(4)),
+        "key 'dtype' is repeated",
+    ),
+    "metadata": (
+        safetensors_with({"__metadata__": {"format": "pt"}, "a": entry()}, bytes(4)),
+        "unknown field `format`",
+    ),
+    "a name that is none": (safetensors_with({"\ud800": entry()}, bytes(4)), "not text of whole characters"),
+    "shape beyond the data": (
+        safetensors_with({"a": entry(shape=(2,))}, bytes(4)),
+        "its arrays take 8 bytes, but it has 4",
+    ),
+    "data beyond the shape": (safetensors_with({"a": entry()}, bytes(8)), "its arrays take 4 bytes, but it has 8"),
+    "negative offset": (
+        safetensors_with({"a": entry(offsets=(-4, 0))}, bytes(4)),
+        "data_offsets[0] expected `int` >= 0",
+    ),
+    "negative shape": (safetensors_with({"a": entry(shape=(-1, -1))}, bytes(4)), "shape[0] expected `int` >= 0"),
+    "one offset": (safetensors_with({"a": entry(offsets=(4,))}, bytes(4)), "data_offsets expected `array` of length 2"),
+    "fractions": (
+        safetensors_with({"a": entry(offsets=(0.0, 4.0))}, bytes(4)),
+        "data_offsets[0] expected `int`, got `float`",
+    ),
+    "shape overflow": (
+        safetensors_with({"a": entry(shape=(2**62, 2**62))}, bytes(4)),
+        "its arrays take 85070591730234615865843651857942052864 bytes",
+    ),
+    "shape overflow to 4 bytes": (
+        safetensors_with({"a": entry(shape=(2**62 + 1, 4), offsets=(0, 16))}, bytes(16)),
+        "its arrays take 73786976294838206480 bytes",
+    ),
+    "a number beyond 64 bits": (
+        safetensors_with({"a": entry(shape=(10**400,))}, bytes(4)),
+        "shape[0] expected `int` <= 9223372036854775807",
+    ),
+    "overlap": (safetensors_with({name: entry() for name in "ab"}, bytes(4)), "its arrays take 8 bytes, but it has 4"),
+    "a hole": (
+        safetensors_with({"a": entry(), "b": entry(offsets=(8, 12))}, bytes(12)),
+        "its arrays take 8 bytes, but it has 12",
+    ),
+    "unknown dtype": (safetensors_with({"a": entry("X9")}, bytes(4)), "dtype invalid enum value 'X9'"),
+    "dtype unknown to NumPy": (
+        safetensors_with({"a": entry("BF16", (2,))}, bytes(4)),
+        "dtype invalid enum value 'BF16'",
+    ),
+    "dtype that is no text": (
+        safetensors_with({"a": entry() | {"dtype": ["F32"]}}, bytes(4)),
+        "dtype expected `str`, got `array`",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", SAFETENSORS)
 def test_fault_39_bad_safetensors_are_a_damaged_model_folder(case: str, folder: Path) -> None:
-    forge(folder, arrays=SAFETENSORS[case])
-    with pytest.raises(DamagedModelFolder, match=re.escape(str(folder / ARRAYS))):
+    content, reason = SAFETENSORS[case]
+    forge(folder, arrays=content)
+    with pytest.raises(
+        DamagedModelFolder, match=rf"{re.escape(str(folder / ARRAYS))} is damaged: .*{re.escape(reason)}"
+    ):
         FewShotClassifier.load(folder)
 
 
@@ -250,40 +285,86 @@ def test_fault_42_a_model_without_one_of_its_arrays_is_damaged(name: str, folder
 
 
 WIDTH = 49
-BAD_ARRAYS: dict[str, dict[str, Any]] = {
-    "NaN in the support": {"support_vectors": np.full((4, WIDTH), np.nan, np.float32)},
-    "infinite embeddings": {"class_embeddings": np.full((2, WIDTH), np.inf, np.float32)},
-    "a zero vector": {"support_vectors": np.zeros((4, WIDTH), np.float32)},
-    "support that is no unit rows": {"support_vectors": np.full((4, WIDTH), 7.0, np.float32)},
-    "one photo too few": {"support_vectors": np.full((3, WIDTH), 1 / 7, np.float32)},
-    "one class too many": {"class_embeddings": np.full((3, WIDTH), 1 / 7, np.float32)},
-    "a label too high": {"support_labels": np.array([0, 0, 1, 2])},
-    "a negative label": {"support_labels": np.array([0, 0, 1, -1])},
-    "labels that are fractions": {"support_labels": np.array([0.0, 0.5, 1.0, 1.0])},
-    "labels in rows and columns": {"support_labels": np.array([[0, 0], [1, 1]])},
-    "one vector for all": {"support_vectors": np.full(WIDTH, 1 / 7, np.float32)},
-    "vectors of whole numbers": {"support_vectors": np.ones((4, WIDTH), np.int64)},
-    "embeddings of another width": {"class_embeddings": np.full((2, 10), 0.3, np.float32)},
-    "support of another width": {"support_vectors": np.full((4, 10), 0.3, np.float32)},
-    "all of another width": {
-        "class_embeddings": np.full((2, 4), 0.5, np.float32),
-        "support_vectors": np.full((4, 4), 0.5, np.float32),
-    },
-    "embeddings that are no unit rows": {"class_embeddings": np.full((2, WIDTH), 1e30, np.float32)},
-    "support beyond all bounds": {"support_vectors": np.full((4, WIDTH), 3e38, np.float32)},
-    "counts that are not the classes'": {"support_labels": np.array([0, 1, 1, 1])},
-    "a label beyond memory": {"support_labels": np.array([0, 0, 1, 2**62])},
-    "labels of 32 bits": {"support_labels": np.array([0, 0, 1, 1], np.int32)},
-    "vectors of 64 bits": {"support_vectors": np.full((4, WIDTH), 1 / 7)},
-    "an array that is none of ours": {"others": np.zeros(1, np.float32)},
-    "learned keys of a method that learns none": {"learned.keys_": np.full((4, WIDTH), 1 / 7, np.float32)},
+BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
+    "NaN in the support": (
+        {"support_vectors": np.full((4, WIDTH), np.nan, np.float32)},
+        "support_vectors are not unit rows",
+    ),
+    "infinite embeddings": (
+        {"class_embeddings": np.full((2, WIDTH), np.inf, np.float32)},
+        "class_embeddings are not unit rows",
+    ),
+    "a zero vector": ({"support_vectors": np.zeros((4, WIDTH), np.float32)}, "support_vectors are not unit rows"),
+    "support that is no unit rows": (
+        {"support_vectors": np.full((4, WIDTH), 7.0, np.float32)},
+        "support_vectors are not unit rows",
+    ),
+    "one photo too few": (
+        {"support_vectors": np.full((3, WIDTH), 1 / 7, np.float32)},
+        "support_vectors is float32 of shape (3, 49)",
+    ),
+    "one class too many": (
+        {"class_embeddings": np.full((3, WIDTH), 1 / 7, np.float32)},
+        "class_embeddings is float32 of shape (3, 49)",
+    ),
+    "a label too high": ({"support_labels": np.array([0, 0, 1, 2])}, "support_labels are not class indices"),
+    "a negative label": ({"support_labels": np.array([0, 0, 1, -1])}, "support_labels are not class indices"),
+    "labels that are fractions": ({"support_labels": np.array([0.0, 0.5, 1.0, 1.0])}, "support_labels is float64"),
+    "labels in rows and columns": (
+        {"support_labels": np.array([[0, 0], [1, 1]])},
+        "support_labels is int64 of shape (2, 2)",
+    ),
+    "one vector for all": (
+        {"support_vectors": np.full(WIDTH, 1 / 7, np.float32)},
+        "support_vectors is float32 of shape (49,)",
+    ),
+    "vectors of whole numbers": ({"support_vectors": np.ones((4, WIDTH), np.int64)}, "support_vectors is int64"),
+    "embeddings of another width": (
+        {"class_embeddings": np.full((2, 10), 0.3, np.float32)},
+        "class_embeddings is float32 of shape (2, 10)",
+    ),
+    "support of another width": (
+        {"support_vectors": np.full((4, 10), 0.3, np.float32)},
+        "support_vectors is float32 of shape (4, 10)",
+    ),
+    "all of another width": (
+        {
+            "class_embeddings": np.full((2, 4), 0.5, np.float32),
+            "support_vectors": np.full((4, 4), 0.5, np.float32),
+        },
+        "class_embeddings is float32 of shape (2, 4)",
+    ),
+    "embeddings that are no unit rows": (
+        {"class_embeddings": np.full((2, WIDTH), 1e30, np.float32)},
+        "class_embeddings are not unit rows",
+    ),
+    "support beyond all bounds": (
+        {"support_vectors": np.full((4, WIDTH), 3e38, np.float32)},
+        "support_vectors are not unit rows",
+    ),
+    "counts that are not the classes'": (
+        {"support_labels": np.array([0, 1, 1, 1])},
+        "hold other numbers of photos than classes",
+    ),
+    "a label beyond memory": ({"support_labels": np.array([0, 0, 1, 2**62])}, "support_labels are not class indices"),
+    "labels of 32 bits": ({"support_labels": np.array([0, 0, 1, 1], np.int32)}, "support_labels is int32"),
+    "vectors of 64 bits": ({"support_vectors": np.full((4, WIDTH), 1 / 7)}, "support_vectors is float64"),
+    "an array that is none of ours": (
+        {"others": np.zeros(1, np.float32)},
+        "others is float32 of shape (1,), not known",
+    ),
+    "learned keys of a method that learns none": (
+        {"learned.keys_": np.full((4, WIDTH), 1 / 7, np.float32)},
+        "expected learned arrays [], got ['keys_']",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)
 def test_fault_39_fault_42_arrays_that_make_no_model_are_refused(case: str, folder: Path) -> None:
-    forge(folder, arrays=forged_arrays(folder, **BAD_ARRAYS[case]))
-    with pytest.raises(ModelFolderError, match=str(folder)):
+    arrays, reason = BAD_ARRAYS[case]
+    forge(folder, arrays=forged_arrays(folder, **arrays))
+    with pytest.raises(ModelFolderError, match=rf"{re.escape(str(folder))}.* is damaged: .*{re.escape(reason)}"):
         FewShotClassifier.load(folder)
 
 
@@ -574,6 +655,126 @@ def test_fault_42_classes_in_another_order_are_refused(folder: Path) -> None:
     forge(folder, classes=config_of(folder)["classes"][::-1])
     with pytest.raises(ModelFolderError, match=str(folder)):
         FewShotClassifier.load(folder)
+
+
+# ---- 85: labels, and sizes that agree with one another ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (["", "red"], "is empty or contains NUL"),
+        (["  ", "red"], "is empty or contains NUL"),
+        (["red", "red\0"], "is empty or contains NUL"),
+        (["green\0x", "red"], "is empty or contains NUL"),
+        (["Red", "red"], "differ only by case"),
+        (["STRASSE", "stra\u00dfe"], "differ only by case"),
+        (["e\u0301t\u00e9", "\u00e9t\u00e9"], "differ only by Unicode form"),
+        (["e\u0301", "red"], "not in Unicode NFC"),
+        (["green", "r" * 1001], "has 1,001 characters"),
+    ],
+    ids=ascii,
+)
+def test_fault_85_labels_that_no_model_could_be_fitted_to_are_refused(
+    labels: list[str], reason: str, folder: Path
+) -> None:
+    classes = [known | {"label": label} for known, label in zip(config_of(folder)["classes"], labels, strict=True)]
+    forge(folder, classes=classes)
+    with pytest.raises(DamagedModelFolder, match=rf"{CONFIG} is damaged: .*{reason}") as refused:
+        load_head(folder)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"[" * 2**26, "recursion"),
+        (b"[" * 2**25 + b"]" * 2**25, "recursion"),
+        (b'{"format": 1, "seed": ' + b"[" * (2**26 - 22), "recursion"),
+        (b"[]" * 2**25, "Extra data"),
+        (b"{" * 2**26, "Expecting property name"),
+        (b"[" * (2**26 + 1), "above the limit"),
+    ],
+    ids=["opened", "nested", "in a value", "side by side", "braces", "a byte more"],
+)
+def test_fault_85_a_configuration_of_64_mib_of_brackets_is_refused_within_a_second(
+    text: bytes, reason: str, folder: Path
+) -> None:
+    (folder / CONFIG).write_bytes(text)
+    started = time.perf_counter()
+    with pytest.raises(DamagedModelFolder, match=rf"{CONFIG} is damaged: .*{reason}"):
+        load_head(folder)
+    assert time.perf_counter() - started < 1
+
+
+def model_layout(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """The header and the body of a model's arrays."""
+    content = (folder / ARRAYS).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+@pytest.mark.parametrize(
+    "what", ["overlap", "exchanged", "a hole", "beyond the end", "far beyond", "reversed", "all at 0"]
+)
+def test_fault_85_offsets_of_the_models_own_arrays_that_do_not_fit_are_refused(what: str, folder: Path) -> None:
+    header, body = model_layout(folder)
+    first, second, last = sorted(header, key=lambda name: header[name]["data_offsets"])
+    spans = {name: list(entry["data_offsets"]) for name, entry in header.items()}
+    if what == "overlap":
+        spans[second] = [offset - 8 for offset in spans[second]]
+    elif what == "exchanged":
+        spans[first], spans[last] = spans[last], spans[first]
+    elif what == "a hole":
+        spans[second][0] += 8
+    elif what == "beyond the end":
+        spans[last] = [offset + 8 for offset in spans[last]]
+    elif what == "far beyond":
+        spans[last][1] = 2**62
+    elif what == "reversed":
+        spans[last].reverse()
+    else:
+        spans = {name: [0, end - start] for name, (start, end) in spans.items()}
+    forged = {name: entry | {"data_offsets": spans[name]} for name, entry in header.items()}
+    forge(folder, arrays=safetensors_with(forged, body))
+    with pytest.raises(DamagedModelFolder, match=rf"{ARRAYS} is damaged: its header does not fit its content"):
+        load_head(folder)
+
+
+@pytest.mark.parametrize(
+    ("width", "learned_shape", "reason"),
+    [
+        (2**20, (2**20, 2**20), "above the limit"),
+        (2**20, (2**16, 2**16), "above the limit"),
+        (WIDTH, (2**14, 2**14), "larger than any method learns"),
+        (WIDTH, None, r"support_vectors is float32 of shape \(1048576, 16\), not float32 of shape \(4, 49\)"),
+    ],
+)
+def test_fault_85_a_huge_sparse_body_that_agrees_with_its_header_is_refused_before_it_is_read(
+    width: int, learned_shape: tuple[int, int] | None, reason: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, _ = model_layout(folder)
+    shapes = {"class_embeddings": (2, width), "support_vectors": (4, width), "support_labels": (4,)}
+    shapes |= {"learned.keys_": learned_shape} if learned_shape else {"support_vectors": (2**20, 16)}
+    end, forged = 0, {}
+    for name, shape in shapes.items():
+        dtype = header[name]["dtype"] if name in header else "F32"
+        start, end = end, end + int(np.prod(shape, dtype=object)) * (8 if dtype == "I64" else 4)
+        forged[name] = entry(dtype, shape, (start, end))
+    start_of_file = safetensors_with(forged)
+    forge(folder, arrays=start_of_file, encoder=config_of(folder)["encoder"] | {"width": width})
+    os.truncate(folder / ARRAYS, len(start_of_file) + end)  # without a block on the disk
+    monkeypatch.setattr(saving, "_require_digest", only_of_small_files(saving._require_digest))
+    with pytest.raises(DamagedModelFolder, match=rf"{ARRAYS} is damaged: .*{reason}"):
+        load_head(folder)
+
+
+def only_of_small_files(require_digest: Callable[[str, bytes], None]) -> Callable[[str, bytes], None]:
+    def required(digest: str, content: bytes) -> None:
+        assert len(content) < 2**20
+        require_digest(digest, content)
+
+    return required
 
 
 # ---- 43: a folder that changes while it is read --------------------------------------------------------------------

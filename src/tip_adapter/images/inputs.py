@@ -67,7 +67,9 @@ def listed_labels(labels: Any, name: str = "labels") -> list[str]:
     texts = _listed(labels, name, "a list of texts")
     for label in texts:
         if not isinstance(label, str) or not label.strip():
-            raise LabelError(f"label {shown(label)} is not text; labels are class names, such as 'cat'")
+            raise LabelError(
+                f"label {shown(label)} is not text; labels are class names, such as 'cat': pass str(label)"
+            )
     refuse_lookalike_labels(texts)
     return [label_of(label, name) for label in texts]
 

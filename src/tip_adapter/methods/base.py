@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import array_api_compat
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from tip_adapter.errors import LabelError, UsageError, VectorError
 from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import like, to_numpy
-from tip_adapter.vectors import ClassEmbeddings, require_finite, softmax, unit_rows
+from tip_adapter.text import shown
+from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
+from tip_adapter.vectors import ClassEmbeddings, require_finite, require_labels, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,19 +30,19 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array
 
-#: Constructor values: type, minimum, whether the minimum itself is allowed.
-_NUMBERS: dict[str, tuple[type[Any], float, bool]] = {
-    "alpha": (Real, 0, True),
-    "beta": (Real, 0, False),
-    "logit_scale": (Real, 0, False),
-    "learning_rate": (Real, 0, True),
-    "ratio": (Real, 0, True),
-    "C": (Real, 0, False),
-    "epochs": (Integral, 0, True),
-    "reduction": (Integral, 1, True),
-    "batch_size": (Integral, 1, True),
-    "n_context": (Integral, 1, True),
-    "seed": (Integral, 0, True),
+#: Constructor values: type, minimum, whether the minimum itself is allowed, maximum. Products of two stay finite in float32.
+_NUMBERS: dict[str, tuple[type[Any], float, bool, float]] = {
+    "alpha": (Real, 0, True, MAX_CHOSEN_ALPHA),
+    "beta": (Real, 0, False, MAX_CHOSEN_BETA),
+    "logit_scale": (Real, 0, False, MAX_LOGIT_SCALE),
+    "learning_rate": (Real, 0, True, MAX_RATE),
+    "ratio": (Real, 0, True, MAX_RATE),
+    "C": (Real, 1e-30, True, MAX_CHOSEN_ALPHA),
+    "epochs": (Integral, 0, True, MAX_SEED),
+    "reduction": (Integral, 1, True, MAX_SEED),
+    "batch_size": (Integral, 1, True, MAX_SEED),
+    "n_context": (Integral, 1, True, MAX_SEED),
+    "seed": (Integral, 0, True, MAX_SEED),
 }
 # Queries are processed in blocks, so that no array is larger than a block's affinities (16 MiB).
 _BLOCK_ENTRIES = 2**22
@@ -143,13 +147,21 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         Raises
         ------
         ValueError
-            NaN or infinity, or the width differs from that at fit.
+            NaN or infinity, the width differs from that at fit, or the logits overflow.
         """
         queries, arrays = self._queries_and_arrays(X)
         block = max(1, _BLOCK_ENTRIES // max(len(array) for array in arrays))
         starts = range(0, max(len(queries), 1), block)
         xp = array_api_compat.array_namespace(queries)
-        return xp.concat([self._logits(queries[i : i + block], *arrays) for i in starts])
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            logits = xp.concat([self._logits(queries[i : i + block], *arrays) for i in starts])
+        if not bool(xp.all(xp.isfinite(logits))):
+            given = self.get_params(deep=False)
+            settings = ", ".join(
+                f"{name} {shown(given[name])}" for name in ("alpha", "beta", "logit_scale") if name in given
+            )
+            raise VectorError(f"logits overflow {logits.dtype} ({settings}); choose smaller values")
+        return logits
 
     def decision_function(self, X: Array) -> Array:
         """`logits` in scikit-learn's shape: with two classes (n,), the second's logit minus the first's; raises likewise."""
@@ -164,6 +176,15 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         """(n,) NumPy labels of the highest logits, ties to the first class; raises as `logits`."""
         winners = to_numpy(self.logits(X)).argmax(axis=1)
         return self.classes_[winners]
+
+    def score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy of `predict` on (n,) labels y, which are checked as at `fit`; raises likewise."""
+        predicted = self.predict(X)
+        y, known = checked_labels(y, len(predicted)), self.classes_.tolist()[0]
+        for label in y.tolist()[:1]:
+            if label_kind(label) is not label_kind(known):
+                raise LabelError(f"label {label!r} is of another kind than the classes, such as {known!r}")
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def learned(self) -> dict[str, NDArray[Any]]:
         """The arrays set by training, by attribute; empty for training-free methods."""
@@ -323,11 +344,12 @@ def check_settings(classifier: BaseEstimator) -> None:
     for name, value in classifier.get_params(deep=False).items():
         if name not in _NUMBERS or (value is None and defaults[name].default is None):
             continue
-        kind, lowest, inclusive = _NUMBERS[name]
+        kind, lowest, inclusive, highest = _NUMBERS[name]
         is_number = isinstance(value, kind) and not isinstance(value, bool)
-        if not is_number or not (lowest < value < np.inf or (inclusive and value == lowest)):
+        if not is_number or not (lowest < value <= highest or (inclusive and value == lowest)):
             number = "a whole number" if kind is Integral else "a finite number"
-            raise ValueError(f"{name} must be {number} {'at least' if inclusive else 'above'} {lowest}, not {value!r}")
+            bounds = f"{'at least' if inclusive else 'above'} {lowest} and at most {highest:g}"
+            raise UsageError(f"{name} must be {number} {bounds}, not {shown(value)}")
     if not isinstance(classifier.class_embeddings, ClassEmbeddings | None):
         raise ValueError(f"class_embeddings must be ClassEmbeddings or None, not {type(classifier.class_embeddings)}")
 
@@ -338,23 +360,21 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        Their number is not `n`; they are neither text nor whole numbers; or they mix both.
+        Their number is not `n`. LabelError: they are neither text nor whole numbers, or as `require_labels`.
     """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    y = column_or_1d(to_numpy(y), warn=True)
-    if y.dtype.kind == "O" and not all(isinstance(label, (str, bool, np.bool_, Real)) for label in y):
-        raise ValueError("y holds a label that is neither text nor a number, or is missing (NaN)")
-    assert_all_finite(y, input_name="y")
+    given, y = y, column_or_1d(to_numpy(y), warn=True)
+    try:
+        assert_all_finite(y, input_name="y")
+    except ValueError as error:
+        raise LabelError(str(error)) from None
+    require_labels(y if array_api_compat.is_torch_array(given) else given, "labels (y)")
     if len(y) != n:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")
     # Not scikit-learn's type_of_target: it warns if many classes have one image.
     if y.dtype.kind == "f" and np.any(y != np.floor(y)):
-        raise ValueError("Unknown label type: continuous; labels are names or whole numbers")
-    if y.dtype.kind == "O" and len({isinstance(label, str) for label in y}) > 1:
-        raise ValueError(
-            "Unknown label type: labels are of several kinds; make all of them text, or all of them numbers"
-        )
+        raise LabelError("Unknown label type: continuous; labels are names or whole numbers")
     return y
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter.methods.base import VectorClassifier, check_settings, checked_labels, label_kind, positions, with_ids
-from tip_adapter.methods.ops import like, to_numpy
-from tip_adapter.vectors import unit_rows
+from tip_adapter.methods.ops import like
+from tip_adapter.vectors import require_labels, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ class IncrementalClassifier(VectorClassifier):
             As `fit`; a label is not among `classes`; an id exists already. Nothing is added then.
         """
         if not hasattr(self, "keys_"):
-            _refuse_others(np.unique(to_numpy(y)), classes)
+            _refuse_others(checked_labels(y, len(X)), classes)
             return self.fit(X, y, ids=ids)
         check_settings(self)
         keys = unit_rows(like(self._checked(X, reset=False), self.keys_))
@@ -131,6 +131,8 @@ class IncrementalClassifier(VectorClassifier):
 
 def _refuse_others(labels: NDArray[Any], classes: Any) -> None:
     """Raise ValueError if one of the labels is not among `classes`."""
+    if classes is not None:
+        require_labels(classes, "classes")
     others = [] if classes is None else sorted(set(labels.tolist()) - set(np.asarray(classes).tolist()), key=str)
     if others:
         raise ValueError(f"label {others[0]!r} is not among the classes given")

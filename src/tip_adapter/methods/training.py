@@ -61,7 +61,8 @@ class TrainedClassifier(VectorClassifier):
         ValueError
             As TipAdapterClassifier.fit; a setting is invalid; views have another shape, or contain NaN or infinity.
         """
-        self._fit(*self._support(X, y, ids), views)
+        with np.errstate(over="ignore", invalid="ignore"):  # `train` reports it as Diverged, `logits` as VectorError
+            self._fit(*self._support(X, y, ids), views)
         return self
 
     @abstractmethod

@@ -1,0 +1,100 @@
+"""Settings that are finite, but not in float32, are refused with their bound; no estimator gives a NaN probability."""
+
+import numpy as np
+import pytest
+import torch
+
+from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier
+from tip_adapter.errors import TipAdapterError, UsageError, VectorError
+from tip_adapter.methods import method_class
+from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE
+
+X, Y = np.eye(4, dtype=np.float32), ["a", "b", "c", "d"]
+NAMES = ClassEmbeddings(Y, X[::-1])
+HUGE = 10**400
+
+
+def made(method, setting):
+    return method_class(method)(**setting, **({} if method == "linear-probe" else {"class_embeddings": NAMES}))
+
+
+TOO_LARGE = [
+    ("tip-adapter", {"alpha": 1e39}, "1e\\+30"),
+    ("tip-adapter", {"alpha": 1e31}, "1e\\+30"),
+    ("tip-adapter", {"alpha": HUGE}, "1e\\+30"),
+    ("tip-adapter", {"alpha": 10**5000}, "1e\\+30"),
+    ("tip-adapter", {"alpha": float("inf")}, "1e\\+30"),
+    ("tip-adapter", {"beta": 1e30}, "1e\\+07"),
+    ("tip-adapter", {"beta": HUGE}, "1e\\+07"),
+    ("tip-adapter", {"logit_scale": 1e300}, "10000"),
+    ("tip-adapter", {"logit_scale": HUGE}, "10000"),
+    ("tip-adapter-f", {"alpha": 1e39}, "1e\\+30"),
+    ("tip-adapter-f", {"beta": 1e30}, "1e\\+07"),
+    ("tip-adapter-f", {"learning_rate": 1e39}, "1e\\+06"),
+    ("tip-adapter-f", {"learning_rate": HUGE}, "1e\\+06"),
+    ("tip-adapter-f", {"epochs": HUGE}, "9.22337e\\+18"),
+    ("tip-adapter-f", {"seed": HUGE}, "9.22337e\\+18"),
+    ("zero-shot", {"logit_scale": 1e300}, "10000"),
+    ("clip-adapter", {"ratio": 1e39}, "1e\\+06"),
+    ("clip-adapter", {"reduction": HUGE}, "9.22337e\\+18"),
+    ("linear-probe", {"C": 1e300}, "1e\\+30"),
+    ("linear-probe", {"C": HUGE}, "1e\\+30"),
+    ("linear-probe", {"C": 1e-300}, "1e\\+30"),
+]
+
+
+@pytest.mark.parametrize(("method", "setting", "bound"), TOO_LARGE, ids=range(len(TOO_LARGE)))
+def test_fault_82_settings_beyond_float32_are_refused_with_their_bound(method, setting, bound):
+    (name,) = setting
+    with pytest.raises(UsageError, match=rf"^{name} must be .* and at most {bound}, not ") as refused:
+        made(method, setting).fit(X, Y)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("setting", [{"alpha": 1e39}, {"beta": 1e30}, {"logit_scale": 1e300}, {"alpha": HUGE}], ids=str)
+def test_fault_82_settings_that_are_set_after_the_fit_are_checked_too(setting):
+    clf = TipAdapterClassifier(class_embeddings=NAMES).fit(X, Y).set_params(**setting)
+    for answer in (clf.predict, clf.predict_proba, clf.logits, clf.decision_function, clf.explain):
+        with pytest.raises(UsageError, match="at most"):
+            answer(X)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor], ids=["numpy", "torch"])
+@pytest.mark.parametrize("alpha", [0, 1, MAX_CHOSEN_ALPHA])
+@pytest.mark.parametrize("beta", [1e-300, 1, MAX_CHOSEN_BETA])
+@pytest.mark.parametrize("logit_scale", [1e-300, 1, MAX_LOGIT_SCALE])
+def test_fault_82_probabilities_are_finite_up_to_the_bounds(kind, alpha, beta, logit_scale):
+    clf = TipAdapterClassifier(class_embeddings=NAMES, alpha=alpha, beta=beta, logit_scale=logit_scale)
+    probabilities = np.asarray(clf.fit(kind(X), Y).predict_proba(kind(X)))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor], ids=["numpy", "torch"])
+def test_fault_82_learned_keys_that_overflow_are_an_error_rather_than_nan(kind):
+    clf = TipAdapterFClassifier(class_embeddings=NAMES, epochs=0).fit(X, Y).set_params(beta=1e6)
+    clf.keys_ = clf.keys_ * 1.1
+    for answer in (clf.predict, clf.predict_proba, clf.logits):
+        with pytest.raises(VectorError, match=r"logits overflow .*float32 \(alpha .*, beta 1000000.0, logit_scale"):
+            answer(kind(X))
+
+
+EXTREMES = [
+    ("tip-adapter-f", {"alpha": MAX_CHOSEN_ALPHA, "beta": MAX_CHOSEN_BETA}),
+    ("tip-adapter-f", {"learning_rate": 1e6}),
+    ("clip-adapter", {"ratio": 1e6}),
+    ("clip-adapter", {"learning_rate": 1e6}),
+    ("linear-probe", {"C": 1e-30}),
+    ("linear-probe", {"C": 1e30}),
+]
+
+
+@pytest.mark.parametrize(("method", "setting"), EXTREMES, ids=str)
+def test_fault_82_extreme_settings_give_an_error_of_ours_or_probabilities(method, setting):
+    clf = made(method, setting)
+    if "epochs" in clf.get_params():
+        clf.set_params(epochs=3)
+    try:
+        probabilities = clf.fit(X, Y).predict_proba(X)
+    except TipAdapterError:
+        return
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
