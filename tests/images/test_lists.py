@@ -102,7 +102,7 @@ def test_fault_79_a_missing_label_is_never_a_class(tmp_path, label, name):
 
 @pytest.mark.parametrize("url", ["https://x.org/a.jpg", "s3://x/a.jpg", "HTTP://x/a", "data:image/png;base64"])
 def test_fault_79_urls_are_refused(tmp_path, url):
-    with pytest.raises(FolderError, match="line 2: .* is a URL; download the photo"):
+    with pytest.raises(FolderError, match=r"line 2: .* is a URL; download the photo"):
         find_images(written(tmp_path, f"file_name,label\n{url},cat\n"))
 
 

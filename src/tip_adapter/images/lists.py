@@ -210,8 +210,8 @@ def _columns(names: Iterable[str]) -> dict[str, str]:
     for key, known in _COLUMNS.items():
         if key in names:
             columns[key] = key
-        elif name := next((plain[other] for other in known if other in plain), None):
-            columns[key] = name
+        elif matches := [plain[other] for other in known if other in plain]:
+            columns[key] = matches[0]
     return columns
 
 
@@ -228,7 +228,7 @@ class _Images:
         self._by_stem: dict[Path, dict[str, list[Path]]] = {}
 
     def find(self, name: str) -> list[Path]:
-        """The file of exactly this name, else that with `/` for `\\` and without outer spaces, else with an ending.
+        """The file of exactly this name, else that with `/` for each backslash and without outer spaces, else with an ending.
 
         A name that no file has is returned as it is: an image that does not exist is reported where it is read.
         """
