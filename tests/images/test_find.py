@@ -448,7 +448,7 @@ def test_labels_of_a_list_are_put_into_nfc(tmp_path):
     ("name", "text", "reason"),
     [
         ("list.csv", "", "its first line must be file_name,label"),
-        ("list.csv", "image,label\na.jpg,cat\n", "its first line must be file_name,label"),
+        ("list.csv", "picked,label\na.jpg,cat\n", "its first line must be file_name,label"),
         ("list.csv", "x" * 200_000, "first line"),
         ("list.csv", "file_name,label\n", "lists no images"),
         ("list.csv", "file_name\na.jpg\n", "line 2: no label"),

@@ -130,7 +130,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     """
     source = validation.path(source, "folder")
     if _is_file(source):
-        return _labelled(source.parent, read_labelled_list(source), [], [])
+        return _labelled(source.parent, read_labelled_list(source, ENDINGS), [], [])
     if not is_folder(source):
         raise FolderError(
             f"{printable(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path"
@@ -184,7 +184,7 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
     """
     source = validation.path(source, "folder")
     if source.suffix.lower() in LIST_ENDINGS and _is_file(source):
-        return read_list(source)
+        return read_list(source, ENDINGS)
     if not is_folder(source):
         return [source]
     search = _Search(source)

@@ -1,4 +1,4 @@
-"""Labels: class names in Unicode NFC; and ids made unique."""
+"""Labels: class names in Unicode NFC, without white space around them; and ids made unique."""
 
 from __future__ import annotations
 
@@ -15,8 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+#: Removed around a class name: white space, also that without a break, and characters without width.
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
+#: Cyrillic and Greek letters that look like Latin ones in most fonts, and characters without width.
+_LOOKALIKES = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u03bf"
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
+    "aeopcyxijso" + "ABEKMHOPCTXIJS" + "ABEZHIKMNOPTYX",
+    "\u00ad\u200b\u2060\ufeff",
+)
+
+
 def label_of(text: str, where: str) -> str:
-    """The label of a class name found at `where`: Unicode NFC.
+    """The label of a class name found at `where`: Unicode NFC, without white space around it.
 
     Raises
     ------
@@ -28,33 +40,43 @@ def label_of(text: str, where: str) -> str:
             f"class name '{printable(text[:40])}…' ({printable(where)}) has {len(text):,} characters; "
             f"shorten it to {MAX_TEXT:,}"
         )
-    label = unicodedata.normalize("NFC", text)
+    label = unicodedata.normalize("NFC", text).strip(_BLANKS)
     try:
         label.encode("utf-8")
     except UnicodeEncodeError:
         raise LabelError(f"class name {printable(text)} ({printable(where)}) is not UTF-8; rename it") from None
-    if not label.strip() or "\0" in label:
+    if not label or "\0" in label:
         raise LabelError(f"class name '{printable(text)}' ({printable(where)}) is empty or contains NUL; rename it")
     return label
 
 
 def refuse_lookalike_labels(names: Iterable[str]) -> None:
-    """Refuse class names that differ only by case or Unicode form.
+    """Refuse class names that differ only by case, Unicode form, inner white space or letters that look alike.
+
+    White space around a name is ignored, as in `label_of`.
 
     Raises
     ------
     LabelError
         The message names the first two.
     """
-    seen: dict[str, str] = {}
-    for name in dict.fromkeys(names):
+    seen: dict[tuple[str, str], str] = {}
+    for name in dict.fromkeys(text.strip(_BLANKS) for text in names):
         normal = unicodedata.normalize("NFC", name)
-        other = seen.setdefault(normal.casefold(), name)
-        if other != name:
-            how, both = "case", f"'{printable(other)}' and '{printable(name)}'"
-            if unicodedata.normalize("NFC", other) == normal:
-                how, both = "Unicode form", f"{other!a} and {name!a}"
-            raise LabelError(f"classes {both} differ only by {how}; rename or merge them")
+        spaced = " ".join(normal.split())
+        for key in [
+            ("case", normal.casefold()),
+            ("white space", spaced.casefold()),
+            ("letters that look alike", " ".join(spaced.translate(_LOOKALIKES).split())),
+        ]:
+            other = seen.setdefault(key, name)
+            if other != name:
+                how, both = key[0], f"'{printable(other)}' and '{printable(name)}'"
+                if unicodedata.normalize("NFC", other) == normal:
+                    how = "Unicode form"
+                if how != "case":
+                    both = f"{other!a} and {name!a}"
+                raise LabelError(f"classes {both} differ only by {how}; rename or merge them")
 
 
 def path_as_text(path: str | os.PathLike[str]) -> str:

@@ -1,0 +1,85 @@
+"""Labels that differ only by what cannot be seen: trimmed, or refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tip_adapter.errors import LabelError
+from tip_adapter.images.find import find_labelled
+from tip_adapter.images.inputs import listed_labels
+from tip_adapter.images.labels import label_of, refuse_lookalike_labels
+
+ROUTES = ("folder", "csv", "jsonl", "python")
+
+
+def labels_by(route, folder, names):
+    """Labels of one image for each name, by one of the ways in which labels are given."""
+    if route == "python":
+        return listed_labels(names)
+    source = folder / f"list.{route}"
+    if route == "folder":
+        source = folder / "photos"
+        for name in names:
+            (source / name).mkdir(parents=True)
+            (source / name / "1.jpg").touch()
+    elif route == "csv":
+        source.write_text("file_name,label\n" + "".join(f"a.jpg,{name}\n" for name in names), encoding="utf-8")
+    else:
+        lines = [json.dumps({"file_name": "a.jpg", "label": name}) for name in names]
+        source.write_text("\n".join(lines), encoding="utf-8")
+    return list(find_labelled(source, part="train").labels)
+
+
+@pytest.mark.parametrize(
+    "other", [" cat", "cat ", "cat\u00a0", "\u00a0cat", "\ufeffcat", "cat\u200b", "\tcat", "\u3000cat"]
+)
+@pytest.mark.parametrize("route", ROUTES)
+def test_fault_78_white_space_around_labels_is_trimmed(tmp_path, route, other):
+    assert labels_by(route, tmp_path, ["cat", other]) == ["cat", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "how"),
+    [
+        ("great white", "great\u00a0white", "white space"),
+        ("great white", "great  white", "white space"),
+        ("cat", "c\u0430t", "letters that look alike"),
+        ("KOT", "\u041a\u041e\u0422", "letters that look alike"),
+        ("cat", "ca\u200bt", "letters that look alike"),
+    ],
+)
+@pytest.mark.parametrize("route", ROUTES)
+def test_fault_78_labels_that_look_the_same_are_refused(tmp_path, route, one, other, how):
+    with pytest.raises(LabelError, match=f"differ only by {how}; rename or merge them") as refusal:
+        labels_by(route, tmp_path, [one, other])
+    assert ascii(other) in str(refusal.value)
+
+
+@pytest.mark.parametrize("route", ROUTES[1:])
+def test_fault_78_nul_in_a_label_is_refused(tmp_path, route):
+    with pytest.raises(LabelError, match="contains NUL"):
+        labels_by(route, tmp_path, ["cat", "do\0g"])
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\ufeff", " \u200b "])
+def test_fault_78_a_label_of_blanks_is_empty(blank):
+    with pytest.raises(LabelError, match="is empty"):
+        label_of(blank, "labels")
+
+
+def test_other_labels_are_unlike():
+    refuse_lookalike_labels(
+        [
+            "cat",
+            "catfish",
+            "\u043a\u043e\u0442",
+            "\u0441\u043e\u043c",
+            "com",
+            "m2",
+            "m\u00b2",
+            "greatwhite",
+            "great white",
+        ]
+    )

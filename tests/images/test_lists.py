@@ -1,0 +1,127 @@
+"""Lists that other programs wrote: names of columns, separators, encodings, labels, missing values."""
+
+from __future__ import annotations
+
+import codecs
+
+import pytest
+
+from tip_adapter.errors import FolderError, LabelError
+from tip_adapter.images.find import find_images, find_labelled
+
+
+def rows(source):
+    found = find_labelled(source, part="train")
+    return list(zip([path.relative_to(source.parent).as_posix() for path in found.paths], found.labels, strict=True))
+
+
+def written(folder, text, name="list.csv", encoding="utf-8"):
+    (folder / name).write_bytes(text.encode(encoding))
+    return folder / name
+
+
+@pytest.mark.parametrize("image", ["file_name", "filename", "Image", "PATH", "id", "File Name", "image_id"])
+@pytest.mark.parametrize("label", ["label", "Class", "category", "LABEL"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
+def test_fault_79_columns_have_common_names_and_separators(tmp_path, image, label, separator):
+    lines = [(label, "n", image), ("cat", "1", "a.jpg"), ("dog", "2", "b.jpg")]
+    source = written(tmp_path, "".join(separator.join(line) + "\r\n" for line in lines))
+    assert [(name, label.strip()) for name, label in rows(source)] == [("a.jpg", "cat"), ("b.jpg", "dog")]
+
+
+def test_fault_79_keys_of_json_lines_have_common_names(tmp_path):
+    source = written(tmp_path, '{"Image": "a.jpg", "class": 0.0}\n{"path": "b.jpg", "Category": 1}\n', "list.jsonl")
+    assert rows(source) == [("a.jpg", "0"), ("b.jpg", "1")]
+
+
+def test_fault_79_file_name_and_label_win_over_other_known_names(tmp_path):
+    assert rows(written(tmp_path, "id,class,file_name,label\n7,x,a.jpg,cat\n")) == [("a.jpg", "cat")]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [
+        *(("utf-8-sig", ""), ("utf-16", ""), ("utf-32", "")),
+        *(("utf-16-le", ""), ("utf-16-be", ""), ("utf-16-le", "\ufeff"), ("utf-16-be", "\ufeff")),
+    ],
+)
+def test_fault_79_utf_16_and_byte_order_marks(tmp_path, encoding, mark):
+    assert rows(written(tmp_path, f"{mark}file_name\tlabel\na.jpg\tcafé\n", encoding=encoding)) == [("a.jpg", "café")]
+
+
+def test_fault_79_half_a_utf_16_character_is_an_error(tmp_path):
+    (tmp_path / "list.csv").write_bytes(codecs.BOM_UTF16_LE + "file_name,label\n".encode("utf-16-le") + b"\x00")
+    with pytest.raises(FolderError, match="cannot read"):
+        find_labelled(tmp_path / "list.csv", part="train")
+
+
+def test_fault_79_spaces_after_commas_also_before_quotes(tmp_path):
+    source = written(tmp_path, 'file_name, label\na.jpg, "cat, big"\n "b.jpg", dog\n')
+    (tmp_path / "b.jpg").touch()
+    assert rows(source) == [("a.jpg", "cat, big"), ("b.jpg", "dog")]
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".PNG", ".jpeg"])
+def test_fault_79_ids_without_an_ending(tmp_path, ending):
+    (tmp_path / "x").mkdir()
+    (tmp_path / f"x/0a.1{ending}").touch()
+    (tmp_path / "x/0a.1.txt").touch()
+    source = written(tmp_path, "id,label\nx/0a.1,cat\nx/gone,cat\n")
+    assert [path.name for path in find_images(source)] == [f"0a.1{ending}", "gone"]
+    (tmp_path / "x/0a.1.webp").touch()
+    with pytest.raises(FolderError, match=r"line 2: x/0a\.1 could be any of .*0a\.1\.webp; write the ending"):
+        find_images(source)
+
+
+def test_fault_79_number_ids_of_json_lines(tmp_path):
+    (tmp_path / "7.jpg").touch()
+    assert rows(written(tmp_path, '{"id": 7, "label": "cat"}\n', "list.jsonl")) == [("7.jpg", "cat")]
+
+
+def test_fault_79_windows_separators(tmp_path):
+    (tmp_path / "a\\b.jpg").touch()
+    source = written(tmp_path, "file_name,label\na\\b.jpg,cat\nx\\c.jpg,cat\n")
+    assert rows(source) == [("a\\b.jpg", "cat"), ("x/c.jpg", "cat")]
+
+
+@pytest.mark.parametrize(("label", "read"), [("0.0", "0"), ("1.00", "1"), ("-0.0", "0"), ("10", "10"), ("0.5", "0.5")])
+def test_fault_79_whole_numbers_have_no_decimals(tmp_path, label, read):
+    assert rows(written(tmp_path, f"file_name,label\na.jpg,{label}\n")) == [("a.jpg", read)]
+
+
+@pytest.mark.parametrize("label", ["", "  ", "nan", "NaN", "None", "null", "NULL", "N/A", "n/a", "NA", "<NA>", " nan "])
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+def test_fault_79_a_missing_label_is_never_a_class(tmp_path, label, name):
+    text = f"file_name;label\na.jpg;cat\nb.jpg;{label}\n"
+    if name == "list.jsonl":
+        text = f'\n{{"file_name": "a.jpg", "label": "cat"}}\n{{"file_name": "b.jpg", "label": "{label}"}}\n'
+    with pytest.raises(FolderError, match=r"line 3: no label.*found UTF-8, .*file_name, label"):
+        find_labelled(written(tmp_path, text, name), part="train")
+    assert len(find_images(tmp_path / name)) == 2
+
+
+@pytest.mark.parametrize("url", ["https://x.org/a.jpg", "s3://x/a.jpg", "HTTP://x/a", "data:image/png;base64"])
+def test_fault_79_urls_are_refused(tmp_path, url):
+    with pytest.raises(FolderError, match=r"line 2: .* is a URL; download the photo"):
+        find_images(written(tmp_path, f"file_name,label\n{url},cat\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("x;y\n1;2\n", "UTF-8, separator semicolon, columns x, y"),
+        ("x\ty\n1\t2\n", "UTF-8, separator tab, columns x, y"),
+        ("filename;y\na.jpg;2\n", "UTF-8, separator semicolon, columns filename, y"),
+        ("a.jpg|cat\n", "UTF-8, no separator, columns a.jpg|cat"),
+        ("", "UTF-8, no separator, columns none"),
+    ],
+)
+def test_fault_79_refusals_say_what_was_found(tmp_path, text, found):
+    with pytest.raises(FolderError) as refusal:
+        find_labelled(written(tmp_path, text), part="train")
+    assert found in str(refusal.value)
+
+
+def test_fault_79_refused_labels_say_what_was_found(tmp_path):
+    with pytest.raises(LabelError, match="line 2; found UTF-16, separator comma"):
+        find_labelled(written(tmp_path, "file_name,label\na.jpg,a\0b\n", encoding="utf-16"), part="train")
