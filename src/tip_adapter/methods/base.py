@@ -428,8 +428,8 @@ def embeddings_of_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> Class
     n, ordered = len(embeddings), embeddings.sorted_by_label()
     if np.max(y) < n - 1:
         warn(
-            f"y holds integers up to {np.max(y)} that are not among the labels of the {n} class embeddings: which classes "
-            "they are cannot be told, so the images alone are used; to use the class names, give their labels as y"
+            f"y holds integers up to {np.max(y)} that are not among the labels of the {n} class embeddings: the classes they "
+            "stand for are unknown, so the images alone are used; to use the class names, give their labels as y"
         )
         return None
     if n <= 2 or not np.array_equal(ordered.labels, embeddings.labels):
