@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from tip_adapter.errors import LabelError, UsageError, VectorError
+from tip_adapter.errors import LabelError, UsageError, VectorError, warn
 from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.text import shown
@@ -118,7 +118,9 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         ----------
         X : (n, d) float array, NumPy or torch; rows are normalised here, a zero row stays zero; n = 0 only with class
             embeddings
-        y : (n,) labels; with class embeddings each must be among theirs
+        y : (n,) labels; with class embeddings each must be among theirs. Integers that are none of theirs but lie in
+            0..N-1, as scikit-learn's meta-estimators encode labels, stand for their sorted labels if N-1 occurs. Else they
+            may be numbered otherwise: the images alone are used, with a warning
         ids : (n,) str, image ids; a row without one (None) gets a running number
 
         Returns
@@ -249,11 +251,17 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         keys = unit_rows(X)
         self.ids_, self._n_numbered = with_ids(ids, len(keys), np.array([], dtype=np.str_), 0)
         self._weights_from = self.class_embeddings
-        if self.class_embeddings is None:
+        given = embeddings = self.class_embeddings
+        self._encoded = given is not None and is_encoded(y, given)
+        if given is not None and self._encoded:
+            embeddings = embeddings_of_encoded(y, given)
+        if given is None or embeddings is None:
             self.classes_, labels = np.unique(y, return_inverse=True)
             self.weights_ = self._weights_without_names(keys, labels)
+            self._name_labels = self.classes_
         else:
-            self.classes_, self.weights_ = self._embedded(self.class_embeddings, keys)
+            self.classes_, self.weights_ = self._embedded(embeddings, keys)
+            self._name_labels = np.sort(given.labels)  # what `classes_` are called if they are encoded
             labels = positions(y, self.classes_)
         return keys, labels
 
@@ -419,6 +427,37 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
             listed = ", ".join(map(repr, classes[:5].tolist())) + (", …" if len(classes) > 5 else "")
             raise ValueError(f"label {label!r} has no class embedding; known are {listed}")
     return np.searchsorted(classes, y)
+
+
+def is_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> bool:
+    """Whether `y` holds integers in 0..n_classes-1 that are none of the labels, as scikit-learn's meta-estimators encode."""
+    if y.dtype.kind not in "iu" or not len(y) or np.min(y) < 0 or np.max(y) >= len(embeddings):
+        return False
+    labels = embeddings.labels.tolist()
+    numbers = np.unique(y).tolist()
+    return not {*numbers, *map(str, numbers)} & set(labels)  # the label "1" is not meant by 1, nor by a position
+
+
+def embeddings_of_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> ClassEmbeddings | None:
+    """The embeddings by position among their sorted labels; None, with a warning, where `y` may be numbered otherwise.
+
+    Labels that are encoded with fewer classes than there are embeddings (a class against the rest, or some classes only) do
+    not say which classes they are. If the last position occurs, there are as many classes as embeddings.
+    """
+    n, ordered = len(embeddings), embeddings.sorted_by_label()
+    if np.max(y) < n - 1:
+        warn(
+            f"y holds integers up to {np.max(y)} that are not among the labels of the {n} class embeddings: the classes they "
+            "stand for are unknown, so the images alone are used; to use the class names, give their labels as y"
+        )
+        return None
+    if n <= 2 or not np.array_equal(ordered.labels, embeddings.labels):
+        order = ", ".join(f"{i} is {label!r}" for i, label in enumerate(ordered.labels[:5].tolist()))
+        warn(
+            f"y holds integers that are not among the labels of the class embeddings: they are read as positions among the "
+            f"sorted labels ({order}{', …' if n > 5 else ''}); if they mean something else, give the labels themselves"
+        )
+    return ClassEmbeddings(np.arange(n), ordered.matrix)
 
 
 def label_kind(label: Any) -> type:

@@ -126,7 +126,7 @@ class CoOpClassifier(TrainedClassifier):
         tower = self.prompt_tower
         if tower is None:
             raise ValueError("CoOp trains through a text tower; give prompt_tower=encoder.prompt_tower()")
-        names = [str((self.names or {}).get(c, c)) for c in self.classes_.tolist()]
+        names = [str((self.names or {}).get(c, c)) for c in self._name_labels.tolist()]
         prompts = _in_batches(tower, names, self.n_context)
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:

@@ -101,6 +101,11 @@ class IncrementalClassifier(VectorClassifier):
             raise ValueError(f"there is no class {label!r}; nothing was removed")
         if len(self.classes_) == 1:
             raise ValueError(f"{label!r} is the only class; nothing was removed")
+        if self._encoded:
+            raise ValueError(
+                f"class {label!r} is a number for one of the class embeddings' labels, and without it the others would be "
+                "numbered anew; nothing was removed. Fit with the labels themselves"
+            )
         kept = np.flatnonzero(self.labels_ != gone[0])
         if self.class_embeddings is not None:
             self.class_embeddings = self._weights_from = self.class_embeddings.without(label)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import reprlib
 import threading
 import time
 import unicodedata
@@ -12,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from tip_adapter import validation
@@ -64,8 +67,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, repr=False)
-class FewShotClassifier:
-    """A classifier from a few photos per class and the class names.
+class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier from a few photos per class and the class names: a scikit-learn estimator over photos.
 
     Parameters
     ----------
@@ -207,6 +210,50 @@ class FewShotClassifier:
             options = self._fit_options(self.method, support, labels, progress)
             self._head = fit_head(self.method, support, names, templates, embeddings, logit_scale=scale, **options)
             return self
+
+    # ---- a scikit-learn estimator ----------------------------------------------------------------------------------
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor values, which the next `fit` or `retune` uses.
+
+        With another `encoder` what was learned is forgotten, since its vectors say nothing about that encoder's.
+
+        Raises
+        ------
+        ValueError
+            There is no constructor value of that name. Nothing is set then.
+        """
+        unknown = sorted(set(params) - set(self.get_params(deep=False)))
+        if unknown:
+            known = ", ".join(self.get_params(deep=False))
+            raise ValueError(f"FewShotClassifier has no parameter {unknown[0]!r}; it has {known}")
+        with self._writing:
+            before = {name: getattr(self, name) for name in ("encoder", "device", "threads")}
+            super().set_params(**params)
+            if any(getattr(self, name) != value for name, value in before.items()):
+                self.__dict__.pop("encoder_", None)
+            if self.encoder != before["encoder"]:
+                self._head = self._made_with = None
+            return self
+
+    def __sklearn_clone__(self) -> FewShotClassifier:
+        """A new, unfitted classifier with the same values; a loaded encoder is shared, since it cannot be copied."""
+        params = self.get_params(deep=False)
+        return type(self)(**{k: v if k == "encoder" else copy.deepcopy(v) for k, v in params.items()})
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._head is not None
+
+    def __repr__(self) -> str:
+        """What was given, and how much was learned."""
+        defaults = {name: value.default for name, value in type(self).__dataclass_fields__.items()}
+        params = self.get_params(deep=False)
+        if not isinstance(self.encoder, str | None):
+            params["encoder"] = self.encoder.identity.name
+        given = [f"{name}={reprlib.repr(value)}" for name, value in params.items() if value != defaults[name]]
+        head = self._head
+        state = "not fitted" if head is None else f"{len(head.names)} classes, {len(head.support)} photos"
+        return f"<{type(self).__name__}({', '.join(given)}), {state}>"
 
     # ---- the fitted state -----------------------------------------------------------------------------------------
 
@@ -356,6 +403,12 @@ class FewShotClassifier:
         (n, n_classes) float32 array, columns in the order of `classes_`
         """
         return self.head_.probabilities(encode_readable(images, self.encoder_, threads=self.threads))
+
+    def score(self, images: Iterable[ImageLike], labels: Iterable[str]) -> float:
+        """Accuracy on photos with these labels, as `fit` takes them; raises as `predict`, LabelError for the labels."""
+        photos, texts = listed_pairs(images, labels)
+        require(len(photos) > 0, "images", "at least one photo", photos)
+        return float(np.mean(self.predict(photos) == np.array(texts)))
 
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0

@@ -1,0 +1,126 @@
+"""FewShotClassifier as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.validation import check_is_fitted
+
+from tip_adapter import FewShotClassifier
+from tip_adapter.encoders.toy import ToyEncoder
+from tip_adapter.errors import LabelError, UsageError
+
+COLOURS = {"blue": (0, 0, 200), "red": (200, 0, 0)}
+
+
+def photos(n=4):
+    """n photos of each colour, and their labels."""
+    images = [np.full((16, 16, 3), rgb, np.uint8) + np.uint8(i) for rgb in COLOURS.values() for i in range(n)]
+    return images, np.repeat(list(COLOURS), n).tolist()
+
+
+def fitted(**settings):
+    return FewShotClassifier("toy", **settings).fit(*photos())
+
+
+def test_fault_81_get_params_has_every_constructor_value():
+    model = FewShotClassifier("toy", alpha=2.0, beta=3.0, class_names={"red": "deep red"})
+    params = model.get_params()
+    assert params["alpha"] == 2.0
+    assert params["class_names"] == {"red": "deep red"}
+    assert FewShotClassifier(**params).get_params() == params
+    assert is_classifier(model)
+
+
+def test_fault_81_set_params_sets_what_the_next_fit_uses():
+    model = fitted()
+    assert model.set_params(alpha=2.0, beta=3.0) is model
+    choice = model.fit(*photos()).choice_
+    assert (choice.alpha, choice.beta) == (2.0, 3.0)
+    assert model.set_params().get_params()["alpha"] == 2.0
+
+
+def test_fault_81_set_params_refuses_an_unknown_name_and_sets_nothing():
+    model = FewShotClassifier("toy")
+    with pytest.raises(ValueError, match=r"no parameter 'alhpa'; it has alpha, beta"):
+        model.set_params(seed=5, alhpa=1.0)
+    assert model.seed == 0
+
+
+def test_fault_81_another_encoder_forgets_what_was_learned():
+    model = fitted()
+    other = ToyEncoder()
+    model.set_params(encoder=other)
+    with pytest.raises(NotFittedError):
+        model.predict(photos()[0])
+    assert model.fit(*photos()).encoder_ is other
+    model.set_params(encoder=other)
+    assert model.score(*photos()) == 1
+
+
+def test_fault_81_another_device_or_number_of_threads_loads_the_encoder_anew_and_keeps_what_was_learned():
+    model = fitted()
+    before = model.encoder_
+    model.set_params(threads=1)
+    assert model.encoder_ is not before
+    assert model.score(*photos()) == 1
+
+
+@pytest.mark.parametrize("encoder", ["toy", ToyEncoder()], ids=["name", "loaded"])
+def test_fault_81_clone_has_the_same_values_and_has_learned_nothing(encoder):
+    model = FewShotClassifier(encoder, class_names={"red": "deep red"}).fit(*photos())
+    twin = clone(model)
+    assert twin.get_params() == model.get_params()
+    assert twin.encoder is encoder
+    assert twin.class_names is not model.class_names
+    check_is_fitted(model)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(twin)
+    np.testing.assert_array_equal(twin.fit(*photos()).predict_proba(photos()[0]), model.predict_proba(photos()[0]))
+
+
+def test_fault_81_a_loaded_encoder_alone_is_no_fit():
+    model = FewShotClassifier("toy")
+    assert model.encoder_
+    with pytest.raises(NotFittedError):
+        check_is_fitted(model)
+
+
+def test_fault_81_score_is_the_accuracy_on_photos():
+    model, (images, labels) = fitted(), photos()
+    assert model.score(images, labels) == 1
+    assert model.score(images, [labels[-1], *labels[1:]]) == 7 / 8
+    assert model.score(iter(images), np.array(labels)) == 1
+    with pytest.raises(LabelError, match="8 images but 7 labels"):
+        model.score(images, labels[1:])
+    with pytest.raises(UsageError, match="at least one photo"):
+        model.score([], [])
+
+
+def test_fault_81_repr_is_short_and_says_what_was_given_and_learned():
+    assert repr(FewShotClassifier()) == "<FewShotClassifier(), not fitted>"
+    assert repr(fitted(seed=3)) == "<FewShotClassifier(encoder='toy', seed=3), 2 classes, 8 photos>"
+    many = {f"label {i}": f"name {i}" for i in range(1000)}
+    assert len(repr(FewShotClassifier(ToyEncoder(), class_names=many))) < 300
+
+
+def test_fault_81_scikit_learns_searches_take_photos():
+    images, labels = photos()
+    model = FewShotClassifier("toy", alpha=1.0, beta=5.5)
+    assert cross_val_score(model, images, labels, cv=2).tolist() == [1, 1]
+    search = GridSearchCV(model, {"alpha": [0.5, 2.0]}, cv=2).fit(images, labels)
+    assert search.best_params_["alpha"] == 0.5
+    assert search.predict(images).tolist() == labels
+
+
+def test_fault_81_copies_and_pickles_keep_what_was_learned():
+    model, (images, labels) = fitted(), photos()
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.score(images, labels) == 1
+        assert repr(twin) == repr(model)
