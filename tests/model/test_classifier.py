@@ -170,10 +170,10 @@ def test_a_list_gives_the_model_that_its_folder_gives(make_photos: MakePhotos, q
 def test_a_split_folder_is_read_part_by_part(make_photos: MakePhotos) -> None:
     folder = make_photos("all/train", red=2, green=2).parent
     make_photos("all/test", 20, red=1, green=2)
-    with pytest.warns(TipAdapterWarning, match="its train folder is read"):
+    with pytest.warns(TipAdapterWarning, match="is split: reading train"):
         model = FewShotClassifier("toy").fit_folder(folder)
     assert len(model.support_) == 4
-    with pytest.warns(TipAdapterWarning, match="its test folder is read"):
+    with pytest.warns(TipAdapterWarning, match="is split: reading test"):
         assert model.evaluate_folder(folder)["n_images"] == 3
 
 
@@ -510,7 +510,7 @@ def test_a_validation_folder_or_list_chooses(make_photos: MakePhotos, tmp_path: 
 def test_a_split_folder_gives_its_val_part_and_says_so(make_photos: MakePhotos, photos: Any) -> None:
     folder = make_photos("all/train", red=1, green=1).parent
     make_photos("all/val", 50, red=2, green=2)
-    with pytest.warns(TipAdapterWarning, match="its val folder is read"):
+    with pytest.warns(TipAdapterWarning, match="is split: reading val"):
         assert fitted(photos, tune=folder).choice_.n_rows == 4
 
 
