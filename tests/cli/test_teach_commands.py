@@ -308,7 +308,7 @@ def test_fault_16_names_cannot_steer_a_terminal(
         run("remove", taught, "--photo", "\x1b[2J.pn"),
     ):
         assert "\x1b" not in ran.out + ran.err
-    assert images_of(taught)["re\x1b[2Jd\n"] == [str(photo)]
+    assert images_of(taught)["re\x1b[2Jd"] == [str(photo)]
     assert run("remove", taught, "--photo", photo, "--class", "re\x1b[2Jd\n").status == 0
 
 

@@ -7,7 +7,6 @@ import os
 import reprlib
 import threading
 import time
-import unicodedata
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -23,7 +22,7 @@ from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_te
 from tip_adapter.errors import LabelError, WrongEncoder, warn
 from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
 from tip_adapter.images.inputs import image_ids, image_name, listed_ids, listed_labels, listed_pairs
-from tip_adapter.images.labels import refuse_lookalike_labels
+from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import method_class
 from tip_adapter.methods.tuning import VALIDATION, TuningData
@@ -372,7 +371,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with self._writing:
             head = self.head_
             require(isinstance(label, str), "label", "a text", label)
-            return self._set_head(without_class(head, unicodedata.normalize("NFC", label)))
+            return self._set_head(without_class(head, label_of(label, "label") if label else label))
 
     def retune(self, *, progress: Progress | None = None) -> Self:
         """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again; UsageError as `fit`."""
