@@ -148,9 +148,9 @@ class SupportSet:
         if self.vectors.ndim != 2 or not len(self.vectors) == len(self.labels) == len(self.ids):
             raise VectorError(f"{len(self.labels)} labels and {len(self.ids)} ids for {self.vectors.shape} vectors")
         require_labels(self.labels, "labels of a support set")
-        for label in np.asarray(self.labels).tolist()[:1]:
-            if not isinstance(label, str):
-                raise LabelError(f"label {shown(label)} of a support set is not text; pass str(label)")
+        first = np.asarray(self.labels)[:1].tolist()
+        if first and not isinstance(first[0], str):
+            raise LabelError(f"label {shown(first[0])} of a support set is not text; pass str(label)")
         require_finite(self.vectors, "support vectors")
         zero = np.flatnonzero(~self.vectors.any(axis=1))
         if len(zero):

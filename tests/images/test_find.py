@@ -259,14 +259,14 @@ def test_fault_75_a_split_without_class_folders_is_no_two_classes(tmp_path):
     place(tmp_path, "train/1.jpg", "train/2.jpg", "train/labels.csv", "test/3.jpg")
     with pytest.raises(
         FolderError,
-        match=r"is split into test, train, but train holds no class folders \(found 2 photos and 1 other file\)",
+        match=r"train holds no class folders \(found 2 photos and 1 other entry\)",
     ):
         find_labelled(tmp_path, part="train")
 
 
 def test_fault_75_a_test_folder_without_class_folders_is_named(tmp_path):
     place(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg", "test/2.jpg")
-    with pytest.raises(FolderError, match=r"test holds no class folders \(found 2 photos and 0 other files\)"):
+    with pytest.raises(FolderError, match=r"test holds no class folders \(found 2 photos and 0 other entries\)"):
         find_labelled(tmp_path, part="test")
 
 
@@ -302,6 +302,11 @@ def test_fault_76_system_folders_are_neither_classes_nor_photos(tmp_path, system
     assert system.startswith(".") or f"system folders are skipped: {system}" in photos.notes
     assert {path.name for path in find_images(tmp_path)} == {"1.jpg"}
     assert len(find_images(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("label", ["recycled", "thumbs", "snapshot"])
+def test_fault_76_a_class_may_be_called_like_something_of_a_system(tmp_path, label):
+    assert find_labelled(place(tmp_path, f"{label}/1.jpg", "other/1.jpg"), part="train").counts()[label] == 1
 
 
 def test_fault_77_skipped_files_are_counted_by_kind(tmp_path):

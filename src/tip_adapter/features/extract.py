@@ -337,9 +337,8 @@ class _Run:
                 table, note, digest = load_shard(self.place / name, listed.get(name))
                 if self.recipe.makes(note):
                     self._add(name, table)
-                    if (
-                        not any(table.errors) and shard_name(self.recipe, table) == name
-                    ):  # what failed may be readable now
+                    # What failed may be readable now.
+                    if not any(table.errors) and shard_name(self.recipe, table) == name:
                         self.done[name] = Shard(name, len(table), digest)
             except (OSError, ValueError, RecursionError) as error:
                 warn(f"{printable(self.place / name)} cannot be used and is made again: {printable(str(error))}")

@@ -1,12 +1,12 @@
 """Find images and their labels: in class folders, in split folders, in CSV or JSONL lists.
 
 A *class folder* contains the images of one class, at any depth; its name in Unicode NFC is the label. Hidden files and
-folders and those of storage systems (`SYSTEM_FOLDERS`) are skipped, file extensions may be in upper case (see
+folders and those that systems create (`SYSTEM_FOLDERS`) are skipped, file extensions may be in upper case (see
 `ENDINGS`); other files are skipped, and so are model folders and feature folders next to the class folders. Symbolic
 links are followed, except to a folder above or within the searched one, whose images are found there already. A *split
 folder* has sub-folders under the usual names of training, validation and test parts (`SPLIT_NAMES`), whose training
-part contains class folders. One folder around all others is looked into. A *list* has the columns file_name and label
-(CSV, with a header) or those keys (JSONL); paths are relative to the list. What is skipped is said in a note.
+part contains class folders. If one folder contains all others, the search begins in it. A *list* has the columns file_name and label
+(CSV, with a header) or those keys (JSONL); paths are relative to the list. Notes report what is skipped.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -42,12 +43,12 @@ SPLIT_NAMES = {
     "test": frozenset({"test", "testing", "test_set", "testing_set", "test_data", "seg_test", "eval", "evaluation"}),
 }
 _PART_OF = {name: part for part, names in SPLIT_NAMES.items() for name in names}
-#: Folders that storage boxes and operating systems make for themselves, in lower case.
+#: Folders that operating systems and network storage create, in lower case; no words that could name a class.
 SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"}
-    | {"recycler", "recycled", "system volume information", "lost+found", "found.000", "thumbs", "__pycache__"}
+    | {"system volume information", "lost+found", "found.000", "__pycache__"}
 )
-_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 _FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
 
@@ -135,24 +136,14 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         raise FolderError(
             f"{printable(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path"
         )
-    parts = split_folders(source)
-    if parts and part not in parts:
-        found = ", ".join(sorted(folder.name for folder in parts.values()))
-        raise FolderError(f"{printable(source)} is split into {found}; it has no {part} folder")
-    named = parts[part] if parts else source
-    folder = _unwrapped(named, within_part=bool(parts))
-    notes = [] if folder in (source, named) else [f"{printable(named)}: its only folder {folder.name} is read"]
+    folder, parts, notes = _class_folders_at(source, part)
     search = _Search(folder)
     children = search.children(folder)
     classes = [child for child in children if search.enters(child) and not _is_output(child)]
     if not classes:
-        raise FolderError(
-            f"{printable(folder)} holds no class folders ({_contents(children)}); put the photos of each class into a "
-            "folder of its own"
-        )
+        raise _no_class_folders(folder)
     rows = [(path, child.name) for child in classes for path in search.images(child)]
-    skipped = search.skipped_files()
-    if not rows and skipped:  # Without any file, the folders give the names of the classes.
+    if not rows and (skipped := search.skipped_files()):  # without any file, the folders give the names of the classes
         names = first_of([child.name for child in classes])
         raise FolderError(
             f"no photos in {counted(len(classes), 'class folder', 'class folders')} of {printable(folder)} ({names}); "
@@ -161,8 +152,9 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     if parts:
         others = " and ".join(other.name for name, other in parts.items() if name != part)
         left = "left for --tune and evaluate" if part == "train" else "not read"
-        read = f"reading {parts[part].name} ({counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')})"
-        notes.append(f"{printable(source)} is split: {read}" + (f"; {others}: {left}" if others else ""))
+        found = f"{counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')}"
+        also = f"; {others}: {left}" if others else ""
+        notes.append(f"{printable(source)} is split: reading {parts[part].name} ({found}){also}")
     elif doubtful := [child.name for child in classes if _part_of(child)]:
         notes.append(
             f"{printable(folder)}: {first_of(doubtful)} is read as a class; a split folder has train and val or test"
@@ -206,10 +198,10 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
     source = validation.path(source, "folder")
     if not is_folder(source):
         return {}
-    folder = _unwrapped(source)
-    named = [(part, child) for child in _folders(folder) if (part := _part_of(child))]
+    folder, folders = _without_wrapper(source)
+    named = [(part, child) for child in folders if (part := _part_of(child))]
     parts = {part: child for wanted in SPLIT_NAMES for part, child in named if part == wanted}
-    others = len(_folders(folder)) - len(named)
+    others = len(folders) - len(named)
     nested = {part for part, child in parts.items() if _folders(child)}
     if "train" in nested:
         is_split = len(parts) > 1 or not others
@@ -223,11 +215,7 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
         names = " and ".join(child.name for part, child in named if part == twice)
         raise FolderError(f"{printable(folder)} has two {twice} folders, {names}; keep one, or name the one to read")
     if "train" in parts and "train" not in nested:
-        raise FolderError(
-            f"{printable(folder)} is split into {', '.join(sorted(child.name for child in parts.values()))}, but "
-            f"{parts['train'].name} holds no class folders ({_contents(_Search(folder).children(parts['train']))}); "
-            "put the photos of each class into a folder of its own"
-        )
+        raise _no_class_folders(parts["train"])
     return parts
 
 
@@ -248,7 +236,7 @@ class _Search:
         except OSError as error:
             raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
         self._folders.update(name for name in names if name.lower() in SYSTEM_FOLDERS)
-        return [folder / name for name in names if name.lower() not in SYSTEM_FOLDERS | _SYSTEM_FILES]
+        return [folder / name for name in names if name.lower() not in _OF_SYSTEMS]
 
     def enters(self, folder: Path) -> bool:
         """Whether it is a folder that is searched: not a link to one above or within the root."""
@@ -272,7 +260,7 @@ class _Search:
             if is_folder(child):
                 if self.enters(child):
                     yield from self.images(child, above | {real})
-            elif _is_image(child):
+            elif child.suffix.lower() in ENDINGS:
                 yield child
             else:
                 self._files[child.suffix.lower() or "no ending"] += 1
@@ -306,26 +294,41 @@ def _part_of(folder: Path) -> str | None:
     return _PART_OF.get(re.sub(r"[\s-]+", "_", folder.name.strip().lower()))
 
 
-def _unwrapped(folder: Path, *, within_part: bool = False) -> Path:
-    """The folder that contains the classes or parts: `folder`, or the only folder in it that contains several."""
-    children = _folders(folder)
-    if len(children) != 1 or any(map(_is_image, _Search(folder).children(folder))):
-        return folder
-    (only,) = children
-    if _part_of(only) and not within_part:
-        return folder
-    inner = _Search(only).children(only)
-    wraps = len(_folders(only)) > 1 or (within_part and _folders(only)) or any(map(_part_of, _folders(only)))
-    return only if wraps and not any(map(_is_image, inner)) else folder
+def _class_folders_at(source: Path, part: str) -> tuple[Path, dict[str, Path], list[str]]:
+    """The folder that contains the class folders, the parts if `source` is split, and a note if a wrapper was skipped."""
+    parts = split_folders(source)
+    if parts and part not in parts:
+        found = ", ".join(sorted(folder.name for folder in parts.values()))
+        raise FolderError(f"{printable(source)} is split into {found}; it has no {part} folder")
+    around = parts[part] if parts else source
+    folder, _ = _without_wrapper(around, within_part=bool(parts))
+    notes = [f"{printable(around)}: its only folder {folder.name} is read"] if folder != around else []
+    return folder, parts, notes
 
 
-def _contents(children: Sequence[Path]) -> str:
-    """What a folder contains instead of class folders, for a message."""
-    if not children:
-        return "it is empty"
+def _without_wrapper(folder: Path, *, within_part: bool = False) -> tuple[Path, list[Path]]:
+    """The folder that contains the classes or parts, `folder` or the only one in it, and its sub-folders.
+
+    The only folder is a wrapper if it contains several folders or a part and no image: else it is a class.
+    """
+    folders = _folders(folder)
+    if len(folders) != 1 or (_part_of(folders[0]) and not within_part):
+        return folder, folders
+    inner = _folders(folders[0])
+    wraps = len(inner) > 1 or (inner and (within_part or _part_of(inner[0])))
+    if not wraps or any(_is_image(child) for place in (folder, folders[0]) for child in _Search(place).children(place)):
+        return folder, folders
+    return folders[0], inner
+
+
+def _no_class_folders(folder: Path) -> FolderError:
+    """The error, with what the folder contains instead."""
+    children = _Search(folder).children(folder)
     images = sum(map(_is_image, children))
-    return (
-        f"found {counted(images, 'photo', 'photos')} and {counted(len(children) - images, 'other file', 'other files')}"
+    others = counted(len(children) - images, "other entry", "other entries")
+    found = f"found {counted(images, 'photo', 'photos')} and {others}" if children else "it is empty"
+    return FolderError(
+        f"{printable(folder)} holds no class folders ({found}); put the photos of each class into a folder of its own"
     )
 
 
@@ -346,8 +349,14 @@ def _is_output(folder: Path) -> bool:
     """Whether it is a model or feature folder: `tip-adapter fit . --out model` can be run again."""
     if all(_is_file(folder / name) for name in _MODEL_FILES):
         return True
-    children = _Search(folder).children(folder)
-    return bool(children) and all(re.fullmatch(_FEATURE_FILES, child.name) for child in children)
+    found = False
+    with suppress(OSError), os.scandir(folder) as entries:  # not listdir: a class may have very many images
+        for entry in entries:
+            if not entry.name.startswith("."):
+                if not re.fullmatch(_FEATURE_FILES, entry.name):
+                    return False
+                found = True
+    return found
 
 
 def _is_file(path: Path) -> bool:

@@ -182,10 +182,10 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     def score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
         """Accuracy of `predict` on (n,) labels y, which are checked as at `fit`; raises likewise."""
         predicted = self.predict(X)
-        y, known = checked_labels(y, len(predicted)), self.classes_.tolist()[0]
-        for label in y.tolist()[:1]:
-            if label_kind(label) is not label_kind(known):
-                raise LabelError(f"label {label!r} is of another kind than the classes, such as {known!r}")
+        y, known = checked_labels(y, len(predicted)), self.classes_[:1].tolist()[0]
+        first = y[:1].tolist()
+        if first and label_kind(first[0]) is not label_kind(known):
+            raise LabelError(f"label {first[0]!r} is of another kind than the classes, such as {known!r}")
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def learned(self) -> dict[str, NDArray[Any]]:
@@ -430,7 +430,7 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
 
 
 def is_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> bool:
-    """Whether `y` holds integers in 0..n_classes-1 that are none of the labels, as scikit-learn's meta-estimators encode."""
+    """Whether (n,) `y` holds integers in 0..N-1 that are none of the N labels, as scikit-learn's meta-estimators encode."""
     if y.dtype.kind not in "iu" or not len(y) or np.min(y) < 0 or np.max(y) >= len(embeddings):
         return False
     labels = embeddings.labels.tolist()
@@ -439,7 +439,7 @@ def is_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> bool:
 
 
 def embeddings_of_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> ClassEmbeddings | None:
-    """The embeddings by position among their sorted labels; None, with a warning, where `y` may be numbered otherwise.
+    """The embeddings, (N, d), by position among their sorted labels; None, with a warning, where (n,) `y` may be numbered otherwise.
 
     Labels that are encoded with fewer classes than there are embeddings (a class against the rest, or some classes only) do
     not say which classes they are. If the last position occurs, there are as many classes as embeddings.

@@ -118,9 +118,9 @@ class IncrementalClassifier(VectorClassifier):
         if self.class_embeddings is not None:
             unchanged = self.class_embeddings is self._weights_from
             return (self.classes_, self.weights_) if unchanged else self._embedded(self.class_embeddings, self.keys_)
-        for label in y.tolist()[:1]:
-            if label_kind(label) is not label_kind(self.classes_.tolist()[0]):
-                raise ValueError(f"label {label!r} is of another kind than the earlier ones")
+        first = y[:1].tolist()
+        if first and label_kind(first[0]) is not label_kind(self.classes_[:1].tolist()[0]):
+            raise ValueError(f"label {first[0]!r} is of another kind than the earlier ones")
         classes = np.unique(np.concatenate([self.classes_, y]))
         return classes, like(np.zeros((len(classes), self.keys_.shape[1])), self.keys_)
 

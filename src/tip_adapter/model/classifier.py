@@ -404,7 +404,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.head_.probabilities(encode_readable(images, self.encoder_, threads=self.threads))
 
     def score(self, images: Iterable[ImageLike], labels: Iterable[str]) -> float:
-        """Accuracy on photos with these labels, as `fit` takes them; raises as `predict`, LabelError for the labels."""
+        """Accuracy on (n,) photos with (n,) labels, in [0, 1]; raises as `predict`, LabelError as `fit`."""
         photos, texts = listed_pairs(images, labels)
         require(len(photos) > 0, "images", "at least one photo", photos)
         return float(np.mean(self.predict(photos) == np.array(texts)))
