@@ -42,9 +42,19 @@ if TYPE_CHECKING:
 
 
 class TipAdapterError(Exception):
-    """Root of the tree."""
+    """Root of the tree.
+
+    Parameters
+    ----------
+    message : str
+    arguments : names of Python arguments that the message contains; the command line shows its options instead
+    """
 
     code: ClassVar[str] = "error"
+
+    def __init__(self, message: str = "", *, arguments: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.arguments = tuple(arguments)
 
 
 class UsageError(TipAdapterError, ValueError):

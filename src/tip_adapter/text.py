@@ -45,5 +45,5 @@ def first_of(names: Sequence[str]) -> str:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A question that suggests the nearest of `known`; empty if none is similar."""
-    nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     return f"did you mean {printable(nearest[0])}? " if nearest else ""

@@ -35,7 +35,7 @@ AUTO = "auto"
 def require(fits: bool, name: str, wanted: str, value: object) -> None:
     """Raise UsageError with the argument, what it takes and the value found, unless the value fits."""
     if not fits:
-        raise UsageError(f"{name} takes {wanted}, not {shown(value)}")
+        raise UsageError(f"{name} takes {wanted}, not {shown(value)}", arguments=(name,))
 
 
 def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
@@ -49,7 +49,7 @@ def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
 
 def number(value: Any, name: str, least: float, most: float, *, above: bool = False) -> float:
     """A number within bounds, also a NumPy one, as float; `above` excludes `least`. Raises UsageError for anything else."""
-    wanted = f"a number {f'above {least:g}, to' if above else f'from {least:g} to'} {most:,}"
+    wanted = f"a number {f'above {least:g}, to' if above else f'from {least:g} to'} {most:,.0f}"
     require(isinstance(value, Real) and not isinstance(value, bool), name, wanted, value)
     number = float("inf")
     with suppress(OverflowError):

@@ -115,7 +115,7 @@ def test_the_linear_probe_says_its_c_and_what_it_was_searched_by(
 def test_epochs_of_what_is_not_trained_are_a_usage_error(fit: Callable[..., Ran], train: Path) -> None:
     ran = fit(train, "--epochs", 3)
     assert ran.status == 2
-    assert "tip-adapter is not trained in epochs; leave out epochs" in ran.err
+    assert "tip-adapter takes no --epochs; leave out --epochs" in ran.err
 
 
 def test_fine_tuning_says_that_the_accuracy_is_from_before(fit: Callable[..., Ran], train: Path) -> None:

@@ -71,7 +71,7 @@ def test_an_unknown_option_is_a_usage_error_that_names_it(run: Callable[..., Ran
 def test_a_missing_argument_is_a_usage_error(run: Callable[..., Ran], command: str) -> None:
     ran = run(command)
     assert (ran.status, ran.out) == (2, "")
-    assert "Missing" in ran.err
+    assert re.fullmatch(rf"error: missing [A-Z_]+; for example: tip-adapter {command} .+\n", ran.err)
 
 
 @pytest.mark.parametrize("args", [["--version"], *([command, "--version"] for command in COMMANDS)])

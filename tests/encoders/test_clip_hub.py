@@ -106,8 +106,8 @@ def test_fault_56_offline_one_sentence_says_what_to_put_where(small: None) -> No
     with pytest.raises(DownloadError) as refused:
         load_encoder("small")
     message = str(refused.value)
-    assert message.startswith("cannot download someone/clip: it is not in the cache and there is no network")
-    assert "pass --encoder onnx:FOLDER, a folder with its files" in message
+    assert message.startswith("cannot download someone/clip: it is not in the cache, and HF_HUB_OFFLINE is set; ")
+    assert "pass --encoder onnx:FOLDER, a folder with the files" in message
     assert "`hf download someone/clip visual/model.onnx " in message
     assert " --revision main --local-dir FOLDER` gets" in message
     assert "onnx/vision_model.onnx" not in message
@@ -117,8 +117,13 @@ def test_fault_56_offline_one_sentence_says_what_to_put_where(small: None) -> No
 
 def test_fault_56_a_hub_that_cannot_be_reached_is_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DownloadError, match="there is no network"):
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    with pytest.raises(
+        DownloadError, match=r"not in the cache, and http://127\.0\.0\.1:9 cannot be reached; run this again"
+    ):
         load_encoder(SOURCE)
+    assert waits == [], "it is not tried again and again before it is said"
 
 
 @pytest.mark.parametrize(

@@ -384,7 +384,7 @@ def test_features_of_other_photos_are_kept_unless_force_replaces_them(
     extract(photos, tmp_path / "features", FakeEncoder())
     before = content(tmp_path / "features")
     others = make_photos("others", 50, red=2, blue=2)
-    with pytest.raises(OutputExists, match=r"holds features of other photos, those of .*photos; .* --force"):
+    with pytest.raises(OutputExists, match=r"holds features of other photos, those of .*photos; .* force=True"):
         extract(others, tmp_path / "features", FakeEncoder())
     assert content(tmp_path / "features") == before
     assert extract(others, tmp_path / "features", FakeEncoder(), force=True).n_images == 4

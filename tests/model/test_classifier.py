@@ -526,7 +526,9 @@ def test_validation_photos_that_are_all_of_unknown_classes_are_an_error(make_pho
 
 
 def test_a_validation_folder_that_is_not_there_is_a_usage_error(tmp_path: Path, photos: Any) -> None:
-    with pytest.raises(UsageError, match="nowhere' is not loo or scale-free, nor a folder or list that exists"):
+    with pytest.raises(
+        UsageError, match="nowhere': it is not loo, leave-one-out or scale-free, nor a folder or list that exists"
+    ):
         fitted(photos, tune=tmp_path / "nowhere")
 
 

@@ -150,7 +150,7 @@ def test_names_too_long_or_too_many_to_be_read_again_are_not_written(
 
 def test_an_existing_folder_is_refused_and_untouched(folder: Path) -> None:
     before = content(folder)
-    with pytest.raises(OutputExists, match=r"model exists; .*--force"):
+    with pytest.raises(OutputExists, match=r"model exists; .*force=True"):
         write_model_folder(folder, {**CONFIGURATION, "seed": 1}, MODEL)
     assert content(folder) == before
 

@@ -84,7 +84,7 @@ def test_epochs_shorten_the_training_and_are_kept(method: str, photos: Any, tmp_
 
 @pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "linear-probe"])
 def test_epochs_of_what_is_not_trained_in_epochs_are_refused(method: str, photos: Any) -> None:
-    with pytest.raises(UsageError, match=f"{method} is not trained in epochs; leave out epochs"):
+    with pytest.raises(UsageError, match=f"{method} takes no epochs; leave out epochs"):
         FewShotClassifier("toy", method, epochs=3).fit(photos, LABELS)
 
 

@@ -311,7 +311,7 @@ def test_a_report_is_written_and_written_again(page: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["photo.jpg", "index.html"])
 def test_what_is_no_report_is_left_alone_unless_forced(page: str, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("<!doctype html><p>mine")
-    with pytest.raises(OutputExists, match="holds no report; choose another place, or pass --force"):
+    with pytest.raises(OutputExists, match="holds no report; choose another place, or pass force=True"):
         write_page(tmp_path, page)
     assert (tmp_path / name).read_text() == "<!doctype html><p>mine"
     write_page(tmp_path, page, force=True)

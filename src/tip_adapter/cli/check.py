@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 import tip_adapter
-from tip_adapter.cli._options import Json
+from tip_adapter.cli._options import Json, complete_encoders
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars
 from tip_adapter.cli._words import accuracy_in_words, interval_in_words
 from tip_adapter.errors import UsageError
@@ -29,7 +29,14 @@ _SHOWN = 20
 def check(
     source: Annotated[Path, Argument(metavar="MODEL_DIR|TRAIN_DIR", help="A model folder, or images as for `fit`.")],
     encoder: Annotated[
-        str | None, Option(help="For images, as for `fit`; see `tip-adapter encoders`.", metavar="NAME")
+        str | None,
+        Option(
+            "--encoder",
+            "-e",
+            help="For images, as for `fit`; see `tip-adapter encoders`.",
+            metavar="NAME",
+            autocompletion=complete_encoders,
+        ),
     ] = None,
     json: Json = False,
     device: str | None = None,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Argument, Exit, Option
 
-from tip_adapter.cli._options import Json
+from tip_adapter.cli._options import Json, complete_datasets, one_of
 from tip_adapter.cli._output import print_json, print_line, print_table
 from tip_adapter.errors import UsageError
 from tip_adapter.paper.datasets.records import SPLITS_URL, DatasetRecord, absent_pieces, dataset_record, dataset_records
@@ -23,9 +23,17 @@ DataRoot = Annotated[
 
 def datasets(
     action: Annotated[
-        Literal["check"] | None, Argument(metavar="check", help="Count a data set's files against its split.")
+        str | None,
+        Argument(
+            metavar="ACTION",
+            help="check: count a data set's files against its split.",
+            parser=one_of("check"),
+            autocompletion=lambda: ["check"],
+        ),
     ] = None,
-    name: Annotated[str | None, Argument(metavar="NAME", help="The data set to check.")] = None,
+    name: Annotated[
+        str | None, Argument(metavar="NAME", help="The data set to check.", autocompletion=complete_datasets)
+    ] = None,
     data_root: DataRoot = None,
     json: Json = False,
 ) -> None:

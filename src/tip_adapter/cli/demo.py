@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 import tip_adapter
-from tip_adapter.cli._options import Json
+from tip_adapter.cli._options import Json, whole
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars
 from tip_adapter.cli._words import interval_in_words
 from tip_adapter.errors import warn
@@ -18,6 +18,7 @@ from tip_adapter.images.lists import write_list
 from tip_adapter.images.sampling import draw_train_and_test
 from tip_adapter.plugins import require_extra
 from tip_adapter.text import counted, percent
+from tip_adapter.validation import MAX_SEED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +43,10 @@ def demo(
     folder: Annotated[
         Path | None, Argument(metavar="DIR", help="Class folders, a split folder or a list; else the demo photos.")
     ] = None,
-    shots: Annotated[int, Option(help="Training images per class.", min=1, metavar="K")] = 16,
-    seed: Annotated[int, Option(help="Seed of sampling and training.", min=0, metavar="S")] = 0,
+    shots: Annotated[
+        int, Option("--shots", "-k", help="Training images per class.", parser=whole(1), metavar="K")
+    ] = 16,
+    seed: Annotated[int, Option(help="Seed of sampling and training.", parser=whole(0, MAX_SEED), metavar="S")] = 0,
     lists: Annotated[
         Path | None, Option(help="Write the sampled images there, as train.csv and test.csv.", metavar="OUT_DIR")
     ] = None,

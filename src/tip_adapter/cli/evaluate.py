@@ -30,7 +30,7 @@ def evaluate(
     photos: Annotated[
         Path | None, Option(help="With --report: the training images, to show them.", metavar="TRAIN_DIR")
     ] = None,
-    force: Annotated[bool, Option("--force", help="Write the report into a folder with other files.")] = False,
+    force: Annotated[bool, Option("--force", "-f", help="Write the report into a folder with other files.")] = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,

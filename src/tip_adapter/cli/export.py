@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Option
 
-from tip_adapter.cli._options import ModelDir
+from tip_adapter.cli._options import ModelDir, one_of
 from tip_adapter.cli._output import notes, print_line
 from tip_adapter.encoders import EncoderIdentity
 from tip_adapter.model.classifier import FewShotClassifier
@@ -18,12 +18,18 @@ from tip_adapter.text import counted
 
 def export(
     model_dir: ModelDir,
-    onnx: Annotated[Path, Option(help="The ONNX file to write.", metavar="FILE")],
+    onnx: Annotated[Path, Option("--onnx", "-o", help="The ONNX file to write.", metavar="FILE")],
     takes: Annotated[
-        Literal["vectors", "pixels"],
-        Option("--input", help="Input of the ONNX model: the encoder's vectors, or preprocessed pixels."),
+        str,
+        Option(
+            "--input",
+            help="Input of the ONNX model: the encoder's vectors, or preprocessed pixels.",
+            parser=one_of("vectors", "pixels"),
+            metavar="vectors|pixels",
+            autocompletion=lambda: ["vectors", "pixels"],
+        ),
     ] = "vectors",
-    force: Annotated[bool, Option("--force", help="Replace FILE.")] = False,
+    force: Annotated[bool, Option("--force", "-f", help="Replace FILE.")] = False,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,

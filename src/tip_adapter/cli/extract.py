@@ -9,25 +9,35 @@ from typing import Annotated
 from typer import Argument, Option
 
 import tip_adapter
-from tip_adapter.cli._options import Json
+from tip_adapter.cli._options import Json, complete_encoders, whole
 from tip_adapter.cli._output import notes, print_json, print_line, progress_bars, say
 from tip_adapter.encoders import DEFAULT
 from tip_adapter.features import extract as extraction
 from tip_adapter.text import counted
+from tip_adapter.validation import MAX_SEED
 
 
 def extract(
     image_dir: Annotated[
         Path, Argument(metavar="IMAGE_DIR", help="Class folders, a split folder (all its parts), a list, or images.")
     ],
-    out: Annotated[Path, Option(help="The folder of vectors, new or to be continued.", metavar="FEATURES_DIR")],
-    encoder: Annotated[str, Option(help="See `tip-adapter encoders`.", metavar="NAME")] = DEFAULT,
+    out: Annotated[
+        Path, Option("--out", "-o", help="The folder of vectors, new or to be continued.", metavar="FEATURES_DIR")
+    ],
+    encoder: Annotated[
+        str,
+        Option("--encoder", "-e", help="See `tip-adapter encoders`.", metavar="NAME", autocompletion=complete_encoders),
+    ] = DEFAULT,
     views: Annotated[
-        int, Option(help="Augmented views averaged into each vector; 0: the image itself.", min=0, metavar="V")
+        int,
+        Option(help="Augmented views averaged into each vector; 0: the image itself.", parser=whole(0), metavar="V"),
     ] = 0,
-    seed: Annotated[int, Option(help="Seed of the views.", min=0, metavar="S")] = 0,
+    seed: Annotated[int, Option(help="Seed of the views.", parser=whole(0, MAX_SEED), metavar="S")] = 0,
     force: Annotated[
-        bool, Option("--force", help="Replace vectors of another encoder, number of views or seed, or of other images.")
+        bool,
+        Option(
+            "--force", "-f", help="Replace vectors of another encoder, number of views or seed, or of other images."
+        ),
     ] = False,
     json: Json = False,
     device: str | None = None,

@@ -8,12 +8,14 @@ from typing import Annotated
 from typer import Argument, Option
 
 import tip_adapter
+from tip_adapter.cli._options import complete_encoders, complete_methods, real, whole
 from tip_adapter.cli._output import notes, print_line, progress_bars
 from tip_adapter.cli._words import outcome_in_words
 from tip_adapter.encoders.prompts import read_class_names
 from tip_adapter.io.files import refuse_existing
 from tip_adapter.model.saving import refuse_unreplaceable
 from tip_adapter.text import counted
+from tip_adapter.validation import MAX_SEED
 
 TrainDir = Annotated[
     Path,
@@ -22,27 +24,39 @@ TrainDir = Annotated[
 EncoderName = Annotated[
     str | None,
     Option(
+        "--encoder",
+        "-e",
         help="A name or family:source, see `tip-adapter encoders`; if not given pocket, or what stored vectors were made with.",
         metavar="NAME",
+        autocompletion=complete_encoders,
     ),
 ]
 Method = Annotated[
     str,
     Option(
-        help="zero-shot, tip-adapter, tip-adapter-f, linear-probe, clip-adapter, or coop (needs torch).", metavar="NAME"
+        "--method",
+        "-m",
+        help="zero-shot, tip-adapter, tip-adapter-f, linear-probe, clip-adapter, or coop (needs torch).",
+        metavar="NAME",
+        autocompletion=complete_methods,
     ),
 ]
 Tune = Annotated[
     str | None,
     Option(
-        help="How alpha and beta are chosen: loo, scale-free, or on validation images (for linear-probe: its C).",
+        help="How alpha and beta are chosen: loo (leave-one-out), scale-free, or on validation images (for linear-probe: its C).",
         metavar="loo|scale-free|VAL_DIR",
+        autocompletion=lambda: ["loo", "leave-one-out", "scale-free"],
     ),
 ]
 NoCalibration = Annotated[bool, Option("--no-calibrate", help="Fit no temperature: scores are plain softmax values.")]
 Templates = Annotated[
     list[str] | None,
-    Option(help="A prompt with {} for the class name, or a set such as imagenet; may be repeated.", metavar="TEXT"),
+    Option(
+        "--template",
+        help="A prompt with {} for the class name, or a set such as imagenet; may be repeated.",
+        metavar="TEXT",
+    ),
 ]
 ClassNames = Annotated[
     Path | None,
@@ -50,26 +64,34 @@ ClassNames = Annotated[
 ]
 LogitScale = Annotated[
     float | None,
-    Option(help="Factor of the text logits, for an encoder that does not state its own.", metavar="S"),
+    Option(help="Factor of the text logits, for an encoder that does not state its own.", parser=real, metavar="S"),
 ]
 Force = Annotated[
-    bool, Option("--force", help="Replace the model at MODEL_DIR; a folder with anything else is refused.")
+    bool, Option("--force", "-f", help="Replace the model at MODEL_DIR; a folder with anything else is refused.")
 ]
 
 
 def fit(
     train_dir: TrainDir,
-    out: Annotated[Path, Option(help="Where the model goes.", metavar="MODEL_DIR")],
+    out: Annotated[Path, Option("--out", "-o", help="Where the model goes.", metavar="MODEL_DIR")],
     encoder: EncoderName = None,
     method: Method = "tip-adapter",
-    shots: Annotated[int | None, Option(help="Images per class; default: all.", min=1, metavar="K")] = None,
-    seed: Annotated[int, Option(help="Seed of sampling and training.", min=0, metavar="S")] = 0,
+    shots: Annotated[
+        int | None, Option("--shots", "-k", help="Images per class; default: all.", parser=whole(1), metavar="K")
+    ] = None,
+    seed: Annotated[int, Option(help="Seed of sampling and training.", parser=whole(0, MAX_SEED), metavar="S")] = 0,
     tune: Tune = None,
-    alpha: Annotated[float | None, Option(help="Fixed weight of the cache; with --beta.", metavar="A")] = None,
-    beta: Annotated[float | None, Option(help="Fixed sharpness of the cache; with --alpha.", metavar="B")] = None,
-    epochs: Annotated[int | None, Option(help="Training epochs; default: the paper's.", min=0, metavar="N")] = None,
+    alpha: Annotated[
+        float | None, Option(help="Fixed weight of the cache; with --beta.", parser=real, metavar="A")
+    ] = None,
+    beta: Annotated[
+        float | None, Option(help="Fixed sharpness of the cache; with --alpha.", parser=real, metavar="B")
+    ] = None,
+    epochs: Annotated[
+        int | None, Option(help="Training epochs; default: the paper's.", parser=whole(0), metavar="N")
+    ] = None,
     no_calibrate: NoCalibration = False,
-    template: Templates = None,
+    templates: Templates = None,
     class_names: ClassNames = None,
     logit_scale: LogitScale = None,
     force: Force = False,
@@ -85,7 +107,7 @@ def fit(
         tune=tune,
         alpha=alpha,
         beta=beta,
-        templates=template,
+        templates=templates,
         class_names=read_class_names(class_names) if class_names else None,
         epochs=epochs,
         calibrate=not no_calibrate,

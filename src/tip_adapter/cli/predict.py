@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 import tip_adapter
-from tip_adapter.cli._options import Json, ModelDir
+from tip_adapter.cli._options import Json, MinScore, ModelDir, whole
 from tip_adapter.cli._output import notes, print_json, print_line, progress_bars, say
 from tip_adapter.errors import NothingReadable, UsageError, warn
 from tip_adapter.features.sources import image_source, is_stored, listed_source
@@ -21,8 +20,7 @@ from tip_adapter.images.find import find_images
 from tip_adapter.images.lists import csv_line
 from tip_adapter.images.sorting import TABLE, outside, sorting
 from tip_adapter.io.files import is_folder
-from tip_adapter.text import counted, percent, printable, shown
-from tip_adapter.validation import AUTO
+from tip_adapter.text import counted, percent, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,13 +35,6 @@ AsCsv = Annotated[
     bool,
     Option(
         "--csv", help="CSV on stdout: image, label, score, error; cells that look like formulas are prefixed with '."
-    ),
-]
-MinScore = Annotated[
-    str,
-    Option(
-        help="Answer “none of these” below this probability; auto: the model's leave-one-out threshold.",
-        metavar="P|auto",
     ),
 ]
 Explain = Annotated[
@@ -66,7 +57,9 @@ def predict(
     images: Images,
     json: Json = False,
     as_csv: AsCsv = False,
-    top: Annotated[int, Option(help="Number of classes to list, most probable first.", min=1, metavar="N")] = 5,
+    top: Annotated[
+        int, Option("--top", "-n", help="Number of classes to list, most probable first.", parser=whole(1), metavar="N")
+    ] = 5,
     min_score: MinScore = "0",
     explain: Explain = False,
     sort_into: SortInto = None,
@@ -83,7 +76,6 @@ def predict(
     if link and sort_into is None:
         raise UsageError("--link needs --sort-into DIR")
     show = print_json if json else _print_row if as_csv else _print_answer
-    least = _probability(min_score)
     with notes(quiet), progress_bars("Classifying images", quiet=quiet or sys.stdout.isatty()) as (progress,):
         if any(image != "-" for image in images):
             from tip_adapter.images.decoding_pool import start_decoding  # here: help needs no NumPy
@@ -95,7 +87,7 @@ def predict(
         if as_csv:
             print(csv_line(COLUMNS), flush=True)
         answer = model.explain_stream if explain else model.predict_stream
-        records = (record for source in sources for record in answer(source, top=top, min_score=least))
+        records = (record for source in sources for record in answer(source, top=top, min_score=min_score))
         n_failed = 0
         with _sorting(sort_into, sources, link, quiet) as put:
             for done, record in enumerate(records, start=1):
@@ -105,19 +97,6 @@ def predict(
                 if progress:
                     progress(done, n_images)
     _report_unreadable(n_failed, n_images, quiet=quiet)
-
-
-def _probability(text: str) -> float | str:
-    """--min-score as a number, or auto."""
-    if text == AUTO:
-        return text
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise UsageError(f"--min-score takes a number from 0 to 1, or auto, not {shown(text)}")
-    return number
 
 
 # ---- images in -------------------------------------------------------------------------------------------------------

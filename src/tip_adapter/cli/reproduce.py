@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from tip_adapter.cli._options import Json
+from tip_adapter.cli._options import (
+    Json,
+    complete_datasets,
+    complete_encoders,
+    complete_experiments,
+    complete_methods,
+    complete_protocols,
+)
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say
 from tip_adapter.cli.datasets import DataRoot
 from tip_adapter.errors import UsageError, warn
@@ -27,28 +34,57 @@ Protocols = Annotated[
         help="fixed, scale-free, leave-one-out, few-validation, full-validation, oracle (an upper bound); if not "
         "given full-validation, or oracle where there is no validation split, and leave-one-out too.",
         metavar="NAME,…",
+        autocompletion=complete_protocols,
     ),
 ]
-EncoderName = Annotated[str | None, Option(help="Instead of the paper's; see `tip-adapter encoders`.", metavar="NAME")]
-Datasets = Annotated[str | None, Option(help="Instead of the paper's; see `tip-adapter datasets`.", metavar="NAME,…")]
+EncoderName = Annotated[
+    str | None,
+    Option(
+        "--encoder",
+        "-e",
+        help="Instead of the paper's; see `tip-adapter encoders`.",
+        metavar="NAME",
+        autocompletion=complete_encoders,
+    ),
+]
+Datasets = Annotated[
+    str | None,
+    Option(
+        help="Instead of the paper's; see `tip-adapter datasets`.", metavar="NAME,…", autocompletion=complete_datasets
+    ),
+]
+Methods = Annotated[
+    str | None,
+    Option(
+        "--methods",
+        "-m",
+        help="Only these of the experiment's methods.",
+        metavar="NAME,…",
+        autocompletion=complete_methods,
+    ),
+]
 Vectors = Annotated[
     Path | None, Option(help="Stored vectors of one data set, instead of images and encoder.", metavar="FILE")
 ]
 
 
 def reproduce(
-    name: Annotated[str | None, Argument(metavar="NAME", help="Such as table2; see --list.")] = None,
+    name: Annotated[
+        str | None, Argument(metavar="NAME", help="Such as table2; see --list.", autocompletion=complete_experiments)
+    ] = None,
     listed: Annotated[bool, Option("--list", help="List the tables and figures.")] = False,
     json: Json = False,
     data_root: DataRoot = None,
     encoder: EncoderName = None,
     datasets: Datasets = None,
-    shots: Annotated[str | None, Option(help="Images per class.", metavar="K,…")] = None,
+    shots: Annotated[str | None, Option("--shots", "-k", help="Images per class.", metavar="K,…")] = None,
     seeds: Annotated[str | None, Option(help="Seeds of draws and training.", metavar="S,…")] = None,
-    methods: Annotated[str | None, Option(help="Only these of the experiment's methods.", metavar="NAME,…")] = None,
+    methods: Methods = None,
     protocol: Protocols = None,
     vectors: Vectors = None,
-    out: Annotated[Path | None, Option(help="Folder of the results; default: results/NAME.", metavar="DIR")] = None,
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="Folder of the results; default: results/NAME.", metavar="DIR")
+    ] = None,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,

@@ -23,8 +23,10 @@ from tip_adapter.report import model_page, refuse_unreplaceable, write_page
 def show(
     model_dir: ModelDir,
     photos: Annotated[Path | None, Option(help="The training images, to show them.", metavar="TRAIN_DIR")] = None,
-    out: Annotated[Path | None, Option(help="Write DIR/index.html; default: the cache folder.", metavar="DIR")] = None,
-    force: Annotated[bool, Option("--force", help="Write the page into a folder with other files.")] = False,
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="Write DIR/index.html; default: the cache folder.", metavar="DIR")
+    ] = None,
+    force: Annotated[bool, Option("--force", "-f", help="Write the page into a folder with other files.")] = False,
     quiet: bool = False,
 ) -> None:
     """Open a page about a classifier: classes, images, leave-one-out accuracy."""

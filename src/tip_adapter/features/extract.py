@@ -434,7 +434,8 @@ def _refuse_other_recipe(place: Path, manifest: Manifest | None, recipe: Recipe)
     if not same:
         raise OutputExists(
             f"{printable(place)} holds features of another encoder, number of views or seed; "
-            "choose another place, or pass --force (force=True) to replace them"
+            "choose another place, or pass force=True to replace them",
+            arguments=("force",),
         )
 
 
@@ -445,5 +446,6 @@ def _refuse_other_images(place: Path, manifest: Manifest | None, found: VectorSo
     if not any(digest in run.files for table in _planned(found, 0) for digest in table.sha256):
         raise OutputExists(
             f"{printable(place)} holds features of other photos, those of {printable(manifest.source)}; choose another "
-            "place, or pass --force (force=True) to replace them"
+            "place, or pass force=True to replace them",
+            arguments=("force",),
         )

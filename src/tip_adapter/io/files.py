@@ -423,7 +423,8 @@ def _is_taken(place: Path) -> bool:
 
 
 def _output_exists(path: str | os.PathLike[str]) -> OutputExists:
-    return OutputExists(f"{printable(path)} exists; choose another place or pass --force (force=True) to replace it")
+    message = f"{printable(path)} exists; choose another place or pass force=True to replace it"
+    return OutputExists(message, arguments=("force",))
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -16,6 +16,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
     RemoteEntryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import logging
 
 from tip_adapter.errors import TipAdapterError, causes
 from tip_adapter.text import printable
@@ -59,12 +60,16 @@ def as_errors(kind: type[DownloadError | UploadError], what: str, without_networ
     DownloadError, UploadError
         Of class `kind`.
     """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # the library would log each attempt in its own words
     try:
         yield
     except TipAdapterError:
         raise
     except Exception as error:
         raise kind(f"{what}: {_reason(error, without_network)}") from error
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _reason(error: Exception, without_network: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tip_adapter.methods.base import VectorClassifier
-from tip_adapter.plugins import resolve
+from tip_adapter.plugins import known_names, resolve
 
-__all__ = ["METHODS", "VectorClassifier", "method_class"]
+__all__ = ["METHODS", "VectorClassifier", "method_class", "method_names"]
 
 _GROUP = "tip_adapter.methods"
 
@@ -17,6 +17,11 @@ METHODS = {
     "clip-adapter": "tip_adapter.methods.clip_adapter:CLIPAdapterClassifier",
     "coop": "tip_adapter.methods.coop:CoOpClassifier",
 }
+
+
+def method_names() -> list[str]:
+    """Names of the installed methods; imports none of them."""
+    return known_names(_GROUP, METHODS)
 
 
 def method_class(name: str) -> type[VectorClassifier]:

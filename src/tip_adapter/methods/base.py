@@ -357,7 +357,7 @@ def check_settings(classifier: BaseEstimator) -> None:
         if not is_number or not (lowest < value <= highest or (inclusive and value == lowest)):
             number = "a whole number" if kind is Integral else "a finite number"
             bounds = f"{'at least' if inclusive else 'above'} {lowest} and at most {highest:g}"
-            raise UsageError(f"{name} must be {number} {bounds}, not {shown(value)}")
+            raise UsageError(f"{name} must be {number} {bounds}, not {shown(value)}", arguments=(name,))
     if not isinstance(classifier.class_embeddings, ClassEmbeddings | None):
         raise ValueError(f"class_embeddings must be ClassEmbeddings or None, not {type(classifier.class_embeddings)}")
 

@@ -25,7 +25,7 @@ from tip_adapter.images.inputs import image_ids, image_name, listed_ids, listed_
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import method_class
-from tip_adapter.methods.tuning import VALIDATION, TuningData
+from tip_adapter.methods.tuning import LEAVE_ONE_OUT, VALIDATION, TuningData
 from tip_adapter.model.fitting import (
     encode_validation,
     encoder_parts,
@@ -75,7 +75,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         stored vectors were made with
     method : ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry
         point ``tip_adapter.methods`` of an installed package
-    tune : how alpha and beta are chosen: ``loo`` (leave-one-out), ``scale-free``, or a folder or list of validation
+    tune : how alpha and beta are chosen: ``loo`` or ``leave-one-out``, ``scale-free``, or a folder or list of validation
         photos; None for leave-one-out where at least half the classes with photos have two, else scale-free. For
         ``linear-probe``: a folder or list of validation photos to search C by
     alpha, beta : float, fixed values: give both, and no `tune`
@@ -661,7 +661,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # ---- internals ------------------------------------------------------------------------------------------------
 
     def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
-        if self.tune == "loo":
+        if self.tune in ("loo", LEAVE_ONE_OUT):
             refuse_singles(photos.labels)
         used = photos if method_class(self.method).capabilities.needs_images else photos.take(())
         support, _ = encode_labelled(used, self.encoder_, threads=self.threads, progress=progress)

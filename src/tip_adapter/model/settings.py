@@ -17,7 +17,7 @@ from tip_adapter.encoders.prompts import checked_names, resolve_templates
 from tip_adapter.errors import UsageError, warn
 from tip_adapter.images.inputs import listed_labels
 from tip_adapter.methods import method_class, tuning
-from tip_adapter.text import printable
+from tip_adapter.text import printable, shown, suggestion
 from tip_adapter.validation import require
 from tip_adapter.vectors import SupportSet
 
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
 
 #: What `tune` may be besides a folder or list.
-_RULES = {"loo": tuning.LEAVE_ONE_OUT, "scale-free": tuning.SCALE_FREE}
+_RULES = {"loo": tuning.LEAVE_ONE_OUT, "leave-one-out": tuning.LEAVE_ONE_OUT, "scale-free": tuning.SCALE_FREE}
 #: A million passes over one image take minutes.
 _MOST_EPOCHS = 1_000_000
 #: Setting → its types, and in words what it takes. Numbers state their bounds themselves.
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "method": ((str,), "the name of a method"),
-    "tune": ((str, os.PathLike, NoneType), "loo, scale-free, or the path of a folder or list of validation photos"),
+    "tune": (
+        (str, os.PathLike, NoneType),
+        "loo (or leave-one-out), scale-free, or the path of a folder or list of validation photos",
+    ),
     "templates": ((list, tuple, NoneType), "a list of texts with {} for the class name, or of template sets"),
     "class_names": ((Mapping, NoneType), "a mapping label → name"),
     "calibrate": ((bool,), "true or false"),
@@ -55,7 +58,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     check_tuning(method, settings["tune"], settings["alpha"], settings["beta"])
     if epochs is not None:
         if "epochs" not in inspect.signature(method_class(method)).parameters:
-            raise UsageError(f"{method} is not trained in epochs; leave out epochs")
+            raise UsageError(f"{method} takes no epochs; leave out epochs", arguments=("epochs",))
         validation.integer(epochs, "epochs", 0, _MOST_EPOCHS)
     resolve_templates(settings["templates"] or ())
     checked_names((settings["class_names"] or {}).items(), "class_names")
@@ -95,11 +98,20 @@ def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float 
     by_photos = given == ["tune"] and os.fspath(tune or "") not in _RULES
     if given and not made.capabilities.has_alpha_beta and not (made.capabilities.takes_validation and by_photos):
         photos = "; tune takes the path of validation photos" if made.capabilities.takes_validation else ""
-        raise UsageError(f"{method} has no alpha and beta to choose; leave out {', '.join(given)}{photos}")
-    if given not in ([], ["tune"], ["alpha", "beta"]):
-        raise UsageError(f"got {' and '.join(given)}: give both alpha and beta and no tune, or neither")
+        raise UsageError(
+            f"{method} has no alpha and beta to choose; leave out {', '.join(given)}{photos}", arguments=given
+        )
+    if (alpha is None) != (beta is None):
+        one, other = ("alpha", "beta") if beta is None else ("beta", "alpha")
+        raise UsageError(f"{one} needs {other}; give both, or neither", arguments=(one, other))
+    if len(given) == 3:
+        raise UsageError("tune chooses alpha and beta; leave out tune, or alpha and beta", arguments=given)
     if tune is not None and os.fspath(tune) not in _RULES and not os.path.lexists(tune):
-        raise UsageError(f"tune {os.fspath(tune)!r} is not loo or scale-free, nor a folder or list that exists")
+        raise UsageError(
+            f"tune {shown(os.fspath(tune))}: {suggestion(os.fspath(tune), _RULES)}it is not loo, leave-one-out or "
+            "scale-free, nor a folder or list that exists",
+            arguments=("tune",),
+        )
     given_alpha_beta(alpha, beta)
 
 

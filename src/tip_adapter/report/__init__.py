@@ -60,5 +60,6 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise not_writable(folder, error) from error
     raise OutputExists(
-        f"{printable(folder)} exists and holds no report; choose another place, or pass --force to write {PAGE} there"
+        f"{printable(folder)} exists and holds no report; choose another place, or pass force=True to write {PAGE} there",
+        arguments=("force",),
     )

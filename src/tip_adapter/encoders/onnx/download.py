@@ -11,8 +11,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is that of the httpx it is built on
+    HfHubHTTPError,
+    HTTPError,
+    LocalEntryNotFoundError,
+)
 from huggingface_hub.utils.tqdm import tqdm
 
 from tip_adapter.encoders.onnx.layouts import LAYOUTS, layout_of
@@ -41,6 +45,7 @@ def fetch(clip: Clip) -> Path:
     if folder is not None:
         return folder
     with as_errors(DownloadError, f"cannot download {printable(clip.repository)}", _without_network(clip)):
+        _refuse_unreachable(clip)
         everything = [pattern for layout in LAYOUTS for pattern in layout.patterns]
         plan: Any = _snapshot(clip, everything, dry_run=True, tqdm_class=_NoBar)
         layout = layout_of([file.filename for file in plan])
@@ -64,6 +69,16 @@ def cached(clip: Clip) -> Path | None:
             if all((folder / name).is_file() for name in layout.files):
                 return folder
     return None
+
+
+def _refuse_unreachable(clip: Clip) -> None:
+    """Raise LocalEntryNotFoundError at once without a network; listing files would try again for half a minute first."""
+    try:
+        HfApi().model_info(clip.repository, revision=clip.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except HfHubHTTPError:  # it answered; the listing says why
+        return
+    except HTTPError as error:
+        raise LocalEntryNotFoundError(str(error)) from error
 
 
 class _NoBar(tqdm):
@@ -92,7 +107,8 @@ def _without_network(clip: Clip) -> str:
         f"`hf download {printable(clip.repository)} {' '.join(layout.files)} --revision {clip.revision} --local-dir FOLDER`"
         for layout in layouts
     ]
+    found = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
     return (
-        "it is not in the cache and there is no network (or HF_HUB_OFFLINE says so): pass --encoder onnx:FOLDER, a folder "
-        f"with its files, which {' or '.join(commands)} gets where there is one"
+        f"it is not in the cache, and {found}; run this again with a network (HF_ENDPOINT names a mirror), or pass --encoder "
+        f"onnx:FOLDER, a folder with the files that {' or '.join(commands)} gets"
     )
