@@ -17,6 +17,8 @@ from scipy.stats import binomtest
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from tip_adapter.vectors import SupportSet
@@ -199,12 +201,13 @@ class MetricAccumulator:
         self._n_classes = len(classes)
         self._positions = {label: position for position, label in enumerate(classes.tolist())}
         self._batches: list[_Batch] = []
-        self._n = 0
+        self._ids: list[str] = []
+        self._unreadable: list[tuple[str, str]] = []
         self._n_mistakes = n_mistakes
         self._worst: list[Mistake] = []  # the most confident first
 
     def __len__(self) -> int:
-        return self._n
+        return len(self._ids)
 
     def add(self, images: SupportSet, logits: NDArray[Any], zero_shot_logits: NDArray[Any]) -> None:
         """Add labelled images with their (m, n_classes) logits, by the model and by the class names alone."""
@@ -217,7 +220,7 @@ class MetricAccumulator:
         batch = _Batch(truth, logits.argmax(axis=1), zero_shot_logits.argmax(axis=1), confidence, log_likelihood)
         self._batches.append(batch)
         self._keep_worst(images, batch)
-        self._n += len(images)
+        self._ids += images.ids.tolist()
 
     def accuracy(self) -> Accuracy:
         """Accuracy of the model; an image of a class that it does not have counts as wrong. Needs at least one image."""
@@ -226,6 +229,23 @@ class MetricAccumulator:
     def zero_shot(self) -> Accuracy:
         """Accuracy of the class names alone."""
         return accuracy_of(self._labels(self._column("truth")), self._labels(self._column("zero_shot")))
+
+    def add_unreadable(self, ids: Iterable[str], labels: Iterable[str]) -> None:
+        """Remember images that could not be read, among ids with their labels: those that were not added."""
+        added = set(self._ids)
+        self._unreadable += [(name, label) for name, label in zip(ids, labels, strict=True) if name not in added]
+
+    def answers(self, min_score: float = 0.0) -> Iterator[tuple[str, str, str | None, float | None]]:
+        """Of each image its id, its class, the predicted label (None below `min_score`), and the score of that label.
+
+        Unreadable images come last, without label and score.
+        """
+        truth, predicted = self._labels(self._column("truth")), self._labels(self._column("predicted"))
+        scores = self._column("confidence")[:, 1]
+        for row in zip(self._ids, truth, predicted, scores.tolist(), strict=True):
+            yield row[0], row[1], row[2] if row[3] >= min_score else None, row[3]
+        for name, label in self._unreadable:
+            yield name, label, None, None
 
     def calibrations(self) -> tuple[Calibration, Calibration]:
         """At temperature 1, and at the model's."""

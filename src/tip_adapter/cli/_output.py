@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
+#: A cell of a column of numbers: with a unit, or a word or dash where there is none.
+_NUMBER = re.compile(r"\d[\d.,]*( (%|MiB|GiB))?|–|unknown")
+#: Cells of the first column up to this width are not broken.
+_LONG = 28
 _BARS = "HF_HUB_DISABLE_PROGRESS_BARS"
 # Line ends to some readers, which JSON does not escape.
 _LINE_ENDS = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
@@ -62,19 +67,30 @@ def print_json(record: dict[str, Any]) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for people, on stdout; columns of numbers are aligned right, control characters are escaped."""
+    """A table for people, on stdout, as wide as the terminal: 80 columns where there is none, unless COLUMNS says otherwise.
+
+    Columns of numbers are aligned right and never broken; names in the first column are broken only where they are long.
+    Control characters are escaped.
+    """
     from rich import box  # only where a table is shown: rich costs a tenth of a second
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column, name in enumerate(header):
-        numbers = all(row[column][:1].isdigit() for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(printable, row))
-    Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False).print(table)
-    print()
+    console = Console(markup=False, highlight=False, emoji=False)
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(header, *cells, strict=True)]
+    fits = sum(widths) + 3 * (len(widths) - 1) <= console.width
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1) if fits else (0, 1, 0, 0))
+    for column, (name, width) in enumerate(zip(header, widths, strict=True)):
+        numbers = column > 0 and all(_NUMBER.fullmatch(row[column]) for row in cells)
+        whole = numbers or (column == 0 and width <= _LONG)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=whole)
+    for row in cells:
+        table.add_row(*row)
+    with console.capture() as lines:
+        console.print(table)
+    print(*map(str.rstrip, lines.get().splitlines()), sep="\n", end="\n\n")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import Json, MinScore, ModelDir, whole
-from tip_adapter.cli._output import notes, print_json, print_line, progress_bars, say
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say
 from tip_adapter.errors import NothingReadable, UsageError, warn
 from tip_adapter.features.sources import image_source, is_stored, listed_source
 from tip_adapter.images.find import find_images
@@ -89,7 +90,7 @@ def predict(
         answer = model.explain_stream if explain else model.predict_stream
         records = (record for source in sources for record in answer(source, top=top, min_score=min_score))
         n_failed = 0
-        with _sorting(sort_into, sources, link, quiet) as put:
+        with _sorting(sort_into, sources, link=link, quiet=quiet, table=show is _print_answer) as put:
             for done, record in enumerate(records, start=1):
                 show(record)
                 put(record)
@@ -144,6 +145,7 @@ def _print_answer(record: dict[str, Any]) -> None:
         say(f"error: {record['error']}")
         return
     name, *others = [f"{entry['label']} {percent(entry['score'])}" for entry in record["top"]]
+    others = [other for other in others if not other.endswith(f" {percent(0)}")]
     if record["label"] is None:
         name, others = "none of these", [name, *others]
     print_line(f"{record['image']}: {name}" + (f"   ({', '.join(others)})" if others else ""))
@@ -171,15 +173,23 @@ def _report_unreadable(n_failed: int, n_images: int, *, quiet: bool) -> None:
 
 @contextmanager
 def _sorting(
-    folder: Path | None, sources: Sequence[VectorSource], link: bool, quiet: bool
+    folder: Path | None, sources: Sequence[VectorSource], *, link: bool, quiet: bool, table: bool
 ) -> Iterator[Callable[[dict[str, Any]], object]]:
-    """A function that sorts the next image of the sources by its record; it does nothing without a folder to sort into."""
+    """A function that sorts the next image of the sources by its record; it does nothing without a folder to sort into.
+
+    With `table`, the number of images of each class follows.
+    """
     if folder is None:
         yield lambda *_: None
         return
     with sorting(folder, link=link) as sorter:
         paths = (path for source in sources for path in source.photos)
-        yield lambda record: sorter.put(next(paths), record)
+        places: list[str | None] = []
+        yield lambda record: places.append(sorter.put(next(paths), record))
+    if table:
+        n_images = Counter(Path(place).parts[0] for place in places if place is not None)
+        print()
+        print_table(["sorted into", "images"], [[name, str(n)] for name, n in sorted(n_images.items())])
     if not quiet:
         done = f"{counted(sorter.n_placed, 'image', 'images')} {'linked' if link else 'copied'}"
         say(f"note: {done}, {sorter.n_present} there already; see {folder / TABLE}")

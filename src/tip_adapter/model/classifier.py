@@ -504,6 +504,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_images : photos scored;  n_failed : photos that could not be read, outside all figures
         unknown_classes : labels that the model does not have; their photos count as wrong
         per_class : label → {accuracy, n}
+        confusions : [{label, called, n}], the photos of a class that were predicted as another, the most frequent first
         calibration : temperature, n_known (photos of known classes, those that the likelihood counts), and before (at
             temperature 1) and after: {ece, negative_log_likelihood, curve: [{confidence, accuracy, n}]}; see Calibration
         protocol, alpha, beta : how alpha and beta were chosen, and their values; None where the method has none
@@ -522,6 +523,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with closing(stream_labelled(photos, self.encoder_, threads=self.threads, progress=progress)) as batches:
             for batch in batches:
                 head.count(batch, accumulator)
+        accumulator.add_unreadable(photos.ids, photos.labels)
         n, seconds = len(accumulator), time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": n / seconds}
         return {**head.evaluated(accumulator), "n_failed": len(photos) - n, **timing}

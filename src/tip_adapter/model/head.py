@@ -206,6 +206,7 @@ class Head:
             "n_images": result.n,
             "unknown_classes": accumulator.unknown_classes(),
             "per_class": {label: {"accuracy": share, "n": n} for label, (share, n) in result.per_class.items()},
+            "confusions": [{"label": a, "called": b, "n": n} for a, b, n in result.confusions],
             "calibration": {
                 "temperature": self.temperature,
                 "n_known": after.n_known,
