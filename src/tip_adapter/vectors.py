@@ -10,7 +10,7 @@ import array_api_compat
 import numpy as np
 
 from tip_adapter.errors import LabelError, VectorError
-from tip_adapter.text import shown
+from tip_adapter.text import counted, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,7 +107,7 @@ class ClassEmbeddings:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        return f"ClassEmbeddings({len(self)} classes, width {self.matrix.shape[1]})"
+        return f"ClassEmbeddings({counted(len(self), 'class', 'classes')}, width {self.matrix.shape[1]})"
 
     def sorted_by_label(self) -> ClassEmbeddings:
         """The same embeddings, rows in the order of their sorted labels."""

@@ -26,6 +26,7 @@ KEYS = {
     "n_failed": int,
     "unknown_classes": list,
     "per_class": dict,
+    "confusions": list,
     "calibration": dict,
     "protocol": str,
     "alpha": float,

@@ -127,7 +127,8 @@ def _print(record: dict[str, Any], trained: str) -> None:
 def _rejections_in_words(none: dict[str, Any]) -> str:
     rejected = f"{counted(none['n'], 'image is', 'images are')} “none of these”"
     if none["n_of_unknown_classes"]:
-        rejected += f", {none['n_of_unknown_classes']} of them of classes unknown to the model"
+        of_unknown = "a class" if none["n_of_unknown_classes"] == 1 else "classes"
+        rejected += f", {none['n_of_unknown_classes']} of them of {of_unknown} unknown to the model"
     accuracy = none["accuracy_of_answered"]
     others = (
         "no image is given a class"

@@ -122,7 +122,8 @@ def _sources(images: Sequence[str], sort_into: Path | None) -> list[VectorSource
     if n_found and not n_left:
         raise UsageError(f"every image is in {printable(sort_into)} already; choose another folder to sort into")
     if n_left < n_found:
-        warn(f"{n_found - n_left} of {n_found} images are in {printable(sort_into)} already, and not sorted again")
+        is_in = "image is" if n_found == 1 else "images are"
+        warn(f"{n_found - n_left} of {n_found} {is_in} in {printable(sort_into)} already, and not sorted again")
     return left
 
 

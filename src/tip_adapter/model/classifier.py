@@ -46,7 +46,7 @@ from tip_adapter.model.settings import (
     logit_scale_of,
     rule_for,
 )
-from tip_adapter.text import printable
+from tip_adapter.text import counted, printable
 from tip_adapter.validation import require
 from tip_adapter.version import __version__
 
@@ -251,7 +251,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             params["encoder"] = self.encoder.identity.name
         given = [f"{name}={reprlib.repr(value)}" for name, value in params.items() if value != defaults[name]]
         head = self._head
-        state = "not fitted" if head is None else f"{len(head.names)} classes, {len(head.support)} photos"
+        state = (
+            "not fitted"
+            if head is None
+            else f"{counted(len(head.names), 'class', 'classes')}, {counted(len(head.support), 'photo', 'photos')}"
+        )
         return f"<{type(self).__name__}({', '.join(given)}), {state}>"
 
     # ---- the fitted state -----------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 
 from tip_adapter.errors import DamagedModelFolder, ModelFolderError, NotWritable, OutputExists
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
-from tip_adapter.io.files import not_writable, open_regular, read_bounded, readable_path, write_folder
+from tip_adapter.io.files import is_folder, not_writable, open_regular, read_bounded, readable_path, write_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.card import model_card
 from tip_adapter.text import printable, shown
@@ -305,8 +305,9 @@ def _require_model(config: Path) -> None:
     except PermissionError:
         raise
     except OSError as error:
+        found = f"it has no {CONFIG}" if is_folder(config.parent) else "there is no such folder"
         raise ModelFolderError(
-            f"{printable(config.parent)} is not a model folder: it has no {CONFIG}; `tip-adapter fit` makes one"
+            f"{printable(config.parent)} is not a model folder: {found}; `tip-adapter fit` makes one"
         ) from error
 
 
