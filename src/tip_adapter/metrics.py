@@ -179,6 +179,7 @@ class Mistake:
 class _Batch(NamedTuple):
     """What is kept of m images; the columns of (m, 2) arrays are at temperature 1 and at the model's."""
 
+    ids: NDArray[np.str_]
     truth: NDArray[np.intp]
     predicted: NDArray[np.intp]
     zero_shot: NDArray[np.intp]
@@ -201,13 +202,13 @@ class MetricAccumulator:
         self._n_classes = len(classes)
         self._positions = {label: position for position, label in enumerate(classes.tolist())}
         self._batches: list[_Batch] = []
-        self._ids: list[str] = []
+        self._n = 0
         self._unreadable: list[tuple[str, str]] = []
         self._n_mistakes = n_mistakes
         self._worst: list[Mistake] = []  # the most confident first
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._n
 
     def add(self, images: SupportSet, logits: NDArray[Any], zero_shot_logits: NDArray[Any]) -> None:
         """Add labelled images with their (m, n_classes) logits, by the model and by the class names alone."""
@@ -217,10 +218,12 @@ class MetricAccumulator:
         )
         scores = [self._scores(logits.astype(np.float64) / t, truth) for t in (1.0, self.temperature)]
         confidence, log_likelihood = (np.stack(columns, axis=1) for columns in zip(*scores, strict=True))
-        batch = _Batch(truth, logits.argmax(axis=1), zero_shot_logits.argmax(axis=1), confidence, log_likelihood)
+        batch = _Batch(
+            images.ids, truth, logits.argmax(axis=1), zero_shot_logits.argmax(axis=1), confidence, log_likelihood
+        )
         self._batches.append(batch)
         self._keep_worst(images, batch)
-        self._ids += images.ids.tolist()
+        self._n += len(images)
 
     def accuracy(self) -> Accuracy:
         """Accuracy of the model; an image of a class that it does not have counts as wrong. Needs at least one image."""
@@ -232,7 +235,7 @@ class MetricAccumulator:
 
     def add_unreadable(self, ids: Iterable[str], labels: Iterable[str]) -> None:
         """Remember images that could not be read, among ids with their labels: those that were not added."""
-        added = set(self._ids)
+        added = set(self._ids())
         self._unreadable += [(name, label) for name, label in zip(ids, labels, strict=True) if name not in added]
 
     def answers(self, min_score: float = 0.0) -> Iterator[tuple[str, str, str | None, float | None]]:
@@ -242,7 +245,7 @@ class MetricAccumulator:
         """
         truth, predicted = self._labels(self._column("truth")), self._labels(self._column("predicted"))
         scores = self._column("confidence")[:, 1]
-        for row in zip(self._ids, truth, predicted, scores.tolist(), strict=True):
+        for row in zip(self._ids(), truth, predicted, scores.tolist(), strict=True):
             yield row[0], row[1], row[2] if row[3] >= min_score else None, row[3]
         for name, label in self._unreadable:
             yield name, label, None, None
@@ -277,6 +280,10 @@ class MetricAccumulator:
             names = str(images.ids[row]), str(images.labels[row]), str(called[row])
             self._worst.append(Mistake(*names, float(scores[row]), images.vectors[row].copy()))
         self._worst = heapq.nlargest(self._n_mistakes, self._worst, key=lambda mistake: mistake.score)
+
+    def _ids(self) -> Iterator[str]:
+        for batch in self._batches:
+            yield from batch.ids.tolist()
 
     def _column(self, name: str) -> NDArray[Any]:
         return np.concatenate([getattr(batch, name) for batch in self._batches])

@@ -60,9 +60,11 @@ def test_people_get_a_table_and_where_to_get_each(word: str, run: Callable[..., 
 
 
 def test_what_is_found_below_the_data_root_is_said(run: Callable[..., Ran], data_root: Path) -> None:
-    rows = [line.split() for line in run("datasets", "--data-root", data_root).out.splitlines() if ":" not in line]
+    shown = run("datasets", "--data-root", data_root).out
+    rows = [line.split() for line in shown.splitlines() if ":" not in line]
     found = {row[0]: row[-1] for row in rows if row and row[0] in dataset_records()}
-    assert (found["oxford_pets"], found["dtd"], found["eurosat"]) == ("yes", "no", "without")
+    assert (found["oxford_pets"], found["dtd"], found["eurosat"]) == ("yes", "no", "part")
+    assert " (not found: eurosat/split_zhou_EuroSAT.json; " in shown
     entries = json.loads(run("datasets", "--data-root", data_root, "--json").out)["datasets"]
     assert {entry["name"]: entry["absent"] for entry in entries if entry["name"] in ("oxford_pets", "eurosat")} == {
         "oxford_pets": [],

@@ -99,7 +99,7 @@ def test_options_of_the_page_without_a_page_are_a_usage_error(
 ) -> None:
     ran = run("evaluate", fitted, unseen, *options)
     assert ran.status == 2
-    assert "give --report DIR" in ran.err
+    assert re.fullmatch(rf"error: {options[0]} applies to --report .*; give .+\n", ran.err)
 
 
 # ---- show ------------------------------------------------------------------------------------------------------------

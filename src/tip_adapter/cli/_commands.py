@@ -56,7 +56,7 @@ def refusals_in_words(ctx: Any) -> Iterator[None]:
     """Convert the parser's errors about the arguments of a command to UsageError."""
     try:
         yield
-    except _REFUSALS as error:
+    except _REFUSALS as error:  # type: ignore[misc] # a tuple of exceptions
         raise UsageError(_refusal_in_words(error, ctx)) from error
 
 

@@ -60,7 +60,10 @@ def _list(data_root: Path | None, *, json: bool) -> None:
     header = ["data set", "classes", "train", "val", "test", "size", "licence", "found"]
     print_table(header, [_line(record, absent[record.name]) for record in records])
     for record in records:
-        notes = "; ".join([*filter(None, [record.advice]), *(f"no longer at {link}" for link in record.dead_links)])
+        pieces = absent[record.name] or ()
+        missing = f"not found: {first_of(pieces)}" if pieces and record.folder not in pieces else ""
+        dead = [f"no longer at {link}" for link in record.dead_links]
+        notes = "; ".join(filter(None, [missing, record.advice, *dead]))
         print_line(f"{record.name}: {record.url}{f' ({notes})' if notes else ''}")
     print_line(f"the splits: {SPLITS_URL}")
 
@@ -74,7 +77,7 @@ def _line(record: DatasetRecord, absent: tuple[str, ...] | None) -> list[str]:
     elif record.folder in absent:
         found = "no"
     else:
-        found = f"without {first_of(absent)}" if absent else "yes"
+        found = "in part" if absent else "yes"
     return [record.name, f"{record.n_classes:,}", *counts, size, record.licence, found]
 
 

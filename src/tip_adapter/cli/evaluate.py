@@ -56,7 +56,7 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a classifier on labelled images."""
     if report is None and photos:
-        raise UsageError("--photos applies to the report only; give --report DIR, too")
+        raise UsageError("--photos applies to --report only; give --report DIR, too")
     if force and report is None and predictions is None:
         raise UsageError("--force applies to --report and --predictions; give one of them, too")
     if predictions and not force:

@@ -61,7 +61,7 @@ def as_errors(kind: type[DownloadError | UploadError], what: str, without_networ
         Of class `kind`.
     """
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # the library would log each attempt in its own words
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # the library would log each attempt in its own words
     try:
         yield
     except TipAdapterError:
