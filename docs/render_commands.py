@@ -14,7 +14,8 @@ INTRODUCTION = """# Commands
 What `tip-adapter --help` and each command's `--help` say. Rendered by `python docs/render_commands.py`; a test renders
 it again and compares.
 
-Exit status: 0 success, 1 failure, 2 usage, 130 on Ctrl-C. Results go to stdout, notes and progress to stderr.
+Exit status: 0 success, 1 failure, 2 usage, 130 on Ctrl-C. Results go to stdout, notes and progress to stderr. An error is one
+line on stderr, `error: ...`. `tip-adapter --install-completion` lets the shell complete commands, options and names.
 """
 
 
