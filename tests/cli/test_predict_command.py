@@ -539,4 +539,4 @@ def test_the_only_photo_that_cannot_be_read_is_called_that(
 def test_an_empty_argument_is_a_usage_error(run: Callable[..., Ran], model: Path) -> None:
     ran = run("predict", model, "")
     assert (ran.status, ran.out) == (2, "")
-    assert "takes a path" in ran.err
+    assert "an argument is empty" in ran.err

@@ -83,6 +83,10 @@ LIBRARIES = re.compile(r"Usage:|Error:|Invalid value|Input should|No such|Got un
         ("datasets check caltech", "unknown data set 'caltech': did you mean caltech101? "),
         ("reproduce tabel2", "unknown experiment 'tabel2': did you mean table"),
         ("extract TRAIN --out f --views -1", "--views takes a whole number of at least 0, not -1"),
+        ("fit '' --out m", "an argument is empty, ''; is a variable of the shell not set?"),
+        ("fit TRAIN --out ''", "an argument is empty, ''; "),
+        ("fit https://x.org/photos --out m", "https://x.org/photos is a URL; download it, and give the path "),
+        ("predict MODEL HTTP://x.org/a.jpg", "HTTP://x.org/a.jpg is a URL; download it, "),
         ("demo TRAIN --shots 0", "--shots takes a whole number of at least 1, not 0"),
     ],
 )
@@ -91,7 +95,7 @@ def test_a_mistake_is_answered_in_one_line_of_the_programs_own_words(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     places = {"TRAIN": train, "MODEL": model}
-    ran = run(*(places.get(word, word) for word in line.split()))
+    ran = run(*(places.get(word, word) for word in shlex.split(line)))
     assert (ran.status, ran.out) == (2, "")
     assert ran.err.startswith(f"error: {said}")
     assert ran.err.count("\n") == 1

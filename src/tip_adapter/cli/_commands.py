@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: The base class of all that typer's parser refuses; typer exports only BadParameter.
 _REFUSALS = typer.BadParameter.__bases__
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _QUOTED = r"'[^']*'|\"[^\"]*\""
 
 
@@ -26,6 +27,7 @@ class Command(TyperCommand):
     examples: tuple[str, ...] = ()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _refuse_values(args)
         with refusals_in_words(ctx):
             rest = super().parse_args(ctx, args)
         if rest and not ctx.resilient_parsing:
@@ -81,6 +83,15 @@ def _refusal_in_words(error: Any, ctx: Any) -> str:
         case "BadParameter":
             return f"{_typed(error.param)} {error.message}"
     return f"{error.format_message()} {_see_help(ctx)}"
+
+
+def _refuse_values(args: Iterable[str]) -> None:
+    """Raise UsageError for values that, as a path, would become another: the current folder, or a URL with one slash."""
+    for value in args:
+        if not value:
+            raise UsageError("an argument is empty, ''; is a variable of the shell not set?")
+        if _URL.match(value):
+            raise UsageError(f"{printable(value)} is a URL; download it, and give the path of the file or folder")
 
 
 def _see_help(ctx: Any) -> str:

@@ -60,16 +60,24 @@ def as_errors(kind: type[DownloadError | UploadError], what: str, without_networ
     DownloadError, UploadError
         Of class `kind`.
     """
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # the library would log each attempt in its own words
     try:
-        yield
+        with without_log():
+            yield
     except TipAdapterError:
         raise
     except Exception as error:
         raise kind(f"{what}: {_reason(error, without_network)}") from error
+
+
+@contextmanager
+def without_log() -> Iterator[None]:
+    """Hide the hub library's log: in its own words it tells of each attempt, of which the last raises an error."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
     finally:
-        logging.set_verbosity(verbosity)
+        logging.set_verbosity(before)
 
 
 def _reason(error: Exception, without_network: str) -> str:

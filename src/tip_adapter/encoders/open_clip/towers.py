@@ -21,6 +21,7 @@ from torchvision.transforms import CenterCrop, Normalize
 
 from tip_adapter.encoders.base import centre_crop_sides
 from tip_adapter.errors import UsageError
+from tip_adapter.io.hub_errors import without_log
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -87,11 +88,15 @@ def load_towers(model: str, pretrained: str | None, device: str, preprocessing: 
 
 @contextmanager
 def _without_its_log() -> Iterator[None]:
-    """Silence open_clip, which logs to the root logger; a root logger without a handler prints. Errors are raised."""
+    """Silence open_clip, which logs to the root logger, and the hub's library; errors are raised.
+
+    A root logger without a handler prints.
+    """
     listener = logging.NullHandler()
     logging.root.addHandler(listener)
     try:
-        yield
+        with without_log():
+            yield
     finally:
         logging.root.removeHandler(listener)
 
