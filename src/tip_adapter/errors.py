@@ -47,7 +47,8 @@ class TipAdapterError(Exception):
     Parameters
     ----------
     message : str
-    arguments : names of Python arguments that the message contains; the command line shows its options instead
+    arguments : Python arguments as the message writes them, such as ``alpha`` or ``force=True``; the command line shows
+        its options instead
     """
 
     code: ClassVar[str] = "error"

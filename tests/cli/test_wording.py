@@ -116,10 +116,10 @@ def test_a_quoted_value_or_a_path_is_not_taken_for_an_option(
     run: Callable[..., Ran], train: Path, tmp_path: Path, monkeypatch: Any, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / f"x-{name}").mkdir()
-    (tmp_path / f"x-{name}" / "file").touch()
-    ran = run("fit", train, "--out", f"x-{name}", "--encoder", "toy")
-    assert ran.err == f"error: x-{name} exists; choose another place or pass --force to replace it\n"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "file").touch()
+    ran = run("fit", train, "--out", name, "--encoder", "toy")
+    assert ran.err == f"error: {name} exists; choose another place or pass --force to replace it\n"
 
 
 def test_a_model_that_does_not_exist_is_not_one_without_a_file(run: Callable[..., Ran], tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def _with_options(error: TipAdapterError, command: Any) -> str:
     typed = {parameter.name: _typed(parameter) for parameter in command.params}
     named = "|".join(map(re.escape, sorted(error.arguments, key=len, reverse=True)))
     return re.sub(
-        rf"{_QUOTED}|(?<![\w-])({named})(?:=True)?(?!\w)",
-        lambda found: typed.get(found[1] or "", found[0]),
+        rf"{_QUOTED}|(?<![\w-])({named})(?!\w)",
+        lambda found: typed.get((found[1] or "").removesuffix("=True"), found[0]),
         str(error),
     )

@@ -435,7 +435,7 @@ def _refuse_other_recipe(place: Path, manifest: Manifest | None, recipe: Recipe)
         raise OutputExists(
             f"{printable(place)} holds features of another encoder, number of views or seed; "
             "choose another place, or pass force=True to replace them",
-            arguments=("force",),
+            arguments=("force=True",),
         )
 
 
@@ -447,5 +447,5 @@ def _refuse_other_images(place: Path, manifest: Manifest | None, found: VectorSo
         raise OutputExists(
             f"{printable(place)} holds features of other photos, those of {printable(manifest.source)}; choose another "
             "place, or pass force=True to replace them",
-            arguments=("force",),
+            arguments=("force=True",),
         )

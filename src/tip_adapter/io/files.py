@@ -424,7 +424,7 @@ def _is_taken(place: Path) -> bool:
 
 def _output_exists(path: str | os.PathLike[str]) -> OutputExists:
     message = f"{printable(path)} exists; choose another place or pass force=True to replace it"
-    return OutputExists(message, arguments=("force",))
+    return OutputExists(message, arguments=("force=True",))
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -61,5 +61,5 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
         raise not_writable(folder, error) from error
     raise OutputExists(
         f"{printable(folder)} exists and holds no report; choose another place, or pass force=True to write {PAGE} there",
-        arguments=("force",),
+        arguments=("force=True",),
     )
