@@ -128,7 +128,7 @@ def test_an_empty_folder_may_be_written_into(tmp_path):
 
 
 def test_what_exists_is_refused_and_left_as_it_is(model):
-    with pytest.raises(OutputExists, match="--force"):
+    with pytest.raises(OutputExists, match="force=True"):
         write_folder(model, NEW)
     assert contents(model) == OLD
     assert os.listdir(model.parent) == ["model"]

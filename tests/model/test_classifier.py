@@ -615,6 +615,7 @@ def test_the_record_of_an_evaluation(make_photos: MakePhotos, photos: Any) -> No
         "n_failed": 1,
         "unknown_classes": [],
         "per_class": {"green": {"accuracy": 1.0, "n": 2}, "red": {"accuracy": pytest.approx(2 / 3), "n": 3}},
+        "confusions": [{"label": "red", "called": "green", "n": 1}],
         "protocol": "leave-one-out",
         "alpha": model.choice_.alpha,
         "beta": model.choice_.beta,
@@ -781,7 +782,7 @@ def test_an_existing_folder_is_refused_untouched_and_replaced_by_force(photos: A
     fitted(photos).save(tmp_path / "model")
     before = (tmp_path / "model" / ARRAYS).read_bytes()
     other = fitted(photos[:4], LABELS[:4])
-    with pytest.raises(OutputExists, match="--force"):
+    with pytest.raises(OutputExists, match="force=True"):
         other.save(tmp_path / "model")
     assert (tmp_path / "model" / ARRAYS).read_bytes() == before
     other.save(tmp_path / "model", force=True)
