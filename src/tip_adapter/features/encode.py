@@ -69,7 +69,7 @@ def stream_vectors(
 
     Parameters
     ----------
-    images : paths, PIL images or uint8 arrays
+    images : paths, bytes (the content of image files), PIL images or uint8 arrays
     encoder : Encoder
     views : Augmentation whose views' mean is an image's vector; by default the image itself is encoded
     threads : int, images decoded concurrently; None for one per core
@@ -138,8 +138,8 @@ def _prepare(
 ) -> _Prepared:
     """Decode and preprocess one image, in a thread."""
     try:
-        if isinstance(image, (str, os.PathLike)):
-            pixels, digest = processes.decode(image)
+        if isinstance(image, (str, os.PathLike, bytes)):
+            pixels, digest = processes.decode(image, _name(image, position))
             decoded = Image.fromarray(pixels)
         else:
             decoded = open_image(image)
