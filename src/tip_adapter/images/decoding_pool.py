@@ -26,6 +26,7 @@ import numpy as np
 from tip_adapter.errors import ImageError, ImageTooLarge, warn
 from tip_adapter.images.decode import decode_file, refuse_large_file
 from tip_adapter.images.decoding_worker import READY, write_message
+from tip_adapter.io.processors import available_processors
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ class _IdleProcesses:
 
 
 #: Idle processes of the whole program.
-_spares = _IdleProcesses(limit=os.cpu_count() or 1)
+_spares = _IdleProcesses(limit=available_processors())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_spares.forget)
 

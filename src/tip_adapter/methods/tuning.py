@@ -141,7 +141,7 @@ def choose_alpha_beta(
     >>> print(choice.rule, choice.accuracy, choice.n_rows)
     leave-one-out 1.0 4
     """
-    _searching(rule, LEAVE_ONE_OUT, SCALE_FREE, VALIDATION)
+    _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE, VALIDATION)
     clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
     cache = Cache.of(clf, clf.unit_queries(X if queries is None else queries))
     held_out = None
@@ -201,7 +201,8 @@ class TipAdapterCV(CacheClassifier):
         return softmax(logits / self.choice_.temperature)
 
     def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
-        rule = default_rule(labels) if self.rule is None else _searching(self.rule, LEAVE_ONE_OUT, SCALE_FREE)
+        rule = default_rule(labels) if self.rule is None else self.rule
+        _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE)
         self.keys_, self.labels_ = keys, labels
         self.choice_ = RULES[rule](Cache.of(self, keys), TuningData(self.ratio))
         self.alpha_, self.beta_ = self.choice_.alpha, self.choice_.beta
@@ -210,11 +211,9 @@ class TipAdapterCV(CacheClassifier):
         return self.alpha_, self.beta_
 
 
-def _searching(rule: str, *known: str) -> str:
-    """The rule; UsageError if it is not one of those known."""
+def _require_rule(rule: str, *known: str) -> None:
     if rule not in known:
         raise UsageError(f"unknown rule {shown(rule)}; choose one of {', '.join(known)}")
-    return rule
 
 
 def default_rule(labels: NDArray[Any]) -> str:

@@ -87,7 +87,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     logit_scale : float, what text logits are multiplied by; None for the encoder's own
     seed : int, of draws and of training
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
-    threads : int, None for one per core
+    threads : int, None for one per processor that this process may use in its container
 
     Notes
     -----
