@@ -190,7 +190,7 @@ def test_bytes_have_the_pixels_and_the_digest_of_their_file(decoders: DecodingPo
 
 
 def test_bytes_that_cannot_be_decoded_have_the_error_without_processes(decoders: DecodingPool) -> None:
-    for content in (b"", b"a cat", b"\xff\xd8", png_bytes()[:200], b"P4 9460 9460\n"):
+    for content in (b"", b"a cat", b"\xff\xd8", png_bytes()[:200]):
         with pytest.raises(ImageError) as expected:
             decode_file(content, "photo 3")
         with pytest.raises(ImageError, match="cannot read photo 3: ") as caught:
