@@ -206,8 +206,9 @@ def _decode_jpeg(content: bytes, image: Any) -> NDArray[np.uint8]:
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
+        hint = "; give the content of an image file as bytes" if pixels.ndim == 1 else ""
         raise ImageError(
-            f"an image array is uint8 of shape (h, w), (h, w, 3) or (h, w, 4), not {pixels.dtype} {pixels.shape}"
+            f"an image array is uint8 of shape (h, w), (h, w, 3) or (h, w, 4), not {pixels.dtype} {pixels.shape}{hint}"
         )
     if 0 in pixels.shape:
         raise ImageError(f"an image array of shape {pixels.shape} has no pixels")

@@ -401,7 +401,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        str or None for one photo; for several an (n,) array, of str without `min_score`, else of objects
+        str or None for one photo; for several an (n,) array, of str, or with a `min_score` above 0 of objects
 
         Raises
         ------
@@ -428,7 +428,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return probabilities[0] if one else probabilities
 
     def score(self, images: Iterable[ImageInput], labels: Iterable[str]) -> float:
-        """Accuracy on (n,) photos with (n,) labels, in [0, 1]; raises as `predict`, LabelError as `fit`."""
+        """Accuracy on (n,) photos, a list, with (n,) labels, in [0, 1]; raises as `predict`, LabelError as `fit`."""
         photos, texts = listed_pairs(images, labels)
         require(len(photos) > 0, "images", "at least one photo", photos)
         return float(np.mean(self.predict(photos) == np.array(texts)))
