@@ -9,14 +9,16 @@ from tip_adapter.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import load_encoder
+    from tip_adapter.errors import TipAdapterError
     from tip_adapter.features.extract import extract
     from tip_adapter.methods.clip_adapter import CLIPAdapterClassifier
     from tip_adapter.methods.coop import CoOpClassifier
     from tip_adapter.methods.linear_probe import LinearProbeClassifier
     from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
-    from tip_adapter.methods.tuning import Choice, choose_alpha_beta
+    from tip_adapter.methods.tuning import Choice, TipAdapterCV, choose_alpha_beta
     from tip_adapter.methods.zero_shot import ZeroShotClassifier
     from tip_adapter.model.classifier import FewShotClassifier
+    from tip_adapter.model.prediction import Prediction
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 __all__ = [
@@ -26,8 +28,11 @@ __all__ = [
     "CoOpClassifier",
     "FewShotClassifier",
     "LinearProbeClassifier",
+    "Prediction",
     "SupportSet",
+    "TipAdapterCV",
     "TipAdapterClassifier",
+    "TipAdapterError",
     "TipAdapterFClassifier",
     "ZeroShotClassifier",
     "choose_alpha_beta",
@@ -43,8 +48,11 @@ _HOMES = {
     "CoOpClassifier": "tip_adapter.methods.coop",
     "FewShotClassifier": "tip_adapter.model.classifier",
     "LinearProbeClassifier": "tip_adapter.methods.linear_probe",
+    "Prediction": "tip_adapter.model.prediction",
     "SupportSet": "tip_adapter.vectors",
+    "TipAdapterCV": "tip_adapter.methods.tuning",
     "TipAdapterClassifier": "tip_adapter.methods.tip_adapter",
+    "TipAdapterError": "tip_adapter.errors",
     "TipAdapterFClassifier": "tip_adapter.methods.tip_adapter",
     "ZeroShotClassifier": "tip_adapter.methods.zero_shot",
     "choose_alpha_beta": "tip_adapter.methods.tuning",

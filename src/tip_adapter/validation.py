@@ -64,7 +64,7 @@ def seed(seed: Any) -> int:
 
 
 def threads(threads: Any) -> int | None:
-    """A number of threads, None for one per core; raises UsageError for anything else."""
+    """A number of threads, None for one per available processor; raises UsageError for anything else."""
     return None if threads is None else integer(threads, "threads", 1, MAX_THREADS)
 
 

@@ -13,7 +13,7 @@ from tip_adapter.errors import LabelError, VectorError
 from tip_adapter.text import counted, shown
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 #: A NumPy array or a torch tensor.
 Array: TypeAlias = Any
@@ -60,7 +60,7 @@ def softmax(logits: Array) -> Array:
     return exponentials / xp.sum(exponentials, axis=1, keepdims=True)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class ClassEmbeddings:
     """Vectors of the class names, aligned by label, never by position.
 
@@ -86,8 +86,8 @@ class ClassEmbeddings:
     labels: NDArray[Any]
     matrix: Array
 
-    def __post_init__(self) -> None:
-        matrix, labels = _class_matrix(self.matrix), _class_labels(self.labels)
+    def __init__(self, labels: ArrayLike, matrix: Array) -> None:
+        matrix, labels = _class_matrix(matrix), _class_labels(labels)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "matrix", matrix)
         if matrix.ndim != 2 or labels.ndim != 1 or len(labels) != matrix.shape[0]:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 from scipy.integrate import quad
 from scipy.stats import norm
 
 from tip_adapter.encoders import load_encoder
+from tip_adapter.encoders.onnx import tower
 from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.pocket import encoder as pocket_module
 from tip_adapter.encoders.pocket.checkpoint import read_checkpoint
@@ -162,6 +164,23 @@ def test_the_vector_of_a_name_depends_on_no_other_name_bit_by_bit(pocket: Encode
 def test_the_number_of_threads_changes_no_vector(pocket: Encoder, photos: list[Image.Image]) -> None:
     one = load_encoder("pocket", threads=1)
     np.testing.assert_allclose(one.encode_images(photos[:2]), pocket.encode_images(photos[:2]), atol=1e-5)
+
+
+def test_threads_that_wait_do_not_spin_and_the_answers_are_the_same_to_the_bit(
+    tensors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = build_network(tensors).onnx
+    session = open_session(graph, device="cpu", threads=2)
+    options = session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.intra_op_num_threads == 2
+    monkeypatch.setattr(tower, "available_processors", lambda: 3)
+    assert open_session(graph, device="cpu", threads=None).get_session_options().intra_op_num_threads == 3
+    spinning = onnxruntime.SessionOptions()
+    spinning.intra_op_num_threads = 2
+    other = onnxruntime.InferenceSession(graph, spinning, providers=["CPUExecutionProvider"])
+    pixels = {"pixels": np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)}
+    np.testing.assert_array_equal(session.run(["features"], pixels)[0], other.run(["features"], pixels)[0])
 
 
 @pytest.mark.parametrize("size", [(1, 30_000), (30_000, 1), (3, 9_000)])

@@ -19,7 +19,7 @@ from PIL import Image
 from tip_adapter import FewShotClassifier
 from tip_adapter.errors import ImageError, ImageTooLarge, TipAdapterWarning
 from tip_adapter.features.encode import encode_photos, stream_vectors
-from tip_adapter.images import decoding_pool
+from tip_adapter.images import decode, decoding_pool
 from tip_adapter.images.decode import decode_file
 from tip_adapter.images.decoding_pool import DecodingPool, start_decoding
 from tip_adapter.testing import FakeEncoder
@@ -79,11 +79,15 @@ def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path / "modules")
 
 
-def write(path: Path, comment: str = "") -> Path:
+def png_bytes(comment: str = "") -> bytes:
     """A photo; its comment may tell the sabotage what to do."""
     file = io.BytesIO()
     Image.fromarray(NOISE).save(file, "PNG")
-    path.write_bytes(file.getvalue() + comment.encode())
+    return file.getvalue() + comment.encode()
+
+
+def write(path: Path, comment: str = "") -> Path:
+    path.write_bytes(png_bytes(comment))
     return path
 
 
@@ -168,6 +172,50 @@ def test_a_photo_above_the_limits_keeps_its_own_error(decoders: DecodingPool, tm
     (tmp_path / "large.pbm").write_bytes(b"P4 9460 9460\n")
     with pytest.raises(ImageTooLarge, match="above the limit of 89,478,485 pixels"):
         decoders.decode(tmp_path / "large.pbm")
+
+
+# ---- the content of a file in place of its path
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+def test_bytes_have_the_pixels_and_the_digest_of_their_file(decoders: DecodingPool, tmp_path: Path, kind: str) -> None:
+    large = np.random.default_rng(0).integers(0, 256, (300, 500, 3), dtype=np.uint8)  # above the size of a pipe
+    Image.fromarray(large).save(tmp_path / "photo", kind)
+    content = (tmp_path / "photo").read_bytes()
+    pixels, digest = decoders.decode(content)
+    expected = decoders.decode(tmp_path / "photo")
+    np.testing.assert_array_equal(pixels, expected[0])
+    assert digest == expected[1] == hashlib.sha256(content).hexdigest()
+    assert len(pids(decoders)) == 1
+
+
+def test_bytes_that_cannot_be_decoded_have_the_error_without_processes(decoders: DecodingPool) -> None:
+    for content in (b"", b"a cat", b"\xff\xd8", png_bytes()[:200]):
+        with pytest.raises(ImageError) as expected:
+            decode_file(content, "photo 3")
+        with pytest.raises(ImageError, match="cannot read photo 3: ") as caught:
+            decoders.decode(content, "photo 3")
+        assert (str(caught.value), type(caught.value)) == (str(expected.value), type(expected.value))
+    assert decoders.decode(png_bytes())[0].shape == NOISE.shape
+
+
+def test_bytes_above_the_limit_are_refused_before_a_process_starts(
+    decoders: DecodingPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "MAX_BYTES", 2**20)
+    with pytest.raises(ImageTooLarge, match="cannot read photo 0: 3 MiB is above the limit of 1 MiB"):
+        decoders.decode(bytes(3 * 2**20), "photo 0")
+    assert pids(decoders) == []
+
+
+@pytest.mark.usefixtures("sabotage")
+@pytest.mark.parametrize("comment", ["CRASH", "EXIT"])
+def test_bytes_that_bring_their_decoder_down_are_an_error_and_the_next_are_read(
+    decoders: DecodingPool, comment: str
+) -> None:
+    with pytest.raises(ImageError, match=r"cannot read photo 7: its decoder (crashed|ended)"):
+        decoders.decode(png_bytes(comment), "photo 7")
+    assert decoders.decode(png_bytes())[0].shape == NOISE.shape
 
 
 # ---- how many there are, and how long

@@ -9,6 +9,7 @@ import pickle
 import warnings
 from collections import deque
 from inspect import signature
+from io import BufferedReader, BytesIO, RawIOBase, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import (
     FolderError,
     ImageError,
+    ImageTooLarge,
     LabelError,
     ModelFolderError,
     NothingReadable,
@@ -32,6 +34,7 @@ from tip_adapter.errors import (
     VectorError,
 )
 from tip_adapter.features.encode import encode_photos
+from tip_adapter.images import decode, inputs
 from tip_adapter.methods import METHODS, method_class
 from tip_adapter.metrics import accuracy_interval
 from tip_adapter.model.saving import ARRAYS
@@ -841,11 +844,14 @@ def test_pockets_rules_use_its_own_record(pocket: Any, photos: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "one", ["a.png", b"a.png", Path("a.png"), Image.new("RGB", (4, 4)), np.zeros((4, 4, 3), np.uint8)]
+    "one",
+    ["a.png", b"a.png", BytesIO(b"a"), Path("a.png"), Image.new("RGB", (4, 4)), np.zeros((4, 4, 3), np.uint8)],
+    ids=lambda one: type(one).__name__,
 )
-def test_one_photo_in_place_of_a_list_is_refused_with_the_way_out(one: Any, photos: Any) -> None:
+def test_one_photo_where_there_must_be_a_list_is_refused_with_the_way_out(one: Any, photos: Any) -> None:
     model = fitted(photos)
-    for door in (model.predict, model.predict_proba, model.predict_stream, lambda image: model.fit(image, ["red"])):
+    lists = model.predict_stream, model.explain_stream, lambda image: model.score(image, ["red"])
+    for door in (*lists, lambda image: model.fit(image, ["red"]), lambda image: model.partial_fit(image, ["red"])):
         with pytest.raises(UsageError, match=r"give a list of images: \[image\]"):
             door(one)
 
@@ -858,10 +864,163 @@ def test_what_is_no_list_of_photos_or_labels_is_refused(wrong: Any, photos: Any)
         FewShotClassifier("toy").fit(photos, wrong)
 
 
-@pytest.mark.parametrize("wrong", [None, 5, b"a.png", ["a.png"]], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 5, {}, ["a.png"], object()], ids=repr)
 def test_what_is_no_photo_is_named_by_its_place(wrong: Any, photos: Any) -> None:
-    with pytest.raises(UsageError, match=r"images\[1\] takes a path, a PIL image or a uint8 array"):
+    with pytest.raises(UsageError, match=r"images\[1\] takes a path, bytes, a file, a PIL image or a uint8 array"):
         fitted(photos).predict([photos[0], wrong])
+
+
+def test_a_file_that_is_not_open_for_reading_bytes_is_refused_with_the_reason(photos: Any, tmp_path: Path) -> None:
+    model, path = fitted(photos), tmp_path / "a.png"
+    photos[0].save(path)
+    closed = path.open("rb")
+    closed.close()
+    with path.open("ab") as writing, path.open(encoding="latin-1") as text:
+        for file, reason in [
+            (closed, "cannot be read: I/O operation on closed file"),
+            (writing, "cannot be read: .*; give a file that is open for reading"),
+            (text, "takes a file opened in binary mode"),
+            (StringIO("a"), "takes a file opened in binary mode"),
+        ]:
+            for images in (file, [file]):
+                with pytest.raises(UsageError, match=rf"images\[0\] {reason}"):
+                    model.predict(images)
+
+
+def test_files_are_read_as_far_as_the_limit_on_their_size(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "MAX_BYTES", 10)
+    monkeypatch.setattr(decode, "MAX_BYTES", 10)
+    endless = BytesIO(bytes(1000))
+    with pytest.raises(ImageTooLarge, match=r"cannot read photo 0: .* above the limit"):
+        fitted(photos).predict(endless)
+    assert endless.tell() == 11
+
+
+# ---- one photo in, one answer out ------------------------------------------------------------------------------------
+
+
+def png(photo: Image.Image) -> bytes:
+    file = BytesIO()
+    photo.save(file, "PNG")
+    return file.getvalue()
+
+
+class Unseekable(RawIOBase):
+    """An open file that can be read once, such as the body of a request."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(buffer)
+
+
+FORMS: dict[str, Callable[[Image.Image, Path], Any]] = {
+    "text": lambda _, path: str(path),
+    "path": lambda _, path: path,
+    "NumPy text": lambda _, path: np.str_(path),
+    "bytes": lambda photo, _: png(photo),
+    "NumPy bytes": lambda photo, _: np.bytes_(png(photo)),
+    "bytearray": lambda photo, _: bytearray(png(photo)),
+    "memoryview": lambda photo, _: memoryview(png(photo)),
+    "BytesIO": lambda photo, _: BytesIO(png(photo)),
+    "stream": lambda photo, _: BufferedReader(Unseekable(png(photo))),
+    "PIL image": lambda photo, _: photo,
+    "array": lambda photo, _: np.asarray(photo),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_photo_in_any_form_has_the_answer_it_has_in_a_list(
+    form: str, photos: Any, queries: Any, tmp_path: Path
+) -> None:
+    model, path = fitted(photos), tmp_path / "new.png"
+    queries[0].save(path)
+    expected = model.predict_proba(queries[:1])
+
+    def one() -> Any:
+        return FORMS[form](queries[0], path)
+
+    label = model.predict(one())
+    assert label == "red"
+    assert type(label) is str
+    assert model.predict(one(), min_score=1.0) is None
+    row = model.predict_proba(one())
+    assert row.shape == (3,)
+    np.testing.assert_array_equal(row, expected[0])
+    for several in ([one(), one()], (one() for _ in range(2))):
+        np.testing.assert_allclose(model.predict_proba(several), np.concatenate([expected, expected]), rtol=1e-5)
+    assert model.predict([one()]).tolist() == ["red"]
+    assert model.predict([one()]).dtype.kind == "U"
+    assert model.explain(one())["label"] == "red"
+    assert [record["label"] for record in model.predict_stream([one()])] == ["red"]
+
+
+@pytest.mark.parametrize("form", ["bytes", "BytesIO", "array"])
+def test_a_model_learns_from_photos_in_memory_as_from_files(form: str, photos: Any, tmp_path: Path) -> None:
+    for number, photo in enumerate(photos):
+        photo.save(tmp_path / f"{number}.png")
+    from_files = fitted([tmp_path / f"{number}.png" for number in range(len(photos))])
+    given = [FORMS[form](photo, tmp_path) for photo in photos]
+    model = fitted(given[:6], LABELS[:6]).partial_fit(given[6:], LABELS[6:]).retune()
+    np.testing.assert_array_equal(model.support_.vectors, from_files.support_.vectors)
+    assert model.support_.ids.tolist() == [f"image {number}" for number in range(len(photos))]
+    assert model.choice_ == from_files.choice_
+
+
+def test_a_file_is_read_from_its_beginning_however_often(photos: Any, queries: Any) -> None:
+    model, file = fitted(photos), BytesIO()
+    queries[0].save(file, "PNG")  # which leaves it at its end
+    assert [model.predict(file) for _ in range(3)] == ["red"] * 3
+    assert model.predict([file, file, file]).tolist() == ["red"] * 3
+
+
+def test_four_axes_are_several_photos_and_three_are_one(photos: Any, queries: Any) -> None:
+    model, stack = fitted(photos), np.stack([np.asarray(query) for query in queries])
+    assert model.predict(stack).tolist() == LABELS
+    assert model.predict(stack[:1]).tolist() == ["red"]
+    assert model.predict(stack[0]) == "red"
+    assert model.predict(stack[0, :, :, 0]) in LABELS
+    assert model.predict([]).shape == (0,)
+    assert model.predict_proba([]).shape == (0, 3)
+
+
+def test_one_photo_that_cannot_be_read_raises_with_its_name(photos: Any) -> None:
+    model = fitted(photos)
+    for photo, name in (
+        ("nowhere.png", "nowhere.png"),
+        (b"a cat", "photo 0"),
+        (b"", "photo 0"),
+        (BytesIO(), "photo 0"),
+    ):
+        for answer in (model.predict, model.predict_proba, model.explain):
+            with pytest.raises(ImageError, match=f"cannot read {name}: "):
+                answer(photo)
+    with pytest.raises(ImageError, match="cannot read photo 1: the file is empty"):
+        model.predict([png(photos[0]), b""])
+    _, bad = model.predict_stream([png(photos[0]), b""])
+    assert (bad["image"], bad["error"]) == ("image 1", "cannot read photo 1: the file is empty")
+
+
+def test_labels_below_min_score_are_none_as_in_the_records_of_a_folder(
+    photos: Any, queries: Any, tmp_path: Path
+) -> None:
+    model = fitted(photos)
+    for number, photo in enumerate([*queries, *photos]):
+        photo.save(tmp_path / f"{number:02}.png")
+    paths = sorted(tmp_path.glob("*.png"))
+    scores = [row["score"] for row in model.predict_folder(tmp_path)]
+    for least in (*scores[:4], float(np.nextafter(scores[0], 2)), 0.5, 1.0, "auto"):
+        expected = [row["label"] for row in model.predict_folder(tmp_path, min_score=least)]
+        labels = model.predict(paths, min_score=least)
+        assert labels.tolist() == expected
+        assert labels.dtype == object
+        assert [model.predict(path, min_score=least) for path in paths[:3]] == expected[:3]
+    assert model.predict(paths, min_score=0).tolist() == model.predict(paths).tolist()
+    assert model.predict([], min_score=0.5).shape == (0,)
 
 
 def test_a_text_in_place_of_labels_is_refused(photos: Any) -> None:
@@ -898,8 +1057,9 @@ def test_a_top_that_is_no_whole_number_is_refused_before_the_first_record(option
 
 @pytest.mark.parametrize("least", [-0.1, 1.1, float("nan"), float("inf"), None, "0.5", True], ids=repr)
 def test_a_min_score_that_is_no_probability_is_refused(least: Any, photos: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="min_score takes a number from 0 to 1"):
-        fitted(photos).predict_stream([], min_score=least)
+    for door in (fitted(photos).predict_stream, fitted(photos).predict):
+        with pytest.raises(UsageError, match="min_score takes a number from 0 to 1"):
+            door(["no-such-photo.png"], min_score=least)
 
 
 @pytest.mark.slow

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -117,6 +119,16 @@ def test_fault_81_scikit_learns_searches_take_photos():
     search = GridSearchCV(model, {"alpha": [0.5, 2.0]}, cv=2).fit(images, labels)
     assert search.best_params_["alpha"] == 0.5
     assert search.predict(images).tolist() == labels
+
+
+def test_scikit_learns_searches_take_the_content_of_files():
+    images, labels = photos()
+    contents = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        contents.append(file.getvalue())
+    assert cross_val_score(FewShotClassifier("toy"), contents, labels, cv=2).tolist() == [1, 1]
 
 
 def test_fault_81_copies_and_pickles_keep_what_was_learned():

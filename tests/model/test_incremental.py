@@ -482,9 +482,9 @@ def test_names_alone_have_no_photos_to_explain_by(photos: Any) -> None:
         fitted(photos, method="zero-shot").explain(photos[0])
 
 
-@pytest.mark.parametrize("wrong", [None, 5, ["a.png"], b"a.png"], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 5, ["a.png"], {}], ids=repr)
 def test_only_a_photo_is_explained(wrong: Any, photos: Any) -> None:
-    with pytest.raises(UsageError, match="takes a path, a PIL image or a uint8 array"):
+    with pytest.raises(UsageError, match="takes a path, bytes, a file, a PIL image or a uint8 array"):
         fitted(photos).explain(wrong)
 
 

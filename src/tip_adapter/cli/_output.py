@@ -15,7 +15,7 @@ from tip_adapter.errors import TipAdapterWarning
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.progress import TaskID
 
@@ -60,7 +60,7 @@ def print_line(text: str) -> None:
     print(printable(text), flush=True)
 
 
-def print_json(record: dict[str, Any]) -> None:
+def print_json(record: Mapping[str, Any]) -> None:
     """One object on one line of stdout; in ASCII where stdout is not UTF-8."""
     text = json.dumps(record, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", allow_nan=False)
     print(text.translate(_LINE_ENDS), flush=True)

@@ -18,6 +18,7 @@ from tip_adapter.encoders import FAMILIES, encoder_families, encoder_names
 from tip_adapter.encoders.onnx.catalogue import named_clips
 from tip_adapter.encoders.onnx.download import cached
 from tip_adapter.io.files import cache_folder
+from tip_adapter.io.processors import available_processors
 from tip_adapter.text import counted
 from tip_adapter.version import __version__
 
@@ -49,9 +50,8 @@ def doctor(device: str | None = None) -> None:
     print_line(f"tip-adapter {__version__}, Python {platform.python_version()}, {platform.platform()}")
     for package in _PACKAGES:
         print_line(f"  {package:15} {_version(package)}")
-    print_line(
-        f"Processor: {counted(os.cpu_count() or 1, 'core', 'cores')}. ONNX Runtime: {', '.join(onnxruntime.get_available_providers())}"
-    )
+    providers = ", ".join(onnxruntime.get_available_providers())
+    print_line(f"Processor: {available_processors()} of {counted(os.cpu_count() or 1, 'core', 'cores')}. ONNX Runtime: {providers}")
     cache = cache_folder()
     print_line(
         f"Cache: {cache} ({'in use' if cache.exists() else 'empty'}; TIP_ADAPTER_HOME moves it; deleting it costs only time)"

@@ -24,7 +24,7 @@ from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, percent, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tip_adapter.features.sources import VectorSource
 
@@ -136,11 +136,11 @@ def _stdin_paths() -> list[str]:
 # ---- answers out -----------------------------------------------------------------------------------------------------
 
 
-def _print_row(record: dict[str, Any]) -> None:
+def _print_row(record: Mapping[str, Any]) -> None:
     print(csv_line([record[name] for name in COLUMNS]), flush=True)
 
 
-def _print_answer(record: dict[str, Any]) -> None:
+def _print_answer(record: Mapping[str, Any]) -> None:
     """The predicted class, the other classes, and the explanation if there is one; an unreadable image on stderr."""
     if record["error"]:
         say(f"error: {record['error']}")
@@ -175,7 +175,7 @@ def _report_unreadable(n_failed: int, n_images: int, *, quiet: bool) -> None:
 @contextmanager
 def _sorting(
     folder: Path | None, sources: Sequence[VectorSource], *, link: bool, quiet: bool, table: bool
-) -> Iterator[Callable[[dict[str, Any]], object]]:
+) -> Iterator[Callable[[Mapping[str, Any]], object]]:
     """A function that sorts the next image of the sources by its record; it does nothing without a folder to sort into.
 
     With `table`, the number of images of each class follows.

@@ -101,7 +101,7 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     name : a name of `ENCODERS`, a short name of a CLIP, or an entry point ``tip_adapter.encoders`` of an installed
         package; or ``family:source``, of `FAMILIES` or such an entry point
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it, or torch for an encoder on torch
-    threads : int, None for one per core
+    threads : int, None for one per processor that this process may use in its container
 
     Raises
     ------

@@ -19,6 +19,7 @@ from tip_adapter.errors import ImageError
 from tip_adapter.images.augment import NO_AUGMENTATION
 from tip_adapter.images.decode import open_image
 from tip_adapter.images.decoding_pool import DecodingPool
+from tip_adapter.io.processors import available_processors
 from tip_adapter.text import printable
 from tip_adapter.vectors import unit_rows
 
@@ -69,10 +70,10 @@ def stream_vectors(
 
     Parameters
     ----------
-    images : paths, PIL images or uint8 arrays
+    images : paths, bytes (the content of image files), PIL images or uint8 arrays
     encoder : Encoder
     views : Augmentation whose views' mean is an image's vector; by default the image itself is encoded
-    threads : int, images decoded concurrently; None for one per core
+    threads : int, images decoded concurrently; None for one per available processor
 
     Yields
     ------
@@ -80,7 +81,7 @@ def stream_vectors(
     """
     size = max(1, BATCH // max(1, views.number))  # as many prepared pixels in memory with views as without
     starts = range(0, len(images), size)
-    n_threads = min(threads or os.cpu_count() or 1, 1 + len(images) // _IMAGES_PER_START)
+    n_threads = min(threads or available_processors(), 1 + len(images) // _IMAGES_PER_START)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingPool() as processes:
         pending: deque[list[Future[_Prepared]]] = deque()
         try:
@@ -138,8 +139,8 @@ def _prepare(
 ) -> _Prepared:
     """Decode and preprocess one image, in a thread."""
     try:
-        if isinstance(image, (str, os.PathLike)):
-            pixels, digest = processes.decode(image)
+        if isinstance(image, (str, os.PathLike, bytes)):
+            pixels, digest = processes.decode(image, _name(image, position))
             decoded = Image.fromarray(pixels)
         else:
             decoded = open_image(image)

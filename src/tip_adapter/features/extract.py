@@ -44,6 +44,7 @@ from tip_adapter.images.find import find_images, find_labelled, split_folders
 from tip_adapter.images.labels import numbered, path_as_text
 from tip_adapter.images.lists import LIST_ENDINGS
 from tip_adapter.io.files import file_digest, is_folder, lock_folder, make_folder, remove, sweep, write_file
+from tip_adapter.io.processors import available_processors
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def extract_batches(
     root : folder that relative paths start from
     views : int, augmented views whose mean a vector is; 0 for the image itself
     seed : int, of the views
-    threads : int, images decoded concurrently; None for one per core
+    threads : int, images decoded concurrently; None for one per available processor
 
     Yields
     ------
@@ -287,7 +288,7 @@ def _planned(found: VectorSource, width: int) -> Iterator[ImageTable]:
     images = found.photos
     paths = [path_as_text(os.path.relpath(image, found.root)) for image in images]
     labels = found.labels or [None] * len(images)
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash") as pool:
+    with ThreadPoolExecutor(available_processors(), thread_name_prefix="hash") as pool:
         for start in range(0, len(images), SHARD_ROWS):
             rows = slice(start, start + SHARD_ROWS)
             digests = list(pool.map(_digest, images[rows]))

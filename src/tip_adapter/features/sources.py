@@ -105,7 +105,7 @@ class VectorSource(Labelled):
         Parameters
         ----------
         encoder : Encoder, that encodes the images, or made the stored vectors
-        threads : int, images decoded concurrently; None for one per core
+        threads : int, images decoded concurrently; None for one per available processor
 
         Raises
         ------

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
+#: An image file, by its path or its content.
+FileLike: TypeAlias = "str | os.PathLike[str] | bytes"
+ImageLike: TypeAlias = "FileLike | Image.Image | NDArray[np.uint8]"
 
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 256 * 2**20
@@ -59,7 +61,7 @@ _TURNS = {
 
 
 def open_image(image: ImageLike) -> Image.Image:
-    """A path, a PIL image or a (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8 array → upright RGB image.
+    """An image file, a PIL image or a (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8 array → upright RGB image.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def open_image(image: ImageLike) -> Image.Image:
         It cannot be read; the message names it. ImageTooLarge above the limits.
     """
     if not isinstance(image, (Image.Image, np.ndarray)):
-        return Image.fromarray(decode_image(read_image(image), name=os.fspath(image)))
+        return Image.fromarray(decode_file(image)[0])
     name = "an image" if isinstance(image, Image.Image) else "an array"
     with _decoding(name):
         if isinstance(image, np.ndarray):
@@ -82,7 +84,7 @@ def read_image(path: str | os.PathLike[str]) -> bytes:
     Raises
     ------
     ImageError
-        It cannot be read, is not a regular file, or is empty. ImageTooLarge above `MAX_BYTES`.
+        It cannot be read, or is not a regular file. ImageTooLarge above `MAX_BYTES`.
     """
     name = os.fspath(path)
     try:
@@ -90,29 +92,39 @@ def read_image(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise ImageError(_message(name, what))
-        if status.st_size > MAX_BYTES:
-            size = f"{status.st_size / 2**20:.0f} MiB"
-            raise ImageTooLarge(_message(name, f"{size} is above the limit of {MAX_BYTES // 2**20} MiB; scale it down"))
-        content = Path(path).read_bytes()
+        refuse_large_file(status.st_size, name)
+        return Path(path).read_bytes()
     except ImageError:
         raise
     except (OSError, ValueError) as error:
         raise ImageError(_message(name, getattr(error, "strerror", None) or printable(str(error)))) from error
-    if not content:
-        raise ImageError(_message(name, "the file is empty"))
-    return content
 
 
-def decode_file(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], str]:
+def refuse_large_file(n_bytes: int, name: str) -> None:
+    """Raise ImageTooLarge if an image file has more than `MAX_BYTES`."""
+    if n_bytes > MAX_BYTES:
+        limit = f"{n_bytes / 2**20:.0f} MiB is above the limit of {MAX_BYTES // 2**20} MiB; scale it down"
+        raise ImageTooLarge(_message(name, limit))
+
+
+def decode_file(file: FileLike, name: str = "an image") -> tuple[NDArray[np.uint8], str]:
     """An image file → upright RGB pixels, (h, w, 3) uint8, and the SHA-256 of its content.
+
+    Parameters
+    ----------
+    file : path, or bytes: the content of a file
+    name : str, what error messages call bytes; a file has its path
 
     Raises
     ------
     ImageError
         As `read_image` and `decode_image`.
     """
-    content = read_image(path)
-    return decode_image(content, name=os.fspath(path)), hashlib.sha256(content).hexdigest()
+    if not isinstance(file, bytes):
+        name = os.fspath(file)
+        file = read_image(file)
+    refuse_large_file(len(file), name)
+    return decode_image(file, name=name), hashlib.sha256(file).hexdigest()
 
 
 def decode_image(content: bytes, *, name: str) -> NDArray[np.uint8]:
@@ -126,8 +138,11 @@ def decode_image(content: bytes, *, name: str) -> NDArray[np.uint8]:
     Raises
     ------
     ImageError
-        It is damaged or has an unknown format. ImageTooLarge above `MAX_PIXELS`, or if decoding takes too much memory.
+        It is empty or damaged, or has an unknown format. ImageTooLarge above `MAX_PIXELS`, or if decoding takes too much
+        memory.
     """
+    if not content:
+        raise ImageError(_message(name, "the file is empty"))
     with _decoding(name):
         if content[4:12] in _HEIC_MARKS and "HEIF" not in FORMATS:
             raise ImageError(_message(name, "HEIC images need pip install 'tip-adapter[heic]'"))
@@ -191,8 +206,9 @@ def _decode_jpeg(content: bytes, image: Any) -> NDArray[np.uint8]:
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
+        hint = "; give the content of an image file as bytes" if pixels.ndim == 1 else ""
         raise ImageError(
-            f"an image array is uint8 of shape (h, w), (h, w, 3) or (h, w, 4), not {pixels.dtype} {pixels.shape}"
+            f"an image array is uint8 of shape (h, w), (h, w, 3) or (h, w, 4), not {pixels.dtype} {pixels.shape}{hint}"
         )
     if 0 in pixels.shape:
         raise ImageError(f"an image array of shape {pixels.shape} has no pixels")

@@ -24,14 +24,17 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from tip_adapter.errors import ImageError, ImageTooLarge, warn
-from tip_adapter.images.decode import decode_file
+from tip_adapter.images.decode import decode_file, refuse_large_file
 from tip_adapter.images.decoding_worker import READY, write_message
+from tip_adapter.io.processors import available_processors
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
     import io
 
     from numpy.typing import NDArray
+
+    from tip_adapter.images.decode import FileLike
 
 #: Time limit for one image.
 SECONDS = 10
@@ -56,27 +59,36 @@ class DecodingPool:
         self._closed = False
         self._none_starts = False
 
-    def decode(self, path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], str]:
+    def decode(self, file: FileLike, name: str = "an image") -> tuple[NDArray[np.uint8], str]:
         """An image file → upright RGB pixels, (h, w, 3) uint8, and the SHA-256 of its content.
+
+        Parameters
+        ----------
+        file : path, or bytes: the content of a file
+        name : str, what error messages call bytes; a file has its path
 
         Raises
         ------
         ImageError
             It cannot be read, its decoder crashed, or it took too long. ImageTooLarge above the limits.
         """
+        if isinstance(file, bytes):
+            refuse_large_file(len(file), name)  # before it is sent
+        else:
+            name = file = os.fspath(file)
         process = self._begin()
         if process is None:
-            return decode_file(path)
+            return decode_file(file, name)
         with self._lock:
             self._busy.add(process)
             if self._closed:  # meanwhile, by another thread
                 process.kill()
         try:
-            return process.decode(os.fspath(path))
+            return process.decode(file, name)
         except ImageError:
             raise
         except Ended as reason:
-            raise ImageError(f"cannot read {printable(path)}: {reason}; remove it") from None
+            raise ImageError(f"cannot read {printable(name)}: {reason}; remove it") from None
         except BaseException:
             process.end()  # it may be in the middle of an answer
             raise
@@ -168,7 +180,7 @@ class DecodingProcess:
             raise Ended(f"{sys.executable} starts another program")
         self._is_ready = True
 
-    def decode(self, path: str) -> tuple[NDArray[np.uint8], str]:
+    def decode(self, file: str | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
         """An image file → its pixels and digest, as `DecodingPool.decode`; the process must be ready.
 
         Raises
@@ -179,7 +191,11 @@ class DecodingProcess:
             The process died or was killed.
         """
         try:
-            write_message(self._requests, path)
+            if isinstance(file, bytes):
+                write_message(self._requests, {"name": name, "n_bytes": len(file)})
+                self._write(file)
+            else:
+                write_message(self._requests, {"path": file})
         except BrokenPipeError:
             raise Ended(self._reason()) from None
         answer = self._read_message(SECONDS)
@@ -223,6 +239,12 @@ class DecodingProcess:
                 return cast("dict[str, Any]", json.loads(content))
         self.end()  # a library printed to stdout
         raise Ended("its decoder gave no answer")
+
+    def _write(self, content: bytes) -> None:
+        """All of it: a signal may interrupt a write that is larger than the pipe."""
+        rest = memoryview(content)
+        while rest:
+            rest = rest[self._requests.write(rest) :]
 
     def _fill(self, view: memoryview, seconds: float) -> None:
         """Read until `view` is full; waiting is counted in slices, so that time during which we are suspended is ignored."""
@@ -300,7 +322,7 @@ class _IdleProcesses:
 
 
 #: Idle processes of the whole program.
-_spares = _IdleProcesses(limit=os.cpu_count() or 1)
+_spares = _IdleProcesses(limit=available_processors())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_spares.forget)
 

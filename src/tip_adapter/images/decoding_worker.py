@@ -1,7 +1,8 @@
-"""The program of a decoding process: paths from stdin, pixels to stdout, one image after another. `decoding_pool` starts it.
+"""The program of a decoding process: files from stdin, pixels to stdout, one image after another. `decoding_pool` starts it.
 
-A request is a path as JSON, preceded by its length in four bytes. An answer is ``{"shape", "digest"}`` in the same form,
-followed by upright RGB pixels, or ``{"code", "message"}`` of an error. The first message says that the process is ready.
+A request is JSON, preceded by its length in four bytes: ``{"path"}``, or ``{"name", "n_bytes"}`` followed by a file's content.
+An answer is ``{"shape", "digest"}`` in the same form, followed by upright RGB pixels, or ``{"code", "message"}`` of an error.
+The first message says that the process is ready.
 Nothing is unpickled on either side. The system limits the memory of an image, an alarm its time.
 """
 
@@ -12,7 +13,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from PIL import AvifImagePlugin
@@ -20,6 +21,9 @@ from PIL import AvifImagePlugin
 from tip_adapter.errors import ImageError
 from tip_adapter.images.decode import FORMATS, MAX_MEMORY, decode_file
 from tip_adapter.plugins import require_extra
+
+if TYPE_CHECKING:
+    from tip_adapter.images.decode import FileLike
 
 READY = {"ready": True}
 #: Above the pool's time limit: ends a process whose pool no longer waits.
@@ -39,9 +43,10 @@ def main() -> None:
         write_message(answers, READY)
         signal.alarm(seconds_idle)
         while length := int.from_bytes(sys.stdin.buffer.read(4), "big"):
-            path = json.loads(sys.stdin.buffer.read(length))
+            request = json.loads(sys.stdin.buffer.read(length))
+            file = request["path"] if "path" in request else sys.stdin.buffer.read(request["n_bytes"])
             signal.alarm(_SECONDS)
-            _answer(path, answers)
+            _answer(file, request.get("name", ""), answers)
             signal.alarm(seconds_idle)
 
 
@@ -52,9 +57,9 @@ def write_message(stream: IO[bytes], value: object) -> None:
     stream.flush()
 
 
-def _answer(path: str, answers: IO[bytes]) -> None:
+def _answer(file: FileLike, name: str, answers: IO[bytes]) -> None:
     try:
-        pixels, digest = decode_file(path)
+        pixels, digest = decode_file(file, name)
     except ImageError as error:
         write_message(answers, {"code": error.code, "message": str(error)})
     else:

@@ -1,18 +1,19 @@
-"""Validate images, labels and ids passed from Python; reject a single image or label where a list is expected."""
+"""Validate images, labels and ids passed from Python; distinguish a single image or label from a list."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Mapping, Set
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from tip_adapter.errors import LabelError, UsageError
+from tip_adapter.images.decode import MAX_BYTES
 from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
-from tip_adapter.text import shown
+from tip_adapter.text import printable, shown
 from tip_adapter.validation import require
 
 if TYPE_CHECKING:
@@ -21,32 +22,64 @@ if TYPE_CHECKING:
     from tip_adapter.images.decode import ImageLike
 
 _PATHS = (str, os.PathLike)
-_IMAGES = (*_PATHS, Image.Image, np.ndarray)
+_CONTENTS = (bytes, bytearray, memoryview)
+_IMAGES = (*_PATHS, *_CONTENTS, Image.Image, np.ndarray)
 _UNNAMED = "image "
+
+#: An image as programs pass it: a path, the content of an image file or an open one, a PIL image, or a uint8 array.
+ImageInput: TypeAlias = "ImageLike | bytearray | memoryview | IO[bytes]"
+
+
+def is_image(value: Any) -> bool:
+    """Whether it is a single image, not a list of them.
+
+    A (h, w) or (h, w, c) array is one image; one with four axes is several, and one axis of texts is a list of paths.
+    """
+    if isinstance(value, np.ndarray):
+        return value.ndim < 4 and not (value.ndim == 1 and value.dtype.kind in "OUT")
+    return isinstance(value, _IMAGES) or _is_file(value)
 
 
 def listed_images(images: Any) -> list[ImageLike]:
-    """Images as a list.
+    """Images as a list; open files are read from their beginning.
 
     Parameters
     ----------
-    images : any iterable of paths, PIL images or uint8 arrays, or one (n, h, w, 3) uint8 array
+    images : any iterable of ImageInput, or one (n, h, w, 3) uint8 array
 
     Raises
     ------
     UsageError
-        It is a single image, or an element is not an image.
+        It is a single image, or an element is not an image, or a file that is not open for reading bytes.
     """
-    # (h, w) and (h, w, c) arrays are one image, unless they are a row of paths
-    one_array = (
-        isinstance(images, np.ndarray) and images.ndim < 4 and not (images.ndim == 1 and images.dtype.kind in "OUT")
-    )
-    if one_array or isinstance(images, (bytes, *_PATHS, Image.Image)):
+    if is_image(images):
         raise UsageError(f"images takes a list of images, not {shown(images)}; give a list of images: [image]")
     listed = _listed(images, "images", "a list of images")
-    for position, image in enumerate(listed):
-        require(isinstance(image, _IMAGES), f"images[{position}]", "a path, a PIL image or a uint8 array", image)
-    return listed
+    return [_image(image, f"images[{position}]") for position, image in enumerate(listed)]
+
+
+def _image(image: Any, name: str) -> ImageLike:
+    content = _read(image, name) if _is_file(image) else image
+    require(isinstance(content, _IMAGES), name, "a path, bytes, a file, a PIL image or a uint8 array", image)
+    return bytes(content) if isinstance(content, _CONTENTS) else content
+
+
+def _is_file(value: Any) -> bool:
+    return hasattr(value, "read") and hasattr(value, "seekable")
+
+
+def _read(file: Any, name: str) -> bytes:
+    """The content of an open file, up to what shows that it is too large."""
+    try:
+        if file.seekable():
+            file.seek(0)  # one that was just written is at its end
+        content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{name} cannot be read: {printable(str(error))}; give a file that is open for reading"
+        ) from error
+    require(isinstance(content, bytes), name, "a file opened in binary mode ('rb')", file)
+    return content
 
 
 def listed_labels(labels: Any, name: str = "labels") -> list[str]:
@@ -98,14 +131,14 @@ def listed_ids(ids: Any) -> list[str]:
     return texts
 
 
-def image_ids(images: Sequence[ImageLike], taken: Iterable[str] = ()) -> list[str]:
+def image_ids(images: Sequence[ImageInput], taken: Iterable[str] = ()) -> list[str]:
     """A unique id for each image: its path, or a number after those `taken`; a repeated path gets a number."""
     numbers = [int(name.removeprefix(_UNNAMED)) for name in taken if re.fullmatch(f"{_UNNAMED}\\d{{1,9}}", name)]
     first = max(numbers, default=-1) + 1
     return numbered(image_name(image, first + position) for position, image in enumerate(images))
 
 
-def image_name(image: ImageLike, position: int) -> str:
+def image_name(image: ImageInput, position: int) -> str:
     """The path of an image, or its position if it has none."""
     return path_as_text(image) if isinstance(image, _PATHS) else f"{_UNNAMED}{position}"
 

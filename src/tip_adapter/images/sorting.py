@@ -25,7 +25,7 @@ from tip_adapter.io.files import FolderWriter, file_digest, folder_writer, lock_
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from io import BufferedReader
 
 NONE_OF_THESE = "_none_of_these"
@@ -92,7 +92,7 @@ class ImageSorter:
         self._link = link
         self._present: dict[str, dict[str, str]] = {}
 
-    def put(self, image: str | os.PathLike[str], record: dict[str, Any]) -> str | None:
+    def put(self, image: str | os.PathLike[str], record: Mapping[str, Any]) -> str | None:
         """Copy or link an image by its prediction.
 
         Parameters
@@ -200,7 +200,7 @@ def folder_name(label: str | None) -> str:
     return _cut(safe, _LONGEST_NAME - len(tail)) + tail
 
 
-def strongest_reason(record: dict[str, Any]) -> str | None:
+def strongest_reason(record: Mapping[str, Any]) -> str | None:
     """The training image or class name with the largest part of the score; None if the record has no explanation."""
     if not record.get("explanation"):
         return None

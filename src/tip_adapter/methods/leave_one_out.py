@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.io.processors import available_processors
 from tip_adapter.methods.alpha_search import AccuracyCurve, correct_between
 from tip_adapter.methods.ops import text_logits, to_numpy
 from tip_adapter.methods.tip_adapter import sharpen, sum_affinities
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Affinities are computed in blocks of this many entries.
 _BLOCK_ENTRIES = 2**22
 # Betas are searched in parallel; more threads would wait for memory.
-_THREADS = min(os.cpu_count() or 1, 4)
+_THREADS = min(available_processors(), 4)
 # Rescaling a left-out query's own class by K_c / (K_c − 1) rounds. If other classes contain the same vectors, the logits
 # should tie; shrink the own-class logit by more than rounding so that it cannot win such a tie.
 _OWN_CLASS_FACTOR = 1 - 1e-5

@@ -11,6 +11,7 @@ Tip-Adapter-F takes the same logits and trains the keys F; the gradient is two m
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -151,24 +152,37 @@ def leaves_out_own_key(own_key: str | None, labels: NDArray[Any], *, plain: bool
     return own_key == "leave-out"
 
 
-@dataclass(eq=False, repr=False)
-class _CacheClassifier(ExplainedClassifier):
+class CacheClassifier(ExplainedClassifier):
     """Equation 4: text logits plus alpha times cache logits."""
 
     _arrays = ("weights_", "keys_")
+
+    @abstractmethod
+    def _alpha_beta(self) -> tuple[float, float]:
+        """The alpha and beta of predictions."""
+
+    def _logits(self, queries: Array, weights: Array, keys: Array) -> Array:
+        alpha, beta = self._alpha_beta()
+        cache = cache_logits(queries, keys, self.labels_, len(self.classes_), beta)  # (m, N)
+        return text_logits(queries, weights, self.logit_scale) + alpha * cache  # (m, N)
+
+    def _parts(self, queries: Array, weights: Array, keys: Array) -> tuple[Array, Array]:
+        """Equation 4 before the sum over keys: (m, N) text logits and (m, n) terms of the images."""
+        alpha, beta = self._alpha_beta()
+        return text_logits(queries, weights, self.logit_scale), alpha * affinity(queries, keys, beta)
+
+
+@dataclass(eq=False, repr=False)
+class _GivenAlphaBeta(CacheClassifier):
+    """Equation 4 with alpha and beta as constructor arguments."""
 
     alpha: float = 1.0
     beta: float = 5.5
     class_embeddings: ClassEmbeddings | None = None
     logit_scale: float = 100.0
 
-    def _logits(self, queries: Array, weights: Array, keys: Array) -> Array:
-        cache = cache_logits(queries, keys, self.labels_, len(self.classes_), self.beta)  # (m, N)
-        return text_logits(queries, weights, self.logit_scale) + self.alpha * cache  # (m, N)
-
-    def _parts(self, queries: Array, weights: Array, keys: Array) -> tuple[Array, Array]:
-        """Equation 4 before the sum over keys: (m, N) text logits and (m, n) terms of the images."""
-        return text_logits(queries, weights, self.logit_scale), self.alpha * affinity(queries, keys, self.beta)
+    def _alpha_beta(self) -> tuple[float, float]:
+        return self.alpha, self.beta
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         if learned["keys_"].shape != keys.shape:
@@ -177,7 +191,7 @@ class _CacheClassifier(ExplainedClassifier):
 
 
 @dataclass(eq=False, repr=False)
-class TipAdapterClassifier(_CacheClassifier, IncrementalClassifier):
+class TipAdapterClassifier(_GivenAlphaBeta, IncrementalClassifier):
     """Tip-Adapter: class names plus a cache of labelled images; training-free.
 
     Parameters
@@ -214,7 +228,7 @@ class TipAdapterClassifier(_CacheClassifier, IncrementalClassifier):
 
 
 @dataclass(eq=False, repr=False)
-class TipAdapterFClassifier(TrainedClassifier, _CacheClassifier):
+class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
     """Tip-Adapter-F: the keys start as the images' vectors and are fine-tuned; everything else stays frozen.
 
     Parameters

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import brentq
 
+from tip_adapter.errors import UsageError
 from tip_adapter.methods.alpha_search import best_alpha_beta, central_alpha_beta
-from tip_adapter.methods.base import checked_labels, positions
+from tip_adapter.methods.base import Capabilities, checked_labels, positions
 from tip_adapter.methods.leave_one_out import Cache, HeldOutQueries
 from tip_adapter.methods.ops import to_numpy
-from tip_adapter.methods.tip_adapter import TipAdapterClassifier
+from tip_adapter.methods.tip_adapter import CacheClassifier, TipAdapterClassifier
+from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_TEMPERATURE
+from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,8 +141,7 @@ def choose_alpha_beta(
     >>> print(choice.rule, choice.accuracy, choice.n_rows)
     leave-one-out 1.0 4
     """
-    if rule not in RULES or rule == FIXED:
-        raise ValueError(f"unknown rule {rule!r}; choose one of {LEAVE_ONE_OUT}, {SCALE_FREE}, {VALIDATION}")
+    _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE, VALIDATION)
     clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
     cache = Cache.of(clf, clf.unit_queries(X if queries is None else queries))
     held_out = None
@@ -147,6 +149,71 @@ def choose_alpha_beta(
         images = to_numpy(clf.unit_queries(validation[0]))
         held_out = images, positions(checked_labels(validation[1], len(images)), clf.classes_)
     return RULES[rule](cache, TuningData(ratio, held_out))
+
+
+@dataclass(eq=False, repr=False)
+class TipAdapterCV(CacheClassifier):
+    """Tip-Adapter that chooses alpha and beta when it is fitted, as RidgeCV chooses its penalty.
+
+    In a cross-validation the choice then sees the training part of each fold only, so that the accuracy is not too high.
+
+    Parameters
+    ----------
+    class_embeddings : ClassEmbeddings, or None for the cache alone
+    logit_scale : float, the encoder's own; 100 for CLIP
+    rule : ``leave-one-out`` or ``scale-free``, as in `choose_alpha_beta`; None for leave-one-out where at least half of the
+        classes with images have two, else scale-free
+    ratio : float, for ``scale-free``, as in `choose_alpha_beta`
+
+    Attributes
+    ----------
+    alpha_, beta_ : float, chosen
+    choice_ : Choice, with the rule, its accuracy on the left-out images, and the temperature
+    classes_ : (n_classes,) sorted labels
+    keys_ : (n, d) array, unit rows
+    labels_ : (n,) int array, positions in `classes_`
+    ids_ : (n,) str array, image id of each key
+
+    Examples
+    --------
+    >>> from tip_adapter import ClassEmbeddings, TipAdapterCV
+    >>> names = ClassEmbeddings(["cat", "dog"], [[1.0, 0.0], [0.0, 1.0]])
+    >>> X, y = [[0.9, 0.1], [0.8, 0.3], [0.2, 0.8], [0.1, 0.7]], ["cat", "cat", "dog", "dog"]
+    >>> clf = TipAdapterCV(names).fit(X, y)
+    >>> print(clf.predict([[0.8, 0.3]])[0], clf.choice_.rule, clf.choice_.accuracy)
+    cat leave-one-out 1.0
+
+    Notes
+    -----
+    `predict_proba` divides the logits by the temperature: probabilities are calibrated. `logits` are not divided.
+    """
+
+    capabilities = Capabilities(explains=True)
+
+    class_embeddings: ClassEmbeddings | None = None
+    logit_scale: float = 100.0
+    rule: str | None = None
+    ratio: float = 0.1
+
+    def predict_proba(self, X: Array) -> Array:
+        """Softmax of `logits` / temperature: (n, n_classes), columns in the order of `classes_`; raises likewise."""
+        logits = self.logits(X)
+        return softmax(logits / self.choice_.temperature)
+
+    def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
+        rule = default_rule(labels) if self.rule is None else self.rule
+        _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE)
+        self.keys_, self.labels_ = keys, labels
+        self.choice_ = RULES[rule](Cache.of(self, keys), TuningData(self.ratio))
+        self.alpha_, self.beta_ = self.choice_.alpha, self.choice_.beta
+
+    def _alpha_beta(self) -> tuple[float, float]:
+        return self.alpha_, self.beta_
+
+
+def _require_rule(rule: str, *known: str) -> None:
+    if rule not in known:
+        raise UsageError(f"unknown rule {shown(rule)}; choose one of {', '.join(known)}")
 
 
 def default_rule(labels: NDArray[Any]) -> str:

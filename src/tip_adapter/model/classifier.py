@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -21,7 +21,7 @@ from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_templates
 from tip_adapter.errors import LabelError, WrongEncoder, warn
 from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
-from tip_adapter.images.inputs import image_ids, image_name, listed_ids, listed_labels, listed_pairs
+from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import method_class
@@ -36,7 +36,7 @@ from tip_adapter.model.fitting import (
 )
 from tip_adapter.model.head import Head, load_head
 from tip_adapter.model.incremental import with_classes, with_images, without_class, without_images
-from tip_adapter.model.prediction import encode_readable, predictions
+from tip_adapter.model.prediction import encode_readable, least_score, predictions
 from tip_adapter.model.saving import write_model_folder
 from tip_adapter.model.settings import (
     check_encoder,
@@ -58,10 +58,11 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
-    from tip_adapter.images.decode import ImageLike
+    from tip_adapter.images.inputs import ImageInput
     from tip_adapter.methods import VectorClassifier
     from tip_adapter.methods.tuning import Choice
     from tip_adapter.metrics import MetricAccumulator
+    from tip_adapter.model.prediction import Prediction
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 
@@ -86,7 +87,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     logit_scale : float, what text logits are multiplied by; None for the encoder's own
     seed : int, of draws and of training
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
-    threads : int, None for one per core
+    threads : int, None for one per processor that this process may use in its container
 
     Notes
     -----
@@ -125,12 +126,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 
-    def fit(self, images: Iterable[ImageLike], labels: Iterable[str]) -> Self:
+    def fit(self, images: Iterable[ImageInput], labels: Iterable[str]) -> Self:
         """Learn from photos and their labels.
 
         Parameters
         ----------
-        images : list or other iterable of paths, PIL images or uint8 arrays
+        images : list or other iterable of paths, bytes (the content of an image file), binary files, PIL images or uint8
+            arrays
         labels : one text per photo
 
         Raises
@@ -141,7 +143,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Not one photo could be read. A few unreadable ones are left out with a warning.
         UsageError
             A constructor value is not what it takes, or they make no sense together; `images` is one photo, not a list
-            of them. Raised before any photo is read.
+            of them. Raised before any photo is decoded.
         """
         self._check()
         photos, texts = listed_pairs(images, labels)
@@ -313,7 +315,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # ---- incremental learning -------------------------------------------------------------------------------------
 
-    def partial_fit(self, images: Iterable[ImageLike], labels: Iterable[str]) -> Self:
+    def partial_fit(self, images: Iterable[ImageInput], labels: Iterable[str]) -> Self:
         """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
 
         Parameters
@@ -384,38 +386,60 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # ---- prediction -----------------------------------------------------------------------------------------------
 
-    def predict(self, images: Iterable[ImageLike]) -> NDArray[np.str_]:
-        """Labels of photos: (n,) str array.
+    # A text is an iterable of texts, too: type checkers warn that it fits two of these.
+    @overload
+    def predict(self, images: NDArray[Any], *, min_score: float | str = 0.0) -> Any: ...  # one photo or several
+    @overload
+    def predict(self, images: ImageInput) -> str: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: ImageInput, *, min_score: float | str) -> str | None: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: Iterable[ImageInput], *, min_score: float | str = 0.0) -> NDArray[Any]: ...
+    def predict(self, images: Any, *, min_score: float | str = 0.0) -> Any:
+        """The label of a photo, or the labels of several.
 
         Parameters
         ----------
-        images : list or other iterable of paths, PIL images or uint8 arrays
+        images : one photo, or a list or other iterable of photos, each as in `fit`
+        min_score : as in `predict_folder`: below it the label is None, "none of these"
+
+        Returns
+        -------
+        str or None for one photo; for several an (n,) array, of str, or with a `min_score` above 0 of objects
 
         Raises
         ------
         ImageError, UsageError, NotFittedError
-            One cannot be read; `images` is one photo, not a list of them; before `fit`.
+            One cannot be read; `images` are no photos, `min_score` is out of bounds or the model has no threshold; before
+            `fit`.
         """
-        return self.head_.predict(encode_readable(images, self.encoder_, threads=self.threads))
+        head = self.head_
+        least = least_score(min_score, head)
+        vectors, one = self._vectors(images)
+        labels = head.predict(vectors, least)
+        return labels.item() if one else labels
 
-    def predict_proba(self, images: Iterable[ImageLike]) -> NDArray[np.float32]:
+    def predict_proba(self, images: ImageInput | Iterable[ImageInput]) -> NDArray[np.float32]:
         """Probabilities of photos, softmax of logits / temperature; takes and raises what `predict` does.
 
         Returns
         -------
-        (n, n_classes) float32 array, columns in the order of `classes_`
+        (n_classes,) float32 array for one photo, (n, n_classes) for several; in the order of `classes_`
         """
-        return self.head_.probabilities(encode_readable(images, self.encoder_, threads=self.threads))
+        head = self.head_
+        vectors, one = self._vectors(images)
+        probabilities = head.probabilities(vectors)
+        return probabilities[0] if one else probabilities
 
-    def score(self, images: Iterable[ImageLike], labels: Iterable[str]) -> float:
-        """Accuracy on (n,) photos with (n,) labels, in [0, 1]; raises as `predict`, LabelError as `fit`."""
+    def score(self, images: Iterable[ImageInput], labels: Iterable[str]) -> float:
+        """Accuracy on (n,) photos, a list, with (n,) labels, in [0, 1]; raises as `predict`, LabelError as `fit`."""
         photos, texts = listed_pairs(images, labels)
         require(len(photos) > 0, "images", "at least one photo", photos)
         return float(np.mean(self.predict(photos) == np.array(texts)))
 
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0
-    ) -> list[dict[str, Any]]:
+    ) -> list[Prediction]:
         """Predict the class of every photo in a folder, at any depth, in a list, or of stored vectors.
 
         Parameters
@@ -426,7 +450,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        one record per photo: image, label, score (probability: softmax of logits / temperature), top ([{label, score}]), error (or None)
+        one Prediction per photo, a dict: image, label, score (probability: softmax of logits / temperature), top ([{label,
+            score}]), error (or None)
 
         Raises
         ------
@@ -438,13 +463,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return list(self.predict_stream(image_source(folder), top=top, min_score=min_score))
 
     def predict_stream(
-        self, images: Iterable[ImageLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
-    ) -> Iterator[dict[str, Any]]:
+        self, images: Iterable[ImageInput] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
+    ) -> Iterator[Prediction]:
         """Records as `predict_folder`'s, in order, as soon as a batch is done; an unreadable image is a record with `error`.
 
         Parameters
         ----------
-        images : as in `predict`, or a VectorSource (`tip_adapter.features.sources.image_source`)
+        images : as in `fit`, or a VectorSource (`tip_adapter.features.sources.image_source`)
         top, min_score : as in `predict_folder`
 
         Raises
@@ -455,8 +480,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return predictions(images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads)
 
     def explain_stream(
-        self, images: Iterable[ImageLike] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
-    ) -> Iterator[dict[str, Any]]:
+        self, images: Iterable[ImageInput] | VectorSource, *, top: int = 5, min_score: float | str = 0.0
+    ) -> Iterator[Prediction]:
         """Records as `predict_stream`'s, each with its `explanation`: that of `explain` for the answer and the runner-up.
 
         It takes and raises what `predict_stream` does, and UsageError with the first photos if the method cannot explain.
@@ -465,12 +490,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             images, self.head_, self.encoder_, top=top, min_score=min_score, threads=self.threads, explain=True
         )
 
-    def explain(self, image: ImageLike) -> dict[str, Any]:
+    def explain(self, image: ImageInput) -> Prediction:
         """Explain a prediction: the logits of the predicted class and the runner-up, decomposed.
 
         Parameters
         ----------
-        image : path, PIL image or uint8 array
+        image : one photo, as in `fit`
 
         Returns
         -------
@@ -665,6 +690,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return cls.load(folder, device=device, threads=threads)
 
     # ---- internals ------------------------------------------------------------------------------------------------
+
+    def _vectors(self, images: Any) -> tuple[NDArray[np.float32], bool]:
+        """(n, d) unit rows of a photo or of several, and whether it is one; raises as `encode_readable`."""
+        one = is_image(images)
+        return encode_readable([images] if one else images, self.encoder_, threads=self.threads), one
 
     def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
         if self.tune in ("loo", LEAVE_ONE_OUT):

@@ -9,7 +9,7 @@ import inspect
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -35,6 +35,22 @@ if TYPE_CHECKING:
 
 #: Photos that are scored at once: bounds memory.
 _BLOCK = 1024
+
+
+class ClassScore(TypedDict):
+    """A class and its probability."""
+
+    label: str
+    score: float
+
+
+class Answer(TypedDict):
+    """What is predicted of a vector; see `Prediction`."""
+
+    label: str | None
+    score: float | None
+    top: list[ClassScore]
+    explanation: NotRequired[list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,15 +117,20 @@ class Head:
         """
         return softmax(self._logits(vectors) / self.temperature)
 
-    def predict(self, vectors: NDArray[np.float32]) -> NDArray[np.str_]:
-        """Labels of (n, d) vectors, (n,) str: the highest logit, also where all probabilities round to the same."""
+    def predict(self, vectors: NDArray[np.float32], min_score: float = 0.0) -> NDArray[Any]:
+        """Labels of (n, d) vectors, (n,): the highest logit, also where all probabilities round to the same.
+
+        str; with a `min_score` above 0 objects, as `answers` labels them: None below it.
+        """
+        if min_score > 0:
+            return np.array([answer["label"] for answer in self.answers(vectors, 1, min_score)], dtype=object)
         return self.classes[self._logits(vectors).argmax(axis=1)]
 
-    def answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
+    def answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[Answer]:
         """One record for each of (n, d) vectors: label (None below `min_score`), score and the `top` most likely."""
         return [self._answer(*row, top, min_score) for row in self._ranked(vectors)]
 
-    def explained_answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[dict[str, Any]]:
+    def explained_answers(self, vectors: NDArray[np.float32], top: int, min_score: float) -> list[Answer]:
         """`answers`, each with the logits of the predicted class and the runner-up decomposed; raises as `_decomposed`."""
         # The runner-up by these logits: where classes all but tie, the explanation's double precision could reorder them.
         return [
@@ -146,7 +167,7 @@ class Head:
 
     def _answer(
         self, probabilities: NDArray[np.float32], likeliest: NDArray[np.intp], top: int, min_score: float
-    ) -> dict[str, Any]:
+    ) -> Answer:
         best = likeliest[0]
         return {
             "label": str(self.classes[best]) if float(probabilities[best]) >= min_score else None,

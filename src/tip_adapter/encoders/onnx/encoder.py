@@ -118,7 +118,7 @@ class OnnxClipEncoder(Encoder):
     root : folder that must contain the targets of their links
     record : EncoderRecord; its width is read from the graph
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
-    threads : int, None for one per core
+    threads : int, None for one per available processor
 
     Raises
     ------

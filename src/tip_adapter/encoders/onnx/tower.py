@@ -10,6 +10,7 @@ import onnxruntime
 
 from tip_adapter.encoders.onnx.inspection import read_graph
 from tip_adapter.errors import CheckpointError, UsageError
+from tip_adapter.io.processors import available_processors
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def open_session(graph: bytes | Path, *, device: str | None, threads: int | None
         The device is unknown, or this ONNX Runtime has no provider for it.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or available_processors()
+    # A thread that waits for the others sleeps: on a busy machine, spinning takes the time that they need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     source = graph if isinstance(graph, bytes) else str(graph)
     return onnxruntime.InferenceSession(source, options, providers=[provider(device)])

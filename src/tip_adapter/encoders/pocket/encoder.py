@@ -71,7 +71,7 @@ class PocketEncoder(Encoder):
     Parameters
     ----------
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
-    threads : int, None for one per core
+    threads : int, None for one per available processor
 
     Raises
     ------
