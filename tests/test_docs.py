@@ -20,6 +20,7 @@ from tip_adapter import FewShotClassifier, errors
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+METHOD_PACKAGE = ROOT / "tests" / "method_package"
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
 import codes  # noqa: E402 - next to the pages
@@ -70,15 +71,23 @@ def test_the_table_in_a_readme_is_the_results_rendered_again(name: str) -> None:
 # ---- steps -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="session")
+def own_method(installed: Callable[[Path], Path]) -> Path:
+    """Where the package with the guide's method is installed."""
+    return installed(METHOD_PACKAGE)
+
+
 @pytest.fixture
 def home(
     tmp_path: Path,
+    own_method: Path,
     make_photos: Callable[..., Path],
     clip_folder: Callable[..., Path],
     hub: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """The working folder of a reader who follows a page: training, validation, test and new photos, and a CLIP."""
+    """The working folder of a reader who follows a page: training, validation, test and new photos, a CLIP, a method."""
+    monkeypatch.syspath_prepend(own_method)
     clip_folder().rename(tmp_path / "my-clip")
     for name in ("photos", "照片"):
         make_photos(name, cat=3, dog=3)
@@ -142,6 +151,12 @@ def words(page: str) -> str:
 
 def percentages(page: str) -> list[float]:
     return [float(figure) for figure in re.findall(r"([\d.]+) %", page)]
+
+
+def test_the_guide_to_a_method_shows_the_files_of_the_package() -> None:
+    shown = re.findall(r"```(python|toml)\n(.*?)```", TEXTS["docs/how-to/own-method.md"], re.DOTALL)
+    assert shown[0] == ("python", (METHOD_PACKAGE / "class_means.py").read_text(encoding="utf-8"))
+    assert shown[1] == ("toml", (METHOD_PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("pattern", "reason"), steps.NOT_RUN.items())
