@@ -99,6 +99,7 @@ def home(
     for name in ("new.jpg", "新照片.jpg"):
         (tmp_path / name).write_bytes((tmp_path / "rabbits" / "0.png").read_bytes())
     lay_out_dtd(tmp_path / "data" / "dtd")
+    np.savez(tmp_path / "vectors.npz", **vector_file())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("webbrowser.open", lambda url: True)
     return tmp_path
@@ -109,6 +110,20 @@ def some_vectors() -> dict[str, Any]:
     rng = np.random.default_rng(0)
     vectors = {"X": rng.random((4, 8)), "X_new": rng.random((2, 8)), "text_vectors": rng.random((2, 8))}
     return {**vectors, "y": ["cat", "cat", "dog", "dog"], "labels": ["cat", "dog"]}
+
+
+def vector_file() -> dict[str, Any]:
+    """The arrays of a file of vectors of three classes: sixteen training photos each, four for validation, eight for test."""
+    rng = np.random.default_rng(0)
+    centres, labels = rng.standard_normal((3, 16)), np.repeat(["cat", "dog", "owl"], 28)
+    return {
+        "ids": np.arange(84).astype(str),
+        "vectors": np.repeat(centres, 28, axis=0) + 1.5 * rng.standard_normal((84, 16)),
+        "labels": labels,
+        "part": np.tile(np.repeat(["train", "val", "test"], [16, 4, 8]), 3),
+        "class_labels": np.unique(labels),
+        "class_embeddings": centres + rng.standard_normal((3, 16)),
+    }
 
 
 def lay_out_dtd(folder: Path) -> None:
