@@ -7,6 +7,7 @@ import re
 import sys
 from contextlib import closing
 from http.client import HTTPConnection
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from tempfile import gettempdir
@@ -224,6 +225,27 @@ def test_the_table_of_codes_holds_every_error() -> None:
     assert len(rows) == len(everything - {errors.TipAdapterWarning})
     assert "| `ImageTooLarge` | `image_too_large` |  |" in codes.table()
     assert "| `UnknownName` | `unknown_name` | `LookupError` |" in codes.table()
+
+
+def test_the_table_of_environment_variables_holds_what_the_source_reads() -> None:
+    rows = re.findall(r"^\| (`.*`) \| ([\w -]+) \|", TEXTS["docs/reference/environment.md"], re.MULTILINE)
+    readers = {name: reader for names, reader in rows for name in re.findall(r"`(\w+)`", names)}
+    ours = variables(*(ROOT / "src").rglob("*.py"))
+    of_tests = {name for name in variables(*(ROOT / "tests").rglob("*.py")) if name.startswith("TIP_ADAPTER_")} - ours
+    libraries = {name: reader for name, reader in readers.items() if reader not in ("tip-adapter", "the tests")}
+    assert {name for name, reader in readers.items() if reader == "tip-adapter"} == ours - set(libraries)
+    assert {name for name, reader in readers.items() if reader == "the tests"} == of_tests
+    assert {name for name in ours if name.startswith("HF_")} <= set(libraries)
+    for name, library in libraries.items():
+        folder = Path(find_spec(library).submodule_search_locations[0])  # type: ignore[union-attr,index]
+        assert any(name in path.read_text(encoding="utf-8") for path in folder.glob("*.py")), (name, library)
+
+
+def variables(*paths: Path) -> set[str]:
+    """Names of environment variables: those on a line that uses the environment, and, anywhere, ours and the hub's."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    used = "\n".join(re.findall(r"environ\b.*|envvar=[^,)]*", text))
+    return {*re.findall(r"""["']([A-Z][A-Z_]+)["']""", used), *re.findall(r"\b(?:TIP_ADAPTER|HF)_[A-Z_]+\b", text)}
 
 
 def test_a_section_of_a_docstring_becomes_a_list() -> None:
