@@ -18,6 +18,7 @@ from tip_adapter.encoders import FAMILIES, encoder_families, encoder_names
 from tip_adapter.encoders.onnx.catalogue import named_clips
 from tip_adapter.encoders.onnx.download import cached
 from tip_adapter.io.files import cache_folder
+from tip_adapter.plugins import pip_install
 from tip_adapter.version import __version__
 
 _PACKAGES = (
@@ -62,7 +63,7 @@ def doctor(device: str | None = None) -> None:
     for name, clip in named_clips().items():
         print_line(f"Encoder {name}: {'downloaded' if cached(clip) else 'not downloaded'}, {clip.repository}")
     for module, (purpose, extra) in _OPTIONAL.items():
-        state = "installed" if find_spec(module) else f"not installed; pip install 'tip-adapter[{extra}]'"
+        state = "installed" if find_spec(module) else f"not installed; {pip_install(extra)}"
         print_line(f"Optional, {purpose}: {state}")
 
 
