@@ -37,6 +37,7 @@ NOT_RUN = {
     r"(.venv/bin/)?pip install .*": "needs a package index",
     r"source \S+": "is for the reader's own shell",
     r"\.venv/bin/tip-adapter demo": "needs the environment created before it; the tutorial runs the demo",
+    r"uvicorn .*": "serves until it is stopped; the test of the page calls the service without a network",
     r"python service\.py .*": "serves until it is stopped; the test of the page starts it and sends requests",
     r"curl .*": "sends a request to that service; the test of the page does the same",
     r"tip-adapter (fit|predict) .*\btiles.*": "needs the page's package installed; tests/encoders installs and runs it",

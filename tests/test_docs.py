@@ -43,6 +43,9 @@ WITH_STEPS = [
     name for name, text in TEXTS.items() if name not in WITH_CONSOLES and (steps.commands(text) or "```python" in text)
 ]
 
+#: Page → packages without which it is skipped.
+NEEDS = {"docs/how-to/fastapi.md": ("fastapi", "httpx", "python_multipart")}
+
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
@@ -144,6 +147,8 @@ def lay_out_dtd(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_STEPS)
 def test_the_commands_and_code_of_a_page_run(name: str, home: Path) -> None:
+    for package in NEEDS.get(name, ()):
+        pytest.importorskip(package)
     if "how-to/" in name:  # guides begin with a model
         steps.run("tip-adapter fit photos --out model")
     steps.follow(TEXTS[name], some_vectors())
@@ -271,6 +276,42 @@ def service(paint: Callable[..., Image.Image]) -> Iterator[Any]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def fastapi_client(tmp_path: Path, paint: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of the FastAPI guide's service with a model of two colours."""
+    for package in NEEDS["docs/how-to/fastapi.md"]:
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    colours = ["red", "green"]
+    FewShotClassifier("toy").fit([paint(label) for label in colours], colours).save("model")
+    paint("red", 3).save("new.jpg")
+    names: dict[str, Any] = {}
+    steps.follow(TEXTS["docs/how-to/fastapi.md"], names)
+    with names["TestClient"](names["app"]) as client:
+        yield client
+
+
+def test_the_fastapi_service_classifies_an_upload(fastapi_client: Any, paint: Callable[..., Image.Image]) -> None:
+    answer = fastapi_client.post("/classify", files={"photo": as_png(paint("green", 7))})
+    record = answer.json()
+    assert (answer.status_code, record["label"]) == (200, "green")
+    assert record["top"][0] == {"label": "green", "score": record["score"]}
+
+
+@pytest.mark.parametrize(
+    ("photo", "status", "message"),
+    [(b"no photo!", 422, "cannot read"), (b"", 422, "cannot read"), (bytes(20 * 2**20 + 1), 413, "20,971,520 bytes")],
+    ids=["no photo", "empty", "too large"],
+)
+def test_the_fastapi_service_rejects_with_a_message_without_paths(
+    fastapi_client: Any, photo: bytes, status: int, message: str
+) -> None:
+    answer = fastapi_client.post("/classify", files={"photo": photo})
+    assert answer.status_code == status
+    assert message in answer.json()["detail"]
+    assert gettempdir() not in answer.json()["detail"]
 
 
 def post(service: Any, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
