@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from tip_adapter import FewShotClassifier, errors
+from tip_adapter.encoders.onnx.catalogue import named_clips
+from tip_adapter.encoders.pocket.encoder import PocketEncoder
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -192,6 +194,14 @@ def test_no_command_is_in_a_block_that_is_not_run(name: str) -> None:
     assert {step["kind"] for step in blocks} <= {"sh", "console", "python", "text", "toml", ""}
     others = "\n".join(step["body"] for step in blocks if step["kind"] in ("text", ""))
     assert not re.search(r"^\s*\$? ?tip-adapter ", others, re.MULTILINE)
+
+
+def test_the_chinese_readme_says_which_encoders_read_chinese_names() -> None:
+    rows = dict(re.findall(r"^\| (`.*?) \| (可以|不可以)[ ，]", TEXTS["README.zh-CN.md"], re.MULTILINE))
+    said = {name: reads for names, reads in rows.items() for name in re.findall(r"`([\w-]+)`", names)}
+    encoders = {"pocket": PocketEncoder.record, **{name: clip.record for name, clip in named_clips().items()}}
+    assert set(said) >= {"pocket", "clip", "clip-multilingual", "siglip2"}
+    assert {name: "CJK" in encoders[name].scripts for name in said} == {n: r == "可以" for n, r in said.items()}
 
 
 # ---- finding pages ---------------------------------------------------------------------------------------------------
