@@ -30,7 +30,7 @@ SETTINGS = """## Templates, epochs, and the public code's search
 
 The set of [templates](../../src/tip_adapter/encoders/templates.toml) that class names are put into, the epochs of
 Tip-Adapter-F, and how the authors' public code searches: it starts from a pair and looks up to the two ends for a better
-one. A target is answered with its source's cache.
+one. A target is classified with its source's cache.
 """
 
 

@@ -1,4 +1,4 @@
-"""The paper's data sets as records: what each holds, where it lies below a data root, and where to get it.
+"""The paper's data sets as records: what each contains, its folder below a data root, and where to get it.
 
 The layouts are those of the few-shot literature, so that existing copies of the data need no moving. `splits.py` reads them.
 """
