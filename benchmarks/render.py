@@ -503,13 +503,13 @@ def shots_words(shots: int) -> str:
     return "1 shot" if shots == 1 else f"{shots} shots"
 
 
+def mean_in_percent(values: Sequence[float]) -> str:
+    return f"{100 * mean(values):.1f}" if values else "–"
+
+
 def spread(values: Sequence[float]) -> str:
     percent = [100 * value for value in values]
     return f"{mean(percent):.2f} ± {stdev(percent):.2f}"
-
-
-def mean_in_percent(values: Sequence[float]) -> str:
-    return f"{100 * mean(values):.1f}" if values else "–"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
