@@ -65,10 +65,12 @@ def measured(words: dict[str, str]) -> str:
     record, timing = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("caltech101", "speed"))
     cases = {case["name"]: case for case in timing["cases"]}
     shots = sorted({row["shots"] for row in record["rows"]})
+    named = {"": record["rows"], **({words["chinese"]: record["rows_chinese"]} if "chinese" in words else {})}
     accuracy = table(
         [words["caltech"], *(words.get("shots", shots_words(k)).format(k) for k in shots)],
         [
-            [name, *(f"{100 * mean(accuracies(record['rows'], k, method)):.1f}" for k in shots)]
+            [f"{name}{names}", *(mean_in_percent(accuracies(rows, k, method)) for k in shots)]
+            for names, rows in named.items()
             for method, name in METHOD_NAMES.items()
         ],
     )
@@ -100,16 +102,17 @@ WORDS = {
     "README.zh-CN.md": {
         "caltech": "Caltech101 测试准确率（%）",
         "shots": "{} 张/类",
+        "chinese": "，中文类别名",
         "speed": "速度",
         "pocket, 256 photos to vectors, against the plain loop": "256 张照片编码为向量，与 torch 普通循环相比",
         "predict one photo, process start to answer": "`predict` 一张照片，从启动进程到得出答案",
         "16 shots x 100 classes: choose and Tip-Adapter": "16 张 × 100 类：选择 alpha 与 beta，Tip-Adapter",
         "16 shots x 100 classes: Tip-Adapter-F": "16 张 × 100 类：Tip-Adapter-F",
         "make demo from a fresh clone": "全新克隆后的 `make demo`",
-        "times": "快 {} 倍（{} 至 {}）；{} s",
-        "source": "三个随机种子的均值，直接使用类别名：`{command}`，{date}。速度为中位数：`{timing[command]}`，{timing[date]}。"
-        "机器：{machine_zh}。"
-        "离散程度、所选参数以及中文类别名的结果见 [docs/results](docs/results/caltech101.md)。",
+        "times": "速度为其 {} 倍（{} 至 {}）；耗时 {} s",
+        "source": "准确率为三个随机种子的均值，使用默认编码器 `pocket`，不加提示词模板：`{command}`，{date}。"
+        "速度为中位数：`{timing[command]}`，{timing[date]}。测试环境：{machine_zh}。"
+        "标准差和选出的参数见 [docs/results](docs/results/caltech101.md)（英文）。",
     },
 }
 
@@ -136,8 +139,8 @@ def caltech101(record: dict[str, Any]) -> str:
 
 
 def machine_zh(machine: str) -> str:
-    """The machine of a record, its number of cores in Chinese word order."""
-    return re.sub(r"^(\d+) cores of ([^,]+), ", r"\2 \1 核，", machine)
+    """The machine of a record, its number of cores in Chinese word order, with Chinese commas."""
+    return re.sub(r"^(\d+) cores of ([^,]+)", r"\2 \1 核", machine).replace(", ", "，")
 
 
 def methods_by_shots(rows: Sequence[dict[str, Any]]) -> str:
@@ -498,6 +501,10 @@ def together(entries: Sequence[dict[str, Any]]) -> Bin:
 
 def shots_words(shots: int) -> str:
     return "1 shot" if shots == 1 else f"{shots} shots"
+
+
+def mean_in_percent(values: Sequence[float]) -> str:
+    return f"{100 * mean(values):.1f}" if values else "–"
 
 
 def spread(values: Sequence[float]) -> str:

@@ -12,7 +12,7 @@ INTRODUCTION = f"""# Data sets
 
 The paper's eleven data sets and two targets, as `tip-adapter datasets` knows them. Rendered from their records by
 `python docs/render_datasets.py`; a test renders it again and compares. Nothing is downloaded, nothing is moved: they are
-read where they lie, in the layout that the few-shot literature uses. [How to lay them out](../how-to/datasets.md).
+read in place, in the layout that the few-shot literature uses. [How to lay them out](../how-to/datasets.md).
 The split files are kept [there]({SPLITS_URL}).
 """
 WHAT = """## What each holds
@@ -30,7 +30,7 @@ SETTINGS = """## Templates, epochs, and the public code's search
 
 The set of [templates](../../src/tip_adapter/encoders/templates.toml) that class names are put into, the epochs of
 Tip-Adapter-F, and how the authors' public code searches: it starts from a pair and looks up to the two ends for a better
-one. A target is answered with its source's cache.
+one. A target is classified with its source's cache.
 """
 
 

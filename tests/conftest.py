@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,24 @@ def make_photos(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """installed(folder) → a folder with the package of that folder installed in it, as pip does, offline."""
+
+    def install(package: Path) -> Path:
+        root = tmp_path_factory.mktemp(package.name)
+        source = root / "source"  # setuptools writes into the folder that it builds
+        source.mkdir()
+        for path in (package / "pyproject.toml", *package.glob("*.py")):
+            (source / path.name).write_bytes(path.read_bytes())
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
+        command = [*pip, "--no-deps", "--no-build-isolation", "--target", root / "site", source]
+        subprocess.run(list(map(str, command)), check=True, capture_output=True)
+        return root / "site"
+
+    return install
 
 
 @pytest.fixture(scope="session")

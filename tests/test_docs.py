@@ -7,6 +7,7 @@ import re
 import sys
 from contextlib import closing
 from http.client import HTTPConnection
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from tempfile import gettempdir
@@ -17,9 +18,12 @@ import numpy as np
 import pytest
 
 from tip_adapter import FewShotClassifier, errors
+from tip_adapter.encoders.onnx.catalogue import named_clips
+from tip_adapter.encoders.pocket.encoder import PocketEncoder
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+METHOD_PACKAGE = ROOT / "tests" / "method_package"
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
 import codes  # noqa: E402 - next to the pages
@@ -40,6 +44,9 @@ WITH_CONSOLES = [name for name, text in TEXTS.items() if "```console" in text]
 WITH_STEPS = [
     name for name, text in TEXTS.items() if name not in WITH_CONSOLES and (steps.commands(text) or "```python" in text)
 ]
+
+#: Page → packages without which it is skipped.
+NEEDS = {"docs/how-to/fastapi.md": ("fastapi", "httpx", "python_multipart")}
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
@@ -70,15 +77,23 @@ def test_the_table_in_a_readme_is_the_results_rendered_again(name: str) -> None:
 # ---- steps -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="session")
+def own_method(installed: Callable[[Path], Path]) -> Path:
+    """Where the package with the guide's method is installed."""
+    return installed(METHOD_PACKAGE)
+
+
 @pytest.fixture
 def home(
     tmp_path: Path,
+    own_method: Path,
     make_photos: Callable[..., Path],
     clip_folder: Callable[..., Path],
     hub: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """The working folder of a reader who follows a page: training, validation, test and new photos, and a CLIP."""
+    """The working folder of a reader who follows a page: training, validation, test and new photos, a CLIP, a method."""
+    monkeypatch.syspath_prepend(own_method)
     clip_folder().rename(tmp_path / "my-clip")
     for name in ("photos", "照片"):
         make_photos(name, cat=3, dog=3)
@@ -90,6 +105,7 @@ def home(
     for name in ("new.jpg", "新照片.jpg"):
         (tmp_path / name).write_bytes((tmp_path / "rabbits" / "0.png").read_bytes())
     lay_out_dtd(tmp_path / "data" / "dtd")
+    np.savez(tmp_path / "vectors.npz", **vector_file())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("webbrowser.open", lambda url: True)
     return tmp_path
@@ -100,6 +116,20 @@ def some_vectors() -> dict[str, Any]:
     rng = np.random.default_rng(0)
     vectors = {"X": rng.random((4, 8)), "X_new": rng.random((2, 8)), "text_vectors": rng.random((2, 8))}
     return {**vectors, "y": ["cat", "cat", "dog", "dog"], "labels": ["cat", "dog"]}
+
+
+def vector_file() -> dict[str, Any]:
+    """The arrays of a file of vectors of three classes: sixteen training photos each, four for validation, eight for test."""
+    rng = np.random.default_rng(0)
+    centres, labels = rng.standard_normal((3, 16)), np.repeat(["cat", "dog", "owl"], 28)
+    return {
+        "ids": np.arange(84).astype(str),
+        "vectors": np.repeat(centres, 28, axis=0) + 1.5 * rng.standard_normal((84, 16)),
+        "labels": labels,
+        "part": np.tile(np.repeat(["train", "val", "test"], [16, 4, 8]), 3),
+        "class_labels": np.unique(labels),
+        "class_embeddings": centres + rng.standard_normal((3, 16)),
+    }
 
 
 def lay_out_dtd(folder: Path) -> None:
@@ -119,6 +149,8 @@ def lay_out_dtd(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_STEPS)
 def test_the_commands_and_code_of_a_page_run(name: str, home: Path) -> None:
+    for package in NEEDS.get(name, ()):
+        pytest.importorskip(package)
     if "how-to/" in name:  # guides begin with a model
         steps.run("tip-adapter fit photos --out model")
     steps.follow(TEXTS[name], some_vectors())
@@ -144,6 +176,12 @@ def percentages(page: str) -> list[float]:
     return [float(figure) for figure in re.findall(r"([\d.]+) %", page)]
 
 
+def test_the_guide_to_a_method_shows_the_files_of_the_package() -> None:
+    shown = re.findall(r"```(python|toml)\n(.*?)```", TEXTS["docs/how-to/own-method.md"], re.DOTALL)
+    assert shown[0] == ("python", (METHOD_PACKAGE / "class_means.py").read_text(encoding="utf-8"))
+    assert shown[1] == ("toml", (METHOD_PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize(("pattern", "reason"), steps.NOT_RUN.items())
 def test_each_command_that_is_not_run_occurs_and_has_a_reason(pattern: str, reason: str) -> None:
     assert any(re.fullmatch(pattern, command) for text in TEXTS.values() for command in steps.commands(text))
@@ -157,6 +195,14 @@ def test_no_command_is_in_a_block_that_is_not_run(name: str) -> None:
     assert {step["kind"] for step in blocks} <= {"sh", "console", "python", "text", "toml", ""}
     others = "\n".join(step["body"] for step in blocks if step["kind"] in ("text", ""))
     assert not re.search(r"^\s*\$? ?tip-adapter ", others, re.MULTILINE)
+
+
+def test_the_chinese_readme_says_which_encoders_read_chinese_names() -> None:
+    rows = dict(re.findall(r"^\| (`.*?) \| (可以|不可以)[ ，]", TEXTS["README.zh-CN.md"], re.MULTILINE))
+    said = {name: reads for names, reads in rows.items() for name in re.findall(r"`([\w-]+)`", names)}
+    encoders = {"pocket": PocketEncoder.record, **{name: clip.record for name, clip in named_clips().items()}}
+    assert set(said) >= {"pocket", "clip", "clip-multilingual", "siglip2"}
+    assert {name: "CJK" in encoders[name].scripts for name in said} == {n: r == "可以" for n, r in said.items()}
 
 
 # ---- finding pages ---------------------------------------------------------------------------------------------------
@@ -197,6 +243,27 @@ def test_the_table_of_codes_holds_every_error() -> None:
     assert "| `UnknownName` | `unknown_name` | `LookupError` |" in codes.table()
 
 
+def test_the_table_of_environment_variables_holds_what_the_source_reads() -> None:
+    rows = re.findall(r"^\| (`.*`) \| ([\w -]+) \|", TEXTS["docs/reference/environment.md"], re.MULTILINE)
+    readers = {name: reader for names, reader in rows for name in re.findall(r"`(\w+)`", names)}
+    ours = variables(*(ROOT / "src").rglob("*.py"))
+    of_tests = {name for name in variables(*(ROOT / "tests").rglob("*.py")) if name.startswith("TIP_ADAPTER_")} - ours
+    libraries = {name: reader for name, reader in readers.items() if reader not in ("tip-adapter", "the tests")}
+    assert {name for name, reader in readers.items() if reader == "tip-adapter"} == ours - set(libraries)
+    assert {name for name, reader in readers.items() if reader == "the tests"} == of_tests
+    assert {name for name in ours if name.startswith("HF_")} <= set(libraries)
+    for name, library in libraries.items():
+        folder = Path(find_spec(library).submodule_search_locations[0])  # type: ignore[union-attr,index]
+        assert any(name in path.read_text(encoding="utf-8") for path in folder.glob("*.py")), (name, library)
+
+
+def variables(*paths: Path) -> set[str]:
+    """Names of environment variables: those on a line that uses the environment, and, anywhere, ours and the hub's."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    used = "\n".join(re.findall(r"environ\b.*|envvar=[^,)]*", text))
+    return {*re.findall(r"""["']([A-Z][A-Z_]+)["']""", used), *re.findall(r"\b(?:TIP_ADAPTER|HF)_[A-Z_]+\b", text)}
+
+
 def test_a_section_of_a_docstring_becomes_a_list() -> None:
     written = "Parameters\n----------\nX, y : array, one\n    row each\n\nReturns\n-------\n(n,) array\n\nRaises\n------\nValueError\n    NaN."
     made = docstrings.SECTION.sub(docstrings.listed, written)
@@ -220,6 +287,42 @@ def service(paint: Callable[..., Image.Image]) -> Iterator[Any]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def fastapi_client(tmp_path: Path, paint: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of the FastAPI guide's service with a model of two colours."""
+    for package in NEEDS["docs/how-to/fastapi.md"]:
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    colours = ["red", "green"]
+    FewShotClassifier("toy").fit([paint(label) for label in colours], colours).save("model")
+    paint("red", 3).save("new.jpg")
+    names: dict[str, Any] = {}
+    steps.follow(TEXTS["docs/how-to/fastapi.md"], names)
+    with names["TestClient"](names["app"]) as client:
+        yield client
+
+
+def test_the_fastapi_service_classifies_an_upload(fastapi_client: Any, paint: Callable[..., Image.Image]) -> None:
+    answer = fastapi_client.post("/classify", files={"photo": as_png(paint("green", 7))})
+    record = answer.json()
+    assert (answer.status_code, record["label"]) == (200, "green")
+    assert record["top"][0] == {"label": "green", "score": record["score"]}
+
+
+@pytest.mark.parametrize(
+    ("photo", "status", "message"),
+    [(b"no photo!", 422, "cannot read"), (b"", 422, "cannot read"), (bytes(20 * 2**20 + 1), 413, "20,971,520 bytes")],
+    ids=["no photo", "empty", "too large"],
+)
+def test_the_fastapi_service_rejects_with_a_message_without_paths(
+    fastapi_client: Any, photo: bytes, status: int, message: str
+) -> None:
+    answer = fastapi_client.post("/classify", files={"photo": photo})
+    assert answer.status_code == status
+    assert message in answer.json()["detail"]
+    assert gettempdir() not in answer.json()["detail"]
 
 
 def post(service: Any, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
+import re
+import tomllib
 from collections import Counter, OrderedDict
 from importlib.metadata import EntryPoint, EntryPoints
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tip_adapter.encoders import encoder_families, encoder_records, load_encoder
 from tip_adapter.errors import MissingExtra, TipAdapterWarning, UnknownName
 from tip_adapter.methods import METHODS, method_class
-from tip_adapter.plugins import known_names, resolve
+from tip_adapter.plugins import EXTRAS, known_names, resolve
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 GROUP = "tip_adapter.fruits"
 TABLE = {"pear": "collections:Counter", "apple": "collections:OrderedDict"}
 
@@ -78,7 +78,7 @@ def test_every_line_of_the_method_table_is_a_class(name):
 
 @pytest.mark.usefixtures("plugin")
 def test_a_package_that_cannot_be_imported_is_one_sentence_and_the_others_are_listed():
-    sentence = r"encoder rotten of the package orchard cannot be imported \(RuntimeError: not with this \\x1b version\): pip install"
+    sentence = r"encoder rotten of the package orchard cannot be imported \(RuntimeError: not with this \\x1b version\): update orchard or uninstall it"
     with pytest.raises(MissingExtra, match=sentence):
         load_encoder("rotten")
     for listing in (encoder_records, encoder_families):
@@ -92,3 +92,22 @@ def test_a_family_of_another_package_is_listed_with_what_is_typed(monkeypatch: p
     family = encoder_families()["many"]
     assert (family.usage, family.needs) == ("many:SOURCE", ())
     assert family.description.startswith("A ChainMap groups multiple dicts")
+
+
+# Extras
+
+
+def test_the_table_of_extras_is_that_of_pyproject():
+    extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for extra, requirements in EXTRAS.items():
+        own = [name for name in extras[extra] if not name.startswith("tip-adapter")]
+        included = [name for name in extras[extra] if name.startswith("tip-adapter")]
+        assert set(requirements) == {*own, *(r for name in included for r in EXTRAS[name[12:-1]])}
+    assert EXTRAS.keys() | {"dev"} == extras.keys()
+
+
+def test_no_message_names_this_package_to_pip_since_it_may_be_on_no_index():
+    sources = [path for kind in ("py", "jinja") for path in (PYPROJECT.parent / "src").rglob(f"*.{kind}")]
+    pages = [*(PYPROJECT.parent / "docs").rglob("*.md"), *PYPROJECT.parent.glob("README*.md")]
+    asks = re.compile(r"pip install [^\n`]*\btip-adapter")
+    assert [path.name for path in [*sources, *pages] if asks.search(path.read_text(encoding="utf-8"))] == []

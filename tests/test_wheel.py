@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tip_adapter.plugins import pip_install
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -79,7 +81,7 @@ except MissingExtra as error:
     print(error)
 """
     said = _checked([python, "-c", code], cwd=tmp_path).strip()
-    assert said == "open_clip is not installed: pip install 'tip-adapter[torch]'"
+    assert said == f"open_clip is not installed: {pip_install('torch')}"
 
 
 def test_the_wheel_holds_data_types_and_licence(python: Path, tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_the_demo_runs_on_its_own_photos(away: Callable[..., str]) -> None:
 def test_doctor_and_encoders_run(away: Callable[..., str]) -> None:
     shown = away("doctor")
     assert "Encoder pocket: ready" in shown
-    assert "pip install 'tip-adapter[torch]'" in shown
+    assert pip_install("torch") in shown
     assert {entry["name"] for entry in json.loads(away("encoders", "--json"))["encoders"]} >= {"pocket", "toy"}
 
 

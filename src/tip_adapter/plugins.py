@@ -15,6 +15,16 @@ from tip_adapter.text import printable, shown, suggestion
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+#: Extra → what it installs, as in pyproject.toml. Messages name these packages, since they are on every package index; this
+#: package may be on none, for example if it was installed from a clone.
+EXTRAS = {
+    "demo": ("conformal-clip-data>=0.1.4",),
+    "features": ("pyarrow>=17",),
+    "heic": ("pillow-heif>=1.6",),
+    "paper": ("pyarrow>=17", "matplotlib>=3.8"),
+    "torch": ("open-clip-torch>=3.2", "torch>=2.6", "torchvision>=0.21", "transformers>=4.40"),
+}
+
 
 def known_names(group: str, table: Mapping[str, str]) -> list[str]:
     """Names of our table, then those of the entry points in `group`."""
@@ -59,7 +69,7 @@ def resolve(group: str, kind: str, name: str, table: Mapping[str, str]) -> Any:
             reason = printable(f"{type(error).__name__}: {error}")
             raise MissingExtra(
                 f"{kind} {printable(name)} of the package {package} cannot be imported ({reason}): "
-                f"pip install --upgrade {package}"
+                f"update {package} or uninstall it"
             ) from error
     raise unknown_name(kind, name, known_names(group, table))
 
@@ -76,12 +86,17 @@ def require_extra(module: str, what: str, extra: str) -> Any:
     Raises
     ------
     MissingExtra
-        It is not installed; the message contains the pip command.
+        It is not installed; the message contains `pip_install`.
     """
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtra(f"{what} is not installed: pip install 'tip-adapter[{extra}]'") from error
+        raise MissingExtra(f"{what} is not installed: {pip_install(extra)}") from error
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs what an extra does; it works in every shell and however this package was installed."""
+    return " ".join(["pip install", *(f'"{requirement}"' for requirement in EXTRAS[extra])])
 
 
 def unknown_name(kind: str, name: str, known: Collection[str]) -> UnknownName:

@@ -12,6 +12,7 @@ from tip_adapter import __version__
 from tip_adapter.cli import doctor
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import UsageError
+from tip_adapter.plugins import pip_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,7 @@ def test_doctor_says_what_is_missing_and_the_line_to_type(
     ran = run("doctor")
     assert ran.status == 0
     for extra in ("demo", "heic", "torch"):
-        assert f"not installed; pip install 'tip-adapter[{extra}]'" in ran.out
+        assert f"not installed; {pip_install(extra)}" in ran.out
     assert "-m pip install simplejpeg" in ran.out
 
 

@@ -403,7 +403,7 @@ def importing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Exception], Non
 @pytest.mark.parametrize("package", ["torch", "open_clip"])
 def test_without_torch_the_line_to_type_is_named(importing: Callable[..., None], package: str) -> None:
     importing(package, ModuleNotFoundError(f"No module named '{package}'", name=package))
-    with pytest.raises(MissingExtra, match=r"pip install 'tip-adapter\[torch\]'"):
+    with pytest.raises(MissingExtra, match=r'pip install "open-clip-torch>=3\.2" "torch>=2\.6"'):
         load_encoder("open_clip:RN50/openai")
 
 

@@ -20,17 +20,8 @@ GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "own-encoder.md"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package installed in it, as pip does, offline."""
-    root = tmp_path_factory.mktemp("plugin")
-    source = root / "source"  # setuptools writes beside what it builds
-    source.mkdir()
-    for name in ("pyproject.toml", "tiles_encoder.py"):
-        (source / name).write_bytes((PACKAGE / name).read_bytes())
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
-    command = [*pip, "--no-deps", "--no-build-isolation", "--target", root / "site", source]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    return root / "site"
+def site(installed: Callable[[Path], Path]) -> Path:
+    return installed(PACKAGE)
 
 
 @pytest.fixture

@@ -432,7 +432,7 @@ def test_without_pyarrow_one_sentence_says_what_to_install(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'tip-adapter\[features\]'"):
+    with pytest.raises(MissingExtra, match='pip install "pyarrow>=17"'):
         extract(photos, tmp_path / "features", FakeEncoder())
 
 

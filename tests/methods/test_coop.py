@@ -180,7 +180,7 @@ def test_restored_weights_answer_the_same_and_others_are_refused(encoder):
 def test_without_torch_the_line_to_type_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "tip_adapter.encoders.toy_torch", raising=False)
-    with pytest.raises(MissingExtra, match=r"pip install 'tip-adapter\[torch\]'"):
+    with pytest.raises(MissingExtra, match=r'pip install "open-clip-torch>=3.2" "torch>=2.6"'):
         FewShotClassifier("toy", "coop").fit(["nothing.png"], ["red"])
 
 

@@ -33,6 +33,7 @@ from tip_adapter.paper.experiments import experiments, tasks
 from tip_adapter.paper.reproduce import Reproduction, parse_request, reproduce
 from tip_adapter.paper.results import key_of, read_results, recording
 from tip_adapter.paper.vectors import FileProvider, ImageProvider
+from tip_adapter.plugins import pip_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -330,12 +331,12 @@ class WithoutTorch:
     [
         (
             "table6",
-            "torch, which what to fine-tune (table6) needs, is not installed: pip install 'tip-adapter[torch]'",
+            f"torch, which what to fine-tune (table6) needs, is not installed: {pip_install('torch')}",
             0,
         ),
         (
             "figure4",
-            "torch is not installed: pip install 'tip-adapter[torch]'",
+            f"torch is not installed: {pip_install('torch')}",
             8,
         ),  # CoOp's; the other five are measured
     ],

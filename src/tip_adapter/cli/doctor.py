@@ -19,6 +19,7 @@ from tip_adapter.encoders.onnx.catalogue import named_clips
 from tip_adapter.encoders.onnx.download import cached
 from tip_adapter.io.files import cache_folder
 from tip_adapter.io.processors import available_processors
+from tip_adapter.plugins import pip_install
 from tip_adapter.text import counted
 from tip_adapter.version import __version__
 
@@ -51,7 +52,9 @@ def doctor(device: str | None = None) -> None:
     for package in _PACKAGES:
         print_line(f"  {package:15} {_version(package)}")
     providers = ", ".join(onnxruntime.get_available_providers())
-    print_line(f"Processor: {available_processors()} of {counted(os.cpu_count() or 1, 'core', 'cores')}. ONNX Runtime: {providers}")
+    print_line(
+        f"Processor: {available_processors()} of {counted(os.cpu_count() or 1, 'core', 'cores')}. ONNX Runtime: {providers}"
+    )
     cache = cache_folder()
     print_line(
         f"Cache: {cache} ({'in use' if cache.exists() else 'empty'}; TIP_ADAPTER_HOME moves it; deleting it costs only time)"
@@ -65,7 +68,7 @@ def doctor(device: str | None = None) -> None:
     for name, clip in named_clips().items():
         print_line(f"Encoder {name}: {'downloaded' if cached(clip) else 'not downloaded'}, {clip.repository}")
     for module, (purpose, extra) in _OPTIONAL.items():
-        state = "installed" if find_spec(module) else f"not installed; pip install 'tip-adapter[{extra}]'"
+        state = "installed" if find_spec(module) else f"not installed; {pip_install(extra)}"
         print_line(f"Optional, {purpose}: {state}")
 
 

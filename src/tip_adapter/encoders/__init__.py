@@ -79,7 +79,7 @@ FAMILIES = {
         "tip_adapter.encoders.open_clip.encoder:OpenClipEncoder",
         "open_clip:ARCH/PRETRAINED",
         "any CLIP of open_clip, by name, from its hub or a file",
-        needs=("tip-adapter[torch]",),
+        needs=("open-clip-torch", "torch", "torchvision", "transformers"),
         absent="tip_adapter.encoders.open_clip.encoder:absent_repository",
     ),
     "vectors": Family(

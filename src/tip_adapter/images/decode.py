@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tip_adapter.errors import ImageError, ImageTooLarge, MissingExtra
 from tip_adapter.images.limits import coefficient_bytes, has_more_scans, reduced, reduction, webp_bytes
-from tip_adapter.plugins import require_extra
+from tip_adapter.plugins import pip_install, require_extra
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def decode_image(content: bytes, *, name: str) -> NDArray[np.uint8]:
         raise ImageError(_message(name, "the file is empty"))
     with _decoding(name):
         if content[4:12] in _HEIC_MARKS and "HEIF" not in FORMATS:
-            raise ImageError(_message(name, "HEIC images need pip install 'tip-adapter[heic]'"))
+            raise ImageError(_message(name, f"HEIC images need pillow-heif: {pip_install('heic')}"))
         if webp_bytes(content) > MAX_MEMORY:  # Pillow allocates when it opens a WebP file
             raise MemoryError
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:

@@ -1,6 +1,6 @@
-"""The paper's data sets as records: what each holds, where it lies below a data root, and where to get it.
+"""The paper's data sets as records: what each contains, its folder below a data root, and where to get it.
 
-The layouts are those of the few-shot literature, so that who has the data moves nothing. `splits.py` reads them.
+The layouts are those of the few-shot literature, so that existing copies of the data need no moving. `splits.py` reads them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class DatasetRecord:
     url : where to get it
     dead_links : where it can no longer be had, though papers and scripts still say so
     advice : what to know when getting it
-    source : of a target under distribution shift, the data set that its photos are told apart with; else None
+    source : of a target under distribution shift, the data set whose classes it tests; else None
     epochs : method → passes over the photos, as the public code has them; empty for a target
     search : the public code's, None for a target
     """

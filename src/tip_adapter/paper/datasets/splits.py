@@ -1,6 +1,6 @@
-"""Reads a data set where it lies: its classes in order, and the photos and labels of a part when they are asked for.
+"""Reads a data set in place: its classes in order, and the photos and labels of a part when they are needed.
 
-No photo is opened, and none is looked for but by `check_dataset` and `require_images`: a split names its photos, and
+No photo is opened, and none is looked for except by `check_dataset` and `require_images`: a split names its photos, and
 class folders are listed.
 """
 
