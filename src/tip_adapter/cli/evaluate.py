@@ -28,7 +28,8 @@ def evaluate(
         Path | None, Option(help="Write an HTML report, DIR/index.html; an older report is replaced.", metavar="DIR")
     ] = None,
     photos: Annotated[
-        Path | None, Option(help="With --report: the training images, to show them.", metavar="TRAIN_DIR")
+        list[Path] | None,
+        Option(help="With --report: the training images, to show them; may be repeated.", metavar="TRAIN_DIR"),
     ] = None,
     force: Annotated[bool, Option("--force", help="Write the report into a folder with other files.")] = False,
     device: str | None = None,
@@ -42,7 +43,7 @@ def evaluate(
         refuse_unreplaceable(report)
     with notes(quiet), progress_bars("Reading images", quiet=quiet) as (progress,):
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
-        support = training_images(photos, model.head_.support.ids.tolist()) if report else {}
+        support = training_images(photos or [], model.head_.support.ids.tolist()) if report else {}
         accumulator = model.head_.new_accumulator(N_MISTAKES if report else 0)
         record = model.evaluate_folder(test_dir, progress=progress, accumulator=accumulator)
     if json:
