@@ -18,6 +18,7 @@ PACKAGE = ROOT / "src" / "tip_adapter"
 
 #: Files that have no docstring: path or ending → words.
 DATA_FILES = {
+    "cli/caltech101.json": "accuracies that the demo shows, rendered from docs/results/caltech101.json",
     "encoders/onnx/clips.toml": "CLIPs with a short name: where their files are, and what the files do not say",
     "encoders/pocket/imagenet_classnames.txt": "ImageNet's 1,000 class names",
     "encoders/templates.toml": "the paper's prompt templates",

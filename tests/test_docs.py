@@ -68,10 +68,16 @@ def test_a_picture_of_results_is_its_results_rendered_again(name: str) -> None:
     assert (render.RESULTS / f"{name}.svg").read_text(encoding="utf-8") == drawn
 
 
+def test_the_accuracies_that_the_demo_shows_are_the_results_rendered_again() -> None:
+    assert render.SHIPPED.read_text(encoding="utf-8") == render.shipped()
+
+
 @pytest.mark.parametrize("name", render.READMES)
-def test_the_table_in_a_readme_is_the_results_rendered_again(name: str) -> None:
+def test_the_figures_in_a_readme_is_the_results_rendered_again(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert render.with_measured(text, name) == text
+    assert len(re.findall(r"\d %", text.partition("\n## ")[0])) == 2  # the first screen has one figure, and zero-shot's
+    assert text.partition("\n## ")[0].count("![") == 1
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tip_adapter.metrics import (
     Bin,
     LeaveOneOutResult,
     MetricAccumulator,
+    UnknownClass,
     accuracy_interval,
     accuracy_of,
     calibration_of,
@@ -195,11 +196,33 @@ def test_a_score_too_small_for_a_float_has_a_likelihood() -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_the_most_confident_mistakes_are_kept_whole(batch: int) -> None:
-    worst = accumulated(LABELS, LOGITS, batch, n_mistakes=2).mistakes()
-    assert [(m.id, m.label, m.called) for m in worst] == [("3.jpg", "z", "c"), ("2.jpg", "c", "b")]
-    assert worst[0].score == pytest.approx(np.exp(4.5) / (np.exp(4.5) + 2))
-    np.testing.assert_array_equal(worst[0].vector, images_of(LABELS).vectors[3])
-    assert accumulated(LABELS, LOGITS, batch).mistakes() == []
+    accumulator = accumulated(LABELS, LOGITS, batch, n_mistakes=2)
+    worst, unknown = accumulator.mistakes(), accumulator.unknown_images()
+    assert [(m.id, m.label, m.called) for m in worst] == [("2.jpg", "c", "b"), ("1.jpg", "b", "a")]
+    assert [(m.id, m.label, m.called) for m in unknown] == [("3.jpg", "z", "c")]
+    assert unknown[0].score == pytest.approx(np.exp(4.5) / (np.exp(4.5) + 2))
+    np.testing.assert_array_equal(unknown[0].vector, images_of(LABELS).vectors[3])
+    without = accumulated(LABELS, LOGITS, batch)
+    assert without.mistakes() == without.unknown_images() == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_classes_that_the_model_does_not_have_are_counted_apart(batch: int) -> None:
+    labels, logits = ["z", "y", "a", "z", "z", "b", "z"], [[0, 0, 9], [1, 0, 0], [9, 0, 0], [0, 3, 0], [1, 0, 0]]
+    accumulator = accumulated(labels, [*logits, [0, 0, 1], [0, 0, 8]], batch, temperature=1.0)
+    # The score of a logit of 1 next to two of 0 is e / (e + 2), 0.58; the others are above 0.9.
+    assert accumulator.unknown(0.6) == [
+        UnknownClass("y", 1, (("a", 1),), 1),
+        UnknownClass("z", 4, (("c", 2), ("a", 1), ("b", 1)), 1),
+    ]
+    assert accumulator.n_known_refused(0.6) == 1
+    assert accumulator.n_known_refused(0.0) == sum(each.n_refused for each in accumulator.unknown(0.0)) == 0
+    assert accumulator.accuracy_of_known() == accuracy_of(np.array(["a", "b"]), np.array(["a", "c"]))
+    assert accumulator.accuracy().accuracy == pytest.approx(1 / 7)
+
+
+def test_without_an_image_of_a_known_class_they_have_no_accuracy() -> None:
+    assert accumulated(["z"], [[1, 0, 0]], 1).accuracy_of_known() is None
 
 
 def test_of_equal_mistakes_the_first_is_kept() -> None:

@@ -176,6 +176,24 @@ class Mistake:
     vector: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class UnknownClass:
+    """The images of a class that the model does not have.
+
+    Parameters
+    ----------
+    label : str
+    n : int, number of images
+    called : (predicted label, number of images), the most frequent first
+    n_refused : int, number of images whose score is below a threshold for "none of these"
+    """
+
+    label: str
+    n: int
+    called: tuple[tuple[str, int], ...]
+    n_refused: int
+
+
 class _Batch(NamedTuple):
     """What is kept of m images; the columns of (m, 2) arrays are at temperature 1 and at the model's."""
 
@@ -194,7 +212,8 @@ class MetricAccumulator:
     ----------
     classes : (n_classes,) sorted labels of the model
     temperature : float, divides the logits
-    n_mistakes : int, how many of the most confident mistakes to keep with their vectors
+    n_mistakes : int, how many of the most confident mistakes to keep with their vectors, and of the most confident images
+        of classes that the model does not have
     """
 
     def __init__(self, classes: NDArray[np.str_], temperature: float, n_mistakes: int = 0) -> None:
@@ -205,7 +224,8 @@ class MetricAccumulator:
         self._n = 0
         self._unreadable: list[tuple[str, str]] = []
         self._n_mistakes = n_mistakes
-        self._worst: list[Mistake] = []  # the most confident first
+        self._worst: list[Mistake] = []  # of known classes, the most confident first
+        self._strangest: list[Mistake] = []  # of classes that the model does not have, the most confident first
 
     def __len__(self) -> int:
         return self._n
@@ -228,6 +248,12 @@ class MetricAccumulator:
     def accuracy(self) -> Accuracy:
         """Accuracy of the model; an image of a class that it does not have counts as wrong. Needs at least one image."""
         return accuracy_of(self._labels(self._column("truth")), self._labels(self._column("predicted")))
+
+    def accuracy_of_known(self) -> Accuracy | None:
+        """Accuracy on images of the model's classes; None without any."""
+        truth, predicted = self._column("truth"), self._column("predicted")
+        known = truth < self._n_classes
+        return accuracy_of(self._labels(truth[known]), self._labels(predicted[known])) if known.any() else None
 
     def zero_shot(self) -> Accuracy:
         """Accuracy of the class names alone."""
@@ -258,12 +284,43 @@ class MetricAccumulator:
         return before, after
 
     def mistakes(self) -> list[Mistake]:
-        """The most confident mistakes, the most confident first; ties in the order in which they were added."""
+        """The most confident mistakes on images of the model's classes, the most confident first.
+
+        Ties are in the order in which they were added.
+        """
         return [*self._worst]
+
+    def unknown_images(self) -> list[Mistake]:
+        """The most confident images of classes that the model does not have, in the order of `mistakes`."""
+        return [*self._strangest]
 
     def unknown_classes(self) -> list[str]:
         """Sorted labels of images that the model does not have."""
         return sorted(list(self._positions)[self._n_classes :])
+
+    def unknown(self, threshold: float) -> list[UnknownClass]:
+        """What the images of each class that the model does not have were predicted as, by label.
+
+        Parameters
+        ----------
+        threshold : float in [0, 1]; an image with a lower score is refused
+        """
+        truth, predicted, refused = self._column("truth"), self._column("predicted"), self._refused(threshold)
+        classes = []
+        for label in self.unknown_classes():
+            own = truth == self._positions[label]
+            called = Counter(self._labels(predicted[own]).tolist())
+            most_frequent = tuple(sorted(called.items(), key=lambda item: (-item[1], item[0])))
+            classes.append(UnknownClass(label, int(own.sum()), most_frequent, int(refused[own].sum())))
+        return classes
+
+    def n_known_refused(self, threshold: float) -> int:
+        """Number of images of the model's classes whose score is below a threshold."""
+        return int((self._refused(threshold) & (self._column("truth") < self._n_classes)).sum())
+
+    def _refused(self, threshold: float) -> NDArray[np.bool_]:
+        below: NDArray[np.bool_] = self._column("confidence")[:, 1] < threshold
+        return below
 
     def _scores(self, logits: NDArray[np.float64], truth: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Each row's highest score, and the log of its own class's: NaN for classes that the model cannot predict."""
@@ -275,11 +332,12 @@ class MetricAccumulator:
 
     def _keep_worst(self, images: SupportSet, batch: _Batch) -> None:
         scores, called = batch.confidence[:, 1], self._labels(batch.predicted)
-        wrong = np.flatnonzero(batch.truth != batch.predicted).tolist()
-        for row in heapq.nlargest(self._n_mistakes, wrong, key=scores.__getitem__):
-            names = str(images.ids[row]), str(images.labels[row]), str(called[row])
-            self._worst.append(Mistake(*names, float(scores[row]), images.vectors[row].copy()))
-        self._worst = heapq.nlargest(self._n_mistakes, self._worst, key=lambda mistake: mistake.score)
+        unknown = batch.truth >= self._n_classes
+        for kept, chosen in ((self._worst, ~unknown & (batch.truth != batch.predicted)), (self._strangest, unknown)):
+            for row in heapq.nlargest(self._n_mistakes, np.flatnonzero(chosen).tolist(), key=scores.__getitem__):
+                names = str(images.ids[row]), str(images.labels[row]), str(called[row])
+                kept.append(Mistake(*names, float(scores[row]), images.vectors[row].copy()))
+            kept[:] = heapq.nlargest(self._n_mistakes, kept, key=lambda mistake: mistake.score)
 
     def _ids(self) -> Iterator[str]:
         for batch in self._batches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,6 @@ from tip_adapter.plugins import pip_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from conftest import Ran
 
@@ -158,6 +158,27 @@ def test_without_a_folder_the_demo_says_that_local_defects_are_hard(
 ) -> None:
     monkeypatch.setattr(demo, "_textile_photos", lambda: train)
     assert "Local defects" in run_toy("demo", "--shots", "2").out
+
+
+def test_without_a_folder_the_demo_shows_everyday_objects_first_and_what_is_measured_now_as_a_hard_case(
+    run_toy: Callable[..., Ran], train: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_textile_photos", lambda: train)
+    out = run_toy("demo", "--shots", "2").out
+    first, _, second = out.partition("A hard case, run now")
+    measured = json.loads((Path(demo.__file__).parent / "caltech101.json").read_text())
+    for method, name in demo.METHODS.items():
+        row = next(line for line in first.splitlines() if line.startswith(f"{name} "))
+        assert row.split()[1::2] == [f"{100 * share:.1f}" for share in measured["accuracy"][method].values()]
+    assert measured["command"] in first
+    assert measured["date"] in first
+    assert "2 training images per class" in second
+
+
+def test_with_a_folder_the_demo_shows_its_photos_only(run_toy: Callable[..., Ran], train: Path) -> None:
+    out = run_toy("demo", train, "--shots", "2").out
+    assert out.startswith("train, 2 training images per class, 6 test images\n")
+    assert "Caltech101" not in out
 
 
 def test_without_its_photos_the_demo_prints_the_pip_line(

@@ -37,6 +37,11 @@ def n_pictures(page: Path) -> int:
     return page.read_text(encoding="utf-8").count('src="data:image/jpeg;base64,')
 
 
+def n_in_gallery(page: Path) -> int:
+    gallery = page.read_text(encoding="utf-8").partition('<section id="photos"')[2].partition("</section>")[0]
+    return gallery.count("<img ")
+
+
 # ---- evaluate --report -----------------------------------------------------------------------------------------------
 
 
@@ -72,8 +77,35 @@ def test_a_folder_with_none_of_the_photos_that_were_learned_from_is_told(
 ) -> None:
     ran = run("show", fitted, "--photos", unseen, "--out", tmp_path / "shown")
     assert ran.status == 0
-    assert f"{unseen} holds none of the model's training images" in ran.err
+    assert f"{unseen}: none of the model's training images is there" in ran.err
     assert n_pictures(tmp_path / "shown" / "index.html") == 0
+
+
+def test_photos_that_were_added_from_another_folder_are_found_where_it_is_named(
+    run: Callable[..., Ran],
+    fitted: Path,
+    train: Path,
+    make_photos: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    more = make_photos("more", 50, purple=2)
+    monkeypatch.chdir(tmp_path)
+    assert run("add", fitted, "purple", more.relative_to(tmp_path) / "purple").status == 0
+    (tmp_path / "third").mkdir()
+    monkeypatch.chdir(tmp_path / "third")
+    page = tmp_path / "shown" / "index.html"
+    alone = run("show", fitted, "--photos", train, "--out", page.parent)
+    assert f"2 of 14 training images not found in {train}, and shown by name only: more/purple/" in alone.err
+    assert n_in_gallery(page) == 12
+    for folder in (more, more / "purple"):
+        both = run("show", fitted, "--photos", train, "--photos", folder, "--out", page.parent)
+        assert (both.status, both.err) == (0, "")
+        assert n_in_gallery(page) == 14
+    more.rename(tmp_path / "third" / "more")
+    both = run("show", fitted, "--photos", train, "--photos", "more", "--out", page.parent)
+    assert (both.status, both.err) == (0, "")
+    assert n_in_gallery(page) == 14
 
 
 def test_a_model_without_photos_asks_for_none(run: Callable[..., Ran], unseen: Path, tmp_path: Path) -> None:

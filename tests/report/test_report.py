@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.errors import NotWritable, OutputExists
+from tip_adapter.errors import FolderError, NotWritable, OutputExists
 from tip_adapter.metrics import MetricAccumulator, accuracy_of
 from tip_adapter.report import (
     N_MISTAKES,
@@ -26,6 +26,7 @@ from tip_adapter.report import (
     model_page,
     paths_by_id,
     refuse_unreplaceable,
+    training_photos,
     write_page,
 )
 from tip_adapter.report.charts import MOST_CLASSES, matrix, matrix_classes, tag
@@ -199,12 +200,56 @@ def test_a_mistake_tells_what_spoke_for_the_answer_and_for_its_own_class() -> No
     assert text.count("2 other photos") == 2
 
 
-def test_a_mistake_on_a_class_that_the_model_does_not_have_says_so() -> None:
-    model = FewShotClassifier("toy").fit_support(vectors_of(["ant", "ant", "bee", "bee"], 0), ["ant", "bee"])
+def evaluation_of(model: FewShotClassifier, photos: SupportSet) -> str:
     tally = model.head_.new_accumulator(N_MISTAKES)
-    model.head_.count(vectors_of(["cow"], 1), tally)
-    page = evaluation_page(model.head_, {**model.head_.evaluated(tally), "n_failed": 0}, tally, OCCASION, {}, {})
-    assert "true class cowunknown to the model" in Page(page).text
+    model.head_.count(photos, tally)
+    return evaluation_page(model.head_, {**model.head_.evaluated(tally), "n_failed": 0}, tally, OCCASION, {}, {})
+
+
+def section_of(page: str, name: str) -> str:
+    """The text of a section, in one line."""
+    content = page.partition(f'<section id="{name}"')[2].partition("</section>")[0]
+    return " ".join(" ".join(Page(f"<p {content}</p>").texts).split())
+
+
+def test_photos_of_unknown_classes_have_a_section_of_their_own() -> None:
+    classes = ["ant", "bee", "cat"]
+    model = FewShotClassifier("toy").fit_support(vectors_of(classes * 5, 0, noise=0.5), classes)
+    page = evaluation_of(model, vectors_of([*classes * 5, *["cow"] * 9, *["pig"] * 8], 1, noise=0.5))
+    for section in ("confusions", "classes", "mistakes"):
+        assert not re.search("cow|pig", section_of(page, section)), section
+    said = section_of(page, "unknown")
+    assert "17 photos are of 2 classes that the model does not have" in said
+    threshold = f"{100 * model.head_.left_out.threshold:.1f} %"
+    refused = re.search(
+        rf"“none of these” below {threshold}: this refuses (\d+) of them, and \d+ of the 15 photos", said
+    )
+    by_class = re.findall(r"(?:cow|pig) \d .*? (\d) of [89]\b", said)
+    assert refused is not None
+    assert len(by_class) == 2
+    assert int(refused[1]) == sum(map(int, by_class))
+    assert len(re.findall(r"(?:cow|pig)/\d+\.jpg", said)) == N_MISTAKES
+    assert 'href="#unknown"' in page
+    assert Page(page).open == []
+
+
+def test_unknown_classes_are_no_mistakes_of_a_model_that_makes_none() -> None:
+    model = FewShotClassifier("toy").fit_support(vectors_of(["ant", "ant", "bee", "bee"], 0, 0.01), ["ant", "bee"])
+    page = evaluation_of(model, vectors_of(["ant", "bee", "cow"], 1, 0.01))
+    assert section_of(page, "mistakes").endswith("None: every photo of the model's classes was classified correctly.")
+
+
+def test_a_test_of_unknown_classes_only_says_so() -> None:
+    model = FewShotClassifier("toy").fit_support(vectors_of(["ant", "bee"], 0), ["ant", "bee"])
+    page = evaluation_of(model, vectors_of(["cow"], 1))
+    assert section_of(page, "mistakes").endswith("No photo is of the model's classes.")
+    assert "1 photo is of 1 class that the model does not have" in section_of(page, "unknown")
+    assert "no threshold of its own" in section_of(page, "unknown")
+    assert {link["href"] for link in Page(page).all("a")} == {"#calibration", "#unknown", "#mistakes", "#made"}
+
+
+def test_without_unknown_classes_there_is_no_such_section() -> None:
+    assert 'id="unknown"' not in pages(["ant", "bee"], noise=1.0)["evaluation"]
 
 
 @pytest.mark.parametrize(("temperature", "n_notes"), [(10.0, 1), (1.0, 0)])
@@ -265,6 +310,13 @@ def test_fault_34_text_in_a_chart_is_escaped() -> None:
     assert tag("rect", x=1) == '<rect x="1"/>'
 
 
+def test_names_next_to_the_matrix_are_cut_to_one_width_in_any_script() -> None:
+    labels = np.array(["x" * 30, "字" * 30, "W" * 30, "x" * 24, "字" * 15])
+    texts = Page(matrix(accuracy_of(labels, labels))).texts
+    shown = {text for text in texts if len(text) > 1 and "correct" not in text}
+    assert shown == {"x" * 23 + "…", "字" * 14 + "…", "W" * 14 + "…", "x" * 24, "字" * 15}
+
+
 def test_a_long_name_is_shortened_and_whole_in_its_tooltip() -> None:
     page = pages(["y" * 100, "bee"], noise=1.0)["model"]
     assert f'<span dir="auto" title="{"y" * 100}">{"y" * 59}…</span>' in page
@@ -294,6 +346,82 @@ def test_a_photo_that_cannot_be_read_has_no_thumbnail(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no photo")
     with Thumbnails({"a.png": tmp_path / "a.png"}) as thumbnails:
         assert thumbnails.uri("a.png", 24) is None
+
+
+@pytest.mark.parametrize(
+    ("photo", "place", "found"),
+    [
+        ("cat/1.jpg", "photos", "photos/cat/1.jpg"),  # fit on class folders
+        ("cat/1.jpg", "photos/cat", "photos/cat/1.jpg"),
+        ("split/train/cat/1.jpg", "split", "split/train/cat/1.jpg"),
+        ("cat/1.jpg", "split", "split/train/cat/1.jpg"),
+        ("more/2.jpg", "more", "more/2.jpg"),  # add, relative to the folder above
+        ("./more/2.jpg", "more", "more/2.jpg"),
+        ("../more/2.jpg", "more", "more/2.jpg"),
+        ("../../elsewhere/more/2.jpg", "more", "more/2.jpg"),
+        ("2.jpg", "more", "more/2.jpg"),  # add, in the folder itself
+        ("../2.jpg", "more", "more/2.jpg"),
+        ("/old/disk/more/2.jpg", "more", "more/2.jpg"),  # moved
+        ("{}/more/2.jpg", "more", "more/2.jpg"),  # an absolute path
+        ("more/deep/3.jpg", "more", "more/deep/3.jpg"),
+        ("more/deep/3.jpg", "more/deep", "more/deep/3.jpg"),
+        ("{}/photos/dog/1.jpg", "photos/dog", "photos/dog/1.jpg"),
+        ("other/2.jpg", "more", None),  # another folder's photo of that name
+        ("B/cat/1.jpg", "photos", None),
+        ("3.jpg", "more", None),
+        ("", "more", None),
+        ("more", "more", None),
+    ],
+)
+def test_a_photo_is_found_by_its_path_as_it_was_typed(
+    tmp_path: Path, photo: str, place: str, found: str | None
+) -> None:
+    for path in (
+        *("photos/cat/1.jpg", "photos/dog/1.jpg", "more/2.jpg", "more/deep/3.jpg"),
+        *("split/train/cat/1.jpg", "split/train/dog/1.jpg", "split/test/cat/4.jpg"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    photo = photo.format(tmp_path)
+    assert training_photos([tmp_path / place], [photo]) == ({photo: tmp_path / found} if found else {})
+
+
+def test_photos_are_found_from_a_working_directory_in_the_folder(
+    tmp_path: Path, paint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "more").mkdir()
+    paint("red").save(tmp_path / "more" / "2.png")
+    monkeypatch.chdir(tmp_path / "more")
+    for place in (".", "../more", tmp_path / "more"):
+        found = training_photos([Path(place)], ["more/2.png", "2.png"])
+        assert {name: path.resolve() for name, path in found.items()} == dict.fromkeys(
+            ["more/2.png", "2.png"], tmp_path / "more" / "2.png"
+        )
+
+
+def test_of_two_folders_with_a_photo_of_one_id_the_first_is_used(make_photos: Callable[..., Path]) -> None:
+    first, second = make_photos("first", red=1, blue=1), make_photos("second", red=2, blue=2)
+    ids = ["red/0.png", "red/1.png"]
+    assert training_photos([first, second], ids) == {ids[0]: first / ids[0], ids[1]: second / ids[1]}
+    assert training_photos([], ids) == {}
+
+
+@pytest.mark.parametrize(("place", "reason"), [("absent", "neither a folder nor a list"), ("empty", "holds no photos")])
+def test_a_place_without_photos_is_refused(tmp_path: Path, place: str, reason: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FolderError, match=reason):
+        training_photos([tmp_path / place], ["1.jpg"])
+
+
+def test_photos_of_a_model_that_are_not_found_are_named(make_photos: Callable[..., Path]) -> None:
+    photos = make_photos("photos", red=2, blue=2)
+    ids = [*(f"red/{number}.png" for number in range(6)), "blue/0.png", "blue/1.png"]
+    support = vectors_of(["red"] * 6 + ["blue"] * 2, 0)
+    model = FewShotClassifier("toy").fit_support(SupportSet(support.vectors, support.labels, np.array(ids)))
+    page = model_page(model.head_, OCCASION, training_photos([photos], ids))
+    assert page.partition('<section id="photos"')[2].partition("</section>")[0].count("<img ") == 4
+    assert "Not shown: red/2.png, red/3.png, red/4.png and 1 more" in section_of(page, "photos").replace(" ,", ",")
+    assert section_of(page, "photos").count("Not shown") == 1
 
 
 # ---- where it is written ---------------------------------------------------------------------------------------------
@@ -411,3 +539,59 @@ def test_fault_34_a_browser_without_network_shows_it_and_runs_nothing(
     assert shown.locator("h1").inner_text() == "my model"
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
+
+
+#: What is wider than the box around it, of what is not scrolled and not drawn.
+STICKING_OUT = """() => [...document.querySelectorAll("header *, main *, footer *")].filter(element =>
+    !element.closest("svg, .wide, .unseen") && getComputedStyle(element).display !== "inline"
+    && element.scrollWidth > element.clientWidth + 1).map(element => element.outerHTML.slice(0, 80))"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:3 class names are in a script")
+@pytest.mark.parametrize("width", [320, 390, 769, 1280])
+@pytest.mark.parametrize(
+    ("classes", "noise"),
+    [
+        ([*"abcdefgh"], 0.01),
+        ([f"class {number}" for number in range(60)], 1.0),
+        (["a very long class name " * 4, "y" * 100, "short"], 1.0),
+        (["咖啡杯", "雨伞", "钥匙" * 12], 1.0),
+    ],
+)
+def test_nothing_sticks_out_and_what_is_scrolled_reaches_its_last_column(
+    browser: Any, tmp_path: Path, classes: list[str], noise: float, width: int
+) -> None:
+    for kind, page in pages(classes, noise=noise).items():
+        shown = browser.new_page(viewport={"width": width, "height": 900})
+        shown.goto(write_page(tmp_path / kind, page).as_uri())
+        assert shown.evaluate(STICKING_OUT) == []
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        for region in shown.locator(".wide:visible").all():
+            region.evaluate("region => region.scrollLeft = region.scrollWidth")
+            content = region.evaluate(
+                "region => [region, region.firstElementChild].map(box => box.getBoundingClientRect().right)"
+            )
+            assert content[1] <= content[0] + 1
+        shown.close()
+
+
+@pytest.mark.slow
+def test_a_shadow_says_where_a_wide_matrix_goes_on(browser: Any, tmp_path: Path) -> None:
+    page = pages([f"class {number}" for number in range(60)], noise=1.0)["evaluation"]
+    shown = browser.new_page(viewport={"width": 390, "height": 900})
+    shown.goto(write_page(tmp_path, page).as_uri())
+    matrix_region = shown.locator("#confusions .wide").first
+
+    def edges() -> tuple[bool, bool]:
+        """Whether the left and the right edge are darker than the page, in a row of pixels above the names of columns."""
+        with Image.open(io.BytesIO(matrix_region.screenshot())) as image:
+            row = np.asarray(image.convert("L").crop((0, 1, image.width, 2)))[0]
+        return bool(row[0] < row[row.size // 2] - 20), bool(row[-1] < row[row.size // 2] - 20)
+
+    assert edges() == (False, True)
+    matrix_region.evaluate("region => region.scrollLeft = 100")
+    assert edges() == (True, True)
+    matrix_region.evaluate("region => region.scrollLeft = region.scrollWidth")
+    assert edges() == (True, False)
+    shown.close()

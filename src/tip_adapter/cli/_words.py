@@ -8,8 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import warn
-from tip_adapter.report import Occasion, paths_by_id
-from tip_adapter.text import counted, percent, printable
+from tip_adapter.report import Occasion, training_photos
+from tip_adapter.text import counted, first_of, percent, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,12 +89,20 @@ def occasion(model_dir: Path, encoder: Mapping[str, Any]) -> Occasion:
     return Occasion(model_dir.name or str(model_dir), encoder, datetime.date.today().isoformat(), command)
 
 
-def training_images(folder: Path | None, ids: Sequence[str]) -> dict[str, Path]:
-    """The images of a folder by id; warns if none of them is among the model's training images, `ids`."""
-    paths = paths_by_id(folder, part="train") if folder else {}
-    if ids and paths.keys().isdisjoint(ids):
-        if folder is None:
-            warn("the page shows training images by name only; --photos TRAIN_DIR adds their pictures")
-        else:
-            warn(f"{printable(folder)} holds none of the model's training images; the page shows them by name only")
-    return paths
+def training_images(places: Sequence[Path], ids: Sequence[str]) -> dict[str, Path]:
+    """The model's training images in these folders and lists, by id; warns of those, of `ids`, that are in none of them."""
+    found = training_photos(places, ids)
+    missing = [name for name in ids if name not in found]
+    where = " and ".join(map(printable, places))
+    if not missing:
+        return found
+    if not places:
+        warn("the page shows training images by name only; --photos TRAIN_DIR adds their pictures")
+    elif not found:
+        warn(f"{where}: none of the model's training images is there; the page shows them by name only")
+    else:
+        warn(
+            f"{len(missing)} of {counted(len(ids), 'training image', 'training images')} not found in {where}, and shown by "
+            f"name only: {first_of(missing)}; repeat --photos to name further folders"
+        )
+    return found

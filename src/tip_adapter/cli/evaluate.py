@@ -45,7 +45,8 @@ def evaluate(
         Path | None, Option(help="Write an HTML report, DIR/index.html; an older report is replaced.", metavar="DIR")
     ] = None,
     photos: Annotated[
-        Path | None, Option(help="With --report: the training images, to show them.", metavar="TRAIN_DIR")
+        list[Path] | None,
+        Option(help="With --report: the training images, to show them; may be repeated.", metavar="TRAIN_DIR"),
     ] = None,
     force: Annotated[
         bool, Option("--force", "-f", help="Replace FILE, and write the report into a folder with other files.")
@@ -65,7 +66,7 @@ def evaluate(
         refuse_unreplaceable(report)
     with notes(quiet), progress_bars("Reading images", quiet=quiet) as (progress,):
         model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
-        support = training_images(photos, model.head_.support.ids.tolist()) if report else {}
+        support = training_images(photos or [], model.head_.support.ids.tolist()) if report else {}
         accumulator = model.head_.new_accumulator(N_MISTAKES if report else 0)
         least = model.head_.threshold if min_score == AUTO else float(min_score)
         record = model.evaluate_folder(test_dir, progress=progress, accumulator=accumulator)

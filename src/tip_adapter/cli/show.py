@@ -22,7 +22,10 @@ from tip_adapter.report import model_page, refuse_unreplaceable, write_page
 
 def show(
     model_dir: ModelDir,
-    photos: Annotated[Path | None, Option(help="The training images, to show them.", metavar="TRAIN_DIR")] = None,
+    photos: Annotated[
+        list[Path] | None,
+        Option(help="The training images, to show them; may be repeated.", metavar="TRAIN_DIR"),
+    ] = None,
     out: Annotated[
         Path | None, Option("--out", "-o", help="Write DIR/index.html; default: the cache folder.", metavar="DIR")
     ] = None,
@@ -36,7 +39,7 @@ def show(
         refuse_unreplaceable(out)
     with notes(quiet):
         head, config = load_head(model_dir)
-        paths = training_images(photos, head.support.ids.tolist())
+        paths = training_images(photos or [], head.support.ids.tolist())
         page = model_page(head, occasion(model_dir, config["encoder"]), paths)
         digest = hashlib.sha256(os.fsencode(os.path.realpath(model_dir))).hexdigest()
         path = write_page(out or cache_folder() / "shown" / digest[:16], page, force=force)

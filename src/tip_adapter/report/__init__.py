@@ -9,7 +9,7 @@ from pathlib import Path
 from tip_adapter.errors import OutputExists
 from tip_adapter.io.files import STAGING, not_writable, open_regular, write_file
 from tip_adapter.report.pages import GENERATOR, N_MISTAKES, Occasion, evaluation_page, model_page
-from tip_adapter.report.thumbnails import paths_by_id
+from tip_adapter.report.thumbnails import paths_by_id, training_photos
 from tip_adapter.text import printable
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "model_page",
     "paths_by_id",
     "refuse_unreplaceable",
+    "training_photos",
     "write_page",
 ]
 

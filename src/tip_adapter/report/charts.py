@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import accumulate
 from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 #: The matrix shows as many classes: those with most mistakes where there are more.
 MOST_CLASSES = 120
-#: A name next to the matrix is cut after so many characters.
-_LONGEST_NAME = 24
+#: The width in letters' heights to which a name is cut: next to the matrix, and in the tooltip of a cell.
+_LONGEST_NAME, _LONGEST_IN_TOOLTIP = 15.0, 50.0
 _CELLS, _LARGEST_CELL = 850.0, 44.0  # widths of all cells and of one
 #: From this width on a cell holds its number of photos; from this share on it is dark enough for light figures.
 _COUNTED_CELL, _STRONG = 24.0, 0.6
@@ -55,9 +56,7 @@ def matrix(accuracy: Accuracy) -> Markup:
     names = [_shortened(label, _LONGEST_NAME) for label in labels]
     cell = min(_LARGEST_CELL, _CELLS / len(labels))
     letter = min(13.0, cell * 0.92)
-    # About how wide the names are, in letters' heights.
-    widths = [sum(1.0 if east_asian_width(c) in "WF" else 0.62 for c in name) for name in names]
-    gutter = 12 + letter * max(widths)
+    gutter = 12 + letter * max(map(_width, names))
     size = gutter + cell * len(labels)
     position = {label: number for number, label in enumerate(labels)}
     correct = [(label, label, round(share * n)) for label, (share, n) in accuracy.per_class.items()]
@@ -79,8 +78,16 @@ def matrix(accuracy: Accuracy) -> Markup:
     )
 
 
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+def _width(text: str) -> float:
+    """About how wide a text is, in letters' heights."""
+    return sum(1.0 if east_asian_width(c) in "WF" or c in "MWmw@%" else 0.62 for c in text)
+
+
+def _shortened(text: str, longest: float) -> str:
+    if _width(text) <= longest:
+        return text
+    widths = accumulate(map(_width, text))
+    return f"{text[: sum(width <= longest - _width('…') for width in widths)]}…"
 
 
 def matrix_classes(accuracy: Accuracy) -> list[str]:
@@ -95,11 +102,11 @@ def matrix_classes(accuracy: Accuracy) -> list[str]:
 
 def _cell(x: float, y: float, size: float, label: str, called: str, n: int, n_class: int) -> Markup:
     """`n` of the `n_class` photos of a class are predicted as another class, or as itself."""
-    share, right, name = n / n_class, label == called, _shortened(label, 80)
+    share, right, name = n / n_class, label == called, _shortened(label, _LONGEST_IN_TOOLTIP)
     if right:
         what = f"{name}: {n} of {n_class} correct"
     else:
-        what = f"{name} predicted as {_shortened(called, 80)}: {n} of {n_class}"
+        what = f"{name} predicted as {_shortened(called, _LONGEST_IN_TOOLTIP)}: {n} of {n_class}"
     side, opacity = size * 0.94, f"{0.35 + 0.65 * share:.2f}"
     square = tag("rect", x=f"{x:.2f}", y=f"{y:.2f}", width=f"{side:.2f}", height=f"{side:.2f}", fill_opacity=opacity)
     strength = "count strong" if share >= _STRONG else "count"

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 #: Marks a page as made by this package.
 GENERATOR = "tip-adapter report"
-#: Mistakes shown with their photos.
+#: Mistakes shown with their photos, and photos of unknown classes.
 N_MISTAKES = 12
-#: Photos in the gallery: of all classes together, and of one class.
-_MOST_PHOTOS, _PHOTOS_PER_CLASS = 1000, 8
+#: Photos in the gallery: of all classes together, and of one class; and names of a class's photos that are not found.
+_MOST_PHOTOS, _PHOTOS_PER_CLASS, _NAMED_PER_CLASS = 1000, 8, 3
 #: How alpha and beta were chosen, in words.
 _RULES = {
     "leave-one-out": "leave-one-out on the training photos",
@@ -41,6 +41,7 @@ _CONTENTS = {
     "classes": "Classes",
     "calibration": "Calibration",
     "labels": "Labels",
+    "unknown": "Unknown classes",
     "mistakes": "Mistakes",
     "made": "How it was made",
 }
@@ -83,9 +84,10 @@ def evaluation_page(
     photos : id → path of the evaluated photos
     support : id → path of the training photos; one that is missing is shown by its id
     """
-    counts = _counts(accumulator)
+    counts, unknown = _counts(accumulator), _unknown(head, accumulator)
     n_unknown = len(record["unknown_classes"])
     key_figures = [
+        *([("on the model's classes", percent(counts["known"].accuracy))] if n_unknown and counts["known"] else []),
         ("mean over classes", percent(counts["accuracy"].mean_per_class)),
         ("calibration error", percent(counts["after"].ece)),
         ("classes", str(len(head.names)) + (f" + {n_unknown} unknown" if n_unknown else "")),
@@ -94,8 +96,9 @@ def evaluation_page(
     ]
     with Thumbnails(photos) as shown, Thumbnails(support) as known:
         mistakes = [_mistake(head, mistake, known) for mistake in accumulator.mistakes()]
-        sections = ("confusions", "classes", "calibration", "mistakes", "made")
-        parts = {**counts, "key_figures": key_figures, "mistakes": mistakes, "photos": shown}
+        parts = {**counts, "key_figures": key_figures, "unknown": unknown, "mistakes": mistakes, "photos": shown}
+        of_known = ("confusions", "classes") if counts["known"] else ()
+        sections = (*of_known, "calibration", *(["unknown"] if unknown else []), "mistakes", "made")
         return _render("evaluation.html.jinja", head, occasion, sections, parts)
 
 
@@ -132,15 +135,20 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
 
 
 def _counts(accumulator: MetricAccumulator) -> dict[str, Any]:
-    """Accuracy, classes from the hardest to the easiest, and calibration."""
-    accuracy = accumulator.accuracy()
+    """Accuracy, the model's classes from the hardest to the easiest, and calibration."""
+    known = accumulator.accuracy_of_known()
     before, after = accumulator.calibrations()
     confused: dict[str, tuple[str, int]] = {}
-    for label, predicted, n in accuracy.confusions:  # the most frequent first
+    for label, predicted, n in known.confusions if known else ():  # the most frequent first
         confused.setdefault(label, (predicted, n))
-    hardest = sorted((share, label, n) for label, (share, n) in accuracy.per_class.items())
+    hardest = sorted((share, label, n) for label, (share, n) in known.per_class.items()) if known else []
+    of_classes = " of the model's classes" if accumulator.unknown_classes() else ""
     return {
-        "accuracy": accuracy,
+        "accuracy": accumulator.accuracy(),
+        "known": known,
+        "no_mistakes": f"None: every photo{of_classes} was classified correctly."
+        if known
+        else f"No photo is{of_classes}.",
         "zero_shot": accumulator.zero_shot(),
         "hardest": [(label, share, n, confused.get(label)) for share, label, n in hardest],
         "before": before,
@@ -149,25 +157,46 @@ def _counts(accumulator: MetricAccumulator) -> dict[str, Any]:
     }
 
 
+def _unknown(head: Head, accumulator: MetricAccumulator) -> dict[str, Any] | None:
+    """What photos of classes that the model does not have were taken for, and how many its threshold refuses."""
+    threshold = head.left_out.threshold if head.left_out else None
+    classes = accumulator.unknown(threshold or 0.0)
+    if not classes:
+        return None
+    n = sum(each.n for each in classes)
+    return {
+        "classes": classes,
+        "examples": accumulator.unknown_images(),
+        "n": n,
+        "n_refused": sum(each.n_refused for each in classes),
+        "n_known": len(accumulator) - n,
+        "n_known_refused": accumulator.n_known_refused(threshold or 0.0),
+        "threshold": threshold,
+    }
+
+
 def _mistake(head: Head, mistake: Mistake, support: Thumbnails) -> dict[str, Any]:
-    """A mistake with the evidence for the predicted and for the true class, where the method and the model have it."""
-    known = [label for label in (mistake.called, mistake.label) if label in head.names]
+    """A mistake with the evidence for the predicted and for the true class, where the method has it."""
+    labels = [mistake.called, mistake.label]
     if head.estimator.capabilities.explains:
-        records = dict(zip(known, head.explained_classes(mistake.vector, known), strict=True))
+        records = head.explained_classes(mistake.vector, labels)
     else:
         scores = dict(zip(head.classes.tolist(), head.probabilities(mistake.vector[None])[0].tolist(), strict=True))
-        records = {label: {"score": scores[label]} for label in known}
-    verdicts = [("predicted", "wrong", mistake.called), ("true class", "right", mistake.label)]
-    sides = [_side(verdict, kind, label, records.get(label), support) for verdict, kind, label in verdicts]
+        records = [{"score": scores[label]} for label in labels]
+    verdicts = [("predicted", "wrong"), ("true class", "right")]
+    sides = [
+        _side(verdict, kind, label, record, support)
+        for (verdict, kind), label, record in zip(verdicts, labels, records, strict=True)
+    ]
     largest = max(side["largest"] for side in sides) or 1.0
     alt = f"{mistake.id}: {mistake.label}, predicted {mistake.called}"
     return {"id": mistake.id, "alt": alt, "sides": [{**side, "largest": largest} for side in sides]}
 
 
-def _side(verdict: str, kind: str, label: str, record: dict[str, Any] | None, support: Thumbnails) -> dict[str, Any]:
+def _side(verdict: str, kind: str, label: str, record: dict[str, Any], support: Thumbnails) -> dict[str, Any]:
     """One class of a mistake: its score, its photos with and without a picture, and the sizes of all contributions."""
     side = {"verdict": verdict, "kind": kind, "label": label, "record": record}
-    if not record or "images" not in record:
+    if "images" not in record:
         return {**side, "total": 0.0, "largest": 0.0}
     parts = [abs(part) for part in (record["text"], record["others"], *(photo["part"] for photo in record["images"]))]
     photos = [{**photo, "uri": support.uri(photo["id"], SMALL)} for photo in record["images"]]
@@ -181,16 +210,19 @@ def _side(verdict: str, kind: str, label: str, record: dict[str, Any] | None, su
 
 
 def _gallery(head: Head, photos: Thumbnails) -> list[dict[str, Any]]:
-    """Each class with some of its photos."""
+    """Each class with some of its photos, and the names of some that are not found."""
     ids: dict[str, list[str]] = {label: [] for label in head.names}
     for photo, label in zip(head.support.ids.tolist(), head.support.labels.tolist(), strict=True):
         ids[label].append(photo)
     per_class = max(1, min(_PHOTOS_PER_CLASS, _MOST_PHOTOS // len(ids)))
     cards = []
     for number, (label, name) in enumerate(head.names.items()):
-        some = ids[label][:per_class] if number * per_class < _MOST_PHOTOS else []
+        found = [photo for photo in ids[label] if photo in photos]
+        missing = [photo for photo in ids[label] if photo not in photos]
+        some = found[:per_class] if number * per_class < _MOST_PHOTOS else []
         shown = [(photo, uri) for photo in some if (uri := photos.uri(photo, TINY))]
-        cards.append({"label": label, "name": name, "n": len(ids[label]), "shown": shown})
+        card = {"label": label, "name": name, "n": len(ids[label]), "shown": shown}
+        cards.append({**card, "missing": missing[:_NAMED_PER_CLASS], "n_missing": len(missing)})
     return cards
 
 
