@@ -21,8 +21,8 @@ def test_it_is_logistic_regression_on_unit_vectors(n_classes):
     X, y = photos(n_classes, 8)
     queries, _ = photos(n_classes, 3, seed=1)
     ours = LinearProbeClassifier(C=3.0).fit(5 * X, y)
-    theirs = LogisticRegression(C=3.0, max_iter=1000, tol=1e-4 / len(y)).fit(unit(X), y)
-    np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=1e-9)
+    theirs = LogisticRegression(C=3.0, max_iter=1000, tol=1e-12).fit(unit(X), y)
+    np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=1e-4)
     assert ours.logits(queries).shape == (len(queries), n_classes)
 
 
