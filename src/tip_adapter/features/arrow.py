@@ -49,6 +49,13 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: Sequence[int]) -> ImageTable:
+        """The images of these rows."""
+        ids, paths, digests, labels, errors = (
+            [column[row] for row in rows] for column in (self.ids, self.paths, self.sha256, self.labels, self.errors)
+        )
+        return ImageTable(ids, paths, digests, labels, self.vectors[rows], errors)
+
 
 def schema(width: int) -> Any:
     """The pyarrow.Schema of a table of vectors: id, path, sha256, label, vector, error."""
