@@ -51,10 +51,14 @@ class ImageTable:
 
     def take(self, rows: Sequence[int]) -> ImageTable:
         """The images of these rows."""
-        ids, paths, digests, labels, errors = (
-            [column[row] for row in rows] for column in (self.ids, self.paths, self.sha256, self.labels, self.errors)
+        return ImageTable(
+            [self.ids[row] for row in rows],
+            [self.paths[row] for row in rows],
+            [self.sha256[row] for row in rows],
+            [self.labels[row] for row in rows],
+            self.vectors[rows],
+            [self.errors[row] for row in rows],
         )
-        return ImageTable(ids, paths, digests, labels, self.vectors[rows], errors)
 
 
 def schema(width: int) -> Any:

@@ -217,7 +217,7 @@ def _losses(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[float, NDArray[
 
 @dataclass(frozen=True, eq=False)
 class _Axes:
-    """Coordinates in which L-BFGS needs a third of the iterations: vectors minus their mean, along their principal axes.
+    """Coordinates in which L-BFGS needs fewer iterations: vectors minus their mean, along their principal axes.
 
     The same regression: a rotation leaves the L2 penalty as it is, and the intercept, which has none, takes the mean.
 
@@ -284,12 +284,11 @@ class _Path:
     def _towards(self, exponent: float) -> NDArray[np.float64]:
         """Where to start: the polynomial in log C through the nearest solutions."""
         nearest = sorted(self._solved, key=lambda known: abs(known - exponent))[:_NEAREST]
-        if not nearest:
-            return np.zeros((self.n_classes, self.inputs.shape[1])) if self.start is None else self.start
-        return sum(
-            np.prod([(exponent - other) / (known - other) for other in nearest if other != known]) * self._solved[known]
-            for known in nearest
-        )
+        start = np.zeros((self.n_classes, self.inputs.shape[1])) if nearest or self.start is None else self.start
+        for known in nearest:
+            share = np.prod([(exponent - other) / (known - other) for other in nearest if other != known])
+            start += share * self._solved[known]
+        return start
 
     def _solve(self, C: float, start: NDArray[np.float64]) -> NDArray[np.float64]:
         """Minimise the summed cross-entropy plus |coefficients|² / 2C from `start`, by L-BFGS with a diagonal preconditioner."""
