@@ -52,7 +52,10 @@ def reproduce(
     vectors: Vectors = None,
     published: Annotated[
         Literal["comparable", "all"],
-        Option(help="Published numbers in the picture: of the same data and encoder, or also next to others."),
+        Option(
+            help="Published numbers in the picture: comparable, of the same data and encoder, or all, also next to others.",
+            metavar="WHICH",
+        ),
     ] = "comparable",
     out: Annotated[Path | None, Option(help="Folder of the results; default: results/NAME.", metavar="DIR")] = None,
     device: str | None = None,

@@ -303,24 +303,26 @@ class _Path:
         tolerance = _TOLERANCE * min(1.0, (_FLAT / C) ** 0.5)
         gradient = np.zeros_like(start)
 
-        def slope(scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        def in_scale(scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             nonlocal gradient
-            loss, gradient = self._slope(start + scale * scaled.reshape(start.shape), penalty)
+            loss, gradient = self._loss_and_gradient(start + scale * scaled.reshape(start.shape), penalty)
             return loss, (scale * gradient).ravel()
 
         def stop(_: NDArray[np.float64]) -> None:
-            if np.linalg.norm(gradient) < tolerance:
+            if np.vdot(gradient, gradient) < tolerance**2:
                 raise StopIteration
 
         options = {"maxiter": _MOST_ITERATIONS, "maxfun": 2 * _MOST_ITERATIONS, "ftol": 0.0, "gtol": 0.0}
         zeros = np.zeros(start.size)
-        found = minimize(slope, zeros, jac=True, method="L-BFGS-B", callback=stop, options=options)
+        found = minimize(in_scale, zeros, jac=True, method="L-BFGS-B", callback=stop, options=options)
         solution: NDArray[np.float64] = start + scale * found.x.reshape(start.shape)
         return solution
 
-    def _slope(self, weights: NDArray[np.float64], penalty: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def _loss_and_gradient(
+        self, weights: NDArray[np.float64], penalty: NDArray[np.float64]
+    ) -> tuple[float, NDArray[np.float64]]:
         """The penalised loss and its gradient by the weights."""
         loss, errors = _losses(self.inputs @ weights.T, self.labels)
         errors[np.arange(len(errors)), self.labels] -= 1  # probabilities minus one-hot labels
-        slopes = penalty * weights
-        return loss + 0.5 * float(np.vdot(slopes, weights)), errors.T @ self.inputs + slopes
+        shrinkage = penalty * weights
+        return loss + 0.5 * float(np.vdot(shrinkage, weights)), errors.T @ self.inputs + shrinkage
