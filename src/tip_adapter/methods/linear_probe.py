@@ -6,12 +6,12 @@ around the peak; scored by accuracy on validation images, or by cross-validated 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.methods.base import Capabilities, VectorClassifier, checked_labels, positions
@@ -35,6 +35,8 @@ _MOST_ITERATIONS = 1000
 #: Norm of the gradient of the loss summed over images at which the solver stops; a mean over images would stop it far from
 #: the optimum. Above this C it falls with 1 / √C, since the loss is then as flat as 1 / C in some directions.
 _TOLERANCE, _FLAT = 1e-4, 1e4
+#: Steps that L-BFGS remembers; the share of the expected decrease that a step must reach, and how often it is halved for that.
+_MEMORY, _SUFFICIENT, _MOST_HALVINGS = 10, 1e-4, 30
 #: Solutions of the nearest C that the start of another is extrapolated from.
 _NEAREST = 3
 #: Multiplications per gradient above which several threads are faster.
@@ -135,9 +137,10 @@ class LinearProbeClassifier(VectorClassifier):
         vectors = to_numpy(keys).astype(np.float64)
         with threadpool_limits(1 if vectors.size * len(self.classes_) < _WORTH_THREADS else None):
             axes = _Axes.of(vectors)
-            whole = _Path(axes.inputs(vectors), labels, len(self.classes_))
-            self.C_, self.searched_by_ = self._strength(axes, whole, validation)
-            coef, intercept = axes.as_probe(whole.at(self.C_))
+            inputs, n_classes = axes.inputs(vectors), len(self.classes_)
+            self.C_, self.searched_by_ = self._strength(axes, _Path(inputs, labels, n_classes), validation)
+            # Not from the path of the search, which depends on what C was searched on.
+            coef, intercept = axes.as_probe(_Path(inputs, labels, n_classes).in_steps_to(self.C_))
         self.coef_, self.intercept_ = like(coef, keys), like(intercept[None], keys)
 
     def _strength(
@@ -161,9 +164,7 @@ class LinearProbeClassifier(VectorClassifier):
             """Of each image under a probe that is fitted without its part, summed logarithms."""
             return -sum(_losses(path.logits(C, whole.inputs[part]), whole.labels[part])[0] for path, part in parts)
 
-        C = best_strength(likelihood)
-        whole.start = np.mean([path.at(C) for path, _ in parts], axis=0)
-        return C, "cross-validation"
+        return best_strength(likelihood), "cross-validation"
 
     def _logits(self, queries: Array, coef: Array, intercept: Array) -> Array:
         return queries @ coef.T + intercept  # (m, n_classes)
@@ -256,13 +257,11 @@ class _Path:
     inputs : (n, r + 1) array, as `_Axes` gives it
     labels : (n,) positions of classes; each class has an image
     n_classes : int
-    start : (n_classes, r + 1) array, what the first solution starts from; None for zeros
     """
 
     inputs: NDArray[np.float64]
     labels: NDArray[Any]
     n_classes: int
-    start: NDArray[np.float64] | None = None
     _solved: dict[float, NDArray[np.float64]] = field(default_factory=dict)
 
     def without(self, rows: NDArray[np.intp]) -> _Path:
@@ -274,6 +273,13 @@ class _Path:
         logits: NDArray[np.float64] = inputs @ self.at(C).T
         return logits
 
+    def in_steps_to(self, C: float) -> NDArray[np.float64]:
+        """`at`, after the coarse values between 1 and C, which take fewer iterations together than C alone does."""
+        for exponent in _COARSE:
+            if 0 <= exponent < np.log10(C):
+                self.at(10.0**exponent)
+        return self.at(C)
+
     def at(self, C: float) -> NDArray[np.float64]:
         """(n_classes, r + 1) weights."""
         exponent = float(np.log10(C))
@@ -284,7 +290,7 @@ class _Path:
     def _towards(self, exponent: float) -> NDArray[np.float64]:
         """Where to start: the polynomial in log C through the nearest solutions."""
         nearest = sorted(self._solved, key=lambda known: abs(known - exponent))[:_NEAREST]
-        start = np.zeros((self.n_classes, self.inputs.shape[1])) if nearest or self.start is None else self.start
+        start = np.zeros((self.n_classes, self.inputs.shape[1]))
         for known in nearest:
             share = np.prod([(exponent - other) / (known - other) for other in nearest if other != known])
             start += share * self._solved[known]
@@ -299,24 +305,9 @@ class _Path:
         # The curvature by class and axis, were each image as sure of it as all are on average at the start.
         _, probabilities = _losses(self.inputs @ start.T, self.labels)
         spread = np.maximum((probabilities * (1 - probabilities)).mean(axis=0), np.finfo(np.float64).eps)
-        scale = 1 / np.sqrt(spread[:, None] * (self.inputs**2).sum(axis=0) + penalty)
+        scale = 1 / (spread[:, None] * (self.inputs**2).sum(axis=0) + penalty)
         tolerance = _TOLERANCE * min(1.0, (_FLAT / C) ** 0.5)
-        gradient = np.zeros_like(start)
-
-        def in_scale(scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            nonlocal gradient
-            loss, gradient = self._loss_and_gradient(start + scale * scaled.reshape(start.shape), penalty)
-            return loss, (scale * gradient).ravel()
-
-        def stop(_: NDArray[np.float64]) -> None:
-            if np.vdot(gradient, gradient) < tolerance**2:
-                raise StopIteration
-
-        options = {"maxiter": _MOST_ITERATIONS, "maxfun": 2 * _MOST_ITERATIONS, "ftol": 0.0, "gtol": 0.0}
-        zeros = np.zeros(start.size)
-        found = minimize(in_scale, zeros, jac=True, method="L-BFGS-B", callback=stop, options=options)
-        solution: NDArray[np.float64] = start + scale * found.x.reshape(start.shape)
-        return solution
+        return _minimised(lambda weights: self._loss_and_gradient(weights, penalty), start, scale, tolerance)
 
     def _loss_and_gradient(
         self, weights: NDArray[np.float64], penalty: NDArray[np.float64]
@@ -326,3 +317,62 @@ class _Path:
         errors[np.arange(len(errors)), self.labels] -= 1  # probabilities minus one-hot labels
         shrinkage = penalty * weights
         return loss + 0.5 * float(np.vdot(shrinkage, weights)), errors.T @ self.inputs + shrinkage
+
+
+def _minimised(
+    loss_and_gradient: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]],
+    start: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.float64]:
+    """The minimum of a convex function by L-BFGS, to a norm of the gradient.
+
+    scipy.optimize's takes longer for a step than the gradient, since it keeps bounds, and begins without a scale.
+
+    Parameters
+    ----------
+    loss_and_gradient : as it says, of an array
+    start : array
+    scale : array, of the inverse curvature by coordinate
+    tolerance : float
+    """
+    x = start
+    loss, gradient = loss_and_gradient(x)
+    steps: deque[tuple[NDArray[np.float64], NDArray[np.float64], float]] = deque(maxlen=_MEMORY)
+    for _ in range(_MOST_ITERATIONS):
+        if np.vdot(gradient, gradient) < tolerance**2:
+            break
+        direction = _direction(gradient, steps, scale)
+        decrease, length = float(np.vdot(gradient, direction)), 1.0
+        for _ in range(_MOST_HALVINGS):
+            next_loss, next_gradient = loss_and_gradient(x - length * direction)
+            if next_loss <= loss - _SUFFICIENT * length * decrease:
+                break
+            length /= 2
+        else:  # no lower loss that rounding would show
+            break
+        step, change = -length * direction, next_gradient - gradient
+        x, loss, gradient = x + step, next_loss, next_gradient
+        curvature = float(np.vdot(step, change))
+        if curvature > 0:
+            steps.append((step, change, curvature))
+    return x
+
+
+def _direction(
+    gradient: NDArray[np.float64],
+    steps: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], float]],
+    scale: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The inverse curvature that the last steps show, times the gradient: L-BFGS's two loops."""
+    direction, shares = gradient.copy(), []
+    for step, change, curvature in reversed(steps):
+        shares.append(float(np.vdot(step, direction)) / curvature)
+        direction -= shares[-1] * change
+    direction *= scale
+    if steps:
+        _, change, curvature = steps[-1]
+        direction *= curvature / float(np.vdot(change, scale * change))
+    for step, change, curvature in steps:
+        direction += (shares.pop() - float(np.vdot(change, direction)) / curvature) * step
+    return direction
