@@ -30,7 +30,7 @@ def test_it_says_how_many_photos_were_encoded_and_what_to_do_next(
     run: Callable[..., Ran], photos: Path, features: Path
 ) -> None:
     ran = run("extract", photos, "--out", features, "--encoder", "toy")
-    assert (ran.status, ran.err) == (0, "")
+    assert (ran.status, ran.err) == (0, "Encoding images: 0 of 6\n")
     first, second = ran.out.splitlines()
     assert first.startswith("6 images, 0 of them encoded now, in ")
     assert second == f"Saved to {features}. Next: tip-adapter fit {features} --out MODEL_DIR"
@@ -42,7 +42,9 @@ def test_json_counts_and_a_bad_photo_is_a_note(run: Callable[..., Ran], photos: 
     counted = json.loads(ran.out)
     assert counted.pop("seconds") >= 0
     assert counted == {"n_images": 7, "n_encoded": 0, "n_failed": 1}
-    assert ran.err.startswith("note: 1 image has no vector: cannot read red/bad.png: not an image")
+    progress, note = ran.err.splitlines()
+    assert progress == "Encoding images: 0 of 7"
+    assert note.startswith("note: 1 image has no vector: cannot read red/bad.png: not an image")
     assert run("extract", photos, "--out", features, "--encoder", "toy", "--json", "--quiet").err == ""
 
 

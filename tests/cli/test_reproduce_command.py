@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,16 +98,17 @@ def test_stored_vectors_are_enough(run: Callable[..., Ran], stored: Path, somewh
         "zero-shot,tip-adapter",
     )
     ran = run(*asked)
-    assert (ran.status, ran.err) == (0, "")
+    assert (ran.status, ran.err) == (0, "Measuring: 1 of 3\n")
     assert "| Tip-Adapter | full-validation |" in ran.out
-    assert "3 results measured now, 0 images were encoded. Written to results/figure4." in ran.out
-    assert {path.name for path in (somewhere / "results" / "figure4").iterdir()} == {
-        "results.jsonl",
-        "figure4.md",
-        "figure4.png",
-    }
+    assert "3 results measured now, 0 images were encoded. Written to results/table2." in ran.out
+    place = somewhere / "results" / "table2"
+    assert {path.name for path in place.iterdir()} == {"results.jsonl", "table2.md", "table2.png"}
+    assert (place / "table2.md").read_text().startswith("# table2: ImageNet by shots")
     again = json.loads(run(*asked, "--json").out)
-    assert again["experiment"] == "figure4"
+    assert again["experiment"] == "table2"
+    assert {result["experiment"] for result in again["results"]} == {"figure4"}  # one name in every file of results
+    other_name = json.loads(run("reproduce", "figure4", *asked[2:], "--out", place, "--json", "--quiet").out)
+    assert other_name["results"] == again["results"]
     assert [result["method"] for result in again["results"]] == ["zero-shot", "tip-adapter", "tip-adapter"]
     assert {result["dataset"] for result in again["results"]} == {"three"}
 
@@ -124,6 +126,15 @@ def test_stored_vectors_are_enough(run: Callable[..., Ran], stored: Path, somewh
         (("table1", "--data-root", ".", "--protocol", "best"), "unknown protocol 'best'"),
         (("table1", "--data-root", ".", "--datasets", "mnist"), "unknown data set 'mnist'"),
         (("figure8", "--data-root", ".", "--methods", "coop"), "figure8 has none of the methods coop"),
+        (
+            ("figure8", "--data-root", ".", "--methods", "tip-adapter,coop,clip-adapter"),
+            "figure8 has none of the methods coop, clip-adapter; it has zero-shot, tip-adapter, and takes those of other",
+        ),
+        (
+            ("table4", "--data-root", ".", "--methods", "tip-adapter,coop"),
+            "table4 has none of the methods coop; it has",
+        ),
+        (("table1", "--data-root", ".", "--published", "some"), "some"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_a_sentence(
@@ -162,7 +173,7 @@ def test_a_part_that_is_missing_is_said_and_listed_in_the_json(
     assert [result["method"] for result in answer["results"]] == ["zero-shot"]
     assert len(answer["missing"]) == 1
     assert "coop needs a prompt tower" in answer["missing"][0]
-    assert ran.err == ("" if quiet else f"note: {answer['missing'][0]}\n")
+    assert ran.err == ("" if quiet else f"Measuring: 1 of 2\nnote: {answer['missing'][0]}\n")
 
 
 @pytest.mark.slow
@@ -181,7 +192,8 @@ def test_ctrl_c_keeps_what_is_measured_and_says_how_to_go_on(
         patch.setattr(measure, "measure", interrupted)
         ran = run(*asked)
     assert (ran.status, ran.out) == (130, "")
-    assert ran.err == "stopped; finished results are in results/figure4, run the same command again to resume\n"
+    stopped = "stopped; finished results are in results/figure4, run the same command again to resume"
+    assert ran.err.splitlines()[-1] == stopped
     assert len(Path("results/figure4/results.jsonl").read_text().splitlines()) == 3
     assert " results measured now" in run(*asked).out
     keys = [key_of(json.loads(line)) for line in Path("results/figure4/results.jsonl").read_text().splitlines()]
@@ -192,6 +204,67 @@ def test_options_that_stored_vectors_answer_are_a_note(run: Callable[..., Ran], 
     ran = run("reproduce", "figure4", "--vectors", stored, "--encoder", "clip", "--methods", "zero-shot")
     assert ran.status == 0
     assert "note: --vectors determines the data set and the encoder; --encoder and --datasets are ignored" in ran.err
+
+
+def test_shots_that_a_file_does_not_have_are_left_out_and_one_draw_is_measured_once(
+    run: Callable[..., Ran], stored: Path
+) -> None:
+    """The file has eight photos a class to learn from: 16 shots are not there, and of 8 there is one draw."""
+    asked = ("reproduce", "table2", "--vectors", stored, "--methods", "tip-adapter", "--protocol", "fixed")
+    ran = run(*asked, "--shots", "2,8,16,32", "--seeds", "1,2,3", "--json")
+    answer = json.loads(ran.out)
+    drawn = [(result["shots"], result["seed"]) for result in answer["results"]]
+    assert drawn == [(2, 1), (2, 2), (2, 3), (8, 1)]
+    assert answer["missing"] == [
+        "three: other seeds draw the same photos at 8 shots a class; they are measured once, without an interval",
+        "three has at most 8 photos of a class to learn from; 16 shots are left out",
+        "three has at most 8 photos of a class to learn from; 32 shots are left out",
+    ]
+    table = Path("results/table2/table2.md").read_text()
+    assert "| 2 shots | 8 shots |" in table
+    assert re.search(r"\| Tip-Adapter \| [\d.]+ ± [^|]+ \| [\d.]+ [^|±]*\|", table)
+    again = json.loads(run(*asked, "--shots", "2,8,16,32", "--seeds", "1,2,3", "--json").out)["results"]
+    assert list(map(key_of, again)) == list(map(key_of, answer["results"]))
+    nothing = run("reproduce", "table2", "--vectors", stored, "--methods", "tip-adapter", "--shots", "9", "--out", "x")
+    assert nothing.status == 2
+    assert "three has at most 8 photos of a class to learn from; 9 shots are left out" in nothing.err
+
+
+def test_results_of_an_earlier_version_that_repeat_a_draw_are_not_averaged_over(
+    run: Callable[..., Ran], stored: Path
+) -> None:
+    asked = ("reproduce", "table2", "--vectors", stored, "--methods", "tip-adapter", "--protocol", "fixed", "--json")
+    run(*asked, "--shots", "8", "--seeds", "1")
+    lines = Path("results/table2/results.jsonl")
+    first = lines.read_text()
+    lines.write_text(first + first.replace('"seed": 1,', '"seed": 2,') + first.replace('"shots": 8,', '"shots": 16,'))
+    results = json.loads(run(*asked, "--shots", "8,16", "--seeds", "1,2").out)["results"]
+    assert [(result["shots"], result["seed"]) for result in results] == [(8, 1)]
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package that offers the method `nearest`."""
+    record = tmp_path / "orchard-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: orchard\nVersion: 1.0\n")
+    (record / "entry_points.txt").write_text("[tip_adapter.methods]\nnearest = tip_adapter:TipAdapterClassifier\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("plug_in")
+def test_a_method_of_another_package_is_measured_where_methods_are_compared(
+    run: Callable[..., Ran], stored: Path
+) -> None:
+    asked = ("--vectors", stored, "--shots", "2", "--seeds", "1", "--protocol", "fixed", "--methods")
+    ran = run("reproduce", "figure8", *asked, "zero-shot,nearest,tip-adapter", "--json")
+    accuracy = {result["method"]: result["accuracy"] for result in json.loads(ran.out)["results"]}
+    assert accuracy.keys() == {"zero-shot", "nearest", "tip-adapter"}
+    assert accuracy["nearest"] == accuracy["tip-adapter"]
+    assert "| nearest |" in Path("results/figure8/figure8.md").read_text()
+    refused = run("reproduce", "table4", *asked, "nearest")
+    assert refused.status == 2
+    assert "table4 has none of the methods nearest; it has tip-adapter, tip-adapter-f\n" in refused.err
 
 
 @pytest.mark.slow

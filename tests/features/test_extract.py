@@ -35,8 +35,8 @@ from tip_adapter.errors import (
     UsageError,
     WrongEncoder,
 )
+from tip_adapter.features import encode, store
 from tip_adapter.features import extract as extraction
-from tip_adapter.features import store
 from tip_adapter.features.arrow import schema, to_table
 from tip_adapter.features.extract import extract, extract_batches
 from tip_adapter.features.store import MANIFEST, read_manifest, read_shard
@@ -625,10 +625,33 @@ def test_fault_48_of_two_runs_at_once_the_second_waits_and_encodes_nothing(photo
     assert read_manifest(tmp_path / "features").n_images == 10
 
 
-#: Extracts argv[1] into argv[2] in shards of 8, and notes each photo that is encoded in argv[3].
+def test_fault_46_batches_of_a_shard_that_is_not_complete_are_not_encoded_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "SHARD_ROWS", 1024)
+    monkeypatch.setattr(encode, "BATCH", 3)
+    reported: list[tuple[int, int]] = []
+
+    def stop(done: int, total: int) -> None:
+        reported.append((done, total))
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(photos, tmp_path / "features", FakeEncoder(), progress=stop)
+    assert reported == [(0, 10), (3, 10), (6, 10)]
+    encoder = Counting()
+    done = extract(photos, tmp_path / "features", encoder)
+    assert (done.n_images, done.n_encoded, encoder.n_encoded) == (10, 4, 4)
+    extract(photos, tmp_path / "clean", FakeEncoder())
+    assert content(tmp_path / "features") == content(tmp_path / "clean")
+
+
+#: Extracts argv[1] into argv[2] in shards of 8 and batches of 3, and notes each photo that is encoded in argv[3].
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
+from tip_adapter.features import encode
 from tip_adapter.features import extract as extraction
 from tip_adapter.images.decode import decode_file
 from tip_adapter.images.decoding_pool import DecodingPool
@@ -642,13 +665,13 @@ class Noting(FakeEncoder):
         return super().encode_prepared(prepared)
 
 DecodingPool.decode = staticmethod(decode_file)
-extraction.SHARD_ROWS = 8
+extraction.SHARD_ROWS, encode.BATCH = 8, 3
 extraction.extract(sys.argv[1], sys.argv[2], Noting())
 """
 
 
 @pytest.mark.slow
-def test_fault_46_killed_at_random_moments_a_rerun_finishes_and_does_no_finished_shard_again(
+def test_fault_46_killed_at_random_moments_a_rerun_finishes_and_encodes_one_batch_again_at_most(
     make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     photos = make_photos("photos", red=40, green=40, blue=40)
@@ -673,7 +696,10 @@ def test_fault_46_killed_at_random_moments_a_rerun_finishes_and_does_no_finished
         kills += was_killed
         assert not {keys[name] for name in finished} & set(notes.read_text()[noted:].split())
         spared += bool(finished)
-        if not was_killed or len(list(features.glob("shard-*"))) == 15:
+        noted_again = [line for line in notes.read_text()[:noted].split() if line in notes.read_text()[noted:]]
+        assert len(noted_again) <= 3
+        if not was_killed or len({name for path in features.glob("shard-*") for name in ids_in(path)}) == 120:
+            notes.write_text("")
             check_and_clear(photos, features, tmp_path / "clean")
     check_and_clear(photos, features, tmp_path / "clean")
     assert spared > 5  # runs that found finished shards of a killed one

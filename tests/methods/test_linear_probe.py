@@ -21,9 +21,32 @@ def test_it_is_logistic_regression_on_unit_vectors(n_classes):
     X, y = photos(n_classes, 8)
     queries, _ = photos(n_classes, 3, seed=1)
     ours = LinearProbeClassifier(C=3.0).fit(5 * X, y)
-    theirs = LogisticRegression(C=3.0, max_iter=1000, tol=1e-4 / len(y)).fit(unit(X), y)
-    np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=1e-9)
+    theirs = LogisticRegression(C=3.0, max_iter=1000, tol=1e-12).fit(unit(X), y)
+    np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=1e-4)
     assert ours.logits(queries).shape == (len(queries), n_classes)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("with_validation", [False, True])
+def test_what_a_search_ends_with_is_the_regression_at_its_strength(n_classes, with_validation):
+    """Bit for bit that of a probe that is given it, however it was searched."""
+    X, y = photos(n_classes, 6, width=30)
+    held_out = photos(n_classes, 20, seed=1, width=30)
+    ours = LinearProbeClassifier().fit(X, y, validation=held_out if with_validation else None)
+    np.testing.assert_array_equal(LinearProbeClassifier(C=ours.C_).fit(X, y).coef_, ours.coef_)
+    theirs = LogisticRegression(C=ours.C_, max_iter=10_000, tol=1e-10).fit(unit(X), y)
+    queries = held_out[0]
+    np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=1e-3)
+
+
+def test_identical_vectors_and_fewer_vectors_than_their_width_are_fitted():
+    same = LinearProbeClassifier(C=1.0).fit(np.ones((4, 3)), [0, 0, 0, 1])
+    np.testing.assert_allclose(same.predict_proba(np.ones((1, 3))), [[0.75, 0.25]], atol=1e-4)
+    X, y = photos(3, 2, width=200)
+    theirs = LogisticRegression(C=10.0, tol=1e-10).fit(unit(X), y)
+    ours = LinearProbeClassifier(C=10.0).fit(X, y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-3)
+    np.testing.assert_allclose(ours.intercept_[0], theirs.intercept_, atol=1e-3)
 
 
 @pytest.mark.parametrize("C", [1.0, 1e4, 1e6])

@@ -237,11 +237,24 @@ def test_keys_of_one_photo_a_class_have_no_silhouette_but_a_picture() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["figure4", "table1"])
-def test_published_numbers_are_drawn_beside_ours_of_the_same_data_set_only(name: str) -> None:
+def test_published_numbers_are_drawn_where_they_can_be_compared(name: str) -> None:
     nothing = Published((), PUBLISHED.sizes)
-    others = [{**row, "dataset": "dtd", "target": "dtd"} for row in RESULTS]
     assert picture(RESULTS, name).tobytes() != picture(RESULTS, name, nothing).tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["figure4", "table1"])
+@pytest.mark.parametrize(
+    "changes", [{"dataset": "dtd", "target": "dtd"}, {"encoder": "pocket"}, {"n_test": 99}, {"n_classes": 9}]
+)
+def test_published_numbers_of_other_data_are_drawn_only_if_all_are_asked_for(
+    name: str, changes: dict[str, Any]
+) -> None:
+    nothing = Published((), PUBLISHED.sizes)
+    every = Published(PUBLISHED.rows, PUBLISHED.sizes, "all")
+    others = [{**row, **changes} for row in RESULTS]
     assert picture(others, name).tobytes() == picture(others, name, nothing).tobytes()
+    assert picture(others, name, every).tobytes() != picture(others, name, nothing).tobytes()
 
 
 @pytest.mark.parametrize("name", ["figure4", "table1"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
+import time
 import warnings
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -24,6 +26,8 @@ _NUMBER = re.compile(r"\d[\d.,]*( (%|MiB|GiB))?|–|unknown")
 #: Cells of the first column up to this width are not broken.
 _LONG = 28
 _BARS = "HF_HUB_DISABLE_PROGRESS_BARS"
+#: Seconds between two lines of progress of one kind, where stderr is no terminal.
+_BETWEEN_LINES = 10.0
 # Line ends to some readers, which JSON does not escape.
 _LINE_ENDS = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
 
@@ -117,3 +121,21 @@ def progress_bars(*titles: str, quiet: bool) -> Iterator[tuple[Callable[[int, in
         yield tuple(partial(move, bar.add_task(title, total=None, visible=False)) for title in titles)
     finally:
         bar.stop()
+
+
+@contextmanager
+def progress_reports(*titles: str, quiet: bool) -> Iterator[tuple[Callable[[int, int], None] | None, ...]]:
+    """`progress_bars` for what takes hours; lines of text where stderr is not a terminal: the first at once, then every ten seconds."""
+    if quiet or sys.stderr.isatty():
+        with progress_bars(*titles, quiet=quiet) as bars:
+            yield bars
+        return
+    last = dict.fromkeys(titles, -math.inf)
+
+    def write(title: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - last[title] >= _BETWEEN_LINES:
+            last[title] = now
+            say(f"{title}: {done:,} of {total:,}")
+
+    yield tuple(partial(write, title) for title in titles)

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import Json, complete_encoders, whole
-from tip_adapter.cli._output import notes, print_json, print_line, progress_bars, say
+from tip_adapter.cli._output import notes, print_json, print_line, progress_reports, say
 from tip_adapter.encoders import DEFAULT
 from tip_adapter.features import extract as extraction
 from tip_adapter.text import counted
@@ -46,7 +46,7 @@ def extract(
 ) -> None:
     """Encode images once and keep their vectors: `fit`, `evaluate` and `predict` accept FEATURES_DIR instead of images."""
     started = time.perf_counter()
-    with notes(quiet), progress_bars("Encoding images", quiet=quiet) as (progress,):
+    with notes(quiet), progress_reports("Encoding images", quiet=quiet) as (progress,):
         done = extraction.extract(
             image_dir,
             out,

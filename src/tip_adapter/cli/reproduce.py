@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
@@ -16,7 +16,7 @@ from tip_adapter.cli._options import (
     complete_methods,
     complete_protocols,
 )
-from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_reports, say
 from tip_adapter.cli.datasets import DataRoot
 from tip_adapter.errors import UsageError, warn
 from tip_adapter.text import counted
@@ -58,7 +58,7 @@ Methods = Annotated[
     Option(
         "--methods",
         "-m",
-        help="Only these of the experiment's methods.",
+        help="Only these of the experiment's methods, or of other packages'.",
         metavar="NAME,…",
         autocompletion=complete_methods,
     ),
@@ -82,6 +82,13 @@ def reproduce(
     methods: Methods = None,
     protocol: Protocols = None,
     vectors: Vectors = None,
+    published: Annotated[
+        Literal["comparable", "all"],
+        Option(
+            help="Published numbers in the picture: comparable, of the same data and encoder, or all, also next to others.",
+            metavar="WHICH",
+        ),
+    ] = "comparable",
     out: Annotated[
         Path | None, Option("--out", "-o", help="Folder of the results; default: results/NAME.", metavar="DIR")
     ] = None,
@@ -106,14 +113,14 @@ def reproduce(
         missing.append(text)
         warn(text)
 
-    bars = progress_bars("Measuring", "Encoding images", quiet=quiet)
+    bars = progress_reports("Measuring", "Encoding images", quiet=quiet)
     with notes(quiet), _resumable(place, quiet=quiet), bars as (measuring, encoding):
         provider = _provider(vectors, data_root, device, threads, encoding)
         if vectors is not None and (encoder or datasets):
             warn("--vectors determines the data set and the encoder; --encoder and --datasets are ignored")
         if protocol and any(block.protocols for block in wanted.blocks):
             warn(f"{wanted.name} has parts with fixed protocols, which --protocol does not change")
-        done = carry_out(wanted, provider, place, say=miss, progress=measuring)
+        done = carry_out(wanted, provider, place, say=miss, progress=measuring, drawn=published)
     if not done.results:
         why = missing[0] if quiet else "the notes above say what is missing"
         raise UsageError(f"nothing of {wanted.name} could be measured; {why}")

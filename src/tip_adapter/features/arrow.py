@@ -49,6 +49,17 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: Sequence[int]) -> ImageTable:
+        """The images of these rows."""
+        return ImageTable(
+            [self.ids[row] for row in rows],
+            [self.paths[row] for row in rows],
+            [self.sha256[row] for row in rows],
+            [self.labels[row] for row in rows],
+            self.vectors[rows],
+            [self.errors[row] for row in rows],
+        )
+
 
 def schema(width: int) -> Any:
     """The pyarrow.Schema of a table of vectors: id, path, sha256, label, vector, error."""

@@ -1,8 +1,9 @@
 """Encode images once: a folder or list of images becomes a features folder.
 
 An image is identified by the SHA-256 of its file. One that was encoded by the same recipe is taken from the existing shards,
-even if it was renamed or moved; each shard is written when it is complete, the manifest last. So a killed run is resumed by
-the next, and a run over the same images encodes nothing.
+even if it was renamed or moved. Each batch is written as a small shard when it is encoded, a shard of many replaces those when
+it is complete, and the manifest comes last. So a killed run is resumed by the next, which encodes one batch again at most, and a
+run over the same images encodes nothing.
 """
 
 from __future__ import annotations
@@ -110,31 +111,30 @@ def extract_batches(
     drawn = Augmentation(views, seed if views else 0)
     for batch in batches:
         ids, paths, labels = (batch.column(name).to_pylist() for name in ("id", "path", "label"))
-        yield to_batch(_encode_images(ids, paths, labels, encoder, Path(root), drawn, threads))
+        vectors = np.zeros((len(ids), encoder.identity.width), np.float32)
+        table = ImageTable(ids, paths, [None] * len(ids), labels, vectors, [None] * len(ids))
+        for _ in _encoded(table, range(len(ids)), encoder, Path(root), drawn, threads):
+            pass
+        yield to_batch(table)
 
 
-def _encode_images(
-    ids: Sequence[str],
-    paths: Sequence[str],
-    labels: Sequence[str | None],
-    encoder: Encoder,
-    root: Path,
-    views: Augmentation,
-    threads: int | None,
-) -> ImageTable:
+def _encoded(
+    table: ImageTable, rows: Sequence[int], encoder: Encoder, root: Path, views: Augmentation, threads: int | None
+) -> Iterator[list[int]]:
+    """Encode these rows of a table in place; yields those of each batch that have a vector now, the others have an error."""
+    paths = [table.paths[row] for row in rows]
     images = [root / path for path in paths]
-    vectors = np.zeros((len(ids), encoder.identity.width), np.float32)
-    digests: list[str | None] = [None] * len(ids)
-    errors: list[str | None] = [None] * len(ids)
     with closing(stream_vectors(images, encoder, views=views, threads=threads)) as stream:
         for part in stream:
-            vectors[part.positions] = part.vectors
-            for position, digest in zip(part.positions.tolist(), part.digests, strict=True):
-                digests[position] = digest
+            readable = [rows[position] for position in part.positions.tolist()]
+            table.vectors[readable] = part.vectors
+            for row, digest in zip(readable, part.digests, strict=True):
+                table.sha256[row], table.errors[row] = digest, None
             for position, error in part.errors.items():
                 # By its path below the root, so that the same image has the same row wherever the root is.
-                errors[position] = str(error).replace(printable(images[position]), printable(paths[position]))
-    return ImageTable(ids, paths, digests, labels, vectors, errors)
+                text = str(error).replace(printable(images[position]), printable(paths[position]))
+                table.errors[rows[position]] = text
+            yield readable
 
 
 def extract(
@@ -156,7 +156,7 @@ def extract(
     out : the features folder: new, empty, or of an earlier run
     encoder, views, seed, threads : as in `extract_batches`
     force : bool, whether existing vectors of another recipe, or of other images only, may be replaced
-    progress : called with (images done, images in all) after each shard
+    progress : called with (images done, images in all), first with none done, then after each batch
 
     Raises
     ------
@@ -215,19 +215,17 @@ def _extract(
             earlier = read_manifest(place)
         if not force:
             _refuse_other_recipe(place, earlier, recipe)
-        run = _Run(place, found.root, encoder, recipe, threads)
+        run = _Run(place, found, encoder, recipe, threads, progress)
+        run.report()
         run.look_into_shards(earlier)
         if not force:
             _refuse_other_images(place, earlier, found, run)
-        shards, errors, done = [], [], 0
+        shards, errors = [], []
         for table in _planned(found, recipe.encoder.width):
             shard, failed = run.shard_of(table)
             shards.append(shard)
             errors += failed
-            done += shard.rows
-            if progress:
-                progress(done, len(found))
-        if len(errors) == done:
+        if len(errors) == len(found):
             raise NothingReadable.among(errors)
         manifest = Manifest(
             **msgspec.structs.asdict(recipe),
@@ -236,7 +234,7 @@ def _extract(
             source=path_as_text(found.root.resolve()),
             split=split,
             classes=found.classes if found.labels else None,
-            n_images=done,
+            n_images=len(found),
             n_errors=len(errors),
             shards=tuple(shards),
         )
@@ -244,7 +242,7 @@ def _extract(
             write_file(place / MANIFEST, manifest.to_json())
         for name in set(_shards_at(place)) - {shard.file for shard in shards}:
             remove(place / name)
-    return Extracted(done, run.n_encoded, len(errors), tuple(errors[:3]))
+    return Extracted(len(found), run.n_encoded, len(errors), tuple(errors[:3]))
 
 
 def _recipe(encoder: Encoder, views: int, seed: int) -> Recipe:
@@ -314,21 +312,29 @@ class _Run:
     Parameters
     ----------
     place : the folder
-    root : folder that the images' paths start from
-    encoder, recipe, threads : as in `extract`
+    found : the images
+    encoder, recipe, threads, progress : as in `extract`
     files : SHA-256 of an image file → the shard that has its vector, including the shards of this run
     done : name → complete shard of earlier runs
     n_encoded : int, images encoded by this run
+    n_before : int, images of the shards before the current one
     """
 
     place: Path
-    root: Path
+    found: VectorSource
     encoder: Encoder
     recipe: Recipe
     threads: int | None
+    progress: Progress | None
     files: dict[str, str] = field(default_factory=dict)
     done: dict[str, Shard] = field(default_factory=dict)
     n_encoded: int = 0
+    n_before: int = 0
+
+    def report(self, n_here: int = 0) -> None:
+        """Report the images of the shards before, and so many of the current one, as done."""
+        if self.progress:
+            self.progress(self.n_before + n_here, len(self.found))
 
     def look_into_shards(self, manifest: Manifest | None) -> None:
         """Look into every shard of this recipe, also those of a killed run; a damaged one is ignored."""
@@ -346,28 +352,41 @@ class _Run:
 
     def shard_of(self, table: ImageTable) -> tuple[Shard, list[str]]:
         """The shard of these images, an existing or a new one, and their errors; the table is filled."""
-        name = shard_name(self.recipe, table)
+        name, failed = shard_name(self.recipe, table), []
         if name in self.done:
-            return self.done[name], []
-        self._complete(table)
+            shard = self.done[name]
+        else:
+            batches = self._complete(table)
+            shard = Shard(name, len(table), self._write(name, table))
+            for batch in batches:
+                remove(self.place / batch)
+            failed = [error for error in table.errors if error]
+        self.n_before += len(table)
+        self.report()
+        return shard, failed
+
+    def _write(self, name: str, table: ImageTable) -> str:
+        """Write a shard, and return its SHA-256."""
         content = write_parquet(table, self.recipe.note())
         write_file(self.place / name, content)
         self._add(name, table)
-        failed = [error for error in table.errors if error]
-        return Shard(name, len(table), hashlib.sha256(content).hexdigest()), failed
+        return hashlib.sha256(content).hexdigest()
 
     def _add(self, name: str, table: ImageTable) -> None:
         """Add the vectors of a shard to the known ones."""
         self.files.update(dict.fromkeys(_vectors_by_digest(table), name))
 
-    def _complete(self, table: ImageTable) -> None:
-        """Fill in the vectors of these images: known ones, and the others through the encoder, each file once."""
+    def _complete(self, table: ImageTable) -> list[str]:
+        """Fill in the vectors of these images: known ones, and the others through the encoder, each file once.
+
+        Returns the shards that hold a batch each.
+        """
         digests = table.sha256
         first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
         waiting = _fill(table, self._known(digests))
-        self._encode(table, [row for row in waiting if (d := digests[row]) is None or first[d] == row])
+        batches = self._encode(table, [row for row in waiting if (d := digests[row]) is None or first[d] == row])
         # Copies of an image that is unreadable, or that has changed meanwhile, are read one by one.
-        self._encode(table, _fill(table, _vectors_by_digest(table)))
+        return batches + self._encode(table, _fill(table, _vectors_by_digest(table)))
 
     def _known(self, digests: Sequence[str | None]) -> dict[str, NDArray[np.float32]]:
         """SHA-256 → vector of those that are known; each shard is read once."""
@@ -382,20 +401,18 @@ class _Run:
                 known |= {digest: found[digest] for digest in here & found.keys()}
         return known
 
-    def _encode(self, table: ImageTable, rows: list[int]) -> None:
-        """Encode these rows of the table, in place."""
-        if not rows:
-            return
-        ids, paths = ([column[row] for row in rows] for column in (table.ids, table.paths))
-        labels = [table.labels[row] for row in rows]
+    def _encode(self, table: ImageTable, rows: list[int]) -> list[str]:
+        """Encode these rows of the table, in place; returns the names of the shards that keep each batch meanwhile."""
+        batches = []
         views = Augmentation(self.recipe.views, self.recipe.seed)
-        fresh = _encode_images(ids, paths, labels, self.encoder, self.root, views, self.threads)
-        table.vectors[rows] = fresh.vectors
-        for row, digest, error in zip(rows, fresh.sha256, fresh.errors, strict=True):
-            table.errors[row] = error
-            if error is None:
-                table.sha256[row] = digest
-                self.n_encoded += 1
+        for encoded in _encoded(table, rows, self.encoder, self.found.root, views, self.threads):
+            self.n_encoded += len(encoded)
+            if 0 < len(encoded) < len(table):  # else it is the shard itself, which is written next
+                batch = table.take(encoded)
+                batches.append(shard_name(self.recipe, batch))
+                self._write(batches[-1], batch)
+                self.report(sum(error != _WAITING for error in table.errors))
+        return batches
 
 
 def _fill(table: ImageTable, vectors: dict[str, NDArray[np.float32]]) -> list[int]:

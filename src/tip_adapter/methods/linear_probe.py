@@ -6,18 +6,16 @@ around the peak; scored by accuracy on validation images, or by cross-validated 
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.methods.base import Capabilities, VectorClassifier, checked_labels, positions
-from tip_adapter.methods.ops import cross_entropy, like, to_numpy
+from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -34,9 +32,13 @@ _STEPS = 8
 _UNSEARCHED = 1.0
 _FOLDS = 5
 _MOST_ITERATIONS = 1000
-#: Gradient tolerance for the loss summed over images, as in the original solver. Today's scikit-learn takes the mean and
-#: would stop far from the optimum if C is large.
-_TOLERANCE = 1e-4
+#: Norm of the gradient of the loss summed over images at which the solver stops; a mean over images would stop it far from
+#: the optimum. Above this C it falls with 1 / √C, since the loss is then as flat as 1 / C in some directions.
+_TOLERANCE, _FLAT = 1e-4, 1e4
+#: Steps that L-BFGS remembers; the share of the expected decrease that a step must reach, and how often it is halved for that.
+_MEMORY, _SUFFICIENT, _MOST_HALVINGS = 10, 1e-4, 30
+#: Solutions of the nearest C that the start of another is extrapolated from.
+_NEAREST = 3
 #: Multiplications per gradient above which several threads are faster.
 _WORTH_THREADS = 2**26
 
@@ -132,16 +134,17 @@ class LinearProbeClassifier(VectorClassifier):
     def _fit(
         self, keys: Array, labels: NDArray[Any], validation: tuple[NDArray[Any], NDArray[Any]] | None = None
     ) -> None:
-        vectors = to_numpy(keys)
-        self.C_, self.searched_by_ = self._strength(vectors, labels, validation)
-        coef, intercept = _regress(vectors, labels, self.C_)
+        vectors = to_numpy(keys).astype(np.float64)
+        with threadpool_limits(1 if vectors.size * len(self.classes_) < _WORTH_THREADS else None):
+            axes = _Axes.of(vectors)
+            inputs, n_classes = axes.inputs(vectors), len(self.classes_)
+            self.C_, self.searched_by_ = self._strength(axes, _Path(inputs, labels, n_classes), validation)
+            # Not from the path of the search, which depends on what C was searched on.
+            coef, intercept = axes.as_probe(_Path(inputs, labels, n_classes).in_steps_to(self.C_))
         self.coef_, self.intercept_ = like(coef, keys), like(intercept[None], keys)
 
     def _strength(
-        self,
-        vectors: NDArray[Any],
-        labels: NDArray[Any],
-        validation: tuple[NDArray[Any], NDArray[Any]] | None,
+        self, axes: _Axes, whole: _Path, validation: tuple[NDArray[Any], NDArray[Any]] | None
     ) -> tuple[float, str]:
         """C and how it was found."""
         if self.C is not None:
@@ -149,17 +152,19 @@ class LinearProbeClassifier(VectorClassifier):
         if len(self.classes_) == 1:
             return _UNSEARCHED, "nothing"
         if validation is not None:
-            queries, truth = validation
-
-            def accuracy(C: float) -> float:
-                coef, intercept = _regress(vectors, labels, C)
-                return float(((queries @ coef.T + intercept).argmax(axis=1) == truth).mean())
-
-            return best_strength(accuracy), "validation"
-        parts = list(held_out_parts(labels, self.seed))
+            queries, truth = axes.inputs(validation[0]), validation[1]
+            return best_strength(
+                lambda C: float((whole.logits(C, queries).argmax(axis=1) == truth).mean())
+            ), "validation"
+        parts = [(whole.without(part), part) for part in held_out_parts(whole.labels, self.seed)]
         if not parts:
             return _UNSEARCHED, "nothing"
-        return best_strength(lambda C: _left_out_likelihood(vectors, labels, parts, C)), "cross-validation"
+
+        def likelihood(C: float) -> float:
+            """Of each image under a probe that is fitted without its part, summed logarithms."""
+            return -sum(_losses(path.logits(C, whole.inputs[part]), whole.labels[part])[0] for path, part in parts)
+
+        return best_strength(likelihood), "cross-validation"
 
     def _logits(self, queries: Array, coef: Array, intercept: Array) -> Array:
         return queries @ coef.T + intercept  # (m, n_classes)
@@ -198,30 +203,176 @@ def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]
         yield np.flatnonzero(part == number)
 
 
-def _regress(vectors: NDArray[Any], labels: NDArray[Any], C: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(n_classes, d) weights and (n_classes,) biases; every class 0 … n_classes − 1 must have an image."""
-    n_classes = int(labels.max()) + 1
-    if n_classes == 1:
-        return np.zeros((1, vectors.shape[1])), np.zeros(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations, as in the original recipe
-        warnings.filterwarnings("ignore", "The number of unique classes")  # usual with few shots
-        solver = LogisticRegression(C=C, max_iter=_MOST_ITERATIONS, tol=_TOLERANCE / len(labels))
-        with threadpool_limits(1 if vectors.size * n_classes < _WORTH_THREADS else None):
-            fitted = solver.fit(vectors, labels)
-    if n_classes == 2:  # scikit-learn gives one row: second class against first
-        return np.concatenate([-fitted.coef_, fitted.coef_]) / 2, np.array([-1, 1]) * fitted.intercept_ / 2
-    return fitted.coef_, fitted.intercept_
+def _losses(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+    """Cross-entropy of (m, n_classes) logits, summed over their (m,) labels, and their probabilities."""
+    logits = logits - logits.max(axis=1, keepdims=True)
+    own = logits[np.arange(len(labels)), labels]
+    probabilities = np.exp(logits, out=logits)
+    sums = probabilities.sum(axis=1, keepdims=True)
+    probabilities /= sums
+    return float((np.log(sums[:, 0]) - own).sum()), probabilities
 
 
-def _left_out_likelihood(
-    vectors: NDArray[Any], labels: NDArray[Any], parts: Sequence[NDArray[np.intp]], C: float
-) -> float:
-    """Sum over the folds of the log-likelihood under a probe fitted without the fold."""
-    total = 0.0
-    for part in parts:
-        kept = np.delete(np.arange(len(labels)), part)
-        coef, intercept = _regress(vectors[kept], labels[kept], C)
-        loss, _ = cross_entropy(vectors[part] @ coef.T + intercept, labels[part])
-        total -= loss * len(part)
-    return total
+# ---- the solver ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Axes:
+    """Coordinates in which L-BFGS needs fewer iterations: vectors minus their mean, along their principal axes.
+
+    The same regression: a rotation leaves the L2 penalty as it is, and the intercept, which has none, takes the mean.
+
+    Parameters
+    ----------
+    mean : (d,) array
+    axes : (r, d) array, orthonormal rows that span the centred vectors
+    """
+
+    mean: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float64]) -> _Axes:
+        """Those of (n, d) vectors."""
+        mean = vectors.mean(axis=0)
+        _, lengths, axes = np.linalg.svd(vectors - mean, full_matrices=False)
+        return cls(mean, axes[lengths > max(vectors.shape) * np.finfo(np.float64).eps])
+
+    def inputs(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """(m, d) vectors → (m, r + 1) coordinates; the last is 1, for the intercept."""
+        return np.column_stack([(vectors - self.mean) @ self.axes.T, np.ones(len(vectors))])
+
+    def as_probe(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(n_classes, r + 1) weights → (n_classes, d) of vectors, and (n_classes,) intercepts."""
+        coef = weights[:, :-1] @ self.axes
+        return coef, weights[:, -1] - coef @ self.mean
+
+
+@dataclass(eq=False)
+class _Path:
+    """The regressions of one training set over C: each starts from where the nearest of those before point to.
+
+    Parameters
+    ----------
+    inputs : (n, r + 1) array, as `_Axes` gives it
+    labels : (n,) positions of classes; each class has an image
+    n_classes : int
+    """
+
+    inputs: NDArray[np.float64]
+    labels: NDArray[Any]
+    n_classes: int
+    _solved: dict[float, NDArray[np.float64]] = field(default_factory=dict)
+
+    def without(self, rows: NDArray[np.intp]) -> _Path:
+        """That of the other rows."""
+        return _Path(np.delete(self.inputs, rows, axis=0), np.delete(self.labels, rows), self.n_classes)
+
+    def logits(self, C: float, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(m, n_classes) logits of (m, r + 1) inputs."""
+        logits: NDArray[np.float64] = inputs @ self.at(C).T
+        return logits
+
+    def in_steps_to(self, C: float) -> NDArray[np.float64]:
+        """`at`, after the coarse values between 1 and C, which take fewer iterations together than C alone does."""
+        for exponent in _COARSE:
+            if 0 <= exponent < np.log10(C):
+                self.at(10.0**exponent)
+        return self.at(C)
+
+    def at(self, C: float) -> NDArray[np.float64]:
+        """(n_classes, r + 1) weights."""
+        exponent = float(np.log10(C))
+        if exponent not in self._solved:
+            self._solved[exponent] = self._solve(C, self._towards(exponent))
+        return self._solved[exponent]
+
+    def _towards(self, exponent: float) -> NDArray[np.float64]:
+        """Where to start: the polynomial in log C through the nearest solutions."""
+        nearest = sorted(self._solved, key=lambda known: abs(known - exponent))[:_NEAREST]
+        start = np.zeros((self.n_classes, self.inputs.shape[1]))
+        for known in nearest:
+            share = np.prod([(exponent - other) / (known - other) for other in nearest if other != known])
+            start += share * self._solved[known]
+        return start
+
+    def _solve(self, C: float, start: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Minimise the summed cross-entropy plus |coefficients|² / 2C from `start`, by L-BFGS with a diagonal preconditioner."""
+        penalty = np.full(self.inputs.shape[1], 1 / C)
+        penalty[-1] = 0
+        if self.n_classes == 2:  # scikit-learn penalises the difference of the two once
+            penalty *= 2
+        # The curvature by class and axis, were each image as sure of it as all are on average at the start.
+        _, probabilities = _losses(self.inputs @ start.T, self.labels)
+        spread = np.maximum((probabilities * (1 - probabilities)).mean(axis=0), np.finfo(np.float64).eps)
+        scale = 1 / (spread[:, None] * (self.inputs**2).sum(axis=0) + penalty)
+        tolerance = _TOLERANCE * min(1.0, (_FLAT / C) ** 0.5)
+        return _minimised(lambda weights: self._loss_and_gradient(weights, penalty), start, scale, tolerance)
+
+    def _loss_and_gradient(
+        self, weights: NDArray[np.float64], penalty: NDArray[np.float64]
+    ) -> tuple[float, NDArray[np.float64]]:
+        """The penalised loss and its gradient by the weights."""
+        loss, errors = _losses(self.inputs @ weights.T, self.labels)
+        errors[np.arange(len(errors)), self.labels] -= 1  # probabilities minus one-hot labels
+        shrinkage = penalty * weights
+        return loss + 0.5 * float(np.vdot(shrinkage, weights)), errors.T @ self.inputs + shrinkage
+
+
+def _minimised(
+    loss_and_gradient: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]],
+    start: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.float64]:
+    """The minimum of a convex function by L-BFGS, to a norm of the gradient.
+
+    scipy.optimize's takes longer for a step than the gradient, since it keeps bounds, and begins without a scale.
+
+    Parameters
+    ----------
+    loss_and_gradient : as it says, of an array
+    start : array
+    scale : array, of the inverse curvature by coordinate
+    tolerance : float
+    """
+    x = start
+    loss, gradient = loss_and_gradient(x)
+    steps: deque[tuple[NDArray[np.float64], NDArray[np.float64], float]] = deque(maxlen=_MEMORY)
+    for _ in range(_MOST_ITERATIONS):
+        if np.vdot(gradient, gradient) < tolerance**2:
+            break
+        direction = _direction(gradient, steps, scale)
+        decrease, length = float(np.vdot(gradient, direction)), 1.0
+        for _ in range(_MOST_HALVINGS):
+            next_loss, next_gradient = loss_and_gradient(x - length * direction)
+            if next_loss <= loss - _SUFFICIENT * length * decrease:
+                break
+            length /= 2
+        else:  # no lower loss that rounding would show
+            break
+        step, change = -length * direction, next_gradient - gradient
+        x, loss, gradient = x + step, next_loss, next_gradient
+        curvature = float(np.vdot(step, change))
+        if curvature > 0:
+            steps.append((step, change, curvature))
+    return x
+
+
+def _direction(
+    gradient: NDArray[np.float64],
+    steps: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], float]],
+    scale: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The inverse curvature that the last steps show, times the gradient: L-BFGS's two loops."""
+    direction, shares = gradient.copy(), []
+    for step, change, curvature in reversed(steps):
+        shares.append(float(np.vdot(step, direction)) / curvature)
+        direction -= shares[-1] * change
+    direction *= scale
+    if steps:
+        _, change, curvature = steps[-1]
+        direction *= curvature / float(np.vdot(change, scale * change))
+    for step, change, curvature in steps:
+        direction += (shares.pop() - float(np.vdot(change, direction)) / curvature) * step
+    return direction

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tip_adapter.methods import method_class
+from tip_adapter.errors import UsageError
+from tip_adapter.methods import METHODS, method_class
 from tip_adapter.paper.datasets.records import dataset_records
 from tip_adapter.plugins import unknown_name
+from tip_adapter.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +59,7 @@ class Experiment:
 
     Parameters
     ----------
-    name, title : str
+    name, title : str; the name as it was asked for, which may be an alias
     published : the experiment under which the published numbers stand
     rows : the axis that a line of the table stands for
     columns : an axis, or the fields to show
@@ -87,15 +89,36 @@ class Experiment:
         """(shots, seed) of every draw of photos."""
         return frozenset(draw for block in self.blocks for draw in product(block.shots, block.seeds))
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of its blocks, each once."""
+        return tuple(dict.fromkeys(method for block in self.blocks for method in block.methods))
+
     def restricted(self, wanted: Mapping[str, tuple[Any, ...]]) -> Experiment:
-        """The experiment with other values on some axes: axis → values; methods only where a block has them."""
+        """The experiment with other values on some axes: axis → values.
+
+        Methods only where a block has them; those of other packages wherever a block compares methods as they are.
+
+        Raises
+        ------
+        UsageError
+            No block takes one of the methods.
+        """
         others: dict[str, Any] = {axis: wanted[axis] for axis in wanted if axis not in ("methods", "protocols")}
         blocks = []
         for block in self.blocks:
-            methods = tuple(m for m in block.methods if m in wanted.get("methods", block.methods))
+            added = [m for m in wanted.get("methods", ()) if m not in METHODS and not any(block.variants)]
+            methods = tuple(m for m in (*block.methods, *added) if m in wanted.get("methods", block.methods))
             if methods:
                 blocks.append(replace(block, methods=methods, **others))
-        return replace(self, blocks=tuple(blocks), protocols=wanted.get("protocols", self.protocols))
+        restricted = replace(self, blocks=tuple(blocks), protocols=wanted.get("protocols", self.protocols))
+        if refused := [method for method in wanted.get("methods", ()) if method not in restricted.methods]:
+            compares = any(not any(block.variants) for block in self.blocks)
+            raise UsageError(
+                f"{self.name} has none of the methods {', '.join(map(printable, refused))}; it has {', '.join(self.methods)}"
+                f"{', and takes those of other packages' if compares else ''}"
+            )
+        return restricted
 
 
 @dataclass(frozen=True)
@@ -137,7 +160,7 @@ def papers_encoder(name: str) -> str | None:
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment of that name, or that it stands for.
+    """The experiment of that name, or that it stands for; it keeps the name that was asked for.
 
     Raises
     ------
@@ -147,7 +170,7 @@ def experiment(name: str) -> Experiment:
     known, own = experiments(), ALIASES.get(name, name)
     if own not in known:
         raise unknown_name("experiment", name, [*known, *ALIASES])
-    return known[own]
+    return replace(known[own], name=name)
 
 
 @cache
@@ -179,7 +202,7 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
                     keys = min(shots, settings.get("cache_size", shots))  # a class
                     for protocol in block.protocols or protocols_for(method, dataset, keys):
                         yield Task(
-                            experiment=chosen.name,
+                            experiment=ALIASES.get(chosen.name, chosen.name),
                             dataset=dataset,
                             target=target,
                             encoder=encoder,

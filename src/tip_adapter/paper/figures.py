@@ -82,7 +82,7 @@ def render_figure(experiment: Experiment, results: Sequence[Result], published: 
     ----------
     experiment : Experiment
     results : its results, of all seeds; at least one
-    published : Published; its numbers are drawn next to ours if they are of the same data set
+    published : Published; those of its numbers that it wants drawn are crosses
     """
     with rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a name may hold a dollar, or Chinese
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
@@ -268,12 +268,14 @@ _PICTURES = {"curves": _curves, "bars": _bars, "scatter": _scatter}
 def _published_values(
     results: Sequence[Result], axes: Sequence[str], published: Published, name: str = "accuracy"
 ) -> dict[tuple[Any, ...], tuple[float, bool]]:
-    """Published numbers of the same data set, and whether each can be compared."""
+    """Published numbers that are to be drawn, and whether each can be compared."""
     found = {}
     for result in results:
         row = published.row_of(result)
-        if row and row["dataset"] == result["dataset"] and isinstance(row.get(name), (int, float)):
-            found[key_of(result, axes)] = float(row[name]), published.comparable(row, result)
+        if row and isinstance(row.get(name), (int, float)):
+            comparable = published.comparable(row, result)
+            if comparable or published.drawn == "all":
+                found[key_of(result, axes)] = float(row[name]), comparable
     return found
 
 

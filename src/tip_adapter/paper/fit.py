@@ -106,7 +106,7 @@ def learner(
     settings, rule = dict(task.settings), PROTOCOLS[protocol].rule
     cache = _cache(task, split, support, settings.pop("cache_size", None))
     left_out = rule == tuning.LEAVE_ONE_OUT and method_class(task.method).capabilities.has_alpha_beta
-    if left_out and _most_of_a_class(cache.support) < 2:
+    if left_out and most_of_a_class(cache.support) < 2:
         raise UsageError("leave-one-out needs a class with two photos; give more --shots")
     templates = settings.pop("templates", None)
     pair = (settings.pop("alpha", PAPERS_PAIR[0]), settings.pop("beta", PAPERS_PAIR[1]))
@@ -143,7 +143,8 @@ def learner(
     return fit
 
 
-def _most_of_a_class(support: SupportSet) -> int:
+def most_of_a_class(support: SupportSet) -> int:
+    """The number of photos of the class that has most."""
     return int(np.unique(support.labels, return_counts=True)[1].max(initial=0))
 
 
@@ -187,7 +188,7 @@ def _cache(task: Task, split: SplitVectors, support: SupportSet, size: int | Non
     if size == 0:
         return _Cache(support.take(slice(0)))
     views = split.views(task.shots, task.seed) if method_class(task.method).capabilities.takes_views else None
-    if size is None or _most_of_a_class(support) <= size:
+    if size is None or most_of_a_class(support) <= size:
         in_turn = None if views is None else cycled(views)
         return _Cache(support, split.queries(task.shots, task.seed), in_turn)
     drawn = draw_prototypes(support.vectors, support.labels, size, task.seed, views)

@@ -12,7 +12,7 @@ from tip_adapter.errors import FolderError, ResultsError, TipAdapterError, Usage
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.metrics import accuracy_interval
 from tip_adapter.paper.columns import TITLES
-from tip_adapter.paper.fit import Heads, accuracy_of, learner, positions_of
+from tip_adapter.paper.fit import Heads, accuracy_of, learner, most_of_a_class, positions_of
 from tip_adapter.paper.protocols import PAPERS_PAIR
 from tip_adapter.paper.results import key_of, origin
 from tip_adapter.paper.timing import BATCH, cuda_peak_mib, milliseconds
@@ -20,7 +20,7 @@ from tip_adapter.plugins import require_extra
 from tip_adapter.text import counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tip_adapter.model.head import Head
     from tip_adapter.paper.experiments import Task
@@ -63,11 +63,13 @@ def run(
     """
     found = {key_of(result): result for result in known}
     find = _checked(find, {result["encoder"]: result["encoder_identity"]["fingerprint"] for result in found.values()})
-    said, heads = set(), Heads()
+    said, heads, draws = set(), Heads(), Draws()
     for task in tasks:
-        key = key_of(task.axes())
+        result = found.get(key_of(task.axes()))
         try:
-            yield (found[key], False) if key in found else (measure(task, find, heads), True)
+            if result:
+                draws.claim(task, result.get("support_ids", ()))
+            yield (result, False) if result else (measure(task, find, heads, draws), True)
         except ResultsError:
             raise
         except TipAdapterError as error:
@@ -103,22 +105,54 @@ def _checked(find: Find, fingerprints: Mapping[str, str]) -> Find:
     return checked
 
 
-def measure(task: Task, find: Find, heads: Heads) -> dict[str, Any]:
+class Draws:
+    """The photos that each result is measured on, so that none is measured, or averaged over, twice."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[Any, ...], Task] = {}
+
+    def claim(self, task: Task, ids: Sequence[str]) -> None:
+        """Raise UsageError if another task that differs in shots or seed alone has the same photos."""
+        if task.settings.get("cache_size", task.shots) < task.shots:
+            return  # each seed has its own split into prototypes
+        same = key_of({**task.axes(), "shots": None, "seed": None})
+        first = self._first.setdefault((same, frozenset(map(hash, ids))), task)
+        if first.shots != task.shots:
+            raise UsageError(
+                f"{task.dataset}: {task.shots} shots are the same photos as {first.shots}; they are left out"
+            )
+        if first.seed != task.seed:
+            raise UsageError(
+                f"{task.dataset}: other seeds draw the same photos at {counted(task.shots, 'shot', 'shots')} a class; "
+                "they are measured once, without an interval"
+            )
+
+
+def measure(task: Task, find: Find, heads: Heads, draws: Draws) -> dict[str, Any]:
     """One result.
 
     Parameters
     ----------
     task, find : as in `run`
     heads : what was fitted before
+    draws : what was measured before, or is known
 
     Raises
     ------
     TipAdapterError
-        The data set, the encoder or a part of them is missing, or the task makes no sense on them.
+        The data set, the encoder, a part of them or so many shots are missing, or the task makes no sense on them.
     """
     split = find(task.dataset, task.encoder).of_classes(task.n_classes)
     target = split if task.target == task.dataset else find(task.target, task.encoder).of_classes(task.n_classes)
-    test, support = target.test(), split.support(task.shots, task.seed)
+    support = split.support(task.shots, task.seed)
+    most = most_of_a_class(support)
+    if most < task.shots:
+        raise UsageError(
+            f"{task.dataset} has at most {counted(most, 'photo', 'photos')} of a class to learn from; {task.shots} shots are "
+            "left out"
+        )
+    draws.claim(task, support.ids.tolist())
+    test = target.test()
     zero_shot = ZeroShotClassifier(split.embeddings(task.settings.get("templates")))
     none = test.take(slice(0))
     zero_shot_accuracy = accuracy_of(zero_shot.fit(none.vectors, none.labels).predict, test)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tip_adapter.methods import METHODS
 from tip_adapter.paper.datasets.records import dataset_records
@@ -27,16 +27,19 @@ class Published:
     ----------
     rows : records as in published.jsonl
     sizes : data set → number of its classes and of its test photos, as published
+    drawn : which of them pictures show: those that can be compared, or also those next to other data and encoders
     """
 
     rows: tuple[dict[str, Any], ...]
     sizes: Mapping[str, tuple[int, int]]
+    drawn: Literal["comparable", "all"] = "comparable"
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Self:
+    def of(cls, experiment: Experiment, drawn: Literal["comparable", "all"] = "comparable") -> Self:
         """Those of an experiment."""
         rows = tuple(row for row in published() if row["experiment"] == experiment.published)
-        return cls(rows, {name: (r.n_classes, r.n_images.get("test", 0)) for name, r in dataset_records().items()})
+        sizes = {name: (r.n_classes, r.n_images.get("test", 0)) for name, r in dataset_records().items()}
+        return cls(rows, sizes, drawn)
 
     def row_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
         """The published row for a result: of its data set and encoder; None without any.

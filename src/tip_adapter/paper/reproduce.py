@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import write_file
@@ -62,16 +62,9 @@ def parse_request(name: str, words: Mapping[str, str]) -> Experiment:
     UnknownName
         There is no such experiment, data set, method or protocol; the nearest is suggested.
     UsageError
-        Shots or seeds are no numbers in their bounds; no method is one of the experiment's.
+        Shots or seeds are no numbers in their bounds; a method is not one of the experiment's.
     """
-    chosen = experiment(name)
-    restricted = chosen.restricted({axis: _READERS[axis](text) for axis, text in words.items()})
-    if not restricted.blocks:
-        raise UsageError(
-            f"{chosen.name} has none of the methods {printable(words['methods'])}; `tip-adapter reproduce --list "
-            "--json` lists those that it has"
-        )
-    return restricted
+    return experiment(name).restricted({axis: _READERS[axis](text) for axis, text in words.items()})
 
 
 def reproduce(
@@ -81,6 +74,7 @@ def reproduce(
     *,
     say: Callable[[str], None],
     progress: Progress | None = None,
+    drawn: Literal["comparable", "all"] = "comparable",
 ) -> Reproduction:
     """Measure what is not in a folder yet, and write table and picture.
 
@@ -91,6 +85,7 @@ def reproduce(
     place : folder: results.jsonl, NAME.md, NAME.png
     say : called with each message about something missing, once
     progress : called with (results done, results in all)
+    drawn : the published numbers that the picture shows, as in `Published`
 
     Raises
     ------
@@ -118,7 +113,7 @@ def reproduce(
                 progress(number, len(todo))
     table = ""
     if results:
-        together, published = marked(results), Published.of(wanted)
+        together, published = marked(results), Published.of(wanted, drawn)
         table = render_table(wanted, together, published)
         write_file(place / f"{wanted.name}.md", table.encode())
         write_file(place / f"{wanted.name}.png", figures.render_figure(wanted, together, published))
