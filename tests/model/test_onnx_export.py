@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,6 @@ import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnxconverter_common.float16 import convert_float_to_float16
-from onnxruntime.quantization import quantize_dynamic
 
 import tip_adapter
 from tip_adapter import FewShotClassifier
@@ -44,8 +41,12 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "export.md"
-BROWSER = Path(__file__).parents[1] / "browser"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "how-to" / "export.md"
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import exported as exported_files  # noqa: E402 - benchmarks/ is next to src/
+
 METHODS = ["zero-shot", "tip-adapter", "tip-adapter-f"]
 
 
@@ -281,31 +282,10 @@ def test_an_encoders_graph_keeps_its_opset_and_its_batch(
 as_half = pytest.mark.parametrize("keep_io_types", [True, False], ids=["float32 in and out", "float16 in and out"])
 
 
-def halved(path: Path, *, keep_io_types: bool) -> Path:
-    """The file in half precision."""
-    other = path.with_suffix(".half.onnx")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the float32 number")  # weights that half precision rounds to its smallest
-        onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=keep_io_types), other)
-    return other
-
-
-def in_openvino(path: Path, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-    openvino = pytest.importorskip("openvino")
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return compiled(inputs)["probabilities"]
-
-
-def in_browser(path: Path, n_classes: int, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-    """What the browser's ONNX Runtime answers."""
-    node = shutil.which("node")
-    if not node or not (BROWSER / "node_modules").is_dir():
-        pytest.skip("needs Node and `npm ci --prefix tests/browser`")
-    ((name, given),) = inputs.items()
-    command = [node, BROWSER / "run.mjs", path, name, str(given.dtype), ",".join(map(str, given.shape))]
-    done = subprocess.run(command, input=given.tobytes(), capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return np.frombuffer(done.stdout, np.float32).reshape(-1, n_classes)
+in_browser = pytest.mark.skipif(
+    not (shutil.which("node") and (exported_files.BROWSER / "node_modules").is_dir()),
+    reason="needs Node and `npm ci --prefix tests/browser`",
+)
 
 
 def names_within(graph: onnx.GraphProto) -> list[str]:
@@ -330,7 +310,7 @@ def test_half_precision_names_the_same_classes(method: str, keep_io_types: bool,
     export_vectors(head, identity_of(head), tmp_path / "head.onnx")
     wanted = head.probabilities(queries(head))
     given = queries(head).astype("f4" if keep_io_types else "f2")
-    found = answers(halved(tmp_path / "head.onnx", keep_io_types=keep_io_types), vectors=given)
+    found = answers(exported_files.halved(tmp_path / "head.onnx", keep_io_types=keep_io_types), vectors=given)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=5e-3)
     first, second = np.sort(wanted, axis=1)[:, :-3:-1].T
     clear = first - second > 1e-2
@@ -347,7 +327,7 @@ def test_no_factor_overflows_or_vanishes_in_half_precision(
     head = random_head([40, 30], method=method, alpha=alpha, beta=beta, width=256)
     export_vectors(head, identity_of(head), tmp_path / "head.onnx")
     given = queries(head).astype("f4" if keep_io_types else "f2")
-    found = answers(halved(tmp_path / "head.onnx", keep_io_types=keep_io_types), vectors=given)
+    found = answers(exported_files.halved(tmp_path / "head.onnx", keep_io_types=keep_io_types), vectors=given)
     np.testing.assert_allclose(found.sum(axis=1, dtype="f4"), 1, rtol=0, atol=1e-3)
     np.testing.assert_allclose(found[21:91], head.probabilities(queries(head)[21:91]), rtol=0, atol=2e-2)  # the support
 
@@ -356,8 +336,7 @@ def test_no_factor_overflows_or_vanishes_in_half_precision(
 def test_dynamic_quantisation_leaves_a_head_as_it_is(method: str, tmp_path: Path) -> None:
     head = random_head([3, 1, 8], method=method, width=256)
     export_vectors(head, identity_of(head), tmp_path / "head.onnx")
-    quantize_dynamic(tmp_path / "head.onnx", tmp_path / "int8.onnx")
-    found = answers(tmp_path / "int8.onnx", vectors=queries(head))
+    found = answers(exported_files.quantised(tmp_path / "head.onnx"), vectors=queries(head))
     np.testing.assert_allclose(found, head.probabilities(queries(head)), rtol=0, atol=1e-5)
 
 
@@ -365,29 +344,33 @@ def test_dynamic_quantisation_leaves_a_head_as_it_is(method: str, tmp_path: Path
 def test_openvino_answers_as_python_does(method: str, tmp_path: Path) -> None:
     head = random_head([3, 0, 8], method=method, width=256)
     export_vectors(head, identity_of(head), tmp_path / "head.onnx")
-    found = in_openvino(tmp_path / "head.onnx", vectors=queries(head))
+    given = ("vectors", queries(head))
+    found = exported_files.run_in_openvino(tmp_path / "head.onnx", given, exported_files.FLOAT32)
     np.testing.assert_allclose(found, head.probabilities(queries(head)), rtol=0, atol=1e-5)
 
 
+@in_browser
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_browsers_runtime_answers_as_python_does(method: str, tmp_path: Path) -> None:
     head = random_head([3, 0, 8], method=method, width=256)
     export_vectors(head, identity_of(head), tmp_path / "head.onnx")
-    found = in_browser(tmp_path / "head.onnx", 3, vectors=queries(head))
+    found = exported_files.run_in_browser(tmp_path / "head.onnx", ("vectors", queries(head)))
     np.testing.assert_allclose(found, head.probabilities(queries(head)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "tolerance"),
+    [("half precision", 2e-2), ("OpenVINO, float32", 1e-4), pytest.param("browser", 1e-4, marks=in_browser)],
+)
 def test_photos_are_answered_as_before_in_half_precision_and_in_other_runtimes(
-    model: FewShotClassifier, exported: Path, paint: Callable[..., Image.Image]
+    way: str, tolerance: float, model: FewShotClassifier, exported: Path, paint: Callable[..., Image.Image]
 ) -> None:
     photos = [paint(label, 50) for label in ("red", "grey", "blue")]
-    pixels, wanted = np.stack([model.encoder_.prepare(photo) for photo in photos]), model.predict_proba(photos)
-    half = halved(exported / "photos.onnx", keep_io_types=True)
-    np.testing.assert_allclose(answers(half, pixels=pixels), wanted, rtol=0, atol=2e-2)
-    np.testing.assert_allclose(in_openvino(exported / "photos.onnx", pixels=pixels), wanted, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(in_browser(exported / "photos.onnx", 3, pixels=pixels), wanted, rtol=0, atol=1e-4)
+    pixels = np.stack([model.encoder_.prepare(photo) for photo in photos])
+    found = exported_files.WAYS[way](exported / "photos.onnx", ("pixels", pixels))
+    np.testing.assert_allclose(found, model.predict_proba(photos), rtol=0, atol=tolerance)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
