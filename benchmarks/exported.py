@@ -13,6 +13,7 @@ import json
 import subprocess
 import tempfile
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,14 @@ def main() -> None:
         path = Path(folder) / "exported.onnx"
         rows = [*measure_vectors(given.vectors, path), *measure_photos(given.data_root / "caltech-101", path)]
     command = "python -m benchmarks.exported --data-root $TIP_ADAPTER_DATA --vectors $TIP_ADAPTER_VECTORS"
-    write_results("exported", command, {"rows": rows})
+    write_results("exported", command, {"versions": versions(), "rows": rows})
+
+
+def versions() -> str:
+    """Versions of what converts and runs the files, besides those that each results file has."""
+    browsers = json.loads((BROWSER / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    packages = {name: version(name) for name in ("onnxconverter-common", "openvino")} | browsers
+    return ", ".join(f"{name} {number}" for name, number in packages.items())
 
 
 def measure_vectors(folder: Path, path: Path) -> Iterator[dict[str, Any]]:
@@ -69,7 +77,7 @@ def measure_vectors(folder: Path, path: Path) -> Iterator[dict[str, Any]]:
     names = {label: label for label in np.unique(labels).tolist()}
     support, embeddings = (
         SupportSet(train, labels, np.arange(len(labels)).astype(str)),
-        ClassEmbeddings(list(names), texts),
+        ClassEmbeddings(np.array(list(names)), texts),
     )
     for method in METHODS:
         head = fit_head(
@@ -152,7 +160,7 @@ def run_in_openvino(path: Path, given: Given, settings: Mapping[str, str]) -> ND
 def run_in_browser(path: Path, given: Given) -> NDArray[np.float32]:
     """The probabilities of a file in the browser's ONNX Runtime, of as many rows as `given`."""
     name, array = given
-    command = ["node", BROWSER / "run.mjs", path, name, str(array.dtype), ",".join(map(str, array.shape))]
+    command = ["node", str(BROWSER / "run.mjs"), str(path), name, str(array.dtype), ",".join(map(str, array.shape))]
     done = subprocess.run(command, input=array.tobytes(), stdout=subprocess.PIPE, check=True)
     return np.frombuffer(done.stdout, np.float32).reshape(len(array), -1)
 

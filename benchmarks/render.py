@@ -511,7 +511,7 @@ def exported(record: dict[str, Any]) -> str:
         "other runtimes, compared with the file as it was written: how many answers name the same class, and by how much a "
         "probability differs at most. Vectors are stored CLIP vectors of Caltech101's test photos, 16 shots of 58 classes; photos "
         "are drawn from all test photos of Caltech101, 4 shots of 100 classes. OpenVINO's own choice of precision depends on the "
-        "processor. The browser's runtime is onnxruntime-web's WebAssembly, run by Node."
+        f"processor. The browser's runtime is onnxruntime-web's WebAssembly, run by Node. Versions: {record['versions']}."
     )
     rows = [
         [r["file"], r["way"], f"{r['n']:,}", f"{100 * r['same_class']:.1f} %", f"{r['largest_difference']:.2g}"]
