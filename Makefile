@@ -59,6 +59,7 @@ $(VENV)/.has-base: $(VENV)/.has-python pyproject.toml constraints.txt
 	@touch $@
 
 # torch and torchvision in one command: pip must choose them together.
-$(VENV)/.has-dev: $(VENV)/.has-python pyproject.toml constraints.txt
+$(VENV)/.has-dev: $(VENV)/.has-python pyproject.toml constraints.txt tests/browser/package-lock.json
 	$(PIP) --editable '.[dev]'
+	if command -v npm >/dev/null; then npm ci --prefix tests/browser --ignore-scripts --silent; fi
 	@touch $@ $(VENV)/.has-base

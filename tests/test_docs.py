@@ -198,7 +198,7 @@ def test_each_command_that_is_not_run_occurs_and_has_a_reason(pattern: str, reas
 @pytest.mark.parametrize("name", [name for name in TEXTS if name != "docs/reference/commands.md"])
 def test_no_command_is_in_a_block_that_is_not_run(name: str) -> None:
     blocks = [step for step in steps.STEP.finditer(TEXTS[name]) if step["kind"] is not None]
-    assert {step["kind"] for step in blocks} <= {"sh", "console", "python", "text", "toml", ""}
+    assert {step["kind"] for step in blocks} <= {"sh", "console", "python", "js", "text", "toml", ""}
     others = "\n".join(step["body"] for step in blocks if step["kind"] in ("text", ""))
     assert not re.search(r"^\s*\$? ?tip-adapter ", others, re.MULTILINE)
 

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxconverter_common.float16 import convert_float_to_float16
 
 from tip_adapter import FewShotClassifier
 from tip_adapter.encoders import load_encoder
@@ -124,3 +125,37 @@ def test_an_image_side_above_two_gib_is_told_what_can_be_exported(
     monkeypatch.setattr(onnx_encoder, "MOST_BYTES", 100)
     with pytest.raises(ExportError, match=r"does not fit into an ONNX file, .* --input vectors"):
         encoder.image_graph()
+
+
+def test_a_file_in_half_precision_answers_alike(
+    clip_folder: Callable[..., Path], paint: Callable[..., Any], tmp_path: Path
+) -> None:
+    _, wanted = exported(clip_folder(), paint, tmp_path / "photos.onnx")
+    half = convert_float_to_float16(onnx.load(tmp_path / "photos.onnx"), keep_io_types=True)
+    pixels = [load_encoder(f"onnx:{clip_folder()}").prepare(paint(label, n)) for n, label in enumerate(LABELS[:3])]
+    session = onnxruntime.InferenceSession(half.SerializeToString())
+    (found,) = session.run(["probabilities"], {"pixels": np.stack(pixels)})
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-2)
+
+
+def test_nodes_without_a_name_get_one(
+    image_graph: onnx.ModelProto, clip_folder: Callable[..., Path], paint: Callable[..., Any], tmp_path: Path
+) -> None:
+    (last,) = (node for node in image_graph.graph.node if image_graph.graph.output[0].name in node.output)
+    name, last.output[0] = last.output[0], "either"
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["either"], ["same"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("same", TensorProto.FLOAT, None)],
+    )
+    image_graph.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
+    image_graph.graph.node.append(helper.make_node("If", ["always"], [name], then_branch=branch, else_branch=branch))
+    for node in image_graph.graph.node:
+        node.ClearField("name")
+    found, wanted = exported(clip_folder({IMAGE: image_graph.SerializeToString()}), paint, tmp_path / "photos.onnx")
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    nodes = onnx.load(tmp_path / "photos.onnx").graph.node
+    assert all(node.name for node in nodes)
+    assert len({node.name for node in nodes}) == len(nodes)
+    assert all(inner.name for node in nodes if node.op_type == "If" for part in node.attribute for inner in part.g.node)

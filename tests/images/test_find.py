@@ -226,10 +226,17 @@ def test_a_class_may_be_called_train(tmp_path, names):
         ("Training Set", None, "test-set"),
         ("seg_train/seg_train", None, "seg_test/seg_test"),
         ("training", "val", "testing"),
+        ("Training Images", "Validation Images", "Test_Images"),
+        ("images_train", "dataset_val", None),
+        ("TrainSet", None, "testset"),
+        ("train2017", "val2017", None),
+        ("1_train", "2-valid", "3.holdout"),
+        ("trainval", None, "Test (1)"),
+        ("train", "validate", None),
         ("train", None, None),
     ],
 )
-@pytest.mark.parametrize("wrapper", ["", "archive/"])
+@pytest.mark.parametrize("wrapper", ["", "archive/", "download/my archive/"])
 @pytest.mark.parametrize("third", [(), ("seg_pred/9.jpg",), ("extra/cat/9.jpg",)])
 def test_fault_75_a_split_is_read_under_its_common_names(tmp_path, train, val, test, wrapper, third):
     if third and not (val or test):
@@ -276,6 +283,31 @@ def test_fault_75_two_folders_of_one_part_are_not_chosen_between(tmp_path):
         find_labelled(tmp_path, part="train")
 
 
+@pytest.mark.parametrize(
+    "label", ["trains", "train station", "developer", "invalid", "contest", "set", "images", "2017"]
+)
+def test_fault_75_a_name_that_only_resembles_a_part_is_a_class(tmp_path, label):
+    place(tmp_path, f"{label}/deep/1.jpg", "test/deep/2.jpg")
+    assert find_labelled(tmp_path, part="train").counts() == {label: 1, "test": 1}
+
+
+def test_fault_75_a_long_name_of_known_words_is_matched_at_once(tmp_path):
+    place(tmp_path, f"{'dataset' * 35}x/1.jpg", "cat/1.jpg")
+    assert len(find_labelled(tmp_path, part="train").classes) == 2
+
+
+@pytest.mark.parametrize("folders", [("fold1", "fold2", "fold3"), ("learn", "check")])
+def test_fault_75_folders_that_all_have_the_same_folders_are_doubted(tmp_path, folders):
+    place(tmp_path, *(f"{folder}/{label}/1.jpg" for folder in folders for label in ("cat", "dog")))
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert "are read as the classes, though each has the folders cat, dog" in note
+
+
+def test_fault_75_photos_outside_shared_folders_leave_no_doubt(tmp_path):
+    place(tmp_path, *(f"{label}/{side}/1.jpg" for label in ("cat", "dog") for side in ("front", "back")), "cat/1.jpg")
+    assert find_labelled(tmp_path, part="train").notes == ()
+
+
 def test_fault_75_one_folder_around_the_class_folders_is_looked_into(tmp_path):
     photos = find_labelled(place(tmp_path, "images/cat/1.jpg", "images/dog/2.jpg"), part="train")
     assert photos.classes == ("cat", "dog")
@@ -293,6 +325,12 @@ def test_fault_75_one_folder_around_the_class_folders_is_looked_into(tmp_path):
         ".Trash-1000",
         "#recycle",
         "@EADIR",
+        "$Recycle.Bin ",
+        "@__thumb",
+        "FOUND.003",
+        "LOST.DIR",
+        "Network Trash Folder",
+        "~snapshot",
     ],
 )
 def test_fault_76_system_folders_are_neither_classes_nor_photos(tmp_path, system):

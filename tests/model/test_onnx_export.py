@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -40,7 +41,12 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "export.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "how-to" / "export.md"
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import exported as exported_files  # noqa: E402 - benchmarks/ is next to src/
+
 METHODS = ["zero-shot", "tip-adapter", "tip-adapter-f"]
 
 
@@ -269,6 +275,102 @@ def test_an_encoders_graph_keeps_its_opset_and_its_batch(
     some = photos[: batch if isinstance(batch, int) else 5]
     found = answers(tmp_path / "photos.onnx", pixels=np.stack([model.encoder_.prepare(photo) for photo in some]))
     np.testing.assert_allclose(found, model.predict_proba(some), rtol=0, atol=1e-5)
+
+
+# ---- what people do to a file ----------------------------------------------------------------------------------------
+
+as_half = pytest.mark.parametrize("keep_io_types", [True, False], ids=["float32 in and out", "float16 in and out"])
+
+
+in_browser = pytest.mark.skipif(
+    not (shutil.which("node") and (exported_files.BROWSER / "node_modules").is_dir()),
+    reason="needs Node and `npm ci --prefix tests/browser`",
+)
+
+
+def names_within(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes, also of those within nodes."""
+    inner = [part for node in graph.node for attribute in node.attribute for part in (attribute.g, *attribute.graphs)]
+    return [node.name for node in graph.node] + [name for part in inner for name in names_within(part)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_node_has_a_name_of_its_own(method: str, tmp_path: Path) -> None:
+    head = random_head([2, 3], method=method)
+    export_vectors(head, identity_of(head), tmp_path / "head.onnx")
+    names = names_within(onnx.load(tmp_path / "head.onnx").graph)
+    assert all(names)
+    assert len(set(names)) == len(names)
+
+
+@as_half
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_names_the_same_classes(method: str, keep_io_types: bool, tmp_path: Path) -> None:
+    head = random_head([3, 1, 0, 8], method=method, width=256)
+    export_vectors(head, identity_of(head), tmp_path / "head.onnx")
+    wanted = head.probabilities(queries(head))
+    given = queries(head).astype("f4" if keep_io_types else "f2")
+    found = answers(exported_files.halved(tmp_path / "head.onnx", keep_io_types=keep_io_types), vectors=given)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=5e-3)
+    first, second = np.sort(wanted, axis=1)[:, :-3:-1].T
+    clear = first - second > 1e-2
+    assert clear.mean() > 0.8
+    assert (found.argmax(axis=1) == wanted.argmax(axis=1))[clear].all()
+
+
+@as_half
+@pytest.mark.parametrize(("alpha", "beta"), [(1e6, 5.0), (1e-6, 1e4), (1e6, 100.0), (3e4, 0.01)])
+@pytest.mark.parametrize("method", ["tip-adapter", "tip-adapter-f"])
+def test_no_factor_overflows_or_vanishes_in_half_precision(
+    method: str, alpha: float, beta: float, keep_io_types: bool, tmp_path: Path
+) -> None:
+    head = random_head([40, 30], method=method, alpha=alpha, beta=beta, width=256)
+    export_vectors(head, identity_of(head), tmp_path / "head.onnx")
+    given = queries(head).astype("f4" if keep_io_types else "f2")
+    found = answers(exported_files.halved(tmp_path / "head.onnx", keep_io_types=keep_io_types), vectors=given)
+    np.testing.assert_allclose(found.sum(axis=1, dtype="f4"), 1, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found[21:91], head.probabilities(queries(head)[21:91]), rtol=0, atol=2e-2)  # the support
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dynamic_quantisation_leaves_a_head_as_it_is(method: str, tmp_path: Path) -> None:
+    head = random_head([3, 1, 8], method=method, width=256)
+    export_vectors(head, identity_of(head), tmp_path / "head.onnx")
+    found = answers(exported_files.quantised(tmp_path / "head.onnx"), vectors=queries(head))
+    np.testing.assert_allclose(found, head.probabilities(queries(head)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_openvino_answers_as_python_does(method: str, tmp_path: Path) -> None:
+    head = random_head([3, 0, 8], method=method, width=256)
+    export_vectors(head, identity_of(head), tmp_path / "head.onnx")
+    given = ("vectors", queries(head))
+    found = exported_files.run_in_openvino(tmp_path / "head.onnx", given, exported_files.FLOAT32)
+    np.testing.assert_allclose(found, head.probabilities(queries(head)), rtol=0, atol=1e-5)
+
+
+@in_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_the_browsers_runtime_answers_as_python_does(method: str, tmp_path: Path) -> None:
+    head = random_head([3, 0, 8], method=method, width=256)
+    export_vectors(head, identity_of(head), tmp_path / "head.onnx")
+    found = exported_files.run_in_browser(tmp_path / "head.onnx", ("vectors", queries(head)))
+    np.testing.assert_allclose(found, head.probabilities(queries(head)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "tolerance"),
+    [("half precision", 2e-2), ("OpenVINO, float32", 1e-4), pytest.param("browser", 1e-4, marks=in_browser)],
+)
+def test_photos_are_answered_as_before_in_half_precision_and_in_other_runtimes(
+    way: str, tolerance: float, model: FewShotClassifier, exported: Path, paint: Callable[..., Image.Image]
+) -> None:
+    photos = [paint(label, 50) for label in ("red", "grey", "blue")]
+    pixels = np.stack([model.encoder_.prepare(photo) for photo in photos])
+    found = exported_files.WAYS[way](exported / "photos.onnx", ("pixels", pixels))
+    np.testing.assert_allclose(found, model.predict_proba(photos), rtol=0, atol=tolerance)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ A *class folder* contains the images of one class, at any depth; its name in Uni
 folders and those that systems create (`SYSTEM_FOLDERS`) are skipped, file extensions may be in upper case (see
 `ENDINGS`); other files are skipped, and so are model folders and feature folders next to the class folders. Symbolic
 links are followed, except to a folder above or within the searched one, whose images are found there already. A *split
-folder* has sub-folders under the usual names of training, validation and test parts (`SPLIT_NAMES`), whose training
+folder* has sub-folders under the usual names of training, validation and test parts (`SPLIT_WORDS`), whose training
 part contains class folders. If one folder contains all others, the search begins in it. A *list* has the columns file_name and label
 (CSV, with a header) or those keys (JSONL); paths are relative to the list. Notes report what is skipped.
 """
@@ -36,19 +36,25 @@ _ENDINGS = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
 )
 ENDINGS = frozenset(_ENDINGS.split())
-#: Part → the names of its folder in data sets, in lower case, with underscores.
-SPLIT_NAMES = {
-    "train": frozenset({"train", "training", "training_set", "train_set", "train_data", "training_data", "seg_train"}),
-    "val": frozenset({"val", "valid", "validation", "validation_set", "valid_set", "val_set", "seg_val", "dev"}),
-    "test": frozenset({"test", "testing", "test_set", "testing_set", "test_data", "seg_test", "eval", "evaluation"}),
+#: Part → the words for it in the names of folders.
+SPLIT_WORDS = {
+    "train": ("train", "training", "trainval"),
+    "val": ("val", "valid", "validate", "validation", "dev", "devel"),
+    "test": ("test", "testing", "eval", "evaluation", "holdout"),
 }
-_PART_OF = {name: part for part, names in SPLIT_NAMES.items() for name in names}
+#: What such names may contain as well: "Training Images", "trainset", "val2017", "seg_test". Each text is matched in one way
+#: only ("dataset" by two words), else a long name could take for ever.
+_FILLER = r"(?:set|data|images?|imgs?|photos?|pictures?|pics|split|part|folder|seg|[\W\d_])*"
+_PART_NAMES = {part: re.compile(f"{_FILLER}(?:{'|'.join(words)}){_FILLER}") for part, words in SPLIT_WORDS.items()}
 #: Folders that operating systems and network storage create, in lower case; no words that could name a class.
 SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"}
-    | {"system volume information", "lost+found", "found.000", "__pycache__"}
+    | {"@__thumb", "@synoresource", "@sharebin", "@appstore", "@database", "~snapshot", "$extend", "$winreagent"}
+    | {"system volume information", "lost+found", "lost.dir", "__pycache__", "_gsdata_", "onedrivetemp"}
+    | {"network trash folder", "temporary items", "thevolumesettingsfolder"}
+    | {f"found.{number:03}" for number in range(10)}
 )
-_OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+_OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 _FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
 
@@ -159,6 +165,12 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         notes.append(
             f"{printable(folder)}: {first_of(doubtful)} is read as a class; a split folder has train and val or test"
         )
+    elif shared := _shared_folders(rows, classes):
+        names = first_of([child.name for child in classes])
+        notes.append(
+            f"{printable(folder)}: {names} are read as the classes, though each has the folders {first_of(shared)}; if those "
+            "are the classes, choose one of the former"
+        )
     if loose := sum(map(_is_image, children)):
         notes.append(f"{printable(folder)}: photos outside class folders are skipped ({loose})")
     return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
@@ -200,7 +212,7 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
         return {}
     folder, folders = _without_wrapper(source)
     named = [(part, child) for child in folders if (part := _part_of(child))]
-    parts = {part: child for wanted in SPLIT_NAMES for part, child in named if part == wanted}
+    parts = {part: child for wanted in SPLIT_WORDS for part, child in named if part == wanted}
     others = len(folders) - len(named)
     nested = {part for part, child in parts.items() if _folders(child)}
     if "train" in nested:
@@ -235,8 +247,8 @@ class _Search:
             names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
         except OSError as error:
             raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
-        self._folders.update(name for name in names if name.lower() in SYSTEM_FOLDERS)
-        return [folder / name for name in names if name.lower() not in _OF_SYSTEMS]
+        self._folders.update(name for name in names if name.strip().lower() in SYSTEM_FOLDERS)
+        return [folder / name for name in names if name.strip().lower() not in _OF_SYSTEMS and name != "Icon\r"]
 
     def enters(self, folder: Path) -> bool:
         """Whether it is a folder that is searched: not a link to one above or within the root."""
@@ -291,7 +303,8 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _part_of(folder: Path) -> str | None:
-    return _PART_OF.get(re.sub(r"[\s-]+", "_", folder.name.strip().lower()))
+    name = folder.name.lower()
+    return next((part for part, names in _PART_NAMES.items() if names.fullmatch(name)), None)
 
 
 def _class_folders_at(source: Path, part: str) -> tuple[Path, dict[str, Path], list[str]]:
@@ -302,23 +315,36 @@ def _class_folders_at(source: Path, part: str) -> tuple[Path, dict[str, Path], l
         raise FolderError(f"{printable(source)} is split into {found}; it has no {part} folder")
     around = parts[part] if parts else source
     folder, _ = _without_wrapper(around, within_part=bool(parts))
-    notes = [f"{printable(around)}: its only folder {folder.name} is read"] if folder != around else []
+    inner = printable(folder.relative_to(around).as_posix())
+    notes = [f"{printable(around)}: its only folder {inner} is read"] if folder != around else []
     return folder, parts, notes
 
 
 def _without_wrapper(folder: Path, *, within_part: bool = False) -> tuple[Path, list[Path]]:
-    """The folder that contains the classes or parts, `folder` or the only one in it, and its sub-folders.
+    """The folder that contains the classes or parts, `folder` or the only one in it, at any depth, and its sub-folders.
 
     The only folder is a wrapper if it contains several folders or a part and no image: else it is a class.
     """
     folders = _folders(folder)
     if len(folders) != 1 or (_part_of(folders[0]) and not within_part):
         return folder, folders
-    inner = _folders(folders[0])
-    wraps = len(inner) > 1 or (inner and (within_part or _part_of(inner[0])))
+    inner, inside = _without_wrapper(folders[0])
+    wraps = len(inside) > 1 or (inside and (within_part or _part_of(inside[0])))
     if not wraps or any(_is_image(child) for place in (folder, folders[0]) for child in _Search(place).children(place)):
         return folder, folders
-    return folders[0], inner
+    return inner, inside
+
+
+def _shared_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -> list[str]:
+    """Names of folders that each of several classes has, at least two, if no photo lies outside such folders."""
+    inner: dict[str, set[str]] = {child.name: set() for child in classes}
+    depth = len(classes[0].parts)
+    for path, name in rows:
+        if len(path.parts) == depth + 1:
+            return []
+        inner[name].add(path.parts[depth])
+    shared = sorted(set.intersection(*inner.values()))
+    return shared if len(classes) > 1 and len(shared) > 1 else []
 
 
 def _no_class_folders(folder: Path) -> FolderError:

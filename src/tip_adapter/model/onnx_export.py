@@ -127,8 +127,10 @@ def _finished(graph: GraphWriter, vectors: str, head: Head, identity: EncoderIde
         method = printable(head.method)
         raise ExportError(f"method {method} cannot be written as an ONNX graph; fit with another --method")
     logits = write(graph, graph.to_unit_length(vectors), estimator)
-    softened = graph.node("Div", logits, graph.constant(float(head.temperature)))
-    graph.output(graph.node("Softmax", softened, axis=1), "probabilities", ["n", len(head.classes)])
+    softened = graph.node("Div", logits, graph.constant(_double(head.temperature)))
+    # What decides is near the largest. In a file converted to half precision, numbers near 0 have the most digits.
+    below_largest = graph.to_float(graph.node("Sub", softened, graph.largest(softened)))
+    graph.output(graph.node("Softmax", below_largest, axis=1), "probabilities", ["n", len(head.classes)])
     chosen = {"alpha": head.choice.alpha, "beta": head.choice.beta} if head.choice else {}
     numbers = {**chosen, "logit_scale": head.logit_scale, "temperature": head.temperature}
     metadata = {
@@ -144,28 +146,35 @@ def _finished(graph: GraphWriter, vectors: str, head: Head, identity: EncoderIde
 
 
 def _write_text_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
-    """Text logits, logit_scale · f Wᵀ: (m, d) → (m, N)."""
+    """Text logits, logit_scale · f Wᵀ: (m, d) float32 → (m, N) double."""
     weights = np.asarray(estimator.weights_, dtype=np.float32)
-    return graph.node("Gemm", units, graph.constant(weights), alpha=float(estimator.logit_scale), transB=1)
+    logits = graph.node("Gemm", units, graph.constant(weights), alpha=float(estimator.logit_scale), transB=1)
+    return graph.node("Cast", logits, to=TensorProto.DOUBLE)
 
 
 def _write_tip_adapter_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
-    """Equation 4: (m, d) → (m, N)."""
+    """Equation 4: (m, d) float32 → (m, N) double."""
     # A one-hot matrix would be as large as the keys. So the keys are in the order of their classes, and each class is the
-    # difference of two running sums, in double precision; the row of zeros gives the first class a sum before it, too.
+    # difference of two running sums; the row of zeros gives the first class a sum before it, too. The sums need double
+    # precision; the affinities, the factors and the logits have it as well, since neither conversion to half precision nor
+    # quantisation changes what is double: there, exp would overflow and lose small affinities.
     order = np.argsort(estimator.labels_, kind="stable")
     keys = np.zeros((1 + len(order), estimator.keys_.shape[1]), np.float32)
     np.take(estimator.keys_, order, axis=0, out=keys[1:])
     bounds = np.searchsorted(estimator.labels_[order], np.arange(len(estimator.classes_) + 1)).astype(np.int64)
 
-    distance = graph.node("Sub", graph.node("Gemm", graph.constant(keys), units, transB=1), graph.constant(1.0))
-    affinities = graph.node("Exp", graph.node("Mul", distance, graph.constant(float(estimator.beta))))  # (1 + n, m)
-    doubles = graph.node("Cast", affinities, to=TensorProto.DOUBLE)
-    sums = graph.node("CumSum", doubles, graph.constant(np.int64(0)))
+    closeness = graph.node("Cast", graph.node("Gemm", graph.constant(keys), units, transB=1), to=TensorProto.DOUBLE)
+    distance = graph.node("Sub", closeness, graph.constant(_double(1)))
+    affinities = graph.node("Exp", graph.node("Mul", distance, graph.constant(_double(estimator.beta))))  # (1 + n, m)
+    sums = graph.node("CumSum", affinities, graph.constant(np.int64(0)))
     ends, starts = (graph.node("Gather", sums, graph.constant(rows), axis=0) for rows in (bounds[1:], bounds[:-1]))
-    by_class = graph.node("Cast", graph.node("Sub", ends, starts), to=TensorProto.FLOAT)  # (N, m)
-    cache = graph.node("Mul", by_class, graph.constant(float(estimator.alpha)))
+    by_class = graph.node("Sub", ends, starts)  # (N, m)
+    cache = graph.node("Mul", by_class, graph.constant(_double(estimator.alpha)))
     return graph.node("Add", _write_text_logits(graph, units, estimator), graph.node("Transpose", cache, perm=[1, 0]))
+
+
+def _double(number: float) -> NDArray[np.float64]:
+    return np.array(number, dtype=np.float64)
 
 
 #: Method → the function that writes its logits.

@@ -195,7 +195,7 @@ class OnnxClipEncoder(Encoder):
             pixels = graph.input("pixels", TensorProto.UINT8, [n, height, width, 3])
             scaled = self._preprocessing.write_scaled(graph, pixels) if self._takes_floats else pixels
             graph.feed(scaled, _THEIRS + self._pixels.name)
-        rows = graph.node("Cast", _THEIRS + self._image.output.name, to=TensorProto.FLOAT)
+        rows = graph.to_float(_THEIRS + self._image.output.name)
         graph.output(rows, "vectors", [n, self.identity.width])
         graph.state({"preprocessing": self._preprocessing.in_words()})
         return graph.model

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto
 from PIL import Image
 
 from tip_adapter.encoders.base import centre_crop_sides
@@ -73,7 +72,7 @@ class Preprocessing:
 
     def write_scaled(self, graph: GraphWriter, pixels: str) -> str:
         """`scaled` as nodes of a graph."""
-        shares = graph.node("Div", graph.node("Cast", pixels, to=TensorProto.FLOAT), graph.constant(255.0))
+        shares = graph.node("Div", graph.to_float(pixels), graph.constant(255.0))
         mean, std = (graph.constant(np.array(values, np.float32)) for values in (self.mean, self.std))
         return graph.node("Transpose", graph.node("Div", graph.node("Sub", shares, mean), std), perm=[0, 3, 1, 2])
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike
+    from onnx import GraphProto
 
 #: Supported by every ONNX Runtime since 1.12.
 OPSET = 17
@@ -20,10 +21,14 @@ _IR_VERSION = 8
 MOST_BYTES = 2**31 - 2**20
 #: From which version on a reduction takes its axes as an input.
 _AXES_ARE_INPUTS = {"ReduceSum": 13, "ReduceMax": 18}
+#: From which version on CastLike exists.
+_HAS_CAST_LIKE = 15
 
 
 class GraphWriter:
     """Appends to an ONNX model; each step returns the name of its output.
+
+    Every node gets a name, also those that the model has: converters tell nodes apart by their names.
 
     Parameters
     ----------
@@ -39,6 +44,7 @@ class GraphWriter:
         )
         self._prefix = prefix
         self._n_names = 0
+        _name_nodes(self.model.graph)
 
     @property
     def opset(self) -> int:
@@ -62,11 +68,11 @@ class GraphWriter:
         """Let `value` be what the model took as its input `name`, which it has no more."""
         (taken,) = (given for given in self.model.graph.input if given.name == name)
         self.model.graph.input.remove(taken)
-        self.model.graph.node.append(helper.make_node("Identity", [value], [name]))
+        self._append("Identity", [value], name)
 
     def output(self, value: str, name: str, shape: Sequence[int | str]) -> None:
         """Make `value` a float32 output of the model."""
-        self.model.graph.node.append(helper.make_node("Identity", [value], [name]))
+        self._append("Identity", [value], name)
         self.model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def state(self, facts: Mapping[str, str]) -> None:
@@ -77,7 +83,7 @@ class GraphWriter:
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """A step of one output."""
         output = self._new_name(kind.lower())
-        self.model.graph.node.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        self._append(kind, inputs, output, **attributes)
         return output
 
     def constant(self, value: ArrayLike) -> str:
@@ -89,13 +95,26 @@ class GraphWriter:
         self.model.graph.initializer.add(name=name, data_type=kind, dims=shape, raw_data=array.tobytes())
         return name
 
+    def to_float(self, numbers: str) -> str:
+        """Numbers of any type as float32, and as float16 in a file that is converted to half precision later.
+
+        Converters change the constants of a file, but not the target of a Cast: it would still be float32.
+        """
+        if self.opset >= _HAS_CAST_LIKE:
+            return self.node("CastLike", numbers, self.constant(1.0))
+        return self.node("Cast", numbers, to=TensorProto.FLOAT)
+
     def to_unit_length(self, rows: str) -> str:
         """(n, d) float rows as `vectors.unit_rows` scales them: a zero row stays zero, no length overflows."""
         one = self.constant(1.0)
-        largest = self._above_zero(self._reduce("ReduceMax", self.node("Abs", rows)), one)
+        largest = self._above_zero(self.largest(self.node("Abs", rows)), one)
         scaled = self.node("Div", rows, largest)
         squares = self.node("Mul", scaled, scaled)
         return self.node("Div", scaled, self._above_zero(self.node("Sqrt", self._reduce("ReduceSum", squares)), one))
+
+    def largest(self, rows: str) -> str:
+        """(n, d) → (n, 1), the largest number of each row."""
+        return self._reduce("ReduceMax", rows)
 
     def _above_zero(self, numbers: str, one: str) -> str:
         return self.node("Where", self.node("Greater", numbers, self.constant(0.0)), numbers, one)
@@ -106,6 +125,19 @@ class GraphWriter:
             return self.node(kind, rows, self.constant(np.array([1])), keepdims=1)
         return self.node(kind, rows, axes=[1], keepdims=1)
 
+    def _append(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
+        name = output if output.startswith(self._prefix) else f"{self._prefix}{output}"
+        self.model.graph.node.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
+
     def _new_name(self, kind: str) -> str:
         self._n_names += 1
         return f"{self._prefix}{kind}_{self._n_names}"
+
+
+def _name_nodes(graph: GraphProto) -> None:
+    """Name the nodes that have no name by their outputs, also those within If, Loop and Scan."""
+    for node in graph.node:
+        node.name = node.name or f"unnamed/{node.output[0]}"
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _name_nodes(inner)

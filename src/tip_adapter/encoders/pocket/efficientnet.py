@@ -48,9 +48,8 @@ def build_network(tensors: Mapping[str, NDArray[Any]]) -> Network:
 def write_network(graph: GraphWriter, pixels: str, tensors: Mapping[str, NDArray[Any]]) -> str:
     """Append the network to a graph: `pixels`, (n, 224, 224, 3) uint8 → its features, (n, 1280) float32."""
     layers = _fold_batch_norms(_arrays(tensors)[0])
-    network = _NetworkWriter(graph, pixels)
-    network.node("Cast", to=TensorProto.FLOAT)  # to (n, 3, 224, 224) in [-1, 1]
-    network.node("Div", graph.constant(127.5))
+    network = _NetworkWriter(graph, graph.to_float(pixels))
+    network.node("Div", graph.constant(127.5))  # to (n, 3, 224, 224) in [-1, 1]
     network.node("Sub", graph.constant(1.0))
     network.node("Transpose", perm=[0, 3, 1, 2])
     network.convolution(*next(layers), stride=2)
@@ -96,9 +95,9 @@ def _mean_above(bound: float, mean: float, deviation: float) -> float:
 class _NetworkWriter:
     """Appends layers in a chain; `self.top` is the name of the last output."""
 
-    def __init__(self, graph: GraphWriter, pixels: str) -> None:
+    def __init__(self, graph: GraphWriter, images: str) -> None:
         self._graph = graph
-        self.top = pixels
+        self.top = images
 
     def node(self, kind: str, *others: str, **attributes: Any) -> None:
         self.top = self._graph.node(kind, self.top, *others, **attributes)
