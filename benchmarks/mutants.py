@@ -2,7 +2,8 @@
 
     python -m benchmarks.mutants [MODULE ...]
 
-MODULE is one of mutants.toml, such as `metrics`; without any, all of them. Results of other modules are kept. mutmut runs
+MODULE is one of mutants.toml, such as `metrics`, or `named`: the changes chosen by hand. Without any, all of them; the
+results of those not named are kept. mutmut runs
 only the tests that call the changed function, each mutant in a process of its own, in a copy of the working tree.
 """
 
@@ -34,15 +35,18 @@ PLAN: dict[str, Any] = tomllib.loads((Path(__file__).parent / "mutants.toml").re
 #: Mutants drawn in each module.
 N_DRAWN = 20
 SEED = 0
+NAMED = "named"
 _SKIPPED = (".git", ".venv", "site", "__pycache__", ".*_cache", ".hypothesis")
 
 
 def main() -> None:
-    modules = sys.argv[1:] or list(PLAN["modules"])
-    rows = {row["module"]: row for row in read("mutants")["rows"]} | {module: tested(module) for module in modules}
+    chosen = sys.argv[1:] or [*PLAN["modules"], NAMED]
+    earlier = read("mutants")
+    rows = {row["module"]: row for row in earlier["rows"]}
+    rows |= {module: tested(module) for module in chosen if module != NAMED}
     results = {
         "rows": [rows[module] for module in PLAN["modules"] if module in rows],
-        "named": [named(change) for change in PLAN["named"]],
+        "named": [named(change) for change in PLAN["named"]] if NAMED in chosen else earlier["named"],
     }
     write_results("mutants", "python -m benchmarks.mutants", results)
 
@@ -109,7 +113,9 @@ def changed_lines(original: ast.FunctionDef, mutant: ast.FunctionDef) -> dict[st
 
 def with_reason(change: dict[str, str]) -> dict[str, str | None]:
     """The change, and why no test can notice it, if mutants.toml says so."""
-    reasons = [known["reason"] for known in PLAN["equivalent"] if all(known[key] == change[key] for key in change)]
+    reasons = [
+        known["reason"] for known in PLAN.get("equivalent", ()) if all(known[key] == change[key] for key in change)
+    ]
     return {**change, "reason": reasons[0] if reasons else None}
 
 

@@ -510,6 +510,46 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def mutants(record: dict[str, Any]) -> str:
+    rows, named = record["rows"], record["named"]
+    survivors = [change for row in rows for change in row["survivors"]]
+    n = sum(row["n"] for row in rows)
+    text = (
+        "[mutmut](https://mutmut.readthedocs.io) changes one expression of a module, such as `<` to `<=`, 1 to 2, an argument to "
+        "None, `and` to `or`; at least one test of that module must fail. Of each module's mutants, a sample by a fixed seed; without "
+        "those that only change a text, and without functions that are properties, context managers or otherwise decorated, "
+        "which mutmut leaves as they are. The tests are the fast ones of the files that `benchmarks/mutants.toml` lists."
+    )
+    figures = [
+        [
+            f"`{row['module']}.py`",
+            row["date"],
+            str(row["n"]),
+            str(row["n"] - len(row["survivors"])),
+            str(len(row["survivors"])),
+        ]
+        for row in rows
+    ]
+    noticed = [[change["name"], f"`{change['file']}`", "yes" if change["noticed"] else "**no**"] for change in named]
+    return "\n\n".join(
+        [
+            text,
+            f"**{n - len(survivors)} of {n} noticed, {100 * (1 - len(survivors) / n):.1f} %.**",
+            table(["module", "date", "mutants", "noticed", "not noticed"], figures),
+            "## Not noticed\n\nWith the reason why no test can notice it, where there is one.",
+            *(survivor(change) for change in survivors),
+            "## Chosen by hand\n\nChanges that mutmut does not make, each of which the tests once did not notice.",
+            table(["change", "file", "noticed"], noticed),
+        ]
+    )
+
+
+def survivor(change: dict[str, Any]) -> str:
+    lines = [f"{sign} {line}" for sign, when in (("-", "before"), ("+", "after")) for line in change[when].splitlines()]
+    code = "\n".join(lines)
+    return f"`{change['module']}`: {change['reason'] or 'a test is missing.'}\n\n```diff\n{code}\n```"
+
+
 PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "caltech101": ("Caltech101 with the offline encoder", caltech101),
     "demo": ("The demo", demo),
@@ -518,6 +558,7 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "trust": ("Self-reported accuracy, label errors and rejection", trust),
     "calibration": ("Calibration of the scores", calibration),
     "speed": ("Speed", speed),
+    "mutants": ("Changes of the code that the tests notice", mutants),
 }
 
 #: Pictures next to a page, rendered from the same results.

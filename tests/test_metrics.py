@@ -193,6 +193,16 @@ def test_a_score_too_small_for_a_float_has_a_likelihood() -> None:
     assert accumulator.calibrations()[1].negative_log_likelihood == pytest.approx(5000)
 
 
+def test_a_class_that_is_never_answered_counts_as_wrong_and_has_no_likelihood() -> None:
+    """Its logit is −infinity: a likelihood would be infinite, whatever the other images are."""
+    logits = [[3.0, 0.0, -np.inf], [1.0, 0.0, -np.inf]]
+    for result in accumulated(["a", "c"], logits, 2, temperature=1.0).calibrations():
+        assert result.n_known == 1
+        assert result.negative_log_likelihood == pytest.approx(np.log(1 + np.exp(-3)))
+    assert accumulated(["a", "c"], logits, 2).accuracy().accuracy == 0.5
+    assert accumulated(["a", "c"], logits, 2).unknown_classes() == []
+
+
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_the_most_confident_mistakes_are_kept_whole(batch: int) -> None:
     worst = accumulated(LABELS, LOGITS, batch, n_mistakes=2).mistakes()

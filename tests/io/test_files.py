@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from threading import Barrier
@@ -394,6 +395,32 @@ def test_a_copy_of_an_old_file_is_not_taken_for_a_leftover(tmp_path, monkeypatch
     assert (tmp_path / "sorted" / "new.jpg").stat().st_mtime == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot sync folders")
+@pytest.mark.parametrize("link", [False, True])
+def test_files_added_to_a_folder_are_synced_with_their_folders_when_the_block_ends(tmp_path, monkeypatch, link):
+    """A name is durable once its folder is synced, and a new folder once the one above it is."""
+    synced, fsync = [], os.fsync
+
+    def record(handle):
+        synced.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)
+    (tmp_path / "photo.jpg").write_bytes(b"photo")
+    out = tmp_path / "sorted"
+    with files.folder_writer(out) as writer:
+        for label in ("cat", "dog"):
+            with (tmp_path / "photo.jpg").open("rb") as source:
+                added = writer.link(source.name, f"{label}/1.jpg") if link else writer.copy(source, f"{label}/1.jpg")
+            assert added
+        synced = [
+            number for number in synced if number in {(out / name / "1.jpg").stat().st_ino for name in ("cat", "dog")}
+        ]
+        assert len(synced) == (0 if link else 2)
+        synced.clear()
+    assert set(synced) == {path.stat().st_ino for path in (out, out / "cat", out / "dog")}
+
+
 def test_with_the_folder_locked_leftovers_of_any_age_are_removed(model):
     left_by_a_killed_writer(model)
     with lock_folder(model):
@@ -584,6 +611,19 @@ def test_fault_47_a_line_that_the_disk_takes_by_half_is_taken_back(tmp_path, mon
                 append(b"two")
         append(b"three")
     assert (tmp_path / "lines").read_bytes() == b"one\nthree\n"
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_a_line_is_whole_where_one_write_takes_only_a_part(tmp_path, monkeypatch, most):
+    class Slow(FileIO):
+        def write(self, content):
+            return super().write(content[:most])
+
+    monkeypatch.setattr(Path, "open", lambda path, mode, **_: Slow(path, mode.replace("b", "")))
+    with append_lines(tmp_path / "lines") as append:
+        append(b"one")
+        append("zwölf".encode())
+    assert (tmp_path / "lines").read_bytes() == "one\nzwölf\n".encode()
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path):

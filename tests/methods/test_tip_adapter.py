@@ -247,6 +247,17 @@ def test_cache_gradient_is_its_formula_and_changes_nothing_it_is_given(kind):
         np.testing.assert_array_equal(np.asarray(array), copy)
 
 
+@pytest.mark.parametrize(("counts", "default"), [([1, 1], "keep"), ([1, 2], "leave-out"), ([2, 2], "leave-out")])
+def test_images_leave_out_their_own_key_once_a_class_has_two(counts, default):
+    example = case(counts)
+    learned = {
+        own_key: TipAdapterFClassifier(**example.settings, epochs=2, own_key=own_key).fit(example.X, example.y).keys_
+        for own_key in (None, *OWN_KEY)
+    }
+    assert not np.array_equal(learned["keep"], learned["leave-out"])
+    np.testing.assert_array_equal(learned[None], learned[default])
+
+
 def test_cache_logits_sum_a_class_and_give_0_to_one_without_photos():
     keys = queries = np.array([[1.0, 0.0], [0.0, 1.0]])
     logits = cache_logits(queries, keys, np.array([2, 0]), 3, beta=2.0)
