@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from tip_adapter import TipAdapterClassifier
 from tip_adapter.errors import LabelError, VectorError
 from tip_adapter.images.sampling import draw_shots
-from tip_adapter.vectors import ClassEmbeddings, SupportSet, require_finite, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, require_finite, require_labels, softmax, unit_rows
 
 DTYPES = [np.float32, np.float64]
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)
@@ -179,6 +179,19 @@ def test_class_embeddings_that_are_no_array_of_numbers_are_refused(matrix):
 def test_class_embeddings_refuse_labels_that_are_missing_or_of_several_kinds(labels):
     with pytest.raises(LabelError, match=r"several kinds|missing"):
         ClassEmbeddings(labels, np.eye(2))
+
+
+@pytest.mark.parametrize("labels", [[np.True_, np.False_], [True, np.False_], [np.int64(1), 2], [np.float32(0.5), 2]])
+def test_labels_of_numpys_own_kinds_are_those_of_python(labels):
+    require_labels(labels, "labels")
+    with pytest.raises(LabelError, match="labels are of several kinds"):
+        require_labels([*labels, "text"], "labels")
+
+
+@pytest.mark.parametrize("labels", [[np.True_, 1], [1.0, np.False_]])
+def test_truth_values_are_no_numbers_whatever_their_kind(labels):
+    with pytest.raises(LabelError, match="labels are of several kinds"):
+        require_labels(labels, "labels")
 
 
 # ---- support sets

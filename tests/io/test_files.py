@@ -413,12 +413,70 @@ def test_files_added_to_a_folder_are_synced_with_their_folders_when_the_block_en
             with (tmp_path / "photo.jpg").open("rb") as source:
                 added = writer.link(source.name, f"{label}/1.jpg") if link else writer.copy(source, f"{label}/1.jpg")
             assert added
+            assert (out / label / "1.jpg").read_bytes() == b"photo"
         synced = [
             number for number in synced if number in {(out / name / "1.jpg").stat().st_ino for name in ("cat", "dog")}
         ]
         assert len(synced) == (0 if link else 2)
         synced.clear()
     assert set(synced) == {path.stat().st_ino for path in (out, out / "cat", out / "dog")}
+
+
+def test_a_linked_file_is_found_after_both_folders_moved_together(tmp_path):
+    (tmp_path / "here" / "photos").mkdir(parents=True)
+    (tmp_path / "here" / "photos" / "1.jpg").write_bytes(b"photo")
+    with files.folder_writer(tmp_path / "here" / "sorted" / "all") as writer:
+        assert writer.link(tmp_path / "here" / "photos" / "1.jpg", "cat/1.jpg")
+        assert not writer.link(tmp_path / "here" / "photos" / "1.jpg", "cat/1.jpg")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert (tmp_path / "there" / "sorted" / "all" / "cat" / "1.jpg").read_bytes() == b"photo"
+
+
+def test_a_folder_is_made_with_those_above_it_and_an_existing_one_stays(tmp_path):
+    files.make_folder(tmp_path / "a" / "b" / "c")
+    (tmp_path / "a" / "b" / "c" / "file").write_bytes(b"mine")
+    files.make_folder(tmp_path / "a" / "b" / "c")
+    assert contents(tmp_path / "a" / "b" / "c") == {"file": b"mine"}
+    with pytest.raises(NotWritable, match=r"cannot write .*file"):
+        files.make_folder(tmp_path / "a" / "b" / "c" / "file")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "nothing"])
+def test_what_is_not_needed_is_removed_or_stays_where_that_fails(tmp_path, monkeypatch, kind):
+    def fails(*_args, **_options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"mine")
+    place = tmp_path / "place"
+    if kind == "file":
+        place.write_bytes(b"")
+    elif kind == "folder":
+        write_folder(place, NEW)
+    elif kind == "link":
+        place.symlink_to(tmp_path / "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fails)
+        patch.setattr(os, "unlink", fails)
+        files.remove(place)
+        assert os.path.lexists(place) == (kind != "nothing")
+    files.remove(place)
+    assert os.listdir(tmp_path) == ["kept"]
+    assert contents(tmp_path / "kept") == {"file": b"mine"}
+
+
+def test_sweeping_a_folder_that_is_not_there_does_nothing(tmp_path):
+    files.sweep(tmp_path / "nothing", age_s=0)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RENAME_EXCHANGE is Linux's")
+def test_linux_exchanges_two_folders_in_one_step(tmp_path):
+    write_folder(tmp_path / "one", OLD)
+    write_folder(tmp_path / "other", NEW)
+    assert files._exchange_at_once(tmp_path / "one", tmp_path / "other")
+    assert (contents(tmp_path / "one"), contents(tmp_path / "other")) == (NEW, OLD)
+    assert not files._exchange_at_once(tmp_path / "one", tmp_path / "nothing")
 
 
 def test_with_the_folder_locked_leftovers_of_any_age_are_removed(model):

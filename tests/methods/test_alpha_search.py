@@ -77,6 +77,11 @@ def test_a_row_below_a_parallel_line_is_never_right():
     assert curve_of([[0.0, 1.0]], [[0.3, 0.3]], [0]).n_correct.tolist() == [0]
 
 
+def test_a_parallel_line_above_one_row_leaves_the_other_rows_as_they_are():
+    text, cache = [[0.0, 1.0, -1.0], [1.0, 0.0, 0.0]], [[0.3, 0.3, 0.0], [0.5, 0.2, 0.2]]
+    assert curve_of(text, cache, [0, 0]).n_correct.tolist() == [1]
+
+
 def test_a_class_that_the_cache_argues_against_is_right_only_below_the_crossing():
     curve = curve_of([[1.0, 0.0]], [[0.0, 1.0]], [0])
     assert curve.ends.tolist() == [0.0, 1.0, np.inf]
@@ -94,6 +99,10 @@ def test_where_merges_neighbouring_steps():
 
 def test_where_speaks_in_units():
     np.testing.assert_allclose(steps([10.0, 20.0], [0, 1, 0], unit=10.0).where(1), np.log([[1.0, 2.0]]))
+
+
+def test_without_a_unit_alpha_is_counted_in_ones():
+    np.testing.assert_allclose(steps([2.0, 8.0], [0, 1, 0], unit=None).where(1), np.log([[2.0, 8.0]]))
 
 
 def test_steps_within_rounding_do_not_count():

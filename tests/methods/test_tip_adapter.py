@@ -11,7 +11,7 @@ from support_cases import case, cases
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
 from tip_adapter.methods import base, training
 from tip_adapter.methods.ops import cross_entropy
-from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits
+from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits, sum_affinities
 from tip_adapter.vectors import unit_rows
 
 METHODS = [ZeroShotClassifier, TipAdapterClassifier, TipAdapterFClassifier]
@@ -262,6 +262,16 @@ def test_cache_logits_sum_a_class_and_give_0_to_one_without_photos():
     keys = queries = np.array([[1.0, 0.0], [0.0, 1.0]])
     logits = cache_logits(queries, keys, np.array([2, 0]), 3, beta=2.0)
     np.testing.assert_allclose(logits, [[np.exp(-2), 0, 1], [1, 0, np.exp(-2)]])
+
+
+@every_kind
+def test_values_in_place_of_the_labels_are_summed_by_their_rows(kind):
+    rng = np.random.default_rng(0)
+    affinities, labels, values = rng.random((3, 4)), np.array([2, 0, 2, 1]), rng.standard_normal((4, 3))
+    summed = sum_affinities(KINDS[kind](affinities), labels, 3, values=KINDS[kind](values))
+    np.testing.assert_allclose(np.asarray(summed), affinities @ values)
+    by_label = sum_affinities(KINDS[kind](affinities), labels, 3)
+    np.testing.assert_allclose(np.asarray(by_label), affinities @ one_hot(labels, 3))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -448,6 +448,18 @@ def test_the_temperature_of_many_rows_is_the_likeliest(true):
     assert temperature == pytest.approx(true, rel=0.1)
 
 
+def test_one_class_is_certain_at_any_temperature_and_keeps_1():
+    assert fit_temperature(np.array([[3.0], [-2.0]]), np.array([0, 0])) == 1
+
+
+def test_logits_that_are_all_the_same_are_as_likely_at_any_temperature_and_get_the_lowest():
+    assert fit_temperature(np.ones((4, 3)), np.array([0, 1, 2, 0])) == 0.01
+
+
+def test_rows_that_are_all_wrong_get_the_highest_temperature():
+    assert fit_temperature(np.tile([[5.0, 0.0]], (50, 1)), np.ones(50, int)) == 1e5
+
+
 def test_rows_that_are_all_right_are_not_believed_to_be_certain():
     logits = 5.0 * np.eye(3)
     few, many = (fit_temperature(np.tile(logits, (n, 1)), np.tile([0, 1, 2], n)) for n in (1, 50))
