@@ -3,8 +3,8 @@
     python -m benchmarks.mutants [MODULE ...]
 
 MODULE is one of mutants.toml, such as `metrics`, or `named`: the changes chosen by hand. Without any, all of them; the
-results of those not named are kept. mutmut runs
-only the tests that call the changed function, each mutant in a process of its own, in a copy of the working tree.
+results of others are kept. mutmut runs only the tests that call the changed function, each mutant in a process of its own,
+in a copy of the working tree.
 """
 
 from __future__ import annotations
@@ -36,17 +36,19 @@ PLAN: dict[str, Any] = tomllib.loads((Path(__file__).parent / "mutants.toml").re
 N_DRAWN = 20
 SEED = 0
 NAMED = "named"
+_PYTEST = ["-m", "not data and not slow", "-p", "no:cacheprovider"]
 _SKIPPED = (".git", ".venv", "site", "__pycache__", ".*_cache", ".hypothesis")
 
 
 def main() -> None:
     chosen = sys.argv[1:] or [*PLAN["modules"], NAMED]
+    tried = {module: tested(module) for module in chosen if module != NAMED}
+    by_hand = [named(change) for change in PLAN["named"]] if NAMED in chosen else None
     earlier = read("mutants")
-    rows = {row["module"]: row for row in earlier["rows"]}
-    rows |= {module: tested(module) for module in chosen if module != NAMED}
+    rows = {row["module"]: row for row in earlier["rows"]} | tried
     results = {
         "rows": [rows[module] for module in PLAN["modules"] if module in rows],
-        "named": [named(change) for change in PLAN["named"]] if NAMED in chosen else earlier["named"],
+        "named": earlier["named"] if by_hand is None else by_hand,
     }
     write_results("mutants", "python -m benchmarks.mutants", results)
 
@@ -73,7 +75,7 @@ def named(change: dict[str, Any]) -> dict[str, Any]:
         if code.count(change["before"]) != 1:
             raise ValueError(f"{change['file']} does not hold this once, update mutants.toml: {change['before']}")
         path.write_text(code.replace(change["before"], change["after"]), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-qx", *pytest_options(), *change["tests"]]
+        command = [sys.executable, "-m", "pytest", "-qx", *_PYTEST, *change["tests"]]
         done = subprocess.run(command, cwd=tree, env=environment(tree / "src"), stdout=subprocess.DEVNULL, check=False)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"the tests of {change['name']!r} did not run")
@@ -103,6 +105,7 @@ def without_texts(function: ast.FunctionDef) -> str:
 
 
 def changed_lines(original: ast.FunctionDef, mutant: ast.FunctionDef) -> dict[str, str]:
+    """The lines before and after the change, as Python writes a function anew: without comments."""
     before, after = ([ast.unparse(line) for line in function.body] for function in (original, mutant))
     lines = list(difflib.ndiff("\n".join(before).splitlines(), "\n".join(after).splitlines()))
     return {
@@ -133,7 +136,7 @@ def write_settings(tree: Path, source: str, tests: Sequence[str]) -> None:
         "source_paths": ["src"],
         "only_mutate": [source],
         "also_copy": copied,
-        "pytest_add_cli_args": pytest_options(),
+        "pytest_add_cli_args": _PYTEST,
         "pytest_add_cli_args_test_selection": list(tests),
     }
     lines = ["\n[tool.mutmut]", *(f"{name} = {value!r}" for name, value in settings.items())]
@@ -142,10 +145,6 @@ def write_settings(tree: Path, source: str, tests: Sequence[str]) -> None:
     )  # Python does not look again in a folder that was missing at its start
     with (tree / "pyproject.toml").open("a", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
-
-
-def pytest_options() -> list[str]:
-    return ["-m", "not data and not slow", "-p", "no:cacheprovider"]
 
 
 def run_mutmut(tree: Path, *arguments: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import re
 import threading
 import unicodedata
 import warnings
@@ -31,6 +32,7 @@ from tip_adapter.errors import (
     UsageError,
 )
 from tip_adapter.model import classifier
+from tip_adapter.model.incremental import with_images, without_class, without_images
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -369,6 +371,18 @@ def test_what_cannot_be_taught_is_one_sentence_and_changes_nothing(
     assert "\n" not in str(refused.value)
     assert "\x1b" not in str(refused.value)
     assert model.head_ is head
+
+
+def test_what_a_head_does_not_have_is_named_and_so_is_what_it_has_already(photos: Any) -> None:
+    head = fitted(photos, **GIVEN).head_
+    for change, error, reason in [
+        (lambda: without_images(head, ["image 0", "image 99"]), UnknownName, "the model has no photo 'image 99'"),
+        (lambda: without_images(head, ["image 1", "image 1"]), UsageError, "photo 'image 1' is given twice"),
+        (lambda: without_class(head, "rde"), UnknownName, "the model has no class 'rde'; did you mean red?"),
+        (lambda: with_images(head, head.support.take(slice(1))), UsageError, "photo image 0 is in the model already"),
+    ]:
+        with pytest.raises(error, match=re.escape(reason)):
+            change()
 
 
 def test_a_suggested_name_cannot_steer_a_terminal(photos: Any) -> None:
