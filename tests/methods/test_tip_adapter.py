@@ -154,6 +154,29 @@ def test_no_query_by_key_matrix_is_formed(monkeypatch):
     assert peak < 8 * block < matrix / 10
 
 
+@every_kind
+@pytest.mark.parametrize("method", [TipAdapterClassifier, TipAdapterFClassifier])
+@given(case=cases())
+def test_a_logit_is_explained_by_the_name_and_each_image_of_the_class(method, kind, case):
+    options = {"epochs": 1, "learning_rate": 0.1} if method is TipAdapterFClassifier else {}
+    clf = method(**case.settings, **options).fit(KINDS[kind](case.X), case.y)
+    queries, keys = unit(case.queries), np.asarray(clf.keys_)
+    text = zero_shot_logits(queries, unit(case.weights), case.logit_scale)
+    terms = case.alpha * np.exp(-case.beta * (1 - queries @ keys.T))
+    for i, explained in enumerate(clf.explain(KINDS[kind](case.queries))):
+        logits = [evidence.logit for evidence in explained]
+        assert logits == sorted(logits, reverse=True)
+        assert {evidence.label for evidence in explained} == set(clf.classes_)
+        for evidence in explained:
+            own = int(evidence.label.removeprefix("class "))
+            heaviest = np.sort(terms[i][case.labels == own])[::-1]
+            assert evidence.text == pytest.approx(text[i, own], rel=1e-9, abs=1e-9)
+            assert [image.part for image in evidence.images] == pytest.approx(heaviest[:3].tolist(), rel=1e-9)
+            assert evidence.others == pytest.approx(heaviest[3:].sum(), rel=1e-9)
+            assert evidence.n_others == len(heaviest[3:])
+            assert evidence.logit == pytest.approx(text[i, own] + heaviest.sum(), rel=1e-9, abs=1e-9)
+
+
 # The gradient
 
 
