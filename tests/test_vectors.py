@@ -273,3 +273,15 @@ def test_every_photo_can_be_drawn():
 def test_unit_rows_are_left_as_they_are(dtype, width):
     rows = unit_rows(np.random.default_rng(width).standard_normal((200, width)).astype(dtype))
     assert np.array_equal(unit_rows(rows), rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_length_eight_roundings_from_1_counts_as_1_and_nine_do_not(dtype):
+    eps = np.finfo(dtype).eps
+    rows = np.array([[1 + 8 * eps], [1 + 9 * eps], [1 - 8 * eps]], dtype)
+    np.testing.assert_array_equal(unit_rows(rows), np.array([[1 + 8 * eps], [1], [1 - 8 * eps]], dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_class_embeddings_keep_the_precision_that_they_have(dtype):
+    assert ClassEmbeddings(["a", "b"], np.eye(2, 3, dtype=dtype)).matrix.dtype == dtype

@@ -414,6 +414,8 @@ def test_files_added_to_a_folder_are_synced_with_their_folders_when_the_block_en
                 added = writer.link(source.name, f"{label}/1.jpg") if link else writer.copy(source, f"{label}/1.jpg")
             assert added
             assert (out / label / "1.jpg").read_bytes() == b"photo"
+            with (tmp_path / "photo.jpg").open("rb") as source:
+                assert not writer.copy(source, f"{label}/1.jpg")
         synced = [
             number for number in synced if number in {(out / name / "1.jpg").stat().st_ino for name in ("cat", "dog")}
         ]
@@ -523,6 +525,18 @@ def test_who_locks_a_folder_waits_and_then_locks_the_one_that_is_there(model):
     assert os.listdir(model.parent) == ["model"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
+def test_a_file_is_not_locked_as_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    assert files._locked(tmp_path / "file") is None
+
+
+def test_a_name_too_long_or_impossible_is_no_folder(tmp_path):
+    assert files.is_folder(tmp_path)
+    for name in ("nothing", "x" * 5000, "a\0b"):
+        assert not files.is_folder(tmp_path / name)
+
+
 def test_without_a_folder_there_is_no_lock_to_wait_for(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "missing", tmp_path / "file", tmp_path / "missing" / "x"):
@@ -594,6 +608,14 @@ def test_a_file_is_read_up_to_the_limit(tmp_path):
     (tmp_path / "file").write_bytes(b"x" * (2**20 + 1))
     with pytest.raises(ValueError, match="above the limit of 1 MiB"):
         read_bounded(tmp_path / "file", 2**20)
+
+
+@pytest.mark.parametrize(("limit", "words"), [(2**20, "1 MiB"), (2**20 - 1, "1,048,575 bytes"), (3 * 2**20, "3 MiB")])
+def test_a_limit_is_stated_in_its_own_unit(tmp_path, limit, words):
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", limit + 1)
+    with pytest.raises(ValueError, match=f"it is above the limit of {words}$"):
+        read_bounded(tmp_path / "large", limit)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])

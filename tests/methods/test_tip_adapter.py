@@ -10,8 +10,8 @@ from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
 from tip_adapter.methods import base, training
-from tip_adapter.methods.ops import cross_entropy
-from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits, sum_affinities
+from tip_adapter.methods.ops import cross_entropy, to_numpy
+from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits, own_class_factor, sum_affinities
 from tip_adapter.vectors import unit_rows
 
 METHODS = [ZeroShotClassifier, TipAdapterClassifier, TipAdapterFClassifier]
@@ -295,6 +295,17 @@ def test_values_in_place_of_the_labels_are_summed_by_their_rows(kind):
     np.testing.assert_allclose(np.asarray(summed), affinities @ values)
     by_label = sum_affinities(KINDS[kind](affinities), labels, 3)
     np.testing.assert_allclose(np.asarray(by_label), affinities @ one_hot(labels, 3))
+
+
+def test_the_class_of_a_left_out_key_is_rescaled_once_it_has_another():
+    labels = np.array([0, 1, 1, 2, 2, 2])
+    factor = own_class_factor(labels, 3, np.array([0, 2, 4]), np.zeros(1, np.float32))
+    np.testing.assert_array_equal(factor, np.array([[1, 1, 1], [1, 2, 1], [1, 1, 1.5]], np.float32))
+    assert factor.dtype == np.float32
+
+
+def test_a_tensor_that_asks_for_gradients_becomes_an_array():
+    np.testing.assert_array_equal(to_numpy(torch.ones(2, requires_grad=True)), [1, 1])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -22,7 +22,7 @@ LABELS = ["cat", "dog", "owl"]
 def support() -> SupportSet:
     labels = np.array(LABELS * 4)
     rows = np.tile(np.eye(3, 8), (4, 1)) + np.random.default_rng(0).normal(0, 0.2, (12, 8))
-    return SupportSet(unit_rows(rows.astype(np.float32)), labels, np.arange(12).astype(str))
+    return SupportSet(unit_rows(rows.astype(np.float32)), labels, np.array([f"{number}.jpg" for number in range(12)]))
 
 
 def fitted(method: str, support: SupportSet, given: TuningData | None = None, **settings: Any) -> Head:
@@ -63,6 +63,16 @@ def test_the_likeliest_are_listed_by_their_logits(all_but_flat: Head, support: S
         assert [entry["label"] for entry in answer["top"]] == [LABELS[c] for c in np.argsort(-logits)]
 
 
+@pytest.mark.filterwarnings("ignore::tip_adapter.errors.TipAdapterWarning")
+def test_a_class_that_the_method_cannot_predict_has_probability_0(support: SupportSet) -> None:
+    """A linear probe learns from images alone: without owls it knows two classes."""
+    head = fitted("linear-probe", support.take(np.flatnonzero(support.labels != "owl")), TuningData(1.0))
+    probabilities = head.probabilities(support.vectors)
+    assert probabilities[:, 2].tolist() == [0.0] * len(support)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert set(head.predict(support.vectors)) == {"cat", "dog"}
+
+
 # ---- saved and restored ----------------------------------------------------------------------------------------------
 
 
@@ -99,18 +109,36 @@ def test_a_head_without_images_comes_back_and_its_ids_are_texts(support: Support
     assert head.predict(np.eye(3, 8, dtype=np.float32)).tolist() == LABELS
 
 
-@pytest.mark.parametrize(("exponent", "refused"), [(80.0, False), (88.0, True)])
+@pytest.mark.parametrize(
+    ("alpha", "exponent", "refused"), [(100.0, 80.0, False), (100.0, 88.0, True), (1.0, 86.0, False), (1.0, 86.5, True)]
+)
 def test_learned_keys_whose_logits_would_overflow_are_refused(
-    exponent: float, refused: bool, support: SupportSet
+    alpha: float, exponent: float, refused: bool, support: SupportSet
 ) -> None:
-    """alpha · n · exp(beta (|key| − 1)): 100 · 12 is exp(7.1), the largest float32 exp(88.7)."""
-    config, arrays = fitted("tip-adapter-f", support, TuningData(alpha_beta=(100.0, 10.0)), epochs=1).to_record()
+    """alpha · n · exp(beta (|key| − 1)): 12 is exp(2.5), 100 · 12 exp(7.1), the largest float32 exp(88.7)."""
+    config, arrays = fitted("tip-adapter-f", support, TuningData(alpha_beta=(alpha, 10.0)), epochs=1).to_record()
     arrays["learned.keys_"] = arrays["support_vectors"] * np.float32(1 + exponent / 10)
     if refused:
-        with pytest.raises(ValueError, match=r"alpha 100 and beta 10 overflow with keys as long as 9\.8"):
+        with pytest.raises(ValueError, match=rf"alpha {alpha:g} and beta 10 overflow with keys as long as 9\."):
             Head.from_record(config, arrays)
     else:
         assert np.isfinite(Head.from_record(config, arrays).probabilities(support.vectors)).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "donor", "reason"),
+    [
+        ("tip-adapter", "zero-shot", "choice is missing, but tip-adapter has an alpha and beta"),
+        ("zero-shot", "tip-adapter", "choice is given, but zero-shot has no alpha and beta"),
+    ],
+)
+def test_a_choice_that_contradicts_the_method_is_refused(
+    method: str, donor: str, reason: str, support: SupportSet
+) -> None:
+    config, arrays = fitted(method, support).to_record()
+    other, _ = fitted(donor, support).to_record()
+    with pytest.raises(ValueError, match=reason):
+        Head.from_record(config | {"choice": other["choice"]}, arrays)
 
 
 # ---- answers and counts ----------------------------------------------------------------------------------------------
