@@ -47,7 +47,7 @@ def main() -> None:
     earlier = read("mutants")
     rows = {row["module"]: row for row in earlier["rows"]} | tried
     results = {
-        "rows": [rows[module] for module in PLAN["modules"] if module in rows],
+        "rows": [with_reasons(rows[module]) for module in PLAN["modules"] if module in rows],
         "named": earlier["named"] if by_hand is None else by_hand,
     }
     write_results("mutants", "python -m benchmarks.mutants", results)
@@ -65,13 +65,7 @@ def tested(module: str) -> dict[str, Any]:
     found = dict(line.strip().split(": ", 1) for line in lines if ": " in line)
     survivors = [drawn[name] for name in drawn if found[name] not in ("killed", "timeout")]
     date = datetime.date.today().isoformat()
-    return {
-        "module": module,
-        "n": len(drawn),
-        "n_known": len(known),
-        "date": date,
-        "survivors": [with_reason(change) for change in survivors],
-    }
+    return {"module": module, "n": len(drawn), "n_known": len(known), "date": date, "survivors": survivors}
 
 
 def named(change: dict[str, Any]) -> dict[str, Any]:
@@ -132,12 +126,12 @@ def changed_lines(original: ast.FunctionDef, mutant: ast.FunctionDef) -> dict[st
     }
 
 
-def with_reason(change: dict[str, str]) -> dict[str, str | None]:
-    """The change, and why no test can notice it, if mutants.toml says so."""
-    reasons = [
-        known["reason"] for known in PLAN.get("equivalent", ()) if all(known[key] == change[key] for key in change)
-    ]
-    return {**change, "reason": reasons[0] if reasons else None}
+def with_reasons(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a module; its survivors with the reason of mutants.toml why no test can notice them, or None."""
+    keys = ("module", "before", "after")
+    reasons = {tuple(known[key] for key in keys): known["reason"] for known in PLAN["equivalent"]}
+    survivors = [{**change, "reason": reasons.get(tuple(change[key] for key in keys))} for change in row["survivors"]]
+    return {**row, "survivors": survivors}
 
 
 @contextmanager

@@ -511,35 +511,31 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def mutants(record: dict[str, Any]) -> str:
-    rows, named = record["rows"], record["named"]
-    survivors = [change for row in rows for change in row["survivors"]]
-    n = sum(row["n"] for row in rows)
+    rows, survivors = record["rows"], [change for row in record["rows"] for change in row["survivors"]]
+    n, n_unexplained = sum(row["n"] for row in rows), sum(change["reason"] is None for change in survivors)
     text = (
-        "[mutmut](https://mutmut.readthedocs.io) changes one expression of a module, such as `<` to `<=`, 1 to 2, an argument to "
-        "None, `and` to `or`; at least one test of that module must fail. Of each module's mutants, a sample by a fixed seed; without "
-        "those that only change a text, and without functions that are properties, context managers or otherwise decorated, "
-        "which mutmut leaves as they are. The tests are the fast ones of the files that `benchmarks/mutants.toml` lists."
+        "[mutmut](https://mutmut.readthedocs.io) changes one expression of a module at a time, such as `<` to `<=`, `+` to `-`, 1 "
+        "to 2, `and` to `or`, a condition to one that is always true; a test of that module must then fail. Not counted are "
+        "changes of texts only, and those that put None for a value or drop an argument: they are three quarters of all, and nearly "
+        "every test that gets there fails. Properties and context managers are left as they are. Of each module's "
+        f"mutants {max(row['n'] for row in rows)} are drawn by a fixed seed; the tests are the fast ones of the files in "
+        "`benchmarks/mutants.toml`."
     )
     figures = [
-        [
-            f"`{row['module']}.py`",
-            row["date"],
-            str(row["n"]),
-            str(row["n"] - len(row["survivors"])),
-            str(len(row["survivors"])),
-        ]
+        [f"`{row['module']}.py`", row["date"], *map(str, (row["n_known"], row["n"], row["n"] - len(row["survivors"])))]
         for row in rows
     ]
-    noticed = [[change["name"], f"`{change['file']}`", "yes" if change["noticed"] else "**no**"] for change in named]
+    by_hand = [[c["name"], f"`{c['file']}`", "yes" if c["noticed"] else "**no**"] for c in record["named"]]
     return "\n\n".join(
         [
             text,
-            f"**{n - len(survivors)} of {n} noticed, {100 * (1 - len(survivors) / n):.1f} %.**",
-            table(["module", "date", "mutants", "noticed", "not noticed"], figures),
-            "## Not noticed\n\nWith the reason why no test can notice it, where there is one.",
+            f"**{n - len(survivors)} of {n} noticed: {100 * (1 - len(survivors) / n):.1f} %.** Of the other {len(survivors)}, "
+            f"{len(survivors) - n_unexplained} change nothing that a test could notice; the reasons are below.",
+            table(["module", "date", "mutants", "drawn", "noticed"], figures),
+            "## Not noticed",
             *(survivor(change) for change in survivors),
-            "## Chosen by hand\n\nChanges that mutmut does not make, each of which the tests once did not notice.",
-            table(["change", "file", "noticed"], noticed),
+            "## Chosen by hand\n\nChanges that the tests once did not notice.",
+            table(["change", "file", "noticed"], by_hand),
         ]
     )
 
