@@ -87,7 +87,7 @@ def mutants(source: str) -> dict[str, dict[str, str]]:
     """Mutmut's mutants of a file that change what is computed, name → lines before and after.
 
     Left out are those that only change the text of a literal, put None for a value or drop an argument: three quarters of
-    all, and nearly all of these raise an error in any test that gets there.
+    all, and most of these raise an error at once.
     """
     mutated = mutate_file_contents(source, (ROOT / source).read_text(encoding="utf-8"))
     functions = {node.name: node for node in ast.walk(ast.parse(mutated.code)) if isinstance(node, ast.FunctionDef)}

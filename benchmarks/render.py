@@ -512,12 +512,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def mutants(record: dict[str, Any]) -> str:
     rows, survivors = record["rows"], [change for row in record["rows"] for change in row["survivors"]]
-    n, n_unexplained = sum(row["n"] for row in rows), sum(change["reason"] is None for change in survivors)
+    n = sum(row["n"] for row in rows)
+    n_possible = n - sum(change["reason"] is not None for change in survivors)
     text = (
         "[mutmut](https://mutmut.readthedocs.io) changes one expression of a module at a time, such as `<` to `<=`, `+` to `-`, 1 "
         "to 2, `and` to `or`, a condition to one that is always true; a test of that module must then fail. Not counted are "
-        "changes of texts only, and those that put None for a value or drop an argument: they are three quarters of all, and nearly "
-        "every test that gets there fails. Properties and context managers are left as they are. Of each module's "
+        "changes of texts only, and those that put None for a value or drop an argument: they are three quarters of all, and most "
+        "raise an error at once. Properties and context managers are left as they are. Of each module's "
         f"mutants {max(row['n'] for row in rows)} are drawn by a fixed seed; the tests are the fast ones of the files in "
         "`benchmarks/mutants.toml`."
     )
@@ -529,8 +530,9 @@ def mutants(record: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             text,
-            f"**{n - len(survivors)} of {n} noticed: {100 * (1 - len(survivors) / n):.1f} %.** Of the other {len(survivors)}, "
-            f"{len(survivors) - n_unexplained} change nothing that a test could notice; the reasons are below.",
+            f"{n - len(survivors)} of {n} noticed: {100 * (1 - len(survivors) / n):.1f} %. {n - n_possible} of the others change no "
+            f"result, for the reasons below. **Of those that a test can notice, {n - len(survivors)} of {n_possible}: "
+            f"{100 * (n - len(survivors)) / n_possible:.1f} %.**",
             table(["module", "date", "mutants", "drawn", "noticed"], figures),
             "## Not noticed",
             *(survivor(change) for change in survivors),
@@ -543,7 +545,7 @@ def mutants(record: dict[str, Any]) -> str:
 def survivor(change: dict[str, Any]) -> str:
     lines = [f"{sign} {line}" for sign, when in (("-", "before"), ("+", "after")) for line in change[when].splitlines()]
     code = "\n".join(lines)
-    return f"`{change['module']}`: {change['reason'] or 'a test is missing.'}\n\n```diff\n{code}\n```"
+    return f"`{change['module']}`: {change['reason'] or 'a test is missing.'}\n\n```text\n{code}\n```"
 
 
 PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {

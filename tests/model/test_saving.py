@@ -145,6 +145,12 @@ def test_names_too_long_or_too_many_to_be_read_again_are_not_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_long_names_below_the_limit_are_written_and_read(tmp_path: Path) -> None:
+    templates = ["x" * 2**19 + "{}"]
+    write_model_folder(tmp_path / "model", CONFIGURATION | {"templates": templates}, MODEL)
+    assert read_config(tmp_path / "model")["templates"] == templates
+
+
 @pytest.mark.parametrize(("n_classes", "n_images", "width"), [(9, 2, 3), (2, 9, 3), (2, 2, 9), (2, 2, 3)])
 def test_a_learned_array_has_as_many_rows_as_the_largest_of_classes_images_and_width(
     n_classes: int, n_images: int, width: int, monkeypatch: pytest.MonkeyPatch
