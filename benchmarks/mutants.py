@@ -60,7 +60,7 @@ def tested(module: str) -> dict[str, Any]:
     drawn = dict(random.Random(SEED).sample(known, min(N_DRAWN, len(known))))
     with copied_tree() as tree:
         write_settings(tree, source, PLAN["modules"][module])
-        run_mutmut(tree, "run", "--max-children", str(len(os.sched_getaffinity(0))), *drawn)
+        run_mutmut(tree, "run", "--max-children", str(os.cpu_count() or 1), *drawn)
         lines = run_mutmut(tree, "results", "--all", "true").splitlines()
     found = dict(line.strip().split(": ", 1) for line in lines if ": " in line)
     survivors = [drawn[name] for name in drawn if found[name] not in ("killed", "timeout")]
