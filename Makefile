@@ -8,7 +8,7 @@ WITHOUT_OPEN_CLIP := $(addprefix --ignore=,tests/encoders/test_open_clip.py test
 SOAKED := tests/faults tests/methods tests/cli/test_teach_commands.py tests/test_metrics.py tests/io/test_files.py tests/test_vectors.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo setup fix check test docs bench soak
+.PHONY: demo setup fix check test docs bench mutants soak
 export NO_MKDOCS_2_WARNING := 1
 
 demo: $(VENV)/.has-base
@@ -44,6 +44,11 @@ docs: $(VENV)/.has-dev
 # Writes docs/results/speed.json; run by hand, on an otherwise idle machine.
 bench: $(VENV)/.has-dev
 	$(BIN)/python -m benchmarks.run
+
+# Writes docs/results/mutants.json: how many small changes of the code the tests notice. Takes ten minutes on two idle cores.
+mutants: $(VENV)/.has-dev
+	$(BIN)/python -m benchmarks.mutants
+	$(BIN)/python -m benchmarks.render
 
 soak: $(VENV)/.has-dev
 	TIP_ADAPTER_SOAK=1 $(BIN)/pytest $(SOAKED)

@@ -571,6 +571,44 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def mutants(record: dict[str, Any]) -> str:
+    rows, survivors = record["rows"], [change for row in record["rows"] for change in row["survivors"]]
+    n = sum(row["n"] for row in rows)
+    n_possible = n - sum(change["reason"] is not None for change in survivors)
+    text = (
+        "[mutmut](https://mutmut.readthedocs.io) changes one expression of a module at a time, such as `<` to `<=`, `+` to `-`, 1 "
+        "to 2, `and` to `or`, a condition to one that is always true; a test of that module must then fail. Not counted are "
+        "changes of texts only, and those that put None for a value or drop an argument: they are three quarters of all, and most "
+        "raise an error at once. Properties and context managers are left as they are. Of each module's "
+        f"mutants {max(row['n'] for row in rows)} are drawn by a fixed seed; the tests are the fast ones of the files in "
+        "`benchmarks/mutants.toml`."
+    )
+    figures = [
+        [f"`{row['module']}.py`", row["date"], *map(str, (row["n_known"], row["n"], row["n"] - len(row["survivors"])))]
+        for row in rows
+    ]
+    by_hand = [[c["name"], f"`{c['file']}`", "yes" if c["noticed"] else "**no**"] for c in record["named"]]
+    return "\n\n".join(
+        [
+            text,
+            f"{n - len(survivors)} of {n} noticed: {100 * (1 - len(survivors) / n):.1f} %. {n - n_possible} of the others change no "
+            f"result, for the reasons below. **Of those that a test can notice, {n - len(survivors)} of {n_possible}: "
+            f"{100 * (n - len(survivors)) / n_possible:.1f} %.**",
+            table(["module", "date", "mutants", "drawn", "noticed"], figures),
+            "## Not noticed",
+            *(survivor(change) for change in survivors),
+            "## Chosen by hand\n\nChanges that the tests once did not notice.",
+            table(["change", "file", "noticed"], by_hand),
+        ]
+    )
+
+
+def survivor(change: dict[str, Any]) -> str:
+    lines = [f"{sign} {line}" for sign, when in (("-", "before"), ("+", "after")) for line in change[when].splitlines()]
+    code = "\n".join(lines)
+    return f"`{change['module']}`: {change['reason'] or 'a test is missing.'}\n\n```text\n{code}\n```"
+
+
 PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "caltech101": ("Caltech101 with the offline encoder", caltech101),
     "demo": ("The demo", demo),
@@ -580,6 +618,7 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "calibration": ("Calibration of the scores", calibration),
     "speed": ("Speed", speed),
     "exported": ("Exported files, converted and in other runtimes", exported),
+    "mutants": ("Changes of the code that the tests notice", mutants),
 }
 
 #: Pictures next to a page, rendered from the same results.

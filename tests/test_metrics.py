@@ -81,6 +81,11 @@ def test_what_a_model_folder_keeps_of_left_out_photos_comes_back(truth: list[str
     assert LeaveOneOutResult.from_record(json.loads(json.dumps(left_out.to_record()))) == left_out
 
 
+def test_without_classes_their_mean_accuracy_is_0() -> None:
+    record = LeaveOneOutResult.of(np.array(["a"]), PROBABILITIES[:1], CLASSES).to_record()
+    assert LeaveOneOutResult.from_record(record | {"per_class": []}).accuracy.mean_per_class == 0.0
+
+
 def test_the_share_that_reaches_the_threshold_is_counted_not_assumed() -> None:
     probabilities = np.linspace(0.5, 1, 30)[:, None] * [1, 0] + [0, 0.01]
     left_out = LeaveOneOutResult.of(np.array(["a"] * 30), probabilities, np.array(["a", "b"]))
@@ -133,6 +138,12 @@ def test_the_curve_holds_the_bins_that_hold_photos_by_confidence() -> None:
     result = calibration_of(confidence, np.array([True, False, False, True]), np.log(confidence))
     assert result.curve == (Bin(0.32, 0.5, 2), Bin(0.91, 0.5, 2))
     assert result.ece == pytest.approx((0.18 + 0.41) / 2)
+
+
+def test_confidence_below_a_fifteenth_is_in_a_bin_of_its_own() -> None:
+    confidence = np.array([0.05, 1 / 15, 0.1])
+    result = calibration_of(confidence, np.array([True, True, False]), np.log(confidence))
+    assert [entry.n for entry in result.curve] == [2, 1]
 
 
 def test_the_likelihood_of_what_is_certain_is_zero_without_a_sign() -> None:
@@ -192,6 +203,16 @@ def test_calibration_before_and_after_is_that_of_the_two_softmaxes() -> None:
 def test_a_score_too_small_for_a_float_has_a_likelihood() -> None:
     accumulator = accumulated(["a"], [[0, 5000, 0]], 1, temperature=1.0)
     assert accumulator.calibrations()[1].negative_log_likelihood == pytest.approx(5000)
+
+
+def test_a_class_that_is_never_answered_counts_as_wrong_and_has_no_likelihood() -> None:
+    """Its logit is −infinity: a likelihood would be infinite, whatever the other images are."""
+    logits = [[3.0, 0.0, -np.inf], [1.0, 0.0, -np.inf]]
+    for result in accumulated(["a", "c"], logits, 2, temperature=1.0).calibrations():
+        assert result.n_known == 1
+        assert result.negative_log_likelihood == pytest.approx(np.log(1 + np.exp(-3)))
+    assert accumulated(["a", "c"], logits, 2).accuracy().accuracy == 0.5
+    assert accumulated(["a", "c"], logits, 2).unknown_classes() == []
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from tip_adapter import TipAdapterClassifier
 from tip_adapter.errors import LabelError, VectorError
 from tip_adapter.images.sampling import draw_shots
-from tip_adapter.vectors import ClassEmbeddings, SupportSet, require_finite, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, require_finite, require_labels, softmax, unit_rows
 
 DTYPES = [np.float32, np.float64]
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)
@@ -181,6 +181,19 @@ def test_class_embeddings_refuse_labels_that_are_missing_or_of_several_kinds(lab
         ClassEmbeddings(labels, np.eye(2))
 
 
+@pytest.mark.parametrize("labels", [[np.True_, np.False_], [True, np.False_], [np.int64(1), 2], [np.float32(0.5), 2]])
+def test_labels_of_numpys_own_kinds_are_those_of_python(labels):
+    require_labels(labels, "labels")
+    with pytest.raises(LabelError, match="labels are of several kinds"):
+        require_labels([*labels, "text"], "labels")
+
+
+@pytest.mark.parametrize("labels", [[np.True_, 1], [1.0, np.False_]])
+def test_truth_values_are_no_numbers_whatever_their_kind(labels):
+    with pytest.raises(LabelError, match="labels are of several kinds"):
+        require_labels(labels, "labels")
+
+
 # ---- support sets
 
 
@@ -260,3 +273,15 @@ def test_every_photo_can_be_drawn():
 def test_unit_rows_are_left_as_they_are(dtype, width):
     rows = unit_rows(np.random.default_rng(width).standard_normal((200, width)).astype(dtype))
     assert np.array_equal(unit_rows(rows), rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_length_eight_roundings_from_1_counts_as_1_and_nine_do_not(dtype):
+    eps = np.finfo(dtype).eps
+    rows = np.array([[1 + 8 * eps], [1 + 9 * eps], [1 - 8 * eps]], dtype)
+    np.testing.assert_array_equal(unit_rows(rows), np.array([[1 + 8 * eps], [1], [1 - 8 * eps]], dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_class_embeddings_keep_the_precision_that_they_have(dtype):
+    assert ClassEmbeddings(["a", "b"], np.eye(2, 3, dtype=dtype)).matrix.dtype == dtype

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from threading import Barrier
@@ -394,6 +395,92 @@ def test_a_copy_of_an_old_file_is_not_taken_for_a_leftover(tmp_path, monkeypatch
     assert (tmp_path / "sorted" / "new.jpg").stat().st_mtime == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot sync folders")
+@pytest.mark.parametrize("link", [False, True])
+def test_files_added_to_a_folder_are_synced_with_their_folders_when_the_block_ends(tmp_path, monkeypatch, link):
+    """A name is durable once its folder is synced, and a new folder once the one above it is."""
+    synced, fsync = [], os.fsync
+
+    def record(handle):
+        synced.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)
+    (tmp_path / "photo.jpg").write_bytes(b"photo")
+    out = tmp_path / "sorted"
+    with files.folder_writer(out) as writer:
+        for label in ("cat", "dog"):
+            with (tmp_path / "photo.jpg").open("rb") as source:
+                added = writer.link(source.name, f"{label}/1.jpg") if link else writer.copy(source, f"{label}/1.jpg")
+            assert added
+            assert (out / label / "1.jpg").read_bytes() == b"photo"
+            with (tmp_path / "photo.jpg").open("rb") as source:
+                assert not writer.copy(source, f"{label}/1.jpg")
+        synced = [
+            number for number in synced if number in {(out / name / "1.jpg").stat().st_ino for name in ("cat", "dog")}
+        ]
+        assert len(synced) == (0 if link else 2)
+        synced.clear()
+    assert set(synced) == {path.stat().st_ino for path in (out, out / "cat", out / "dog")}
+
+
+def test_a_linked_file_is_found_after_both_folders_moved_together(tmp_path):
+    (tmp_path / "here" / "photos").mkdir(parents=True)
+    (tmp_path / "here" / "photos" / "1.jpg").write_bytes(b"photo")
+    with files.folder_writer(tmp_path / "here" / "sorted" / "all") as writer:
+        assert writer.link(tmp_path / "here" / "photos" / "1.jpg", "cat/1.jpg")
+        assert not writer.link(tmp_path / "here" / "photos" / "1.jpg", "cat/1.jpg")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert (tmp_path / "there" / "sorted" / "all" / "cat" / "1.jpg").read_bytes() == b"photo"
+
+
+def test_a_folder_is_made_with_those_above_it_and_an_existing_one_stays(tmp_path):
+    files.make_folder(tmp_path / "a" / "b" / "c")
+    (tmp_path / "a" / "b" / "c" / "file").write_bytes(b"mine")
+    files.make_folder(tmp_path / "a" / "b" / "c")
+    assert contents(tmp_path / "a" / "b" / "c") == {"file": b"mine"}
+    with pytest.raises(NotWritable, match=r"cannot write .*file"):
+        files.make_folder(tmp_path / "a" / "b" / "c" / "file")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "nothing"])
+def test_what_is_not_needed_is_removed_or_stays_where_that_fails(tmp_path, monkeypatch, kind):
+    def fails(*_args, **_options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"mine")
+    place = tmp_path / "place"
+    if kind == "file":
+        place.write_bytes(b"")
+    elif kind == "folder":
+        write_folder(place, NEW)
+    elif kind == "link":
+        place.symlink_to(tmp_path / "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fails)
+        patch.setattr(os, "unlink", fails)
+        files.remove(place)
+        assert os.path.lexists(place) == (kind != "nothing")
+    files.remove(place)
+    assert os.listdir(tmp_path) == ["kept"]
+    assert contents(tmp_path / "kept") == {"file": b"mine"}
+
+
+def test_sweeping_a_folder_that_is_not_there_does_nothing(tmp_path):
+    files.sweep(tmp_path / "nothing", age_s=0)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RENAME_EXCHANGE is Linux's")
+def test_linux_exchanges_two_folders_in_one_step(tmp_path):
+    write_folder(tmp_path / "one", OLD)
+    write_folder(tmp_path / "other", NEW)
+    assert files._exchange_at_once(tmp_path / "one", tmp_path / "other")
+    assert (contents(tmp_path / "one"), contents(tmp_path / "other")) == (NEW, OLD)
+    assert not files._exchange_at_once(tmp_path / "one", tmp_path / "nothing")
+
+
 def test_with_the_folder_locked_leftovers_of_any_age_are_removed(model):
     left_by_a_killed_writer(model)
     with lock_folder(model):
@@ -436,6 +523,18 @@ def test_who_locks_a_folder_waits_and_then_locks_the_one_that_is_there(model):
     assert seen[0] == b"first"
     assert sorted([*seen[1:], last]) == [b"%d" % number for number in range(8)]
     assert os.listdir(model.parent) == ["model"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
+def test_a_file_is_not_locked_as_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    assert files._locked(tmp_path / "file") is None
+
+
+def test_a_name_too_long_or_impossible_is_no_folder(tmp_path):
+    assert files.is_folder(tmp_path)
+    for name in ("nothing", "x" * 5000, "a\0b"):
+        assert not files.is_folder(tmp_path / name)
 
 
 def test_without_a_folder_there_is_no_lock_to_wait_for(tmp_path):
@@ -511,6 +610,14 @@ def test_a_file_is_read_up_to_the_limit(tmp_path):
         read_bounded(tmp_path / "file", 2**20)
 
 
+@pytest.mark.parametrize(("limit", "words"), [(2**20, "1 MiB"), (2**20 - 1, "1,048,575 bytes"), (3 * 2**20, "3 MiB")])
+def test_a_limit_is_stated_in_its_own_unit(tmp_path, limit, words):
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", limit + 1)
+    with pytest.raises(ValueError, match=f"it is above the limit of {words}$"):
+        read_bounded(tmp_path / "large", limit)
+
+
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_only_regular_files_are_read(tmp_path, kind):
     path = Path("/dev/zero") if kind == "device" else tmp_path / kind
@@ -584,6 +691,19 @@ def test_fault_47_a_line_that_the_disk_takes_by_half_is_taken_back(tmp_path, mon
                 append(b"two")
         append(b"three")
     assert (tmp_path / "lines").read_bytes() == b"one\nthree\n"
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_a_line_is_whole_where_one_write_takes_only_a_part(tmp_path, monkeypatch, most):
+    class Slow(FileIO):
+        def write(self, content):
+            return super().write(content[:most])
+
+    monkeypatch.setattr(Path, "open", lambda path, mode, **_: Slow(path, mode.replace("b", "")))
+    with append_lines(tmp_path / "lines") as append:
+        append(b"one")
+        append("zwölf".encode())
+    assert (tmp_path / "lines").read_bytes() == "one\nzwölf\n".encode()
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path):

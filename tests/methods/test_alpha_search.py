@@ -77,6 +77,11 @@ def test_a_row_below_a_parallel_line_is_never_right():
     assert curve_of([[0.0, 1.0]], [[0.3, 0.3]], [0]).n_correct.tolist() == [0]
 
 
+def test_a_parallel_line_above_one_row_leaves_the_other_rows_as_they_are():
+    text, cache = [[0.0, 1.0, -1.0], [1.0, 0.0, 0.0]], [[0.3, 0.3, 0.0], [0.5, 0.2, 0.2]]
+    assert curve_of(text, cache, [0, 0]).n_correct.tolist() == [1]
+
+
 def test_a_class_that_the_cache_argues_against_is_right_only_below_the_crossing():
     curve = curve_of([[1.0, 0.0]], [[0.0, 1.0]], [0])
     assert curve.ends.tolist() == [0.0, 1.0, np.inf]
@@ -94,6 +99,10 @@ def test_where_merges_neighbouring_steps():
 
 def test_where_speaks_in_units():
     np.testing.assert_allclose(steps([10.0, 20.0], [0, 1, 0], unit=10.0).where(1), np.log([[1.0, 2.0]]))
+
+
+def test_without_a_unit_alpha_is_counted_in_ones():
+    np.testing.assert_allclose(steps([2.0, 8.0], [0, 1, 0], unit=None).where(1), np.log([[2.0, 8.0]]))
 
 
 def test_steps_within_rounding_do_not_count():
@@ -125,6 +134,32 @@ def test_the_centre_is_taken_only_where_it_is_as_good():
     curve = steps([1.0, 4.0, 5.0, 20.0], [0, 90, 10, 90, 0])
     assert central_alpha_beta([curve], 100)[0] in (pytest.approx(4.0, rel=0.02), pytest.approx(5.0, rel=0.02))
     assert curve.n_correct[np.searchsorted(curve.ends, central_alpha_beta([curve], 100)[0]) - 1] == 90
+
+
+@pytest.mark.parametrize("scale", [1.0, 1 / 20])
+def test_the_pair_keeps_a_hundredth_from_the_edge_of_the_plateau(scale):
+    """Wherever the plateau is: its ends may be above or below the unit."""
+    low, high = 4.0 * scale, 5.0 * scale
+    curve = steps([scale, low, high, 20.0 * scale], [0, 90, 10, 90, 0])
+    alpha, _ = central_alpha_beta([curve], 100)
+    assert alpha == pytest.approx(low * np.exp(-0.01)) or alpha == pytest.approx(high * np.exp(0.01))
+
+
+@pytest.mark.parametrize(("n_correct", "alpha"), [(84, 2.0), (83, np.sqrt(2))])
+def test_two_standard_errors_below_the_best_belong_to_the_plateau(n_correct, alpha):
+    """Of 100 rows 90 right: two standard errors are 6 rows, and exactly 84 right are enough."""
+    curve = steps([1.0, 2.0, 4.0], [0, 90, n_correct, 0])
+    assert central_alpha_beta([curve], 100)[0] == pytest.approx(alpha)
+
+
+def test_a_plateau_out_of_reach_is_not_taken_though_it_is_nearer_to_the_centre():
+    """Two narrow plateaus at betas 1 and 4, far apart; that of beta 2 starts at twice the reach."""
+    curves = [
+        steps([1 / 64, 1 / 60], [0, 90, 0], beta=1.0),
+        steps([128.0, 256.0], [0, 90, 0], beta=2.0),
+        steps([60.0, 64.0], [0, 90, 0], beta=4.0),
+    ]
+    assert central_alpha_beta(curves, 100)[1] in (1.0, 4.0)
 
 
 @rows

@@ -61,7 +61,7 @@ def test_removing_equals_never_having_learned(names, kind):
 
 
 def test_without_names_a_class_leaves_with_its_last_photo():
-    clf = TipAdapterClassifier().fit(np.eye(3), ["a", "b", "c"], ids=["1", "2", "3"]).remove("2")
+    clf = TipAdapterClassifier().fit(np.eye(3), ["a", "b", "c"], ids=["1", "2.jpg", "3"]).remove("2.jpg")
     assert clf.classes_.tolist() == ["a", "c"]
     assert clf.labels_.tolist() == [0, 1]
     with pytest.raises(ValueError, match="no class would be left"):

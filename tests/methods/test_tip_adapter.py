@@ -10,8 +10,8 @@ from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
 from tip_adapter.methods import base, training
-from tip_adapter.methods.ops import cross_entropy
-from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits
+from tip_adapter.methods.ops import cross_entropy, to_numpy
+from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits, own_class_factor, sum_affinities
 from tip_adapter.vectors import unit_rows
 
 METHODS = [ZeroShotClassifier, TipAdapterClassifier, TipAdapterFClassifier]
@@ -154,6 +154,29 @@ def test_no_query_by_key_matrix_is_formed(monkeypatch):
     assert peak < 8 * block < matrix / 10
 
 
+@every_kind
+@pytest.mark.parametrize("method", [TipAdapterClassifier, TipAdapterFClassifier])
+@given(case=cases())
+def test_a_logit_is_explained_by_the_name_and_each_image_of_the_class(method, kind, case):
+    options = {"epochs": 1, "learning_rate": 0.1} if method is TipAdapterFClassifier else {}
+    clf = method(**case.settings, **options).fit(KINDS[kind](case.X), case.y)
+    queries, keys = unit(case.queries), np.asarray(clf.keys_)
+    text = zero_shot_logits(queries, unit(case.weights), case.logit_scale)
+    terms = case.alpha * np.exp(-case.beta * (1 - queries @ keys.T))
+    for i, explained in enumerate(clf.explain(KINDS[kind](case.queries))):
+        logits = [evidence.logit for evidence in explained]
+        assert logits == sorted(logits, reverse=True)
+        assert {evidence.label for evidence in explained} == set(clf.classes_)
+        for evidence in explained:
+            own = int(evidence.label.removeprefix("class "))
+            heaviest = np.sort(terms[i][case.labels == own])[::-1]
+            assert evidence.text == pytest.approx(text[i, own], rel=1e-9, abs=1e-9)
+            assert [image.part for image in evidence.images] == pytest.approx(heaviest[:3].tolist(), rel=1e-9)
+            assert evidence.others == pytest.approx(heaviest[3:].sum(), rel=1e-9)
+            assert evidence.n_others == len(heaviest[3:])
+            assert evidence.logit == pytest.approx(text[i, own] + heaviest.sum(), rel=1e-9, abs=1e-9)
+
+
 # The gradient
 
 
@@ -247,10 +270,42 @@ def test_cache_gradient_is_its_formula_and_changes_nothing_it_is_given(kind):
         np.testing.assert_array_equal(np.asarray(array), copy)
 
 
+@pytest.mark.parametrize(("counts", "default"), [([1, 1], "keep"), ([1, 2], "leave-out"), ([2, 2], "leave-out")])
+def test_images_leave_out_their_own_key_once_a_class_has_two(counts, default):
+    example = case(counts)
+    learned = {
+        own_key: TipAdapterFClassifier(**example.settings, epochs=2, own_key=own_key).fit(example.X, example.y).keys_
+        for own_key in (None, *OWN_KEY)
+    }
+    assert not np.array_equal(learned["keep"], learned["leave-out"])
+    np.testing.assert_array_equal(learned[None], learned[default])
+
+
 def test_cache_logits_sum_a_class_and_give_0_to_one_without_photos():
     keys = queries = np.array([[1.0, 0.0], [0.0, 1.0]])
     logits = cache_logits(queries, keys, np.array([2, 0]), 3, beta=2.0)
     np.testing.assert_allclose(logits, [[np.exp(-2), 0, 1], [1, 0, np.exp(-2)]])
+
+
+@every_kind
+def test_values_in_place_of_the_labels_are_summed_by_their_rows(kind):
+    rng = np.random.default_rng(0)
+    affinities, labels, values = rng.random((3, 4)), np.array([2, 0, 2, 1]), rng.standard_normal((4, 3))
+    summed = sum_affinities(KINDS[kind](affinities), labels, 3, values=KINDS[kind](values))
+    np.testing.assert_allclose(np.asarray(summed), affinities @ values)
+    by_label = sum_affinities(KINDS[kind](affinities), labels, 3)
+    np.testing.assert_allclose(np.asarray(by_label), affinities @ one_hot(labels, 3))
+
+
+def test_the_class_of_a_left_out_key_is_rescaled_once_it_has_another():
+    labels = np.array([0, 1, 1, 2, 2, 2])
+    factor = own_class_factor(labels, 3, np.array([0, 2, 4]), np.zeros(1, np.float32))
+    np.testing.assert_array_equal(factor, np.array([[1, 1, 1], [1, 2, 1], [1, 1, 1.5]], np.float32))
+    assert factor.dtype == np.float32
+
+
+def test_a_tensor_that_asks_for_gradients_becomes_an_array():
+    np.testing.assert_array_equal(to_numpy(torch.ones(2, requires_grad=True)), [1, 1])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -12,7 +12,7 @@ from support_cases import case, cases
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, choose_alpha_beta
 from tip_adapter.methods import leave_one_out, tuning
 from tip_adapter.methods.leave_one_out import Cache
-from tip_adapter.methods.tuning import TuningData, default_rule, fit_temperature, fixed
+from tip_adapter.methods.tuning import Choice, TuningData, default_rule, fit_temperature, fixed
 
 RULES = ["leave-one-out", "scale-free", "validation"]
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -182,6 +182,11 @@ def test_identical_photos_have_the_papers_beta(dtype):
     assert choice.beta == 5.5
 
 
+def test_photos_that_all_say_the_same_leave_alpha_at_1():
+    X, names = np.tile([[0.6, 0.8, 0.0]], (4, 1)), ClassEmbeddings(["a", "b"], np.eye(2, 3))
+    assert choose_alpha_beta(X, list("aabb"), names, rule="scale-free").alpha == 1.0
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_classes", [2, 3, 6, 7])
 def test_names_that_all_say_the_same_leave_alpha_at_1(n_classes, dtype):
@@ -212,6 +217,7 @@ def test_no_photos_at_all_have_the_papers_pair():
         ([2, 1], "leave-one-out"),
         ([5, 1, 1], "scale-free"),
         ([5, 1, 0, 0], "leave-one-out"),
+        ([5, 0, 0, 1], "leave-one-out"),
         ([1, 1], "scale-free"),
         ([0, 0], "scale-free"),
     ],
@@ -219,6 +225,45 @@ def test_no_photos_at_all_have_the_papers_pair():
 )
 def test_leave_one_out_is_the_default_where_half_the_classes_with_photos_have_two(counts, rule):
     assert default_rule(np.repeat(np.arange(len(counts)), counts)) == rule
+
+
+CHOICE = Choice(alpha=2.0, beta=5.5, temperature=1.0, accuracy=0.5, rule="fixed", n_rows=3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"alpha": 0},
+        {"alpha": np.float32(1)},
+        {"beta": np.int64(1)},
+        {"temperature": 1e-9},
+        {"accuracy": 0},
+        {"accuracy": 1},
+        {"accuracy": None},
+    ],
+)
+def test_a_choice_takes_numbers_within_their_bounds(changes):
+    replace(CHOICE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"alpha": -1e-9}, r"alpha must be a number at least 0 and at most 1e\+.*, found -1e-09"),
+        ({"alpha": True}, "alpha must be a number at least 0 .*, found True"),
+        ({"alpha": "1"}, "alpha must be a number at least 0 .*, found '1'"),
+        ({"beta": 0}, "beta must be a number above 0 .*, found 0"),
+        ({"beta": float("inf")}, "beta must be a number above 0 .*, found inf"),
+        ({"temperature": 0.0}, r"temperature must be a number above 0 .*, found 0\.0"),
+        ({"temperature": float("nan")}, "temperature must be a number above 0 .*, found nan"),
+        ({"accuracy": 1.01}, r"accuracy must be between 0 and 1, or None, found 1\.01"),
+        ({"accuracy": -0.01}, r"accuracy must be between 0 and 1, or None, found -0\.01"),
+        ({"rule": "loo"}, "unknown rule 'loo'; choose one of leave-one-out, scale-free, validation, fixed"),
+    ],
+)
+def test_a_choice_out_of_bounds_is_refused_with_its_bounds(changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        replace(CHOICE, **changes)
 
 
 # Leave-one-out
@@ -446,6 +491,18 @@ def test_the_temperature_of_many_rows_is_the_likeliest(true):
     best = min(mean_loss(logits, labels, t) for t in grid)
     assert mean_loss(logits, labels, temperature) < best + 1e-4
     assert temperature == pytest.approx(true, rel=0.1)
+
+
+def test_one_class_is_certain_at_any_temperature_and_keeps_1():
+    assert fit_temperature(np.array([[3.0], [-2.0]]), np.array([0, 0])) == 1
+
+
+def test_logits_that_are_all_the_same_are_as_likely_at_any_temperature_and_get_the_lowest():
+    assert fit_temperature(np.ones((4, 3)), np.array([0, 1, 2, 0])) == 0.01
+
+
+def test_rows_that_are_all_wrong_get_the_highest_temperature():
+    assert fit_temperature(np.tile([[5.0, 0.0]], (50, 1)), np.ones(50, int)) == 1e5
 
 
 def test_rows_that_are_all_right_are_not_believed_to_be_certain():

@@ -864,7 +864,7 @@ def test_what_is_no_list_of_photos_or_labels_is_refused(wrong: Any, photos: Any)
         FewShotClassifier("toy").fit(photos, wrong)
 
 
-@pytest.mark.parametrize("wrong", [None, 5, {}, ["a.png"], object()], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 5, {}, ["a.png"], object()], ids=["None", "5", "dict", "list", "object"])
 def test_what_is_no_photo_is_named_by_its_place(wrong: Any, photos: Any) -> None:
     with pytest.raises(UsageError, match=r"images\[1\] takes a path, bytes, a file, a PIL image or a uint8 array"):
         fitted(photos).predict([photos[0], wrong])

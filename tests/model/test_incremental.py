@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import re
 import threading
 import unicodedata
 import warnings
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tip_adapter import FewShotClassifier, TipAdapterClassifier, TipAdapterFClassifier
+from tip_adapter import FewShotClassifier, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
 from tip_adapter.encoders.prompts import embed_classes, readable
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import (
@@ -30,7 +31,9 @@ from tip_adapter.errors import (
     UnknownName,
     UsageError,
 )
+from tip_adapter.methods.base import Capabilities
 from tip_adapter.model import classifier
+from tip_adapter.model.incremental import with_images, without_class, without_images
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -259,6 +262,38 @@ def test_a_zero_shot_model_learns_names_and_no_photos(photos: Any, more: Any, qu
     assert model.retune().choice_ is None
 
 
+def test_a_head_of_names_alone_keeps_no_photos(photos: Any) -> None:
+    head = fitted(photos, method="zero-shot").head_
+    taught = with_images(head, fitted(photos, **GIVEN).support_)
+    assert len(taught.support) == 0
+    vectors = fitted(photos, **GIVEN).support_.vectors
+    np.testing.assert_array_equal(taught.probabilities(vectors), head.probabilities(vectors))
+
+
+class OfAnotherPackage(ZeroShotClassifier):
+    """A method that takes images and can only be fitted to all of them."""
+
+    capabilities = Capabilities()
+
+
+def test_a_method_that_cannot_be_updated_is_fitted_again(photos: Any, more: Any) -> None:
+    everything = fitted([*photos, *more], [*LABELS, *["red", "green", "blue"]], **GIVEN).support_
+    names = fitted(photos, **GIVEN).head_
+    first = everything.take(slice(9))
+    estimator = OfAnotherPackage(names.class_embeddings).fit(first.vectors, first.labels, ids=first.ids.tolist())
+    head = dataclasses.replace(names, support=first, estimator=estimator)
+
+    taught = with_images(head, everything.take(slice(9, None)))
+    assert taught.support.ids.tolist() == taught.estimator.ids_.tolist() == everything.ids.tolist()
+    fewer = without_images(taught, ["image 10", "image 0"])
+    kept = [name for name in everything.ids.tolist() if name not in ("image 0", "image 10")]
+    assert fewer.support.ids.tolist() == fewer.estimator.ids_.tolist() == kept
+    two = without_class(fewer, "red")
+    assert list(two.names) == two.estimator.classes_.tolist() == ["blue", "green"]
+    assert two.support.ids.tolist() == [name for name in kept if int(name.removeprefix("image ")) % 3]
+    assert list(without_class(two, "blue").names) == ["green"]
+
+
 # ---- names of classes ------------------------------------------------------------------------------------------------
 
 
@@ -369,6 +404,18 @@ def test_what_cannot_be_taught_is_one_sentence_and_changes_nothing(
     assert "\n" not in str(refused.value)
     assert "\x1b" not in str(refused.value)
     assert model.head_ is head
+
+
+def test_what_a_head_does_not_have_is_named_and_so_is_what_it_has_already(photos: Any) -> None:
+    head = fitted(photos, **GIVEN).head_
+    for change, error, reason in [
+        (lambda: without_images(head, ["image 0", "image 99"]), UnknownName, "the model has no photo 'image 99'"),
+        (lambda: without_images(head, ["image 1", "image 1"]), UsageError, "photo 'image 1' is given twice"),
+        (lambda: without_class(head, "rde"), UnknownName, "the model has no class 'rde'; did you mean red?"),
+        (lambda: with_images(head, head.support.take(slice(1))), UsageError, "photo image 0 is in the model already"),
+    ]:
+        with pytest.raises(error, match=re.escape(reason)):
+            change()
 
 
 def test_a_suggested_name_cannot_steer_a_terminal(photos: Any) -> None:

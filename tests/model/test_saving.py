@@ -145,6 +145,38 @@ def test_names_too_long_or_too_many_to_be_read_again_are_not_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_long_names_below_the_limit_are_written_and_read(tmp_path: Path) -> None:
+    templates = ["x" * 2**19 + "{}"]
+    write_model_folder(tmp_path / "model", CONFIGURATION | {"templates": templates}, MODEL)
+    assert read_config(tmp_path / "model")["templates"] == templates
+
+
+@pytest.mark.parametrize(("n_classes", "n_images", "width"), [(9, 2, 3), (2, 9, 3), (2, 2, 9), (2, 2, 3)])
+def test_a_learned_array_has_as_many_rows_as_the_largest_of_classes_images_and_width(
+    n_classes: int, n_images: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "MOST_ROWS", 4)
+    classes = [{"label": f"{c}", "name": "", "n_images": n_images if c == 0 else 0} for c in range(n_classes)]
+    stated = CONFIGURATION | {"classes": classes, "images": [f"{row}.jpg" for row in range(n_images)]}
+    stated |= {"encoder": CONFIGURATION["encoder"] | {"width": width}, "left_out": None}
+    rows = {"class_embeddings": n_classes, "support_vectors": n_images}
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.eye(1, width, dtype=np.float32).repeat(n, 0) for name, n in rows.items()
+    }
+    arrays["support_labels"] = np.zeros(n_images, np.int64)
+    most = max(n_classes, n_images, width, 4) * max(width, 4)
+    saving.model_folder_files(stated, arrays | {"learned.a": np.zeros(most, np.float32)})
+    with pytest.raises(ValueError, match=rf"larger than any method learns \({most} values\)"):
+        saving.model_folder_files(stated, arrays | {"learned.a": np.zeros(most + 1, np.float32)})
+
+
+@pytest.mark.parametrize("name", [CONFIG, CARD])
+def test_a_text_above_the_limit_is_refused_before_it_is_read(name: str, folder: Path) -> None:
+    os.truncate(folder / name, saving.MOST_TEXT_MIB * 2**20 + 1)  # sparse
+    with pytest.raises(DamagedModelFolder, match=rf"{name} is damaged: it is above the limit of 64 MiB"):
+        read_model_folder(folder)
+
+
 # ---- what stands there already ------------------------------------------------------------------------------------
 
 
