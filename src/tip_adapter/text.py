@@ -43,6 +43,11 @@ def first_of(names: Sequence[str]) -> str:
     return ", ".join([*map(printable, names[:5]), *["…"] * (len(names) > 5)])
 
 
+def first_three(texts: Sequence[str]) -> str:
+    """The first three texts, for messages that list many."""
+    return "; ".join(texts[:3]) + (f" (and {len(texts) - 3} more)" if len(texts) > 3 else "")
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A question that suggests the nearest of `known`; empty if none is similar."""
     nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.6)

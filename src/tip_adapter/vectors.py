@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +13,8 @@ from tip_adapter.errors import LabelError, VectorError
 from tip_adapter.text import counted, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 #: A NumPy array or a torch tensor.
@@ -129,6 +131,7 @@ class SupportSet:
     vectors : (n, d) float32 array, unit rows
     labels : (n,) str array
     ids : (n,) str array
+    digests : (n,) str array, SHA-256 of each image's content in hexadecimal; empty where unknown, by default everywhere
 
     Raises
     ------
@@ -141,11 +144,15 @@ class SupportSet:
     vectors: NDArray[np.float32]
     labels: NDArray[np.str_]
     ids: NDArray[np.str_]
+    digests: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, np.str_))
 
     def __post_init__(self) -> None:
+        if not len(self.digests):
+            object.__setattr__(self, "digests", np.zeros(len(self.ids), np.str_))
         if not isinstance(self.vectors, np.ndarray) or self.vectors.dtype.kind != "f":
             raise VectorError(f"support vectors must be a NumPy array of floats, not {shown(self.vectors)}")
-        if self.vectors.ndim != 2 or not len(self.vectors) == len(self.labels) == len(self.ids):
+        lengths = {len(column) for column in (self.labels, self.ids, self.digests)}
+        if self.vectors.ndim != 2 or lengths != {len(self.vectors)}:
             raise VectorError(f"{len(self.labels)} labels and {len(self.ids)} ids for {self.vectors.shape} vectors")
         require_labels(self.labels, "labels of a support set")
         first = np.asarray(self.labels)[:1].tolist()
@@ -161,12 +168,17 @@ class SupportSet:
 
     def with_more(self, others: SupportSet) -> SupportSet:
         """These images, then others."""
-        pairs = [(self.vectors, others.vectors), (self.labels, others.labels), (self.ids, others.ids)]
-        return SupportSet(*(np.concatenate(pair) for pair in pairs))
+        return SupportSet.joined([self, others])
+
+    @classmethod
+    def joined(cls, parts: Sequence[SupportSet]) -> SupportSet:
+        """The images of several support sets of one width, at least one, in order."""
+        columns = ([getattr(part, column.name) for part in parts] for column in fields(cls))
+        return cls(*map(np.concatenate, columns))
 
     def take(self, rows: slice | NDArray[Any]) -> SupportSet:
         """The images of these rows."""
-        return SupportSet(self.vectors[rows], self.labels[rows], self.ids[rows])
+        return SupportSet(self.vectors[rows], self.labels[rows], self.ids[rows], self.digests[rows])
 
 
 def require_finite(rows: Array, what: str) -> None:

@@ -90,7 +90,9 @@ def test_add_takes_features_whatever_they_call_their_photos(
     assert ran.out.startswith("Added 3 images to yellow. The model has 4 classes and 15 images.")
     assert images_of(taught)["yellow"] == ["0.png", "1.png", "2.png"]
     before = contents(taught)
-    assert "in the model already" in run("add", taught, "yellow", tmp_path / "features").err
+    ran = run("add", taught, "yellow", yellow)
+    assert "skipped 3 images identical to others of the same class" in ran.err
+    assert ran.out.startswith("Added 0 images to yellow. The model has 4 classes and 15 images.")
     assert run("extract", yellow, "--out", tmp_path / "pocket").status == 0
     assert "holds vectors of pocket" in run("add", taught, "yellow", tmp_path / "pocket").err
     assert contents(taught) == before
@@ -284,7 +286,11 @@ def test_a_photo_that_is_there_is_not_learned_again(run: Callable[..., Ran], tau
     before = contents(taught)
     ran = run("add", taught, "green", yellow / "2.png")
     assert ran.status == 2
-    assert ran.err == f"error: photo {yellow / '2.png'} is in the model already; remove it first, or rename it\n"
+    place = yellow / "2.png"
+    assert ran.err == (
+        f"error: photo {place} is in the model already, as yellow; relabel it (tip-adapter relabel-photo), remove it first, "
+        "or rename it\n"
+    )
     assert contents(taught) == before
 
 
@@ -452,3 +458,110 @@ def killed_while_adding(adders: subprocess.Popen[str], moments: random.Random) -
     while said[-1] != "dead\n":
         said.append(adders.stdout.readline())
     return sum(line.startswith("Added") for line in said)
+
+
+# ---- update and relabel-photo ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def followed(run: Callable[..., Ran], train: Path, tmp_path: Path, paint: Callable[..., Any]) -> Path:
+    """A model of a folder that has changed since: a photo moved, one gone, and one new."""
+    run("fit", train, "--out", tmp_path / "model", "--encoder", "toy")
+    (train / "red" / "0.png").rename(train / "green" / "moved.png")
+    (train / "red" / "1.png").unlink()
+    paint("blue", 9).save(train / "blue" / "9.png")
+    return tmp_path / "model"
+
+
+CHANGES = (
+    "Changes: learn 1 image (blue/9.png); relabel 1 image (green/moved.png: red to green); remove 1 image (red/1.png)."
+)
+
+
+def test_update_says_what_changes_and_makes_the_model_of_the_folder(
+    run: Callable[..., Ran], followed: Path, train: Path, tmp_path: Path
+) -> None:
+    before = contents(followed)
+    ran = run("update", followed, train, "--dry-run")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [CHANGES, "The model is unchanged (--dry-run)."]
+    assert contents(followed) == before
+    ran = run("update", followed, train)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines()[:2] == [CHANGES, "The model has 3 classes and 12 images."]
+    run("fit", train, "--out", tmp_path / "fresh", "--encoder", "toy")
+    assert contents(followed) == contents(tmp_path / "fresh")
+    ran = run("update", followed, train)
+    assert ran.out.splitlines() == ["Changes: none.", f"The model is unchanged: it has the images of {train}."]
+
+
+def test_fault_47_an_update_that_cannot_be_written_leaves_the_old_model(
+    run: Callable[..., Ran], followed: Path, train: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tip_adapter.io.files._sync_folder", fail)
+    before = contents(followed)
+    ran = run("update", followed, train)
+    assert ran.status == 1
+    assert f"cannot write {followed}: No space left on device" in ran.err
+    assert contents(followed) == before
+
+
+def test_update_refuses_what_fit_refuses_and_the_model_stays(
+    run: Callable[..., Ran], followed: Path, tmp_path: Path
+) -> None:
+    before = contents(followed)
+    (tmp_path / "empty").mkdir()
+    for place in ("empty", "nothing"):
+        ran = run("update", followed, tmp_path / place)
+        assert (ran.status, ran.out) == (1, "")
+        assert place in ran.err
+    assert contents(followed) == before
+
+
+def test_a_folder_added_again_is_skipped_and_the_figure_stays(
+    run: Callable[..., Ran], train: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    run("fit", train, "--out", model, "--encoder", "toy")
+    before = contents(model)
+    for label in ("red", "green", "blue"):
+        ran = run("add", model, label, train / label)
+        assert ran.err.startswith("note: skipped 4 images identical to others of the same class: ")
+        assert ran.out.startswith(f"Added 0 images to {label}. The model has 3 classes and 12 images.")
+    assert "(12 images)" in run("retune", model).out
+    assert contents(model) == before
+
+
+def test_relabel_photo_takes_an_id_or_a_path(run: Callable[..., Ran], train: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    run("fit", train, "--out", model, "--encoder", "toy")
+    ran = run("relabel-photo", model, "red/0.png", "blue")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "red/0.png: red to blue. The model has 3 classes and 12 images.",
+        f"alpha and beta are unchanged; `tip-adapter retune {model}` chooses them again.",
+    ]
+    renamed = (train / "red" / "1.png").rename(tmp_path / "another name.png")
+    assert run("relabel-photo", model, renamed, "blue").out.startswith("red/1.png: red to blue.")
+    assert {label: len(ids) for label, ids in images_of(model).items()} == {"blue": 6, "green": 4, "red": 2}
+
+
+@pytest.mark.parametrize(
+    ("photo", "label", "reason"),
+    [
+        ("red/00.png", "blue", "no photo 'red/00.png'; did you mean red/0.png? nothing was relabelled"),
+        ("red/0.png", "bleu", "no class 'bleu'; did you mean blue? nothing was relabelled"),
+    ],
+)
+def test_relabel_photo_names_what_is_near(
+    run: Callable[..., Ran], train: Path, tmp_path: Path, photo: str, label: str, reason: str
+) -> None:
+    run("fit", train, "--out", tmp_path / "model", "--encoder", "toy")
+    before = contents(tmp_path / "model")
+    ran = run("relabel-photo", tmp_path / "model", photo, label)
+    assert (ran.status, ran.out) == (2, "")
+    assert reason in ran.err
+    assert contents(tmp_path / "model") == before

@@ -719,7 +719,7 @@ def model_layout(folder: Path) -> tuple[dict[str, Any], bytes]:
 )
 def test_fault_85_offsets_of_the_models_own_arrays_that_do_not_fit_are_refused(what: str, folder: Path) -> None:
     header, body = model_layout(folder)
-    first, second, last = sorted(header, key=lambda name: header[name]["data_offsets"])
+    first, second, *_, last = sorted(header, key=lambda name: header[name]["data_offsets"])
     spans = {name: list(entry["data_offsets"]) for name, entry in header.items()}
     if what == "overlap":
         spans[second] = [offset - 8 for offset in spans[second]]

@@ -285,10 +285,13 @@ def test_fault_17_the_same_photo_in_two_classes_warns(make_photos: MakePhotos) -
     assert len(model.support_) == 5
 
 
-def test_fault_17_the_same_photo_twice_in_one_class_is_no_reason_to_warn(make_photos: MakePhotos) -> None:
+def test_fault_17_the_same_photo_twice_in_one_class_counts_once(make_photos: MakePhotos) -> None:
     folder = make_photos("train", red=2, green=2)
     (folder / "red" / "copy.png").write_bytes((folder / "red" / "0.png").read_bytes())
-    assert len(FewShotClassifier("toy").fit_folder(folder).support_) == 5
+    skipped = r"skipped 1 image identical to another of the same class: red/copy\.png is the same as red/0\.png"
+    with pytest.warns(TipAdapterWarning, match=skipped):
+        model = FewShotClassifier("toy").fit_folder(folder)
+    assert model.support_.ids.tolist() == ["green/0.png", "green/1.png", "red/0.png", "red/1.png"]
 
 
 # ---- labels and names ---------------------------------------------------------------------------------------------

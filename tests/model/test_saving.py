@@ -21,7 +21,8 @@ from tip_adapter.model.saving import (
     ARRAYS,
     CARD,
     CONFIG,
-    FORMAT,
+    DIGESTS,
+    FORMATS,
     read_config,
     read_model_folder,
     refuse_unreplaceable,
@@ -81,7 +82,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_what_is_written_is_read(folder: Path) -> None:
     config, arrays = read_model_folder(folder)
     digests = config.pop("files")
-    assert config == {"format": FORMAT, **CONFIGURATION}
+    assert config == {"format": FORMATS[0], **CONFIGURATION}
     stated = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
     contents = {ARRAYS: (folder / ARRAYS).read_bytes(), CARD: (folder / CARD).read_bytes(), CONFIG: stated}
     assert digests == {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -388,15 +389,25 @@ def test_a_model_is_read_and_replaced_through_a_link(folder: Path, tmp_path: Pat
     assert read_model_folder(folder)[0]["seed"] == read_model_folder(link)[0]["seed"] == 1
 
 
-@pytest.mark.parametrize("version", [FORMAT + 1, 0, 10**30])
+@pytest.mark.parametrize("version", [max(FORMATS) + 1, 0, 10**30])
 def test_fault_42_another_format_is_refused_with_the_way_out(version: int, folder: Path) -> None:
     config = json.loads((folder / CONFIG).read_text("utf-8")) | {"format": version}
     (folder / CONFIG).write_text(json.dumps(config))
     with pytest.raises(
-        ModelFolderError, match=rf"format {version}, this version reads format {FORMAT}; upgrade"
+        ModelFolderError, match=rf"format {version}, this version reads formats 1 and 2; upgrade"
     ) as refused:
         read_model_folder(folder)
     assert not isinstance(refused.value, DamagedModelFolder)
+
+
+def test_the_contents_of_photos_make_it_the_second_format_and_are_checked(folder: Path, tmp_path: Path) -> None:
+    digests = np.array([[0, 0, 0, 0], [1, -2, 3, 2**63 - 1]])
+    write_model_folder(tmp_path / "new", CONFIGURATION, MODEL | {DIGESTS: digests})
+    config, arrays = read_model_folder(tmp_path / "new")
+    assert config["format"] == FORMATS[1]
+    np.testing.assert_array_equal(arrays[DIGESTS], digests)
+    with pytest.raises(NotWritable, match=r"support_digests is int64 of shape \(2, 3\), not int64 of shape \(2, 4\)"):
+        write_model_folder(tmp_path / "short", CONFIGURATION, MODEL | {DIGESTS: digests[:, :3]})
 
 
 # ---- the model card -----------------------------------------------------------------------------------------------

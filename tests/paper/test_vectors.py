@@ -16,7 +16,7 @@ from tip_adapter.paper.datasets.records import dataset_record
 from tip_adapter.paper.datasets.splits import open_dataset
 from tip_adapter.paper.experiments import Task
 from tip_adapter.paper.fit import Heads
-from tip_adapter.paper.measure import measure
+from tip_adapter.paper.measure import Draws, measure
 from tip_adapter.paper.vectors import ImageStore
 from tip_adapter.testing import FakeEncoder
 
@@ -73,7 +73,7 @@ def task(method: str, protocol: str, **settings: object) -> Task:
 
 def test_leave_one_out_asks_with_the_photos_themselves(split: SplitVectors) -> None:
     support = split.support(2, 0)
-    result = measure(task("tip-adapter", "leave-one-out"), lambda *_: split, Heads())
+    result = measure(task("tip-adapter", "leave-one-out"), lambda *_: split, Heads(), Draws())
     keys, names = (support.vectors, support.labels), (split.embeddings(), split.encoder.logit_scale)
     ours = choose_alpha_beta(*keys, *names, queries=split.queries(2, 0))
     assert (result["alpha"], result["beta"]) == (ours.alpha, ours.beta)
@@ -86,7 +86,7 @@ def test_keys_are_trained_on_one_view_after_the_other_and_see_themselves(split: 
     assert views is not None
     assert views.shape == (3, *support.vectors.shape)
     assert not np.allclose(views[0], views[1])
-    result = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: split, Heads())
+    result = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: split, Heads(), Draws())
     ours = TipAdapterFClassifier(
         1.0, 5.5, split.embeddings(), split.encoder.logit_scale, epochs=4, own_key="keep", seed=0
     )
@@ -95,8 +95,8 @@ def test_keys_are_trained_on_one_view_after_the_other_and_see_themselves(split: 
 
 
 def test_a_cache_that_is_smaller_than_the_shots_is_trained_on_views_of_all_photos(split: SplitVectors) -> None:
-    result = measure(task("tip-adapter-f", "fixed", epochs=4, cache_size=1), lambda *_: split, Heads())
-    plain = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: split, Heads())
+    result = measure(task("tip-adapter-f", "fixed", epochs=4, cache_size=1), lambda *_: split, Heads(), Draws())
+    plain = measure(task("tip-adapter-f", "fixed", epochs=4), lambda *_: split, Heads(), Draws())
     assert result["learnable_parameters"] * 2 == plain["learnable_parameters"]
     assert min(result["losses"]) > 0
     assert result["losses"] != plain["losses"]
@@ -129,7 +129,7 @@ def test_views_that_are_prepared_again_are_those_that_were_kept(split: SplitVect
 
 def test_a_data_set_may_have_epochs_of_its_own(split: SplitVectors) -> None:
     ours = replace(split, epochs={"coop": 3})
-    assert measure(task("coop", "fixed"), lambda *_: ours, Heads())["epochs"] == 3
+    assert measure(task("coop", "fixed"), lambda *_: ours, Heads(), Draws())["epochs"] == 3
     assert dataset_record("imagenet").epochs["coop"] == 50
 
 
@@ -142,7 +142,7 @@ def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int
 def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(split: SplitVectors) -> None:
     single = Task("table1", "dtd", "dtd", "fake", "tip-adapter", 1, 0, "leave-one-out", "", {})
     with pytest.raises(UsageError, match="two photos; give more --shots"):
-        measure(single, lambda *_: split, Heads())
+        measure(single, lambda *_: split, Heads(), Draws())
 
 
 @pytest.mark.slow
@@ -156,15 +156,15 @@ def test_the_upper_bound_belongs_to_its_target(split: SplitVectors) -> None:
         return other if dataset == "other" else split
 
     heads = Heads()
-    measure(oracle, find, heads)
-    assert measure(there, find, heads)["accuracy"] == measure(there, find, Heads())["accuracy"]
+    measure(oracle, find, heads, Draws())
+    assert measure(there, find, heads, Draws())["accuracy"] == measure(there, find, Heads(), Draws())["accuracy"]
 
 
 def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_one(split: SplitVectors) -> None:
     assert split.initial_alpha_beta == (2.0, 1.0)
     support, views = split.support(2, 0), split.views(2, 0)
     assert views is not None
-    result = measure(task("tip-adapter-f", "full-validation", epochs=4), lambda *_: split, Heads())
+    result = measure(task("tip-adapter-f", "full-validation", epochs=4), lambda *_: split, Heads(), Draws())
     ours = TipAdapterFClassifier(2.0, 1.0, split.embeddings(), split.encoder.logit_scale, epochs=4)
     ours.fit(support.vectors, support.labels, views=cycled(views))
     np.testing.assert_allclose(result["losses"], ours.losses_, rtol=1e-6)
@@ -181,6 +181,6 @@ def test_a_prompt_is_learned_once_a_draw(split: SplitVectors, monkeypatch: pytes
 
     monkeypatch.setattr(fit, "_learn_prompt", learn)
     for protocol in ("fixed", "oracle"):
-        measure(task("tip-adapter", protocol, learned_prompt=True), lambda *_: split, Heads())
-    measure(replace(task("tip-adapter", "fixed", learned_prompt=True), shots=1), lambda *_: split, Heads())
+        measure(task("tip-adapter", protocol, learned_prompt=True), lambda *_: split, Heads(), Draws())
+    measure(replace(task("tip-adapter", "fixed", learned_prompt=True), shots=1), lambda *_: split, Heads(), Draws())
     assert asked == [(2, 0), (1, 0)]

@@ -55,6 +55,16 @@ COMMANDS = {
         "Remove images or a class from a classifier.",
         ("tip-adapter remove model --class cat", "tip-adapter remove model --photo cat/1.jpg --photo cat/2.jpg"),
     ),
+    "update": (
+        "tip_adapter.cli.update:update",
+        "Make a classifier follow its folder: new, moved and removed images.",
+        ("tip-adapter update model photos --dry-run", "tip-adapter update model photos"),
+    ),
+    "relabel-photo": (
+        "tip_adapter.cli.update:relabel_photo",
+        "Move an image of a classifier to another class.",
+        ("tip-adapter relabel-photo model cat/1.jpg dog", "tip-adapter relabel-photo model photos/cat/1.jpg dog"),
+    ),
     "retune": (
         "tip_adapter.cli.update:retune",
         "Choose alpha and beta again after images were added or removed.",

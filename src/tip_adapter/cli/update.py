@@ -1,4 +1,4 @@
-"""`tip-adapter add`, `remove`, `retune`: a model folder is updated in place, completely or not at all."""
+"""`tip-adapter add`, `remove`, `update`, `relabel-photo`, `retune`: a model folder is updated in place, completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import ModelDir
-from tip_adapter.cli._output import notes, print_line
+from tip_adapter.cli._output import notes, print_line, progress_bars
 from tip_adapter.cli._words import outcome_in_words
 from tip_adapter.errors import ModelFolderError, UsageError
 from tip_adapter.features.encode import encode_photos
 from tip_adapter.features.sources import encode_labelled, image_source, is_stored
+from tip_adapter.images.decode import image_digest
 from tip_adapter.images.find import find_images
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.io.files import lock_folder
 from tip_adapter.model.saving import read_config
-from tip_adapter.text import counted, printable
+from tip_adapter.text import counted, first_three, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tip_adapter import Choice, FewShotClassifier
+    from tip_adapter.model.contents import Changes
 
-#: Cosine from which two vectors are of the same image.
+#: Cosine from which two vectors are of the same image, in models that do not know the contents of theirs.
 SAME = 1 - 1e-6
 
 
@@ -85,12 +87,64 @@ def remove(
     print_line(_about_alpha_beta(model, chosen, model_dir))
 
 
+def update(
+    model_dir: ModelDir,
+    photos_dir: Annotated[
+        Path,
+        Argument(
+            metavar="PHOTOS_DIR", help="Class folders, a split folder (its train part), a list, or stored vectors."
+        ),
+    ],
+    dry_run: Annotated[bool, Option("--dry-run", help="Only say what would change.")] = False,
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
+) -> None:
+    """Make a classifier follow its folder: learn new images, relabel moved ones, remove those that are gone."""
+    updating = _loaded if dry_run else _updating
+    with notes(quiet), updating(model_dir, device, threads) as model:
+        with progress_bars("Reading images", quiet=quiet) as (progress,):
+            changes = model.compare_folder(photos_dir, progress=progress)
+        print_line(f"Changes: {_in_words(changes)}.")
+        if dry_run or not changes:
+            print_line(
+                f"The model is unchanged{' (--dry-run)' if changes else f': it has the images of {photos_dir}'}."
+            )
+            return
+        model.apply_changes(changes)
+    print_line(_now(model))
+    print_line(outcome_in_words(model.head_))
+
+
+def relabel_photo(
+    model_dir: ModelDir,
+    photo: Annotated[str, Argument(metavar="PHOTO", help="An image, by its id in the model or its path.")],
+    label: Annotated[str, Argument(metavar="LABEL", help="A class of the model.")],
+    device: str | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
+) -> None:
+    """Move an image of a classifier to another class."""
+    with notes(quiet), _updating(model_dir, device, threads) as model:
+        chosen, name = model.choice_, _id_of(photo, model)
+        before = model.support_.labels[model.support_.ids == name].tolist()
+        model.relabel(name, label)
+    print_line(f"{name}: {before[0]} to {label}. {_now(model)}")
+    print_line(_about_alpha_beta(model, chosen, model_dir))
+
+
 def retune(model_dir: ModelDir, device: str | None = None, threads: int | None = None, quiet: bool = False) -> None:
     """Choose alpha and beta again after images were added or removed."""
     with notes(quiet), _updating(model_dir, device, threads) as model:
         model.retune()
     print_line(_now(model))
     print_line(_about_alpha_beta(model, None, model_dir))
+
+
+@contextmanager
+def _loaded(model_dir: Path, device: str | None, threads: int | None) -> Iterator[FewShotClassifier]:
+    """A model that is not saved."""
+    yield tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
 
 
 @contextmanager
@@ -108,15 +162,37 @@ def _updating(model_dir: Path, device: str | None, threads: int | None) -> Itera
 
 
 def _id_of(name: str, model: FewShotClassifier) -> str:
-    """The id that a path names: itself, or the only one that it ends with and that is the same image."""
-    ids = model.support_.ids
-    path = path_as_text(os.path.normpath(name))
-    ends = [row for row, known in enumerate(ids.tolist()) if path.endswith(f"{os.sep}{known}")]
-    if name in ids or len(ends) != 1 or not Path(name).is_file():
+    """The id that a path names: itself, or that of the only image of the same content; of several, the one it ends with."""
+    support, path = model.support_, path_as_text(os.path.normpath(name))
+    ids = support.ids.tolist()
+    if name in ids or path in ids:
         return path if path in ids else name
-    vector = encode_photos([name], model.encoder_, threads=model.threads).vectors
-    is_same = len(vector) == 1 and float(vector[0] @ model.support_.vectors[ends[0]]) >= SAME
-    return str(ids[ends[0]]) if is_same else name
+    content = image_digest(name)
+    same = [row for row, digest in enumerate(support.digests.tolist()) if digest and digest == content]
+    ends = [row for row, known in enumerate(ids) if path.endswith(f"{os.sep}{known}")]
+    if content and len(ends) == 1 and not support.digests[ends[0]]:
+        vector = encode_photos([name], model.encoder_, threads=model.threads).vectors
+        same = ends if len(vector) == 1 and float(vector[0] @ support.vectors[ends[0]]) >= SAME else []
+    named = same if len(same) == 1 else [row for row in same if row in ends]
+    return ids[named[0]] if len(named) == 1 else name
+
+
+def _in_words(changes: Changes) -> str:
+    """What differs, each kind with its first images; images whose path alone changed are counted."""
+    moved = [f"{printable(name)}: {printable(old)} to {printable(new)}" for name, old, new in changes.moved]
+    kinds = [
+        ("learn", list(map(printable, changes.new)), "image", "images"),
+        ("relabel", moved, "image", "images"),
+        ("remove", list(map(printable, changes.removed)), "image", "images"),
+        ("add", list(map(printable, changes.new_classes)), "class", "classes"),
+        ("remove", list(map(printable, changes.removed_classes)), "class", "classes"),
+    ]
+    said = [
+        f"{verb} {counted(len(names), one, many)} ({first_three(names)})" for verb, names, one, many in kinds if names
+    ]
+    if changes.renamed:
+        said.append(f"rename {counted(len(changes.renamed), 'image', 'images')}")
+    return "; ".join(said) or "none"
 
 
 def _now(model: FewShotClassifier) -> str:

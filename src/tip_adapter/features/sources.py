@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,10 +30,11 @@ from tip_adapter.features.encode import BATCH, VectorBatch, stream_vectors
 from tip_adapter.features.file_encoder import VectorsFileEncoder
 from tip_adapter.features.store import is_feature_folder, read_manifest, read_shard
 from tip_adapter.features.vector_file import is_vector_file, open_vector_file
+from tip_adapter.images.decode import image_digest
 from tip_adapter.images.find import Labelled, find_images, find_labelled
 from tip_adapter.images.inputs import image_name
 from tip_adapter.images.labels import path_as_text
-from tip_adapter.text import printable
+from tip_adapter.text import first_three, printable
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -94,6 +96,12 @@ class VectorSource(Labelled):
         chosen = [int(position) for position in positions]
         ids, labels = tuple(self.ids[row] for row in chosen), tuple(self.labels[row] for row in chosen if self.labels)
         return replace(self, ids=ids, labels=labels, rows=self.rows[chosen])
+
+    def reusing(self, known: SupportSet) -> Self:
+        """The same images; a file whose content is among `known` is not decoded, its vector there is used."""
+        if not isinstance(self.reader, ImageReader):
+            return self
+        return replace(self, reader=replace(self.reader, known=known))
 
     def labelled(self, label: str) -> VectorSource:
         """The same images, all of one class."""
@@ -235,8 +243,7 @@ def encode_labelled(
     width = encoder.identity.width
     parts = [SupportSet(np.zeros((0, width), np.float32), np.zeros(0, np.str_), np.zeros(0, np.str_))]
     parts += stream_labelled(source, encoder, threads=threads, progress=progress)
-    columns = ([getattr(part, name) for part in parts] for name in ("vectors", "labels", "ids"))
-    support = SupportSet(*map(np.concatenate, columns))
+    support = SupportSet.joined(parts)
     return support, len(source) - len(support)
 
 
@@ -282,17 +289,13 @@ def stream_labelled(
             if progress:
                 progress(done, len(source))
             labels, ids = ([column[row] for row in rows] for column in (source.labels, source.ids))
-            yield SupportSet(batch.vectors, np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_))
+            yield SupportSet(batch.vectors, *(np.array(column, np.str_) for column in (labels, ids, batch.digests)))
     if failed and len(failed) == len(source):
         raise NothingReadable.among(failed)
     if failed:
-        warn(f"left out {len(failed)} of {len(source)} images: {_first_three(failed)}")
+        warn(f"left out {len(failed)} of {len(source)} images: {first_three(failed)}")
     if conflicts:
-        warn(f"the same image is in two classes: {_first_three(conflicts)}; remove one")
-
-
-def _first_three(texts: Sequence[str]) -> str:
-    return "; ".join(texts[:3]) + (f" (and {len(texts) - 3} more)" if len(texts) > 3 else "")
+        warn(f"the same image is in two classes: {first_three(conflicts)}; remove one")
 
 
 # ---- readers ---------------------------------------------------------------------------------------------------------
@@ -300,15 +303,18 @@ def _first_three(texts: Sequence[str]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ImageReader:
-    """Images that are decoded and encoded; or, if the encoder is a vector file, looked up by their ids."""
+    """Images that are decoded and encoded, except files of `known` content; or, if the encoder is a vector file, looked up by their ids."""
 
     images: Sequence[ImageLike]
+    known: SupportSet | None = None
 
     def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """Vectors by the encoder."""
         chosen = [self.images[row] for row in source.rows]
         if isinstance(encoder, VectorsFileEncoder):
             return _looked_up(source, chosen, encoder.file)
+        if self.known is not None:
+            return _reused(source.photos, self.known, encoder, threads)
         return stream_vectors(chosen, encoder, threads=threads)
 
 
@@ -370,6 +376,33 @@ def _blocks_of(file: VectorFile, rows: NDArray[np.intp]) -> Generator[VectorBatc
         vectors = block[rows[first:last] - start]
         if len(vectors):
             yield VectorBatch(np.arange(first, last), vectors, _digests(vectors), {})
+
+
+def _reused(images: Sequence[Path], known: SupportSet, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
+    """Vectors of image files in order: those of `known` for a content that is there, else by the encoder."""
+    rows = {digest: row for row, digest in enumerate(known.digests.tolist()) if digest}
+    with ThreadPoolExecutor(threads or os.cpu_count(), thread_name_prefix="hash") as pool:
+        digests = [digest or "" for digest in pool.map(image_digest, images)]
+    new = [position for position, digest in enumerate(digests) if digest not in rows]
+    vectors = {position: (known.vectors[rows[d]], d) for position, d in enumerate(digests) if d in rows}
+    errors: dict[int, ImageError] = {}
+    with closing(stream_vectors([images[position] for position in new], encoder, threads=threads)) as stream:
+        n_encoded = 0
+        for start in range(0, len(images), BATCH):
+            here = range(start, min(start + BATCH, len(images)))
+            while n_encoded < len(new) and new[n_encoded] in here:
+                batch = next(stream)
+                read = [new[position] for position in batch.positions.tolist()]
+                vectors |= zip(read, zip(batch.vectors, batch.digests, strict=True), strict=True)
+                errors |= {new[position]: error for position, error in batch.errors.items()}
+                n_encoded += len(read) + len(batch.errors)
+            positions = [position for position in here if position in vectors]
+            yield VectorBatch(
+                np.array(positions, np.intp),
+                np.array([vectors[p][0] for p in positions], np.float32).reshape(-1, encoder.identity.width),
+                tuple(vectors[p][1] for p in positions),
+                {position: errors[position] for position in here if position in errors},
+            )
 
 
 def _looked_up(source: VectorSource, images: Sequence[ImageLike], file: VectorFile) -> Generator[VectorBatch]:

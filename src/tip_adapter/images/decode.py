@@ -127,6 +127,13 @@ def decode_file(file: FileLike, name: str = "an image") -> tuple[NDArray[np.uint
     return decode_image(file, name=name), hashlib.sha256(file).hexdigest()
 
 
+def image_digest(path: str | os.PathLike[str]) -> str | None:
+    """SHA-256 of the content of an image file; None if it cannot be read, for which decoding gives the reason."""
+    with suppress(ImageError):
+        return hashlib.sha256(read_image(path)).hexdigest()
+    return None
+
+
 def decode_image(content: bytes, *, name: str) -> NDArray[np.uint8]:
     """Bytes of an image file → upright RGB pixels, (h, w, 3) uint8.
 

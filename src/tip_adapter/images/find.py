@@ -43,7 +43,7 @@ SPLIT_WORDS = {
     "test": ("test", "testing", "eval", "evaluation", "holdout"),
 }
 #: What such names may contain as well: "Training Images", "trainset", "val2017", "seg_test". Each text is matched in one way
-#: only ("dataset" by two words), else a long name could take for ever.
+#: only ("dataset" by two words), else a long name could take hours.
 _FILLER = r"(?:set|data|images?|imgs?|photos?|pictures?|pics|split|part|folder|seg|[\W\d_])*"
 _PART_NAMES = {part: re.compile(f"{_FILLER}(?:{'|'.join(words)}){_FILLER}") for part, words in SPLIT_WORDS.items()}
 #: Folders that operating systems and network storage create, in lower case; no words that could name a class.

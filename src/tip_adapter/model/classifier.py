@@ -26,6 +26,7 @@ from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import method_class
 from tip_adapter.methods.tuning import LEAVE_ONE_OUT, VALIDATION, TuningData
+from tip_adapter.model.contents import Changes, distinct
 from tip_adapter.model.fitting import (
     encode_validation,
     encoder_parts,
@@ -35,7 +36,14 @@ from tip_adapter.model.fitting import (
     with_alpha_beta,
 )
 from tip_adapter.model.head import Head, load_head
-from tip_adapter.model.incremental import with_classes, with_images, without_class, without_images
+from tip_adapter.model.incremental import (
+    relabelled,
+    with_classes,
+    with_images,
+    with_only,
+    without_class,
+    without_images,
+)
 from tip_adapter.model.prediction import encode_readable, least_score, predictions
 from tip_adapter.model.saving import write_model_folder
 from tip_adapter.model.settings import (
@@ -45,6 +53,7 @@ from tip_adapter.model.settings import (
     listed_support,
     logit_scale_of,
     rule_for,
+    settings_of,
 )
 from tip_adapter.text import counted, printable
 from tip_adapter.validation import require
@@ -98,9 +107,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     --------
     >>> import numpy as np
     >>> from tip_adapter import FewShotClassifier
-    >>> dark, light = np.zeros((2, 32, 32, 3), np.uint8), np.full((2, 32, 32, 3), 255, np.uint8)
-    >>> model = FewShotClassifier(encoder="toy").fit([*dark, *light], ["night", "night", "day", "day"])
-    >>> print(*model.predict([light[0], dark[0]]))
+    >>> shades = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 10, 245, 255)]
+    >>> model = FewShotClassifier(encoder="toy").fit(shades, ["night", "night", "day", "day"])
+    >>> print(*model.predict([shades[3], shades[0]]))
     day night
     """
 
@@ -202,8 +211,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with self._writing:
             if not labels:
                 raise LabelError("there are no classes to learn; give at least one photo or class name")
-            if len(labels) == 1:
-                warn(f"there is one class only ({printable(labels[0])}): every photo will be predicted as that")
+            _warn_of_one_class(labels)
             names = self._names(labels)
             templates = resolve_templates(self.templates or self.encoder_.record.templates)
             embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
@@ -329,7 +337,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         LabelError, NothingReadable, UsageError
-            As `fit`; UsageError also for a photo that is in the model already. Nothing is learned then.
+            As `fit`; UsageError also for another photo under the id of one in the model. Nothing is learned then.
+
+        Notes
+        -----
+        A photo whose content the model has already in that class is skipped, and a warning counts such photos.
         """
         photos, texts = listed_pairs(images, labels)
         with self._writing:
@@ -348,11 +360,27 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         photos = listed_support(photos, "photos", self.encoder_.identity.width)
         with self._writing:
-            head = with_images(self._with_named(self.head_, sorted(set(photos.labels.tolist()))), photos)
+            fresh = distinct(photos, self.head_.support)
+            if len(photos) and not len(fresh):
+                return self
+            head = with_images(self._with_named(self.head_, sorted(set(fresh.labels.tolist()))), fresh)
             # Without photos there was nothing to choose alpha and beta by.
             chooses = method_class(head.finetune_with or head.method).capabilities.has_alpha_beta
             unchosen = head.choice is None and chooses and len(head.support)
             return self._relearn(head) if unchosen else self._set_head(head)
+
+    def relabel(self, photo: str, label: str) -> Self:
+        """Give a photo, by its id (`support_.ids`), another label of the model; alpha and beta stay until `retune`.
+
+        Raises
+        ------
+        UnknownName, UsageError
+            There is no photo of that id, or no such class; `photo` or `label` is no text. Nothing is changed then.
+        """
+        require(isinstance(photo, str), "photo", "a text", photo)
+        (wanted,) = listed_labels([label], "label")
+        with self._writing:
+            return self._set_head(relabelled(self.head_, photo, wanted))
 
     def remove(self, ids: Iterable[str]) -> Self:
         """Remove photos by their ids (`support_.ids`), as if they had never been added. Classes stay, by their names.
@@ -383,6 +411,45 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again; UsageError as `fit`."""
         with self._writing:
             return self._relearn(self.head_, progress)
+
+    def compare_folder(self, folder: str | os.PathLike[str], *, progress: Progress | None = None) -> Changes:
+        """How the photos that `fit_folder` would learn from differ from those of the model, which is not changed.
+
+        Files whose content is in the model are read, but neither decoded nor encoded.
+
+        Parameters
+        ----------
+        folder, progress : as in `fit_folder`
+
+        Raises
+        ------
+        FolderError, LabelError, FeaturesError, WrongEncoder, NothingReadable
+            As `fit_folder`.
+        """
+        head, photos = self.head_, labelled_source(folder, part="train")
+        warn(*photos.notes)
+        support = self._read(photos.reusing(head.support), head.finetune_with or head.method, progress)
+        return Changes.between(head, support, photos.classes)
+
+    def apply_changes(self, changes: Changes, *, progress: Progress | None = None) -> Self:
+        """Learn the photos and classes of a folder instead of the present ones; raises as `fit`.
+
+        The model is then what `fit_folder` makes of the folder with the settings that this model was fitted with: alpha
+        and beta are chosen, and learned keys trained, again. Names given for classes (`class_names`) are kept.
+
+        Parameters
+        ----------
+        changes : Changes, what `compare_folder` returned
+        progress : as in `fit_support`
+        """
+        require(isinstance(changes, Changes), "changes", "what compare_folder returns", changes)
+        with self._writing:
+            head = self.head_
+            _warn_of_one_class(changes.classes)
+            own = self.tune is not None or self.alpha is not None
+            settings = {} if own or head.choice is None else settings_of(head.choice, head.support.labels)
+            head = with_only(self._with_new(head, changes.new_classes), changes.classes, changes.support)
+            return self._relearn(head, progress, settings)
 
     # ---- prediction -----------------------------------------------------------------------------------------------
 
@@ -632,7 +699,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> str:
         """Send the model to the Hugging Face hub: the files of `save`, its card as the repository's page.
 
-        No photo goes up; the photos' vectors, their ids (`support_.ids`, paths as a rule) and the class names do.
+        No photo goes up; the photos' vectors, ids (`support_.ids`, paths as a rule) and SHA-256s, and the class names do.
 
         Parameters
         ----------
@@ -699,12 +766,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
         if self.tune in ("loo", LEAVE_ONE_OUT):
             refuse_singles(photos.labels)
-        used = photos if method_class(self.method).capabilities.needs_images else photos.take(())
+        return self.fit_support(self._read(photos, self.method, progress), photos.classes, progress=progress)
+
+    def _read(self, photos: VectorSource, method: str, progress: Progress | None) -> SupportSet:
+        """The photos that a method learns from, each content once in a class."""
+        used = photos if method_class(method).capabilities.needs_images else photos.take(())
         support, _ = encode_labelled(used, self.encoder_, threads=self.threads, progress=progress)
         lost = sorted(set(used.labels) - set(support.labels.tolist()))
         if lost:
             warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
-        return self.fit_support(support, photos.classes, progress=progress)
+        return distinct(support, support.take(slice(0)))
 
     def _use_encoder_of(self, photos: VectorSource) -> None:
         """If no encoder was given, use the one that the vectors were made with."""
@@ -748,6 +819,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
         """The head with those of the labels, too, that are new to it."""
         refuse_lookalike_labels([*head.names, *labels])
+        return self._with_new(head, labels)
+
+    def _with_new(self, head: Head, labels: Sequence[str]) -> Head:
+        """`_with_named` for labels that may look like one of a class that is removed afterwards."""
         fresh = [label for label in labels if label not in head.names]
         if not fresh:
             return head
@@ -765,34 +840,50 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._head = head
         return self
 
-    def _relearn(self, head: Head, progress: Progress | None = None) -> Self:
-        """Choose and fit again on the head's own support."""
+    def _relearn(self, head: Head, progress: Progress | None = None, settings: Mapping[str, Any] | None = None) -> Self:
+        """Choose and fit again on the head's own support; `settings` are used instead of those of this object."""
         self._check()
         method, classes = head.finetune_with or head.method, (head.names, head.templates, head.class_embeddings)
-        options = self._fit_options(method, head.support, list(head.names), progress)
+        options = self._fit_options(method, head.support, list(head.names), progress, settings)
         self._head = fit_head(method, head.support, *classes, logit_scale=head.logit_scale, **options)
         return self
 
     def _fit_options(
-        self, method: str, support: SupportSet, labels: Sequence[str], progress: Progress | None
+        self,
+        method: str,
+        support: SupportSet,
+        labels: Sequence[str],
+        progress: Progress | None,
+        settings: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The arguments of `fit_head` that follow from the settings."""
-        rule, given = self._rule(support, labels, progress)
+        """The arguments of `fit_head` that follow from the settings of this object, or from others."""
+        used = {**vars(self), **(settings or {})}
+        rule, given = self._rule(support, labels, progress, used)
         epochs = {} if self.epochs is None else {"epochs": self.epochs}  # else the method's own
         return {
             "rule": rule,
             "given": given,
-            "calibrate": self.calibrate,
+            "calibrate": used["calibrate"],
             "settings": {"seed": validation.seed(self.seed), **epochs},
             "offers": encoder_parts(self.encoder_, method),
         }
 
     def _rule(
-        self, support: SupportSet, labels: Sequence[str], progress: Progress | None = None
+        self,
+        support: SupportSet,
+        labels: Sequence[str],
+        progress: Progress | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> tuple[str, TuningData]:
         """The rule that chooses alpha and beta, by the settings, and the data it may use."""
-        fixed, photos = given_alpha_beta(self.alpha, self.beta), None
-        rule = rule_for(self.tune, fixed, support.labels)
-        if rule == VALIDATION and self.tune is not None:
-            photos = encode_validation(self.tune, labels, self.encoder_, threads=self.threads, progress=progress)
+        used = vars(self) if settings is None else settings
+        fixed, photos = given_alpha_beta(used["alpha"], used["beta"]), None
+        rule = rule_for(used["tune"], fixed, support.labels)
+        if rule == VALIDATION and used["tune"] is not None:
+            photos = encode_validation(used["tune"], labels, self.encoder_, threads=self.threads, progress=progress)
         return rule, TuningData(self.encoder_.record.scale_free_ratio, photos, fixed)
+
+
+def _warn_of_one_class(labels: Sequence[str]) -> None:
+    if len(labels) == 1:
+        warn(f"there is one class only ({printable(labels[0])}): every photo will be predicted as that")

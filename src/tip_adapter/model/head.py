@@ -20,7 +20,7 @@ from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.tuning import Choice
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
-from tip_adapter.model.saving import read_model_folder
+from tip_adapter.model.saving import DIGESTS, read_model_folder
 from tip_adapter.text import printable
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
 
@@ -260,6 +260,9 @@ class Head:
             "support_labels": np.searchsorted(self.classes, self.support.labels).astype(np.int64),
             **{f"learned.{name}": array for name, array in self.estimator.learned().items()},
         }
+        if self.support.digests.any():
+            contents = bytes.fromhex("".join(digest or "0" * 64 for digest in self.support.digests.tolist()))
+            arrays[DIGESTS] = np.frombuffer(contents, "<i8").reshape(-1, 4)
         return config, arrays
 
     @classmethod
@@ -272,7 +275,9 @@ class Head:
         classes = np.array(list(names), dtype=np.str_)
         embeddings = ClassEmbeddings(classes, arrays["class_embeddings"])
         ids = np.array(config["images"], dtype=np.str_)
-        support = SupportSet(arrays["support_vectors"], classes[arrays["support_labels"]], ids)
+        contents = arrays.get(DIGESTS, np.zeros((0, 4), np.int64)).astype("<i8")
+        digests = np.array([content.tobytes().hex() if content.any() else "" for content in contents], np.str_)
+        support = SupportSet(arrays["support_vectors"], classes[arrays["support_labels"]], ids, digests)
         choice = Choice(**config["choice"]) if config["choice"] else None
         estimator = _restored(config, arrays, embeddings, support, choice)
         left_out = LeaveOneOutResult.from_record(config["left_out"]) if config["left_out"] else None

@@ -16,14 +16,14 @@ import numpy as np
 from tip_adapter.errors import UnknownName, UsageError
 from tip_adapter.model.head import new_estimator
 from tip_adapter.text import printable, shown, suggestion
-from tip_adapter.vectors import ClassEmbeddings, SupportSet
+from tip_adapter.vectors import ClassEmbeddings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from tip_adapter.methods.base import VectorClassifier
-    from tip_adapter.methods.incremental import IncrementalClassifier
     from tip_adapter.model.head import Head
+    from tip_adapter.vectors import SupportSet
 
 #: What learned keys fall back to.
 TRAINING_FREE = "tip-adapter"
@@ -42,13 +42,38 @@ def with_images(head: Head, photos: SupportSet) -> Head:
     """The head with more photos of its classes, none if the method uses none; UsageError for an id that it has already."""
     present = set(head.support.ids.tolist()) & set(photos.ids.tolist())
     if present:
-        raise UsageError(f"photo {printable(min(present))} is in the model already; remove it first, or rename it")
+        label = head.support.labels[head.support.ids == min(present)][0]
+        raise UsageError(
+            f"photo {printable(min(present))} is in the model already, as {printable(label)}; relabel it "
+            "(tip-adapter relabel-photo), remove it first, or rename it"
+        )
     estimator = _updatable(head).set_params(class_embeddings=head.class_embeddings)
     if estimator.capabilities.incremental:
         estimator.partial_fit(photos.vectors, photos.labels, ids=photos.ids.tolist())
-        return _answering(head, estimator, _support_of(estimator))
+        more = replace(head.support.with_more(photos), vectors=estimator.keys_)  # unit rows
+        return _answering(head, estimator, more)
     support = head.support.with_more(photos) if estimator.capabilities.needs_images else head.support
     return _refitted(head, estimator, support)
+
+
+def relabelled(head: Head, photo: str, label: str) -> Head:
+    """The head as if the photo of that id had been added with another label of the head.
+
+    Raises UnknownName if it has no photo of that id, or no such class.
+    """
+    _require(photo, "photo", head.support.ids.tolist(), "relabelled")
+    _require(label, "class", head.names, "relabelled")
+    labels = head.support.labels.astype(object)
+    labels[head.support.ids == photo] = label
+    return _refitted(head, _updatable(head), replace(head.support, labels=labels.astype(np.str_)))
+
+
+def with_only(head: Head, classes: Collection[str], support: SupportSet) -> Head:
+    """The head with these classes of its own and these photos of them, to be fitted again."""
+    names = {label: name for label, name in head.names.items() if label in classes}
+    labels, matrix = head.class_embeddings.labels, head.class_embeddings.matrix
+    kept = np.isin(labels, list(names))
+    return replace(head, names=names, class_embeddings=ClassEmbeddings(labels[kept], matrix[kept]), support=support)
 
 
 def without_images(head: Head, ids: Sequence[str]) -> Head:
@@ -61,10 +86,10 @@ def without_images(head: Head, ids: Sequence[str]) -> Head:
         _require(name, "photo", known)
         if times > 1:
             raise UsageError(f"photo {shown(name)} is given twice; nothing was removed")
-    estimator = _updatable(head)
+    estimator, rest = _updatable(head), head.support.take(np.flatnonzero(~np.isin(head.support.ids, list(ids))))
     if estimator.capabilities.incremental:
-        return _answering(head, estimator.remove(ids), _support_of(estimator))
-    return _refitted(head, estimator, head.support.take(np.flatnonzero(~np.isin(head.support.ids, list(ids)))))
+        return _answering(head, estimator.remove(ids), rest)
+    return _refitted(head, estimator, rest)
 
 
 def without_class(head: Head, label: str) -> Head:
@@ -76,13 +101,12 @@ def without_class(head: Head, label: str) -> Head:
     if len(head.names) == 1:
         raise UsageError(f"{shown(label)} is the only class; a classifier needs one")
     names = {other: name for other, name in head.names.items() if other != label}
-    estimator = _updatable(head)
+    estimator, rest = _updatable(head), head.support.take(np.flatnonzero(head.support.labels != label))
     smaller = replace(head, names=names, class_embeddings=head.class_embeddings.without(label))
     if estimator.capabilities.incremental:
-        estimator.remove_class(label)
-        return _answering(smaller, estimator, _support_of(estimator))
+        return _answering(smaller, estimator.remove_class(label), rest)
     estimator.set_params(class_embeddings=smaller.class_embeddings)
-    return _refitted(smaller, estimator, head.support.take(np.flatnonzero(head.support.labels != label)))
+    return _refitted(smaller, estimator, rest)
 
 
 def _updatable(head: Head) -> VectorClassifier:
@@ -91,11 +115,6 @@ def _updatable(head: Head) -> VectorClassifier:
         return copy.copy(head.estimator)
     estimator = new_estimator(TRAINING_FREE, head.class_embeddings, head.logit_scale, head.choice, {})
     return estimator.fit(head.support.vectors, head.support.labels, ids=head.support.ids.tolist())
-
-
-def _support_of(estimator: IncrementalClassifier) -> SupportSet:
-    """The photos of an estimator; its keys are their vectors."""
-    return SupportSet(estimator.keys_, estimator.classes_[estimator.labels_], estimator.ids_)
 
 
 def _refitted(head: Head, estimator: VectorClassifier, support: SupportSet) -> Head:
@@ -110,6 +129,6 @@ def _answering(head: Head, estimator: VectorClassifier, support: SupportSet) -> 
     return replace(head, estimator=estimator, support=support, left_out=None, training=estimator.training())
 
 
-def _require(name: str, kind: str, known: Collection[str]) -> None:
+def _require(name: str, kind: str, known: Collection[str], done: str = "removed") -> None:
     if name not in known:
-        raise UnknownName(f"the model has no {kind} {shown(name)}; {suggestion(name, known)}nothing was removed")
+        raise UnknownName(f"the model has no {kind} {shown(name)}; {suggestion(name, known)}nothing was {done}")

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = 1
+#: Formats that are read. The second may have one array more, `DIGESTS`; a model without it is written in the first.
+FORMATS = (1, 2)
+#: The array of the photos' contents: a SHA-256 as four integers of 64 bits, zeros where it is unknown.
+DIGESTS = "support_digests"
 CONFIG, ARRAYS, CARD = "config.json", "adapter.safetensors", "README.md"
 #: Largest config.json and card: the ids of ImageNet's 1.28 million photos take 50.
 MOST_TEXT_MIB = 64
@@ -116,7 +119,7 @@ class LeftOutRecord(_Record):
 class ModelRecord(_Record):
     """config.json without its digests."""
 
-    format: Literal[1]
+    format: Literal[1, 2]
     tip_adapter: Line
     encoder: EncoderRecord
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -191,7 +194,7 @@ def write_model_folder(
 
 def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """File name → content of a model folder; ValueError, which says why, if it could not be read again."""
-    stated = {"format": FORMAT, **config}
+    stated = {"format": FORMATS[DIGESTS in arrays], **config}
     _check_stated(stated)
     _check_arrays(stated, arrays)
     trained = any(name.startswith("learned.") for name in arrays)
@@ -246,9 +249,10 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         config = parse_json(content)
         if not isinstance(config, dict) or type(config.get("format")) is not int:
             raise ValueError("it states no format")
-        if config["format"] != FORMAT:
+        if config["format"] not in FORMATS:
             stated = f"{printable(path.parent)} is of format {config['format']}"
-            raise ModelFolderError(f"{stated}, this version reads format {FORMAT}; upgrade tip-adapter")
+            known = " and ".join(map(str, FORMATS))
+            raise ModelFolderError(f"{stated}, this version reads formats {known}; upgrade tip-adapter")
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
             raise ValueError("it is not as it was saved (another SHA-256)")
@@ -389,6 +393,8 @@ def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[
         "support_vectors": f"float32 of shape {(n_images, width)}",
         "support_labels": f"int64 of shape {(n_images,)}",
     }
+    if DIGESTS in found and stated["format"] == FORMATS[1]:
+        wanted[DIGESTS] = f"int64 of shape {(n_images, 4)}"
     stored = {name: f"{dtype} of shape {shape}" for name, (dtype, shape) in found.items()}
     own = {name: what for name, what in stored.items() if not name.startswith("learned.")}
     for name in wanted | own:

@@ -17,7 +17,7 @@ from tip_adapter.encoders.prompts import checked_names, resolve_templates
 from tip_adapter.errors import UsageError, warn
 from tip_adapter.images.inputs import listed_labels
 from tip_adapter.methods import method_class, tuning
-from tip_adapter.text import printable, shown, suggestion
+from tip_adapter.text import printable, suggestion
 from tip_adapter.validation import require
 from tip_adapter.vectors import SupportSet
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
+    from tip_adapter.methods.tuning import Choice
 
 #: What `tune` may be besides a folder or list.
 _RULES = {"loo": tuning.LEAVE_ONE_OUT, "leave-one-out": tuning.LEAVE_ONE_OUT, "scale-free": tuning.SCALE_FREE}
@@ -108,7 +109,7 @@ def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float 
         raise UsageError("tune chooses alpha and beta; leave out tune, or alpha and beta", arguments=given)
     if tune is not None and os.fspath(tune) not in _RULES and not os.path.lexists(tune):
         raise UsageError(
-            f"tune {shown(os.fspath(tune))}: {suggestion(os.fspath(tune), _RULES)}it is not loo, leave-one-out or "
+            f"tune {printable(os.fspath(tune))!r}: {suggestion(os.fspath(tune), _RULES)}it is not loo, leave-one-out or "
             "scale-free, nor a folder or list that exists",
             arguments=("tune",),
         )
@@ -123,6 +124,21 @@ def given_alpha_beta(alpha: float | None, beta: float | None) -> tuple[float, fl
         validation.number(alpha, "alpha", 0, validation.MAX_ALPHA),
         validation.number(beta, "beta", 0, validation.MAX_BETA, above=True),
     )
+
+
+def settings_of(choice: Choice, labels: NDArray[np.str_]) -> dict[str, Any]:
+    """The settings that led to a choice on photos with these labels, as far as it tells: the default rule stays default.
+
+    Validation photos are not known any more: a warning says that the default rule is used.
+    """
+    if choice.rule == tuning.FIXED:
+        return {"alpha": choice.alpha, "beta": choice.beta}
+    if choice.rule == tuning.VALIDATION:
+        warn(
+            "alpha and beta were chosen on validation images, which the model does not store: the default rule is used"
+        )
+    named = {rule: name for name, rule in _RULES.items() if rule != rule_for(None, None, labels)}
+    return {"tune": named.get(choice.rule), "calibrate": choice.temperature != 1 or not choice.n_rows}
 
 
 def logit_scale_of(encoder: Encoder, given: float | None) -> float:
