@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tip_adapter.cli import _output
+from tip_adapter.features import encode
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -46,6 +49,15 @@ def test_json_counts_and_a_bad_photo_is_a_note(run: Callable[..., Ran], photos: 
     assert progress == "Encoding images: 0 of 7"
     assert note.startswith("note: 1 image has no vector: cannot read red/bad.png: not an image")
     assert run("extract", photos, "--out", features, "--encoder", "toy", "--json", "--quiet").err == ""
+
+
+def test_progress_is_lines_of_text_where_stderr_is_no_terminal(
+    run: Callable[..., Ran], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_output, "_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(encode, "BATCH", 2)
+    ran = run("extract", photos, "--out", tmp_path / "features", "--encoder", "toy")
+    assert ran.err.splitlines() == [f"Encoding images: {done} of 6" for done in (0, 2, 4, 6, 6)]
 
 
 def test_every_command_that_takes_a_folder_takes_features(
