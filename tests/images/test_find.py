@@ -303,6 +303,23 @@ def test_fault_75_folders_that_all_have_the_same_folders_are_doubted(tmp_path, f
     assert "are read as the classes, though each has the folders cat, dog" in note
 
 
+@pytest.mark.parametrize("other", ["labels/train/1.txt", "annotations/1.jpg"])
+@pytest.mark.parametrize("inner", ["1.jpg", "cat/1.jpg"])
+def test_fault_75_a_class_that_is_itself_split_is_doubted(tmp_path, other, inner):
+    place(tmp_path, f"images/train/{inner}", f"images/val/{inner}", other)
+    assert any(
+        note.endswith("or test folder; if it contains the class folders, name it instead")
+        and ": images is read" in note
+        for note in find_labelled(tmp_path, part="train").notes
+    )
+
+
+@pytest.mark.parametrize("also", ["images/1.jpg", "images/night/1.jpg"])
+def test_fault_75_a_class_with_photos_outside_such_folders_is_not_doubted(tmp_path, also):
+    place(tmp_path, "images/train/1.jpg", "images/val/1.jpg", also, "dog/1.jpg")
+    assert find_labelled(tmp_path, part="train").notes == ()
+
+
 def test_fault_75_photos_outside_shared_folders_leave_no_doubt(tmp_path):
     place(tmp_path, *(f"{label}/{side}/1.jpg" for label in ("cat", "dog") for side in ("front", "back")), "cat/1.jpg")
     assert find_labelled(tmp_path, part="train").notes == ()

@@ -100,6 +100,33 @@ def test_fault_79_a_missing_label_is_never_a_class(tmp_path, label, name):
     assert len(find_images(tmp_path / name)) == 2
 
 
+@pytest.mark.parametrize("label", ["#REF!", "#NAME?", "#DIV/0!", "#value!", r"\N", "(null)", "<NULL>"])
+def test_fault_79_failed_formulas_and_nulls_of_data_bases_are_no_class(tmp_path, label):
+    source = written(tmp_path, f"file_name,label\na.jpg,cat\nb.jpg,{label}\n")
+    with pytest.raises(FolderError, match=r"line 3: no label"):
+        find_labelled(source, part="train")
+
+
+@pytest.mark.parametrize("row", ["a.jpg,Paris, France", "birds, small/a.jpg,wren"])
+@pytest.mark.parametrize("read", [find_images, lambda source: find_labelled(source, part="train")])
+def test_fault_79_an_unquoted_separator_in_a_cell_cuts_nothing_off(tmp_path, row, read):
+    source = written(tmp_path, f"file_name,label\nb.jpg,cat\n{row}\n")
+    with pytest.raises(
+        FolderError, match=r"line 3: 3 cells for 2 columns; quote a cell .*found UTF-8, separator comma"
+    ):
+        read(source)
+
+
+def test_fault_79_rows_may_end_with_empty_cells(tmp_path):
+    assert rows(written(tmp_path, "file_name;label\na.jpg;cat;;\n")) == [("a.jpg", "cat")]
+
+
+@pytest.mark.parametrize(("header", "name"), [("path,label,label", "label"), ("image,class,image", "image")])
+def test_fault_79_a_column_that_is_there_twice_is_not_chosen_from(tmp_path, header, name):
+    with pytest.raises(FolderError, match=rf"column '{name}' is there more than once"):
+        find_labelled(written(tmp_path, f"{header}\na.jpg,cat,dog\n"), part="train")
+
+
 @pytest.mark.parametrize("url", ["https://x.org/a.jpg", "s3://x/a.jpg", "HTTP://x/a", "data:image/png;base64"])
 def test_fault_79_urls_are_refused(tmp_path, url):
     with pytest.raises(FolderError, match=r"line 2: .* is a URL; download the photo"):

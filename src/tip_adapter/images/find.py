@@ -171,6 +171,11 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
             f"{printable(folder)}: {names} are read as the classes, though each has the folders {first_of(shared)}; if those "
             "are the classes, choose one of the former"
         )
+    elif split := _split_classes(rows, classes):
+        notes.append(
+            f"{printable(folder)}: {first_of(split)} is read as a class, though all its photos are in a training, validation "
+            "or test folder; if it contains the class folders, name it instead"
+        )
     if loose := sum(map(_is_image, children)):
         notes.append(f"{printable(folder)}: photos outside class folders are skipped ({loose})")
     return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
@@ -345,6 +350,15 @@ def _shared_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -
         inner[name].add(path.parts[depth])
     shared = sorted(set.intersection(*inner.values()))
     return shared if len(classes) > 1 and len(shared) > 1 else []
+
+
+def _split_classes(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -> list[str]:
+    """Names of classes whose photos all lie in folders named like parts, at least two, train among them."""
+    parts: dict[str, set[str | None]] = {}
+    depth = len(classes[0].parts)
+    for name, inner in {(name, path.parts[depth] if len(path.parts) > depth + 1 else "") for path, name in rows}:
+        parts.setdefault(name, set()).add(_part_of(Path(inner)))
+    return sorted(name for name, found in parts.items() if None not in found and len(found) > 1 and "train" in found)
 
 
 def _no_class_folders(folder: Path) -> FolderError:

@@ -41,8 +41,13 @@ _COLUMNS = {
         *("labelid", "classid", "categoryid"),
     ),
 }
-#: What spreadsheets and programs write for a missing value, in lower case. NA only in capitals: "na" may be a name.
-_MISSING = frozenset(["nan", "-nan", "none", "null", "n/a", "#n/a", "<na>"])
+#: What spreadsheets and programs write for a missing value or a failed formula, in lower case. NA only in capitals: "na" may be a name.
+_MISSING = frozenset(
+    [
+        *("nan", "-nan", "none", "null", "n/a", "#n/a", "<na>", r"\n", "(null)", "<null>", "[null]"),
+        *("#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!"),
+    ]
+)
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
 
@@ -171,10 +176,18 @@ def _csv_table(text: str, encoding: str) -> _Table:
         raise ValueError(
             f"its first line must be file_name,label or similar (filename, image, path, id); found {found}"
         )
+    if doubled := [name for name in columns.values() if header.count(name) > 1]:
+        raise ValueError(f"its column {doubled[0]!r} is there more than once; rename or remove one; found {found}")
     records = []
     try:
         for row in reader:
             if row:
+                # spreadsheets end rows with empty cells; other cells beyond the header are parts of an unquoted cell
+                if any(cell.strip() for cell in row[len(header) :]):
+                    raise ValueError(
+                        f"line {reader.line_num}: {len(row)} cells for {len(header)} columns; "
+                        f"quote a cell that contains the separator; found {found}"
+                    )
                 cells = dict(zip(header, row, strict=False))  # a short row lacks its last cells
                 records.append((reader.line_num, {key: cells.get(name) for key, name in columns.items()}))
     except csv.Error as error:
