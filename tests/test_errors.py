@@ -3,10 +3,12 @@ from __future__ import annotations
 import builtins
 import inspect
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tip_adapter import errors
+from tip_adapter import FewShotClassifier, errors
 from tip_adapter.errors import MissingExtra, NotWritable, OutputExists, TipAdapterError, TipAdapterWarning
 from tip_adapter.plugins import require_extra, unknown_name
 
@@ -101,3 +103,11 @@ def test_a_missing_extra_says_what_to_type_however_this_package_was_installed():
 def test_messages_of_system_errors_are_read_whole():
     assert str(NotWritable("cannot write here")) == "cannot write here"
     assert str(OutputExists("model exists")) == "model exists"
+
+
+def test_a_warning_names_the_line_of_the_caller_not_one_of_the_package() -> None:
+    photo = np.zeros((8, 8, 3), np.uint8)
+    model = FewShotClassifier("toy").fit([photo, photo + 255], ["black", "white"])
+    with pytest.warns(TipAdapterWarning, match="skipped 1 image identical") as seen:
+        model.partial_fit([photo], ["black"])
+    assert [Path(warning.filename).name for warning in seen] == [Path(__file__).name]

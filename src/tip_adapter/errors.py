@@ -34,6 +34,7 @@ A message says what happened, what was found, and what to do. `code` is stable: 
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import TYPE_CHECKING, ClassVar
 
@@ -220,9 +221,12 @@ class TipAdapterWarning(UserWarning):
 
 
 def warn(*notes: str) -> None:
-    """Issue each note as a TipAdapterWarning."""
+    """Issue each note as a TipAdapterWarning, located at the line outside this package that led to it."""
+    package, frame, level = __name__.partition(".")[0], inspect.currentframe(), 1
+    while frame and frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
     for note in notes:
-        warnings.warn(note, TipAdapterWarning, stacklevel=3)
+        warnings.warn(note, TipAdapterWarning, stacklevel=level)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -530,7 +530,10 @@ def test_a_folder_added_again_is_skipped_and_the_figure_stays(
     for label in ("red", "green", "blue"):
         ran = run("add", model, label, train / label)
         assert ran.err.startswith("note: skipped 4 images identical to others of the same class: ")
-        assert ran.out.startswith(f"Added 0 images to {label}. The model has 3 classes and 12 images.")
+        assert ran.out.splitlines() == [
+            f"Added 0 images to {label}. The model has 3 classes and 12 images.",
+            "The model is unchanged.",
+        ]
     assert "(12 images)" in run("retune", model).out
     assert contents(model) == before
 
@@ -543,6 +546,10 @@ def test_relabel_photo_takes_an_id_or_a_path(run: Callable[..., Ran], train: Pat
     assert ran.out.splitlines() == [
         "red/0.png: red to blue. The model has 3 classes and 12 images.",
         f"alpha and beta are unchanged; `tip-adapter retune {model}` chooses them again.",
+    ]
+    assert run("relabel-photo", model, "red/0.png", "blue").out.splitlines() == [
+        "red/0.png is of class blue already.",
+        "The model is unchanged.",
     ]
     renamed = (train / "red" / "1.png").rename(tmp_path / "another name.png")
     assert run("relabel-photo", model, renamed, "blue").out.startswith("red/1.png: red to blue.")

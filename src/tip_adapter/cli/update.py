@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 #: Cosine from which two vectors are of the same image, in models that do not know the contents of theirs.
 SAME = 1 - 1e-6
 
+UNCHANGED = "The model is unchanged."
+
 
 def add(
     model_dir: ModelDir,
@@ -47,17 +49,19 @@ def add(
     stored = [image_source(place).labelled(label) for place in photos if is_stored(place)]
     paths = [path for place in photos if not is_stored(place) for path in find_images(place)]
     with notes(quiet), _updating(model_dir, device, threads) as model:
-        before, chosen = len(model.support_), model.choice_
+        before, known, chosen = len(model.support_), len(model.classes_), model.choice_
         for source in stored:
             model.add_support(encode_labelled(source, model.encoder_)[0])
         if paths:
             model.partial_fit(paths, [label] * len(paths))
+    n_added = len(model.support_) - before
     if model.estimator_.capabilities.needs_images:
-        done = f"Added {counted(len(model.support_) - before, 'image', 'images')} to {label}."
+        done = f"Added {counted(n_added, 'image', 'images')} to {label}."
     else:
         done = f"Images are not stored: {model.method} uses class names only."
     print_line(f"{done} {_now(model)}")
-    print_line(_about_alpha_beta(model, chosen, model_dir))
+    changed = n_added or len(model.classes_) > known
+    print_line(_about_alpha_beta(model, chosen, model_dir) if changed else UNCHANGED)
 
 
 def remove(
@@ -129,8 +133,12 @@ def relabel_photo(
         chosen, name = model.choice_, _id_of(photo, model)
         before = model.support_.labels[model.support_.ids == name].tolist()
         model.relabel(name, label)
-    print_line(f"{name}: {before[0]} to {label}. {_now(model)}")
-    print_line(_about_alpha_beta(model, chosen, model_dir))
+    if before[0] == label:
+        print_line(f"{name} is of class {label} already.")
+        print_line(UNCHANGED)
+    else:
+        print_line(f"{name}: {before[0]} to {label}. {_now(model)}")
+        print_line(_about_alpha_beta(model, chosen, model_dir))
 
 
 def retune(model_dir: ModelDir, device: str | None = None, threads: int | None = None, quiet: bool = False) -> None:
