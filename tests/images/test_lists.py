@@ -152,3 +152,38 @@ def test_fault_79_refusals_say_what_was_found(tmp_path, text, found):
 def test_fault_79_refused_labels_say_what_was_found(tmp_path):
     with pytest.raises(LabelError, match="line 2; found UTF-16, separator comma"):
         find_labelled(written(tmp_path, "file_name,label\na.jpg,a\0b\n", encoding="utf-16"), part="train")
+
+
+SPLIT_LIST = "image,class,{}\na.jpg,cat,{}\nb.jpg,cat,{}\nc.jpg,dog,{}\n"
+
+
+@pytest.mark.parametrize("column", ["split", "Subset", "data_split", "partition"])
+@pytest.mark.parametrize(("part", "read"), [("train", ["a.jpg", "c.jpg"]), ("test", ["b.jpg"])])
+def test_fault_75_a_column_of_splits_chooses_the_part(tmp_path, column, part, read):
+    images = find_labelled(written(tmp_path, SPLIT_LIST.format(column, "train", "Test", "TRAINING")), part=part)
+    assert [path.name for path in images.paths] == read
+    (note,) = images.notes
+    assert f"is split: reading {part} ({len(read)} image" in note
+    assert ("test (1 image): left for --tune and evaluate" if part == "train" else "train (2 images): not read") in note
+
+
+def test_fault_75_a_part_that_a_list_lacks_is_named(tmp_path):
+    path = written(tmp_path, SPLIT_LIST.format("split", "train", "test", "train"))
+    with pytest.raises(FolderError, match="is split into train, test; it has no val rows"):
+        find_labelled(path, part="val")
+
+
+@pytest.mark.parametrize(
+    "values", [("train", "train", "train"), ("test", "test", "test"), ("a", "b", ""), ("", "", "")]
+)
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_fault_75_a_list_of_one_part_or_of_none_is_read_whole(tmp_path, values, part):
+    images = find_labelled(written(tmp_path, SPLIT_LIST.format("split", *values)), part=part)
+    assert (len(images), images.notes) == (3, ())
+
+
+@pytest.mark.parametrize(("value", "found"), [("extra", "extra"), ("", "nothing")])
+def test_fault_75_a_split_that_is_no_part_is_doubted_and_all_rows_are_read(tmp_path, value, found):
+    images = find_labelled(written(tmp_path, SPLIT_LIST.format("split", "train", "test", value)), part="train")
+    assert len(images) == 3
+    assert f"its column of splits has {found} as well; all rows are read" in images.notes[0]

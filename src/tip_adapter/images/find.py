@@ -6,7 +6,8 @@ folders and those that systems create (`SYSTEM_FOLDERS`) are skipped, file exten
 links are followed, except to a folder above or within the searched one, whose images are found there already. A *split
 folder* has sub-folders under the usual names of training, validation and test parts (`SPLIT_WORDS`), whose training
 part contains class folders. If one folder contains all others, the search begins in it. A *list* has the columns file_name and label
-(CSV, with a header) or those keys (JSONL); paths are relative to the list. Notes report what is skipped.
+(CSV, with a header) or those keys (JSONL), and may have a column split; paths are relative to the list. Notes report what is
+skipped.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     Parameters
     ----------
     source : path of the folder or list
-    part : ``train``, ``val`` or ``test``: which part of a split folder is read
+    part : ``train``, ``val`` or ``test``: which part of a split folder or list is read
 
     Returns
     -------
@@ -137,7 +138,8 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     """
     source = validation.path(source, "folder")
     if _is_file(source):
-        return _labelled(source.parent, read_labelled_list(source, ENDINGS), [], [])
+        listed, notes = _listed_part(source, part)
+        return _labelled(source.parent, listed, [], notes)
     if not is_folder(source):
         raise FolderError(
             f"{printable(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path"
@@ -161,7 +163,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         found = f"{counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')}"
         also = f"; {others}: {left}" if others else ""
         notes.append(f"{printable(source)} is split: reading {parts[part].name} ({found}){also}")
-    elif doubtful := [child.name for child in classes if _part_of(child)]:
+    elif doubtful := [child.name for child in classes if _part_of(child.name)]:
         notes.append(
             f"{printable(folder)}: {first_of(doubtful)} is read as a class; a split folder has train and val or test"
         )
@@ -216,7 +218,7 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
     if not is_folder(source):
         return {}
     folder, folders = _without_wrapper(source)
-    named = [(part, child) for child in folders if (part := _part_of(child))]
+    named = [(part, child) for child in folders if (part := _part_of(child.name))]
     parts = {part: child for wanted in SPLIT_WORDS for part, child in named if part == wanted}
     others = len(folders) - len(named)
     nested = {part for part, child in parts.items() if _folders(child)}
@@ -307,9 +309,29 @@ def _folders(folder: Path) -> list[Path]:
     return [child for child in search.children(folder) if search.enters(child) and not _is_output(child)]
 
 
-def _part_of(folder: Path) -> str | None:
-    name = folder.name.lower()
-    return next((part for part, names in _PART_NAMES.items() if names.fullmatch(name)), None)
+def _part_of(name: str) -> str | None:
+    return next((part for part, names in _PART_NAMES.items() if names.fullmatch(name.lower())), None)
+
+
+def _listed_part(source: Path, part: str) -> tuple[list[tuple[Path, str]], list[str]]:
+    """Images and class names of a list, only those of `part` if its column of splits names several, and notes."""
+    listed = read_labelled_list(source, ENDINGS)
+    rows = [(path, name) for path, name, _ in listed]
+    named = [_part_of(value) for *_, value in listed]
+    counts = Counter(named)
+    if None in counts:
+        others = sorted({value or "nothing" for (*_, value), known in zip(listed, named, strict=True) if not known})
+        doubt = f"{printable(source)}: its column of splits has {first_of(others)} as well; all rows are read"
+        return rows, [doubt] if len(counts) > 1 else []
+    if len(counts) == 1:  # the list is one part, whichever is asked for
+        return rows, []
+    found = {wanted: counted(counts[wanted], "image", "images") for wanted in SPLIT_WORDS if counts[wanted]}
+    if part not in found:
+        raise FolderError(f"{printable(source)} is split into {', '.join(found)}; it has no {part} rows")
+    left = "left for --tune and evaluate" if part == "train" else "not read"
+    others = [f"{name} ({n})" for name, n in found.items() if name != part]
+    note = f"{printable(source)} is split: reading {part} ({found[part]}); {' and '.join(others)}: {left}"
+    return [row for row, known in zip(rows, named, strict=True) if known == part], [note]
 
 
 def _class_folders_at(source: Path, part: str) -> tuple[Path, dict[str, Path], list[str]]:
@@ -331,10 +353,10 @@ def _without_wrapper(folder: Path, *, within_part: bool = False) -> tuple[Path, 
     The only folder is a wrapper if it contains several folders or a part and no image: else it is a class.
     """
     folders = _folders(folder)
-    if len(folders) != 1 or (_part_of(folders[0]) and not within_part):
+    if len(folders) != 1 or (_part_of(folders[0].name) and not within_part):
         return folder, folders
     inner, inside = _without_wrapper(folders[0])
-    wraps = len(inside) > 1 or (inside and (within_part or _part_of(inside[0])))
+    wraps = len(inside) > 1 or (inside and (within_part or _part_of(inside[0].name)))
     if not wraps or any(_is_image(child) for place in (folder, folders[0]) for child in _Search(place).children(place)):
         return folder, folders
     return inner, inside
@@ -357,7 +379,7 @@ def _split_classes(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) ->
     parts: dict[str, set[str | None]] = {}
     depth = len(classes[0].parts)
     for name, inner in {(name, path.parts[depth] if len(path.parts) > depth + 1 else "") for path, name in rows}:
-        parts.setdefault(name, set()).add(_part_of(Path(inner)))
+        parts.setdefault(name, set()).add(_part_of(inner))
     return sorted(name for name, found in parts.items() if None not in found and len(found) > 1 and "train" in found)
 
 

@@ -30,7 +30,7 @@ LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 #: Enough for half a million images.
 MAX_BYTES = 64 * 2**20
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
-#: Known names of the two columns, in lower case and without spaces and punctuation; the first that a list has is read.
+#: Known names of the columns, in lower case and without spaces and punctuation; the first that a list has is read.
 _COLUMNS = {
     "file_name": (
         *("filename", "filepath", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "imgname"),
@@ -40,6 +40,7 @@ _COLUMNS = {
         *("label", "labels", "labelname", "class", "classname", "classlabel", "category", "categoryname"),
         *("labelid", "classid", "categoryid"),
     ),
+    "split": ("split", "splits", "datasplit", "subset", "partition", "set", "part"),
 }
 #: What spreadsheets and programs write for a missing value or a failed formula, in lower case. NA only in capitals: "na" may be a name.
 _MISSING = frozenset(
@@ -53,14 +54,16 @@ _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class _Table:
-    """Line numbers and records of a list, by file_name and label; and what was found, for messages."""
+    """Line numbers and records of a list, by file_name, label and split; and what was found, for messages."""
 
     records: list[tuple[int, dict[str, Any]]]
     found: str
 
 
-def read_labelled_list(path: Path, endings: Collection[str]) -> list[tuple[Path, str]]:
-    """Images and class names of a list; `endings` are tried for an image that is listed without one.
+def read_labelled_list(path: Path, endings: Collection[str]) -> list[tuple[Path, str, str]]:
+    """Images, class names and parts of a list; `endings` are tried for an image that is listed without one.
+
+    The part is what the list has in a column such as split, or empty.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> list[tuple[Path,
         where = f"{path}, line {line}"
         name = _label(record, where, table.found)
         label_of(name, f"{where}; found {table.found}")
-        rows.append((_image(record, where, table.found, images), name))
+        rows.append((_image(record, where, table.found, images), name, str(record.get("split") or "")))
     return rows
 
 
@@ -214,7 +217,7 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
 
 
 def _columns(names: Iterable[str]) -> dict[str, str]:
-    """file_name and label → the column that has each: one of that name, else the first known name in any case."""
+    """file_name, label and split → the column that has each: one of that name, else the first known name in any case."""
     names = list(names)
     plain: dict[str, str] = {}
     for name in names:
