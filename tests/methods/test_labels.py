@@ -1,6 +1,7 @@
 """Labels that NumPy would change are refused before it does."""
 
 import numpy as np
+import pandas
 import pytest
 
 from tip_adapter import ClassEmbeddings, FewShotClassifier, LinearProbeClassifier, TipAdapterClassifier
@@ -15,6 +16,8 @@ MISFITS = {
     "a number and text": ([1, "1", 2], KINDS),
     "text and NaN": (["a", NAN, "b"], "missing"),
     "text and None": (["a", None, "b"], "missing"),
+    "text and NA": (["a", pandas.NA, "b"], "missing"),
+    "a column with NA": (pandas.Series(["a", None, "b"], dtype="string"), "missing"),
     "numbers and NaN": ([0, NAN, 1], "NaN"),
     "numbers and None": ([0, None, 1], "missing"),
     "text and a truth value": (["a", True, "True"], KINDS),

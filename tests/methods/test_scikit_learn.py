@@ -125,6 +125,28 @@ def test_fault_81_integer_labels_are_encoded_too_and_those_outside_are_refused()
             ZeroShotClassifier(names).fit(X, wrong)
 
 
+@pytest.mark.parametrize("labels", [[3, 5, 9, 12], [1, 2, 3, 4], [0, 1, 2, 7], [False, True]], ids=str)
+def test_fault_81_numbers_and_truth_values_are_labels_that_may_be_encoded(labels):
+    centres, y = np.eye(len(labels), WIDTH), np.repeat(labels, 6)
+    X = np.repeat(centres, 6, axis=0) + 0.1 * np.random.default_rng(0).standard_normal((len(y), WIDTH))
+    clf = TipAdapterClassifier(class_embeddings=ClassEmbeddings(labels, centres))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TipAdapterWarning)
+        voted = VotingClassifier([("one", clf), ("other", clf)], voting="soft").fit(X, y).predict(X)
+        left_out = cross_val_predict(clf, X, y, cv=3, method="predict_proba")
+    assert voted.tolist() == y.tolist()
+    np.testing.assert_array_equal(left_out.argmax(axis=1), np.repeat(range(len(labels)), 6))
+
+
+def test_fault_81_positions_that_are_labels_too_are_said_or_refused():
+    X, encoded = data()[0], np.repeat(np.arange(N), 6)
+    with pytest.warns(TipAdapterWarning, match="read as positions among the sorted labels"):
+        ZeroShotClassifier(ClassEmbeddings([1, 2, 3], np.eye(N, WIDTH))).fit(X, encoded)
+    for names in (ClassEmbeddings([1, 2, 3], np.eye(N, WIDTH)), ClassEmbeddings(["1", "2", "3"], np.eye(N, WIDTH))):
+        with pytest.raises(ValueError, match="label 0 has no class embedding"):
+            ZeroShotClassifier(names).fit(X[:12], encoded[:12])
+
+
 def test_fault_81_a_class_of_encoded_labels_is_not_removed():
     X = data()[0]
     clf = TipAdapterClassifier(class_embeddings=ClassEmbeddings(LABELS, np.eye(N, WIDTH)))

@@ -119,8 +119,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         X : (n, d) float array, NumPy or torch; rows are normalised here, a zero row stays zero; n = 0 only with class
             embeddings
         y : (n,) labels; with class embeddings each must be among theirs. Integers that are none of theirs but lie in
-            0..N-1, as scikit-learn's meta-estimators encode labels, stand for their sorted labels if N-1 occurs. Else they
-            may be numbered otherwise: the images alone are used, with a warning
+            0..N-1, as scikit-learn's meta-estimators encode labels, stand for their sorted labels if N-1 occurs (where some are
+            labels, if all of 0..N-1 occur). Else they may be numbered otherwise: the images alone are used, with a warning
         ids : (n,) str, image ids; a row without one (None) gets a running number
 
         Returns
@@ -375,6 +375,8 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     given, y = y, column_or_1d(to_numpy(y), warn=True)
     try:
         assert_all_finite(y, input_name="y")
+    except TypeError:
+        pass  # pandas' NA is neither true nor false; it is refused below
     except ValueError as error:
         raise LabelError(str(error)) from None
     require_labels(y if array_api_compat.is_torch_array(given) else given, "labels (y)")
@@ -430,12 +432,18 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
 
 
 def is_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> bool:
-    """Whether (n,) `y` holds integers in 0..N-1 that are none of the N labels, as scikit-learn's meta-estimators encode."""
+    """Whether (n,) `y` holds positions among the N labels in order, as scikit-learn's meta-estimators encode.
+
+    These are integers in 0..N-1 that are none of the labels, or all of 0..N-1 where not all of these are (integer) labels.
+    """
     if y.dtype.kind not in "iu" or not len(y) or np.min(y) < 0 or np.max(y) >= len(embeddings):
         return False
-    labels = embeddings.labels.tolist()
-    numbers = np.unique(y).tolist()
-    return not {*numbers, *map(str, numbers)} & set(labels)  # the label "1" is not meant by 1, nor by a position
+    labels = {label for label in embeddings.labels.tolist() if not isinstance(label, bool)}  # True is no 1
+    numbers = set(np.unique(y).tolist())
+    if not {*numbers, *map(str, numbers)} & labels:
+        return True
+    # The label "1" is not meant by 1, nor by a position.
+    return embeddings.labels.dtype.kind in "iu" and len(numbers) == len(embeddings) and not numbers <= labels
 
 
 def embeddings_of_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> ClassEmbeddings | None:
@@ -451,10 +459,11 @@ def embeddings_of_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> Class
             "stand for are unknown, so the images alone are used; to use the class names, give their labels as y"
         )
         return None
-    if n <= 2 or not np.array_equal(ordered.labels, embeddings.labels):
+    also_labels = embeddings.labels.dtype.kind in "iu" and np.isin(y, embeddings.labels).any()
+    if n <= 2 or also_labels or not np.array_equal(ordered.labels, embeddings.labels):
         order = ", ".join(f"{i} is {label!r}" for i, label in enumerate(ordered.labels[:5].tolist()))
         warn(
-            f"y holds integers that are not among the labels of the class embeddings: they are read as positions among the "
+            f"y holds integers that are not all among the labels of the class embeddings: they are read as positions among the "
             f"sorted labels ({order}{', …' if n > 5 else ''}); if they mean something else, give the labels themselves"
         )
     return ClassEmbeddings(np.arange(n), ordered.matrix)
