@@ -671,9 +671,21 @@ def test_fault_42_classes_in_another_order_are_refused(folder: Path) -> None:
         (["STRASSE", "stra\u00dfe"], "differ only by case"),
         (["e\u0301t\u00e9", "\u00e9t\u00e9"], "differ only by Unicode form"),
         (["e\u0301", "red"], "not in Unicode NFC"),
+        (["green ", "red"], "without white space around it"),
         (["green", "r" * 1001], "has 1,001 characters"),
     ],
-    ids=["empty", "spaces", "NUL at the end", "NUL inside", "case", "sharp s", "Unicode form", "not NFC", "too long"],
+    ids=[
+        "empty",
+        "spaces",
+        "NUL at the end",
+        "NUL inside",
+        "case",
+        "sharp s",
+        "Unicode form",
+        "not NFC",
+        "a space",
+        "too long",
+    ],
 )
 def test_fault_85_labels_that_no_model_could_be_fitted_to_are_refused(
     labels: list[str], reason: str, folder: Path

@@ -382,7 +382,9 @@ def _check_stated(stated: Mapping[str, Any]) -> None:
     refuse_lookalike_labels(labels)
     for row, label in enumerate(labels):
         if label_of(label, f"classes[{row}].label") != label:
-            raise ValidationError(f"is {shown(label)}, not in Unicode NFC", f"classes[{row}].label")
+            raise ValidationError(
+                f"is {shown(label)}, not in Unicode NFC without white space around it", f"classes[{row}].label"
+            )
 
 
 def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
