@@ -187,3 +187,15 @@ def test_fault_75_a_split_that_is_no_part_is_doubted_and_all_rows_are_read(tmp_p
     images = find_labelled(written(tmp_path, SPLIT_LIST.format("split", "train", "test", value)), part="train")
     assert len(images) == 3
     assert f"its column of splits has {found} as well; all rows are read" in images.notes[0]
+
+
+@pytest.mark.parametrize("header", ["fname,species", "photo_path,target", "Images;Classes", "filepaths\tlabel"])
+def test_fault_79_further_names_of_columns_are_read(tmp_path, header):
+    mark = next(mark for mark in ",;\t" if mark in header)
+    assert find_labelled(written(tmp_path, f"{header}\na.jpg{mark}cat\n"), part="train").labels == ("cat",)
+
+
+@pytest.mark.parametrize("missing", ["NaT", "(blank)", "+nan"])
+def test_fault_79_further_words_for_a_missing_label_are_refused(tmp_path, missing):
+    with pytest.raises(FolderError, match="line 2: no label"):
+        find_labelled(written(tmp_path, f"file_name,label\na.jpg,{missing}\n"), part="train")

@@ -34,18 +34,34 @@ _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _COLUMNS = {
     "file_name": (
         *("filename", "filepath", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "imgname"),
-        *("file", "image", "img", "photo", "picture", "imageid", "imgid", "id"),
+        *("filenames", "filepaths", "fname", "photopath", "photoname"),
+        *("file", "image", "images", "img", "photo", "picture", "imageid", "imgid", "id"),
     ),
     "label": (
         *("label", "labels", "labelname", "class", "classname", "classlabel", "category", "categoryname"),
-        *("labelid", "classid", "categoryid"),
+        *("classes", "species", "target", "labelid", "classid", "categoryid"),
     ),
     "split": ("split", "splits", "datasplit", "subset", "partition", "set", "part"),
 }
 #: What spreadsheets and programs write for a missing value or a failed formula, in lower case. NA only in capitals: "na" may be a name.
 _MISSING = frozenset(
     [
-        *("nan", "-nan", "none", "null", "n/a", "#n/a", "<na>", r"\n", "(null)", "<null>", "[null]"),
+        *(
+            "nan",
+            "-nan",
+            "+nan",
+            "nat",
+            "(blank)",
+            "none",
+            "null",
+            "n/a",
+            "#n/a",
+            "<na>",
+            r"\n",
+            "(null)",
+            "<null>",
+            "[null]",
+        ),
         *("#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!"),
     ]
 )
