@@ -122,7 +122,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, or cuda if ONNX Runtime s
 Threads = Annotated[
     int | None,
     typer.Option(
-        help="Processor threads, at most 256; default: one per core.",
+        help="Processor threads, at most 256; default: as many as it may use.",
         parser=whole(1, validation.MAX_THREADS),
         metavar="N",
     ),

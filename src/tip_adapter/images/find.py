@@ -158,26 +158,11 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
             f"{skipped}; known endings are {' '.join(sorted(ENDINGS))}"
         )
     if parts:
-        others = " and ".join(other.name for name, other in parts.items() if name != part)
-        left = "left for --tune and evaluate" if part == "train" else "not read"
         found = f"{counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')}"
-        also = f"; {others}: {left}" if others else ""
-        notes.append(f"{printable(source)} is split: reading {parts[part].name} ({found}){also}")
-    elif doubtful := [child.name for child in classes if _part_of(child.name)]:
-        notes.append(
-            f"{printable(folder)}: {first_of(doubtful)} is read as a class; a split folder has train and val or test"
-        )
-    elif shared := _shared_folders(rows, classes):
-        names = first_of([child.name for child in classes])
-        notes.append(
-            f"{printable(folder)}: {names} are read as the classes, though each has the folders {first_of(shared)}; if those "
-            "are the classes, choose one of the former"
-        )
-    elif split := _split_classes(rows, classes):
-        notes.append(
-            f"{printable(folder)}: {first_of(split)} is read as a class, though all its photos are in a training, validation "
-            "or test folder; if it contains the class folders, name it instead"
-        )
+        others = [other.name for name, other in parts.items() if name != part]
+        notes.append(_split_note(source, part, f"{parts[part].name} ({found})", others))
+    else:
+        notes += _doubts(folder, rows, classes)
     if loose := sum(map(_is_image, children)):
         notes.append(f"{printable(folder)}: photos outside class folders are skipped ({loose})")
     return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
@@ -328,10 +313,37 @@ def _listed_part(source: Path, part: str) -> tuple[list[tuple[Path, str]], list[
     found = {wanted: counted(counts[wanted], "image", "images") for wanted in SPLIT_WORDS if counts[wanted]}
     if part not in found:
         raise FolderError(f"{printable(source)} is split into {', '.join(found)}; it has no {part} rows")
-    left = "left for --tune and evaluate" if part == "train" else "not read"
-    others = [f"{name} ({n})" for name, n in found.items() if name != part]
-    note = f"{printable(source)} is split: reading {part} ({found[part]}); {' and '.join(others)}: {left}"
+    note = _split_note(
+        source, part, f"{part} ({found[part]})", [f"{name} ({n})" for name, n in found.items() if name != part]
+    )
     return [row for row, known in zip(rows, named, strict=True) if known == part], [note]
+
+
+def _split_note(source: Path, part: str, reading: str, others: Sequence[str]) -> str:
+    """What is read of a split source, and what happens to its other parts."""
+    left = "left for --tune and evaluate" if part == "train" else "not read"
+    also = f"; {' and '.join(others)}: {left}" if others else ""
+    return f"{printable(source)} is split: reading {reading}{also}"
+
+
+def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Path]) -> list[str]:
+    """A note if the class folders nearly look like something else: parts of a split, or folders around parts or classes."""
+    names = [child.name for child in classes]
+    if named := [name for name in names if _part_of(name)]:
+        doubt = f"{first_of(named)} is read as a class; a split folder has train and val or test"
+    elif shared := _shared_folders(rows, classes):
+        doubt = (
+            f"{first_of(names)} are read as the classes, though each has the folders {first_of(shared)}; if those are the "
+            "classes, choose one of the former"
+        )
+    elif split := _split_classes(rows, classes):
+        doubt = (
+            f"{first_of(split)} is read as a class, though all its photos are in a training, validation or test folder; if it "
+            "contains the class folders, name it instead"
+        )
+    else:
+        return []
+    return [f"{printable(folder)}: {doubt}"]
 
 
 def _class_folders_at(source: Path, part: str) -> tuple[Path, dict[str, Path], list[str]]:

@@ -45,25 +45,8 @@ _COLUMNS = {
 }
 #: What spreadsheets and programs write for a missing value or a failed formula, in lower case. NA only in capitals: "na" may be a name.
 _MISSING = frozenset(
-    [
-        *(
-            "nan",
-            "-nan",
-            "+nan",
-            "nat",
-            "(blank)",
-            "none",
-            "null",
-            "n/a",
-            "#n/a",
-            "<na>",
-            r"\n",
-            "(null)",
-            "<null>",
-            "[null]",
-        ),
-        *("#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!"),
-    ]
+    {r"\n", "nan", "-nan", "+nan", "nat", "none", "null", "(null)", "<null>", "[null]", "(blank)"}
+    | {"n/a", "#n/a", "<na>", "#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!"}
 )
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 

@@ -94,7 +94,7 @@ class Changes:
                 if row not in earlier and (old := next(agreeing, None)) is not None:
                     earlier[row] = old
                     candidates.remove(old)
-        pairs = [(row, old) for row, old in sorted(earlier.items())]
+        pairs, found = sorted(earlier.items()), {*earlier.values()}
         labels, ids, old_labels, old_ids = (
             c.tolist() for c in (support.labels, support.ids, before.labels, before.ids)
         )
@@ -106,7 +106,7 @@ class Changes:
             renamed=tuple(
                 (old_ids[o], ids[r]) for r, o in pairs if old_labels[o] == labels[r] and old_ids[o] != ids[r]
             ),
-            removed=tuple(name for row, name in enumerate(old_ids) if row not in {*earlier.values()}),
+            removed=tuple(name for row, name in enumerate(old_ids) if row not in found),
             new_classes=tuple(label for label in classes if label not in head.names),
             removed_classes=tuple(label for label in head.names if label not in classes),
         )
