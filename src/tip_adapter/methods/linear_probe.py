@@ -6,7 +6,6 @@ around the peak; scored by accuracy on validation images, or by cross-validated 
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.methods.base import Capabilities, VectorClassifier, checked_labels, positions
+from tip_adapter.methods.lbfgs import minimise, summed_cross_entropy
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.vectors import unit_rows
 
@@ -31,12 +31,9 @@ _STEPS = 8
 #: C if nothing can be held out.
 _UNSEARCHED = 1.0
 _FOLDS = 5
-_MOST_ITERATIONS = 1000
 #: Norm of the gradient of the loss summed over images at which the solver stops; a mean over images would stop it far from
 #: the optimum. Above this C it falls with 1 / √C, since the loss is then as flat as 1 / C in some directions.
 _TOLERANCE, _FLAT = 1e-4, 1e4
-#: Steps that L-BFGS remembers; the share of the expected decrease that a step must reach, and how often it is halved for that.
-_MEMORY, _SUFFICIENT, _MOST_HALVINGS = 10, 1e-4, 30
 #: Solutions of the nearest C that the start of another is extrapolated from.
 _NEAREST = 3
 #: Multiplications per gradient above which several threads are faster.
@@ -162,7 +159,9 @@ class LinearProbeClassifier(VectorClassifier):
 
         def likelihood(C: float) -> float:
             """Of each image under a probe that is fitted without its part, summed logarithms."""
-            return -sum(_losses(path.logits(C, whole.inputs[part]), whole.labels[part])[0] for path, part in parts)
+            return -sum(
+                summed_cross_entropy(path.logits(C, whole.inputs[part]), whole.labels[part])[0] for path, part in parts
+            )
 
         return best_strength(likelihood), "cross-validation"
 
@@ -201,16 +200,6 @@ def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]
         return
     for number in range(part.max(initial=-1) + 1):
         yield np.flatnonzero(part == number)
-
-
-def _losses(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-    """Cross-entropy of (m, n_classes) logits, summed over their (m,) labels, and their probabilities."""
-    logits = logits - logits.max(axis=1, keepdims=True)
-    own = logits[np.arange(len(labels)), labels]
-    probabilities = np.exp(logits, out=logits)
-    sums = probabilities.sum(axis=1, keepdims=True)
-    probabilities /= sums
-    return float((np.log(sums[:, 0]) - own).sum()), probabilities
 
 
 # ---- the solver ------------------------------------------------------------------------------------------------------
@@ -303,76 +292,17 @@ class _Path:
         if self.n_classes == 2:  # scikit-learn penalises the difference of the two once
             penalty *= 2
         # The curvature by class and axis, were each image as sure of it as all are on average at the start.
-        _, probabilities = _losses(self.inputs @ start.T, self.labels)
+        _, probabilities = summed_cross_entropy(self.inputs @ start.T, self.labels)
         spread = np.maximum((probabilities * (1 - probabilities)).mean(axis=0), np.finfo(np.float64).eps)
         scale = 1 / (spread[:, None] * (self.inputs**2).sum(axis=0) + penalty)
         tolerance = _TOLERANCE * min(1.0, (_FLAT / C) ** 0.5)
-        return _minimised(lambda weights: self._loss_and_gradient(weights, penalty), start, scale, tolerance)
+        return minimise(lambda weights: self._loss_and_gradient(weights, penalty), start, scale, tolerance)
 
     def _loss_and_gradient(
         self, weights: NDArray[np.float64], penalty: NDArray[np.float64]
     ) -> tuple[float, NDArray[np.float64]]:
         """The penalised loss and its gradient by the weights."""
-        loss, errors = _losses(self.inputs @ weights.T, self.labels)
+        loss, errors = summed_cross_entropy(self.inputs @ weights.T, self.labels)
         errors[np.arange(len(errors)), self.labels] -= 1  # probabilities minus one-hot labels
         shrinkage = penalty * weights
         return loss + 0.5 * float(np.vdot(shrinkage, weights)), errors.T @ self.inputs + shrinkage
-
-
-def _minimised(
-    loss_and_gradient: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]],
-    start: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    tolerance: float,
-) -> NDArray[np.float64]:
-    """The minimum of a convex function by L-BFGS, to a norm of the gradient.
-
-    scipy.optimize's takes longer for a step than the gradient, since it keeps bounds, and begins without a scale.
-
-    Parameters
-    ----------
-    loss_and_gradient : as it says, of an array
-    start : array
-    scale : array, of the inverse curvature by coordinate
-    tolerance : float
-    """
-    x = start
-    loss, gradient = loss_and_gradient(x)
-    steps: deque[tuple[NDArray[np.float64], NDArray[np.float64], float]] = deque(maxlen=_MEMORY)
-    for _ in range(_MOST_ITERATIONS):
-        if np.vdot(gradient, gradient) < tolerance**2:
-            break
-        direction = _direction(gradient, steps, scale)
-        decrease, length = float(np.vdot(gradient, direction)), 1.0
-        for _ in range(_MOST_HALVINGS):
-            next_loss, next_gradient = loss_and_gradient(x - length * direction)
-            if next_loss <= loss - _SUFFICIENT * length * decrease:
-                break
-            length /= 2
-        else:  # no lower loss that rounding would show
-            break
-        step, change = -length * direction, next_gradient - gradient
-        x, loss, gradient = x + step, next_loss, next_gradient
-        curvature = float(np.vdot(step, change))
-        if curvature > 0:
-            steps.append((step, change, curvature))
-    return x
-
-
-def _direction(
-    gradient: NDArray[np.float64],
-    steps: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], float]],
-    scale: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """The inverse curvature that the last steps show, times the gradient: L-BFGS's two loops."""
-    direction, shares = gradient.copy(), []
-    for step, change, curvature in reversed(steps):
-        shares.append(float(np.vdot(step, direction)) / curvature)
-        direction -= shares[-1] * change
-    direction *= scale
-    if steps:
-        _, change, curvature = steps[-1]
-        direction *= curvature / float(np.vdot(change, scale * change))
-    for step, change, curvature in steps:
-        direction += (shares.pop() - float(np.vdot(change, direction)) / curvature) * step
-    return direction
