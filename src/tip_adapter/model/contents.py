@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.errors import warn
+from tip_adapter.features.sources import warn_of_conflicts
 from tip_adapter.text import counted, first_three, printable
 
 if TYPE_CHECKING:
@@ -33,17 +34,13 @@ def distinct(photos: SupportSet, known: SupportSet) -> SupportSet:
         kept.append(row)
         other = labels.get(digest, label) if digest else label
         if other != label and seen[digest, other] != name:
-            conflicts.append(
-                f"{printable(seen[digest, other])} ({printable(other)}) and {printable(name)} ({printable(label)})"
-            )
+            conflicts.append(((seen[digest, other], other), (name, label)))
     if identical:
         found = counted(len(identical), "image identical to another", "images identical to others")
         warn(f"skipped {found} of the same class: {first_three(identical)}")
-    if conflicts:
-        warn(
-            f"the same image is in two classes: {first_three(conflicts)}; remove one (tip-adapter remove --photo), or "
-            "relabel the first (tip-adapter relabel-photo)"
-        )
+    warn_of_conflicts(
+        conflicts, "remove one (tip-adapter remove --photo), or relabel the first (tip-adapter relabel-photo)"
+    )
     return photos.take(np.array(kept, dtype=np.intp))
 
 
