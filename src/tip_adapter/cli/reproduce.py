@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tip_adapter.features.encode import Progress
-    from tip_adapter.paper.vectors import VectorProvider
+    from tip_adapter.paper.providers import VectorProvider
 
 
 Protocols = Annotated[
@@ -148,7 +148,7 @@ def _provider(
     vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None, encoding: Progress | None
 ) -> VectorProvider:
     """Where vectors come from: a file, or the data sets' images."""
-    from tip_adapter.paper.vectors import FileProvider, ImageProvider
+    from tip_adapter.paper.providers import FileProvider, ImageProvider
 
     if vectors is not None:
         return FileProvider(vectors)
