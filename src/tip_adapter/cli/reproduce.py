@@ -103,8 +103,14 @@ def reproduce(
     from tip_adapter.paper.reproduce import parse_request  # here: help needs no NumPy
     from tip_adapter.paper.reproduce import reproduce as carry_out
 
-    words = {"encoders": encoder, "datasets": datasets, "shots": shots, "seeds": seeds, "methods": methods}
-    words["protocols"] = protocol
+    words = {
+        "encoders": encoder,
+        "datasets": datasets,
+        "shots": shots,
+        "seeds": seeds,
+        "methods": methods,
+        "protocols": protocol,
+    }
     wanted = parse_request(name, {axis: text for axis, text in words.items() if text is not None})
     place = out or Path("results") / wanted.name
     missing: list[str] = []

@@ -168,6 +168,23 @@ def encoder_parts(encoder: Encoder, method: str) -> dict[str, Any]:
     return {need: getattr(encoder, need)() for need in needs}
 
 
+def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
+    """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
+    if not len(photos):
+        raise FolderError(f"{printable(photos.root)} holds no photos in its class folders")
+    if not set(photos.labels) & set(labels):
+        known, found = (", ".join(map(printable, names[:5])) for names in (labels, photos.classes))
+        raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
+
+
+def refuse_singles(labels: Iterable[str | int]) -> None:
+    """Raise UsageError if leave-one-out has nothing to score: no class of the (n,) labels has two photos."""
+    if max(Counter(labels).values(), default=0) < 2:
+        raise UsageError(
+            "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
+        )
+
+
 def _rule_by(
     settings: Mapping[str, Any],
     support_labels: NDArray[np.str_],
@@ -211,15 +228,6 @@ def _encode_validation(
     return support.vectors, np.searchsorted(np.array(labels), support.labels)
 
 
-def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
-    """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
-    if not len(photos):
-        raise FolderError(f"{printable(photos.root)} holds no photos in its class folders")
-    if not set(photos.labels) & set(labels):
-        known, found = (", ".join(map(printable, names[:5])) for names in (labels, photos.classes))
-        raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
-
-
 def _choose(
     support: Cache, rule: str, given: TuningData, classes: NDArray[Any], *, calibrate: bool
 ) -> tuple[Choice, LeaveOneOutResult | None]:
@@ -236,14 +244,6 @@ def _choose(
         return choice, None
     probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
     return choice, LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
-
-
-def refuse_singles(labels: Iterable[str | int]) -> None:
-    """Raise UsageError if leave-one-out has nothing to score: no class of the (n,) labels has two photos."""
-    if max(Counter(labels).values(), default=0) < 2:
-        raise UsageError(
-            "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
-        )
 
 
 def _of_classes(
