@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from tip_adapter.features.encode import Progress
     from tip_adapter.paper.providers import VectorProvider
 
-
+Name = Annotated[
+    str | None, Argument(metavar="NAME", help="Such as table2; see --list.", autocompletion=complete_experiments)
+]
 Protocols = Annotated[
     str | None,
     Option(
@@ -66,12 +68,18 @@ Methods = Annotated[
 Vectors = Annotated[
     Path | None, Option(help="Stored vectors of one data set, instead of images and encoder.", metavar="FILE")
 ]
+PublishedNumbers = Annotated[
+    Literal["comparable", "all"],
+    Option(
+        help="Published numbers in the picture: comparable, of the same data and encoder, or all, also next to others.",
+        metavar="WHICH",
+    ),
+]
+Out = Annotated[Path | None, Option("--out", "-o", help="Folder of the results; default: results/NAME.", metavar="DIR")]
 
 
 def reproduce(
-    name: Annotated[
-        str | None, Argument(metavar="NAME", help="Such as table2; see --list.", autocompletion=complete_experiments)
-    ] = None,
+    name: Name = None,
     listed: Annotated[bool, Option("--list", help="List the tables and figures.")] = False,
     json: Json = False,
     data_root: DataRoot = None,
@@ -82,16 +90,8 @@ def reproduce(
     methods: Methods = None,
     protocol: Protocols = None,
     vectors: Vectors = None,
-    published: Annotated[
-        Literal["comparable", "all"],
-        Option(
-            help="Published numbers in the picture: comparable, of the same data and encoder, or all, also next to others.",
-            metavar="WHICH",
-        ),
-    ] = "comparable",
-    out: Annotated[
-        Path | None, Option("--out", "-o", help="Folder of the results; default: results/NAME.", metavar="DIR")
-    ] = None,
+    published: PublishedNumbers = "comparable",
+    out: Out = None,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
