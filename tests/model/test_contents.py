@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tip_adapter import FewShotClassifier
+from tip_adapter import FewShotClassifier, SupportSet
 from tip_adapter.errors import FolderError, TipAdapterWarning, UnknownName, UsageError
-from tip_adapter.features import encode, extract, sources
+from tip_adapter.features import encode, extract, readers
 from tip_adapter.model.head import load_head
 from tip_adapter.model.saving import CONFIG, read_config
 
@@ -188,7 +188,7 @@ def test_photos_of_known_content_are_not_encoded_again(
     encoded: list[Any] = []
     stream = encode.stream_vectors
     monkeypatch.setattr(
-        sources, "stream_vectors", lambda images, *a, **k: (encoded.extend(images), stream(images, *a, **k))[1]
+        readers, "stream_vectors", lambda images, *a, **k: (encoded.extend(images), stream(images, *a, **k))[1]
     )
     seen: list[tuple[int, int]] = []
     with pytest.warns(TipAdapterWarning, match=r"left out 1 of 243 images: .*cut\.png"):
@@ -202,7 +202,7 @@ def test_photos_of_known_content_are_not_encoded_again(
 
 def test_photos_of_unknown_content_are_compared_by_their_ids(folder: Path, tmp_path: Path) -> None:
     fitted = FewShotClassifier("toy").fit_folder(folder).support_
-    old = sources.SupportSet(fitted.vectors, fitted.labels, fitted.ids)
+    old = SupportSet(fitted.vectors, fitted.labels, fitted.ids)
     FewShotClassifier("toy").fit_support(old).save(tmp_path / "model")
     assert read_config(tmp_path / "model")["format"] == 1
     model = FewShotClassifier.load(tmp_path / "model")

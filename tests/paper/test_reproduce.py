@@ -13,8 +13,8 @@ from PIL import Image
 
 from tip_adapter.paper.experiments import experiments
 from tip_adapter.paper.protocols import PROTOCOLS
+from tip_adapter.paper.providers import ImageProvider
 from tip_adapter.paper.reproduce import Reproduction, parse_request, reproduce
-from tip_adapter.paper.vectors import ImageProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,9 +30,9 @@ from tip_adapter.io import files
 from tip_adapter.paper import measure
 from tip_adapter.paper import results as results_module
 from tip_adapter.paper.experiments import experiments, tasks
+from tip_adapter.paper.providers import FileProvider, ImageProvider
 from tip_adapter.paper.reproduce import Reproduction, parse_request, reproduce
 from tip_adapter.paper.results import key_of, read_results, recording
-from tip_adapter.paper.vectors import FileProvider, ImageProvider
 from tip_adapter.plugins import pip_install
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 from tip_adapter.paper.reproduce import parse_request, reproduce
-from tip_adapter.paper.vectors import FileProvider, ImageProvider
+from tip_adapter.paper.providers import FileProvider, ImageProvider
 words = {"datasets": "caltech101", "encoders": "toy", "shots": "1,2,4", "seeds": "1,2,3", "methods": "zero-shot,tip-adapter"}
 print("ready", flush=True)
 reproduce(parse_request("figure4", words), ImageProvider(Path(sys.argv[1])), Path(sys.argv[2]), say=print)

@@ -17,7 +17,7 @@ from tip_adapter.paper.datasets.splits import open_dataset
 from tip_adapter.paper.experiments import Task
 from tip_adapter.paper.fit import Heads
 from tip_adapter.paper.measure import Draws, measure
-from tip_adapter.paper.vectors import ImageStore
+from tip_adapter.paper.providers import ImageStore
 from tip_adapter.testing import FakeEncoder
 
 if TYPE_CHECKING:

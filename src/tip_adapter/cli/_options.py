@@ -1,4 +1,4 @@
-"""Options that every command has, added by the command table; and --json and MODEL_DIR, which several have."""
+"""Options that every or several commands have; what parses the values of options, and what completes them."""
 
 from __future__ import annotations
 

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tip_adapter.features.encode import Progress
-    from tip_adapter.paper.vectors import VectorProvider
+    from tip_adapter.paper.providers import VectorProvider
 
-
+Name = Annotated[
+    str | None, Argument(metavar="NAME", help="Such as table2; see --list.", autocompletion=complete_experiments)
+]
 Protocols = Annotated[
     str | None,
     Option(
@@ -66,12 +68,18 @@ Methods = Annotated[
 Vectors = Annotated[
     Path | None, Option(help="Stored vectors of one data set, instead of images and encoder.", metavar="FILE")
 ]
+PublishedNumbers = Annotated[
+    Literal["comparable", "all"],
+    Option(
+        help="Published numbers in the picture: comparable, of the same data and encoder, or all, also next to others.",
+        metavar="WHICH",
+    ),
+]
+Out = Annotated[Path | None, Option("--out", "-o", help="Folder of the results; default: results/NAME.", metavar="DIR")]
 
 
 def reproduce(
-    name: Annotated[
-        str | None, Argument(metavar="NAME", help="Such as table2; see --list.", autocompletion=complete_experiments)
-    ] = None,
+    name: Name = None,
     listed: Annotated[bool, Option("--list", help="List the tables and figures.")] = False,
     json: Json = False,
     data_root: DataRoot = None,
@@ -82,16 +90,8 @@ def reproduce(
     methods: Methods = None,
     protocol: Protocols = None,
     vectors: Vectors = None,
-    published: Annotated[
-        Literal["comparable", "all"],
-        Option(
-            help="Published numbers in the picture: comparable, of the same data and encoder, or all, also next to others.",
-            metavar="WHICH",
-        ),
-    ] = "comparable",
-    out: Annotated[
-        Path | None, Option("--out", "-o", help="Folder of the results; default: results/NAME.", metavar="DIR")
-    ] = None,
+    published: PublishedNumbers = "comparable",
+    out: Out = None,
     device: str | None = None,
     threads: int | None = None,
     quiet: bool = False,
@@ -103,8 +103,14 @@ def reproduce(
     from tip_adapter.paper.reproduce import parse_request  # here: help needs no NumPy
     from tip_adapter.paper.reproduce import reproduce as carry_out
 
-    words = {"encoders": encoder, "datasets": datasets, "shots": shots, "seeds": seeds, "methods": methods}
-    words["protocols"] = protocol
+    words = {
+        "encoders": encoder,
+        "datasets": datasets,
+        "shots": shots,
+        "seeds": seeds,
+        "methods": methods,
+        "protocols": protocol,
+    }
     wanted = parse_request(name, {axis: text for axis, text in words.items() if text is not None})
     place = out or Path("results") / wanted.name
     missing: list[str] = []
@@ -148,7 +154,7 @@ def _provider(
     vectors: Path | None, data_root: Path | None, device: str | None, threads: int | None, encoding: Progress | None
 ) -> VectorProvider:
     """Where vectors come from: a file, or the data sets' images."""
-    from tip_adapter.paper.vectors import FileProvider, ImageProvider
+    from tip_adapter.paper.providers import FileProvider, ImageProvider
 
     if vectors is not None:
         return FileProvider(vectors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +13,10 @@ from tip_adapter.cli._options import ModelDir
 from tip_adapter.cli._output import notes, print_line, progress_bars
 from tip_adapter.cli._words import outcome_in_words
 from tip_adapter.errors import ModelFolderError, UsageError
-from tip_adapter.features.encode import encode_photos
 from tip_adapter.features.sources import encode_labelled, image_source, is_stored
-from tip_adapter.images.decode import image_digest
 from tip_adapter.images.find import find_images
-from tip_adapter.images.labels import path_as_text
 from tip_adapter.io.files import lock_folder
+from tip_adapter.model.contents import id_of
 from tip_adapter.model.saving import read_config
 from tip_adapter.text import counted, first_three, printable
 
@@ -28,9 +25,6 @@ if TYPE_CHECKING:
 
     from tip_adapter import Choice, FewShotClassifier
     from tip_adapter.model.contents import Changes
-
-#: Cosine from which two vectors are of the same image, in models that do not know the contents of theirs.
-SAME = 1 - 1e-6
 
 UNCHANGED = "The model is unchanged."
 
@@ -81,7 +75,7 @@ def remove(
     with notes(quiet), _updating(model_dir, device, threads) as model:
         chosen, ids = model.choice_, []
         if photo:
-            ids = [_id_of(name, model) for name in photo]
+            ids = [id_of(name, model.support_, model.encoder_) for name in photo]
             model.remove(ids)
         if label is not None:
             model.remove_class(label)
@@ -130,7 +124,7 @@ def relabel_photo(
 ) -> None:
     """Move an image of a classifier to another class."""
     with notes(quiet), _updating(model_dir, device, threads) as model:
-        chosen, name = model.choice_, _id_of(photo, model)
+        chosen, name = model.choice_, id_of(photo, model.support_, model.encoder_)
         before = model.support_.labels[model.support_.ids == name].tolist()
         model.relabel(name, label)
     if before[0] == label:
@@ -167,22 +161,6 @@ def _updating(model_dir: Path, device: str | None, threads: int | None) -> Itera
                 f"{printable(model_dir)} was changed by another program meanwhile; nothing was saved, run the command again"
             )
         model.save(model_dir, force=True)
-
-
-def _id_of(name: str, model: FewShotClassifier) -> str:
-    """The id that a path names: itself, or that of the only image of the same content; of several, the one it ends with."""
-    support, path = model.support_, path_as_text(os.path.normpath(name))
-    ids = support.ids.tolist()
-    if name in ids or path in ids:
-        return path if path in ids else name
-    content = image_digest(name)
-    same = [row for row, digest in enumerate(support.digests.tolist()) if digest and digest == content]
-    ends = [row for row, known in enumerate(ids) if path.endswith(f"{os.sep}{known}")]
-    if content and len(ends) == 1 and not support.digests[ends[0]]:
-        vector = encode_photos([name], model.encoder_, threads=model.threads).vectors
-        same = ends if len(vector) == 1 and float(vector[0] @ support.vectors[ends[0]]) >= SAME else []
-    named = same if len(same) == 1 else [row for row in same if row in ends]
-    return ids[named[0]] if len(named) == 1 else name
 
 
 def _in_words(changes: Changes) -> str:

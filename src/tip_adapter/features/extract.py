@@ -177,7 +177,8 @@ def extract(
     if not len(found):
         raise FolderError(f"{printable(source)} holds no photos in its class folders")
     warn(*found.notes)
-    return _extract(found, split, out, encoder, recipe, force, threads, progress)
+    run = _Run(validation.path(out, "out"), found, encoder, recipe, threads, progress)
+    return run.carry_out(split, force=force)
 
 
 def extract_listed(
@@ -191,58 +192,8 @@ def extract_listed(
     progress: Progress | None = None,
 ) -> Extracted:
     """`extract` for images that are already listed, at least one."""
-    recipe = _recipe(encoder, views, seed)
-    return _extract(found_source(images), (), out, encoder, recipe, False, threads, progress)
-
-
-def _extract(
-    found: VectorSource,
-    split: tuple[Any, ...],
-    out: str | os.PathLike[str],
-    encoder: Encoder,
-    recipe: Recipe,
-    force: bool,
-    threads: int | None,
-    progress: Progress | None,
-) -> Extracted:
-    place = validation.path(out, "out")
-    _refuse_foreign(place)
-    make_folder(place)
-    with lock_folder(place):
-        sweep(place, age_s=0)
-        earlier: Manifest | None = None
-        with suppress(FeaturesError):
-            earlier = read_manifest(place)
-        if not force:
-            _refuse_other_recipe(place, earlier, recipe)
-        run = _Run(place, found, encoder, recipe, threads, progress)
-        run.report()
-        run.look_into_shards(earlier)
-        if not force:
-            _refuse_other_images(place, earlier, found, run)
-        shards, errors = [], []
-        for table in _planned(found, recipe.encoder.width):
-            shard, failed = run.shard_of(table)
-            shards.append(shard)
-            errors += failed
-        if len(errors) == len(found):
-            raise NothingReadable.among(errors)
-        manifest = Manifest(
-            **msgspec.structs.asdict(recipe),
-            logit_scale=float(encoder.logit_scale),
-            templates=tuple(encoder.record.templates),
-            source=path_as_text(found.root.resolve()),
-            split=split,
-            classes=found.classes if found.labels else None,
-            n_images=len(found),
-            n_errors=len(errors),
-            shards=tuple(shards),
-        )
-        if manifest != earlier:
-            write_file(place / MANIFEST, manifest.to_json())
-        for name in set(_shards_at(place)) - {shard.file for shard in shards}:
-            remove(place / name)
-    return Extracted(len(found), run.n_encoded, len(errors), tuple(errors[:3]))
+    recipe, place = _recipe(encoder, views, seed), validation.path(out, "out")
+    return _Run(place, found_source(images), encoder, recipe, threads, progress).carry_out((), force=False)
 
 
 def _recipe(encoder: Encoder, views: int, seed: int) -> Recipe:
@@ -307,7 +258,7 @@ def _digest(path: Path) -> str | None:
 
 @dataclass(eq=False)
 class _Run:
-    """One run of `extract`: makes shards, and takes known vectors from those in the folder.
+    """One run of `extract`: makes the shards and the manifest, and takes known vectors from the shards in the folder.
 
     Parameters
     ----------
@@ -331,12 +282,83 @@ class _Run:
     n_encoded: int = 0
     n_before: int = 0
 
-    def report(self, n_here: int = 0) -> None:
+    def carry_out(self, split: tuple[Any, ...], *, force: bool) -> Extracted:
+        """Make the shards and the manifest, as `extract` says; `split` names the parts of the images."""
+        self._refuse_foreign()
+        make_folder(self.place)
+        with lock_folder(self.place):
+            sweep(self.place, age_s=0)
+            earlier: Manifest | None = None
+            with suppress(FeaturesError):
+                earlier = read_manifest(self.place)
+            if not force:
+                self._refuse_other_recipe(earlier)
+            self._report()
+            self._look_into_shards(earlier)
+            if not force:
+                self._refuse_other_images(earlier)
+            shards, errors = [], []
+            for table in _planned(self.found, self.recipe.encoder.width):
+                shard, failed = self._shard_of(table)
+                shards.append(shard)
+                errors += failed
+            if len(errors) == len(self.found):
+                raise NothingReadable.among(errors)
+            manifest = Manifest(
+                **msgspec.structs.asdict(self.recipe),
+                logit_scale=float(self.encoder.logit_scale),
+                templates=tuple(self.encoder.record.templates),
+                source=path_as_text(self.found.root.resolve()),
+                split=split,
+                classes=self.found.classes if self.found.labels else None,
+                n_images=len(self.found),
+                n_errors=len(errors),
+                shards=tuple(shards),
+            )
+            if manifest != earlier:
+                write_file(self.place / MANIFEST, manifest.to_json())
+            for name in set(_shards_at(self.place)) - {shard.file for shard in shards}:
+                remove(self.place / name)
+        return Extracted(len(self.found), self.n_encoded, len(errors), tuple(errors[:3]))
+
+    def _refuse_foreign(self) -> None:
+        """Raise OutputExists unless the place is free, an empty folder, or a features folder, finished or not."""
+        place = self.place
+        visible = place.is_dir() and any(not name.startswith(".") for name in os.listdir(place))
+        if (visible and not is_feature_folder(place)) or (os.path.lexists(place) and not place.is_dir()):
+            raise OutputExists(f"{printable(place)} holds something else than features; choose another place")
+
+    def _refuse_other_recipe(self, manifest: Manifest | None) -> None:
+        """Raise OutputExists if the existing vectors, also those of a killed run, were made with another recipe."""
+        same = manifest is None or manifest.key() == self.recipe.key()
+        for name in _shards_at(self.place) if manifest is None else ():
+            with suppress(OSError, ValueError, RecursionError):
+                same = self.recipe.makes(load_shard(self.place / name)[1])
+                break
+        if not same:
+            raise OutputExists(
+                f"{printable(self.place)} holds features of another encoder, number of views or seed; "
+                "choose another place, or pass force=True to replace them",
+                arguments=("force=True",),
+            )
+
+    def _refuse_other_images(self, manifest: Manifest | None) -> None:
+        """Raise OutputExists if finished features of another folder have none of these images: probably a wrong path."""
+        if manifest is None or manifest.source == path_as_text(self.found.root.resolve()) or not self.files:
+            return
+        if not any(digest in self.files for table in _planned(self.found, 0) for digest in table.sha256):
+            raise OutputExists(
+                f"{printable(self.place)} holds features of other photos, those of {printable(manifest.source)}; choose another "
+                "place, or pass force=True to replace them",
+                arguments=("force=True",),
+            )
+
+    def _report(self, n_here: int = 0) -> None:
         """Report the images of the shards before, and so many of the current one, as done."""
         if self.progress:
             self.progress(self.n_before + n_here, len(self.found))
 
-    def look_into_shards(self, manifest: Manifest | None) -> None:
+    def _look_into_shards(self, manifest: Manifest | None) -> None:
         """Look into every shard of this recipe, also those of a killed run; a damaged one is ignored."""
         listed = {shard.file: shard.sha256 for shard in manifest.shards} if manifest else {}
         for name in _shards_at(self.place):
@@ -350,7 +372,7 @@ class _Run:
             except (OSError, ValueError, RecursionError) as error:
                 warn(f"{printable(self.place / name)} cannot be used and is made again: {printable(str(error))}")
 
-    def shard_of(self, table: ImageTable) -> tuple[Shard, list[str]]:
+    def _shard_of(self, table: ImageTable) -> tuple[Shard, list[str]]:
         """The shard of these images, an existing or a new one, and their errors; the table is filled."""
         name, failed = shard_name(self.recipe, table), []
         if name in self.done:
@@ -362,7 +384,7 @@ class _Run:
                 remove(self.place / batch)
             failed = [error for error in table.errors if error]
         self.n_before += len(table)
-        self.report()
+        self._report()
         return shard, failed
 
     def _write(self, name: str, table: ImageTable) -> str:
@@ -411,7 +433,7 @@ class _Run:
                 batch = table.take(encoded)
                 batches.append(shard_name(self.recipe, batch))
                 self._write(batches[-1], batch)
-                self.report(sum(error != _WAITING for error in table.errors))
+                self._report(sum(error != _WAITING for error in table.errors))
         return batches
 
 
@@ -428,42 +450,5 @@ def _vectors_by_digest(table: ImageTable) -> dict[str, NDArray[np.float32]]:
     return {digest: vector for digest, vector, error in columns if error is None and digest}
 
 
-# ---- the folder ------------------------------------------------------------------------------------------------------
-
-
 def _shards_at(place: Path) -> list[str]:
     return sorted(name for name in os.listdir(place) if re.fullmatch(SHARD, name))
-
-
-def _refuse_foreign(place: Path) -> None:
-    """Raise OutputExists unless `place` is free, an empty folder, or a features folder, finished or not."""
-    visible = place.is_dir() and any(not name.startswith(".") for name in os.listdir(place))
-    if (visible and not is_feature_folder(place)) or (os.path.lexists(place) and not place.is_dir()):
-        raise OutputExists(f"{printable(place)} holds something else than features; choose another place")
-
-
-def _refuse_other_recipe(place: Path, manifest: Manifest | None, recipe: Recipe) -> None:
-    """Raise OutputExists if the existing vectors, also those of a killed run, were made with another recipe."""
-    same = manifest is None or manifest.key() == recipe.key()
-    for name in _shards_at(place) if manifest is None else ():
-        with suppress(OSError, ValueError, RecursionError):
-            same = recipe.makes(load_shard(place / name)[1])
-            break
-    if not same:
-        raise OutputExists(
-            f"{printable(place)} holds features of another encoder, number of views or seed; "
-            "choose another place, or pass force=True to replace them",
-            arguments=("force=True",),
-        )
-
-
-def _refuse_other_images(place: Path, manifest: Manifest | None, found: VectorSource, run: _Run) -> None:
-    """Raise OutputExists if finished features of another folder have none of these images: probably a wrong path."""
-    if manifest is None or manifest.source == path_as_text(found.root.resolve()) or not run.files:
-        return
-    if not any(digest in run.files for table in _planned(found, 0) for digest in table.sha256):
-        raise OutputExists(
-            f"{printable(place)} holds features of other photos, those of {printable(manifest.source)}; choose another "
-            "place, or pass force=True to replace them",
-            arguments=("force=True",),
-        )

@@ -1,4 +1,6 @@
-"""Durable files: a reader sees the old content or the new, never half. Only this module writes files; readers never do.
+"""Files are written durably, so that a reader sees the old content or the new, never half; and read within limits.
+
+Only this module writes files; readers never do.
 
 New content is written to a staging path in the same folder, synced, and renamed into place; a symbolic link is followed. A
 folder is exchanged with the one that it replaces in a single step where the system can (Linux, macOS), else by renames. If

@@ -25,12 +25,11 @@ from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_id
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import method_class
-from tip_adapter.methods.tuning import LEAVE_ONE_OUT, VALIDATION, TuningData
+from tip_adapter.methods.tuning import LEAVE_ONE_OUT
 from tip_adapter.model.contents import Changes, distinct
 from tip_adapter.model.fitting import (
-    encode_validation,
     encoder_parts,
-    fit_head,
+    fit_by_settings,
     refuse_singles,
     refuse_unknown,
     with_alpha_beta,
@@ -49,10 +48,8 @@ from tip_adapter.model.saving import write_model_folder
 from tip_adapter.model.settings import (
     check_encoder,
     check_settings,
-    given_alpha_beta,
     listed_support,
     logit_scale_of,
-    rule_for,
     settings_of,
 )
 from tip_adapter.text import counted, printable
@@ -216,8 +213,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             templates = resolve_templates(self.templates or self.encoder_.record.templates)
             embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
             scale = logit_scale_of(self.encoder_, self.logit_scale)
-            options = self._fit_options(self.method, support, labels, progress)
-            self._head = fit_head(self.method, support, names, templates, embeddings, logit_scale=scale, **options)
+            learned_from = support, names, templates, embeddings, scale
+            self._head = fit_by_settings(vars(self), self.encoder_, self.method, *learned_from, progress=progress)
             return self
 
     # ---- a scikit-learn estimator ----------------------------------------------------------------------------------
@@ -252,6 +249,18 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._head is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lock, and an encoder that was given by name: neither can be copied, and it is loaded when needed."""
+        state = self.__dict__.copy()  # in one step: another thread may set an attribute meanwhile
+        del state["_writing"]
+        if self.encoder is None or isinstance(self.encoder, str):
+            state.pop("encoder_", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     def __repr__(self) -> str:
         """What was given, and how much was learned."""
@@ -785,18 +794,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._made_with = photos.encoder_name
             self.__dict__.pop("encoder_", None)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the lock, and an encoder that was given by name: neither can be copied, and it is loaded when needed."""
-        state = self.__dict__.copy()  # in one step: another thread may set an attribute meanwhile
-        del state["_writing"]
-        if self.encoder is None or isinstance(self.encoder, str):
-            state.pop("encoder_", None)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__post_init__()
-
     def _to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Contents of a model folder: configuration and arrays."""
         config, arrays = self.head_.to_record()
@@ -836,52 +833,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "fine-tuned again (retune)"
             )
         if head.choice is None and head.estimator.capabilities.has_alpha_beta and len(head.support):
-            head = with_alpha_beta(head, *self._rule(head.support, list(head.names)))
+            head = with_alpha_beta(head, vars(self), self.encoder_)
         self._head = head
         return self
 
     def _relearn(self, head: Head, progress: Progress | None = None, settings: Mapping[str, Any] | None = None) -> Self:
         """Choose and fit again on the head's own support; `settings` are used instead of those of this object."""
         self._check()
-        method, classes = head.finetune_with or head.method, (head.names, head.templates, head.class_embeddings)
-        options = self._fit_options(method, head.support, list(head.names), progress, settings)
-        self._head = fit_head(method, head.support, *classes, logit_scale=head.logit_scale, **options)
+        method, used = head.finetune_with or head.method, {**vars(self), **(settings or {})}
+        learned_from = head.support, head.names, head.templates, head.class_embeddings, head.logit_scale
+        self._head = fit_by_settings(used, self.encoder_, method, *learned_from, progress=progress)
         return self
-
-    def _fit_options(
-        self,
-        method: str,
-        support: SupportSet,
-        labels: Sequence[str],
-        progress: Progress | None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """The arguments of `fit_head` that follow from the settings of this object, or from others."""
-        used = {**vars(self), **(settings or {})}
-        rule, given = self._rule(support, labels, progress, used)
-        epochs = {} if self.epochs is None else {"epochs": self.epochs}  # else the method's own
-        return {
-            "rule": rule,
-            "given": given,
-            "calibrate": used["calibrate"],
-            "settings": {"seed": validation.seed(self.seed), **epochs},
-            "offers": encoder_parts(self.encoder_, method),
-        }
-
-    def _rule(
-        self,
-        support: SupportSet,
-        labels: Sequence[str],
-        progress: Progress | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> tuple[str, TuningData]:
-        """The rule that chooses alpha and beta, by the settings, and the data it may use."""
-        used = vars(self) if settings is None else settings
-        fixed, photos = given_alpha_beta(used["alpha"], used["beta"]), None
-        rule = rule_for(used["tune"], fixed, support.labels)
-        if rule == VALIDATION and used["tune"] is not None:
-            photos = encode_validation(used["tune"], labels, self.encoder_, threads=self.threads, progress=progress)
-        return rule, TuningData(self.encoder_.record.scale_free_ratio, photos, fixed)
 
 
 def _warn_of_one_class(labels: Sequence[str]) -> None:

@@ -1,20 +1,48 @@
-"""Photos by their content: identical ones are left out, and a model is compared with what a folder holds now."""
+"""Photos by their content: which photo of a model a file is, what is identical, and how a folder differs from a model."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tip_adapter.errors import warn
+from tip_adapter.features.encode import encode_photos
+from tip_adapter.features.sources import warn_of_conflicts
+from tip_adapter.images.decode import image_digest
+from tip_adapter.images.labels import path_as_text
 from tip_adapter.text import counted, first_three, printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from tip_adapter.encoders import Encoder
     from tip_adapter.model.head import Head
     from tip_adapter.vectors import SupportSet
+
+
+#: Cosine from which two vectors are of the same image, where the content of one is unknown.
+_SAME = 1 - 1e-6
+
+
+def id_of(name: str, known: SupportSet, encoder: Encoder) -> str:
+    """The id that a name or path has among known photos; `name` itself if it is none of them, or could be several.
+
+    It is an id, or a file: that of the only photo of the same content, or, of several, of the one whose id the path ends with.
+    """
+    path, ids = path_as_text(os.path.normpath(name)), known.ids.tolist()
+    if name in ids or path in ids:
+        return path if path in ids else name
+    content = image_digest(name)
+    same = [row for row, digest in enumerate(known.digests.tolist()) if digest and digest == content]
+    ends = [row for row, other in enumerate(ids) if path.endswith(f"{os.sep}{other}")]
+    if content and len(ends) == 1 and not known.digests[ends[0]]:
+        vector = encode_photos([name], encoder).vectors
+        same = ends if len(vector) == 1 and float(vector[0] @ known.vectors[ends[0]]) >= _SAME else []
+    named = same if len(same) == 1 else [row for row in same if row in ends]
+    return ids[named[0]] if len(named) == 1 else name
 
 
 def distinct(photos: SupportSet, known: SupportSet) -> SupportSet:
@@ -33,17 +61,13 @@ def distinct(photos: SupportSet, known: SupportSet) -> SupportSet:
         kept.append(row)
         other = labels.get(digest, label) if digest else label
         if other != label and seen[digest, other] != name:
-            conflicts.append(
-                f"{printable(seen[digest, other])} ({printable(other)}) and {printable(name)} ({printable(label)})"
-            )
+            conflicts.append(((seen[digest, other], other), (name, label)))
     if identical:
         found = counted(len(identical), "image identical to another", "images identical to others")
         warn(f"skipped {found} of the same class: {first_three(identical)}")
-    if conflicts:
-        warn(
-            f"the same image is in two classes: {first_three(conflicts)}; remove one (tip-adapter remove --photo), or "
-            "relabel the first (tip-adapter relabel-photo)"
-        )
+    warn_of_conflicts(
+        conflicts, "remove one (tip-adapter remove --photo), or relabel the first (tip-adapter relabel-photo)"
+    )
     return photos.take(np.array(kept, dtype=np.intp))
 
 

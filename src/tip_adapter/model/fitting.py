@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter import validation
 from tip_adapter.errors import FolderError, LabelError, UsageError, warn
 from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
 from tip_adapter.methods.leave_one_out import Cache
+from tip_adapter.methods.tuning import TuningData
 from tip_adapter.metrics import LeaveOneOutResult
 from tip_adapter.model.head import Head, new_estimator, support_cache
+from tip_adapter.model.settings import given_alpha_beta, rule_for
 from tip_adapter.text import counted, printable
 from tip_adapter.vectors import softmax, unit_rows
 
@@ -27,8 +30,52 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
-    from tip_adapter.methods.tuning import Choice, TuningData
+    from tip_adapter.methods.tuning import Choice
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
+
+
+def fit_by_settings(
+    settings: Mapping[str, Any],
+    encoder: Encoder,
+    method: str,
+    support: SupportSet,
+    names: Mapping[str, str],
+    templates: tuple[str, ...],
+    class_embeddings: ClassEmbeddings,
+    logit_scale: float,
+    *,
+    progress: Progress | None,
+) -> Head:
+    """`fit_head` by the constructor values of FewShotClassifier, which `check_settings` took.
+
+    Parameters
+    ----------
+    settings : name → value
+    encoder : Encoder, of the support
+    method : name of the method that is fitted, which need not be that of the settings
+    support, names, templates, class_embeddings, logit_scale : as in `fit_head`
+    progress : called with (photos done, photos in all) while validation photos are encoded
+
+    Raises
+    ------
+    FolderError, LabelError, FeaturesError, WrongEncoder, UsageError
+        As `fit_head`, `encoder_parts` and, where `tune` names validation photos, `labelled_source`.
+    """
+    rule, given = _rule_by(settings, support.labels, list(names), encoder, progress)
+    epochs = {} if settings["epochs"] is None else {"epochs": settings["epochs"]}  # else the method's own
+    return fit_head(
+        method,
+        support,
+        names,
+        templates,
+        class_embeddings,
+        logit_scale=logit_scale,
+        rule=rule,
+        calibrate=settings["calibrate"],
+        given=given,
+        settings={"seed": validation.seed(settings["seed"]), **epochs},
+        offers=encoder_parts(encoder, method),
+    )
 
 
 def fit_head(
@@ -100,8 +147,9 @@ def fit_head(
     return Head(*state, training=estimator.training())
 
 
-def with_alpha_beta(head: Head, rule: str, given: TuningData) -> Head:
-    """The head with alpha and beta chosen now by a rule as in `fit_head`, for a training-free method without them."""
+def with_alpha_beta(head: Head, settings: Mapping[str, Any], encoder: Encoder) -> Head:
+    """The head with alpha and beta chosen now, by settings as in `fit_by_settings`, for a training-free method without them."""
+    rule, given = _rule_by(settings, head.support.labels, list(head.names), encoder, None)
     choice, left_out = _choose(head.cache, rule, given, head.classes, calibrate=True)
     estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
     return replace(head, choice=choice, estimator=estimator, left_out=left_out)
@@ -120,7 +168,39 @@ def encoder_parts(encoder: Encoder, method: str) -> dict[str, Any]:
     return {need: getattr(encoder, need)() for need in needs}
 
 
-def encode_validation(
+def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
+    """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
+    if not len(photos):
+        raise FolderError(f"{printable(photos.root)} holds no photos in its class folders")
+    if not set(photos.labels) & set(labels):
+        known, found = (", ".join(map(printable, names[:5])) for names in (labels, photos.classes))
+        raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
+
+
+def refuse_singles(labels: Iterable[str | int]) -> None:
+    """Raise UsageError if leave-one-out has nothing to score: no class of the (n,) labels has two photos."""
+    if max(Counter(labels).values(), default=0) < 2:
+        raise UsageError(
+            "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
+        )
+
+
+def _rule_by(
+    settings: Mapping[str, Any],
+    support_labels: NDArray[np.str_],
+    classes: Sequence[str],
+    encoder: Encoder,
+    progress: Progress | None,
+) -> tuple[str, TuningData]:
+    """The rule that chooses alpha and beta, and the data that it may use in addition to the support."""
+    tune, fixed, photos = settings["tune"], given_alpha_beta(settings["alpha"], settings["beta"]), None
+    rule = rule_for(tune, fixed, support_labels)
+    if rule == tuning.VALIDATION:
+        photos = _encode_validation(tune, classes, encoder, threads=settings["threads"], progress=progress)
+    return rule, TuningData(encoder.record.scale_free_ratio, photos, fixed)
+
+
+def _encode_validation(
     source: str | os.PathLike[str],
     labels: Sequence[str],
     encoder: Encoder,
@@ -148,15 +228,6 @@ def encode_validation(
     return support.vectors, np.searchsorted(np.array(labels), support.labels)
 
 
-def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
-    """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
-    if not len(photos):
-        raise FolderError(f"{printable(photos.root)} holds no photos in its class folders")
-    if not set(photos.labels) & set(labels):
-        known, found = (", ".join(map(printable, names[:5])) for names in (labels, photos.classes))
-        raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")
-
-
 def _choose(
     support: Cache, rule: str, given: TuningData, classes: NDArray[Any], *, calibrate: bool
 ) -> tuple[Choice, LeaveOneOutResult | None]:
@@ -173,14 +244,6 @@ def _choose(
         return choice, None
     probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
     return choice, LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
-
-
-def refuse_singles(labels: Iterable[str | int]) -> None:
-    """Raise UsageError if leave-one-out has nothing to score: no class of the (n,) labels has two photos."""
-    if max(Counter(labels).values(), default=0) < 2:
-        raise UsageError(
-            "leave-one-out needs a class with two photos; tune scale-free (--tune scale-free) works from one"
-        )
 
 
 def _of_classes(

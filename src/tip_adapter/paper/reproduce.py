@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.features.encode import Progress
     from tip_adapter.paper.experiments import Experiment
-    from tip_adapter.paper.vectors import VectorProvider
+    from tip_adapter.paper.providers import VectorProvider
 
 #: More shots or a larger seed than this are slips.
 _MOST_SHOTS, _LARGEST_SEED = 10_000, 2**32 - 1
