@@ -21,7 +21,7 @@ from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
-from tip_adapter.vectors import ClassEmbeddings, require_finite, require_labels, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, log_softmax, require_finite, require_labels, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +48,8 @@ _NUMBERS: dict[str, tuple[type[Any], float, bool, float]] = {
 _BLOCK_ENTRIES = 2**22
 #: Learned arrays start as unit rows; larger values in a model folder are damage.
 _LEARNED_BOUND = 1e4
+#: What scikit-learn's OutputCodeClassifier calls a group of classes and the others.
+_SIDES = {-1, 1}
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             embeddings
         y : (n,) labels; with class embeddings each must be among theirs. Integers that are none of theirs but lie in
             0..N-1, as scikit-learn's meta-estimators encode labels, stand for their sorted labels if N-1 occurs (where some are
-            labels, if all of 0..N-1 occur). Else they may be numbered otherwise: the images alone are used, with a warning
+            labels, if all of 0..N-1 occur). Else, and with -1 and 1, they may be numbered otherwise: the images alone are used,
+            with a warning
         ids : (n,) str, image ids; a row without one (None) gets a running number
 
         Returns
@@ -172,7 +175,15 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     def predict_proba(self, X: Array) -> Array:
         """Softmax of `logits`: (n, n_classes), columns in the order of `classes_`; raises likewise."""
-        return softmax(self.logits(X))
+        return softmax(self._calibrated(X))
+
+    def predict_log_proba(self, X: Array) -> Array:
+        """Natural logarithm of `predict_proba`, finite also where a probability is rounded to 0; raises likewise."""
+        return log_softmax(self._calibrated(X))
+
+    def _calibrated(self, X: Array) -> Array:
+        """The logits whose softmax are the probabilities."""
+        return self.logits(X)
 
     def predict(self, X: Array) -> NDArray[Any]:
         """(n,) NumPy labels of the highest logits, ties to the first class; raises as `logits`."""
@@ -354,7 +365,8 @@ def check_settings(classifier: BaseEstimator) -> None:
             continue
         kind, lowest, inclusive, highest = _NUMBERS[name]
         is_number = isinstance(value, kind) and not isinstance(value, bool)
-        if not is_number or not (lowest < value <= highest or (inclusive and value == lowest)):
+        found = value.item() if isinstance(value, np.generic) else value  # in half precision the bounds are infinite
+        if not is_number or not (lowest < found <= highest or (inclusive and found == lowest)):
             number = "a whole number" if kind is Integral else "a finite number"
             bounds = f"{'at least' if inclusive else 'above'} {lowest} and at most {highest:g}"
             raise UsageError(f"{name} must be {number} {bounds}, not {shown(value)}", arguments=(name,))
@@ -434,28 +446,32 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
 def is_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> bool:
     """Whether (n,) `y` holds positions among the N labels in order, as scikit-learn's meta-estimators encode.
 
-    These are integers in 0..N-1 that are none of the labels, or all of 0..N-1 where not all of these are (integer) labels.
+    These are integers in 0..N-1, or -1 and 1, that are none of the labels; or all of 0..N-1 where not all of these are
+    (integer) labels.
     """
-    if y.dtype.kind not in "iu" or not len(y) or np.min(y) < 0 or np.max(y) >= len(embeddings):
+    if y.dtype.kind not in "iu" or not len(y):
         return False
     labels = {label for label in embeddings.labels.tolist() if not isinstance(label, bool)}  # True is no 1
     numbers = set(np.unique(y).tolist())
+    if numbers != _SIDES and not 0 <= min(numbers) <= max(numbers) < len(embeddings):
+        return False
     if not {*numbers, *map(str, numbers)} & labels:
         return True
     # The label "1" is not meant by 1, nor by a position.
-    return embeddings.labels.dtype.kind in "iu" and len(numbers) == len(embeddings) and not numbers <= labels
+    return embeddings.labels.dtype.kind in "iu" and numbers == set(range(len(embeddings))) and not numbers <= labels
 
 
 def embeddings_of_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> ClassEmbeddings | None:
     """The embeddings, (N, d), by position among their sorted labels; None, with a warning, where (n,) `y` may be numbered otherwise.
 
     Labels that are encoded with fewer classes than there are embeddings (a class against the rest, or some classes only) do
-    not say which classes they are. If the last position occurs, there are as many classes as embeddings.
+    not say which classes they are. If the last position occurs, there are as many classes as embeddings. Some classes
+    against the others, -1 and 1, may be any.
     """
     n, ordered = len(embeddings), embeddings.sorted_by_label()
-    if np.max(y) < n - 1:
+    if np.max(y) < n - 1 or np.min(y) < 0:
         warn(
-            f"y holds integers up to {np.max(y)} that are not among the labels of the {n} class embeddings: the classes they "
+            f"y holds integers from {np.min(y)} to {np.max(y)} that are not among the labels of the {n} class embeddings: the classes they "
             "stand for are unknown, so the images alone are used; to use the class names, give their labels as y"
         )
         return None
