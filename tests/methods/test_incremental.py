@@ -279,3 +279,9 @@ def test_evidence_names_photos_by_their_ids():
 @every_kind
 def test_evidence_of_no_queries_is_none(kind):
     assert TipAdapterClassifier().fit(kind(np.eye(2)), ["a", "b"]).explain(kind(np.zeros((0, 2)))) == []
+
+
+def test_an_id_with_nul_is_refused_since_numpy_would_drop_it():
+    example = case([2, 2])
+    with pytest.raises(ValueError, match=r"id '1\\x00' contains NUL"):
+        new(example, True).fit(example.X, example.y, ids=["1", "1\0", "2", "3"])

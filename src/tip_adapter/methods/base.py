@@ -408,7 +408,7 @@ def with_ids(
     Raises
     ------
     ValueError
-        Their number is not `n`; one is not text; or one is in `taken` or repeated.
+        Their number is not `n`; one is not text or contains NUL; or one is in `taken` or repeated.
     """
     given: list[Any] = [None] * n if ids is None else list(ids)
     if len(given) != n:
@@ -417,6 +417,8 @@ def with_ids(
     for name, times in counts.items():
         if not isinstance(name, str):
             raise ValueError(f"id {name!r} is not text")
+        if "\0" in name:
+            raise ValueError(f"id {name!r} contains NUL")
         if times > 1 or np.any(taken == name):
             raise ValueError(f"id {name!r} is there already")
     for row, name in enumerate(given):

@@ -859,7 +859,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The arguments of `fit_head` that follow from the settings of this object, or from others."""
         used = {**vars(self), **(settings or {})}
         rule, given = self._rule(support, labels, progress, used)
-        epochs = {} if self.epochs is None else {"epochs": self.epochs}  # else the method's own
+        epochs = {} if self.epochs is None else {"epochs": int(self.epochs)}  # else the method's own
         return {
             "rule": rule,
             "given": given,
