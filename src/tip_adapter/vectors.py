@@ -62,13 +62,6 @@ def softmax(logits: Array) -> Array:
     return exponentials / xp.sum(exponentials, axis=1, keepdims=True)
 
 
-def log_softmax(logits: Array) -> Array:
-    """Natural logarithms of `softmax`, finite also where a probability is too small for the dtype; takes and returns likewise."""
-    xp = array_api_compat.array_namespace(logits)
-    behind = logits - xp.max(logits, axis=1, keepdims=True)
-    return behind - xp.log(xp.sum(xp.exp(behind), axis=1, keepdims=True))
-
-
 @dataclass(frozen=True, eq=False, init=False)
 class ClassEmbeddings:
     """Vectors of the class names, aligned by label, never by position.

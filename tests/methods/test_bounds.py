@@ -141,12 +141,11 @@ def test_fault_82_an_infinite_choice_in_half_precision_is_refused():
         Choice(np.float16("inf"), 5.5, 1.0, None, "fixed", 0)
 
 
-def test_logarithms_of_probabilities_stay_finite_where_these_are_zero():
+def test_logarithms_are_those_of_the_probabilities_and_never_nan():
     clf = TipAdapterClassifier(class_embeddings=NAMES, alpha=0, logit_scale=1000).fit(X, Y)
-    assert (clf.predict_proba(X) == 0).any()
-    np.testing.assert_allclose(clf.predict_log_proba(X).min(axis=1), -1000)
-    for calibrated in (TipAdapterCV(NAMES).fit(np.tile(X, (2, 1)), Y * 2), clf.set_params(logit_scale=3)):
-        np.testing.assert_allclose(np.exp(calibrated.predict_log_proba(X)), calibrated.predict_proba(X), rtol=1e-5)
+    np.testing.assert_array_equal(np.unique(clf.predict_log_proba(X)), [-np.inf, 0])
+    calibrated = TipAdapterCV(NAMES).fit(np.tile(X, (2, 1)), Y * 2)
+    np.testing.assert_allclose(np.exp(calibrated.predict_log_proba(X)), calibrated.predict_proba(X), rtol=1e-5)
 
 
 EXTREMES = [

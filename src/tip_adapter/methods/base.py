@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -21,7 +22,7 @@ from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
-from tip_adapter.vectors import ClassEmbeddings, log_softmax, require_finite, require_labels, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, require_finite, require_labels, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -154,14 +155,15 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         ValueError
             NaN or infinity, the width differs from that at fit, or the logits overflow.
         """
-        queries, arrays = self._queries_and_arrays(X)
+        state = copy.copy(self)  # another thread may change this one meanwhile
+        queries, arrays = state._queries_and_arrays(X)
         block = max(1, _BLOCK_ENTRIES // max(len(array) for array in arrays))
         starts = range(0, max(len(queries), 1), block)
         xp = array_api_compat.array_namespace(queries)
         with np.errstate(over="ignore", invalid="ignore"):  # reported below
-            logits = xp.concat([self._logits(queries[i : i + block], *arrays) for i in starts])
+            logits = xp.concat([state._logits(queries[i : i + block], *arrays) for i in starts])
         if not bool(xp.all(xp.isfinite(logits))):
-            given = self.get_params(deep=False)
+            given = state.get_params(deep=False)
             settings = ", ".join(
                 f"{name} {shown(given[name])}" for name in ("alpha", "beta", "logit_scale") if name in given
             )
@@ -175,20 +177,19 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     def predict_proba(self, X: Array) -> Array:
         """Softmax of `logits`: (n, n_classes), columns in the order of `classes_`; raises likewise."""
-        return softmax(self._calibrated(X))
+        return softmax(self.logits(X))
 
     def predict_log_proba(self, X: Array) -> Array:
-        """Natural logarithm of `predict_proba`, finite also where a probability is rounded to 0; raises likewise."""
-        return log_softmax(self._calibrated(X))
-
-    def _calibrated(self, X: Array) -> Array:
-        """The logits whose softmax are the probabilities."""
-        return self.logits(X)
+        """Natural logarithm of `predict_proba`, minus infinity where that is 0; raises likewise."""
+        probabilities = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return array_api_compat.array_namespace(probabilities).log(probabilities)
 
     def predict(self, X: Array) -> NDArray[Any]:
         """(n,) NumPy labels of the highest logits, ties to the first class; raises as `logits`."""
-        winners = to_numpy(self.logits(X)).argmax(axis=1)
-        return self.classes_[winners]
+        state = copy.copy(self)  # as in `logits`
+        winners = to_numpy(state.logits(X)).argmax(axis=1)
+        return state.classes_[winners]
 
     def score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
         """Accuracy of `predict` on (n,) labels y, which are checked as at `fit`; raises likewise."""
@@ -343,11 +344,12 @@ class ExplainedClassifier(VectorClassifier):
         >>> print(best.label, best.images[0].id)
         cat a.jpg
         """
-        queries, arrays = self._queries_and_arrays(X)
+        state = copy.copy(self)  # as in `logits`
+        queries, arrays = state._queries_and_arrays(X)
         explained = []
         for i in range(len(queries)):
-            text, parts = (to_numpy(a)[0].astype(np.float64) for a in self._parts(queries[i : i + 1], *arrays))
-            explained.append(decompose(text, parts, self.labels_, self.ids_, self.classes_))
+            text, parts = (to_numpy(a)[0].astype(np.float64) for a in state._parts(queries[i : i + 1], *arrays))
+            explained.append(decompose(text, parts, state.labels_, state.ids_, state.classes_))
         return explained
 
 

@@ -25,6 +25,7 @@ from tip_adapter.methods.ops import to_numpy
 from tip_adapter.methods.tip_adapter import CacheClassifier, TipAdapterClassifier
 from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_RATE, MAX_TEMPERATURE, number
+from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -197,8 +198,10 @@ class TipAdapterCV(CacheClassifier):
     rule: str | None = None
     ratio: float = 0.1
 
-    def _calibrated(self, X: Array) -> Array:
-        return self.logits(X) / self.choice_.temperature
+    def predict_proba(self, X: Array) -> Array:
+        """Softmax of `logits` / temperature: (n, n_classes), columns in the order of `classes_`; raises likewise."""
+        logits = self.logits(X)
+        return softmax(logits / self.choice_.temperature)
 
     def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
         rule = default_rule(labels) if self.rule is None else self.rule
