@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.validation import check_is_fitted
 
-from tip_adapter import FewShotClassifier
+from tip_adapter import FewShotClassifier, SupportSet
 from tip_adapter.encoders.toy import ToyEncoder
 from tip_adapter.errors import ImageError, LabelError, UsageError
 
@@ -168,3 +168,13 @@ def test_fault_82_epochs_as_a_numpy_integer_are_saved(tmp_path):
     model.save(tmp_path / "model")
     expected = FewShotClassifier(**settings, epochs=3).fit(images, labels).predict_proba(images)
     np.testing.assert_array_equal(FewShotClassifier.load(tmp_path / "model").predict_proba(images), expected)
+
+
+@pytest.mark.parametrize("digest", ["x", "F" * 64, "0" * 63])
+def test_fault_85_a_digest_that_is_no_sha256_is_refused_before_anything_is_learned(digest):
+    model = fitted()
+    support = SupportSet(model.support_.vectors[:1], ["red"], ["new.jpg"], [digest])
+    for learn in (model.add_support, model.fit_support, model.evaluate_support):
+        with pytest.raises(UsageError, match="takes digests that are a SHA-256 in hexadecimal, or empty, not"):
+            learn(support)
+    assert len(model.support_) == 8

@@ -22,7 +22,7 @@ from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
-from tip_adapter.vectors import ClassEmbeddings, require_finite, require_labels, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, fixed_width, require_finite, require_labels, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -386,7 +386,7 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    given, y = y, column_or_1d(to_numpy(y), warn=True)
+    given, y = y, column_or_1d(fixed_width(to_numpy(y)), warn=True)
     try:
         assert_all_finite(y, input_name="y")
     except TypeError:
