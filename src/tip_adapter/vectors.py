@@ -128,7 +128,7 @@ class SupportSet:
 
     Parameters
     ----------
-    vectors : (n, d) float32 array, unit rows
+    vectors : (n, d) float array, stored as float32; unit rows, or rows that FewShotClassifier makes so
     labels : (n,) str array or list
     ids : (n,) str array or list
     digests : (n,) str array or list, SHA-256 of each image's content in hexadecimal; empty where unknown, by default everywhere
@@ -153,6 +153,8 @@ class SupportSet:
         object.__setattr__(self, "digests", np.asarray(digests, dtype=np.str_))
         if not isinstance(self.vectors, np.ndarray) or self.vectors.dtype.kind != "f":
             raise VectorError(f"support vectors must be a NumPy array of floats, not {shown(self.vectors)}")
+        with np.errstate(over="ignore"):  # infinity is refused below
+            object.__setattr__(self, "vectors", self.vectors.astype(np.float32, copy=False))
         lengths = {len(column) for column in (self.labels, self.ids, self.digests)}
         if self.vectors.ndim != 2 or lengths != {len(self.vectors)}:
             raise VectorError(f"{len(self.labels)} labels and {len(self.ids)} ids for {self.vectors.shape} vectors")

@@ -178,3 +178,14 @@ def test_fault_85_a_digest_that_is_no_sha256_is_refused_before_anything_is_learn
         with pytest.raises(UsageError, match="takes digests that are a SHA-256 in hexadecimal, or empty, not"):
             learn(support)
     assert len(model.support_) == 8
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_support_vectors_of_any_length_and_precision_are_saved_as_they_are_used(dtype, tmp_path):
+    model = fitted()
+    rows = (3 * model.support_.vectors[:2]).astype(dtype)
+    model.add_support(SupportSet(rows, ["red", "blue"], ["one", "other"])).save(tmp_path / "model")
+    assert model.support_.vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(model.support_.vectors, axis=1), 1, rtol=1e-5)
+    loaded = FewShotClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(photos()[0]), model.predict_proba(photos()[0]))

@@ -373,7 +373,8 @@ def check_settings(classifier: BaseEstimator) -> None:
             bounds = f"{'at least' if inclusive else 'above'} {lowest} and at most {highest:g}"
             raise UsageError(f"{name} must be {number} {bounds}, not {shown(value)}", arguments=(name,))
     if not isinstance(classifier.class_embeddings, ClassEmbeddings | None):
-        raise ValueError(f"class_embeddings must be ClassEmbeddings or None, not {type(classifier.class_embeddings)}")
+        found = type(classifier.class_embeddings).__name__
+        raise ValueError(f"class_embeddings takes ClassEmbeddings(labels, vectors) or None, not a {found}")
 
 
 def checked_labels(y: Any, n: int) -> NDArray[Any]:

@@ -309,7 +309,8 @@ def _require_model(config: Path) -> None:
     except PermissionError:
         raise
     except OSError as error:
-        found = f"it has no {CONFIG}" if is_folder(config.parent) else "there is no such folder"
+        absent = "it is a file" if os.path.lexists(config.parent) else "there is no such folder"
+        found = f"it has no {CONFIG}" if is_folder(config.parent) else absent
         raise ModelFolderError(
             f"{printable(config.parent)} is not a model folder: {found}; `tip-adapter fit` makes one"
         ) from error

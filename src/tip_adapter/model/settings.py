@@ -20,7 +20,7 @@ from tip_adapter.images.inputs import listed_labels
 from tip_adapter.methods import method_class, tuning
 from tip_adapter.text import printable, suggestion
 from tip_adapter.validation import require
-from tip_adapter.vectors import SupportSet
+from tip_adapter.vectors import SupportSet, unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def check_encoder(encoder: object) -> None:
 
 
 def listed_support(support: Any, name: str, width: int) -> SupportSet:
-    """A SupportSet from outside, called `name` in messages, with its labels in Unicode NFC.
+    """A SupportSet from outside, called `name` in messages, with unit rows and labels in Unicode NFC.
 
     Raises UsageError if it is none, its vectors have another width, an id occurs twice or a digest is no SHA-256; LabelError as `listed_labels`.
     """
@@ -88,8 +88,8 @@ def listed_support(support: Any, name: str, width: int) -> SupportSet:
     require(not twice, name, "ids that are unique", twice[:1])
     wrong = [digest for digest in support.digests.tolist() if digest and not _SHA256.fullmatch(digest)]
     require(not wrong, name, "digests that are a SHA-256 in hexadecimal, or empty", wrong[:1])
-    labels = listed_labels(support.labels)
-    return replace(support, labels=np.array(labels, dtype=np.str_)) if labels else support
+    labels = np.array(listed_labels(support.labels), dtype=np.str_)
+    return replace(support, labels=labels, vectors=unit_rows(support.vectors))
 
 
 def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
