@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def text_logits(queries: Array, weights: Array, logit_scale: float) -> Array:
     """Zero-shot logits, logit_scale · f Wᵀ: (m, d) and (N, d) → (m, N)."""
-    return logit_scale * (queries @ weights.T)
+    return float(logit_scale) * (queries @ weights.T)  # a NumPy number would change the dtype
 
 
 def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Array:

@@ -24,7 +24,7 @@ from tip_adapter.methods.leave_one_out import Cache, HeldOutQueries
 from tip_adapter.methods.ops import to_numpy
 from tip_adapter.methods.tip_adapter import CacheClassifier, TipAdapterClassifier
 from tip_adapter.text import shown
-from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_TEMPERATURE
+from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_RATE, MAX_TEMPERATURE, number
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
@@ -84,8 +84,11 @@ class Choice:
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "temperature"):
             value = getattr(self, name)
-            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= _LARGEST[name] or (value == 0 and name != "alpha"):
+            value = (
+                value.item() if isinstance(value, np.generic) else value
+            )  # in half precision the bounds are infinite
+            known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            if not known or not 0 <= value <= _LARGEST[name] or (value == 0 and name != "alpha"):
                 least = "at least" if name == "alpha" else "above"
                 raise ValueError(f"{name} must be a number {least} 0 and at most {_LARGEST[name]:g}, found {value!r}")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
@@ -125,8 +128,8 @@ def choose_alpha_beta(
     Raises
     ------
     ValueError
-        The rule is unknown; leave-one-out if no class has two images; validation images are missing; or as
-        TipAdapterClassifier.fit.
+        The rule is unknown; leave-one-out if no class has two images; validation images are missing; `ratio` is not a
+        number from 0 to 1,000,000; or as TipAdapterClassifier.fit.
 
     Notes
     -----
@@ -148,7 +151,7 @@ def choose_alpha_beta(
     if validation is not None:
         images = to_numpy(clf.unit_queries(validation[0]))
         held_out = images, positions(checked_labels(validation[1], len(images)), clf.classes_)
-    return RULES[rule](cache, TuningData(ratio, held_out))
+    return RULES[rule](cache, TuningData(number(ratio, "ratio", 0, MAX_RATE), held_out))
 
 
 @dataclass(eq=False, repr=False)
@@ -204,7 +207,7 @@ class TipAdapterCV(CacheClassifier):
         rule = default_rule(labels) if self.rule is None else self.rule
         _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE)
         self.keys_, self.labels_ = keys, labels
-        self.choice_ = RULES[rule](Cache.of(self, keys), TuningData(self.ratio))
+        self.choice_ = RULES[rule](Cache.of(self, keys), TuningData(float(self.ratio)))
         self.alpha_, self.beta_ = self.choice_.alpha, self.choice_.beta
 
     def _alpha_beta(self) -> tuple[float, float]:

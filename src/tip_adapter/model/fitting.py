@@ -62,7 +62,7 @@ def fit_by_settings(
         As `fit_head`, `encoder_parts` and, where `tune` names validation photos, `labelled_source`.
     """
     rule, given = _rule_by(settings, support.labels, list(names), encoder, progress)
-    epochs = {} if settings["epochs"] is None else {"epochs": settings["epochs"]}  # else the method's own
+    epochs = {} if settings["epochs"] is None else {"epochs": int(settings["epochs"])}  # else the method's own
     return fit_head(
         method,
         support,

@@ -128,7 +128,7 @@ class ModelRecord(_Record):
     classes: Annotated[list[ClassRecord], Meta(min_length=1)]
     images: list[str]
     logit_scale: Annotated[float, Meta(gt=0, le=MAX_LOGIT_SCALE)]
-    templates: list[str]
+    templates: Annotated[list[str], Meta(min_length=1)]
     choice: ChoiceRecord | None
     left_out: LeftOutRecord | None
     finetune_with: Line | None
@@ -309,7 +309,8 @@ def _require_model(config: Path) -> None:
     except PermissionError:
         raise
     except OSError as error:
-        found = f"it has no {CONFIG}" if is_folder(config.parent) else "there is no such folder"
+        absent = "it is a file" if os.path.lexists(config.parent) else "there is no such folder"
+        found = f"it has no {CONFIG}" if is_folder(config.parent) else absent
         raise ModelFolderError(
             f"{printable(config.parent)} is not a model folder: {found}; `tip-adapter fit` makes one"
         ) from error
@@ -379,6 +380,9 @@ def _check_stated(stated: Mapping[str, Any]) -> None:
     for name, texts in [("classes", labels), ("images", stated["images"])]:
         if len(texts) * max(map(len, texts), default=0) > MOST_TABLE:
             raise ValueError(f"{name} hold a text too long for {len(texts)} of them")
+    for row, name in enumerate(stated["images"]):
+        if "\0" in name:  # at the end of a text NumPy drops it
+            raise ValidationError(f"is {shown(name)}, which contains NUL", f"images[{row}]")
     refuse_lookalike_labels(labels)
     for row, label in enumerate(labels):
         if label_of(label, f"classes[{row}].label") != label:
