@@ -10,6 +10,7 @@ __all__ = ["METHODS", "VectorClassifier", "method_class", "method_names"]
 _GROUP = "tip_adapter.methods"
 
 METHODS = {
+    "text-offset": "tip_adapter.methods.text_offset:TextOffsetClassifier",
     "zero-shot": "tip_adapter.methods.zero_shot:ZeroShotClassifier",
     "tip-adapter": "tip_adapter.methods.tip_adapter:TipAdapterClassifier",
     "tip-adapter-f": "tip_adapter.methods.tip_adapter:TipAdapterFClassifier",

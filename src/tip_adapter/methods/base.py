@@ -38,6 +38,8 @@ _NUMBERS: dict[str, tuple[type[Any], float, bool, float]] = {
     "logit_scale": (Real, 0, False, MAX_LOGIT_SCALE),
     "learning_rate": (Real, 0, True, MAX_RATE),
     "ratio": (Real, 0, True, MAX_RATE),
+    "penalty": (Real, 1e-30, True, MAX_CHOSEN_ALPHA),
+    "text_weight": (Real, 0, True, MAX_CHOSEN_ALPHA),
     "C": (Real, 1e-30, True, MAX_CHOSEN_ALPHA),
     "epochs": (Integral, 0, True, MAX_SEED),
     "reduction": (Integral, 1, True, MAX_SEED),
@@ -65,6 +67,7 @@ class Capabilities:
     takes_views : bool, whether `fit` takes augmented ``views=epoch → (n, d) array``
     incremental : bool, whether it has `partial_fit`, `remove` and `remove_class`
     explains : bool, whether it has `explain`
+    leaves_out : bool, whether it has `left_out`, logits of the support images by refits without them
     learned : attributes set by training, saved in a model folder together with the support set
     encoder_parts : constructor arguments that come from the encoder's method of the same name
     """
@@ -75,6 +78,7 @@ class Capabilities:
     takes_views: bool = False
     incremental: bool = False
     explains: bool = False
+    leaves_out: bool = False
     learned: tuple[str, ...] = ()
     encoder_parts: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Incremental learning: add and remove images and classes; the result equals a refit, bit for bit.
+"""Incremental learning: add and remove images and classes; the result equals a refit, bit for bit if nothing is trained.
 
 Arrays are replaced, never changed in place, so that copies of the old state stay consistent.
 """
@@ -49,7 +49,7 @@ def _in_one_step(change: Callable[Concatenate[Changed, P], Changed]) -> Callable
 
 
 class IncrementalClassifier(VectorClassifier):
-    """A classifier whose state is just its keys, labels and ids.
+    """A classifier whose state is its keys, labels and ids, and what `_changed` makes of them.
 
     Threads may share it: those that call `partial_fit`, `remove` and `remove_class` wait for each other, others do not.
     """
@@ -93,6 +93,7 @@ class IncrementalClassifier(VectorClassifier):
         self.keys_ = xp.concat([self.keys_, keys])
         self.labels_ = np.concatenate([earlier, added])
         self.ids_ = np.concatenate([self.ids_, names])
+        self._changed()
         return self
 
     @_in_one_step
@@ -162,7 +163,11 @@ class IncrementalClassifier(VectorClassifier):
             present, labels = np.unique(labels, return_inverse=True)
             self.classes_, self.weights_ = self.classes_[present], self.weights_[present]
         self.keys_, self.labels_, self.ids_ = self.keys_[rows], labels, self.ids_[rows]
+        self._changed()
         return self
+
+    def _changed(self) -> None:
+        """What else follows from the keys, labels and weights: nothing, unless a method learns from them."""
 
 
 def _refuse_others(labels: NDArray[Any], classes: Any) -> None:
