@@ -49,6 +49,7 @@ def test_fault_78_white_space_around_labels_is_trimmed(tmp_path, route, other):
         ("KOT", "\u041a\u041e\u0422", "letters that look alike"),
         ("cat", "ca\u200bt", "letters that look alike"),
         ("ABC", "\uff21\uff22\uff23", "letters that look alike"),
+        ("abc", "\uff21\uff22\uff23", "letters that look alike"),
         ("\u30ab\u30bf", "\uff76\uff80", "letters that look alike"),
         ("a-b", "a\u2013b", "letters that look alike"),
         ("lady's", "lady\u2019s", "letters that look alike"),

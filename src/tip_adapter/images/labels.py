@@ -79,7 +79,7 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
         for key in [
             ("case", normal.casefold()),
             ("white space", spaced.casefold()),
-            ("letters that look alike", " ".join(spaced.translate(_LOOKALIKES).split())),
+            ("letters that look alike", " ".join(spaced.translate(_LOOKALIKES).casefold().split())),
             ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
         ]:
             other = seen.setdefault(key, name)
@@ -96,6 +96,12 @@ def _number(label: str) -> str:
     """A whole number without leading zeros and decimals, in the digits 0 to 9; any other label as it is."""
     number = re.fullmatch(r"0*(\d+?)(?:\.0+)?", "".join(str(unicodedata.decimal(c, c)) for c in label))
     return number[1] if number else label
+
+
+def folded(text: str) -> str:
+    """Text without case and accents, full-width letters as usual ones, to compare names of folders and columns."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
 
 def path_as_text(path: str | os.PathLike[str]) -> str:

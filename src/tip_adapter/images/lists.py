@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import FolderError, LabelError, OutputExists
-from tip_adapter.images.labels import label_of
+from tip_adapter.images.labels import folded, label_of
 from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import first_of, printable, shown
@@ -296,7 +295,7 @@ def _columns(names: Iterable[str]) -> dict[str, str]:
 @lru_cache(maxsize=1000)
 def _plain(name: str) -> str:
     """The name of a column without case, accents, spaces and punctuation."""
-    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKD", name)).casefold()
+    return re.sub(r"[\W_]", "", folded(name))
 
 
 def _named(names: Sequence[str]) -> str:
