@@ -720,3 +720,15 @@ def test_a_model_beside_the_class_folders_is_no_class(tmp_path):
 
 def test_a_number_that_is_taken_is_passed_over():
     assert numbered(["a", "a", "a#2", "a", "b"]) == ["a", "a#3", "a#2", "a#4", "b"]
+
+
+def test_totals_have_separated_thousands_in_every_note(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "dog").mkdir()
+    for number in range(1001):
+        (tmp_path / f"cat/{number}.mp4").touch()
+        (tmp_path / f"{number}.jpg").touch()
+    (tmp_path / "cat/1.jpg").touch()
+    notes = " ".join(find_labelled(tmp_path, part="train").notes)
+    assert "1,001 files that are no photos are skipped: .mp4 1,001" in notes
+    assert "photos outside class folders are skipped (1,001)" in notes

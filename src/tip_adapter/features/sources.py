@@ -293,7 +293,7 @@ def stream_labelled(
     if failed and len(failed) == len(source):
         raise NothingReadable.among(failed)
     if failed:
-        warn(f"left out {len(failed)} of {len(source)} images: {first_three(failed)}")
+        warn(f"left out {len(failed):,} of {len(source):,} images: {first_three(failed)}")
     if conflicts:
         warn(f"the same image is in two classes: {first_three(conflicts)}; remove one")
 

@@ -215,7 +215,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         if place != source and source not in place.parents:
             break
         if loose := sum(map(_is_image, _Search(place).children(place))):
-            notes.append(f"{printable(place)}: photos outside class folders are skipped ({loose})")
+            notes.append(f"{printable(place)}: photos outside class folders are skipped ({loose:,})")
     return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
 
 
@@ -326,7 +326,7 @@ class _Search:
         """How many files are no images, by their endings; empty if there are none."""
         if not self._files:
             return ""
-        kinds = ", ".join(f"{kind} {number}" for kind, number in self._files.most_common(6))
+        kinds = ", ".join(f"{kind} {number:,}" for kind, number in self._files.most_common(6))
         total = counted(self._files.total(), "file that is no photo is", "files that are no photos are")
         return f"{total} skipped: {kinds}"
 
@@ -490,7 +490,7 @@ def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str
     classes = tuple(sorted(set(labels.values())))
     if empty := sorted(set(classes) - {label for _, label in rows}):
         of_all = counted(len(classes), "class", "classes")
-        notes = [*notes, f"no photos in {len(empty)} of {of_all}, only their names are used: {first_of(empty)}"]
+        notes = [*notes, f"no photos in {len(empty):,} of {of_all}, only their names are used: {first_of(empty)}"]
     return ImageList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
 
 
