@@ -266,3 +266,9 @@ def test_fault_79_a_workbook_or_archive_that_is_called_csv_is_named(tmp_path, st
     (tmp_path / "list.csv").write_bytes(start + bytes(99))
     with pytest.raises(FolderError, match=r"it is (an Excel|a gzip)"):
         find_images(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("text", ["cats/1.jpg,cat\ndogs/2.jpg,dog\n", "TRAIN;b.PNG;cat\n", "a.jpeg\n"])
+def test_fault_79_a_list_without_a_header_is_named(tmp_path, text):
+    with pytest.raises(FolderError, match="it names an image, so write those names above it"):
+        find_images(written(tmp_path, text))

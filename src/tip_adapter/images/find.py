@@ -38,9 +38,9 @@ _ENDINGS = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
 )
 ENDINGS = frozenset(_ENDINGS.split())
-#: Part → the words for it in the names of folders.
+#: Part → the words for it in the names of folders, as `folded` gives them; in English and other common languages.
 SPLIT_WORDS = {
-    "train": (
+    "train": [
         "train",
         "training",
         "trainval",
@@ -51,8 +51,8 @@ SPLIT_WORDS = {
         "训练",
         "訓練",
         "学習",
-    ),
-    "val": (
+    ],
+    "val": [
         "val",
         "valid",
         "validate",
@@ -66,8 +66,8 @@ SPLIT_WORDS = {
         "验证",
         "驗證",
         "検証",
-    ),
-    "test": (
+    ],
+    "test": [
         "test",
         "testing",
         "eval",
@@ -79,7 +79,7 @@ SPLIT_WORDS = {
         "测试",
         "測試",
         "テスト",
-    ),
+    ],
 }
 #: Names of folders that data sets for detection and segmentation have where this program expects class folders.
 _NO_CLASSES = frozenset(

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import mimetypes
 import os
 import re
 from contextlib import suppress
@@ -210,29 +211,11 @@ def _surrogates(text: str) -> re.Match[str] | None:
 
 
 def _csv_table(text: str, encoding: str) -> _Table:
-    tried = {}
-    separators = list(_SEPARATORS)
-    if named := _SEPARATOR_LINE.match(text):
-        separators = [named[1]]
-        text = text[named.end() :]  # without the end of the line, so that the numbers of lines stay
-    for separator in separators:
-        # quotes count only at the start of a cell: skip the spaces before them, but keep those of file names
-        spaced = bool(re.search(re.escape(separator) + ' +"', text))
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=spaced, strict=True)
-        header: list[str] = []
-        try:
-            header = next(filter(_filled, reader), [])
-        except csv.Error as error:
-            raise ValueError(f"{error}; its first line must be file_name,label; found {encoding}") from error
-        tried[separator] = (_columns(header), header, reader)
-    # max takes the first of equals: the comma
-    separator = max(tried, key=lambda mark: ("file_name" in tried[mark][0], len(tried[mark][0]), len(tried[mark][1])))
-    columns, header, reader = tried[separator]
+    separator, columns, header, reader = _csv_header(text, encoding)
     mark = f"separator {_SEPARATORS.get(separator, separator)}" if len(header) > 1 else "no separator"
     found = f"{encoding}, {mark}, columns {_named(header)}"
     if "file_name" not in columns:
-        way_out = "save it as UTF-8" if _surrogates("".join(header)) else "filename, image, path, id"
-        raise ValueError(f"its first line must be file_name,label or similar ({way_out}); found {found}")
+        raise _no_header(header, found)
     if doubled := [name for name in columns.values() if header.count(name) > 1]:
         raise ValueError(f"its column {doubled[0]!r} is there more than once; rename or remove one; found {found}")
     records = []
@@ -252,6 +235,37 @@ def _csv_table(text: str, encoding: str) -> _Table:
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}; found {found}") from error
     return _Table(records, found, flags)
+
+
+def _csv_header(text: str, encoding: str) -> tuple[str, dict[str, str], list[str], Any]:
+    """The separator, the known columns, all columns, and the reader of the rows below them."""
+    separators = list(_SEPARATORS)
+    if named := _SEPARATOR_LINE.match(text):
+        separators = [named[1]]
+        text = text[named.end() :]  # without the end of the line, so that the numbers of lines stay
+    tried = []
+    for separator in separators:
+        # quotes count only at the start of a cell: skip the spaces before them, but keep those of file names
+        spaced = bool(re.search(re.escape(separator) + ' +"', text))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=spaced, strict=True)
+        try:
+            header = next(filter(_filled, reader), [])
+        except csv.Error as error:
+            raise ValueError(f"{error}; its first line must be file_name,label; found {encoding}") from error
+        tried.append((separator, _columns(header), header, reader))
+    # max takes the first of equals: the comma
+    return max(tried, key=lambda one: ("file_name" in one[1], len(one[1]), len(one[2])))
+
+
+def _no_header(header: Sequence[str], found: str) -> ValueError:
+    """The error for a first line without a known column of file names."""
+    if _surrogates("".join(header)):
+        way_out = "save it as UTF-8"
+    elif any(str(mimetypes.guess_type(cell)[0]).startswith("image/") for cell in header):
+        way_out = "it names an image, so write those names above it"
+    else:
+        way_out = "filename, image, path, id"
+    return ValueError(f"its first line must be file_name,label or similar ({way_out}); found {found}")
 
 
 def _filled(row: Sequence[str]) -> bool:
