@@ -432,6 +432,10 @@ def test_fault_75_a_photo_next_to_a_wrapper_or_the_parts_is_counted_and_changes_
             ("cat/1.jpg", "dog/1.jpg", "all/cat/1.jpg", "all/dog/1.jpg"),
             "all is read as a class, though it has folders of",
         ),
+        (
+            ("photos/cat/1.jpg", "photos/dog/1.jpg", "photos/logo.png"),
+            "photos is read as a class and is the only one with",
+        ),
         (("Data/CLS/n1/1.jpg", "Annotations/1.xml"), "Data is read as a class and is the only one with photos"),
     ],
 )
@@ -720,6 +724,12 @@ def test_a_model_beside_the_class_folders_is_no_class(tmp_path):
 
 def test_a_number_that_is_taken_is_passed_over():
     assert numbered(["a", "a", "a#2", "a", "b"]) == ["a", "a#3", "a#2", "a#4", "b"]
+
+
+def test_fault_75_a_photo_in_a_wrapper_around_a_split_is_counted(tmp_path):
+    photos = find_labelled(place(tmp_path, "d/train/cat/1.jpg", "d/val/cat/1.jpg", "d/cover.jpg"), part="train")
+    assert photos.counts() == {"cat": 1}
+    assert f"{tmp_path / 'd'}: photos outside class folders are skipped (1)" in photos.notes
 
 
 def test_totals_have_separated_thousands_in_every_note(tmp_path):

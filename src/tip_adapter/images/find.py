@@ -38,49 +38,13 @@ _ENDINGS = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
 )
 ENDINGS = frozenset(_ENDINGS.split())
-#: Part → the words for it in the names of folders, as `folded` gives them; in English and other common languages.
-SPLIT_WORDS = {
-    "train": [
-        "train",
-        "training",
-        "trainval",
-        "trainings",
-        "entrainement",
-        "entrenamiento",
-        "treino",
-        "训练",
-        "訓練",
-        "学習",
-    ],
-    "val": [
-        "val",
-        "valid",
-        "validate",
-        "validation",
-        "dev",
-        "devel",
-        "validierung",
-        "validierungs",
-        "validacion",
-        "validacao",
-        "验证",
-        "驗證",
-        "検証",
-    ],
-    "test": [
-        "test",
-        "testing",
-        "eval",
-        "evaluation",
-        "holdout",
-        "prueba",
-        "pruebas",
-        "teste",
-        "测试",
-        "測試",
-        "テスト",
-    ],
+_SPLIT_WORDS = {
+    "train": "train training trainval trainings entrainement entrenamiento treino 训练 訓練 学習",
+    "val": "val valid validate validation dev devel validierung validierungs validacion validacao 验证 驗證 検証",
+    "test": "test testing eval evaluation holdout prueba pruebas teste 测试 測試 テスト",
 }
+#: Part → the words for it in the names of folders, as `folded` gives them; in English and other common languages.
+SPLIT_WORDS = {part: tuple(words.split()) for part, words in _SPLIT_WORDS.items()}
 #: Names of folders that data sets for detection and segmentation have where this program expects class folders.
 _NO_CLASSES = frozenset(
     {"image", "images", "img", "imgs", "label", "labels", "annotation", "annotations", "mask", "masks"}
@@ -413,10 +377,10 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
             f"{first_of(copies)} is read as a class, though it has folders of the same names as other classes; remove it if "
             "it is a copy"
         )
-    elif len(names) > len(full) == 1 and "" not in inner[full[0]]:
+    elif len(full) == 1 and (folders := sorted(inner[full[0]] - {""})):
         doubt = (
-            f"{printable(full[0])} is read as a class and is the only one with photos, all of them in folders "
-            f"({first_of(sorted(inner[full[0]]))}); if it contains the class folders, name it instead"
+            f"{printable(full[0])} is read as a class and is the only one with photos, though it has the folders "
+            f"{first_of(folders)}; if it contains the class folders, name it instead"
         )
     elif usual == names or len(usual) > 1:
         doubt = (
@@ -444,16 +408,17 @@ def _class_folders_at(source: Path, part: str) -> tuple[Path, dict[str, Path], l
 def _without_wrapper(folder: Path, *, within_part: bool = False) -> tuple[Path, list[Path]]:
     """The folder that contains the classes or parts, `folder` or the only one in it, at any depth, and its sub-folders.
 
-    The only folder is a wrapper if it contains several folders or a part and no image itself: else it is a class.
+    The only folder is a wrapper if it contains a split, or several folders or a part and no image itself: else it is a class.
     """
     folders = _folders(folder)
     if len(folders) != 1 or (_part_of(folders[0].name) and not within_part):
         return folder, folders
     inner, inside = _without_wrapper(folders[0])
     wraps = len(inside) > 1 or (inside and (within_part or _part_of(inside[0].name)))
-    if not wraps or any(map(_is_image, _Search(folders[0]).children(folders[0]))):
-        return folder, folders
-    return inner, inside
+    is_split = _is_split({_part_of(child.name) for child in inside})
+    if wraps and (is_split or not any(map(_is_image, _Search(folders[0]).children(folders[0])))):
+        return inner, inside
+    return folder, folders
 
 
 def _inner_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -> dict[str, set[str]]:
