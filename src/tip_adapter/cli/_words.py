@@ -102,7 +102,7 @@ def training_images(places: Sequence[Path], ids: Sequence[str]) -> dict[str, Pat
         warn(f"{where}: none of the model's training images is there; the page shows them by name only")
     else:
         warn(
-            f"{len(missing)} of {counted(len(ids), 'training image', 'training images')} not found in {where}, and shown by "
+            f"{len(missing):,} of {counted(len(ids), 'training image', 'training images')} not found in {where}, and shown by "
             f"name only: {first_of(missing)}; repeat --photos to name further folders"
         )
     return found

@@ -166,10 +166,10 @@ def _report_unreadable(n_failed: int, n_images: int, *, quiet: bool) -> None:
         raise NothingReadable("stdin contains no paths")
     if n_failed == n_images:
         raise NothingReadable(
-            "the only image could not be read" if n_failed == 1 else f"none of {n_failed} images could be read"
+            "the only image could not be read" if n_failed == 1 else f"none of {n_failed:,} images could be read"
         )
     if n_failed and not quiet:
-        say(f"note: {n_failed} of {n_images} images could not be read")
+        say(f"note: {n_failed:,} of {n_images:,} images could not be read")
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def listed_pairs(images: Any, labels: Any) -> tuple[list[ImageLike], list[str]]:
     """
     listed, texts = listed_images(images), listed_labels(labels)
     if len(listed) != len(texts):
-        raise LabelError(f"{len(listed)} images but {len(texts)} labels; give one label per image")
+        raise LabelError(f"{len(listed):,} images but {len(texts):,} labels; give one label per image")
     return listed, texts
 
 
