@@ -21,7 +21,7 @@ each image, which `explain` lists. The choices, none of which needs validation i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,10 +50,12 @@ PRIORS = ("balanced", "counts")
 #: λ and the share of the names' likeliest scale, from what suits few classes to what suits many.
 _PATH = ((0.01, 0.5), (0.03, 0.625), (0.1, 0.75))
 _STANDARD_ERRORS = 2.0
-#: Norm of the gradient at which the solver stops, relative to √n; while λ is chosen, and for what is used.
-_ROUGH, _TOLERANCE = 1e-2, 1e-4
-#: Folds of left-out images; above so many images λ is chosen on the first of them.
-_FOLDS, _ENOUGH_IN_ONE_FOLD = 5, 500
+#: Norm of the gradient at which the solver stops, relative to √n: while λ is chosen, for left-out images, for what is used.
+_ROUGH, _LEFT_OUT, _TOLERANCE = 1e-2, 1e-3, 1e-4
+#: Folds of left-out images: many up to `_FEW` logits, since each then leaves more to learn from.
+_FEW, _FOLDS_OF_FEW, _FOLDS = 2**13, 20, 5
+#: λ is chosen on the first folds that have so many images together.
+_ENOUGH = 200
 #: The cosine of two images of a class, about the mean of all: what a photo says of another of its class.
 _COSINE_IN_CLASS = 0.4
 #: λ of the intercepts b.
@@ -63,7 +65,7 @@ _NEAR_REPEAT = 0.12
 #: Rows from which that median is taken.
 _SAMPLE = 1000
 #: With more logits than this the support is fitted in single precision, whose rounding is below the tolerance.
-_SINGLE_PRECISION = 2**22
+_SINGLE_PRECISION = 2**15
 #: Multiplications per gradient above which several threads are faster.
 _WORTH_THREADS = 2**26
 
@@ -113,6 +115,8 @@ class TextOffsetClassifier(IncrementalClassifier):
     penalty: float | None = None
     text_weight: float | None = None
     prior: str = "balanced"
+    penalty_: float = field(init=False)
+    text_weight_: float = field(init=False)
 
     def settings(self) -> dict[str, Any]:
         """Arguments that fit the same model again, with the penalty and text weight that were used."""
@@ -135,8 +139,8 @@ class TextOffsetClassifier(IncrementalClassifier):
         with self._threads():
             for rows in folds:
                 part = regression.without(rows)
-                weights = part.solve(self.text_weight_, self.penalty_, _TOLERANCE, start)
-                coef, intercept = part.as_linear(weights, self.text_weight_, self.penalty_)
+                solution = part.solve(self.text_weight_, self.penalty_, _LEFT_OUT, start)
+                coef, intercept = part.as_linear(solution, self.text_weight_, self.penalty_)
                 logits[rows] = self._text_logits(rows) + regression.vectors[rows] @ coef.T + intercept
         left = np.sort(np.concatenate([*folds, np.zeros(0, np.intp)]))
         return left, logits[left]
@@ -183,7 +187,7 @@ class TextOffsetClassifier(IncrementalClassifier):
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         n_classes, width = len(self.classes_), keys.shape[1]
         shapes = [learned[name].shape for name in self.capabilities.learned]
-        if None in (self.penalty, self.text_weight) or shapes != [(n_classes, width), (1, n_classes)]:
+        if self.penalty is None or self.text_weight is None or shapes != [(n_classes, width), (1, n_classes)]:
             raise ValueError(
                 f"penalty {self.penalty}, text_weight {self.text_weight} and arrays of shapes {shapes} do not fit {n_classes} "
                 f"classes and vectors of width {width}"
@@ -203,8 +207,8 @@ class TextOffsetClassifier(IncrementalClassifier):
         regression = self._regression()
         with self._threads():
             self.penalty_, self.text_weight_ = regression.chosen(penalty, text_weight)
-            weights = regression.solve(self.text_weight_, self.penalty_, _TOLERANCE)
-            coef, intercept = regression.as_linear(weights, self.text_weight_, self.penalty_)
+            solution = regression.solve(self.text_weight_, self.penalty_, _TOLERANCE)
+            coef, intercept = regression.as_linear(solution, self.text_weight_, self.penalty_)
         coef += self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
         self.coef_, self.intercept_ = like(coef, self.keys_), like(intercept[None], self.keys_)
 
@@ -242,8 +246,7 @@ class _Regression:
     present : (P,) positions of those among all classes
     n_classes : int
     mean : (d,) float array m, the mean of the class means
-    axes : (r, d) float array, the principal axes of vectors − mean: L-BFGS needs fewer steps along them
-    inputs : (n, r) float array, (vectors − mean) along the axes
+    inputs : (n, d) float array, vectors − mean
     weights : (n,) float array u
     log_prior : (n_classes,) float array
     """
@@ -254,7 +257,6 @@ class _Regression:
     present: NDArray[np.intp]
     n_classes: int
     mean: NDArray[Any]
-    axes: NDArray[Any]
     inputs: NDArray[Any]
     weights: NDArray[Any]
     log_prior: NDArray[np.float64]
@@ -277,16 +279,13 @@ class _Regression:
         means = np.zeros((len(counts), vectors.shape[1]), vectors.dtype)
         np.add.at(means, positions, vectors)
         mean = (means / np.maximum(counts, 1)[:, None]).mean(axis=0)
-        centred = vectors - mean
-        _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
-        axes = axes[lengths > max(vectors.shape) * np.finfo(vectors.dtype).eps]
         text = text_logits(vectors, embeddings[present].astype(vectors.dtype), logit_scale)
         log_prior = np.zeros(len(embeddings))
         if by_count:
             frequency = np.bincount(labels, minlength=len(embeddings)) + 1
             log_prior = np.log(frequency / frequency.sum())
-        inputs, weights = centred @ axes.T, _balanced(positions).astype(vectors.dtype)
-        return cls(vectors, positions, text, present, len(embeddings), mean, axes, inputs, weights, log_prior)
+        weights = _balanced(positions).astype(vectors.dtype)
+        return cls(vectors, positions, text, present, len(embeddings), mean, vectors - mean, weights, log_prior)
 
     def without(self, rows: NDArray[np.intp]) -> _Regression:
         """That of the other images, about the same mean and with the same prior; each class keeps an image."""
@@ -305,14 +304,14 @@ class _Regression:
     def solve(
         self, text_weight: float, penalty: float, tolerance: float, start: NDArray[Any] | None = None
     ) -> NDArray[Any]:
-        """(r, P) weights along the axes at the minimum, from `start` or 0."""
-        start = np.zeros((self.inputs.shape[1], len(self.present)), self.inputs.dtype) if start is None else start
-        if len(self.present) < 2 or not start.size:
+        """B of the classes that have images at the minimum, (P, d), from `start` or 0."""
+        start = np.zeros((len(self.present), len(self.mean)), self.inputs.dtype) if start is None else start
+        if len(self.present) < 2:
             return start
         offset, own = text_weight * self.text, (np.arange(len(self.labels)), self.labels)
 
-        def loss_and_gradient(weights: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-            logits = offset + self.inputs @ weights
+        def loss_and_gradient(coef: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+            logits = offset + self.inputs @ coef.T
             logits -= logits.max(axis=1, keepdims=True)
             behind = logits[own]
             errors = np.exp(logits, out=logits)
@@ -321,29 +320,26 @@ class _Regression:
             errors[own] -= 1
             errors *= self.weights[:, None]
             loss = np.dot(self.weights, np.log(sums[:, 0]) - behind)
-            return float(loss) + penalty / 2 * float(np.vdot(weights, weights)), (
-                self.inputs.T @ errors + penalty * weights
-            )
+            return float(loss) + penalty / 2 * float(np.vdot(coef, coef)), errors.T @ self.inputs + penalty * coef
 
-        # The curvature by axis and class, were each image as sure of a class as all are on average before the fit.
+        # The curvature by class and coordinate, were each image as sure of a class as all are on average before the fit.
         probabilities = softmax(offset)
         spread = np.average(probabilities * (1 - probabilities), axis=0, weights=self.weights)
-        scale = 1 / (np.outer(self.weights @ self.inputs**2, spread) + penalty)
+        scale = 1 / (np.outer(spread, self.weights @ self.inputs**2) + penalty)
         return minimise(loss_and_gradient, start, scale.astype(start.dtype), tolerance * len(self.labels) ** 0.5)
 
     def as_linear(
-        self, weights: NDArray[Any], text_weight: float, penalty: float
+        self, solution: NDArray[Any], text_weight: float, penalty: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(r, P) weights → (n_classes, d) array B and (n_classes,) intercepts, b − m Bᵀ."""
+        """(P, d) solution → B of all classes, (n_classes, d), and their intercepts b − m Bᵀ, (n_classes,)."""
         coef, intercept = np.zeros((self.n_classes, len(self.mean))), self.log_prior.copy()
-        coef[self.present] = weights.T @ self.axes
-        intercept[self.present] += self.intercepts(weights, text_weight, penalty)
+        coef[self.present] = solution
+        intercept[self.present] += self.intercepts(solution, text_weight, penalty)
         return coef, intercept - coef @ self.mean
 
     def solution_of(self, coef: NDArray[Any]) -> NDArray[Any]:
-        """The inverse of `as_linear`: (n_classes, d) array B → (r, P) weights."""
-        weights: NDArray[Any] = self.axes @ coef[self.present].T.astype(self.inputs.dtype)
-        return weights
+        """The inverse of `as_linear`: B of all classes → (P, d)."""
+        return coef[self.present].astype(self.inputs.dtype)
 
     def values(self, coef: NDArray[Any], text_weight: float, penalty: float) -> NDArray[np.float64]:
         """(n, n_classes) array A = u (L − softmax) / λ, by which B is a sum over the images; 0 for classes without images."""
@@ -351,7 +347,7 @@ class _Regression:
         values[:, self.present] = self._errors(self.solution_of(coef), text_weight)[1] / penalty
         return values
 
-    def intercepts(self, weights: NDArray[Any], text_weight: float, penalty: float) -> NDArray[Any]:
+    def intercepts(self, solution: NDArray[Any], text_weight: float, penalty: float) -> NDArray[Any]:
         """(P,) array b.
 
         Each image is scored as if it were another one of its class, at the cosine `_COSINE_IN_CLASS` to itself, so that its own
@@ -363,7 +359,7 @@ class _Regression:
         inequality = 1 - n_present / (1 / counts).sum() / counts.mean() if n_present > 1 else 0
         if inequality < 1e-9:
             return np.zeros(n_present)
-        logits = self._as_another(weights, text_weight, penalty)
+        logits = self._as_another(solution, text_weight, penalty)
         shares = 1 / counts[self.labels]
 
         def loss_and_gradient(b: NDArray[Any]) -> tuple[float, NDArray[Any]]:
@@ -375,15 +371,15 @@ class _Regression:
         b = minimise(loss_and_gradient, np.zeros(n_present), np.ones(n_present), 1e-6)
         return inequality * b
 
-    def _as_another(self, weights: NDArray[Any], text_weight: float, penalty: float) -> NDArray[Any]:
+    def _as_another(self, solution: NDArray[Any], text_weight: float, penalty: float) -> NDArray[Any]:
         """(n, P) logits of each image as if it were another of its class."""
-        logits, values = self._errors(weights, text_weight)
+        logits, values = self._errors(solution, text_weight)
         own_term = (self.inputs**2).sum(axis=1, keepdims=True) * values / penalty
         return logits - (1 - _COSINE_IN_CLASS) * own_term
 
-    def _errors(self, weights: NDArray[Any], text_weight: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _errors(self, solution: NDArray[Any], text_weight: float) -> tuple[NDArray[Any], NDArray[Any]]:
         """(n, P) logits of the images and u (L − softmax)."""
-        logits = text_weight * self.text + self.inputs @ weights
+        logits = text_weight * self.text + self.inputs @ solution.T
         return logits, -self.weights[:, None] * _losses_and_errors(logits, self.labels)[1]
 
     # ---- the choice --------------------------------------------------------------------------------------------------
@@ -414,32 +410,34 @@ class _Regression:
             logits = self._as_another(self.solve(text_weight, penalty, _ROUGH), text_weight, penalty)
             labels = self.labels
         else:
-            used = folds[:1] if len(self.labels) > _ENOUGH_IN_ONE_FOLD else folds
+            sizes = np.cumsum([len(rows) for rows in folds])
+            used = folds[: int(np.searchsorted(sizes, _ENOUGH)) + 1]
             parts = [self.without(rows).solve(text_weight, penalty, _ROUGH) for rows in used]
             logits = np.concatenate(
-                [text_weight * self.text[rows] + self.inputs[rows] @ w for rows, w in zip(used, parts, strict=True)]
+                [text_weight * self.text[rows] + self.inputs[rows] @ w.T for rows, w in zip(used, parts, strict=True)]
             )
             labels = self.labels[np.concatenate(used)]
         return _losses_and_errors(logits / fit_temperature(logits, labels), labels)[0]
 
     def folds(self) -> list[NDArray[np.intp]]:
-        """Rows to leave out together, at most five times: near-repeats are in one fold, and each class keeps an image.
+        """Rows to leave out together: near-repeats are in one fold, and each class keeps an image.
 
         None if fewer than half the classes with images have a second one that is no near-repeat.
         """
         groups = near_repeats(self.vectors, self.labels)
-        fold, n_left_out = np.full(len(self.labels), -1), 0
+        n_folds = _FOLDS_OF_FEW if self.text.size <= _FEW else _FOLDS
+        fold, first, n_classes = np.full(len(self.labels), -1), 0, 0
         rng = np.random.default_rng(0)
         for label in range(len(self.present)):
             own = np.flatnonzero(self.labels == label)
             _, numbers = np.unique(groups[own], return_inverse=True)
             n_groups = numbers.max(initial=-1) + 1
-            if n_groups > 1:
-                fold[own] = rng.permutation(n_groups)[numbers] % _FOLDS
-                n_left_out += 1
-        if 2 * n_left_out < len(self.present) or n_left_out < 2:
+            if n_groups > 1:  # in consecutive folds, from where the class before ended
+                fold[own] = (first + rng.permutation(n_groups)[numbers]) % n_folds
+                first, n_classes = first + n_groups, n_classes + 1
+        if n_classes < max(2, len(self.present) / 2):
             return []
-        return [np.flatnonzero(fold == number) for number in range(fold.max(initial=-1) + 1)]
+        return [rows for rows in (np.flatnonzero(fold == number) for number in range(n_folds)) if len(rows)]
 
 
 def near_repeats(vectors: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.intp]:
