@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED = "leave-one-out", "scale-free", "validation", "fixed"
+#: The rule of a method that chooses its own settings on the support images.
+SUPPORT = "support"
 
 _LARGEST = {"alpha": MAX_CHOSEN_ALPHA, "beta": MAX_CHOSEN_BETA, "temperature": MAX_TEMPERATURE}
 
@@ -55,10 +57,10 @@ class Choice:
 
     Parameters
     ----------
-    alpha, beta : float
+    alpha, beta : float; None for a method without them (rule ``support``), whose settings are its own
     temperature : float, divides the logits before the softmax; 1 if there were no rows to fit it on
     accuracy : float in [0, 1] on the left-out or validation images, None without any
-    rule : ``leave-one-out``, ``scale-free``, ``validation`` or ``fixed``
+    rule : ``leave-one-out``, ``scale-free``, ``validation``, ``fixed`` or ``support``
     n_rows : int, number of images behind that accuracy
 
     Raises
@@ -74,8 +76,8 @@ class Choice:
     TipAdapterClassifier(alpha=2.0)
     """
 
-    alpha: float
-    beta: float
+    alpha: float | None
+    beta: float | None
     temperature: float
     accuracy: float | None
     rule: str
@@ -84,6 +86,8 @@ class Choice:
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "temperature"):
             value = getattr(self, name)
+            if value is None and name != "temperature" and self.rule == SUPPORT:
+                continue
             value = (
                 value.item() if isinstance(value, np.generic) else value
             )  # in half precision the bounds are infinite
@@ -93,8 +97,15 @@ class Choice:
                 raise ValueError(f"{name} must be a number {least} 0 and at most {_LARGEST[name]:g}, found {value!r}")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy must be between 0 and 1, or None, found {self.accuracy!r}")
-        if self.rule not in RULES:
-            raise ValueError(f"unknown rule {self.rule!r}; choose one of {', '.join(RULES)}")
+        if self.rule not in (*RULES, SUPPORT):
+            raise ValueError(f"unknown rule {self.rule!r}; choose one of {', '.join([*RULES, SUPPORT])}")
+
+    @property
+    def alpha_beta(self) -> tuple[float, float]:
+        """Both; ValueError for a method without them."""
+        if self.alpha is None or self.beta is None:
+            raise ValueError("a method that chooses its own settings has no alpha and beta")
+        return self.alpha, self.beta
 
 
 def choose_alpha_beta(
@@ -208,10 +219,10 @@ class TipAdapterCV(CacheClassifier):
         _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE)
         self.keys_, self.labels_ = keys, labels
         self.choice_ = RULES[rule](Cache.of(self, keys), TuningData(float(self.ratio)))
-        self.alpha_, self.beta_ = self.choice_.alpha, self.choice_.beta
+        self.alpha_, self.beta_ = self.choice_.alpha_beta
 
     def _alpha_beta(self) -> tuple[float, float]:
-        return self.alpha_, self.beta_
+        return self.choice_.alpha_beta
 
 
 def _require_rule(rule: str, *known: str) -> None:

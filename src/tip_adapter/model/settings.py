@@ -17,7 +17,7 @@ from tip_adapter import validation
 from tip_adapter.encoders.prompts import checked_names, resolve_templates
 from tip_adapter.errors import UsageError, warn
 from tip_adapter.images.inputs import listed_labels
-from tip_adapter.methods import method_class, tuning
+from tip_adapter.methods import AUTO, DEFAULT_METHOD, TIP_ADAPTER, method_class, tuning
 from tip_adapter.text import printable, suggestion
 from tip_adapter.validation import require
 from tip_adapter.vectors import SupportSet, unit_rows
@@ -57,8 +57,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     check_encoder(settings["encoder"])
     for name, (kinds, wanted) in _TAKES.items():
         require(isinstance(settings[name], kinds), name, wanted, settings[name])
-    method, epochs = settings["method"], settings["epochs"]
-    check_tuning(method, settings["tune"], settings["alpha"], settings["beta"])
+    given = settings["tune"], settings["alpha"], settings["beta"]
+    method, epochs = method_for(settings["method"], *given), settings["epochs"]
+    check_tuning(method, *given)
     if epochs is not None:
         if "epochs" not in inspect.signature(method_class(method)).parameters:
             raise UsageError(f"{method} takes no epochs; leave out epochs", arguments=("epochs",))
@@ -90,6 +91,15 @@ def listed_support(support: Any, name: str, width: int) -> SupportSet:
     require(not wrong, name, "digests that are a SHA-256 in hexadecimal, or empty", wrong[:1])
     labels = np.array(listed_labels(support.labels), dtype=np.str_)
     return replace(support, labels=labels, vectors=unit_rows(support.vectors))
+
+
+def method_for(
+    method: str, tune: str | os.PathLike[str] | None = None, alpha: float | None = None, beta: float | None = None
+) -> str:
+    """The method that a name stands for: for ``auto`` the default, or Tip-Adapter where a setting of its own is given."""
+    if method != AUTO:
+        return method
+    return TIP_ADAPTER if (tune, alpha, beta) != (None, None, None) else DEFAULT_METHOD
 
 
 def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
