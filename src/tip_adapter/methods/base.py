@@ -49,8 +49,6 @@ _NUMBERS: dict[str, tuple[type[Any], float, bool, float]] = {
 }
 # Queries are processed in blocks, so that no array is larger than a block's affinities (16 MiB).
 _BLOCK_ENTRIES = 2**22
-#: Learned arrays start as unit rows; larger values in a model folder are damage.
-_LEARNED_BOUND = 1e4
 #: What scikit-learn's OutputCodeClassifier calls a group of classes and the others.
 _SIDES = {-1, 1}
 
@@ -99,6 +97,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     #: Attributes that prediction needs: converted to the queries' kind, dtype and device and passed to `_logits`.
     _arrays: ClassVar[tuple[str, ...]]
+    #: Larger values of learned arrays in a model folder are damage: most start as unit rows.
+    _learned_bound: ClassVar[float] = 1e4
 
     capabilities: ClassVar[Capabilities] = Capabilities()
 
@@ -234,8 +234,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         if set(learned) != set(self.capabilities.learned):
             raise ValueError(f"expected learned arrays {sorted(self.capabilities.learned)}, got {sorted(learned)}")
         for name, array in learned.items():
-            if not np.abs(to_numpy(array)).max(initial=0) <= _LEARNED_BOUND:
-                raise ValueError(f"{name} contains NaN, or values beyond {_LEARNED_BOUND:g}")
+            if not np.abs(to_numpy(array)).max(initial=0) <= self._learned_bound:
+                raise ValueError(f"{name} contains NaN, or values beyond {self._learned_bound:g}")
         keys, labels = self._support(X, y, ids)
         if self.capabilities.learned:
             self._restore(keys, labels, learned)

@@ -37,6 +37,7 @@ from tip_adapter.methods.lbfgs import minimise
 from tip_adapter.methods.ops import like, text_logits, to_numpy
 from tip_adapter.methods.tuning import fit_temperature
 from tip_adapter.text import shown
+from tip_adapter.validation import MAX_CHOSEN_ALPHA
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class TextOffsetClassifier(IncrementalClassifier):
     """
 
     _arrays = ("coef_", "intercept_")
+    _learned_bound = MAX_CHOSEN_ALPHA  # names that are sure by small differences of cosines have large coefficients
     capabilities = Capabilities(incremental=True, explains=True, leaves_out=True, learned=("coef_", "intercept_"))
 
     class_embeddings: ClassEmbeddings | None = None
@@ -231,7 +233,7 @@ class TextOffsetClassifier(IncrementalClassifier):
         return self.text_weight_ * text_logits(to_numpy(self.keys_)[rows], to_numpy(self.weights_), self.logit_scale)
 
     def _threads(self) -> threadpool_limits:
-        return threadpool_limits(1 if self.keys_.size * len(self.classes_) < _WORTH_THREADS else None)
+        return threadpool_limits(1 if len(self.keys_) * self.n_features_in_ * len(self.classes_) < _WORTH_THREADS else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -477,7 +479,7 @@ def _balanced(labels: NDArray[Any]) -> NDArray[np.float64]:
 
 def _losses_and_errors(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Cross-entropy of each of (m, P) logits for (m,) labels, and its gradient: softmax minus one-hot."""
-    logits = logits - logits.max(axis=1, keepdims=True)
+    logits = logits - logits.max(axis=1, keepdims=True, initial=-np.inf)  # without images there are no columns
     own = np.arange(len(labels)), labels
     behind = logits[own]
     errors = np.exp(logits, out=logits)
