@@ -13,6 +13,7 @@ from tip_adapter import ClassEmbeddings, TipAdapterClassifier, choose_alpha_beta
 from tip_adapter.methods import leave_one_out, tuning
 from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.tuning import Choice, TuningData, default_rule, fit_temperature, fixed
+from tip_adapter.vectors import softmax
 
 RULES = ["leave-one-out", "scale-free", "validation"]
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -511,6 +512,24 @@ def test_rows_that_are_all_right_are_not_believed_to_be_certain():
     # p = (n + 1) / (n + 2) of each label: exp(5 / T) / (exp(5 / T) + 2) = p.
     assert few == pytest.approx(5 / np.log(2 * 4), rel=1e-3)
     assert many == pytest.approx(5 / np.log(2 * 151), rel=1e-3)
+
+
+@given(st.integers(0, 999), st.integers(2, 40), st.integers(2, 5))
+def test_weighted_rows_have_the_temperature_of_their_weighted_likelihood(seed, n, n_classes):
+    rng = np.random.default_rng(seed)
+    logits, labels = 3 * rng.standard_normal((n, n_classes)), rng.integers(n_classes, size=n)
+    weights = rng.uniform(0.1, 2, n)
+    temperature = fit_temperature(logits, labels, weights)
+    target = (weights.sum() ** 2 / np.square(weights).sum() + 1) / (weights.sum() ** 2 / np.square(weights).sum() + 2)
+    targets = np.full((n, n_classes), (1 - target) / (n_classes - 1))
+    targets[np.arange(n), labels] = target
+
+    def loss(t):
+        return -float(weights @ (targets * np.log(softmax(logits / t))).sum(axis=1))
+
+    assert loss(temperature) <= min(loss(temperature / 1.01), loss(temperature * 1.01)) or temperature in (0.01, 1e5)
+    np.testing.assert_allclose(fit_temperature(logits, labels, 7 * weights), temperature, rtol=1e-6)
+    assert fit_temperature(logits, labels, np.ones(n)) == fit_temperature(logits, labels)
 
 
 def test_the_temperature_belongs_to_the_left_out_rows_of_the_pair():

@@ -277,16 +277,17 @@ RULES: dict[str, Callable[[Cache, TuningData], Choice]] = {
 }
 
 
-def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+def fit_temperature(logits: NDArray[Any], labels: NDArray[Any], weights: NDArray[np.float64] | None = None) -> float:
     """The temperature that maximises the likelihood of the labels under softmax(logits / temperature).
 
     The target probability of a label is (n + 1) / (n + 2), as in Platt (1999), so that a few correct rows do not make the
-    classifier certain.
+    classifier certain. With weights, n is Kish's effective number of rows, (Σ w)² / Σ w².
 
     Parameters
     ----------
-    logits : (n, n_classes) float array
+    logits : (n, n_classes) float array, n > 0
     labels : (n,) int array
+    weights : (n,) float array, > 0, what each row counts relative to the others; None: all the same
 
     Returns
     -------
@@ -295,15 +296,18 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     n, n_classes = logits.shape
     if n_classes == 1:
         return 1.0
-    target = (n + 1) / (n + 2)
+    weights = np.ones(n) if weights is None else weights / weights.mean()
+    n_effective = n**2 / np.square(weights).sum()  # the weights sum to n
+    target = float((n_effective + 1) / (n_effective + 2))
     others = (1 - target) / (n_classes - 1)  # target probability of every other label
-    behind = logits - logits.max(axis=1, keepdims=True)
-    own, total = behind[np.arange(n), labels].mean(dtype=np.float64), behind.sum(axis=1, dtype=np.float64).mean()
+    behind, weights = logits - logits.max(axis=1, keepdims=True), weights.astype(logits.dtype)
+    own = (weights * behind[np.arange(n), labels]).mean(dtype=np.float64)
+    total = (weights * behind.sum(axis=1, dtype=np.float64)).mean()
     wanted = float((target - others) * own + others * total)
 
     def derivative(log_temperature: float) -> float:
         # Of the likelihood: it is 0 where the expected logit is the target's.
-        return _expected(behind, float(np.exp(log_temperature))) - wanted
+        return _expected(behind, float(np.exp(log_temperature)), weights) - wanted
 
     coldest, hottest = np.log(_TEMPERATURES)
     if derivative(coldest) <= 0:
@@ -313,13 +317,15 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     return float(np.exp(brentq(derivative, coldest, hottest, xtol=1e-9)))
 
 
-def _expected(behind: NDArray[Any], temperature: float) -> float:
-    """Mean over rows of the expected entry under softmax(behind / temperature); each row's maximum is 0."""
+def _expected(behind: NDArray[Any], temperature: float, weights: NDArray[Any]) -> float:
+    """Weighted mean over rows of the expected entry under softmax(behind / temperature); each row's maximum is 0."""
     block = max(1, _BLOCK_ENTRIES // behind.shape[1])
     total = 0.0
-    for rows in (behind[first : first + block] for first in range(0, len(behind), block)):
-        weights = np.exp(rows / temperature)
-        total += float((np.einsum("ij,ij->i", weights, rows) / weights.sum(axis=1)).sum(dtype=np.float64))
+    for first in range(0, len(behind), block):
+        rows, rows_weights = behind[first : first + block], weights[first : first + block]
+        likely = np.exp(rows / temperature)
+        expected = np.einsum("ij,ij->i", likely, rows) / likely.sum(axis=1)
+        total += float((rows_weights * expected).sum(dtype=np.float64))
     return total / len(behind)
 
 
