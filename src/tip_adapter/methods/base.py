@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from tip_adapter.errors import LabelError, UsageError, VectorError, warn
 from tip_adapter.methods.explanation import ClassEvidence, decompose
-from tip_adapter.methods.ops import like, to_numpy
+from tip_adapter.methods.ops import CLASS_SUMS, like, to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
 from tip_adapter.vectors import ClassEmbeddings, require_finite, require_labels, softmax, unit_rows
@@ -97,6 +97,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     class_embeddings: ClassEmbeddings | None
     logit_scale: float
+    #: How leave-one-out sums over a class's keys, where the method has no such argument.
+    class_sums: str = "balanced"
     weights_: Array
     keys_: Array
     labels_: NDArray[Any]
@@ -346,7 +348,7 @@ def check_settings(classifier: BaseEstimator) -> None:
     Raises
     ------
     ValueError
-        A number has another type, is not finite or out of bounds, or `class_embeddings` is something else.
+        A number has another type, is not finite or out of bounds, or `class_embeddings` or `class_sums` is something else.
     """
     defaults = inspect.signature(type(classifier)).parameters
     for name, value in classifier.get_params(deep=False).items():
@@ -360,6 +362,9 @@ def check_settings(classifier: BaseEstimator) -> None:
             raise UsageError(f"{name} must be {number} {bounds}, not {shown(value)}", arguments=(name,))
     if not isinstance(classifier.class_embeddings, ClassEmbeddings | None):
         raise ValueError(f"class_embeddings must be ClassEmbeddings or None, not {type(classifier.class_embeddings)}")
+    if classifier.class_sums not in CLASS_SUMS:
+        known = " or ".join(CLASS_SUMS)
+        raise UsageError(f"class_sums must be {known}, found {shown(classifier.class_sums)}", arguments=("class_sums",))
 
 
 def checked_labels(y: Any, n: int) -> NDArray[Any]:
