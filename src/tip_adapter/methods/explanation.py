@@ -72,3 +72,33 @@ def decompose(
         return ClassEvidence(classes[c], float(logits[c]), float(text[c]), images, rest, len(others))
 
     return tuple(evidence(c) for c in np.argsort(-logits, kind="stable").tolist())
+
+
+def decompose_sum(
+    text: NDArray[Any],
+    parts: NDArray[Any],
+    logits: NDArray[Any],
+    ids: NDArray[np.str_],
+    classes: NDArray[Any],
+    *,
+    top: int = 3,
+) -> tuple[ClassEvidence, ...]:
+    """As `decompose`, for logits in which every image has a term for every class, positive or negative.
+
+    Parameters
+    ----------
+    text, logits, classes : (n_classes,) text logits, logits and labels
+    parts, ids : (n, n_classes) terms of the images, (n,) their ids
+
+    Returns
+    -------
+    the evidence for every class, highest logit first: the `top` images with the largest terms by size, largest first
+    """
+    strongest = np.argsort(-np.abs(parts), axis=0, kind="stable")[:top]
+
+    def evidence(c: int) -> ClassEvidence:
+        images = tuple(ImageEvidence(str(ids[row]), float(parts[row, c])) for row in strongest[:, c])
+        rest = float(logits[c] - text[c]) - sum(image.part for image in images)
+        return ClassEvidence(classes[c], float(logits[c]), float(text[c]), images, rest, len(parts) - len(images))
+
+    return tuple(evidence(c) for c in np.argsort(-logits, kind="stable").tolist())

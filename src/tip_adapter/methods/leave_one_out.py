@@ -16,7 +16,7 @@ import numpy as np
 
 from tip_adapter.io.processors import available_processors
 from tip_adapter.methods.alpha_search import AccuracyCurve, correct_between
-from tip_adapter.methods.ops import class_balance, text_logits, to_numpy
+from tip_adapter.methods.ops import row_weights, text_logits, to_numpy
 from tip_adapter.methods.tip_adapter import sharpen, sum_affinities
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ class Cache:
     @property
     def row_weights(self) -> NDArray[np.float64]:
         """What each support image counts, so that classes count the same: (n,), 1 where all have equally many."""
-        balance = class_balance(self.labels, len(self.weights))
-        return np.ones(len(self.labels)) if balance is None else balance[self.labels]
+        return row_weights(self.labels, len(self.weights))
 
     @property
     def left_out(self) -> HeldOutQueries:

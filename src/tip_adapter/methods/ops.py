@@ -21,7 +21,7 @@ CLASS_SUMS = ("balanced", "raw")
 
 def text_logits(queries: Array, weights: Array, logit_scale: float) -> Array:
     """Zero-shot logits, logit_scale · f Wᵀ: (m, d) and (N, d) → (m, N)."""
-    return logit_scale * (queries @ weights.T)
+    return float(logit_scale) * (queries @ weights.T)  # a NumPy number would change the dtype
 
 
 def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Array:
@@ -45,6 +45,12 @@ def class_balance(labels: NDArray[Any], n_classes: int) -> NDArray[np.float64] |
     sizes = np.bincount(labels, minlength=n_classes)
     present = sizes[sizes > 0]
     return np.where(sizes > 0, present.mean() / np.maximum(sizes, 1), 1) if len(set(present.tolist())) > 1 else None
+
+
+def row_weights(labels: NDArray[Any], n_classes: int) -> NDArray[np.float64]:
+    """What each row counts so that classes count the same: (n,), `class_balance` of the (n,) labels' classes."""
+    balance = class_balance(labels, n_classes)
+    return np.ones(len(labels)) if balance is None else balance[labels]
 
 
 def class_means(keys: Array, labels: NDArray[Any], n_classes: int) -> Array:

@@ -206,7 +206,7 @@ class _GivenAlphaBeta(CacheClassifier):
     class_sums: str = "balanced"
 
     def _alpha_beta(self) -> tuple[float, float]:
-        return self.alpha, self.beta
+        return float(self.alpha), float(self.beta)  # NumPy numbers would change the dtype
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         if learned["keys_"].shape != keys.shape:
@@ -299,15 +299,16 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=views is None), len(self.classes_)
+        alpha, beta = self._alpha_beta()
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             own_rows = rows if leave_out else None
-            affinities = affinity(queries, learned[0], self.beta, own_rows)  # (m, n)  A
+            affinities = affinity(queries, learned[0], beta, own_rows)  # (m, n)  A
             cache = sum_affinities(affinities, labels, n_classes, own_rows, self.class_sums)  # (m, N)  A L
             text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
-            loss, errors = cross_entropy(text + self.alpha * cache, labels[rows])  # (m, N)  P
-            given = labels, self.alpha, self.beta, own_rows, self.class_sums
+            loss, errors = cross_entropy(text + alpha * cache, labels[rows])  # (m, N)  P
+            given = labels, alpha, beta, own_rows, self.class_sums
             return loss, [cache_gradient(queries, affinities, errors, *given)]
 
         self.labels_ = labels
-        (self.keys_,) = self._train([keys], loss_and_gradients, keys, views, AdamW(self.learning_rate), cosine)
+        (self.keys_,) = self._train([keys], loss_and_gradients, keys, views, AdamW(float(self.learning_rate)), cosine)

@@ -24,7 +24,7 @@ from tip_adapter.methods.leave_one_out import Cache, HeldOutQueries
 from tip_adapter.methods.ops import to_numpy
 from tip_adapter.methods.tip_adapter import CacheClassifier, TipAdapterClassifier
 from tip_adapter.text import shown
-from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_TEMPERATURE
+from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_RATE, MAX_TEMPERATURE, number
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED = "leave-one-out", "scale-free", "validation", "fixed"
+#: The rule of a method that chooses its own settings on the support images.
+SUPPORT = "support"
 
 _LARGEST = {"alpha": MAX_CHOSEN_ALPHA, "beta": MAX_CHOSEN_BETA, "temperature": MAX_TEMPERATURE}
 
@@ -55,10 +57,10 @@ class Choice:
 
     Parameters
     ----------
-    alpha, beta : float
+    alpha, beta : float; None for a method without them (rule ``support``), whose settings are its own
     temperature : float, divides the logits before the softmax; 1 if there were no rows to fit it on
     accuracy : float in [0, 1]: of the left-out images the mean over classes, or of the validation images; None without any
-    rule : ``leave-one-out``, ``scale-free``, ``validation`` or ``fixed``
+    rule : ``leave-one-out``, ``scale-free``, ``validation``, ``fixed`` or ``support``
     n_rows : int, number of images behind that accuracy
 
     Raises
@@ -74,8 +76,8 @@ class Choice:
     TipAdapterClassifier(alpha=2.0)
     """
 
-    alpha: float
-    beta: float
+    alpha: float | None
+    beta: float | None
     temperature: float
     accuracy: float | None
     rule: str
@@ -84,14 +86,26 @@ class Choice:
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "temperature"):
             value = getattr(self, name)
-            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= _LARGEST[name] or (value == 0 and name != "alpha"):
+            if value is None and name != "temperature" and self.rule == SUPPORT:
+                continue
+            value = (
+                value.item() if isinstance(value, np.generic) else value
+            )  # in half precision the bounds are infinite
+            known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            if not known or not 0 <= value <= _LARGEST[name] or (value == 0 and name != "alpha"):
                 least = "at least" if name == "alpha" else "above"
                 raise ValueError(f"{name} must be a number {least} 0 and at most {_LARGEST[name]:g}, found {value!r}")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy must be between 0 and 1, or None, found {self.accuracy!r}")
-        if self.rule not in RULES:
-            raise ValueError(f"unknown rule {self.rule!r}; choose one of {', '.join(RULES)}")
+        if self.rule not in (*RULES, SUPPORT):
+            raise ValueError(f"unknown rule {self.rule!r}; choose one of {', '.join([*RULES, SUPPORT])}")
+
+    @property
+    def alpha_beta(self) -> tuple[float, float]:
+        """Both; ValueError for a method without them."""
+        if self.alpha is None or self.beta is None:
+            raise ValueError("a method that chooses its own settings has no alpha and beta")
+        return self.alpha, self.beta
 
 
 def choose_alpha_beta(
@@ -127,8 +141,8 @@ def choose_alpha_beta(
     Raises
     ------
     ValueError
-        The rule is unknown; leave-one-out if no class has two images; validation images are missing; or as
-        TipAdapterClassifier.fit.
+        The rule is unknown; leave-one-out if no class has two images; validation images are missing; `ratio` is not a
+        number from 0 to 1,000,000; or as TipAdapterClassifier.fit.
 
     Notes
     -----
@@ -152,7 +166,7 @@ def choose_alpha_beta(
     if validation is not None:
         images = to_numpy(clf.unit_queries(validation[0]))
         held_out = images, positions(checked_labels(validation[1], len(images)), clf.classes_)
-    return RULES[rule](cache, TuningData(ratio, held_out))
+    return RULES[rule](cache, TuningData(number(ratio, "ratio", 0, MAX_RATE), held_out))
 
 
 @dataclass(eq=False, repr=False)
@@ -210,11 +224,11 @@ class TipAdapterCV(CacheClassifier):
         rule = default_rule(labels) if self.rule is None else self.rule
         _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE)
         self.keys_, self.labels_ = keys, labels
-        self.choice_ = RULES[rule](Cache.of(self, keys), TuningData(self.ratio))
-        self.alpha_, self.beta_ = self.choice_.alpha, self.choice_.beta
+        self.choice_ = RULES[rule](Cache.of(self, keys), TuningData(float(self.ratio)))
+        self.alpha_, self.beta_ = self.choice_.alpha_beta
 
     def _alpha_beta(self) -> tuple[float, float]:
-        return self.alpha_, self.beta_
+        return self.choice_.alpha_beta
 
 
 def _require_rule(rule: str, *known: str) -> None:

@@ -24,7 +24,7 @@ from tip_adapter.features.sources import encode_labelled, image_source, labelled
 from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
-from tip_adapter.methods import method_class
+from tip_adapter.methods import AUTO, method_class
 from tip_adapter.methods.tuning import LEAVE_ONE_OUT
 from tip_adapter.model.contents import Changes, distinct
 from tip_adapter.model.fitting import (
@@ -32,7 +32,7 @@ from tip_adapter.model.fitting import (
     fit_by_settings,
     refuse_singles,
     refuse_unknown,
-    with_alpha_beta,
+    with_choice,
 )
 from tip_adapter.model.head import Head, load_head
 from tip_adapter.model.incremental import (
@@ -50,6 +50,7 @@ from tip_adapter.model.settings import (
     check_settings,
     listed_support,
     logit_scale_of,
+    method_for,
     settings_of,
 )
 from tip_adapter.text import counted, printable
@@ -80,7 +81,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder; None for ``pocket``, or for the one that
         stored vectors were made with
-    method : ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry
+    method : ``auto`` (``text-offset``; ``tip-adapter`` where alpha and beta, or `tune`, are given), ``text-offset``, ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry
         point ``tip_adapter.methods`` of an installed package
     tune : how alpha and beta are chosen: ``loo`` or ``leave-one-out``, ``scale-free``, or a folder or list of validation
         photos; None for leave-one-out where at least half the classes with photos have two, else scale-free. For
@@ -111,7 +112,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     encoder: str | Encoder | None = None
-    method: str = "tip-adapter"
+    method: str = AUTO
     tune: str | os.PathLike[str] | None = None
     alpha: float | None = None
     beta: float | None = None
@@ -214,7 +215,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
             scale = logit_scale_of(self.encoder_, self.logit_scale)
             learned_from = support, names, templates, embeddings, scale
-            self._head = fit_by_settings(vars(self), self.encoder_, self.method, *learned_from, progress=progress)
+            self._head = fit_by_settings(vars(self), self.encoder_, self._method, *learned_from, progress=progress)
             return self
 
     # ---- a scikit-learn estimator ----------------------------------------------------------------------------------
@@ -374,7 +375,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 return self
             head = with_images(self._with_named(self.head_, sorted(set(fresh.labels.tolist()))), fresh)
             # Without photos there was nothing to choose alpha and beta by.
-            chooses = method_class(head.finetune_with or head.method).capabilities.has_alpha_beta
+            capabilities = method_class(head.finetune_with or head.method).capabilities
+            chooses = capabilities.has_alpha_beta or capabilities.leaves_out
             unchosen = head.choice is None and chooses and len(head.support)
             return self._relearn(head) if unchosen else self._set_head(head)
 
@@ -775,7 +777,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
         if self.tune in ("loo", LEAVE_ONE_OUT):
             refuse_singles(photos.labels)
-        return self.fit_support(self._read(photos, self.method, progress), photos.classes, progress=progress)
+        return self.fit_support(self._read(photos, self._method, progress), photos.classes, progress=progress)
 
     def _read(self, photos: VectorSource, method: str, progress: Progress | None) -> SupportSet:
         """The photos that a method learns from, each content once in a class."""
@@ -807,8 +809,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check(self) -> None:
         """Check the settings before any photo is read."""
         check_settings(vars(self))
-        if method_class(self.method).capabilities.encoder_parts:
-            encoder_parts(self.encoder_, self.method)
+        if method_class(self._method).capabilities.encoder_parts:
+            encoder_parts(self.encoder_, self._method)
+
+    @property
+    def _method(self) -> str:
+        """The method that is fitted, also where `method` is ``auto``."""
+        return method_for(self.method, self.tune, self.alpha, self.beta)
 
     def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
         return name_classes(labels, self.class_names or {}, self.encoder_.record.reads, known)
@@ -832,8 +839,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"{head.finetune_with} cannot be updated in place: predictions use the photos' own vectors until it is "
                 "fine-tuned again (retune)"
             )
-        if head.choice is None and head.estimator.capabilities.has_alpha_beta and len(head.support):
-            head = with_alpha_beta(head, vars(self), self.encoder_)
+        capabilities = head.estimator.capabilities
+        if head.choice is None and (capabilities.has_alpha_beta or capabilities.leaves_out) and len(head.support):
+            head = with_choice(head, vars(self), self.encoder_)
         self._head = head
         return self
 

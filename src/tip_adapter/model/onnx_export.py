@@ -17,6 +17,7 @@ from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
 from tip_adapter.errors import ExportError
 from tip_adapter.io.files import refuse_existing, write_file
+from tip_adapter.methods.text_offset import TextOffsetClassifier
 from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier, sum_factors
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.text import counted, printable
@@ -131,8 +132,12 @@ def _finished(graph: GraphWriter, vectors: str, head: Head, identity: EncoderIde
     # What decides is near the largest. In a file converted to half precision, numbers near 0 have the most digits.
     below_largest = graph.to_float(graph.node("Sub", softened, graph.largest(softened)))
     graph.output(graph.node("Softmax", below_largest, axis=1), "probabilities", ["n", len(head.classes)])
-    chosen = {"alpha": head.choice.alpha, "beta": head.choice.beta} if head.choice else {}
-    numbers = {**chosen, "logit_scale": head.logit_scale, "temperature": head.temperature}
+    settings = {"alpha": head.choice.alpha, "beta": head.choice.beta} if head.choice else {}
+    numbers = {
+        **{name: value for name, value in settings.items() if value is not None},
+        "logit_scale": head.logit_scale,
+        "temperature": head.temperature,
+    }
     metadata = {
         "tip_adapter": __version__,
         "method": head.method,
@@ -150,6 +155,13 @@ def _write_text_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
     weights = np.asarray(estimator.weights_, dtype=np.float32)
     logits = graph.node("Gemm", units, graph.constant(weights), alpha=float(estimator.logit_scale), transB=1)
     return graph.node("Cast", logits, to=TensorProto.DOUBLE)
+
+
+def _write_linear_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
+    """Logits of text-offset, f · coefᵀ + intercept: (m, d) float32 → (m, N) double."""
+    coef = graph.constant(np.asarray(estimator.coef_, dtype=np.float32))
+    logits = graph.node("Cast", graph.node("Gemm", units, coef, transB=1), to=TensorProto.DOUBLE)
+    return graph.node("Add", logits, graph.constant(np.asarray(estimator.intercept_, dtype=np.float64)))
 
 
 def _write_tip_adapter_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
@@ -181,6 +193,7 @@ def _double(number: Any) -> NDArray[np.float64]:
 
 #: Method → the function that writes its logits.
 _LOGITS: dict[type, Callable[[GraphWriter, str, Any], str]] = {
+    TextOffsetClassifier: _write_linear_logits,
     ZeroShotClassifier: _write_text_logits,
     TipAdapterClassifier: _write_tip_adapter_logits,
     TipAdapterFClassifier: _write_tip_adapter_logits,

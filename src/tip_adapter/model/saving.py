@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Formats that are read. The second may have one array more, `DIGESTS`; a model without it is written in the first.
-FORMATS = (1, 2)
+#: Formats that are read. The second may have one array more, `DIGESTS`; a model without it is written in the first. The third
+#: may have it, too; there `class_sums` among the parameters says how equation 4 sums over a class.
+FORMATS = (1, 2, 3)
 #: The array of the photos' contents: a SHA-256 as four integers of 64 bits, zeros where it is unknown.
 DIGESTS = "support_digests"
 CONFIG, ARRAYS, CARD = "config.json", "adapter.safetensors", "README.md"
@@ -78,10 +79,14 @@ class ClassRecord(_Record):
 
 
 class ChoiceRecord(_Record):
-    """How alpha and beta were chosen. A search may exceed what a user may set: both are ratios of spreads."""
+    """How alpha and beta were chosen, null for a method without. A search may exceed what a user may set: both are ratios."""
 
-    alpha: Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)]  # 1e15 where no image resembles one of another class
-    beta: Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)]  # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
+    alpha: (
+        Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)] | None
+    )  # 1e15 where no image resembles one of another class
+    beta: (
+        Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)] | None
+    )  # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
     temperature: Annotated[float, Meta(ge=1e-3, le=MAX_TEMPERATURE)]
     accuracy: Share | None
     rule: Line
@@ -119,7 +124,7 @@ class LeftOutRecord(_Record):
 class ModelRecord(_Record):
     """config.json without its digests."""
 
-    format: Literal[1, 2]
+    format: Literal[1, 2, 3]
     tip_adapter: Line
     encoder: EncoderRecord
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -128,7 +133,7 @@ class ModelRecord(_Record):
     classes: Annotated[list[ClassRecord], Meta(min_length=1)]
     images: list[str]
     logit_scale: Annotated[float, Meta(gt=0, le=MAX_LOGIT_SCALE)]
-    templates: list[str]
+    templates: Annotated[list[str], Meta(min_length=1)]
     choice: ChoiceRecord | None
     left_out: LeftOutRecord | None
     finetune_with: Line | None
@@ -194,7 +199,7 @@ def write_model_folder(
 
 def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """File name → content of a model folder; ValueError, which says why, if it could not be read again."""
-    stated = {"format": FORMATS[DIGESTS in arrays], **config}
+    stated = {"format": 3 if "class_sums" in config["parameters"] else FORMATS[DIGESTS in arrays], **config}
     _check_stated(stated)
     _check_arrays(stated, arrays)
     trained = any(name.startswith("learned.") for name in arrays)
@@ -251,7 +256,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("it states no format")
         if config["format"] not in FORMATS:
             stated = f"{printable(path.parent)} is of format {config['format']}"
-            known = " and ".join(map(str, FORMATS))
+            known = ", ".join(map(str, FORMATS))
             raise ModelFolderError(f"{stated}, this version reads formats {known}; upgrade tip-adapter")
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
@@ -309,7 +314,8 @@ def _require_model(config: Path) -> None:
     except PermissionError:
         raise
     except OSError as error:
-        found = f"it has no {CONFIG}" if is_folder(config.parent) else "there is no such folder"
+        absent = "it is a file" if os.path.lexists(config.parent) else "there is no such folder"
+        found = f"it has no {CONFIG}" if is_folder(config.parent) else absent
         raise ModelFolderError(
             f"{printable(config.parent)} is not a model folder: {found}; `tip-adapter fit` makes one"
         ) from error
@@ -379,6 +385,9 @@ def _check_stated(stated: Mapping[str, Any]) -> None:
     for name, texts in [("classes", labels), ("images", stated["images"])]:
         if len(texts) * max(map(len, texts), default=0) > MOST_TABLE:
             raise ValueError(f"{name} hold a text too long for {len(texts)} of them")
+    for row, name in enumerate(stated["images"]):
+        if "\0" in name:  # at the end of a text NumPy drops it
+            raise ValidationError(f"is {shown(name)}, which contains NUL", f"images[{row}]")
     refuse_lookalike_labels(labels)
     for row, label in enumerate(labels):
         if label_of(label, f"classes[{row}].label") != label:
@@ -395,7 +404,7 @@ def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[
         "support_vectors": f"float32 of shape {(n_images, width)}",
         "support_labels": f"int64 of shape {(n_images,)}",
     }
-    if DIGESTS in found and stated["format"] == FORMATS[1]:
+    if DIGESTS in found and stated["format"] > 1:
         wanted[DIGESTS] = f"int64 of shape {(n_images, 4)}"
     stored = {name: f"{dtype} of shape {shape}" for name, (dtype, shape) in found.items()}
     own = {name: what for name, what in stored.items() if not name.startswith("learned.")}
