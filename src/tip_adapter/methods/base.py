@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from tip_adapter.errors import LabelError, UsageError, VectorError, warn
 from tip_adapter.methods.explanation import ClassEvidence, decompose
-from tip_adapter.methods.ops import like, to_numpy
+from tip_adapter.methods.ops import CLASS_SUMS, like, to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
 from tip_adapter.vectors import ClassEmbeddings, fixed_width, require_finite, require_labels, softmax, unit_rows
@@ -104,6 +104,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     class_embeddings: ClassEmbeddings | None
     logit_scale: float
+    #: How leave-one-out sums over a class's keys, where the method has no such argument.
+    class_sums: str = "balanced"
     weights_: Array
     keys_: Array
     labels_: NDArray[Any]
@@ -363,7 +365,7 @@ def check_settings(classifier: BaseEstimator) -> None:
     Raises
     ------
     ValueError
-        A number has another type, is not finite or out of bounds, or `class_embeddings` is something else.
+        A number has another type, is not finite or out of bounds, or `class_embeddings` or `class_sums` is something else.
     """
     defaults = inspect.signature(type(classifier)).parameters
     for name, value in classifier.get_params(deep=False).items():
@@ -379,6 +381,9 @@ def check_settings(classifier: BaseEstimator) -> None:
     if not isinstance(classifier.class_embeddings, ClassEmbeddings | None):
         found = type(classifier.class_embeddings).__name__
         raise ValueError(f"class_embeddings takes ClassEmbeddings(labels, vectors) or None, not a {found}")
+    if classifier.class_sums not in CLASS_SUMS:
+        known = " or ".join(CLASS_SUMS)
+        raise UsageError(f"class_sums must be {known}, found {shown(classifier.class_sums)}", arguments=("class_sums",))
 
 
 def checked_labels(y: Any, n: int) -> NDArray[Any]:

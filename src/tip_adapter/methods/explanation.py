@@ -1,7 +1,7 @@
 """A logit decomposed: the class name's term and each image's.
 
 A logit is a sum, logit_scale · f·w + alpha · Σ exp(−beta (1 − f·k)) over the class's keys k (equation 4), so each image's
-contribution is exact.
+contribution is exact. Where classes have different numbers of images, each term is times mean number / the class's number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageEvidence:
-    """One image's term in a logit: its id, and `part`, alpha times its affinity."""
+    """One image's term in a logit: its id, and `part`, alpha times its affinity, times what balances its class."""
 
     id: str
     part: float
@@ -59,7 +59,7 @@ def decompose(
     Parameters
     ----------
     text, classes : (n_classes,) text logits and labels
-    parts, labels, ids : (n,) alpha times each key's affinity, its class index, its image's id
+    parts, labels, ids : (n,) each key's term, its class index, its image's id
     """
     heaviest = np.lexsort((-parts, labels))  # by class, largest first; ties in order
     bounds = np.searchsorted(labels[heaviest], np.arange(len(classes) + 1))

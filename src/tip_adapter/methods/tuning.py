@@ -59,7 +59,7 @@ class Choice:
     ----------
     alpha, beta : float; None for a method without them (rule ``support``), whose settings are its own
     temperature : float, divides the logits before the softmax; 1 if there were no rows to fit it on
-    accuracy : float in [0, 1] on the left-out or validation images, None without any
+    accuracy : float in [0, 1]: of the left-out images the mean over classes, or of the validation images; None without any
     rule : ``leave-one-out``, ``scale-free``, ``validation``, ``fixed`` or ``support``
     n_rows : int, number of images behind that accuracy
 
@@ -117,6 +117,7 @@ def choose_alpha_beta(
     queries: Array | None = None,
     validation: tuple[Array, Any] | None = None,
     ratio: float = 0.1,
+    class_sums: str = "balanced",
 ) -> Choice:
     """Choose alpha and beta for a support set.
 
@@ -131,6 +132,7 @@ def choose_alpha_beta(
     queries : (n, d) float array, unaugmented views of the images, if X holds means of augmented views; default X
     validation : (X_val, y_val), for ``rule="validation"``
     ratio : float, for ``rule="scale-free"``: the encoder's ratio of cache spread to text spread; 0.1 for CLIP
+    class_sums : ``"balanced"`` or ``"raw"``, as in TipAdapterClassifier
 
     Returns
     -------
@@ -144,7 +146,8 @@ def choose_alpha_beta(
 
     Notes
     -----
-    Leave-one-out skips the only image of a class: without it, its class would be empty.
+    Leave-one-out skips the only image of a class: without it, its class would be empty. All other classes count the same,
+    however many images they have. Validation images count as they are.
 
     Examples
     --------
@@ -156,7 +159,8 @@ def choose_alpha_beta(
     leave-one-out 1.0 4
     """
     _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE, VALIDATION)
-    clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
+    clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale, class_sums=class_sums)
+    clf.fit(X, y)
     cache = Cache.of(clf, clf.unit_queries(X if queries is None else queries))
     held_out = None
     if validation is not None:
@@ -178,6 +182,7 @@ class TipAdapterCV(CacheClassifier):
     rule : ``leave-one-out`` or ``scale-free``, as in `choose_alpha_beta`; None for leave-one-out where at least half of the
         classes with images have two, else scale-free
     ratio : float, for ``scale-free``, as in `choose_alpha_beta`
+    class_sums : ``"balanced"`` or ``"raw"``, as in TipAdapterClassifier
 
     Attributes
     ----------
@@ -208,6 +213,7 @@ class TipAdapterCV(CacheClassifier):
     logit_scale: float = 100.0
     rule: str | None = None
     ratio: float = 0.1
+    class_sums: str = "balanced"
 
     def predict_proba(self, X: Array) -> Array:
         """Softmax of `logits` / temperature: (n, n_classes), columns in the order of `classes_`; raises likewise."""
@@ -352,11 +358,11 @@ def _search(
     cache: Cache,
     queries: HeldOutQueries,
     rule: str,
-    choose: Callable[[Sequence[AccuracyCurve], int], tuple[float, float]],
+    choose: Callable[[Sequence[AccuracyCurve], float], tuple[float, float]],
 ) -> Choice:
     """Apply `choose` to the accuracy over all alphas and some fifty betas."""
     curves = queries.accuracy_curves([beta_for(cache, sharpness) for sharpness in SHARPNESSES])
-    return _measured(queries, *choose(curves, queries.n_scored), rule)
+    return _measured(queries, *choose(curves, float(queries.scored_weights.sum())), rule)
 
 
 def _measured(queries: HeldOutQueries, alpha: float, beta: float, rule: str) -> Choice:
@@ -364,6 +370,6 @@ def _measured(queries: HeldOutQueries, alpha: float, beta: float, rule: str) -> 
     alpha = min(alpha, MAX_CHOSEN_ALPHA)
     if not queries.n_scored:
         return Choice(alpha, beta, 1.0, None, rule, 0)
-    logits, labels = queries.logits(alpha, beta), queries.scored_labels
-    accuracy = float((logits.argmax(axis=1) == labels).mean())
-    return Choice(alpha, beta, fit_temperature(logits, labels), accuracy, rule, queries.n_scored)
+    logits, labels, weights = queries.logits(alpha, beta), queries.scored_labels, queries.scored_weights
+    accuracy = float(np.average(logits.argmax(axis=1) == labels, weights=weights))
+    return Choice(alpha, beta, fit_temperature(logits, labels, weights), accuracy, rule, queries.n_scored)

@@ -14,6 +14,7 @@ from tip_adapter.errors import FolderError, LabelError, UsageError, warn
 from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
 from tip_adapter.methods.leave_one_out import Cache
+from tip_adapter.methods.ops import row_weights
 from tip_adapter.methods.tuning import Choice, TuningData
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
 from tip_adapter.model.head import Head, new_estimator, support_cache
@@ -120,7 +121,8 @@ def fit_head(
     support = replace(support, vectors=unit_rows(support.vectors))
     choice = left_out = None
     if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
-        cache = support_cache(support, class_embeddings, logit_scale, given.queries)
+        class_sums = settings.get("class_sums", made.class_sums)
+        cache = support_cache(support, class_embeddings, logit_scale, given.queries, class_sums)
         choice, left_out = _choose(cache, rule, given, class_embeddings.labels, calibrate=calibrate)
     estimator = new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
     chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
@@ -267,13 +269,14 @@ def _measured(head: Head, *, calibrate: bool) -> Head:
         return replace(head, choice=choice)
     photos = head.support.take(rows)
     if calibrate:
-        temperature = tuning.fit_temperature(logits, np.searchsorted(head.classes, photos.labels))
+        labels = np.searchsorted(head.classes, photos.labels)
+        temperature = tuning.fit_temperature(logits, labels, row_weights(labels, len(head.classes)))
         accumulator = MetricAccumulator(head.classes, temperature)
         accumulator.add(photos, logits, head.zero_shot.logits(photos.vectors))
         before, after = accumulator.calibrations()
         choice = replace(choice, temperature=temperature if after.ece <= before.ece else 1.0)
     left_out = LeaveOneOutResult.of(photos.labels, softmax(logits / choice.temperature), head.classes)
-    choice = replace(choice, accuracy=left_out.accuracy.accuracy, n_rows=len(rows))
+    choice = replace(choice, accuracy=left_out.accuracy.mean_per_class, n_rows=len(rows))
     return replace(head, choice=choice, left_out=left_out)
 
 

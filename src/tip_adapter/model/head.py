@@ -93,7 +93,8 @@ class Head:
     @cached_property
     def cache(self) -> Cache:
         """The support as a cache with its own vectors as keys: what the tuning rules use."""
-        return support_cache(self.support, self.class_embeddings, self.logit_scale, None)
+        class_sums = self.estimator.class_sums
+        return support_cache(self.support, self.class_embeddings, self.logit_scale, None, class_sums)
 
     @cached_property
     def left_out_logits(self) -> tuple[NDArray[np.intp], NDArray[Any]]:
@@ -310,10 +311,14 @@ def load_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
 
 
 def support_cache(
-    support: SupportSet, class_embeddings: ClassEmbeddings, logit_scale: float, queries: NDArray[Any] | None
+    support: SupportSet,
+    class_embeddings: ClassEmbeddings,
+    logit_scale: float,
+    queries: NDArray[Any] | None,
+    class_sums: str,
 ) -> Cache:
     """The support as a cache for the tuning rules, queried by plain views of its photos, or by their own vectors."""
-    head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale)
+    head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale, class_sums=class_sums)
     head.fit(support.vectors, support.labels)
     return Cache.of(head, head.keys_ if queries is None else head.unit_queries(queries))
 
@@ -327,6 +332,8 @@ def _restored(
 ) -> VectorClassifier:
     """The fitted method; ValueError where the saved values are not those that it saves."""
     method, parameters = config["method"], config["parameters"]
+    if config.get("format") in (1, 2) and "class_sums" in inspect.signature(method_class(method)).parameters:
+        parameters = {**parameters, "class_sums": "raw"}  # these formats know no other
     capabilities = method_class(method).capabilities
     tuned, chosen = capabilities.has_alpha_beta, choice is not None and choice.alpha is not None
     if (chosen and not tuned) or (tuned and not chosen and (choice or len(support))):

@@ -111,7 +111,8 @@ def _updatable(head: Head) -> VectorClassifier:
     """A copy of the estimator that shares its arrays; for learned keys, the training-free one."""
     if not _falls_back(head):
         return copy.copy(head.estimator)
-    estimator = new_estimator(TIP_ADAPTER, head.class_embeddings, head.logit_scale, head.choice, {})
+    settings = head.estimator.settings()
+    estimator = new_estimator(TIP_ADAPTER, head.class_embeddings, head.logit_scale, head.choice, settings)
     return estimator.fit(head.support.vectors, head.support.labels, ids=head.support.ids.tolist())
 
 

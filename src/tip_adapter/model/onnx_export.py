@@ -18,7 +18,7 @@ from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
 from tip_adapter.errors import ExportError
 from tip_adapter.io.files import refuse_existing, write_file
 from tip_adapter.methods.text_offset import TextOffsetClassifier
-from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
+from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier, sum_factors
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.text import counted, printable
 from tip_adapter.vectors import unit_rows
@@ -181,11 +181,13 @@ def _write_tip_adapter_logits(graph: GraphWriter, units: str, estimator: Any) ->
     sums = graph.node("CumSum", affinities, graph.constant(np.int64(0)))
     ends, starts = (graph.node("Gather", sums, graph.constant(rows), axis=0) for rows in (bounds[1:], bounds[:-1]))
     by_class = graph.node("Sub", ends, starts)  # (N, m)
-    cache = graph.node("Mul", by_class, graph.constant(_double(estimator.alpha)))
+    factors = sum_factors(estimator.labels_, len(estimator.classes_), None, estimator.class_sums)  # (N,)
+    weight = _double(estimator.alpha if factors is None else estimator.alpha * factors[:, None])
+    cache = graph.node("Mul", by_class, graph.constant(weight))
     return graph.node("Add", _write_text_logits(graph, units, estimator), graph.node("Transpose", cache, perm=[1, 0]))
 
 
-def _double(number: float) -> NDArray[np.float64]:
+def _double(number: Any) -> NDArray[np.float64]:
     return np.array(number, dtype=np.float64)
 
 

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Formats that are read. The second may have one array more, `DIGESTS`; a model without it is written in the first.
-FORMATS = (1, 2)
+#: Formats that are read. The second may have one array more, `DIGESTS`; a model without it is written in the first. The third
+#: may have it, too; there `class_sums` among the parameters says how equation 4 sums over a class.
+FORMATS = (1, 2, 3)
 #: The array of the photos' contents: a SHA-256 as four integers of 64 bits, zeros where it is unknown.
 DIGESTS = "support_digests"
 CONFIG, ARRAYS, CARD = "config.json", "adapter.safetensors", "README.md"
@@ -123,7 +124,7 @@ class LeftOutRecord(_Record):
 class ModelRecord(_Record):
     """config.json without its digests."""
 
-    format: Literal[1, 2]
+    format: Literal[1, 2, 3]
     tip_adapter: Line
     encoder: EncoderRecord
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -198,7 +199,7 @@ def write_model_folder(
 
 def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """File name → content of a model folder; ValueError, which says why, if it could not be read again."""
-    stated = {"format": FORMATS[DIGESTS in arrays], **config}
+    stated = {"format": 3 if "class_sums" in config["parameters"] else FORMATS[DIGESTS in arrays], **config}
     _check_stated(stated)
     _check_arrays(stated, arrays)
     trained = any(name.startswith("learned.") for name in arrays)
@@ -255,7 +256,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("it states no format")
         if config["format"] not in FORMATS:
             stated = f"{printable(path.parent)} is of format {config['format']}"
-            known = " and ".join(map(str, FORMATS))
+            known = ", ".join(map(str, FORMATS))
             raise ModelFolderError(f"{stated}, this version reads formats {known}; upgrade tip-adapter")
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
@@ -403,7 +404,7 @@ def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[
         "support_vectors": f"float32 of shape {(n_images, width)}",
         "support_labels": f"int64 of shape {(n_images,)}",
     }
-    if DIGESTS in found and stated["format"] == FORMATS[1]:
+    if DIGESTS in found and stated["format"] > 1:
         wanted[DIGESTS] = f"int64 of shape {(n_images, 4)}"
     stored = {name: f"{dtype} of shape {shape}" for name, (dtype, shape) in found.items()}
     own = {name: what for name, what in stored.items() if not name.startswith("learned.")}
