@@ -157,7 +157,8 @@ def _print_answer(record: Mapping[str, Any]) -> None:
         if evidence["n_others"]:
             others_of = counted(evidence["n_others"], "other image", "other images")
             print_line(f"    {evidence['others']:+9.2f}  {others_of} of {evidence['label']}")
-        print_line(f"    {evidence['text']:+9.2f}  class name “{evidence['name']}”")
+        if evidence["name"] is not None:
+            print_line(f"    {evidence['text']:+9.2f}  class name “{evidence['name']}”")
 
 
 def _report_unreadable(n_failed: int, n_images: int, *, quiet: bool) -> None:

@@ -18,7 +18,7 @@ from tip_adapter.methods.tuning import TuningData
 from tip_adapter.metrics import LeaveOneOutResult
 from tip_adapter.model.head import Head, new_estimator, support_cache
 from tip_adapter.model.settings import given_alpha_beta, rule_for
-from tip_adapter.text import counted, printable
+from tip_adapter.text import counted, first_three, printable
 from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def fit_by_settings(
     support: SupportSet,
     names: Mapping[str, str],
     templates: tuple[str, ...],
-    class_embeddings: ClassEmbeddings,
+    class_embeddings: ClassEmbeddings | None,
     logit_scale: float,
     *,
     progress: Progress | None,
@@ -83,7 +83,7 @@ def fit_head(
     support: SupportSet,
     names: Mapping[str, str],
     templates: tuple[str, ...],
-    class_embeddings: ClassEmbeddings,
+    class_embeddings: ClassEmbeddings | None,
     *,
     logit_scale: float,
     rule: str,
@@ -112,16 +112,19 @@ def fit_head(
     Raises
     ------
     UnknownName, UsageError
-        There is no such method; leave-one-out was asked for and no class has two photos, or there are none to train on.
+        There is no such method; leave-one-out was asked for and no class has two photos, or there are none to train on;
+        or as `refuse_nameless`, without class embeddings.
     """
     made = method_class(method)
+    if class_embeddings is None:
+        refuse_nameless(method, names, support.labels.tolist())
     if not len(support) and made.capabilities.needs_images and not made.capabilities.has_alpha_beta:
         raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
     support = replace(support, vectors=unit_rows(support.vectors))
     choice = left_out = None
     if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
         cache = support_cache(support, class_embeddings, logit_scale, given.queries)
-        choice, left_out = _choose(cache, rule, given, class_embeddings.labels, calibrate=calibrate)
+        choice, left_out = _choose(cache, rule, given, np.array(list(names), dtype=np.str_), calibrate=calibrate)
     estimator = new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
     chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
     if chosen_again and initial_alpha_beta:
@@ -164,8 +167,31 @@ def encoder_parts(encoder: Encoder, method: str) -> dict[str, Any]:
     for need in needs:
         if not hasattr(encoder, need):
             what, name = need.replace("_", " "), printable(encoder.identity.name)
-            raise UsageError(f"{method} needs a {what}, which {name} does not offer; use another encoder")
+            lacks = "does not offer" if encoder.record.reads_names else "does not offer, since it reads no names"
+            raise UsageError(f"{method} needs a {what}, which {name} {lacks}; use another encoder")
     return {need: getattr(encoder, need)() for need in needs}
+
+
+def refuse_nameless(method: str, classes: Iterable[str], labels: Iterable[str]) -> None:
+    """Raise UsageError if a method cannot do without names: it knows classes by them alone, or a class has no photo.
+
+    Parameters
+    ----------
+    method : name of a method
+    classes : labels of the classes
+    labels : the label of each photo
+    """
+    if not method_class(method).capabilities.needs_images:
+        raise UsageError(
+            f"{method} knows classes by their names alone, and the encoder reads no names; use tip-adapter, or an encoder "
+            "with a text side (`tip-adapter encoders`)"
+        )
+    missing = sorted(set(classes) - set(labels))
+    if missing:
+        raise UsageError(
+            f"the encoder reads no names, and {counted(len(missing), 'class has', 'classes have')} no photo to be known by: "
+            f"{first_three([*map(printable, missing)])}; give each a photo, or leave it out"
+        )
 
 
 def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:

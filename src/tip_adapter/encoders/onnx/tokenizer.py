@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.encoders.onnx.layouts import Layout
+    from tip_adapter.encoders.onnx.layouts import TextSide
 
 #: Bytes of a tokenizer: those with 256,000 tokens take 35 MiB.
 _MAX_TOKENIZER = 2**27
@@ -72,7 +72,7 @@ class TextTokenizer:
 
     Parameters
     ----------
-    layout, folder : the folder and its layout
+    side, folder : the text side of the folder's layout, and the folder
     length : tokens of a text as the graph states them, None where it takes any number
 
     Raises
@@ -81,12 +81,12 @@ class TextTokenizer:
         One of its files cannot be used.
     """
 
-    def __init__(self, layout: Layout, folder: Path, length: int | None) -> None:
-        config, path = folder / layout.config, folder / layout.tokenizer
+    def __init__(self, side: TextSide, folder: Path, length: int | None) -> None:
+        config, path = folder / side.config, folder / side.tokenizer
         kwargs = read_settings(config, _Cleaning).text_cfg.tokenizer_kwargs or _TokenizerSettings()
         self._clean = CLEANING.get(kwargs.clean or "", squeezed)
-        length = length or attrgetter(layout.context_length)(read_settings(config, _Lengths))
-        stated = read_settings(folder / layout.tokenizer_config, _TokenizerConfig).pad_token
+        length = length or attrgetter(side.context_length)(read_settings(config, _Lengths))
+        stated = read_settings(folder / side.tokenizer_config, _TokenizerConfig).pad_token
         pad = stated.content if isinstance(stated, _Token) else stated or ""
         try:
             self._tokenizer = Tokenizer.from_buffer(read_bounded(path, _MAX_TOKENIZER))
