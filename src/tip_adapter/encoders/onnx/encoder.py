@@ -23,7 +23,7 @@ from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, r
 from tip_adapter.encoders.onnx.catalogue import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.onnx.inspection import whole_model
 from tip_adapter.encoders.onnx.layouts import layout_in, read_settings
-from tip_adapter.encoders.onnx.tokenizer import TextTokenizer
+from tip_adapter.encoders.onnx.tokenizer import TextTokenizer, is_siglip
 from tip_adapter.encoders.onnx.tower import Tower, provider
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
 from tip_adapter.errors import CheckpointError, ExportError, UsageError
@@ -252,12 +252,14 @@ def _unlike(tower: Tower, what: str) -> CheckpointError:
 
 def _fingerprint(layout: Layout, folder: Path, towers: Iterable[Tower]) -> str:
     """SHA-256 of the content of every file that the vectors depend on."""
+    # "onnx 1" left the texts of transformers' SigLIPs as they are.
+    siglip = ["canonicalize"] if layout.text and is_siglip(layout.text, folder) else []
     data = [path.relative_to(folder).as_posix() for tower in towers for path in tower.graph.data]
     names = sorted({*layout.files, *data})
     with ThreadPoolExecutor(2, thread_name_prefix="hash") as pool:
         digests = pool.map(_digest, (folder / name for name in names))
         lines = [f"{digest} {name}" for digest, name in zip(digests, names, strict=True)]
-    return hashlib.sha256("\n".join([f"{_DEFINITION} {layout.name}", *lines]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([" ".join([_DEFINITION, layout.name, *siglip]), *lines]).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:
