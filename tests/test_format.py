@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from image_only import FILES
 from tip_adapter import FewShotClassifier
 from tip_adapter.model.saving import ARRAYS, CARD, CONFIG, FORMATS, MOST_HEADER, MOST_TEXT_MIB, MOST_VALUES
 
@@ -62,6 +63,20 @@ def test_the_example_gives_the_probabilities_of_the_model(
     assert ("learned.keys_" in arrays) == (model.method == "tip-adapter-f")
 
 
+@pytest.mark.parametrize("method", ["tip-adapter", "tip-adapter-f"])
+def test_the_example_reads_a_model_without_names(
+    method: str, clip_folder: Callable[..., Path], reader: dict[str, Any], paint: Callable[..., Any], tmp_path: Path
+) -> None:
+    labels = ["red", "green", "blue"] * 3
+    photos = [paint(label, number) for number, label in enumerate(labels)]
+    model = FewShotClassifier(f"onnx:{clip_folder(files=FILES)}", method).fit(photos, labels)
+    model.save(tmp_path / "model")
+    config, arrays = reader["read_model"](tmp_path / "model")
+    assert config["format"] == 3
+    got = reader["probabilities"](config, arrays, model.encoder_.encode_images(photos))
+    np.testing.assert_allclose(got, model.predict_proba(photos), rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [CONFIG, ARRAYS, CARD])
 def test_the_example_refuses_a_file_that_was_changed(
@@ -92,7 +107,7 @@ def test_the_page_lists_the_keys_that_are_written(saved: tuple[FewShotClassifier
 
 
 def test_the_page_states_the_limits_that_hold() -> None:
-    assert f"Formats {FORMATS[0]} and {FORMATS[1]}." in PAGE
+    assert f"Formats {FORMATS[0]}, {FORMATS[1]} and {FORMATS[2]}." in PAGE
     assert f"{MOST_TEXT_MIB} MiB" in PAGE
     assert f"{MOST_VALUES:,} commas" in PAGE
     assert f"{MOST_HEADER:,}" in PAGE

@@ -223,7 +223,7 @@ class _Batch(NamedTuple):
     ids: NDArray[np.str_]
     truth: NDArray[np.intp]
     predicted: NDArray[np.intp]
-    zero_shot: NDArray[np.intp]
+    zero_shot: NDArray[np.intp] | None
     confidence: NDArray[np.float64]
     log_likelihood: NDArray[np.float64]
 
@@ -253,17 +253,16 @@ class MetricAccumulator:
     def __len__(self) -> int:
         return self._n
 
-    def add(self, images: SupportSet, logits: NDArray[Any], zero_shot_logits: NDArray[Any]) -> None:
-        """Add labelled images with their (m, n_classes) logits, by the model and by the class names alone."""
+    def add(self, images: SupportSet, logits: NDArray[Any], zero_shot_logits: NDArray[Any] | None) -> None:
+        """Add labelled images with their (m, n_classes) logits, by the model and by the class names alone; None without names."""
         # Labels that the model does not have are numbered after its own.
         truth = np.array(
             [self._positions.setdefault(label, len(self._positions)) for label in images.labels.tolist()], dtype=np.intp
         )
         scores = [self._scores(logits.astype(np.float64) / t, truth) for t in (1.0, self.temperature)]
         confidence, log_likelihood = (np.stack(columns, axis=1) for columns in zip(*scores, strict=True))
-        batch = _Batch(
-            images.ids, truth, logits.argmax(axis=1), zero_shot_logits.argmax(axis=1), confidence, log_likelihood
-        )
+        by_name = None if zero_shot_logits is None else zero_shot_logits.argmax(axis=1)
+        batch = _Batch(images.ids, truth, logits.argmax(axis=1), by_name, confidence, log_likelihood)
         self._batches.append(batch)
         self._keep_worst(images, batch)
         self._n += len(images)
@@ -278,8 +277,10 @@ class MetricAccumulator:
         known = truth < self._n_classes
         return accuracy_of(self._labels(truth[known]), self._labels(predicted[known])) if known.any() else None
 
-    def zero_shot(self) -> Accuracy:
-        """Accuracy of the class names alone."""
+    def zero_shot(self) -> Accuracy | None:
+        """Accuracy of the class names alone; None without names."""
+        if any(batch.zero_shot is None for batch in self._batches):
+            return None
         return accuracy_of(self._labels(self._column("truth")), self._labels(self._column("zero_shot")))
 
     def add_unreadable(self, ids: Iterable[str], labels: Iterable[str]) -> None:

@@ -38,13 +38,15 @@ def check_encoder(encoder: Encoder) -> None:
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in [(64, 48), (40, 90), (1, 7)]]
     vectors, width = encoder.encode_images(images), encoder.identity.width
-    texts = encoder.encode_texts(["cat", "a photo of a dog.", ""])
-    for what, rows, n in [("encode_images", vectors, 3), ("encode_texts", texts, 3)]:
-        assert rows.shape == (n, width), f"{what} gives {rows.shape}, not (n, identity.width)"
+    checked = [("encode_images", vectors, encoder.encode_images([]))]
+    if encoder.record.reads_names:
+        texts = ["cat", "a photo of a dog.", ""]
+        checked.append(("encode_texts", encoder.encode_texts(texts), encoder.encode_texts([])))
+    for what, rows, none in checked:
+        assert rows.shape == (3, width), f"{what} gives {rows.shape}, not (n, identity.width)"
         assert rows.dtype == np.float32, f"{what} gives {rows.dtype}, not float32"
-        _assert_close(np.linalg.norm(rows, axis=1), np.ones(n), f"{what} does not give unit rows")
-    assert encoder.encode_images([]).shape == (0, width), "encode_images([]) does not give a (0, width) array"
-    assert encoder.encode_texts([]).shape == (0, width), "encode_texts([]) does not give a (0, width) array"
+        _assert_close(np.linalg.norm(rows, axis=1), np.ones(3), f"{what} does not give unit rows")
+        assert none.shape == (0, width), f"{what}([]) does not give a (0, width) array"
     assert np.array_equal(encoder.encode_images(images), vectors), "the same images give different vectors"
     alone = np.concatenate([encoder.encode_images([image]) for image in images])
     _assert_close(alone, vectors, "a vector depends on the other images of its batch")

@@ -97,6 +97,34 @@ def test_every_file_is_part_of_the_fingerprint(
     assert before.fingerprint != after.fingerprint
 
 
+def test_a_siglip_of_transformers_reads_texts_as_it_was_trained_on_them(
+    clip_folder: Callable[..., Path], tiny_files: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Its files state neither the cleaning nor the length, 64 tokens."""
+    places = {
+        "onnx/vision_model.onnx": "visual/model.onnx",
+        "onnx/text_model.onnx": "textual/model.onnx",
+        "tokenizer.json": "textual/tokenizer.json",
+        "tokenizer_config.json": "textual/tokenizer_config.json",
+        "config.json": "config.json",
+    }
+    pixels = {"size": {"height": 8, "width": 8}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    files = {name: tiny_files[place] for name, place in places.items()}
+    text = onnx.ModelProto.FromString(files["onnx/text_model.onnx"])
+    text.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "tokens"
+    files |= {"preprocessor_config.json": json.dumps(pixels).encode(), "onnx/text_model.onnx": text.SerializeToString()}
+    encoders = []
+    for kind in ("clip", "siglip"):
+        changed = {"config.json": json.dumps({"model_type": kind}).encode()}
+        encoders.append(load_encoder(f"onnx:{clip_folder(changed, files)}"))
+        lengths = [encoders[-1]._tokenizer("a red photo")[0].shape[1]]
+        assert lengths == [77 if kind == "clip" else 64]
+    clip, siglip = encoders
+    assert siglip.identity.fingerprint != clip.identity.fingerprint
+    assert np.array_equal(siglip.encode_texts(["A RED, photo."]), siglip.encode_texts(["a red photo"]))
+    assert not np.array_equal(clip.encode_texts(["A RED, photo."]), clip.encode_texts(["a red photo"]))
+
+
 def renamed_producer(content: bytes) -> bytes:
     graph = onnx.ModelProto.FromString(content)
     graph.producer_name = "another"

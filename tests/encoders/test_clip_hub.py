@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from image_only import FILES
 from tip_adapter import FewShotClassifier
 from tip_adapter.encoders import load_encoder, refuse_unasked_download
 from tip_adapter.encoders.onnx import catalogue, download
@@ -79,6 +81,20 @@ def test_only_the_files_that_are_needed_are_downloaded(hub: FakeHub, tmp_path: P
         load_encoder(SOURCE)
     snapshot = next((tmp_path / "hub").glob("models--someone--clip/snapshots/*"))
     assert {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()} == needed
+
+
+def test_an_encoder_of_images_needs_two_files_of_its_repository(
+    hub: FakeHub, clip_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    hub.hold("someone/images", {**FILES, "onnx/model_fp16.onnx": b"half", "config.json": b"{}"})
+    with pytest.warns(TipAdapterWarning, match="downloading someone/images"):
+        encoder = load_encoder("onnx:someone/images")
+    snapshot = next((tmp_path / "hub").glob("models--someone--images/snapshots/*"))
+    assert {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()} == set(FILES)
+    assert encoder.identity.fingerprint == load_encoder(f"onnx:{clip_folder(files=FILES)}").identity.fingerprint
+    hub.requests.clear()
+    assert not load_encoder("onnx:someone/images").record.reads_names
+    assert not hub.requests
 
 
 def test_a_short_name_brings_its_record(hub: FakeHub, small: None) -> None:
@@ -208,11 +224,14 @@ def test_the_short_names_are_records_of_their_repositories() -> None:
     )
     assert known["clip"].repository == known["clip-vit-b-32"].repository
     for clip in known.values():
-        assert clip.revision == "main" or len(clip.revision) == 40
-        assert clip.layout in {layout.name for layout in download.LAYOUTS}
-        assert not clip.record.logit_scale_assumed
-        assert clip.record.templates == ("a photo of a {}.",)
+        assert clip.revision == "main" or re.fullmatch("[0-9a-f]{7,40}", clip.revision)
+        (layout,) = [layout for layout in download.LAYOUTS if layout.name == clip.layout]
+        assert clip.record.reads_names == (layout.text is not None)
+        assert clip.record.templates == (("a photo of a {}.",) if layout.text else ())
         assert clip.record.scale_free_ratio == 0.1
+    assert [name for name, clip in known.items() if clip.record.logit_scale_assumed] == ["siglip2-b32"]
+    assert [name for name, clip in known.items() if not clip.record.reads_names] == ["dinov2"]
+    assert "recommended for Chinese and Arabic names" in known["clip-multilingual"].record.description
     assert known["clip-multilingual"].record.reads("猫")
     assert not known["clip"].record.reads("猫")
 

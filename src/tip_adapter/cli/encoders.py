@@ -22,6 +22,7 @@ def encoders(json: Json = False, quiet: bool = False) -> None:
     rows = []
     for name, r in records.items():
         languages = " ".join(r.languages) if len(r.languages) <= 16 else f"{len(r.languages)}, zh among them"
+        languages = languages if r.reads_names else "reads no names"
         rows.append([name, r.description, languages, f"{r.size_mib} MiB", r.licence, " ".join(r.needs) or "nothing"])
     print_table(["encoder", "what it is", "languages", "size", "licence", "needs"], rows)
     sources = [[family.usage, family.description, " ".join(family.needs) or "nothing"] for family in families]

@@ -108,7 +108,8 @@ def _print(record: dict[str, Any], trained: str) -> None:
     print_table(["class, hardest first", "accuracy", "images"], rows)
     interval = interval_in_words(record["accuracy_interval"])
     print_line(f"{accuracy_in_words(record['accuracy'], record['n_images'], interval).capitalize()}.")
-    mean, zero_shot = percent(record["mean_per_class_accuracy"]), percent(record["zero_shot_accuracy"])
+    mean, by_name = percent(record["mean_per_class_accuracy"]), record["zero_shot_accuracy"]
+    zero_shot = "none, the encoder reads no names" if by_name is None else percent(by_name)
     print_line(f"Mean over classes: {mean}. Zero-shot (class names only): {zero_shot}.")
     if "none_of_these" in record:
         print_line(_rejections_in_words(record["none_of_these"]))

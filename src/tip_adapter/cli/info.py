@@ -24,9 +24,8 @@ def info(model_dir: ModelDir, json: Json = False) -> None:
     encoder = config["encoder"]
     classes, images = counted(len(head.names), "class", "classes"), counted(len(head.support), "image", "images")
     print_line(f"{head.method}, {classes}, {images}.")
-    print_line(
-        f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), templates: {'; '.join(config['templates'])}"
-    )
+    templates = f"templates: {'; '.join(config['templates'])}" if head.class_embeddings else "which reads no names"
+    print_line(f"Encoder {encoder['name']} ({encoder['fingerprint'][:12]}…), {templates}")
     print_line(outcome_in_words(head))
     if head.choice:
         temperature = head.choice.temperature

@@ -158,7 +158,8 @@ def _print_answer(record: Mapping[str, Any]) -> None:
             print_line(
                 f"    {evidence['others']:+9.2f}  {counted(evidence['n_others'], 'other image', 'other images')}"
             )
-        print_line(f"    {evidence['text']:+9.2f}  class name “{evidence['name']}”")
+        if evidence["name"] is not None:
+            print_line(f"    {evidence['text']:+9.2f}  class name “{evidence['name']}”")
 
 
 def _report_unreadable(n_failed: int, n_images: int, *, quiet: bool) -> None:

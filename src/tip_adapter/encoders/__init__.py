@@ -72,7 +72,7 @@ FAMILIES = {
     "onnx": Family(
         "tip_adapter.encoders.onnx.encoder:load_source",
         "onnx:REPO_OR_FOLDER",
-        "a CLIP stored as ONNX files, without torch",
+        "a CLIP or an encoder of images, as ONNX files, without torch",
         absent="tip_adapter.encoders.onnx.encoder:absent_repository",
     ),
     "open_clip": Family(

@@ -1,16 +1,16 @@
-"""The interface of encoders: images and texts to unit vectors of one space, with a record that describes the encoder."""
+"""The interface of encoders: images, and texts where there is a text tower, to unit vectors of one space; with a record."""
 
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from tip_adapter.errors import UsageError
-from tip_adapter.text import shown
+from tip_adapter.text import printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,6 +58,7 @@ class EncoderRecord:
     keeps_templates : whether its own templates are used instead of those of a data set, because prompts cost it accuracy
     support_views : augmented views of a support image that the paper's experiments average; 0 for the image itself
     logit_scale_assumed : whether `logit_scale` is a default, as no file states it
+    reads_names : whether it has a text tower; without one, classes are known by their photos alone
     """
 
     description: str
@@ -73,6 +74,11 @@ class EncoderRecord:
     keeps_templates: bool = False
     support_views: int = 10
     logit_scale_assumed: bool = False
+    reads_names: bool = True
+
+    def image_only(self) -> EncoderRecord:
+        """The same for an encoder without a text tower: there is nothing to scale, and no language or template."""
+        return replace(self, reads_names=False, logit_scale_assumed=False, languages=(), scripts=(), templates=())
 
     def reads(self, name: str) -> bool:
         """Whether every letter of `name` is of a script that the text tower supports."""
@@ -81,9 +87,10 @@ class EncoderRecord:
 
 
 class Encoder(Protocol):
-    """A frozen image tower and text tower.
+    """A frozen image tower and, where `record.reads_names`, a text tower.
 
-    An encoder has a record and implements `prepare`, `encode_prepared` and `encode_texts`; it inherits `encode_images`.
+    An encoder has a record and implements `prepare`, `encode_prepared` and, with a text tower, `encode_texts`; it inherits
+    `encode_images`.
     Where the network gives vectors before normalisation, it sets `gives_raw` and implements `encode_raw`; where the image
     tower can be exported as an ONNX graph, it implements `image_graph`. For methods that need more
     (`Capabilities.encoder_parts`), it has a method of each part's name: ``prompt_tower()`` returns a `methods.coop.PromptTower`.
@@ -104,8 +111,8 @@ class Encoder(Protocol):
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts → (n, width) float32 unit rows."""
-        ...
+        """Texts → (n, width) float32 unit rows; only where `record.reads_names`."""
+        raise UsageError(f"{printable(self.identity.name)} encodes photos only: it has no text tower to read names")
 
     def encode_raw(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
         """`encode_prepared` before normalisation; only where `gives_raw`."""

@@ -45,7 +45,7 @@ class VectorsFileEncoder(Encoder):
         if not self.file.name.isprintable():
             raise UsageError(f"a model cannot keep the name of {printable(self.file.path)}; rename the file")
         names = self.file.classes.names if self.file.classes else ()
-        self.record = EncoderRecord(
+        record = EncoderRecord(
             description=f"vectors of {self.file.encoder or 'an encoder that it does not name'}",
             width=self.file.width,
             logit_scale=self.file.logit_scale,
@@ -59,6 +59,7 @@ class VectorsFileEncoder(Encoder):
             # The file covers the scripts of all its names.
             scripts=tuple(sorted({unicodedata.name(c, "").split(" ")[0] for c in "".join(names) if c.isalpha()})),
         )
+        self.record = record if self.file.classes else record.image_only()
         self.logit_scale = self.file.logit_scale
         self.identity = EncoderIdentity(self.file.name, self.file.fingerprint, self.file.width)
 

@@ -233,7 +233,9 @@ class TextOffsetClassifier(IncrementalClassifier):
         return self.text_weight_ * text_logits(to_numpy(self.keys_)[rows], to_numpy(self.weights_), self.logit_scale)
 
     def _threads(self) -> threadpool_limits:
-        return threadpool_limits(1 if len(self.keys_) * self.n_features_in_ * len(self.classes_) < _WORTH_THREADS else None)
+        return threadpool_limits(
+            1 if len(self.keys_) * self.n_features_in_ * len(self.classes_) < _WORTH_THREADS else None
+        )
 
 
 @dataclass(frozen=True, eq=False)

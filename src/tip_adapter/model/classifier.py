@@ -30,6 +30,7 @@ from tip_adapter.model.contents import Changes, distinct
 from tip_adapter.model.fitting import (
     encoder_parts,
     fit_by_settings,
+    refuse_nameless,
     refuse_singles,
     refuse_unknown,
     with_choice,
@@ -184,7 +185,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._use_encoder_of(photos)
             if n_shots is not None:
                 photos = draw(photos, n_shots, validation.seed(self.seed))
-            warn(*photos.notes)
             return self._fit_images(photos, progress)
 
     def fit_support(
@@ -211,8 +211,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise LabelError("there are no classes to learn; give at least one photo or class name")
             _warn_of_one_class(labels)
             names = self._names(labels)
-            templates = resolve_templates(self.templates or self.encoder_.record.templates)
-            embeddings = embed_classes(names, templates, self.encoder_.encode_texts)
+            templates = self._prompts()
+            embeddings = self._embedded(names, templates)
             scale = logit_scale_of(self.encoder_, self.logit_scale)
             learned_from = support, names, templates, embeddings, scale
             self._head = fit_by_settings(vars(self), self.encoder_, self._method, *learned_from, progress=progress)
@@ -299,8 +299,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.head_.names
 
     @property
-    def class_embeddings_(self) -> ClassEmbeddings:
-        """The class names as vectors."""
+    def class_embeddings_(self) -> ClassEmbeddings | None:
+        """The class names as vectors; None where the encoder reads no names."""
         return self.head_.class_embeddings
 
     @property
@@ -775,6 +775,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return encode_readable([images] if one else images, self.encoder_, threads=self.threads), one
 
     def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
+        if not self.encoder_.record.reads_names:
+            refuse_nameless(self.method, photos.classes, photos.labels)
+        warn(*photos.notes)
         if self.tune in ("loo", LEAVE_ONE_OUT):
             refuse_singles(photos.labels)
         return self.fit_support(self._read(photos, self._method, progress), photos.classes, progress=progress)
@@ -784,7 +787,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         used = photos if method_class(method).capabilities.needs_images else photos.take(())
         support, _ = encode_labelled(used, self.encoder_, threads=self.threads, progress=progress)
         lost = sorted(set(used.labels) - set(support.labels.tolist()))
-        if lost:
+        if lost and self.encoder_.record.reads_names:
             warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
         return distinct(support, support.take(slice(0)))
 
@@ -818,7 +821,25 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return method_for(self.method, self.tune, self.alpha, self.beta)
 
     def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
-        return name_classes(labels, self.class_names or {}, self.encoder_.record.reads, known)
+        record = self.encoder_.record
+        reads = record.reads if record.reads_names else lambda _: True  # a name that is only shown may be in any script
+        return name_classes(labels, self.class_names or {}, reads, known)
+
+    def _prompts(self) -> tuple[str, ...]:
+        """The prompt templates; where the encoder reads no names there are none, and a warning says what is not used."""
+        record = self.encoder_.record
+        if record.reads_names:
+            return resolve_templates(self.templates or record.templates)
+        if self.templates or self.class_names:
+            encoder = printable(self.encoder_.identity.name)
+            warn(f"{encoder} reads no names: templates are not used, and class names are only shown")
+        return ()
+
+    def _embedded(self, names: Mapping[str, str], templates: Sequence[str]) -> ClassEmbeddings | None:
+        """The embeddings of label → name; None where the encoder reads no names."""
+        if not self.encoder_.record.reads_names:
+            return None
+        return embed_classes(names, templates, self.encoder_.encode_texts)
 
     def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
         """The head with those of the labels, too, that are new to it."""
@@ -831,7 +852,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not fresh:
             return head
         names = self._names(fresh, head.names)
-        return with_classes(head, names, embed_classes(names, head.templates, self.encoder_.encode_texts))
+        return with_classes(head, names, self._embedded(names, head.templates))
 
     def _set_head(self, head: Head) -> Self:
         if head.finetune_with and not self.head_.finetune_with:

@@ -19,7 +19,7 @@ from tip_adapter.methods.tuning import Choice, TuningData
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
 from tip_adapter.model.head import Head, new_estimator, support_cache
 from tip_adapter.model.settings import given_alpha_beta, rule_for
-from tip_adapter.text import counted, printable
+from tip_adapter.text import counted, first_three, printable
 from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def fit_by_settings(
     support: SupportSet,
     names: Mapping[str, str],
     templates: tuple[str, ...],
-    class_embeddings: ClassEmbeddings,
+    class_embeddings: ClassEmbeddings | None,
     logit_scale: float,
     *,
     progress: Progress | None,
@@ -83,7 +83,7 @@ def fit_head(
     support: SupportSet,
     names: Mapping[str, str],
     templates: tuple[str, ...],
-    class_embeddings: ClassEmbeddings,
+    class_embeddings: ClassEmbeddings | None,
     *,
     logit_scale: float,
     rule: str,
@@ -112,9 +112,12 @@ def fit_head(
     Raises
     ------
     UnknownName, UsageError
-        There is no such method; leave-one-out was asked for and no class has two photos, or there are none to train on.
+        There is no such method; leave-one-out was asked for and no class has two photos, or there are none to train on;
+        or as `refuse_nameless`, without class embeddings.
     """
     made = method_class(method)
+    if class_embeddings is None:
+        refuse_nameless(method, names, support.labels.tolist())
     capabilities = made.capabilities
     if not len(support) and capabilities.needs_images and not (capabilities.has_alpha_beta or capabilities.leaves_out):
         raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
@@ -123,7 +126,7 @@ def fit_head(
     if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
         class_sums = settings.get("class_sums", made.class_sums)
         cache = support_cache(support, class_embeddings, logit_scale, given.queries, class_sums)
-        choice, left_out = _choose(cache, rule, given, class_embeddings.labels, calibrate=calibrate)
+        choice, left_out = _choose(cache, rule, given, np.array(list(names), dtype=np.str_), calibrate=calibrate)
     estimator = new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
     chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
     if chosen_again and initial_alpha_beta:
@@ -175,8 +178,31 @@ def encoder_parts(encoder: Encoder, method: str) -> dict[str, Any]:
     for need in needs:
         if not hasattr(encoder, need):
             what, name = need.replace("_", " "), printable(encoder.identity.name)
-            raise UsageError(f"{method} needs a {what}, which {name} does not offer; use another encoder")
+            lacks = "does not offer" if encoder.record.reads_names else "does not offer, since it reads no names"
+            raise UsageError(f"{method} needs a {what}, which {name} {lacks}; use another encoder")
     return {need: getattr(encoder, need)() for need in needs}
+
+
+def refuse_nameless(method: str, classes: Iterable[str], labels: Iterable[str]) -> None:
+    """Raise UsageError if a method cannot do without names: it knows classes by them alone, or a class has no photo.
+
+    Parameters
+    ----------
+    method : name of a method
+    classes : labels of the classes
+    labels : the label of each photo
+    """
+    if not method_class(method).capabilities.needs_images:
+        raise UsageError(
+            f"{method} knows classes by their names alone, and the encoder reads no names; use tip-adapter, or an encoder "
+            "with a text side (`tip-adapter encoders`)"
+        )
+    missing = sorted(set(classes) - set(labels))
+    if missing:
+        raise UsageError(
+            f"the encoder reads no names, and {counted(len(missing), 'class has', 'classes have')} no photo to be known by: "
+            f"{first_three([*map(printable, missing)])}; give each a photo, or leave it out"
+        )
 
 
 def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
@@ -272,7 +298,7 @@ def _measured(head: Head, *, calibrate: bool) -> Head:
         labels = np.searchsorted(head.classes, photos.labels)
         temperature = tuning.fit_temperature(logits, labels, row_weights(labels, len(head.classes)))
         accumulator = MetricAccumulator(head.classes, temperature)
-        accumulator.add(photos, logits, head.zero_shot.logits(photos.vectors))
+        accumulator.add(photos, logits, head.zero_shot_logits(photos.vectors))
         before, after = accumulator.calibrations()
         choice = replace(choice, temperature=temperature if after.ece <= before.ece else 1.0)
     left_out = LeaveOneOutResult.of(photos.labels, softmax(logits / choice.temperature), head.classes)

@@ -20,7 +20,7 @@ from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.tuning import Choice
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
-from tip_adapter.model.saving import DIGESTS, read_model_folder
+from tip_adapter.model.saving import CLASS_EMBEDDINGS, DIGESTS, read_model_folder
 from tip_adapter.text import printable
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
 
@@ -62,7 +62,7 @@ class Head:
     method : name of the method
     names : label → name, in the order of the sorted labels
     templates : the prompt templates of the names
-    class_embeddings : ClassEmbeddings of every label
+    class_embeddings : ClassEmbeddings of every label; None where the encoder reads no names, and every class has photos
     support : SupportSet, the labelled photos
     choice : Choice, or None where nothing was chosen
     estimator : the fitted method
@@ -76,7 +76,7 @@ class Head:
     method: str
     names: Mapping[str, str]
     templates: tuple[str, ...]
-    class_embeddings: ClassEmbeddings
+    class_embeddings: ClassEmbeddings | None
     support: SupportSet
     choice: Choice | None
     estimator: VectorClassifier
@@ -194,7 +194,7 @@ class Head:
         labels = [str(self.classes[c]) for c in positions]
         return [
             {
-                "name": self.names[label],
+                "name": self.names[label] if self.class_embeddings else None,
                 "score": float(probabilities[c]),
                 **asdict(by_label[label]),
                 "label": label,
@@ -204,8 +204,10 @@ class Head:
         ]
 
     @cached_property
-    def zero_shot(self) -> ZeroShotClassifier:
-        """The zero-shot classifier of the class names."""
+    def zero_shot(self) -> ZeroShotClassifier | None:
+        """The zero-shot classifier of the class names; None without class embeddings."""
+        if self.class_embeddings is None:
+            return None
         none = self.support.take(slice(0))
         return ZeroShotClassifier(self.class_embeddings).fit(none.vectors, none.labels)
 
@@ -217,14 +219,18 @@ class Head:
         """Score labelled photos in blocks and add them to an accumulator."""
         for start in range(0, len(photos), _BLOCK):
             block = photos.take(slice(start, start + _BLOCK))
-            accumulator.add(block, self._logits(block.vectors), self.zero_shot.logits(block.vectors))
+            accumulator.add(block, self._logits(block.vectors), self.zero_shot_logits(block.vectors))
 
     def count_left_out(self, accumulator: MetricAccumulator) -> None:
         """Add the support to an accumulator, each photo scored by the method without it; those that cannot be left out are skipped."""
         rows, logits = self.left_out_logits
         if len(rows):
             support = self.support.take(rows)
-            accumulator.add(support, logits, self.zero_shot.logits(support.vectors))
+            accumulator.add(support, logits, self.zero_shot_logits(support.vectors))
+
+    def zero_shot_logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Logits of the class names alone for (n, d) vectors; None without class embeddings."""
+        return self.zero_shot.logits(vectors) if self.zero_shot else None
 
     def evaluated(self, accumulator: MetricAccumulator) -> dict[str, Any]:
         """Accuracy and calibration on the photos of an accumulator, at least one."""
@@ -233,7 +239,7 @@ class Head:
             "accuracy": result.accuracy,
             "mean_per_class_accuracy": result.mean_per_class,
             "accuracy_interval": list(result.interval),
-            "zero_shot_accuracy": zero_shot.accuracy,
+            "zero_shot_accuracy": zero_shot.accuracy if zero_shot else None,
             "n_images": result.n,
             "unknown_classes": accumulator.unknown_classes(),
             "per_class": {label: {"accuracy": share, "n": n} for label, (share, n) in result.per_class.items()},
@@ -264,8 +270,9 @@ class Head:
             "finetune_with": self.finetune_with,
             "training": dict(self.training),
         }
+        embedded = {CLASS_EMBEDDINGS: self.class_embeddings.matrix} if self.class_embeddings else {}
         arrays: dict[str, NDArray[Any]] = {
-            "class_embeddings": np.asarray(self.class_embeddings.matrix, dtype=np.float32),
+            **{name: np.asarray(matrix, dtype=np.float32) for name, matrix in embedded.items()},
             "support_vectors": np.asarray(self.support.vectors, dtype=np.float32),
             "support_labels": np.searchsorted(self.classes, self.support.labels).astype(np.int64),
             **{f"learned.{name}": array for name, array in self.estimator.learned().items()},
@@ -283,7 +290,7 @@ class Head:
         """
         names = {entry["label"]: entry["name"] for entry in config["classes"]}
         classes = np.array(list(names), dtype=np.str_)
-        embeddings = ClassEmbeddings(classes, arrays["class_embeddings"])
+        embeddings = ClassEmbeddings(classes, arrays[CLASS_EMBEDDINGS]) if CLASS_EMBEDDINGS in arrays else None
         ids = np.array(config["images"], dtype=np.str_)
         contents = arrays.get(DIGESTS, np.zeros((0, 4), np.int64)).astype("<i8")
         digests = np.array([content.tobytes().hex() if content.any() else "" for content in contents], np.str_)
@@ -312,7 +319,7 @@ def load_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
 
 def support_cache(
     support: SupportSet,
-    class_embeddings: ClassEmbeddings,
+    class_embeddings: ClassEmbeddings | None,
     logit_scale: float,
     queries: NDArray[Any] | None,
     class_sums: str,
@@ -326,7 +333,7 @@ def support_cache(
 def _restored(
     config: Mapping[str, Any],
     arrays: Mapping[str, NDArray[Any]],
-    embeddings: ClassEmbeddings,
+    embeddings: ClassEmbeddings | None,
     support: SupportSet,
     choice: Choice | None,
 ) -> VectorClassifier:
@@ -363,7 +370,7 @@ def _refuse_overflow(choice: Choice, estimator: VectorClassifier) -> None:
 
 def new_estimator(
     method: str,
-    class_embeddings: ClassEmbeddings,
+    class_embeddings: ClassEmbeddings | None,
     logit_scale: float,
     choice: Choice | None,
     settings: Mapping[str, Any],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,18 +22,22 @@ from tip_adapter.vectors import ClassEmbeddings
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from tip_adapter.methods.base import VectorClassifier
     from tip_adapter.model.head import Head
     from tip_adapter.vectors import SupportSet
 
 
-def with_classes(head: Head, names: Mapping[str, str], embeddings: ClassEmbeddings) -> Head:
-    """The head with more classes: label → name, and their embeddings by label."""
+def with_classes(head: Head, names: Mapping[str, str], embeddings: ClassEmbeddings | None) -> Head:
+    """The head with more classes: label → name, and their embeddings by label; None if it has none, and photos follow."""
+    head = replace(head, names=dict(sorted({**head.names, **names}.items())))
+    if head.class_embeddings is None or embeddings is None:
+        return head
     both = [head.class_embeddings, embeddings]
     labels, matrices = [part.labels for part in both], [part.matrix for part in both]
     everything = ClassEmbeddings(np.concatenate(labels), np.concatenate(matrices)).sorted_by_label()
-    head = replace(head, names=dict(sorted({**head.names, **names}.items())), class_embeddings=everything)
-    return with_images(head, head.support.take(slice(0)))
+    return with_images(replace(head, class_embeddings=everything), head.support.take(slice(0)))
 
 
 def with_images(head: Head, photos: SupportSet) -> Head:
@@ -63,28 +67,34 @@ def relabelled(head: Head, photo: str, label: str) -> Head:
     _require(label, "class", head.names, "relabelled")
     labels = head.support.labels.astype(object)
     labels[head.support.ids == photo] = label
+    _refuse_emptied(head, labels)
     return _refitted(head, _updatable(head), replace(head.support, labels=labels.astype(np.str_)))
 
 
 def with_only(head: Head, classes: Collection[str], support: SupportSet) -> Head:
     """The head with these classes of its own and these photos of them, to be fitted again."""
     names = {label: name for label, name in head.names.items() if label in classes}
+    head = replace(head, names=names, support=support)
+    if head.class_embeddings is None:
+        return head
     labels, matrix = head.class_embeddings.labels, head.class_embeddings.matrix
     kept = np.isin(labels, list(names))
-    return replace(head, names=names, class_embeddings=ClassEmbeddings(labels[kept], matrix[kept]), support=support)
+    return replace(head, class_embeddings=ClassEmbeddings(labels[kept], matrix[kept]))
 
 
 def without_images(head: Head, ids: Sequence[str]) -> Head:
     """The head as if these photos had never been added; their classes stay, by their names.
 
-    Raises UnknownName if it has no photo of an id, UsageError if one is given twice.
+    Raises UnknownName if it has no photo of an id, UsageError if one is given twice, or without names if a class would have none.
     """
     known = set(head.support.ids.tolist())
     for name, times in Counter(ids).items():
         _require(name, "photo", known)
         if times > 1:
             raise UsageError(f"photo {shown(name)} is given twice; nothing was removed")
-    estimator, rest = _updatable(head), head.support.take(np.flatnonzero(~np.isin(head.support.ids, list(ids))))
+    rest = head.support.take(np.flatnonzero(~np.isin(head.support.ids, list(ids))))
+    _refuse_emptied(head, rest.labels)
+    estimator = _updatable(head)
     if estimator.capabilities.incremental:
         return _answering(head, estimator.remove(ids), rest)
     return _refitted(head, estimator, rest)
@@ -100,7 +110,8 @@ def without_class(head: Head, label: str) -> Head:
         raise UsageError(f"{shown(label)} is the only class; a classifier needs one")
     names = {other: name for other, name in head.names.items() if other != label}
     estimator, rest = _updatable(head), head.support.take(np.flatnonzero(head.support.labels != label))
-    smaller = replace(head, names=names, class_embeddings=head.class_embeddings.without(label))
+    embeddings = head.class_embeddings.without(label) if head.class_embeddings else None
+    smaller = replace(head, names=names, class_embeddings=embeddings)
     if estimator.capabilities.incremental:
         return _answering(smaller, estimator.remove_class(label), rest)
     estimator.set_params(class_embeddings=smaller.class_embeddings)
@@ -131,6 +142,16 @@ def _answering(head: Head, estimator: VectorClassifier, support: SupportSet) -> 
 def _falls_back(head: Head) -> bool:
     """Whether it has learned arrays that cannot be updated in place."""
     return bool(head.estimator.learned()) and not head.estimator.capabilities.incremental
+
+
+def _refuse_emptied(head: Head, labels: NDArray[Any]) -> None:
+    """Raise UsageError if no photo of a class is among those with these labels, and no name says what it is."""
+    emptied = sorted({*head.names} - {*labels.tolist()})
+    if head.class_embeddings is None and emptied:
+        raise UsageError(
+            f"the last photo of {shown(emptied[0])} cannot leave it: the encoder reads no names, so a class without photos is "
+            "unknown; remove the class instead"
+        )
 
 
 def _require(name: str, kind: str, known: Collection[str], done: str = "removed") -> None:

@@ -205,7 +205,7 @@ _LOGITS: dict[type, Callable[[GraphWriter, str, Any], str]] = {
 
 def _refuse_large(model: ModelProto, head: Head) -> None:
     """Raise ExportError if an encoder's graph and the head exceed the size of an ONNX file."""
-    n_classes, n_images, width = len(head.classes), len(head.support), head.class_embeddings.matrix.shape[1]
+    n_classes, n_images, width = len(head.classes), *head.support.vectors.shape
     if model.ByteSize() + 4 * width * (n_classes + n_images) > MOST_BYTES:
         what = f"{counted(n_images, 'photo', 'photos')} and {counted(n_classes, 'class', 'classes')} of width {width}"
         raise ExportError(f"{what} do not fit into an ONNX file of at most 2 GiB; fit with fewer --shots")
@@ -243,7 +243,8 @@ def _gap(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
 def _random_vectors(head: Head) -> NDArray[np.float32]:
     """Vectors of any length, at distances from 1e-5 to 3 from the support and the class embeddings."""
     rng = np.random.default_rng(0)
-    known = [rows for rows in (head.class_embeddings.matrix, head.support.vectors) if len(rows)]
+    names = [head.class_embeddings.matrix] if head.class_embeddings else []
+    known = [rows for rows in (*names, head.support.vectors) if len(rows)]
     near = np.concatenate([rows[rng.integers(len(rows), size=_N_VECTORS)] for rows in known])
     noise = rng.standard_normal(near.shape) * near.shape[1] ** -0.5
     distances, lengths = 10 ** rng.uniform(-5, 0.5, (len(near), 1)), rng.uniform(0.1, 10, (len(near), 1))

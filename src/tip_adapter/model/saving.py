@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Formats that are read. The second may have one array more, `DIGESTS`; a model without it is written in the first. The third
-#: may have it, too; there `class_sums` among the parameters says how equation 4 sums over a class.
+#: may have it, too, and what earlier versions do not know: no `CLASS_EMBEDDINGS`, `class_sums` among the parameters, which says how
+#: equation 4 sums over a class, or a choice without alpha and beta.
 FORMATS = (1, 2, 3)
+#: The array of the class names' vectors, missing where the encoder reads no names.
+CLASS_EMBEDDINGS = "class_embeddings"
 #: The array of the photos' contents: a SHA-256 as four integers of 64 bits, zeros where it is unknown.
 DIGESTS = "support_digests"
 CONFIG, ARRAYS, CARD = "config.json", "adapter.safetensors", "README.md"
@@ -81,12 +84,10 @@ class ClassRecord(_Record):
 class ChoiceRecord(_Record):
     """How alpha and beta were chosen, null for a method without. A search may exceed what a user may set: both are ratios."""
 
-    alpha: (
-        Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)] | None
-    )  # 1e15 where no image resembles one of another class
-    beta: (
-        Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)] | None
-    )  # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
+    # 1e15 where no image resembles one of another class
+    alpha: Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)] | None
+    # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
+    beta: Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)] | None
     temperature: Annotated[float, Meta(ge=1e-3, le=MAX_TEMPERATURE)]
     accuracy: Share | None
     rule: Line
@@ -133,7 +134,7 @@ class ModelRecord(_Record):
     classes: Annotated[list[ClassRecord], Meta(min_length=1)]
     images: list[str]
     logit_scale: Annotated[float, Meta(gt=0, le=MAX_LOGIT_SCALE)]
-    templates: Annotated[list[str], Meta(min_length=1)]
+    templates: list[str]
     choice: ChoiceRecord | None
     left_out: LeftOutRecord | None
     finetune_with: Line | None
@@ -199,7 +200,11 @@ def write_model_folder(
 
 def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """File name → content of a model folder; ValueError, which says why, if it could not be read again."""
-    stated = {"format": 3 if "class_sums" in config["parameters"] else FORMATS[DIGESTS in arrays], **config}
+    choice = config["choice"]
+    newer = (
+        CLASS_EMBEDDINGS not in arrays or "class_sums" in config["parameters"] or (choice and choice["alpha"] is None)
+    )
+    stated = {"format": 3 if newer else FORMATS[DIGESTS in arrays], **config}
     _check_stated(stated)
     _check_arrays(stated, arrays)
     trained = any(name.startswith("learned.") for name in arrays)
@@ -256,8 +261,10 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("it states no format")
         if config["format"] not in FORMATS:
             stated = f"{printable(path.parent)} is of format {config['format']}"
-            known = ", ".join(map(str, FORMATS))
-            raise ModelFolderError(f"{stated}, this version reads formats {known}; upgrade tip-adapter")
+            known = ", ".join(map(str, FORMATS[:-1]))
+            raise ModelFolderError(
+                f"{stated}, this version reads formats {known} and {FORMATS[-1]}; upgrade tip-adapter"
+            )
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
             raise ValueError("it is not as it was saved (another SHA-256)")
@@ -400,11 +407,12 @@ def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[
     """Raise ValueError unless dtypes and shapes fit the configuration; learned arrays have a method's own shapes."""
     n_classes, n_images, width = len(stated["classes"]), len(stated["images"]), stated["encoder"]["width"]
     wanted = {
-        "class_embeddings": f"float32 of shape {(n_classes, width)}",
         "support_vectors": f"float32 of shape {(n_images, width)}",
         "support_labels": f"int64 of shape {(n_images,)}",
     }
-    if DIGESTS in found and stated["format"] > 1:
+    if stated["format"] < FORMATS[2] or CLASS_EMBEDDINGS in found:
+        wanted[CLASS_EMBEDDINGS] = f"float32 of shape {(n_classes, width)}"
+    if DIGESTS in found and stated["format"] > FORMATS[0]:
         wanted[DIGESTS] = f"int64 of shape {(n_images, 4)}"
     stored = {name: f"{dtype} of shape {shape}" for name, (dtype, shape) in found.items()}
     own = {name: what for name, what in stored.items() if not name.startswith("learned.")}
@@ -424,7 +432,7 @@ def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
     _check_shapes(stated, {name: (array.dtype, array.shape) for name, array in arrays.items()})
     counts = [entry["n_images"] for entry in stated["classes"]]
     n_classes = len(counts)
-    for name in ("class_embeddings", "support_vectors"):
+    for name in arrays.keys() & {CLASS_EMBEDDINGS, "support_vectors"}:
         with np.errstate(over="ignore"):
             squares = np.einsum("ij,ij->i", arrays[name], arrays[name])
         if not np.allclose(squares, 1, rtol=0, atol=1e-3):
@@ -433,6 +441,10 @@ def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
         raise ValueError("support_labels are not class indices")
     if np.bincount(arrays["support_labels"], minlength=n_classes).tolist() != counts:
         raise ValueError("support_labels hold other numbers of photos than classes")
+    if CLASS_EMBEDDINGS in arrays and not stated["templates"]:
+        raise ValidationError("is empty, though the class names were read", "templates")
+    if CLASS_EMBEDDINGS not in arrays and 0 in counts:
+        raise ValueError(f"{CLASS_EMBEDDINGS} are missing, and so are photos of a class")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{printable(name)} holds NaN or infinity")

@@ -160,9 +160,10 @@ def logit_scale_of(encoder: Encoder, given: float | None) -> float:
     if given is not None:
         return float(given)
     if encoder.record.logit_scale_assumed:
+        whose = ", that of OpenAI's CLIPs" if encoder.logit_scale == 100 else ""
         warn(
             f"the logit scale of {printable(encoder.identity.name)} is in none of its files: {encoder.logit_scale:g} is "
-            "assumed, that of OpenAI's CLIPs; --logit-scale (logit_scale=) sets another"
+            f"assumed{whose}; --logit-scale (logit_scale=) sets another"
         )
     return encoder.logit_scale
 

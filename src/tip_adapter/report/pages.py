@@ -238,7 +238,7 @@ def _facts(head: Head, occasion: Occasion) -> list[tuple[str, object]]:
     return [
         ("method", head.method),
         ("encoder", Markup("{} {}").format(printable(encoder["name"]), code.format(f"{encoder['fingerprint'][:12]}…"))),
-        ("templates", "; ".join(head.templates)),
+        ("templates", "; ".join(head.templates) or None),
         ("training set", _size(head)),
         ("training", "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in head.training.items()) or None),
         ("alpha, beta", f"{choice.alpha:.4g}, {choice.beta:.4g}" if choice and choice.alpha is not None else None),

@@ -1,4 +1,4 @@
-"""CLIPs that have a short name: their records, from clips.toml."""
+"""CLIPs, and an encoder of images only, that have a short name: their records, from clips.toml."""
 
 from __future__ import annotations
 
@@ -71,5 +71,5 @@ def unknown_record(what: str, width: int = 0) -> EncoderRecord:
 
 def _clip(repository: str, revision: str, layout: str, **stated: Any) -> Clip:
     lists: dict[str, Any] = {name: tuple(value) for name, value in stated.items() if isinstance(value, list)}
-    record = replace(unknown_record(""), logit_scale_assumed=False, **{**stated, **lists})
-    return Clip(repository, revision, record, layout)
+    record = replace(unknown_record(""), **{"logit_scale_assumed": False, **stated, **lists})
+    return Clip(repository, revision, record if record.reads_names else record.image_only(), layout)

@@ -1,4 +1,4 @@
-"""CLIPs stored as ONNX files, from a folder or from the Hugging Face hub: ONNX Runtime and tokenizers, no torch.
+"""CLIPs and image-only encoders as ONNX files, from a folder or the Hugging Face hub: ONNX Runtime and tokenizers, no torch.
 
 The files determine everything: the layout of the folder, the shape, type and batch size of a graph's inputs, whether its
 output is normalised, the size and scaling of images, the length and cleaning of texts. No graph runs before it is
@@ -23,7 +23,7 @@ from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, r
 from tip_adapter.encoders.onnx.catalogue import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.onnx.inspection import whole_model
 from tip_adapter.encoders.onnx.layouts import layout_in, read_settings
-from tip_adapter.encoders.onnx.tokenizer import TextTokenizer
+from tip_adapter.encoders.onnx.tokenizer import TextTokenizer, is_siglip
 from tip_adapter.encoders.onnx.tower import Tower, provider
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
 from tip_adapter.errors import CheckpointError, ExportError, UsageError
@@ -76,7 +76,7 @@ def load_source(source: str, *, device: str | None = None, threads: int | None =
         if not str(path).isprintable():
             raise UsageError(f"the name of {printable(path)} has unprintable characters; rename the folder")
         provider(device)
-        record = unknown_record(f"a CLIP in {path.name}")
+        record = unknown_record(f"an encoder in {path.name}")
         return OnnxClipEncoder(f"onnx:{path}", path, path, record, device=device, threads=threads)
     if _REPOSITORY.fullmatch(source):
         return _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device, threads)
@@ -109,14 +109,14 @@ def _from_hub(clip: Clip, name: str, device: str | None, threads: int | None) ->
 
 
 class OnnxClipEncoder(Encoder):
-    """A CLIP whose towers are ONNX files.
+    """A CLIP whose towers are ONNX files, or an encoder of images only, whose one tower is.
 
     Parameters
     ----------
     name : str, that loads it again
     folder : path of the folder with its files
     root : folder that must contain the targets of their links
-    record : EncoderRecord; its width is read from the graph
+    record : EncoderRecord; its width is read from the graph, and whether there is a text tower from the folder
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per available processor
 
@@ -131,19 +131,18 @@ class OnnxClipEncoder(Encoder):
     ) -> None:
         self._folder, self._layout = folder, layout_in(folder)
         self._preprocessing = read_settings(folder / self._layout.preprocessing, self._layout.pixels).preprocessing()
-        self._image, self._text = (
-            Tower(folder / file, root, self._layout.outputs, device=device, threads=threads)
-            for file in (self._layout.image, self._layout.text)
-        )
+        graphs = [self._layout.image, *([self._layout.text.graph] if self._layout.text else [])]
+        towers = [Tower(folder / file, root, self._layout.outputs, device=device, threads=threads) for file in graphs]
+        self._image, self._text = towers[0], towers[1] if self._layout.text else None
         self._pixels = _image_input(self._image)
         # Floats are scaled here, channels first; uint8 by the graph, channels last.
         self._takes_floats = self._pixels.dtype == "FLOAT"
-        width = self._image.output.shape[1] or self._trial.shape[1]
-        self.record = replace(record, width=width)
+        width = self._image.output.shape[-1] or self._trial.shape[1]
+        self.record = replace(record if self._text else record.image_only(), width=width)
         self.logit_scale = self.record.logit_scale
-        if self._text.output.shape[1] not in (None, width):
+        if self._text and self._text.output.shape[1] not in (None, width):
             raise _unlike(self._text, f"texts to vectors of the width of photos, {width}")
-        fingerprint = _fingerprint(self._layout, folder, (self._image, self._text))
+        fingerprint = _fingerprint(self._layout, folder, towers)
         self.identity = EncoderIdentity(name, fingerprint, width)
 
     @cached_property
@@ -164,7 +163,9 @@ class OnnxClipEncoder(Encoder):
         return self._encode(prepared) if self.gives_raw else super().encode_raw(prepared)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts → (n, width) float32 unit rows."""
+        """Texts → (n, width) float32 unit rows; UsageError without a text tower."""
+        if self._text is None or self._tokenizer is None:
+            return super().encode_texts(texts)
         vectors = []
         for text in texts:
             ids, mask = self._tokenizer(text)
@@ -196,6 +197,8 @@ class OnnxClipEncoder(Encoder):
             scaled = self._preprocessing.write_scaled(graph, pixels) if self._takes_floats else pixels
             graph.feed(scaled, _THEIRS + self._pixels.name)
         rows = graph.to_float(_THEIRS + self._image.output.name)
+        if len(self._image.output.shape) == 3:
+            rows = graph.node("Gather", rows, graph.constant(np.int64(0)), axis=1)
         graph.output(rows, "vectors", [n, self.identity.width])
         graph.state({"preprocessing": self._preprocessing.in_words()})
         return graph.model
@@ -214,8 +217,9 @@ class OnnxClipEncoder(Encoder):
         return self._run(np.full((1, *self._preprocessing.size, 3), 128, np.uint8))
 
     @cached_property
-    def _tokenizer(self) -> TextTokenizer:
-        return TextTokenizer(self._layout, self._folder, _text_length(self._text))
+    def _tokenizer(self) -> TextTokenizer | None:
+        side, tower = self._layout.text, self._text
+        return TextTokenizer(side, self._folder, _text_length(tower)) if side and tower else None
 
 
 _INTEGERS = {"INT32": np.int32, "INT64": np.int64}
@@ -248,12 +252,14 @@ def _unlike(tower: Tower, what: str) -> CheckpointError:
 
 def _fingerprint(layout: Layout, folder: Path, towers: Iterable[Tower]) -> str:
     """SHA-256 of the content of every file that the vectors depend on."""
+    # "onnx 1" left the texts of transformers' SigLIPs as they are.
+    siglip = ["canonicalize"] if layout.text and is_siglip(layout.text, folder) else []
     data = [path.relative_to(folder).as_posix() for tower in towers for path in tower.graph.data]
     names = sorted({*layout.files, *data})
     with ThreadPoolExecutor(2, thread_name_prefix="hash") as pool:
         digests = pool.map(_digest, (folder / name for name in names))
         lines = [f"{digest} {name}" for digest, name in zip(digests, names, strict=True)]
-    return hashlib.sha256("\n".join([f"{_DEFINITION} {layout.name}", *lines]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([" ".join([_DEFINITION, layout.name, *siglip]), *lines]).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

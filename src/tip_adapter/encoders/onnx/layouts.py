@@ -1,8 +1,8 @@
-"""Layouts of folders that contain a CLIP as ONNX files: one `Layout` each, recognised by the files that exist."""
+"""Layouts of folders that contain an encoder as ONNX files: one `Layout` each, recognised by the files that exist."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ from tip_adapter.io.json_schema import convert, parse_json
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Set
     from pathlib import Path
 
     from tip_adapter.encoders.onnx.preprocessing import Sides
@@ -91,39 +91,58 @@ def _sides(size: _Size) -> Sides:
 
 
 @dataclass(frozen=True)
+class TextSide:
+    """Which file of a folder contains what of the text tower.
+
+    Parameters
+    ----------
+    graph : ONNX file of the tower
+    tokenizer : tokenizer.json
+    tokenizer_config : file that names the padding token
+    config : file that describes the model
+    context_length : path in `config` to the number of tokens of a text
+    """
+
+    graph: str
+    tokenizer: str
+    tokenizer_config: str
+    config: str
+    context_length: Literal["text_cfg.context_length", "text_config.max_position_embeddings"]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that a folder must contain."""
+        return (self.graph, self.tokenizer, self.tokenizer_config, self.config)
+
+
+@dataclass(frozen=True)
 class Layout:
     """Which file of a folder contains what.
 
     Parameters
     ----------
     name : str, for messages
-    image, text : ONNX files of the two towers
+    image : ONNX file of the image tower
     preprocessing : file that states how images are prepared
-    tokenizer : tokenizer.json
-    tokenizer_config : file that names the padding token
-    config : file that describes the model
     pixels : type of the content of `preprocessing`
-    context_length : path in `config` to the number of tokens of a text
-    outputs : names of the vectors, for towers with several outputs
+    text : TextSide, or None for an encoder of images only
+    outputs : names of the vectors, for towers with several outputs; the first row of one of three dimensions is the class
+        token of a vision transformer
     data : patterns of the files that contain the weights of graphs of more than 2 GB
     """
 
     name: str
     image: str
-    text: str
     preprocessing: str
-    tokenizer: str
-    tokenizer_config: str
-    config: str
     pixels: type[OpenClipPixels | TransformersPixels]
-    context_length: Literal["text_cfg.context_length", "text_config.max_position_embeddings"]
+    text: TextSide | None
     outputs: tuple[str, ...]
     data: tuple[str, ...]
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files that a folder must contain."""
-        return (self.image, self.text, self.preprocessing, self.tokenizer, self.tokenizer_config, self.config)
+        return (self.image, self.preprocessing, *(self.text.files if self.text else ()))
 
     @property
     def patterns(self) -> list[str]:
@@ -135,49 +154,75 @@ LAYOUTS = (
     Layout(
         name="open_clip",
         image="visual/model.onnx",
-        text="textual/model.onnx",
         preprocessing="visual/preprocess_cfg.json",
-        tokenizer="textual/tokenizer.json",
-        tokenizer_config="textual/tokenizer_config.json",
-        config="config.json",
         pixels=OpenClipPixels,
-        context_length="text_cfg.context_length",
+        text=TextSide(
+            graph="textual/model.onnx",
+            tokenizer="textual/tokenizer.json",
+            tokenizer_config="textual/tokenizer_config.json",
+            config="config.json",
+            context_length="text_cfg.context_length",
+        ),
         outputs=(),
         data=("visual/*", "textual/*"),
     ),
     Layout(
         name="transformers.js",
         image="onnx/vision_model.onnx",
-        text="onnx/text_model.onnx",
         preprocessing="preprocessor_config.json",
-        tokenizer="tokenizer.json",
-        tokenizer_config="tokenizer_config.json",
-        config="config.json",
         pixels=TransformersPixels,
-        context_length="text_config.max_position_embeddings",
+        text=TextSide(
+            graph="onnx/text_model.onnx",
+            tokenizer="tokenizer.json",
+            tokenizer_config="tokenizer_config.json",
+            config="config.json",
+            context_length="text_config.max_position_embeddings",
+        ),
         outputs=("image_embeds", "text_embeds", "pooler_output"),
         data=("onnx/vision_model.onnx_data*", "onnx/text_model.onnx_data*"),
+    ),
+    Layout(
+        name="transformers.js, images only",
+        image="onnx/model.onnx",
+        preprocessing="preprocessor_config.json",
+        pixels=TransformersPixels,
+        text=None,
+        outputs=("image_embeds", "pooler_output", "last_hidden_state"),
+        data=("onnx/model.onnx_data*",),
     ),
 )
 
 
-def layout_of(names: Collection[str]) -> Layout | None:
+def layout_of(names: Collection[str], layouts: Iterable[Layout] = LAYOUTS) -> Layout | None:
     """The layout that these files fit, given relative to their folder; None without one."""
-    return next((layout for layout in LAYOUTS if set(layout.files) <= set(names)), None)
+    return next((layout for layout in layouts if set(layout.files) <= set(names)), None)
 
 
 def layout_in(folder: Path) -> Layout:
-    """The layout of a folder; raises CheckpointError, with the files that the nearest layout lacks, if it fits none."""
+    """The layout of a folder; without its text side if that has no file of its own there.
+
+    Raises
+    ------
+    CheckpointError
+        It fits none; the message names the files that the nearest layout lacks.
+    """
     found = {name for layout in LAYOUTS for name in layout.files if (folder / name).is_file()}
-    layout = layout_of(found)
+    layout = layout_of(found) or next(filter(None, (_image_side(layout, found) for layout in LAYOUTS)), None)
     if layout is None:
-        nearest = max(LAYOUTS, key=lambda layout: len(found & set(layout.files)))
+        nearest = max(LAYOUTS, key=lambda layout: (len(found & set(layout.files)), -len(layout.files)))
         missing = ", ".join(name for name in nearest.files if name not in found)
         raise CheckpointError(
-            f"{printable(folder)} contains no CLIP as ONNX files: the layout of {nearest.name} lacks {missing}; "
+            f"{printable(folder)} contains no encoder as ONNX files: the layout of {nearest.name} lacks {missing}; "
             "see docs/reference/encoders.md"
         )
     return layout
+
+
+def _image_side(layout: Layout, found: Set[str]) -> Layout | None:
+    """The layout without its text side, where `found` fits it; None where a file of the text side is left: others are missing."""
+    if layout.text is None or found & {*layout.text.files} - {layout.text.config}:
+        return None
+    return layout_of(found, [replace(layout, name=f"{layout.name}, images only", text=None)])
 
 
 def read_settings(path: Path, kind: type[T]) -> T:

@@ -19,21 +19,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.encoders.onnx.layouts import Layout
+    from tip_adapter.encoders.onnx.layouts import TextSide
 
 #: Bytes of a tokenizer: those with 256,000 tokens take 35 MiB.
 _MAX_TOKENIZER = 2**27
 
-#: Tokens of a text; CLIP's 77 where nothing else is stated.
+#: Tokens of a text where nothing is stated.
+_CLIP_LENGTH, _SIGLIP_LENGTH = 77, 64
 _Length = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 
 
 class _OpenClipText(msgspec.Struct, frozen=True):
-    context_length: _Length = 77
+    context_length: _Length | None = None
 
 
 class _TransformersText(msgspec.Struct, frozen=True):
-    max_position_embeddings: _Length = 77
+    max_position_embeddings: _Length | None = None
 
 
 class _Lengths(msgspec.Struct, frozen=True):
@@ -52,9 +53,10 @@ class _CleaningText(msgspec.Struct, frozen=True):
 
 
 class _Cleaning(msgspec.Struct, frozen=True):
-    """config.json, for how open_clip cleans texts."""
+    """config.json, for how open_clip cleans texts, and whether it is one of transformers' SigLIPs, which do not state it."""
 
     text_cfg: _CleaningText = _CleaningText()
+    model_type: str = ""
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -72,7 +74,7 @@ class TextTokenizer:
 
     Parameters
     ----------
-    layout, folder : the folder and its layout
+    side, folder : the text side of the folder's layout, and the folder
     length : tokens of a text as the graph states them, None where it takes any number
 
     Raises
@@ -81,12 +83,14 @@ class TextTokenizer:
         One of its files cannot be used.
     """
 
-    def __init__(self, layout: Layout, folder: Path, length: int | None) -> None:
-        config, path = folder / layout.config, folder / layout.tokenizer
+    def __init__(self, side: TextSide, folder: Path, length: int | None) -> None:
+        config, path = folder / side.config, folder / side.tokenizer
+        siglip = is_siglip(side, folder)
         kwargs = read_settings(config, _Cleaning).text_cfg.tokenizer_kwargs or _TokenizerSettings()
-        self._clean = CLEANING.get(kwargs.clean or "", squeezed)
-        length = length or attrgetter(layout.context_length)(read_settings(config, _Lengths))
-        stated = read_settings(folder / layout.tokenizer_config, _TokenizerConfig).pad_token
+        self._clean = CLEANING.get(kwargs.clean or ("canonicalize" if siglip else ""), squeezed)
+        length = length or attrgetter(side.context_length)(read_settings(config, _Lengths))
+        length = length or (_SIGLIP_LENGTH if siglip else _CLIP_LENGTH)
+        stated = read_settings(folder / side.tokenizer_config, _TokenizerConfig).pad_token
         pad = stated.content if isinstance(stated, _Token) else stated or ""
         try:
             self._tokenizer = Tokenizer.from_buffer(read_bounded(path, _MAX_TOKENIZER))
@@ -99,6 +103,11 @@ class TextTokenizer:
         """The ids of one text, (1, length), and their mask, 0 for padding."""
         encoded = self._tokenizer.encode(self._clean(text))
         return np.array([encoded.ids], np.int64), np.array([encoded.attention_mask], np.int64)
+
+
+def is_siglip(side: TextSide, folder: Path) -> bool:
+    """Whether config.json is of one of transformers' SigLIPs; raises CheckpointError if it cannot be used."""
+    return read_settings(folder / side.config, _Cleaning).model_type.startswith("siglip")
 
 
 def squeezed(text: str) -> str:

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions, and one tower of a CLIP: an ONNX file that is inspected first and opened when it is first run."""
+"""ONNX Runtime sessions, and one tower of an encoder: an ONNX file that is inspected first and opened when it is first run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class Tower:
     ----------
     path : its ONNX file
     root : folder that must contain its weights
-    outputs : names of the output with the vectors, for a graph of several outputs
+    outputs : names of the output with the vectors, for a graph of several outputs; only one of these may be a transformer's
+        tokens, (n, tokens, d), of which the first, the class token, is the vector
     device, threads : as in `load_encoder`
     """
 
@@ -75,12 +76,20 @@ class Tower:
 
     @cached_property
     def output(self) -> Tensor:
-        """The output with the vectors: the one of that name, else the first of two dimensions."""
+        """The output with the vectors: the one of that name, else the first, of two dimensions; else the tokens of that name."""
         tables = [tensor for tensor in self.graph.outputs if len(tensor.shape) == 2]
-        named = [tensor for name in self._wanted for tensor in tables if tensor.name == name]
-        if not tables:
-            raise CheckpointError(f"{printable(self._path)} gives no vectors: none of its outputs has two dimensions")
-        return [*named, *tables][0]
+        named = [tensor for name in self._wanted for tensor in self.graph.outputs if tensor.name == name]
+        found = [
+            *(tensor for tensor in named if tensor in tables),
+            *tables,
+            *(tensor for tensor in named if len(tensor.shape) == 3),
+        ]
+        if not found:
+            shapes = ", ".join(f"{printable(each.name)} of {len(each.shape)}" for each in self.graph.outputs)
+            raise CheckpointError(
+                f"{printable(self._path)} gives no vectors: none of its outputs has two dimensions ({shapes or 'it has none'})"
+            )
+        return found[0]
 
     @property
     def rows_per_run(self) -> int | None:
@@ -99,7 +108,8 @@ class Tower:
             (rows,) = self._session.run([self.output.name], dict(feeds))
         except Exception as error:  # ONNX Runtime has a class of its own for each of a dozen reasons
             raise CheckpointError(f"{printable(self._path)} does not run: {printable(str(error))}") from error
-        return np.asarray(rows, dtype=np.float32)
+        vectors = np.asarray(rows, dtype=np.float32)
+        return vectors[:, 0] if vectors.ndim == 3 else vectors
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
