@@ -410,8 +410,8 @@ def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[
         "support_vectors": f"float32 of shape {(n_images, width)}",
         "support_labels": f"int64 of shape {(n_images,)}",
     }
-    if stated["format"] < FORMATS[2] or CLASS_EMBEDDINGS in found:
-        wanted[CLASS_EMBEDDINGS] = f"float32 of shape {(n_classes, width)}"
+    if stated["templates"] or stated["format"] < FORMATS[2]:  # else the encoder reads no names
+        wanted = {CLASS_EMBEDDINGS: f"float32 of shape {(n_classes, width)}", **wanted}
     if DIGESTS in found and stated["format"] > FORMATS[0]:
         wanted[DIGESTS] = f"int64 of shape {(n_images, 4)}"
     stored = {name: f"{dtype} of shape {shape}" for name, (dtype, shape) in found.items()}
@@ -441,8 +441,6 @@ def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
         raise ValueError("support_labels are not class indices")
     if np.bincount(arrays["support_labels"], minlength=n_classes).tolist() != counts:
         raise ValueError("support_labels hold other numbers of photos than classes")
-    if CLASS_EMBEDDINGS in arrays and not stated["templates"]:
-        raise ValidationError("is empty, though the class names were read", "templates")
     if CLASS_EMBEDDINGS not in arrays and 0 in counts:
         raise ValueError(f"{CLASS_EMBEDDINGS} are missing, and so are photos of a class")
     for name, array in arrays.items():
