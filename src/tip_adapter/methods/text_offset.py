@@ -184,7 +184,11 @@ class TextOffsetClassifier(IncrementalClassifier):
 
     def _changed(self) -> None:
         """Solve again, from the previous solution, after images or classes were added or removed."""
-        self._solve(self.penalty_, self.text_weight_)
+        start = np.zeros((len(self.classes_), self.keys_.shape[1]))
+        classes, coef = self._solved
+        kept = np.isin(classes, self.classes_)
+        start[np.searchsorted(self.classes_, classes[kept])] = coef[kept]
+        self._solve(self.penalty_, self.text_weight_, start)
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         n_classes, width = len(self.classes_), keys.shape[1]
@@ -196,12 +200,15 @@ class TextOffsetClassifier(IncrementalClassifier):
             )
         self.keys_, self.labels_, self.penalty_, self.text_weight_ = keys, labels, self.penalty, self.text_weight
         super()._restore(keys, labels, learned)
+        self._solved = self.classes_, self._image_coef()
 
     def _logits(self, queries: Array, coef: Array, intercept: Array) -> Array:
         return queries @ coef.T + intercept  # (m, n_classes)
 
-    def _solve(self, penalty: float | None, text_weight: float | None) -> None:
-        """Set the penalty and the text weight, chosen where they are None, and the coefficients."""
+    def _solve(
+        self, penalty: float | None, text_weight: float | None, start: NDArray[np.float64] | None = None
+    ) -> None:
+        """Set the penalty and the text weight, chosen where they are None, and the coefficients, from B at the start."""
         if self.prior not in PRIORS:
             raise UsageError(
                 f"unknown prior {shown(self.prior)}; choose one of {', '.join(PRIORS)}", arguments=("prior",)
@@ -209,9 +216,11 @@ class TextOffsetClassifier(IncrementalClassifier):
         regression = self._regression()
         with self._threads():
             self.penalty_, self.text_weight_ = regression.chosen(penalty, text_weight)
-            solution = regression.solve(self.text_weight_, self.penalty_, _TOLERANCE)
+            first = None if start is None else regression.solution_of(start)
+            solution = regression.solve(self.text_weight_, self.penalty_, _TOLERANCE, first)
             coef, intercept = regression.as_linear(solution, self.text_weight_, self.penalty_)
-        coef += self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
+        self._solved = self.classes_, coef
+        coef = coef + self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
         self.coef_, self.intercept_ = like(coef, self.keys_), like(intercept[None], self.keys_)
 
     def _regression(self) -> _Regression:
