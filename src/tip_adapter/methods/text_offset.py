@@ -68,7 +68,7 @@ _SAMPLE = 1000
 #: With more logits than this the support is fitted in single precision, whose rounding is below the tolerance.
 _SINGLE_PRECISION = 2**15
 #: Multiplications per gradient above which several threads are faster.
-_WORTH_THREADS = 2**26
+_WORTH_THREADS = 2**29
 
 
 @dataclass(eq=False, repr=False)
@@ -215,8 +215,9 @@ class TextOffsetClassifier(IncrementalClassifier):
             )
         regression = self._regression()
         with self._threads():
-            self.penalty_, self.text_weight_ = regression.chosen(penalty, text_weight)
-            first = None if start is None else regression.solution_of(start)
+            self.penalty_, self.text_weight_, first = regression.chosen(penalty, text_weight)
+            if start is not None:
+                first = regression.solution_of(start)
             solution = regression.solve(self.text_weight_, self.penalty_, _TOLERANCE, first)
             coef, intercept = regression.as_linear(solution, self.text_weight_, self.penalty_)
         self._solved = self.classes_, coef
@@ -397,40 +398,46 @@ class _Regression:
 
     # ---- the choice --------------------------------------------------------------------------------------------------
 
-    def chosen(self, penalty: float | None, text_weight: float | None) -> tuple[float, float]:
-        """λ and v, those given where they are; with one class or no image the names alone decide."""
+    def chosen(self, penalty: float | None, text_weight: float | None) -> tuple[float, float, NDArray[Any] | None]:
+        """λ and v, those given where they are, and a (P, d) B to start from; with one class or no image the names alone decide."""
         if len(self.present) < 2:
-            return _PATH[0][0] if penalty is None else penalty, 1.0 if text_weight is None else text_weight
+            return _PATH[0][0] if penalty is None else penalty, 1.0 if text_weight is None else text_weight, None
         scale = 0.0
         if text_weight is None and np.ptp(self.text) > 0:
             scale = 1 / fit_temperature(self.text, self.labels, self.weights)
-        path = [(penalty or chosen, scale * share if text_weight is None else text_weight) for chosen, share in _PATH]
+        path = [(step, scale * share if text_weight is None else text_weight) for step, share in _PATH]
         if penalty is not None:
-            return path[0]
+            return penalty, path[0][1], None
         best, *others = path
-        losses = self._left_out_losses(*best)
+        losses, solutions = self._left_out_losses(*best, [])
         for other in others:
-            more = losses - (less := self._left_out_losses(*other))
-            if more.mean() <= _STANDARD_ERRORS * more.std() / max(len(more) - 1, 1) ** 0.5:
+            less, starts = self._left_out_losses(*other, solutions)
+            gain = losses - less
+            if gain.mean() <= _STANDARD_ERRORS * gain.std() / max(len(gain) - 1, 1) ** 0.5:
                 break
-            best, losses = other, less
-        return best
+            best, losses, solutions = other, less, starts
+        return *best, solutions[0]
 
-    def _left_out_losses(self, penalty: float, text_weight: float) -> NDArray[Any]:
-        """Cross-entropy of images that are left out, at their best temperature; if none can be, of each as another of its class."""
+    def _left_out_losses(
+        self, penalty: float, text_weight: float, starts: list[NDArray[Any]]
+    ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """Cross-entropy of images that are left out, at their best temperature, and the B of each fold, found from `starts` if any.
+
+        If none can be left out, each is scored as another of its class.
+        """
         folds = self.folds()
-        if not folds:
-            logits = self._as_another(self.solve(text_weight, penalty, _ROUGH), text_weight, penalty)
-            labels = self.labels
-        else:
-            sizes = np.cumsum([len(rows) for rows in folds])
-            used = folds[: int(np.searchsorted(sizes, _ENOUGH)) + 1]
-            parts = [self.without(rows).solve(text_weight, penalty, _ROUGH) for rows in used]
-            logits = np.concatenate(
-                [text_weight * self.text[rows] + self.inputs[rows] @ w.T for rows, w in zip(used, parts, strict=True)]
-            )
+        sizes = np.cumsum([len(rows) for rows in folds])
+        used = folds[: int(np.searchsorted(sizes, _ENOUGH)) + 1]
+        parts = [self.without(rows) for rows in used] or [self]
+        begin: Sequence[NDArray[Any] | None] = starts or [None] * len(parts)
+        solutions = [part.solve(text_weight, penalty, _ROUGH, b) for part, b in zip(parts, begin, strict=True)]
+        if used:
             labels = self.labels[np.concatenate(used)]
-        return _losses_and_errors(logits / fit_temperature(logits, labels), labels)[0]
+            rows_of = zip(used, solutions, strict=True)
+            logits = np.concatenate([text_weight * self.text[rows] + self.inputs[rows] @ b.T for rows, b in rows_of])
+        else:
+            labels, logits = self.labels, self._as_another(solutions[0], text_weight, penalty)
+        return _losses_and_errors(logits / fit_temperature(logits, labels), labels)[0], solutions
 
     def folds(self) -> list[NDArray[np.intp]]:
         """Rows to leave out together: near-repeats are in one fold, and each class keeps an image.
