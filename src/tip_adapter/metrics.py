@@ -108,9 +108,9 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
 
 def _mean_per_class(per_class: dict[str, tuple[float, int]], accuracy: float) -> float:
     """The mean of the accuracies of the classes: exactly `accuracy` where all have equally many images."""
-    if len({n for _, n in per_class.values()}) < 2:
+    if len({n for _, n in per_class.values()}) == 1:
         return accuracy
-    return float(np.mean([share for share, _ in per_class.values()]))
+    return float(np.mean([share for share, _ in per_class.values()])) if per_class else 0.0
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shlex
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import warn
@@ -66,17 +67,25 @@ def _choice_in_words(head: Head) -> str:
         return f"{chosen} Leave-one-out accuracy: unknown, no class has two images."
     if choice.rule == "validation":
         return f"{chosen} Validation {accuracy_in_words(choice.accuracy, choice.n_rows)}."
-    earlier = None
+    earlier, name = None, left_out_accuracy(head)
     if head.left_out is None:
-        earlier = "before images were added or removed"
+        earlier, name = "before images were added or removed", "accuracy"
     elif head.estimator.learned() and choice.rule != "support":
         earlier = "before the keys were fine-tuned"
-    return f"{chosen} Leave-one-out {accuracy_in_words(choice.accuracy, choice.n_rows, earlier)}."
+    return f"{chosen} Leave-one-out {accuracy_in_words(choice.accuracy, choice.n_rows, earlier, name)}."
 
 
-def accuracy_in_words(accuracy: float, n_images: int, more: str | None = None) -> str:
+def left_out_accuracy(head: Head) -> str:
+    """What the leave-one-out accuracy on the present images is called: where their numbers differ, a mean over classes."""
+    counts = Counter(head.support.labels.tolist()).values()
+    n_left_out = sum(count > 1 for count in counts)
+    classes = "classes" if n_left_out == len(counts) else f"{n_left_out} of {counted(len(counts), 'class', 'classes')}"
+    return f"accuracy, mean over {classes}" if len(set(counts)) > 1 else "accuracy"
+
+
+def accuracy_in_words(accuracy: float, n_images: int, more: str | None = None, name: str = "accuracy") -> str:
     """An accuracy with the number of images behind it."""
-    return f"accuracy: {percent(accuracy)} ({'; '.join(filter(None, [counted(n_images, 'image', 'images'), more]))})"
+    return f"{name}: {percent(accuracy)} ({'; '.join(filter(None, [counted(n_images, 'image', 'images'), more]))})"
 
 
 def interval_in_words(interval: Sequence[float]) -> str:

@@ -41,7 +41,7 @@ def info(model_dir: ModelDir, json: Json = False) -> None:
 
 
 def _record(config: dict[str, Any], head: Head) -> dict[str, Any]:
-    left_out = config["left_out"] or dict.fromkeys(("interval", "threshold", "kept"))
+    left_out = config["left_out"] or dict.fromkeys(("threshold", "kept"))
     choice = config["choice"] or dict.fromkeys(("alpha", "beta", "temperature", "accuracy", "rule", "n_rows"))
     return {
         **{key: config[key] for key in ("method", "encoder", "classes")},
@@ -51,7 +51,7 @@ def _record(config: dict[str, Any], head: Head) -> dict[str, Any]:
         **{key: choice[key] for key in ("alpha", "beta", "temperature")},
         "left_out_accuracy": None if choice["rule"] == "validation" else choice["accuracy"],
         "validation_accuracy": choice["accuracy"] if choice["rule"] == "validation" else None,
-        "left_out_interval": left_out["interval"],
+        "left_out_interval": list(head.left_out.accuracy.mean_interval) if head.left_out else None,
         "threshold": left_out["threshold"],
         "kept": left_out["kept"],
         "training": dict(head.training),

@@ -429,7 +429,7 @@ class _Regression:
         sizes = np.cumsum([len(rows) for rows in folds])
         used = folds[: int(np.searchsorted(sizes, _ENOUGH)) + 1]
         parts = [self.without(rows) for rows in used] or [self]
-        begin: Sequence[NDArray[Any] | None] = starts or [None] * len(parts)
+        begin: list[NDArray[Any] | None] = [*starts] or [None for _ in parts]
         solutions = [part.solve(text_weight, penalty, _ROUGH, b) for part, b in zip(parts, begin, strict=True)]
         if used:
             labels = self.labels[np.concatenate(used)]

@@ -36,7 +36,7 @@ def check_images(head: Head) -> dict[str, Any]:
     Returns
     -------
     n_images : size of the support;  n_checked : photos that could be left out
-    accuracy, accuracy_interval : of the photos that could be left out; None where none could
+    accuracy, accuracy_interval : of the photos that could be left out, mean over their classes; None where none could
     likely_wrong : image, label, probability (of its label, by a classifier that has not seen it), called (the class
         predicted): photos predicted as another class, the most likely wrong label first
     near_duplicates : images, labels, similarity (cosine): pairs in different classes, the most similar first, at most 1,000
@@ -55,8 +55,8 @@ def check_images(head: Head) -> dict[str, Any]:
     return {
         "n_images": len(head.support),
         "n_checked": accuracy.n if accuracy else 0,
-        "accuracy": accuracy.accuracy if accuracy else None,
-        "accuracy_interval": list(accuracy.interval) if accuracy else None,
+        "accuracy": accuracy.mean_per_class if accuracy else None,
+        "accuracy_interval": list(accuracy.mean_interval) if accuracy else None,
         "likely_wrong": [entry for entry in wrong if entry["called"] != entry["label"]],
         "near_duplicates": _near_duplicates(head.support),
         "need_images": _need_images(head, accuracy),

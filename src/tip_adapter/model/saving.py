@@ -261,10 +261,8 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("it states no format")
         if config["format"] not in FORMATS:
             stated = f"{printable(path.parent)} is of format {config['format']}"
-            known = ", ".join(map(str, FORMATS[:-1]))
-            raise ModelFolderError(
-                f"{stated}, this version reads formats {known} and {FORMATS[-1]}; upgrade tip-adapter"
-            )
+            known = f"{FORMATS[0]} to {FORMATS[-1]}"
+            raise ModelFolderError(f"{stated}, this version reads formats {known}; upgrade tip-adapter")
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
             raise ValueError("it is not as it was saved (another SHA-256)")
