@@ -54,6 +54,23 @@ def outcome_in_words(head: Head) -> str:
     return said or f"{head.method} has nothing to tune{only_names}."
 
 
+def near_repeats_in_words(head: Head) -> str:
+    """How many images were left out together with others that they nearly repeat; empty if none were."""
+    repeats = head.left_out.n_near_repeats if head.left_out else 0
+    return f"{repeats:,} images nearly repeat others of their class; they were left out together." if repeats else ""
+
+
+def threshold_in_words(head: Head) -> str:
+    """The threshold of --min-score auto, and which shares of images it keeps and refuses as far as they are known; empty without one."""
+    if head.left_out is None:
+        return ""
+    said = f"With --min-score auto, scores below {head.threshold:.3f} are “none of these”"
+    if head.left_out.refused is None:
+        return f"{said}."
+    kept, refused = percent(head.left_out.kept), percent(head.left_out.refused)
+    return f"{said}: it keeps {kept} of images of the classes, and is expected to refuse {refused} of images of others."
+
+
 def _choice_in_words(head: Head) -> str:
     choice = head.choice
     if choice is None:
@@ -64,7 +81,10 @@ def _choice_in_words(head: Head) -> str:
     listed = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in settings.items())
     chosen = f"{listed}: {_CHOSEN[choice.rule]}."
     if choice.accuracy is None:
-        return f"{chosen} Leave-one-out accuracy: unknown, no class has two images."
+        too_few = "no class has two images"
+        if choice.rule == "support":
+            too_few = "fewer than half the classes have a second image that is not nearly the same"
+        return f"{chosen} Leave-one-out accuracy: unknown, {too_few}."
     if choice.rule == "validation":
         return f"{chosen} Validation {accuracy_in_words(choice.accuracy, choice.n_rows)}."
     earlier, name = None, left_out_accuracy(head)

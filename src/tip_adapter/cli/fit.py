@@ -10,7 +10,7 @@ from typer import Argument, Option
 import tip_adapter
 from tip_adapter.cli._options import complete_encoders, complete_methods, real, whole
 from tip_adapter.cli._output import notes, print_line, progress_bars
-from tip_adapter.cli._words import outcome_in_words
+from tip_adapter.cli._words import near_repeats_in_words, outcome_in_words, threshold_in_words
 from tip_adapter.encoders.prompts import read_class_names
 from tip_adapter.io.files import refuse_existing
 from tip_adapter.methods import AUTO
@@ -125,4 +125,6 @@ def fit(
     used = images if model.estimator_.capabilities.needs_images else "images are not used"
     print_line(f"{model.head_.method}, {classes}, {used}.")
     print_line(outcome_in_words(model.head_))
+    for line in filter(None, [near_repeats_in_words(model.head_), threshold_in_words(model.head_)]):
+        print_line(line)
     print_line(f"Saved to {out}. Next: tip-adapter predict {out} IMAGE")

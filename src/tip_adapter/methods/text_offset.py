@@ -51,12 +51,15 @@ PRIORS = ("balanced", "counts")
 #: λ and the share of the names' likeliest scale, from what suits few classes to what suits many.
 _PATH = ((0.01, 0.5), (0.03, 0.625), (0.1, 0.75))
 _STANDARD_ERRORS = 2.0
-#: Norm of the gradient at which the solver stops, relative to √n: while λ is chosen, for left-out images, for what is used.
-_ROUGH, _LEFT_OUT, _TOLERANCE = 1e-2, 1e-3, 1e-4
+#: Norm of the gradient at which the solver stops, relative to √n: while λ is chosen, for left-out classes, for left-out images, for
+#: what is used.
+_ROUGH, _LEFT_OUT_CLASSES, _LEFT_OUT, _TOLERANCE = 1e-2, 3e-3, 1e-3, 1e-4
 #: Folds of left-out images: many up to `_FEW` logits, since each then leaves more to learn from.
 _FEW, _FOLDS_OF_FEW, _FOLDS = 2**13, 20, 5
 #: λ is chosen on the first folds that have so many images together.
 _ENOUGH = 200
+#: Classes that leave something to choose from where one is left out.
+_FEWEST_CLASSES = 3
 #: The cosine of two images of a class, about the mean of all: what a photo says of another of its class.
 _COSINE_IN_CLASS = 0.4
 #: λ of the intercepts b.
@@ -142,10 +145,42 @@ class TextOffsetClassifier(IncrementalClassifier):
             for rows in folds:
                 part = regression.without(rows)
                 solution = part.solve(self.text_weight_, self.penalty_, _LEFT_OUT, start)
-                coef, intercept = part.as_linear(solution, self.text_weight_, self.penalty_)
-                logits[rows] = self._text_logits(rows) + regression.vectors[rows] @ coef.T + intercept
+                logits[rows] = self._logits_by(part, solution, rows)
         left = np.sort(np.concatenate([*folds, np.zeros(0, np.intp)]))
         return left, logits[left]
+
+    def left_out_classes(self) -> list[tuple[NDArray[np.intp], NDArray[Any]]]:
+        """Logits of images whose classes are unknown: those of a group of classes, by a refit without this group, group by group.
+
+        Returns
+        -------
+        for each group its (g,) positions in `classes_` and the (m, n_classes − g) float64 logits of its m images, for the other
+        classes in their order; every class with images is in one group. Empty if fewer than 3 classes have images
+        """
+        present = np.unique(self.labels_)
+        if len(present) < _FEWEST_CLASSES:
+            return []
+        groups = np.array_split(np.random.default_rng(0).permutation(present), min(_FOLDS, len(present)))
+        coef, logits = self._image_coef(), []
+        with self._threads():
+            for group in groups:
+                of_group = np.isin(self.labels_, group)
+                part = self._regression(np.flatnonzero(~of_group))
+                solution = part.solve(self.text_weight_, self.penalty_, _LEFT_OUT_CLASSES, part.solution_of(coef))
+                logits.append(np.delete(self._logits_by(part, solution, np.flatnonzero(of_group)), group, axis=1))
+        return list(zip(groups, logits, strict=True))
+
+    def as_another(self) -> NDArray[Any]:
+        """Logits of the images, each as if it were another one of its class: for a temperature where none can be left out.
+
+        Returns
+        -------
+        (n, n_classes) float64 array
+        """
+        regression = self._regression()
+        values = regression.values(self._image_coef(), self.text_weight_, self.penalty_)
+        logits = to_numpy(self._logits(self.keys_, self.coef_, self.intercept_)).astype(np.float64)
+        return logits - (1 - _COSINE_IN_CLASS) * (regression.inputs**2).sum(axis=1, keepdims=True) * values
 
     def explain(self, X: Array) -> list[tuple[ClassEvidence, ...]]:
         """Decompose the logits of each query into the name's term and a term for each image of the support.
@@ -224,10 +259,11 @@ class TextOffsetClassifier(IncrementalClassifier):
         coef = coef + self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
         self.coef_, self.intercept_ = like(coef, self.keys_), like(intercept[None], self.keys_)
 
-    def _regression(self) -> _Regression:
+    def _regression(self, rows: NDArray[np.intp] | slice = slice(None)) -> _Regression:
+        """The problem of these images."""
         return _Regression.of(
-            to_numpy(self.keys_),
-            self.labels_,
+            to_numpy(self.keys_)[rows],
+            self.labels_[rows],
             to_numpy(self.weights_),
             self.logit_scale,
             by_count=self.prior == "counts",
@@ -238,9 +274,13 @@ class TextOffsetClassifier(IncrementalClassifier):
         coef: NDArray[Any] = to_numpy(self.coef_).astype(np.float64)
         return coef - self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
 
-    def _text_logits(self, rows: NDArray[np.intp]) -> NDArray[Any]:
-        """The names' term of these images' logits."""
-        return self.text_weight_ * text_logits(to_numpy(self.keys_)[rows], to_numpy(self.weights_), self.logit_scale)
+    def _logits_by(self, part: _Regression, solution: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Logits of images that the problem of `part` does not have, by its solution."""
+        coef, intercept = part.as_linear(solution, self.text_weight_, self.penalty_)
+        vectors = to_numpy(self.keys_)[rows]
+        text = self.text_weight_ * text_logits(vectors, to_numpy(self.weights_), self.logit_scale)
+        logits: NDArray[Any] = text + vectors @ coef.T + intercept
+        return logits
 
     def _threads(self) -> threadpool_limits:
         return threadpool_limits(

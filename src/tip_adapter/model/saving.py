@@ -120,6 +120,8 @@ class LeftOutRecord(_Record):
     confusions: list[ConfusionRecord]
     kept: Share
     threshold: Share
+    refused: Share | None = None
+    near_repeats: Count = 0
 
 
 class ModelRecord(_Record):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from tip_adapter.model.label_issues import likely_wrong
+from tip_adapter.model.label_issues import possibly_mislabelled
 from tip_adapter.report import charts
 from tip_adapter.report.thumbnails import SMALL, TINY, Thumbnails
 from tip_adapter.text import counted, percent, printable
@@ -129,7 +129,7 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
             ("photos", f"{len(head.support):,}"),
             ("“none of these” below", percent(head.left_out.threshold) if head.left_out else "–"),
         ]
-        parts["wrong_labels"] = [entry for entry in likely_wrong(head) if entry["called"] != entry["label"]]
+        parts["wrong_labels"] = possibly_mislabelled(head)
         sections = ("photos", "confusions", "classes", "calibration", "labels", "made")
         return _render("model.html.jinja", head, occasion, sections, parts)
 
