@@ -155,7 +155,9 @@ def _print_answer(record: Mapping[str, Any]) -> None:
         for image in evidence["images"]:
             print_line(f"    {image['part']:+9.2f}  image {image['id']}")
         if evidence["n_others"]:
-            print_line(f"    {evidence['others']:+9.2f}  {counted(evidence['n_others'], 'other image', 'other images')}")
+            print_line(
+                f"    {evidence['others']:+9.2f}  {counted(evidence['n_others'], 'other image', 'other images')}"
+            )
         print_line(f"    {evidence['text']:+9.2f}  class name “{evidence['name']}”")
 
 

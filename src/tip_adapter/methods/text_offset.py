@@ -104,8 +104,9 @@ class TextOffsetClassifier(IncrementalClassifier):
 
     Notes
     -----
-    `partial_fit` and `remove` solve the same problem again, from the previous solution: as a refit with the chosen penalty and
-    text weight, to the solver's tolerance (a gradient of 1e-4 √n). Classes without images keep the logits of their names.
+    `partial_fit` and `remove` solve the problem again: as a refit with the chosen penalty and text weight. The solver stops at a
+    gradient of 1e-4 √n, so that the order of images matters that little; it may matter for the choice, which draws folds of them.
+    Classes without images keep the logits of their names.
     """
 
     _arrays = ("coef_", "intercept_")
@@ -183,7 +184,7 @@ class TextOffsetClassifier(IncrementalClassifier):
         self._solve(self.penalty, self.text_weight)
 
     def _changed(self) -> None:
-        """Solve again, from the previous solution, after images or classes were added or removed."""
+        """Solve again after images or classes were added or removed."""
         self._solve(self.penalty_, self.text_weight_)
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
@@ -233,7 +234,9 @@ class TextOffsetClassifier(IncrementalClassifier):
         return self.text_weight_ * text_logits(to_numpy(self.keys_)[rows], to_numpy(self.weights_), self.logit_scale)
 
     def _threads(self) -> threadpool_limits:
-        return threadpool_limits(1 if len(self.keys_) * self.n_features_in_ * len(self.classes_) < _WORTH_THREADS else None)
+        return threadpool_limits(
+            1 if len(self.keys_) * self.n_features_in_ * len(self.classes_) < _WORTH_THREADS else None
+        )
 
 
 @dataclass(frozen=True, eq=False)
