@@ -48,7 +48,7 @@ def training_in_words(training: Mapping[str, Any]) -> str:
 
 
 def outcome_in_words(head: Head) -> str:
-    """How alpha and beta were chosen, how accurate the model is, and how it was trained."""
+    """How settings were chosen, how accurate the model is, and how it was trained."""
     said = " ".join(filter(None, [_choice_in_words(head), training_in_words(head.training)]))
     only_names = "" if head.estimator.capabilities.needs_images else ": it uses class names only"
     return said or f"{head.method} has nothing to tune{only_names}."
@@ -75,16 +75,10 @@ def _choice_in_words(head: Head) -> str:
     choice = head.choice
     if choice is None:
         return ""
-    settings: dict[str, Any] = {"alpha": choice.alpha, "beta": choice.beta}
-    if choice.rule == "support":
-        settings = {name: value for name, value in head.estimator.settings().items() if isinstance(value, float)}
-    listed = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in settings.items())
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in chosen_settings(head).items())
     chosen = f"{listed}: {_CHOSEN[choice.rule]}."
     if choice.accuracy is None:
-        too_few = "no class has two images"
-        if choice.rule == "support":
-            too_few = "fewer than half the classes have a second image that is not nearly the same"
-        return f"{chosen} Leave-one-out accuracy: unknown, {too_few}."
+        return f"{chosen} Leave-one-out accuracy: unknown, {too_few_in_words(head)}."
     if choice.rule == "validation":
         return f"{chosen} Validation {accuracy_in_words(choice.accuracy, choice.n_rows)}."
     earlier, name = None, left_out_accuracy(head)
@@ -101,6 +95,19 @@ def left_out_accuracy(head: Head) -> str:
     n_left_out = sum(count > 1 for count in counts)
     classes = "classes" if n_left_out == len(counts) else f"{n_left_out} of {counted(len(counts), 'class', 'classes')}"
     return f"accuracy, mean over {classes}" if len(set(counts)) > 1 else "accuracy"
+
+
+def chosen_settings(head: Head) -> dict[str, float]:
+    """What the head's `choice`, which is not None, is about: name in words → value."""
+    if head.choice is not None and head.choice.alpha is not None and head.choice.beta is not None:
+        return {"alpha": head.choice.alpha, "beta": head.choice.beta}
+    numbers = {name: value for name, value in head.estimator.settings().items() if isinstance(value, float)}
+    return {name.replace("_", " "): value for name, value in numbers.items()}
+
+
+def too_few_in_words(head: Head) -> str:
+    """Why no image of the head is left out."""
+    return "too few classes have two images that differ" if head.has_pairs else "no class has two images"
 
 
 def accuracy_in_words(accuracy: float, n_images: int, more: str | None = None, name: str = "accuracy") -> str:

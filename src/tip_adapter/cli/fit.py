@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 import tip_adapter
-from tip_adapter.cli._options import complete_encoders, complete_methods, real, whole
+from tip_adapter.cli._options import complete_encoders, complete_methods, one_of, real, whole
 from tip_adapter.cli._output import notes, print_line, progress_bars
 from tip_adapter.cli._words import near_repeats_in_words, outcome_in_words, threshold_in_words
 from tip_adapter.encoders.prompts import read_class_names
@@ -37,8 +37,8 @@ Method = Annotated[
     Option(
         "--method",
         "-m",
-        help="auto (text-offset; tip-adapter with --alpha and --beta, or --tune), text-offset, zero-shot, tip-adapter, tip-adapter-f, "
-        "linear-probe, clip-adapter, or coop (needs torch).",
+        help="auto (text-offset; tip-adapter with --alpha and --beta, or --tune), text-offset, tip-adapter, tip-adapter-f, "
+        "linear-probe, clip-adapter, coop (needs torch), or zero-shot.",
         metavar="NAME",
         autocompletion=complete_methods,
     ),
@@ -49,6 +49,15 @@ Tune = Annotated[
         help="How alpha and beta are chosen: loo (leave-one-out), scale-free, or on validation images (for linear-probe: its C).",
         metavar="loo|scale-free|VAL_DIR",
         autocompletion=lambda: ["loo", "leave-one-out", "scale-free"],
+    ),
+]
+Prior = Annotated[
+    str | None,
+    Option(
+        help="For text-offset: whether every class is as likely as any other (the default), or as likely as it is frequent.",
+        parser=one_of("balanced", "counts"),
+        metavar="balanced|counts",
+        autocompletion=lambda: ["balanced", "counts"],
     ),
 ]
 NoCalibration = Annotated[bool, Option("--no-calibrate", help="Fit no temperature: scores are plain softmax values.")]
@@ -92,6 +101,7 @@ def fit(
     epochs: Annotated[
         int | None, Option(help="Training epochs; default: the paper's.", parser=whole(0), metavar="N")
     ] = None,
+    prior: Prior = None,
     no_calibrate: NoCalibration = False,
     templates: Templates = None,
     class_names: ClassNames = None,
@@ -112,6 +122,7 @@ def fit(
         templates=templates,
         class_names=read_class_names(class_names) if class_names else None,
         epochs=epochs,
+        prior=prior,
         calibrate=not no_calibrate,
         logit_scale=logit_scale,
         seed=seed,

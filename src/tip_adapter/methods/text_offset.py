@@ -107,8 +107,9 @@ class TextOffsetClassifier(IncrementalClassifier):
 
     Notes
     -----
-    `partial_fit` and `remove` solve the same problem again, from the previous solution: as a refit with the chosen penalty and
-    text weight, to the solver's tolerance (a gradient of 1e-4 √n). Classes without images keep the logits of their names.
+    `partial_fit` and `remove` solve the problem again: as a refit with the chosen penalty and text weight. The solver stops at a
+    gradient of 1e-4 √n, so that the order of images matters that little; it may matter for the choice, which draws folds of them.
+    Classes without images keep the logits of their names.
     """
 
     _arrays = ("coef_", "intercept_")

@@ -1,4 +1,4 @@
-"""Fit a head: choose alpha and beta by a rule, fit the method, and choose once more where keys are learned."""
+"""Fit a head: choose alpha and beta by a rule, or let the method choose; fit; choose once more where keys are learned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tip_adapter.methods.text_offset import near_repeats
 from tip_adapter.methods.tuning import Choice, TuningData
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator, expected_refused
 from tip_adapter.model.head import Head, new_estimator, support_cache
-from tip_adapter.model.settings import given_alpha_beta, rule_for
+from tip_adapter.model.settings import given_alpha_beta, method_settings, rule_for
 from tip_adapter.text import counted, first_three, printable
 from tip_adapter.vectors import softmax, unit_rows
 
@@ -66,7 +66,6 @@ def fit_by_settings(
         As `fit_head`, `encoder_parts` and, where `tune` names validation photos, `labelled_source`.
     """
     rule, given = _rule_by(settings, support.labels, list(names), encoder, progress)
-    epochs = {} if settings["epochs"] is None else {"epochs": int(settings["epochs"])}  # else the method's own
     return fit_head(
         method,
         support,
@@ -77,7 +76,7 @@ def fit_by_settings(
         rule=rule,
         calibrate=settings["calibrate"],
         given=given,
-        settings={"seed": validation.seed(settings["seed"]), **epochs},
+        settings={"seed": validation.seed(settings["seed"]), **method_settings(settings)},
         offers=encoder_parts(encoder, method),
     )
 

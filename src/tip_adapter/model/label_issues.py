@@ -52,7 +52,9 @@ def check_images(head: Head) -> dict[str, Any]:
         It has no photos.
     """
     if not len(head.support):
-        raise UsageError("the model has no photos to check; fit it with photos and --method tip-adapter")
+        raise UsageError(
+            "the model has no photos to check; fit it with photos and a method that uses them, such as text-offset"
+        )
     accuracy = _accuracy(head)
     return {
         "n_images": len(head.support),

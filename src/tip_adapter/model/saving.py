@@ -82,11 +82,13 @@ class ClassRecord(_Record):
 
 
 class ChoiceRecord(_Record):
-    """How alpha and beta were chosen, null for a method without. A search may exceed what a user may set: both are ratios."""
+    """How settings were chosen; alpha and beta are null for a method without them.
 
-    # 1e15 where no image resembles one of another class
+    A search may exceed what a user may set: both are ratios of spreads. Alpha is 1e15 where no image resembles one of another
+    class, and beta 3.2 / sigma at most, where a sigma below 1e-6 counts as none.
+    """
+
     alpha: Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)] | None
-    # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
     beta: Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)] | None
     temperature: Annotated[float, Meta(ge=1e-3, le=MAX_TEMPERATURE)]
     accuracy: Share | None
