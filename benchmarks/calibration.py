@@ -40,7 +40,7 @@ def main() -> None:
 
 def measure(encoder: Encoder, parts: dict[str, SupportSet], *, shots: int, seed: int) -> dict[str, Any]:
     """One draw, Tip-Adapter by its default rule: how right, and how far it can be trusted, on the test photos."""
-    model = FewShotClassifier(encoder, seed=seed).fit_support(draw(parts["train"], shots, seed))
+    model = FewShotClassifier(encoder, "tip-adapter", seed=seed).fit_support(draw(parts["train"], shots, seed))
     record = model.evaluate_support(parts["test"])
     return {"shots": shots, "seed": seed, "accuracy": record["accuracy"], **record["calibration"]}
 

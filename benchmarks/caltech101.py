@@ -1,4 +1,4 @@
-"""Caltech101 with the offline encoder: three methods, 1 to 16 shots, three seeds, and what choosing costs.
+"""Caltech101 with the offline encoder: four methods, 1 to 16 shots, three seeds, and what choosing costs.
 
     python -m benchmarks.caltech101 --data-root DATA
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
-METHODS = ("zero-shot", "tip-adapter", "tip-adapter-f")
+METHODS = ("zero-shot", "text-offset", "tip-adapter", "tip-adapter-f")
 DRAWS_AT_ONE_SHOT = range(1, 21)
 
 
@@ -105,7 +105,7 @@ def measure(
         row |= {"fit_seconds": fitted - started}
         if model.choice_:
             choice = model.choice_
-            row |= {"protocol": choice.rule, "alpha": choice.alpha, "beta": choice.beta}
+            row |= {"protocol": choice.rule, "alpha": choice.alpha, "beta": choice.beta, **model.estimator_.settings()}
             row |= {"temperature": choice.temperature, "left_out_accuracy": choice.accuracy}
         rows.append(row)
     head = TipAdapterClassifier(class_embeddings=model.class_embeddings_, logit_scale=encoder.logit_scale)
@@ -120,7 +120,7 @@ def measure(
 
 def one_shot(encoder: Encoder, parts: dict[str, SupportSet], seed: int) -> dict[str, Any]:
     """How far one-shot draws lie apart."""
-    model = FewShotClassifier(encoder, seed=seed).fit_support(draw(parts["train"], 1, seed))
+    model = FewShotClassifier(encoder, "tip-adapter", seed=seed).fit_support(draw(parts["train"], 1, seed))
     return {"seed": seed, "accuracy": accuracy(model.estimator_, parts["test"])}
 
 

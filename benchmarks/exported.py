@@ -103,7 +103,9 @@ def measure_photos(root: Path, path: Path) -> Iterator[dict[str, Any]]:
     labels = np.array([label for _, _, label in split["train"]])
     chosen = draw_shots(labels, SHOTS, 0)
     encoder, photos = load_encoder("pocket"), root / "101_ObjectCategories"
-    model = FewShotClassifier(encoder).fit([photos / split["train"][row][0] for row in chosen], labels[chosen])
+    model = FewShotClassifier(encoder, "tip-adapter").fit(
+        [photos / split["train"][row][0] for row in chosen], labels[chosen]
+    )
     export_pixels(model.head_, encoder, path, force=True)
     some = np.random.default_rng(0).choice(len(split["test"]), N_PHOTOS, replace=False)
     pixels = np.stack(

@@ -87,7 +87,7 @@ def unknown(encoder: Encoder, parts: dict[str, SupportSet], seed: int) -> dict[s
 
 def left_out(encoder: Encoder, parts: dict[str, SupportSet], shots: int, seed: int) -> dict[str, Any]:
     """A model's leave-one-out accuracy and its accuracy on the test photos."""
-    head = FewShotClassifier(encoder, seed=seed).fit_support(draw(parts["train"], shots, seed)).head_
+    head = FewShotClassifier(encoder, "tip-adapter", seed=seed).fit_support(draw(parts["train"], shots, seed)).head_
     assert head.left_out is not None
     stated = head.left_out.accuracy
     true = float((head.estimator.predict(parts["test"].vectors) == parts["test"].labels).mean())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -285,3 +286,38 @@ def test_a_length_eight_roundings_from_1_counts_as_1_and_nine_do_not(dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_class_embeddings_keep_the_precision_that_they_have(dtype):
     assert ClassEmbeddings(["a", "b"], np.eye(2, 3, dtype=dtype)).matrix.dtype == dtype
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Series])
+def test_a_support_set_takes_labels_ids_and_digests_of_any_sequence(kind: Any) -> None:
+    columns = (kind(["a", "b"]), kind(["1.jpg", "2.jpg"]), kind(["", "f" * 64]))
+    made = SupportSet(np.eye(2, dtype=np.float32), *columns)
+    for found, column in zip((made.labels, made.ids, made.digests), columns, strict=True):
+        assert isinstance(found, np.ndarray)
+        assert found.tolist() == list(column)
+    assert made.with_more(made).take(slice(1, 3)).labels.tolist() == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "ids", "reason"),
+    [
+        ([1, 2], ["1", "2"], r"label 1 of a support set is not text; pass str\(label\)"),
+        (["a", "b"], [1, 2], r"id 1 of a support set is not text; pass str\(id\)"),
+        (["a", "b"], ["1", 2], "ids of a support set are of several kinds"),
+        (["a", "b"], ["1", "1\0"], "ids of a support set hold .* contains NUL"),
+        (["a", "b"], None, "ids of a support set hold None"),
+    ],
+)
+def test_a_support_set_refuses_labels_and_ids_that_are_no_texts(labels: Any, ids: Any, reason: str) -> None:
+    with pytest.raises(LabelError, match=reason):
+        SupportSet(np.eye(2, dtype=np.float32), labels, ids)
+
+
+@pytest.mark.skipif(not hasattr(np, "dtypes") or not hasattr(np.dtypes, "StringDType"), reason="NumPy 2 has it")
+def test_text_of_variable_width_is_text() -> None:
+    labels = np.array(["cat", "dog"], dtype=np.dtypes.StringDType())
+    names = ClassEmbeddings(labels, np.eye(2))
+    clf = TipAdapterClassifier(class_embeddings=names).fit(np.eye(2), labels)
+    assert clf.predict(np.eye(2)).tolist() == ["cat", "dog"]
+    assert clf.score(np.eye(2), labels) == 1
+    assert SupportSet(np.eye(2, dtype=np.float32), labels, labels).labels.dtype.kind == "U"

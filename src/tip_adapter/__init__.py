@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tip_adapter.methods.clip_adapter import CLIPAdapterClassifier
     from tip_adapter.methods.coop import CoOpClassifier
     from tip_adapter.methods.linear_probe import LinearProbeClassifier
+    from tip_adapter.methods.text_offset import TextOffsetClassifier
     from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
     from tip_adapter.methods.tuning import Choice, TipAdapterCV, choose_alpha_beta
     from tip_adapter.methods.zero_shot import ZeroShotClassifier
@@ -30,6 +31,7 @@ __all__ = [
     "LinearProbeClassifier",
     "Prediction",
     "SupportSet",
+    "TextOffsetClassifier",
     "TipAdapterCV",
     "TipAdapterClassifier",
     "TipAdapterError",
@@ -50,6 +52,7 @@ _HOMES = {
     "LinearProbeClassifier": "tip_adapter.methods.linear_probe",
     "Prediction": "tip_adapter.model.prediction",
     "SupportSet": "tip_adapter.vectors",
+    "TextOffsetClassifier": "tip_adapter.methods.text_offset",
     "TipAdapterCV": "tip_adapter.methods.tuning",
     "TipAdapterClassifier": "tip_adapter.methods.tip_adapter",
     "TipAdapterError": "tip_adapter.errors",

@@ -206,8 +206,8 @@ class NothingReadable(TipAdapterError, ValueError):
     def among(cls, errors: Sequence[str]) -> NothingReadable:
         """The error for images that all have one."""
         if len(errors) == 1:
-            return cls(f"the only photo cannot be read: {errors[0]}")
-        return cls(f"none of {len(errors)} photos can be read; the first: {errors[0]}")
+            return cls(f"{errors[0]}; it is the only photo")
+        return cls(f"none of {len(errors):,} photos can be read; the first: {errors[0]}")
 
 
 class ResultsError(TipAdapterError, ValueError):

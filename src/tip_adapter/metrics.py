@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.special import ndtri
 
 from tip_adapter.vectors import softmax
 
@@ -50,6 +50,22 @@ class Accuracy:
     per_class: dict[str, tuple[float, int]]
     confusions: tuple[tuple[str, str, int], ...]
 
+    @property
+    def equal_counts(self) -> bool:
+        """Whether all classes have equally many images: the mean over classes is then the accuracy."""
+        return len({n for _, n in self.per_class.values()}) < 2
+
+    @property
+    def mean_interval(self) -> tuple[float, float]:
+        """95 % confidence interval of `mean_per_class`: that of as many images as have its variance in equal classes.
+
+        It supposes that accuracy does not depend on a class's number of images.
+        """
+        if self.equal_counts:
+            return self.interval
+        n_effective = len(self.per_class) ** 2 / sum(1 / n for _, n in self.per_class.values())
+        return wilson_interval(self.mean_per_class, n_effective)
+
 
 def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
     """Compare predictions with labels.
@@ -79,7 +95,7 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
     pairs = Counter(zip(truth[~correct].tolist(), predicted[~correct].tolist(), strict=True))
     return Accuracy(
         accuracy=float(correct.mean()),
-        mean_per_class=float(np.mean([accuracy for accuracy, _ in per_class.values()])),
+        mean_per_class=_mean_per_class(per_class, float(correct.mean())),
         interval=accuracy_interval(int(correct.sum()), len(correct)),
         n=len(correct),
         per_class=per_class,
@@ -88,6 +104,13 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
             for (label, answer), n in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
         ),
     )
+
+
+def _mean_per_class(per_class: dict[str, tuple[float, int]], accuracy: float) -> float:
+    """The mean of the accuracies of the classes: exactly `accuracy` where all have equally many images."""
+    if len({n for _, n in per_class.values()}) < 2:
+        return accuracy
+    return float(np.mean([share for share, _ in per_class.values()]))
 
 
 @dataclass(frozen=True)
@@ -394,7 +417,7 @@ class LeaveOneOutResult:
         per_class = {entry["label"]: (entry["accuracy"], entry["n_rows"]) for entry in record["per_class"]}
         accuracy = Accuracy(
             accuracy=record["accuracy"],
-            mean_per_class=float(np.mean([share for share, _ in per_class.values()])) if per_class else 0.0,
+            mean_per_class=_mean_per_class(per_class, record["accuracy"]),
             interval=(record["interval"][0], record["interval"][1]),
             n=record["n_rows"],
             per_class=per_class,
@@ -417,5 +440,13 @@ def keeping_threshold(scores: NDArray[Any], kept: float) -> float:
 
 def accuracy_interval(n_correct: int, n: int) -> tuple[float, float]:
     """Wilson's 95 % confidence interval of a proportion (Wilson, 1927)."""
-    interval = binomtest(n_correct, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    return wilson_interval(n_correct / n, n)
+
+
+def wilson_interval(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval of a share of `n` images, which need be no whole number."""
+    z = float(ndtri(0.975))
+    denominator = 2 * (n + z**2)
+    centre = (2 * n * share + z**2) / denominator
+    reach = z / denominator * math.sqrt(4 * n * share * (1 - share) + z**2)
+    return (centre - reach if share > 0 else 0.0), (centre + reach if share < 1 else 1.0)

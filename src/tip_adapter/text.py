@@ -29,8 +29,8 @@ def shown(value: object) -> str:
 
 
 def counted(n: int, one: str, many: str) -> str:
-    """A number and its noun, singular or plural."""
-    return f"{n} {one if n == 1 else many}"
+    """A number, its thousands separated, and its noun, singular or plural."""
+    return f"{n:,} {one if n == 1 else many}"
 
 
 def percent(fraction: float) -> str:

@@ -128,17 +128,17 @@ class SupportSet:
 
     Parameters
     ----------
-    vectors : (n, d) float32 array, unit rows
-    labels : (n,) str array
-    ids : (n,) str array
-    digests : (n,) str array, SHA-256 of each image's content in hexadecimal; empty where unknown, by default everywhere
+    vectors : (n, d) float array, stored as float32; unit rows, or rows that FewShotClassifier makes so
+    labels : (n,) str array or list
+    ids : (n,) str array or list
+    digests : (n,) str array or list, SHA-256 of each image's content in hexadecimal; empty where unknown, by default everywhere
 
     Raises
     ------
     VectorError
         `vectors` is not an array of floats; a vector is zero, NaN or infinite; or the lengths differ.
     LabelError
-        A label is not text, or contains NUL.
+        A label or an id is not text, or contains NUL.
     """
 
     vectors: NDArray[np.float32]
@@ -147,17 +147,17 @@ class SupportSet:
     digests: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, np.str_))
 
     def __post_init__(self) -> None:
-        if not len(self.digests):
-            object.__setattr__(self, "digests", np.zeros(len(self.ids), np.str_))
+        object.__setattr__(self, "labels", _texts(self.labels, "label"))
+        object.__setattr__(self, "ids", _texts(self.ids, "id"))
+        digests = self.digests if len(self.digests) else np.zeros(len(self.ids), np.str_)
+        object.__setattr__(self, "digests", np.asarray(digests, dtype=np.str_))
         if not isinstance(self.vectors, np.ndarray) or self.vectors.dtype.kind != "f":
             raise VectorError(f"support vectors must be a NumPy array of floats, not {shown(self.vectors)}")
+        with np.errstate(over="ignore"):  # infinity is refused below
+            object.__setattr__(self, "vectors", self.vectors.astype(np.float32, copy=False))
         lengths = {len(column) for column in (self.labels, self.ids, self.digests)}
         if self.vectors.ndim != 2 or lengths != {len(self.vectors)}:
             raise VectorError(f"{len(self.labels)} labels and {len(self.ids)} ids for {self.vectors.shape} vectors")
-        require_labels(self.labels, "labels of a support set")
-        first = np.asarray(self.labels)[:1].tolist()
-        if first and not isinstance(first[0], str):
-            raise LabelError(f"label {shown(first[0])} of a support set is not text; pass str(label)")
         require_finite(self.vectors, "support vectors")
         zero = np.flatnonzero(~self.vectors.any(axis=1))
         if len(zero):
@@ -207,6 +207,16 @@ def _class_matrix(matrix: Any) -> Array:
     return xp.astype(matrix, xp.float32) if half else matrix
 
 
+def _texts(given: Any, one: str) -> NDArray[np.str_]:
+    """The labels or ids of a support set as an array; LabelError if one is not text."""
+    require_labels(given, f"{one}s of a support set")
+    texts = fixed_width(np.atleast_1d(given))
+    first = texts[:1].tolist()
+    if first and not isinstance(first[0], str):
+        raise LabelError(f"{one} {shown(first[0])} of a support set is not text; pass str({one})")
+    return texts if len(texts) else np.zeros(0, np.str_)
+
+
 def require_labels(labels: Any, what: str) -> None:
     """Check labels as they were given, since NumPy makes text of numbers, 1 of True, and "a" of "a" and NUL.
 
@@ -243,4 +253,9 @@ def require_labels(labels: Any, what: str) -> None:
 def _class_labels(labels: Any) -> NDArray[Any]:
     """Labels as an array: all text or all numbers, none missing."""
     require_labels(labels, "labels of class embeddings")
-    return np.asarray(labels)
+    return fixed_width(np.asarray(labels))
+
+
+def fixed_width(labels: NDArray[Any]) -> NDArray[Any]:
+    """Text of variable width (StringDType) as text of fixed width; others as they are."""
+    return np.array(labels.tolist(), dtype=np.str_) if labels.dtype.kind == "T" else labels

@@ -504,8 +504,8 @@ def test_a_folder_that_cannot_teach_is_a_failure_with_the_reason(
         ("a.jsonl", b'{"file_name": "x.png", "label"\n', ["line 1", "JSON"]),
         ("a.jsonl", b'["x.png", "red"]\n', ["line 1"]),
         ("a.jsonl", b"[" * 100_000, ["line 1"]),
-        ("a.jsonl", b'{"file_name": "\\u0000.png", "label": "red"}\n', ["the only photo cannot be read"]),
-        ("a.csv", b"file_name,label\n" + b"n" * 5000 + b".png,red\n", ["the only photo cannot be read"]),
+        ("a.jsonl", b'{"file_name": "\\u0000.png", "label": "red"}\n', ["it is the only photo"]),
+        ("a.csv", b"file_name,label\n" + b"n" * 5000 + b".png,red\n", ["it is the only photo"]),
         ("a.csv", b"file_name,label\nx.png,r\xffd\n", ["not UTF-8"]),
     ],
 )

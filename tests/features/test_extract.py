@@ -813,3 +813,8 @@ def test_a_folder_of_class_folders_beside_a_manifest_of_its_own_is_a_folder_of_p
     (photos / MANIFEST).write_text("{}")
     assert not store.is_feature_folder(photos)
     assert len(FewShotClassifier("toy").fit_folder(photos).support_) == 10
+
+
+def test_the_name_of_an_encoder_is_refused_with_the_call_that_loads_it(tmp_path):
+    with pytest.raises(UsageError, match=r"encoder takes a loaded one, such as load_encoder\('pocket'\), not 'toy'"):
+        extract(tmp_path, tmp_path / "features", "toy")

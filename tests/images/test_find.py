@@ -381,6 +381,77 @@ def test_fault_77_no_photos_at_all_is_an_error_that_says_what_was_found(tmp_path
         find_images(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        *(("Trainingsdaten", "Testdaten"), ("Entraînement", "test"), ("entrenamiento", "prueba"), ("训练集", "测试集")),
+        *(("学習", "テスト"), ("asl_alphabet_train", "asl_alphabet_test"), ("my-set-training", "my-set-eval")),
+        *(("cifar10_train", "cifar10_test"), ("train-jpg", "test-jpg")),
+    ],
+)
+def test_fault_75_parts_in_other_languages_and_with_the_name_of_the_data_set(tmp_path, train, test):
+    place(tmp_path, *(f"{part}/{label}/1.jpg" for part in (train, test) for label in ("cat", "dog")))
+    for part, folder in (("train", train), ("test", test)):
+        photos = find_labelled(tmp_path, part=part)
+        assert {path.parent.parent.name for path in photos.paths} == {folder}
+        assert photos.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "labels", [("big_cat", "big_dog"), ("steam train", "steam boat"), ("x_1", "x_2"), ("a_", "a_b")]
+)
+def test_fault_75_classes_that_begin_with_one_word_are_no_parts(tmp_path, labels):
+    place(tmp_path, *(f"{label}/deep/1.jpg" for label in labels))
+    assert find_labelled(tmp_path, part="train").classes == tuple(sorted(labels))
+
+
+def test_fault_75_folders_of_a_split_that_are_not_read_are_named(tmp_path):
+    place(tmp_path, *(f"{part}/{label}/1.jpg" for part in ("TRAIN", "TEST", "TEST_SIMPLE") for label in ("cat", "dog")))
+    for part, other in (("train", "TEST: left for --tune and evaluate"), ("test", "TRAIN: not read")):
+        (note,) = find_labelled(tmp_path, part=part).notes
+        assert note.endswith(f"(2 classes, 2 images); {other}; TEST_SIMPLE: no part, not read")
+
+
+@pytest.mark.parametrize(
+    "names", [("cat/1.jpg", "dog/1.jpg"), ("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/1.jpg")]
+)
+def test_fault_75_a_photo_next_to_a_wrapper_or_the_parts_is_counted_and_changes_nothing(tmp_path, names):
+    place(tmp_path, *(f"photos/{name}" for name in names), "sample.jpg")
+    photos = find_labelled(tmp_path, part="train")
+    assert photos.counts() == {"cat": 1, "dog": 1}
+    assert f"{tmp_path}: photos outside class folders are skipped (1)" in photos.notes
+
+
+@pytest.mark.parametrize(
+    ("names", "doubt"),
+    [
+        (("train/images/1.jpg", "train/labels/1.txt", "val/images/2.jpg"), "read as classes: images, labels; if the"),
+        (("images/1.jpg", "labels/1.txt"), "read as classes: images, labels; if the"),
+        (("JPEGImages/1.jpg", "Annotations/1.xml"), "read as classes: Annotations, JPEGImages; if the"),
+        (
+            ("cat/1.jpg", "dog/1.jpg", "all/cat/1.jpg", "all/dog/1.jpg"),
+            "all is read as a class, though it has folders of",
+        ),
+        (
+            ("photos/cat/1.jpg", "photos/dog/1.jpg", "photos/logo.png"),
+            "photos is read as a class and is the only one with",
+        ),
+        (("Data/CLS/n1/1.jpg", "Annotations/1.xml"), "Data is read as a class and is the only one with photos"),
+    ],
+)
+def test_fault_75_folders_of_data_sets_that_are_read_as_classes_are_doubted(tmp_path, names, doubt):
+    assert any(f": {doubt}" in note for note in find_labelled(place(tmp_path, *names), part="train").notes)
+
+
+@pytest.mark.parametrize(
+    "library", ["Photos Library.photoslibrary", "Catalog Previews.lrdata", "RECYCLER", "node_modules"]
+)
+def test_fault_76_libraries_of_photo_programs_are_no_classes(tmp_path, library):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{library}/a/1.jpg"), part="train")
+    assert photos.classes == ("cat", "dog")
+    assert f"system folders are skipped: {library}" in photos.notes
+
+
 @pytest.mark.parametrize("target", ["..", ".", "../dog", "../..", "../dog/deep"])
 def test_fault_86_a_link_to_a_folder_above_or_beside_counts_nothing_twice(tmp_path, target):
     place(tmp_path, "photos/cat/1.jpg", "photos/dog/2.jpg", "photos/dog/deep/3.jpg")
@@ -653,3 +724,21 @@ def test_a_model_beside_the_class_folders_is_no_class(tmp_path):
 
 def test_a_number_that_is_taken_is_passed_over():
     assert numbered(["a", "a", "a#2", "a", "b"]) == ["a", "a#3", "a#2", "a#4", "b"]
+
+
+def test_fault_75_a_photo_in_a_wrapper_around_a_split_is_counted(tmp_path):
+    photos = find_labelled(place(tmp_path, "d/train/cat/1.jpg", "d/val/cat/1.jpg", "d/cover.jpg"), part="train")
+    assert photos.counts() == {"cat": 1}
+    assert f"{tmp_path / 'd'}: photos outside class folders are skipped (1)" in photos.notes
+
+
+def test_totals_have_separated_thousands_in_every_note(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "dog").mkdir()
+    for number in range(1001):
+        (tmp_path / f"cat/{number}.mp4").touch()
+        (tmp_path / f"{number}.jpg").touch()
+    (tmp_path / "cat/1.jpg").touch()
+    notes = " ".join(find_labelled(tmp_path, part="train").notes)
+    assert "1,001 files that are no photos are skipped: .mp4 1,001" in notes
+    assert "photos outside class folders are skipped (1,001)" in notes

@@ -48,6 +48,16 @@ def test_fault_78_white_space_around_labels_is_trimmed(tmp_path, route, other):
         ("cat", "c\u0430t", "letters that look alike"),
         ("KOT", "\u041a\u041e\u0422", "letters that look alike"),
         ("cat", "ca\u200bt", "letters that look alike"),
+        ("ABC", "\uff21\uff22\uff23", "letters that look alike"),
+        ("abc", "\uff21\uff22\uff23", "letters that look alike"),
+        ("\u30ab\u30bf", "\uff76\uff80", "letters that look alike"),
+        ("a-b", "a\u2013b", "letters that look alike"),
+        ("lady's", "lady\u2019s", "letters that look alike"),
+        ("\u2764", "\u2764\ufe0f", "letters that look alike"),
+        ("cat", "\u202ecat", "letters that look alike"),
+        ("1", "01", "how a number is written"),
+        ("007", "7", "how a number is written"),
+        ("3", "\u0663", "how a number is written"),
     ],
 )
 @pytest.mark.parametrize("route", ROUTES)
@@ -80,6 +90,21 @@ def test_other_labels_are_unlike():
             "m2",
             "m\u00b2",
             "greatwhite",
+            "10",
+            "1",
+            "0",
+            "100",
+            "1.5",
+            "1.50",
+            "v1",
+            "v01",
+            "\u30ab",
+            "\u30ac",
             "great white",
         ]
     )
+
+
+def test_fault_78_folders_of_one_number_are_refused(tmp_path):
+    with pytest.raises(LabelError, match=r"'1' and '1\.0' differ only by how a number is written"):
+        labels_by("folder", tmp_path, ["1", "1.0"])

@@ -139,7 +139,8 @@ def test_fault_79_urls_are_refused(tmp_path, url):
         ("x;y\n1;2\n", "UTF-8, separator semicolon, columns x, y"),
         ("x\ty\n1\t2\n", "UTF-8, separator tab, columns x, y"),
         ("filename;y\na.jpg;2\n", "UTF-8, separator semicolon, columns filename, y"),
-        ("a.jpg|cat\n", "UTF-8, no separator, columns a.jpg|cat"),
+        ("a.jpg|cat\n", "UTF-8, separator vertical bar, columns a.jpg, cat"),
+        ("a.jpg cat\n", "UTF-8, no separator, columns a.jpg cat"),
         ("", "UTF-8, no separator, columns none"),
     ],
 )
@@ -199,3 +200,75 @@ def test_fault_79_further_names_of_columns_are_read(tmp_path, header):
 def test_fault_79_further_words_for_a_missing_label_are_refused(tmp_path, missing):
     with pytest.raises(FolderError, match="line 2: no label"):
         find_labelled(written(tmp_path, f"file_name,label\na.jpg,{missing}\n"), part="train")
+
+
+@pytest.mark.parametrize("mark", list(",;\t|"))
+@pytest.mark.parametrize("first", ["sep={}\r\n", '"sep={}"\r\n', "SEP={}\n"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_fault_79_a_line_that_names_the_separator_is_no_header(tmp_path, mark, first, encoding):
+    text = f"{first.format(mark)}file_name{mark}label\na.jpg{mark}cat\n"
+    assert rows(written(tmp_path, text, encoding=encoding)) == [("a.jpg", "cat")]
+    with pytest.raises(FolderError, match="line 3: no label"):
+        find_labelled(written(tmp_path, text.replace("cat", ""), encoding=encoding), part="train")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Dateiname;Klasse", "Bild;Kategorie", "Nom de fichier;Étiquette", "fichier;classe", "Archivo;Categoría"),
+        *("文件名;标签", "图片;类别", "ファイル名;ラベル", "파일명;레이블", "Имя файла;Метка", "ＩＭＡＧＥ;Ｌａｂｅｌ"),
+        *("id_code;diagnosis", "id;breed"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_fault_79_columns_have_names_of_other_languages(tmp_path, header, encoding):
+    source = written(tmp_path, f"{header}\na.jpg;猫\nb.jpg;ä\n", encoding=encoding)
+    assert sorted(rows(source)) == [("a.jpg", "猫"), ("b.jpg", "ä")]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "line"),
+    [
+        ("file_name,label\na.jpg,狗\n", "gbk", 2),
+        ("file_name,label\na.jpg,x\nb.jpg,Kätzchen\n", "cp1252", 3),
+        ("文件名,标签\na.jpg,x\n", "gbk", 1),
+        ("file_name,label\nä.jpg,x\n", "cp1252", 2),
+        ("file_name,label\na.jpg,表\n", "shift_jis", 2),
+    ],
+)
+def test_fault_79_bytes_that_are_not_utf_8_are_named_with_their_line(tmp_path, text, encoding, line):
+    with pytest.raises((FolderError, LabelError), match=r"save (it|the list) as UTF-8") as refusal:
+        find_labelled(written(tmp_path, text, encoding=encoding), part="train")
+    assert f"found bytes that are not UTF-8 in line {line}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("cells", [("1", "0"), ("0.0", "1.0"), (" 1", " 0")])
+def test_fault_79_a_column_for_each_class_is_named(tmp_path, cells):
+    source = written(tmp_path, f"image,cat,dog\na.jpg,{cells[0]},{cells[1]}\nb.jpg,{cells[1]},{cells[0]}\n")
+    with pytest.raises(FolderError, match="no column label, but cat, dog hold 0 and 1"):
+        find_labelled(source, part="train")
+    assert len(find_images(source)) == 2
+
+
+@pytest.mark.parametrize("text", ["\n,\nfile_name,label\na.jpg,cat\n", "file_name,label\n,\na.jpg,cat\n , \n"])
+def test_fault_79_rows_of_separators_alone_are_empty(tmp_path, text):
+    assert rows(written(tmp_path, text)) == [("a.jpg", "cat")]
+
+
+@pytest.mark.parametrize("text", ['a.jpg,"cat\nb.jpg,dog\nc.jpg,cow\n', 'a.jpg,"cat\nb.jpg,"dog"\n'])
+def test_fault_79_a_quote_that_is_not_closed_takes_no_rows(tmp_path, text):
+    with pytest.raises(FolderError, match=r"line \d: .*; found UTF-8"):
+        find_labelled(written(tmp_path, f"file_name,label\n{text}"), part="train")
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b"])
+def test_fault_79_a_workbook_or_archive_that_is_called_csv_is_named(tmp_path, start):
+    (tmp_path / "list.csv").write_bytes(start + bytes(99))
+    with pytest.raises(FolderError, match=r"it is (an Excel|a gzip)"):
+        find_images(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("text", ["cats/1.jpg,cat\ndogs/2.jpg,dog\n", "TRAIN;b.PNG;cat\n", "a.jpeg\n"])
+def test_fault_79_a_list_without_a_header_is_named(tmp_path, text):
+    with pytest.raises(FolderError, match="it names an image, so write those names above it"):
+        find_images(written(tmp_path, text))

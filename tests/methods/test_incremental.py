@@ -1,5 +1,9 @@
 """Photos and classes come and go; the result is that of a refit."""
 
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from support_cases import case
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
+from tip_adapter.methods import incremental
+from tip_adapter.methods.base import with_ids
 
 STATE = ("keys_", "labels_", "classes_", "weights_", "ids_")
 every_kind = pytest.mark.parametrize("kind", [np.asarray, torch.tensor], ids=["numpy", "torch"])
@@ -279,3 +285,63 @@ def test_evidence_names_photos_by_their_ids():
 @every_kind
 def test_evidence_of_no_queries_is_none(kind):
     assert TipAdapterClassifier().fit(kind(np.eye(2)), ["a", "b"]).explain(kind(np.zeros((0, 2)))) == []
+
+
+def test_an_id_with_nul_is_refused_since_numpy_would_drop_it():
+    example = case([2, 2])
+    with pytest.raises(ValueError, match=r"id '1\\x00' contains NUL"):
+        new(example, True).fit(example.X, example.y, ids=["1", "1\0", "2", "3"])
+
+
+@pytest.fixture
+def frequent_switches():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@named
+@pytest.mark.usefixtures("frequent_switches")
+def test_fault_83_threads_that_teach_one_classifier_lose_nothing_and_predictions_stay_whole(names):
+    X, y, wrong, taught = np.repeat(np.eye(3, 8), 2, axis=0), np.repeat(list("abc"), 2), [], threading.Event()
+    embeddings = ClassEmbeddings(list("abc"), np.eye(3, 8)) if names else None
+    clf = TipAdapterClassifier(class_embeddings=embeddings).fit(X, y)
+
+    def teach(thread):
+        for i in range(60):
+            clf.partial_fit(X[[i % 6]], y[[i % 6]], ids=[f"{thread} {i}"])
+            if i % 3 == 0:
+                clf.remove([f"{thread} {i}"])
+
+    def predict():
+        while not taught.is_set():
+            try:
+                if clf.predict(X).tolist() != y.tolist() or len(clf.explain(X[:1])[0]) != 3:
+                    wrong.append("another label")
+            except Exception as error:
+                wrong.append(error)
+
+    with ThreadPoolExecutor() as pool:
+        readers = [pool.submit(predict) for _ in range(2)]
+        for teacher in [pool.submit(teach, thread) for thread in range(3)]:
+            teacher.result()
+        taught.set()
+        for reader in readers:
+            reader.result()
+    assert not wrong
+    assert len(clf.ids_) == len(clf.keys_) == len(clf.labels_) == 6 + 3 * 40
+    assert {f"{thread} {i}" for thread in range(3) for i in range(60) if i % 3} <= set(clf.ids_.tolist())
+
+
+def test_fault_83_a_setting_made_while_another_thread_teaches_is_kept(monkeypatch):
+    example = case([2, 2])
+    clf = new(example, True).fit(example.X, example.y)
+
+    def meanwhile(*_args):
+        clf.set_params(alpha=7.0)
+        return with_ids(*_args)
+
+    monkeypatch.setattr(incremental, "with_ids", meanwhile)
+    assert clf.partial_fit(example.X[:1], example.y[:1]).alpha == 7.0
+    assert len(clf.ids_) == 5

@@ -10,7 +10,7 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.model_selection import cross_val_predict
-from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
 
 from test_contract import make
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, ZeroShotClassifier
@@ -68,6 +68,8 @@ def test_fault_81_cross_validated_probabilities_and_votes(name):
     clf = classifier(name)
     assert cross_val_predict(clf, X, y, cv=2, method="predict_proba").shape == (len(X), N)
     assert cross_val_predict(clf, X, y, cv=2, method="decision_function").shape == (len(X), N)
+    logs = cross_val_predict(clf, X, y, cv=2, method="predict_log_proba")
+    np.testing.assert_allclose(np.exp(logs), cross_val_predict(clf, X, y, cv=2, method="predict_proba"), atol=1e-6)
     vote = VotingClassifier([("a", clf)], voting="hard").fit(X, y)
     assert vote.predict(queries).tolist() == clf.fit(X, y).predict(queries).tolist()
 
@@ -98,11 +100,32 @@ def test_fault_81_integers_that_may_be_numbered_otherwise_use_the_images_alone_a
     assert not clf.weights_.any()
 
 
-def test_fault_81_pairs_of_classes_use_the_images_alone():
+@pytest.mark.parametrize(
+    "meta", [OneVsOneClassifier, lambda clf: OutputCodeClassifier(clf, code_size=4, random_state=0)]
+)
+def test_fault_81_pairs_and_groups_of_classes_use_the_images_alone(meta):
     X, y, queries = data()
     with pytest.warns(TipAdapterWarning, match="the images alone are used"):
-        fitted = OneVsOneClassifier(classifier("tip-adapter")).fit(X, y)
+        fitted = meta(classifier("tip-adapter")).fit(X, y)
     assert fitted.predict(queries).tolist() == LABELS
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], [10, 20]])
+def test_fault_81_a_class_against_the_other_as_minus_one_and_one_is_of_unknown_order(labels):
+    X, y = data()[0][:12], np.repeat([1, -1], 6)
+    with pytest.warns(TipAdapterWarning, match="from -1 to 1 .* the images alone are used"):
+        clf = classifier("tip-adapter", labels, [0, 1]).fit(X, y)
+    assert clf.predict(X).tolist() == y.tolist()
+    assert not clf.weights_.any()
+
+
+def test_fault_81_minus_one_and_one_are_labels_where_either_is_one():
+    X, y = data()[0][:12], np.repeat([1, -1], 6)
+    clf = classifier("tip-adapter", [1, -1], [0, 1]).fit(X, y)
+    assert clf.predict(X).tolist() == y.tolist()
+    assert clf.weights_.any()
+    with pytest.raises(ValueError, match="label -1 has no class embedding"):
+        classifier("tip-adapter", [1, 2], [0, 1]).fit(X, y)
 
 
 @pytest.mark.parametrize(("labels", "rows"), [(["dog", "cat", "owl"], [1, 0, 2]), (["cat", "dog"], [0, 1])])

@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from formulas import fine_tuning_loss, left_out_logits, one_hot, tip_adapter_logits, unit, zero_shot_logits
+from formulas import fine_tuning_loss, left_out_logits, mean_count, one_hot, tip_adapter_logits, unit, zero_shot_logits
 from hypothesis import given
 from hypothesis import strategies as st
 from support_cases import case, cases
@@ -11,7 +11,7 @@ from support_cases import case, cases
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
 from tip_adapter.methods import base, training
 from tip_adapter.methods.ops import cross_entropy, to_numpy
-from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits, own_class_factor, sum_affinities
+from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits, sum_affinities, sum_factors
 from tip_adapter.vectors import unit_rows
 
 METHODS = [ZeroShotClassifier, TipAdapterClassifier, TipAdapterFClassifier]
@@ -162,7 +162,8 @@ def test_a_logit_is_explained_by_the_name_and_each_image_of_the_class(method, ki
     clf = method(**case.settings, **options).fit(KINDS[kind](case.X), case.y)
     queries, keys = unit(case.queries), np.asarray(clf.keys_)
     text = zero_shot_logits(queries, unit(case.weights), case.logit_scale)
-    terms = case.alpha * np.exp(-case.beta * (1 - queries @ keys.T))
+    balance = mean_count(case.labels) / np.bincount(case.labels)[case.labels]
+    terms = case.alpha * np.exp(-case.beta * (1 - queries @ keys.T)) * balance
     for i, explained in enumerate(clf.explain(KINDS[kind](case.queries))):
         logits = [evidence.logit for evidence in explained]
         assert logits == sorted(logits, reverse=True)
@@ -222,6 +223,8 @@ def test_the_gradient_is_torch_autograds(own_key, kind, data):
             gain[i, own] = count / (count - 1) if count > 1 else 1
         affinities = affinities * mask
     text = case.logit_scale * queries @ torch.tensor(unit(case.weights)).T
+    counts = np.bincount(case.labels, minlength=len(case.weights))
+    gain *= torch.tensor(counts[counts > 0].mean() / np.maximum(counts, 1))
     logits = text + case.alpha * (affinities @ values) * gain
     expected = torch.nn.functional.cross_entropy(logits, torch.tensor(case.labels[rows]))
     expected.backward()
@@ -264,7 +267,8 @@ def test_cache_gradient_is_its_formula_and_changes_nothing_it_is_given(kind):
     queries, affinities, errors = rng.random((4, 3)), rng.random((4, 5)), rng.random((4, 3))
     given = [KINDS[kind](array.copy()) for array in (queries, affinities, errors)]
     gradient = cache_gradient(*given, labels, 2.0, 3.0)
-    expected = (2.0 * 3.0 * affinities * (errors @ one_hot(labels, 3).T)).T @ queries
+    balance = np.array([5 / 3 / 2, 5 / 3, 5 / 3 / 2])
+    expected = (2.0 * 3.0 * affinities * ((balance * errors) @ one_hot(labels, 3).T)).T @ queries
     np.testing.assert_allclose(np.asarray(gradient), expected, atol=1e-12)
     for array, copy in zip(given, (queries, affinities, errors), strict=True):
         np.testing.assert_array_equal(np.asarray(array), copy)
@@ -291,17 +295,19 @@ def test_cache_logits_sum_a_class_and_give_0_to_one_without_photos():
 def test_values_in_place_of_the_labels_are_summed_by_their_rows(kind):
     rng = np.random.default_rng(0)
     affinities, labels, values = rng.random((3, 4)), np.array([2, 0, 2, 1]), rng.standard_normal((4, 3))
-    summed = sum_affinities(KINDS[kind](affinities), labels, 3, values=KINDS[kind](values))
+    summed = sum_affinities(KINDS[kind](affinities), labels, 3, class_sums="raw", values=KINDS[kind](values))
     np.testing.assert_allclose(np.asarray(summed), affinities @ values)
-    by_label = sum_affinities(KINDS[kind](affinities), labels, 3)
+    by_label = sum_affinities(KINDS[kind](affinities), labels, 3, class_sums="raw")
     np.testing.assert_allclose(np.asarray(by_label), affinities @ one_hot(labels, 3))
 
 
 def test_the_class_of_a_left_out_key_is_rescaled_once_it_has_another():
     labels = np.array([0, 1, 1, 2, 2, 2])
-    factor = own_class_factor(labels, 3, np.array([0, 2, 4]), np.zeros(1, np.float32))
-    np.testing.assert_array_equal(factor, np.array([[1, 1, 1], [1, 2, 1], [1, 1, 1.5]], np.float32))
-    assert factor.dtype == np.float32
+    factors = sum_factors(labels, 3, np.array([0, 2, 4]), "raw")
+    np.testing.assert_array_equal(factors, [[1, 1, 1], [1, 2, 1], [1, 1, 1.5]])
+    balanced = sum_factors(labels, 3, np.array([0, 2, 4]), "balanced")
+    np.testing.assert_allclose(balanced, [[2, 1, 2 / 3], [2, 2, 2 / 3], [2, 1, 1]])
+    assert sum_factors(labels[1:5], 3, None, "balanced") is sum_factors(labels, 3, None, "raw") is None
 
 
 def test_a_tensor_that_asks_for_gradients_becomes_an_array():
@@ -477,10 +483,10 @@ def test_tensors_of_other_than_floats_are_refused(dtype):
 def test_zero_rows_stay_zero(method, kind):
     names = ClassEmbeddings(["a", "b"], [[1.0, 2.0], [0.0, 0.0]])
     clf = method(class_embeddings=names, logit_scale=10.0).fit(KINDS[kind](np.zeros((3, 2))), ["a", "b", "b"])
-    # A zero row's cosines are 0: each key counts exp(−beta); zero-shot has no keys.
-    cache = np.exp(-5.5) if method is not ZeroShotClassifier else 0
+    # A zero row's cosines are 0: each class counts exp(−beta) times the mean number of keys; zero-shot has no keys.
+    cache = 1.5 * np.exp(-5.5) if method is not ZeroShotClassifier else 0
     np.testing.assert_array_equal(np.asarray(unit_rows(KINDS[kind](np.zeros((3, 2))))), np.zeros((3, 2)))
-    np.testing.assert_allclose(np.asarray(clf.logits(KINDS[kind](np.zeros((1, 2))))), [[cache, 2 * cache]])
+    np.testing.assert_allclose(np.asarray(clf.logits(KINDS[kind](np.zeros((1, 2))))), [[cache, cache]])
 
 
 # Shapes and kinds of answers
@@ -541,8 +547,10 @@ def test_restoring_other_arrays_than_were_learned_is_refused(learned, reason):
 
 
 def test_left_out_logits_of_the_formulas_are_refits():
-    """The naive formula on a set small enough to do by hand: three photos, two classes."""
+    """The naive formulas on a set small enough to do by hand: three photos, two classes."""
     keys, weights = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), np.zeros((2, 2))
-    logits = left_out_logits(keys, keys, [0, 0, 1], weights, 1.0, 1.0, 1.0)
+    raw, balanced = (left_out_logits(keys, keys, [0, 0, 1], weights, 1.0, 1.0, 1.0, s) for s in ("raw", "balanced"))
     e = np.exp
-    np.testing.assert_allclose(logits, [[2 * e(-0.4), e(-1)], [2 * e(-0.4), e(-0.2)], [e(-1) + e(-0.2), 0]])
+    np.testing.assert_allclose(raw, [[2 * e(-0.4), e(-1)], [2 * e(-0.4), e(-0.2)], [e(-1) + e(-0.2), 0]])
+    of_each = [[e(-0.4), e(-1)], [e(-0.4), e(-0.2)], [(e(-1) + e(-0.2)) / 2, 0]]  # means of the others
+    np.testing.assert_allclose(balanced, 1.5 * np.array(of_each))

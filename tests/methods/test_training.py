@@ -78,6 +78,7 @@ def torchs_keys(example, rows, own_key, views=None):
             affinities = affinities * (torch.arange(len(X)) != torch.tensor(batch)[:, None])
             several = counts[own] > 1
             gain[several, own[several]] = (counts[own] / (counts[own] - 1))[several]
+        gain = gain * counts[counts > 0].mean() / counts.clamp(min=1)
         logits = example.logit_scale * queries @ weights.T + example.alpha * (affinities @ values) * gain
         loss = torch.nn.functional.cross_entropy(logits, own)
         optimiser.zero_grad()

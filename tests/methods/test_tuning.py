@@ -4,7 +4,7 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 import torch
-from formulas import left_out_logits, unit, zero_shot_logits
+from formulas import left_out_logits, mean_over_classes, unit, zero_shot_logits
 from hypothesis import given
 from hypothesis import strategies as st
 from support_cases import case, cases
@@ -13,6 +13,7 @@ from tip_adapter import ClassEmbeddings, TipAdapterClassifier, choose_alpha_beta
 from tip_adapter.methods import leave_one_out, tuning
 from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.tuning import Choice, TuningData, default_rule, fit_temperature, fixed
+from tip_adapter.vectors import softmax
 
 RULES = ["leave-one-out", "scale-free", "validation"]
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -45,12 +46,19 @@ def naive_sigma(example):
     pairs = [(i, j) for i in range(len(keys)) for j in range(i) if example.labels[i] != example.labels[j]]
     if len(pairs) < 2:
         return None
-    sigma = np.std([keys[i] @ keys[j] for i, j in pairs])
+    cosines, weights = [keys[i] @ keys[j] for i, j in pairs], [1 / shares(example)[[i, j]].prod() for i, j in pairs]
+    mean = np.average(cosines, weights=weights)
+    sigma = np.sqrt(np.average((np.array(cosines) - mean) ** 2, weights=weights))
     return sigma if sigma >= 1e-6 else None
 
 
-def naive_spread(logits):
-    return np.mean([np.std(row) for row in logits]) if len(logits) else 0.0
+def shares(example):
+    """The number of photos of each photo's class."""
+    return np.bincount(example.labels)[example.labels]
+
+
+def naive_spread(logits, example):
+    return np.average([np.std(row) for row in logits], weights=1 / shares(example)) if len(logits) else 0.0
 
 
 # Rows: each photo without its own key
@@ -81,7 +89,8 @@ def test_queries_are_scored_by_the_keys_of_the_other_photos():
     choice = pair_for(example, queries=queries)
     logits = naive_left_out(example, choice.alpha, choice.beta, queries)
     judged = example.labels != 2
-    assert choice.accuracy == np.mean(logits.argmax(axis=1)[judged] == example.labels[judged])
+    right = logits.argmax(axis=1)[judged] == example.labels[judged]
+    assert choice.accuracy == pytest.approx(mean_over_classes(right, example.labels[judged]))
     assert choice != pair_for(example)
     assert_same(pair_for(example, queries=3 * example.X), pair_for(example))
 
@@ -129,8 +138,8 @@ def test_the_scale_free_pair_by_brute_force(example, ratio):
     sigma = naive_sigma(example)
     beta = 0.5 / sigma if sigma else 5.5
     keys, labels, nothing = unit(example.X), example.labels, np.zeros_like(example.weights)
-    text = naive_spread(zero_shot_logits(keys, unit(example.weights), example.logit_scale))
-    cache = naive_spread(left_out_logits(keys, keys, labels, nothing, 1.0, beta, 1.0))
+    text = naive_spread(zero_shot_logits(keys, unit(example.weights), example.logit_scale), example)
+    cache = naive_spread(left_out_logits(keys, keys, labels, nothing, 1.0, beta, 1.0), example)
     alpha = ratio * text / cache if text > 0 and cache > 0 else 1.0
     choice = pair_for(example, rule="scale-free", ratio=ratio)
     assert (choice.alpha, choice.beta) == pytest.approx((alpha, beta), rel=1e-7)
@@ -298,8 +307,9 @@ def test_left_out_no_alpha_is_better_by_more_than_two_standard_errors(seed):
     for sharpness in rng.choice(tuning.SHARPNESSES, 3):
         for alpha in [0.0, *choice.alpha * np.exp(rng.normal(scale=3, size=20))]:
             answers = naive_left_out(example, alpha, sharpness / naive_sigma(example)).argmax(axis=1)
-            other = np.mean(answers[judged] == example.labels[judged])
-            assert choice.accuracy >= other - 2 * np.sqrt(other * (1 - other) / judged.sum()) - 1e-9
+            other = mean_over_classes(answers[judged] == example.labels[judged], example.labels[judged])
+            n_effective = 3**2 / (1 / 4 + 1 / 3 + 1 / 5)
+            assert choice.accuracy >= other - 2 * np.sqrt(other * (1 - other) / n_effective) - 1e-9
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -309,7 +319,8 @@ def test_the_accuracy_is_the_left_out_accuracy_at_that_pair(dtype):
         choice = pair_for(example, rule=rule)
         judged = example.labels != 2
         answers = naive_left_out(example, choice.alpha, choice.beta).argmax(axis=1)
-        assert choice.accuracy == np.mean(answers[judged] == example.labels[judged])
+        right = answers[judged] == example.labels[judged]
+        assert choice.accuracy == pytest.approx(mean_over_classes(right, example.labels[judged]))
         assert choice.n_rows == 12
 
 
@@ -430,12 +441,13 @@ def test_a_given_pair_keeps_temperature_1_and_is_judged_by_leave_one_out():
     choice = fixed(support(example), TuningData(alpha_beta=(3.0, 2.0)))
     judged = example.labels != 2
     answers = naive_left_out(example, 3.0, 2.0).argmax(axis=1)
-    expected = np.mean(answers[judged] == example.labels[judged])
-    assert astuple(choice) == (3.0, 2.0, 1.0, expected, "fixed", 12)
+    expected = mean_over_classes(answers[judged] == example.labels[judged], example.labels[judged])
+    assert astuple(choice) == (3.0, 2.0, 1.0, pytest.approx(expected), "fixed", 12)
 
 
 def assert_same(one, other):
-    assert (one.rule, one.n_rows, one.accuracy) == (other.rule, other.n_rows, other.accuracy)
+    assert (one.rule, one.n_rows) == (other.rule, other.n_rows)
+    assert one.accuracy == pytest.approx(other.accuracy, rel=1e-12)  # weights may be summed in another order
     assert (one.alpha, one.beta) == pytest.approx((other.alpha, other.beta), rel=1e-7)
     assert one.temperature == pytest.approx(other.temperature, rel=1e-3)
 
@@ -513,12 +525,31 @@ def test_rows_that_are_all_right_are_not_believed_to_be_certain():
     assert many == pytest.approx(5 / np.log(2 * 151), rel=1e-3)
 
 
+@given(st.integers(0, 999), st.integers(2, 40), st.integers(2, 5))
+def test_weighted_rows_have_the_temperature_of_their_weighted_likelihood(seed, n, n_classes):
+    rng = np.random.default_rng(seed)
+    logits, labels = 3 * rng.standard_normal((n, n_classes)), rng.integers(n_classes, size=n)
+    weights = rng.uniform(0.1, 2, n)
+    temperature = fit_temperature(logits, labels, weights)
+    target = (weights.sum() ** 2 / np.square(weights).sum() + 1) / (weights.sum() ** 2 / np.square(weights).sum() + 2)
+    targets = np.full((n, n_classes), (1 - target) / (n_classes - 1))
+    targets[np.arange(n), labels] = target
+
+    def loss(t):
+        return -float(weights @ (targets * np.log(softmax(logits / t))).sum(axis=1))
+
+    assert loss(temperature) <= min(loss(temperature / 1.01), loss(temperature * 1.01)) or temperature in (0.01, 1e5)
+    np.testing.assert_allclose(fit_temperature(logits, labels, 7 * weights), temperature, rtol=1e-6)
+    assert fit_temperature(logits, labels, np.ones(n)) == fit_temperature(logits, labels)
+
+
 def test_the_temperature_belongs_to_the_left_out_rows_of_the_pair():
     example = case([6, 0, 7, 1, 5], noise=1.5)
     choice = pair_for(example)
     judged = example.labels != 3
     logits = naive_left_out(example, choice.alpha, choice.beta)[judged]
-    assert choice.temperature == pytest.approx(fit_temperature(logits, example.labels[judged]), rel=1e-3)
+    weights = 1 / shares(example)[judged]
+    assert choice.temperature == pytest.approx(fit_temperature(logits, example.labels[judged], weights), rel=1e-3)
 
 
 # Memory

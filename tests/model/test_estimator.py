@@ -7,16 +7,18 @@ import io
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.base import clone, is_classifier
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.validation import check_is_fitted
 
-from tip_adapter import FewShotClassifier
+from tip_adapter import FewShotClassifier, SupportSet
 from tip_adapter.encoders.toy import ToyEncoder
-from tip_adapter.errors import LabelError, UsageError
+from tip_adapter.errors import ImageError, LabelError, UsageError
 
 COLOURS = {"blue": (0, 0, 200), "red": (200, 0, 0)}
 
@@ -136,3 +138,54 @@ def test_fault_81_copies_and_pickles_keep_what_was_learned():
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert twin.score(images, labels) == 1
         assert repr(twin) == repr(model)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "fit", "predict_stream"])
+@pytest.mark.parametrize("table", [np.array([["a.png"], ["b.png"]]), pd.DataFrame({"file": ["a.png", "b.png"]})])
+def test_a_table_of_paths_is_refused_with_the_way_out(method, table):
+    arguments = (table, ["red", "blue"]) if method == "fit" else (table,)
+    with pytest.raises(UsageError, match=r"a table of shape \(2, 1\); give its column of paths"):
+        getattr(fitted(), method)(*arguments)
+
+
+def test_an_empty_path_is_an_unreadable_photo():
+    model = fitted()
+    with pytest.raises(ImageError, match="cannot read '': the path is empty"):
+        model.predict("")
+    assert next(model.predict_stream([""]))["error"] == "cannot read '': the path is empty"
+
+
+def test_fault_81_tools_that_number_the_labels_are_refused_with_the_reason():
+    vote = VotingClassifier([("one", FewShotClassifier("toy"))])
+    with pytest.raises(LabelError, match=r"label np\.int64\(\d\) is not text.*that number the labels"):
+        vote.fit(*photos())
+
+
+def test_fault_82_epochs_as_a_numpy_integer_are_saved(tmp_path):
+    images, labels = photos()
+    settings = {"encoder": "toy", "method": "tip-adapter-f"}
+    model = FewShotClassifier(**settings, epochs=np.uint8(3)).fit(images, labels)
+    model.save(tmp_path / "model")
+    expected = FewShotClassifier(**settings, epochs=3).fit(images, labels).predict_proba(images)
+    np.testing.assert_array_equal(FewShotClassifier.load(tmp_path / "model").predict_proba(images), expected)
+
+
+@pytest.mark.parametrize("digest", ["x", "F" * 64, "0" * 63])
+def test_fault_85_a_digest_that_is_no_sha256_is_refused_before_anything_is_learned(digest):
+    model = fitted()
+    support = SupportSet(model.support_.vectors[:1], ["red"], ["new.jpg"], [digest])
+    for learn in (model.add_support, model.fit_support, model.evaluate_support):
+        with pytest.raises(UsageError, match="takes digests that are a SHA-256 in hexadecimal, or empty, not"):
+            learn(support)
+    assert len(model.support_) == 8
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_support_vectors_of_any_length_and_precision_are_saved_as_they_are_used(dtype, tmp_path):
+    model = fitted()
+    rows = (3 * model.support_.vectors[:2]).astype(dtype)
+    model.add_support(SupportSet(rows, ["red", "blue"], ["one", "other"])).save(tmp_path / "model")
+    assert model.support_.vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(model.support_.vectors, axis=1), 1, rtol=1e-5)
+    loaded = FewShotClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(photos()[0]), model.predict_proba(photos()[0]))

@@ -330,7 +330,8 @@ def test_what_is_no_model_folder_is_called_that(what: str, tmp_path: Path) -> No
         place.mkdir()
     if what == "a photo folder":
         (place / "cat").mkdir()
-    with pytest.raises(ModelFolderError, match=r"is not a model folder.*`tip-adapter fit` makes one"):
+    found = {"a file": "it is a file", "missing": "there is no such folder"}.get(what, "it has no config.json")
+    with pytest.raises(ModelFolderError, match=rf"is not a model folder: {found}; `tip-adapter fit` makes one"):
         read_model_folder(place)
 
 

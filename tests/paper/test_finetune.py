@@ -55,7 +55,7 @@ def test_the_gradients_are_autograds():
     torch.nn.functional.cross_entropy(logits, torch.tensor(labels[:4])).backward()
     plain = [leaf.detach() for leaf in leaves.values()]
     affinities = affinity(plain[0], plain[2], 1.3) * mask
-    cache = sum_affinities(affinities, labels, 3, values=plain[3]) * rescale
+    cache = sum_affinities(affinities, labels, 3, class_sums="raw", values=plain[3]) * rescale
     ours = equation.logits(plain[0], plain[1], cache)
     np.testing.assert_allclose(ours, logits.detach(), atol=1e-12)
     _, errors = cross_entropy(ours, labels[:4])

@@ -76,9 +76,9 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 def complete_methods(incomplete: str) -> list[str]:
     """Methods."""
-    from tip_adapter.methods import method_names  # here: help imports nothing heavy
+    from tip_adapter.methods import AUTO, method_names  # here: help imports nothing heavy
 
-    return _completed(incomplete, method_names())
+    return _completed(incomplete, [AUTO, *method_names()])
 
 
 def complete_encoders(incomplete: str) -> list[str]:

@@ -22,6 +22,7 @@ _CHOSEN = {
     "scale-free": "set from the spread of the embeddings (scale-free)",
     "validation": "chosen on the validation images",
     "fixed": "set by the user",
+    "support": "chosen on the images themselves",
 }
 _SEARCHED_BY = {
     "given": "set by the user",
@@ -56,7 +57,11 @@ def _choice_in_words(head: Head) -> str:
     choice = head.choice
     if choice is None:
         return ""
-    chosen = f"alpha {choice.alpha:.4g}, beta {choice.beta:.4g}: {_CHOSEN[choice.rule]}."
+    settings: dict[str, Any] = {"alpha": choice.alpha, "beta": choice.beta}
+    if choice.rule == "support":
+        settings = {name: value for name, value in head.estimator.settings().items() if isinstance(value, float)}
+    listed = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in settings.items())
+    chosen = f"{listed}: {_CHOSEN[choice.rule]}."
     if choice.accuracy is None:
         return f"{chosen} Leave-one-out accuracy: unknown, no class has two images."
     if choice.rule == "validation":
@@ -64,7 +69,7 @@ def _choice_in_words(head: Head) -> str:
     earlier = None
     if head.left_out is None:
         earlier = "before images were added or removed"
-    elif head.estimator.learned():
+    elif head.estimator.learned() and choice.rule != "support":
         earlier = "before the keys were fine-tuned"
     return f"{chosen} Leave-one-out {accuracy_in_words(choice.accuracy, choice.n_rows, earlier)}."
 
@@ -102,7 +107,7 @@ def training_images(places: Sequence[Path], ids: Sequence[str]) -> dict[str, Pat
         warn(f"{where}: none of the model's training images is there; the page shows them by name only")
     else:
         warn(
-            f"{len(missing)} of {counted(len(ids), 'training image', 'training images')} not found in {where}, and shown by "
+            f"{len(missing):,} of {counted(len(ids), 'training image', 'training images')} not found in {where}, and shown by "
             f"name only: {first_of(missing)}; repeat --photos to name further folders"
         )
     return found

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.vectors import SupportSet
 
-METHODS = {"zero-shot": "zero-shot", "tip-adapter": "Tip-Adapter", "tip-adapter-f": "Tip-Adapter-F"}
+METHODS = {
+    "zero-shot": "zero-shot",
+    "text-offset": "text-offset",
+    "tip-adapter": "Tip-Adapter",
+    "tip-adapter-f": "Tip-Adapter-F",
+}
 TEST_PHOTOS = 100
 HARD = (
     "Local defects of a few threads are hard to see in one embedding of a whole photo; everyday objects are far easier."
@@ -57,7 +62,7 @@ def demo(
     threads: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Try it: zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."""
+    """Try it: the default method, zero-shot, Tip-Adapter and Tip-Adapter-F on a few photos."""
     source = folder or _textile_photos()
     if not folder and not json:
         _print_measured()

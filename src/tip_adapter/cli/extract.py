@@ -66,5 +66,5 @@ def extract(
         print_json({**record, "seconds": seconds})
     else:
         images = counted(done.n_images, "image", "images")
-        print_line(f"{images}, {done.n_encoded} of them encoded now, in {seconds:.1f} s.")
+        print_line(f"{images}, {done.n_encoded:,} of them encoded now, in {seconds:.1f} s.")
         print_line(f"Saved to {out}. Next: tip-adapter fit {out} --out MODEL_DIR")

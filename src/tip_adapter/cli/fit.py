@@ -14,6 +14,7 @@ from tip_adapter.cli._words import outcome_in_words
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.encoders.prompts import read_class_names
 from tip_adapter.io.files import refuse_existing
+from tip_adapter.methods import AUTO
 from tip_adapter.model.saving import refuse_unreplaceable
 from tip_adapter.text import counted, printable
 from tip_adapter.validation import MAX_SEED
@@ -37,7 +38,8 @@ Method = Annotated[
     Option(
         "--method",
         "-m",
-        help="zero-shot, tip-adapter, tip-adapter-f, linear-probe, clip-adapter, or coop (needs torch).",
+        help="auto (text-offset; tip-adapter with --alpha and --beta, or --tune), text-offset, zero-shot, tip-adapter, tip-adapter-f, "
+        "linear-probe, clip-adapter, or coop (needs torch).",
         metavar="NAME",
         autocompletion=complete_methods,
     ),
@@ -76,7 +78,7 @@ def fit(
     train_dir: TrainDir,
     out: Annotated[Path, Option("--out", "-o", help="Where the model goes.", metavar="MODEL_DIR")],
     encoder: EncoderName = None,
-    method: Method = "tip-adapter",
+    method: Method = AUTO,
     shots: Annotated[
         int | None, Option("--shots", "-k", help="Images per class; default: all.", parser=whole(1), metavar="K")
     ] = None,
@@ -122,7 +124,7 @@ def fit(
         model.save(out, force=force)
     classes, images = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "image", "images")
     used = images if model.estimator_.capabilities.needs_images else "images are not used"
-    print_line(f"{method}, {classes}, {used}.")
+    print_line(f"{model.head_.method}, {classes}, {used}.")
     if isinstance(model.encoder_, JoinedEncoder) and model.encoder_.weights:
         print_line(f"Encoders with their weights: {printable(model.encoder_.identity.name)}.")
     print_line(outcome_in_words(model.head_))

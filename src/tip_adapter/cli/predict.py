@@ -153,10 +153,11 @@ def _print_answer(record: Mapping[str, Any]) -> None:
     for role, evidence in zip(("because", "next"), record.get("explanation", []), strict=False):
         print_line(f"  {role}: {evidence['label']}, logit {evidence['logit']:.2f} ({percent(evidence['score'])})")
         for image in evidence["images"]:
-            print_line(f"    {image['part']:+9.2f}  looks like {image['id']}")
+            print_line(f"    {image['part']:+9.2f}  image {image['id']}")
         if evidence["n_others"]:
-            others_of = counted(evidence["n_others"], "other image", "other images")
-            print_line(f"    {evidence['others']:+9.2f}  {others_of} of {evidence['label']}")
+            print_line(
+                f"    {evidence['others']:+9.2f}  {counted(evidence['n_others'], 'other image', 'other images')}"
+            )
         if evidence["name"] is not None:
             print_line(f"    {evidence['text']:+9.2f}  class name “{evidence['name']}”")
 
@@ -167,10 +168,10 @@ def _report_unreadable(n_failed: int, n_images: int, *, quiet: bool) -> None:
         raise NothingReadable("stdin contains no paths")
     if n_failed == n_images:
         raise NothingReadable(
-            "the only image could not be read" if n_failed == 1 else f"none of {n_failed} images could be read"
+            "the only image could not be read" if n_failed == 1 else f"none of {n_failed:,} images could be read"
         )
     if n_failed and not quiet:
-        say(f"note: {n_failed} of {n_images} images could not be read")
+        say(f"note: {n_failed:,} of {n_images:,} images could not be read")
 
 
 @contextmanager

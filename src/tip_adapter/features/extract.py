@@ -170,7 +170,7 @@ def extract(
     NotWritable
         With the system's reason. What was encoded is kept, and so are the existing features.
     UsageError
-        `views` or `seed` is out of bounds, or the encoder is a vector file.
+        `views` or `seed` is out of bounds, or the encoder is a name or a vector file.
     """
     recipe = _recipe(encoder, views, seed)
     found, split = _find(validation.path(source, "folder"))
@@ -197,6 +197,7 @@ def extract_listed(
 
 
 def _recipe(encoder: Encoder, views: int, seed: int) -> Recipe:
+    validation.require(hasattr(encoder, "identity"), "encoder", "a loaded one, such as load_encoder('pocket')", encoder)
     if isinstance(encoder, VectorsFileEncoder):
         path = printable(encoder.file.path)
         raise UsageError(

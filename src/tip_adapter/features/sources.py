@@ -278,7 +278,7 @@ def stream_labelled(
     if failed and len(failed) == len(source):
         raise NothingReadable.among(failed)
     if failed:
-        warn(f"left out {len(failed)} of {len(source)} images: {first_three(failed)}")
+        warn(f"left out {len(failed):,} of {len(source):,} images: {first_three(failed)}")
     warn_of_conflicts(conflicts, "remove one")
 
 

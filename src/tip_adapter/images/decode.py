@@ -87,6 +87,8 @@ def read_image(path: str | os.PathLike[str]) -> bytes:
         It cannot be read, or is not a regular file. ImageTooLarge above `MAX_BYTES`.
     """
     name = os.fspath(path)
+    if not name:
+        raise ImageError(_message("''", "the path is empty"))
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):

@@ -18,18 +18,19 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
-from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
+from tip_adapter.images.labels import folded, label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, first_of, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,15 +38,23 @@ _ENDINGS = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
 )
 ENDINGS = frozenset(_ENDINGS.split())
-#: Part → the words for it in the names of folders.
-SPLIT_WORDS = {
-    "train": ("train", "training", "trainval"),
-    "val": ("val", "valid", "validate", "validation", "dev", "devel"),
-    "test": ("test", "testing", "eval", "evaluation", "holdout"),
+_SPLIT_WORDS = {
+    "train": "train training trainval trainings entrainement entrenamiento treino 训练 訓練 学習",
+    "val": "val valid validate validation dev devel validierung validierungs validacion validacao 验证 驗證 検証",
+    "test": "test testing eval evaluation holdout prueba pruebas teste 测试 測試 テスト",
 }
+#: Part → the words for it in the names of folders, as `folded` gives them; in English and other common languages.
+SPLIT_WORDS = {part: tuple(words.split()) for part, words in _SPLIT_WORDS.items()}
+#: Names of folders that data sets for detection and segmentation have where this program expects class folders.
+_NO_CLASSES = frozenset(
+    {"image", "images", "img", "imgs", "label", "labels", "annotation", "annotations", "mask", "masks"}
+    | {"jpegimages", "imagesets", "segmentationclass", "segmentationobject", "bboxes", "thumbnails"}
+)
 #: What such names may contain as well: "Training Images", "trainset", "val2017", "seg_test". Each text is matched in one way
 #: only ("dataset" by two words), else a long name could take hours.
-_FILLER = r"(?:set|data|images?|imgs?|photos?|pictures?|pics|split|part|folder|seg|[\W\d_])*"
+_FILLER = (
+    r"(?:set|data|daten|images?|imgs?|photos?|pictures?|pics|jpe?g|png|bilder|split|part|folder|seg|集|数据|[\W\d_])*"
+)
 _PART_NAMES = {part: re.compile(f"{_FILLER}(?:{'|'.join(words)}){_FILLER}") for part, words in SPLIT_WORDS.items()}
 #: Folders that operating systems and network storage create, in lower case; no words that could name a class.
 SYSTEM_FOLDERS = frozenset(
@@ -53,8 +62,11 @@ SYSTEM_FOLDERS = frozenset(
     | {"@__thumb", "@synoresource", "@sharebin", "@appstore", "@database", "~snapshot", "$extend", "$winreagent"}
     | {"system volume information", "lost+found", "lost.dir", "__pycache__", "_gsdata_", "onedrivetemp"}
     | {"network trash folder", "temporary items", "thevolumesettingsfolder"}
+    | {"recycler", "windowsimagebackup", "node_modules"}
     | {f"found.{number:03}" for number in range(10)}
 )
+#: Endings of folders in which photo programs keep their libraries and previews.
+_LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".lrdata", ".lrlibrary", ".cocatalog")
 _OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 _FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
@@ -160,11 +172,14 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     if parts:
         found = f"{counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')}"
         others = [other.name for name, other in parts.items() if name != part]
-        notes.append(_split_note(source, part, f"{parts[part].name} ({found})", others))
-    else:
-        notes += _doubts(folder, rows, classes)
-    if loose := sum(map(_is_image, children)):
-        notes.append(f"{printable(folder)}: photos outside class folders are skipped ({loose})")
+        unread = [child.name for child in _folders(parts[part].parent) if child not in parts.values()]
+        notes.append(_split_note(source, part, f"{parts[part].name} ({found})", others, unread))
+    notes += _doubts(folder, rows, classes)
+    for place in (folder, *folder.parents):
+        if place != source and source not in place.parents:
+            break
+        if loose := sum(map(_is_image, _Search(place).children(place))):
+            notes.append(f"{printable(place)}: photos outside class folders are skipped ({loose:,})")
     return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
 
 
@@ -203,7 +218,8 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
     if not is_folder(source):
         return {}
     folder, folders = _without_wrapper(source)
-    named = [(part, child) for child in folders if (part := _part_of(child.name))]
+    names = _without_shared_words([child.name for child in folders])
+    named = [(part, child) for child, name in zip(folders, names, strict=True) if (part := _part_of(name))]
     parts = {part: child for wanted in SPLIT_WORDS for part, child in named if part == wanted}
     others = len(folders) - len(named)
     nested = {part for part, child in parts.items() if _folders(child)}
@@ -239,8 +255,9 @@ class _Search:
             names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
         except OSError as error:
             raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
-        self._folders.update(name for name in names if name.strip().lower() in SYSTEM_FOLDERS)
-        return [folder / name for name in names if name.strip().lower() not in _OF_SYSTEMS and name != "Icon\r"]
+        own = {name for name in names if name.strip().lower() in _OF_SYSTEMS or name.lower().endswith(_LIBRARIES)}
+        self._folders.update(name for name in own if is_folder(folder / name))
+        return [folder / name for name in names if name not in own and name != "Icon\r"]
 
     def enters(self, folder: Path) -> bool:
         """Whether it is a folder that is searched: not a link to one above or within the root."""
@@ -273,7 +290,7 @@ class _Search:
         """How many files are no images, by their endings; empty if there are none."""
         if not self._files:
             return ""
-        kinds = ", ".join(f"{kind} {number}" for kind, number in self._files.most_common(6))
+        kinds = ", ".join(f"{kind} {number:,}" for kind, number in self._files.most_common(6))
         total = counted(self._files.total(), "file that is no photo is", "files that are no photos are")
         return f"{total} skipped: {kinds}"
 
@@ -295,7 +312,16 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _part_of(name: str) -> str | None:
-    return next((part for part, names in _PART_NAMES.items() if names.fullmatch(name.lower())), None)
+    return next((part for part, names in _PART_NAMES.items() if names.fullmatch(folded(name))), None)
+
+
+def _without_shared_words(names: Sequence[str]) -> Sequence[str]:
+    """Names without the words that all begin with, unless one is a part with them: asl_train, asl_test → train, test."""
+    if len(names) < 2 or any(map(_part_of, names)):
+        return names
+    words = zip(*(re.split(r"(?<=[\W_])", name) for name in names), strict=False)
+    shared = "".join(first for first, *_ in takewhile(lambda column: len(set(column)) == 1, words))
+    return [name.removeprefix(shared) for name in names]
 
 
 def _listed_part(source: Path, part: str) -> tuple[list[tuple[Path, str]], list[str]]:
@@ -319,27 +345,47 @@ def _listed_part(source: Path, part: str) -> tuple[list[tuple[Path, str]], list[
     return [row for row, known in zip(rows, named, strict=True) if known == part], [note]
 
 
-def _split_note(source: Path, part: str, reading: str, others: Sequence[str]) -> str:
+def _split_note(source: Path, part: str, reading: str, others: Sequence[str], unread: Sequence[str] = ()) -> str:
     """What is read of a split source, and what happens to its other parts."""
     left = "left for --tune and evaluate" if part == "train" else "not read"
     also = f"; {' and '.join(others)}: {left}" if others else ""
-    return f"{printable(source)} is split: reading {reading}{also}"
+    rest = f"; {first_of(unread)}: no part, not read" if unread else ""
+    return f"{printable(source)} is split: reading {reading}{also}{rest}"
 
 
 def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Path]) -> list[str]:
     """A note if the class folders nearly look like something else: parts of a split, or folders around parts or classes."""
     names = [child.name for child in classes]
+    inner = _inner_folders(rows, classes)
+    full = [name for name, found in inner.items() if found]
+    usual = [name for name in names if name.lower() in _NO_CLASSES]
+    shared = sorted(set.intersection(*inner.values())) if all("" not in found for found in inner.values()) else []
     if named := [name for name in names if _part_of(name)]:
         doubt = f"{first_of(named)} is read as a class; a split folder has train and val or test"
-    elif shared := _shared_folders(rows, classes):
+    elif len(names) > 1 and len(shared) > 1:
         doubt = (
             f"{first_of(names)} are read as the classes, though each has the folders {first_of(shared)}; if those are the "
             "classes, choose one of the former"
         )
-    elif split := _split_classes(rows, classes):
+    elif split := [name for name in full if _is_split({_part_of(found) for found in inner[name]})]:
         doubt = (
             f"{first_of(split)} is read as a class, though all its photos are in a training, validation or test folder; if it "
             "contains the class folders, name it instead"
+        )
+    elif copies := [name for name in full if len(inner[name].intersection(names)) > 1]:
+        doubt = (
+            f"{first_of(copies)} is read as a class, though it has folders of the same names as other classes; remove it if "
+            "it is a copy"
+        )
+    elif len(full) == 1 and (folders := sorted(inner[full[0]] - {""})):
+        doubt = (
+            f"{printable(full[0])} is read as a class and is the only one with photos, though it has the folders "
+            f"{first_of(folders)}; if it contains the class folders, name it instead"
+        )
+    elif usual == names or len(usual) > 1:
+        doubt = (
+            f"read as classes: {first_of(usual)}; if the photos are not in a folder for each class, write a list of their "
+            "names and labels"
         )
     else:
         return []
@@ -362,37 +408,31 @@ def _class_folders_at(source: Path, part: str) -> tuple[Path, dict[str, Path], l
 def _without_wrapper(folder: Path, *, within_part: bool = False) -> tuple[Path, list[Path]]:
     """The folder that contains the classes or parts, `folder` or the only one in it, at any depth, and its sub-folders.
 
-    The only folder is a wrapper if it contains several folders or a part and no image: else it is a class.
+    The only folder is a wrapper if it contains a split, or several folders or a part and no image itself: else it is a class.
     """
     folders = _folders(folder)
     if len(folders) != 1 or (_part_of(folders[0].name) and not within_part):
         return folder, folders
     inner, inside = _without_wrapper(folders[0])
     wraps = len(inside) > 1 or (inside and (within_part or _part_of(inside[0].name)))
-    if not wraps or any(_is_image(child) for place in (folder, folders[0]) for child in _Search(place).children(place)):
-        return folder, folders
-    return inner, inside
+    is_split = _is_split({_part_of(child.name) for child in inside})
+    if wraps and (is_split or not any(map(_is_image, _Search(folders[0]).children(folders[0])))):
+        return inner, inside
+    return folder, folders
 
 
-def _shared_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -> list[str]:
-    """Names of folders that each of several classes has, at least two, if no photo lies outside such folders."""
+def _inner_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -> dict[str, set[str]]:
+    """Name of a class → its folders that contain photos; an empty name for photos outside such folders."""
     inner: dict[str, set[str]] = {child.name: set() for child in classes}
     depth = len(classes[0].parts)
     for path, name in rows:
-        if len(path.parts) == depth + 1:
-            return []
-        inner[name].add(path.parts[depth])
-    shared = sorted(set.intersection(*inner.values()))
-    return shared if len(classes) > 1 and len(shared) > 1 else []
+        inner[name].add(path.parts[depth] if len(path.parts) > depth + 1 else "")
+    return inner
 
 
-def _split_classes(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -> list[str]:
-    """Names of classes whose photos all lie in folders named like parts, at least two, train among them."""
-    parts: dict[str, set[str | None]] = {}
-    depth = len(classes[0].parts)
-    for name, inner in {(name, path.parts[depth] if len(path.parts) > depth + 1 else "") for path, name in rows}:
-        parts.setdefault(name, set()).add(_part_of(inner))
-    return sorted(name for name, found in parts.items() if None not in found and len(found) > 1 and "train" in found)
+def _is_split(parts: Collection[str | None]) -> bool:
+    """Whether these are parts alone, at least two, train among them."""
+    return None not in parts and len(parts) > 1 and "train" in parts
 
 
 def _no_class_folders(folder: Path) -> FolderError:
@@ -415,7 +455,7 @@ def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str
     classes = tuple(sorted(set(labels.values())))
     if empty := sorted(set(classes) - {label for _, label in rows}):
         of_all = counted(len(classes), "class", "classes")
-        notes = [*notes, f"no photos in {len(empty)} of {of_all}, only their names are used: {first_of(empty)}"]
+        notes = [*notes, f"no photos in {len(empty):,} of {of_all}, only their names are used: {first_of(empty)}"]
     return ImageList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
 
 

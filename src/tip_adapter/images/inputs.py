@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Set
+from numbers import Integral
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -33,10 +34,11 @@ ImageInput: TypeAlias = "ImageLike | bytearray | memoryview | IO[bytes]"
 def is_image(value: Any) -> bool:
     """Whether it is a single image, not a list of them.
 
-    A (h, w) or (h, w, c) array is one image; one with four axes is several, and one axis of texts is a list of paths.
+    A (h, w) or (h, w, c) array is one image; one with four axes is several, and one or two axes of texts are a list or a table
+    of paths.
     """
     if isinstance(value, np.ndarray):
-        return value.ndim < 4 and not (value.ndim == 1 and value.dtype.kind in "OUT")
+        return value.ndim < 4 and not (value.ndim in (1, 2) and value.dtype.kind in "OUT")
     return isinstance(value, _IMAGES) or _is_file(value)
 
 
@@ -50,10 +52,14 @@ def listed_images(images: Any) -> list[ImageLike]:
     Raises
     ------
     UsageError
-        It is a single image, or an element is not an image, or a file that is not open for reading bytes.
+        It is a single image or a table, or an element is not an image, or a file that is not open for reading bytes.
     """
     if is_image(images):
         raise UsageError(f"images takes a list of images, not {shown(images)}; give a list of images: [image]")
+    if getattr(images, "ndim", 1) == 2:
+        raise UsageError(
+            f"images takes a list of images, not a table of shape {images.shape}; give its column of paths"
+        )
     listed = _listed(images, "images", "a list of images")
     return [_image(image, f"images[{position}]") for position, image in enumerate(listed)]
 
@@ -100,8 +106,14 @@ def listed_labels(labels: Any, name: str = "labels") -> list[str]:
     texts = _listed(labels, name, "a list of texts")
     for label in texts:
         if not isinstance(label, str) or not label.strip():
+            encoded = isinstance(label, Integral)
+            tools = (
+                "; scikit-learn's tools that number the labels, such as VotingClassifier, do not take photos"
+                if encoded
+                else ""
+            )
             raise LabelError(
-                f"label {shown(label)} is not text; labels are class names, such as 'cat': pass str(label)"
+                f"label {shown(label)} is not text; labels are class names, such as 'cat': pass str(label){tools}"
             )
     refuse_lookalike_labels(texts)
     return [label_of(label, name) for label in texts]
@@ -117,7 +129,7 @@ def listed_pairs(images: Any, labels: Any) -> tuple[list[ImageLike], list[str]]:
     """
     listed, texts = listed_images(images), listed_labels(labels)
     if len(listed) != len(texts):
-        raise LabelError(f"{len(listed)} images but {len(texts)} labels; give one label per image")
+        raise LabelError(f"{len(listed):,} images but {len(texts):,} labels; give one label per image")
     return listed, texts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -17,13 +18,24 @@ if TYPE_CHECKING:
 
 #: Removed around a class name: white space, also that without a break, and characters without width.
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
-#: Cyrillic and Greek letters that look like Latin ones in most fonts, and characters without width.
+#: Characters without width: joiners, directions of writing, variants of emoji.
+_WITHOUT_WIDTH = "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufe0e\ufe0f\ufeff"
+#: Full-width and half-width forms.
+_WIDE = [chr(code) for code in range(0xFF01, 0xFFEF)]
+#: Cyrillic and Greek letters that look like Latin ones in most fonts, dashes, apostrophes, and letters of another width.
 _LOOKALIKES = str.maketrans(
-    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u03bf"
-    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405"
-    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
-    "aeopcyxijso" + "ABEKMHOPCTXIJS" + "ABEZHIKMNOPTYX",
-    "\u00ad\u200b\u2060\ufeff",
+    dict(
+        zip(
+            "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u03bf"
+            "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405"
+            "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7"
+            "\u2010\u2011\u2012\u2013\u2212\u2018\u2019\u02bc",
+            "aeopcyxijso" + "ABEKMHOPCTXIJS" + "ABEZHIKMNOPTYX" + "-----" + "'''",
+            strict=True,
+        )
+    )
+    | {character: unicodedata.normalize("NFKC", character) for character in _WIDE}
+    | dict.fromkeys(_WITHOUT_WIDTH, "")
 )
 
 
@@ -51,7 +63,7 @@ def label_of(text: str, where: str) -> str:
 
 
 def refuse_lookalike_labels(names: Iterable[str]) -> None:
-    """Refuse class names that differ only by case, Unicode form, inner white space or letters that look alike.
+    """Refuse class names that differ only by case, Unicode form, inner white space, letters that look alike or how a number is written.
 
     White space around a name is ignored, as in `label_of`.
 
@@ -67,7 +79,8 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
         for key in [
             ("case", normal.casefold()),
             ("white space", spaced.casefold()),
-            ("letters that look alike", " ".join(spaced.translate(_LOOKALIKES).split())),
+            ("letters that look alike", " ".join(spaced.translate(_LOOKALIKES).casefold().split())),
+            ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
         ]:
             other = seen.setdefault(key, name)
             if other != name:
@@ -77,6 +90,18 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
                 if how != "case":
                     both = f"{other!a} and {name!a}"
                 raise LabelError(f"classes {both} differ only by {how}; rename or merge them")
+
+
+def _number(label: str) -> str:
+    """A whole number without leading zeros and decimals, in the digits 0 to 9; any other label as it is."""
+    number = re.fullmatch(r"0*(\d+?)(?:\.0+)?", "".join(str(unicodedata.decimal(c, c)) for c in label))
+    return number[1] if number else label
+
+
+def folded(text: str) -> str:
+    """Text without case and accents, full-width letters as usual ones, to compare names of folders and columns."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
 
 def path_as_text(path: str | os.PathLike[str]) -> str:

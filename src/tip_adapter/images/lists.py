@@ -10,15 +10,17 @@ import csv
 import io
 import json
 import math
+import mimetypes
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import FolderError, OutputExists
-from tip_adapter.images.labels import label_of
+from tip_adapter.errors import FolderError, LabelError, OutputExists
+from tip_adapter.images.labels import folded, label_of
 from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import first_of, printable, shown
@@ -29,17 +31,44 @@ if TYPE_CHECKING:
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 #: Enough for half a million images.
 MAX_BYTES = 64 * 2**20
-_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
-#: Known names of the columns, in lower case and without spaces and punctuation; the first that a list has is read.
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+#: The first line of a list that spreadsheets write to name their separator.
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\W*?(?=[\r\n])', re.IGNORECASE)
+#: How files begin that are no text, whatever their name ends in.
+_NO_TEXT = {
+    b"PK\x03\x04": "an Excel workbook or a ZIP archive",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"\x1f\x8b": "a gzip archive",
+    b"%PDF": "a PDF document",
+}
+#: Known names of the columns, as `_plain` gives them; the first that a list has is read.
 _COLUMNS = {
     "file_name": (
         *("filename", "filepath", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "imgname"),
         *("filenames", "filepaths", "fname", "photopath", "photoname"),
-        *("file", "image", "images", "img", "photo", "picture", "imageid", "imgid", "id"),
+        *("file", "image", "images", "img", "photo", "picture", "imageid", "imgid", "imageindex"),
+        *("dateiname", "dateipfad", "datei", "bilddatei", "bildname", "bild", "pfad", "foto"),  # German
+        *("nomdefichier", "nomdufichier", "fichier", "cheminimage", "chemin"),  # French
+        *("nombredearchivo", "archivo", "fichero", "imagen", "ruta"),  # Spanish
+        *("nomedoarquivo", "arquivo", "imagem", "caminho", "nomefile", "immagine"),  # Portuguese, Italian
+        *("文件名", "文件路径", "文件", "图片名称", "图片名", "图片路径", "图片", "图像", "路径"),  # Chinese
+        *("檔名", "檔案名稱", "檔案", "圖片", "圖像"),
+        *("ファイル名", "ファイル", "画像名", "画像"),  # Japanese
+        *("파일명", "파일이름", "파일", "이미지"),  # Korean
+        *("имяфайла", "файл", "изображение", "путь"),  # Russian
+        *("idcode", "id"),
     ),
     "label": (
         *("label", "labels", "labelname", "class", "classname", "classlabel", "category", "categoryname"),
         *("classes", "species", "target", "labelid", "classid", "categoryid"),
+        *("breed", "diagnosis", "groundtruth", "choice"),
+        *("klasse", "kategorie", "beschriftung", "etikett"),  # German
+        *("classe", "etiquette", "libelle", "categorie", "espece"),  # French
+        *("clase", "etiqueta", "categoria", "especie", "rotulo", "etichetta"),  # Spanish, Portuguese, Italian
+        *("标签", "类别", "类名", "分类", "標籤", "類別", "分類"),  # Chinese
+        *("ラベル", "クラス", "カテゴリ"),  # Japanese
+        *("레이블", "라벨", "클래스"),  # Korean
+        *("метка", "класс", "категория"),  # Russian
     ),
     "split": ("split", "splits", "datasplit", "subset", "partition", "set", "part"),
 }
@@ -48,6 +77,7 @@ _MISSING = frozenset(
     {r"\n", "nan", "-nan", "+nan", "nat", "none", "null", "(null)", "<null>", "[null]", "(blank)"}
     | {"n/a", "#n/a", "<na>", "#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!"}
 )
+_FLAGS = frozenset(["0", "1", "0.0", "1.0"])
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
 
@@ -57,6 +87,8 @@ class _Table:
 
     records: list[tuple[int, dict[str, Any]]]
     found: str
+    flags: list[str] = field(default_factory=list)
+    """Columns of CSV that are 0 or 1 in each row: without labels, they may be the classes."""
 
 
 def read_labelled_list(path: Path, endings: Collection[str]) -> list[tuple[Path, str, str]]:
@@ -73,10 +105,19 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> list[tuple[Path,
         As `label_of`; the message names the line.
     """
     table, images = _table(path), _Images(path.parent, endings)
+    if len(table.flags) > 1 and not any(record.get("label") for _, record in table.records):
+        raise FolderError(
+            f"{printable(path)}: no column label, but {_named([name.strip() for name in table.flags])} hold 0 and 1, as if each were a class; write the "
+            f"name of each image's class into a column label; found {table.found}"
+        )
     rows = []
     for line, record in table.records:
         where = f"{path}, line {line}"
         name = _label(record, where, table.found)
+        if _surrogates(name):
+            raise LabelError(
+                f"{printable(where)}: the label {printable(name)} is not UTF-8; save the list as UTF-8; found {table.found}"
+            )
         label_of(name, f"{where}; found {table.found}")
         rows.append((_image(record, where, table.found, images), name, str(record.get("split") or "")))
     return rows
@@ -132,10 +173,8 @@ def _table(path: Path) -> _Table:
     if read is None:
         raise FolderError(f"{printable(path)} is neither a folder nor a list; lists end in .csv or .jsonl")
     try:
-        content = read_bounded(path, MAX_BYTES)
-        encoding = _encoding(content)
-        text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "strict")
-        table = read(text, "UTF-8" if encoding == "utf-8-sig" else encoding.upper())
+        text, encoding = _decoded(read_bounded(path, MAX_BYTES))
+        table = read(text, encoding)
     except OSError as error:
         raise FolderError(f"cannot read {printable(path)}: {error.strerror}") from error
     except (ValueError, csv.Error) as error:
@@ -145,45 +184,45 @@ def _table(path: Path) -> _Table:
     return table
 
 
-def _encoding(content: bytes) -> str:
-    """UTF-16 or UTF-32 by their byte-order mark or, for UTF-16, by the zero bytes of an ASCII header; else UTF-8."""
+def _decoded(content: bytes) -> tuple[str, str]:
+    """The text of a list, and its encoding for messages; bytes that are not UTF-8 become surrogates, as in file names."""
+    for start, what in _NO_TEXT.items():
+        if content.startswith(start):
+            raise ValueError(f"it is {what}; save the list as CSV in UTF-8")
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "utf-32"
+        return content.decode("utf-32"), "UTF-32"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    even, odd = content[0:64:2], content[1:64:2]
-    if odd and not any(odd) and all(even):
-        return "utf-16-le"
-    return "utf-16-be" if odd and not any(even) and all(odd) else "utf-8-sig"
+        return content.decode("utf-16"), "UTF-16"
+    if b"\0" in content:
+        for encoding in ("utf-16-le", "utf-16-be"):  # without a mark: what has lines and no NUL then
+            with suppress(UnicodeDecodeError):
+                text = content.decode(encoding)
+                if "\0" not in text and "\n" in text.strip():
+                    return text, encoding.upper()
+    text = content.decode("utf-8-sig", "surrogateescape")
+    if not (strange := _surrogates(text)):
+        return text, "UTF-8"
+    return text, f"bytes that are not UTF-8 in line {text.count(chr(10), 0, strange.start()) + 1}"
+
+
+def _surrogates(text: str) -> re.Match[str] | None:
+    """Where a text has bytes that are not UTF-8."""
+    return re.search("[\udc80-\udcff]", text)
 
 
 def _csv_table(text: str, encoding: str) -> _Table:
-    tried = {}
-    for separator in _SEPARATORS:
-        # quotes count only at the start of a cell: skip the spaces before them, but keep those of file names
-        spaced = bool(re.search(separator + ' +"', text))
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=spaced)
-        header: list[str] = []
-        try:
-            header = next((row for row in reader if row), [])
-        except csv.Error as error:
-            raise ValueError(f"{error}; its first line must be file_name,label; found {encoding}") from error
-        tried[separator] = (_columns(header), header, reader)
-    # max takes the first of equals: the comma
-    separator = max(tried, key=lambda mark: ("file_name" in tried[mark][0], len(tried[mark][0]), len(tried[mark][1])))
-    columns, header, reader = tried[separator]
-    mark = f"separator {_SEPARATORS[separator]}" if len(header) > 1 else "no separator"
+    separator, columns, header, reader = _csv_header(text, encoding)
+    mark = f"separator {_SEPARATORS.get(separator, separator)}" if len(header) > 1 else "no separator"
     found = f"{encoding}, {mark}, columns {_named(header)}"
     if "file_name" not in columns:
-        raise ValueError(
-            f"its first line must be file_name,label or similar (filename, image, path, id); found {found}"
-        )
+        raise _no_header(header, found)
     if doubled := [name for name in columns.values() if header.count(name) > 1]:
         raise ValueError(f"its column {doubled[0]!r} is there more than once; rename or remove one; found {found}")
     records = []
+    flags = [name for name in header if name.strip() and name not in columns.values()]
     try:
         for row in reader:
-            if row:
+            if _filled(row):
                 # spreadsheets end rows with empty cells; other cells beyond the header are parts of an unquoted cell
                 if any(cell.strip() for cell in row[len(header) :]):
                     raise ValueError(
@@ -192,9 +231,46 @@ def _csv_table(text: str, encoding: str) -> _Table:
                     )
                 cells = dict(zip(header, row, strict=False))  # a short row lacks its last cells
                 records.append((reader.line_num, {key: cells.get(name) for key, name in columns.items()}))
+                flags = [name for name in flags if cells.get(name, "").strip() in _FLAGS]
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}; found {found}") from error
-    return _Table(records, found)
+    return _Table(records, found, flags)
+
+
+def _csv_header(text: str, encoding: str) -> tuple[str, dict[str, str], list[str], Any]:
+    """The separator, the known columns, all columns, and the reader of the rows below them."""
+    separators = list(_SEPARATORS)
+    if named := _SEPARATOR_LINE.match(text):
+        separators = [named[1]]
+        text = text[named.end() :]  # without the end of the line, so that the numbers of lines stay
+    tried = []
+    for separator in separators:
+        # quotes count only at the start of a cell: skip the spaces before them, but keep those of file names
+        spaced = bool(re.search(re.escape(separator) + ' +"', text))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=spaced, strict=True)
+        try:
+            header = next(filter(_filled, reader), [])
+        except csv.Error as error:
+            raise ValueError(f"{error}; its first line must be file_name,label; found {encoding}") from error
+        tried.append((separator, _columns(header), header, reader))
+    # max takes the first of equals: the comma
+    return max(tried, key=lambda one: ("file_name" in one[1], len(one[1]), len(one[2])))
+
+
+def _no_header(header: Sequence[str], found: str) -> ValueError:
+    """The error for a first line without a known column of file names."""
+    if _surrogates("".join(header)):
+        way_out = "save it as UTF-8"
+    elif any(str(mimetypes.guess_type(cell)[0]).startswith("image/") for cell in header):
+        way_out = "it names an image, so write those names above it"
+    else:
+        way_out = "filename, image, path, id"
+    return ValueError(f"its first line must be file_name,label or similar ({way_out}); found {found}")
+
+
+def _filled(row: Sequence[str]) -> bool:
+    """Whether a row has a cell that is not blank: spreadsheets write empty rows as separators alone."""
+    return any(cell.strip() for cell in row)
 
 
 def _jsonl_table(text: str, encoding: str) -> _Table:
@@ -220,14 +296,20 @@ def _columns(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     plain: dict[str, str] = {}
     for name in names:
-        plain.setdefault(re.sub(r"[\W_]", "", name).casefold(), name)
+        plain.setdefault(_plain(name), name)
     columns = {}
     for key, known in _COLUMNS.items():
         if key in names:
             columns[key] = key
-        elif matches := [plain[other] for other in known if other in plain]:
+        elif matches := [plain[other] for other in map(_plain, known) if other in plain]:
             columns[key] = matches[0]
     return columns
+
+
+@lru_cache(maxsize=1000)
+def _plain(name: str) -> str:
+    """The name of a column without case, accents, spaces and punctuation."""
+    return re.sub(r"[\W_]", "", folded(name))
 
 
 def _named(names: Sequence[str]) -> str:
@@ -276,6 +358,10 @@ def _image(record: dict[str, Any], where: str, found: str, images: _Images) -> P
     except UnicodeEncodeError:
         raise FolderError(f"{printable(where)}: {printable(name)} is not a file name; found {found}") from None
     paths = images.find(name)
+    if _surrogates(name) and not os.path.lexists(paths[0]):
+        raise FolderError(
+            f"{printable(where)}: no file is called {printable(name)}, which is not UTF-8; save the list as UTF-8; found {found}"
+        )
     if len(paths) > 1:
         files = first_of([path.name for path in paths])
         raise FolderError(

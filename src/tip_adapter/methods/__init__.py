@@ -5,11 +5,16 @@ from __future__ import annotations
 from tip_adapter.methods.base import VectorClassifier
 from tip_adapter.plugins import known_names, resolve
 
-__all__ = ["METHODS", "VectorClassifier", "method_class", "method_names"]
+__all__ = ["AUTO", "DEFAULT_METHOD", "METHODS", "TIP_ADAPTER", "VectorClassifier", "method_class", "method_names"]
 
 _GROUP = "tip_adapter.methods"
 
+#: Chooses the default method, or Tip-Adapter where a setting of its own is given.
+AUTO = "auto"
+DEFAULT_METHOD, TIP_ADAPTER = "text-offset", "tip-adapter"
+
 METHODS = {
+    "text-offset": "tip_adapter.methods.text_offset:TextOffsetClassifier",
     "zero-shot": "tip_adapter.methods.zero_shot:ZeroShotClassifier",
     "tip-adapter": "tip_adapter.methods.tip_adapter:TipAdapterClassifier",
     "tip-adapter-f": "tip_adapter.methods.tip_adapter:TipAdapterFClassifier",

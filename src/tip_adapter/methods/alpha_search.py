@@ -6,6 +6,9 @@ class's line is on top. Sorting the ends of all intervals gives the accuracy at 
 On a few hundred rows, accuracy has wide steps and many ties, so the single best step is mostly noise. All (alpha, beta)
 within two standard errors of the best form a plateau. If the rows are the support images themselves, the plateau's centre
 is chosen, since a peak overfits them. On validation images the best step nearest to that centre is chosen.
+
+Rows may have weights, so that classes of different sizes count the same. Their sum is the effective number of rows: then
+the standard error is that of as many rows of weight 1.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ _REACH = 64.0
 #: Narrower steps (in log alpha) are within rounding.
 _NARROWEST = 1e-5
 _STANDARD_ERRORS = 2.0
+#: Sums of weights are rounded, so that steps that tie do so exactly.
+_DECIMALS = 9
 #: Minimum distance (in log alpha) from the edge of the plateau, where rounding decides.
 _INSET = 0.01
 
@@ -57,35 +62,39 @@ def correct_between(behind: NDArray[Any], cache: NDArray[Any], labels: NDArray[A
 
 @dataclass(frozen=True, eq=False)
 class AccuracyCurve:
-    """The number of correct rows as a function of alpha >= 0, at one beta.
+    """The number of correct rows as a function of alpha >= 0, at one beta; with weights, their sum.
 
     Parameters
     ----------
     beta : float
     unit : float, the alpha at which cache and text logits have the same spread; None if a spread is 0
     ends : (s + 1,) float array, ends of the steps, from 0 to infinity
-    n_correct : (s,) int array, correct rows within each step
+    n_correct : (s,) float array, correct rows within each step
     """
 
     beta: float
     unit: float | None
     ends: NDArray[np.float64]
-    n_correct: NDArray[np.intp]
+    n_correct: NDArray[np.float64]
 
     @classmethod
-    def of(cls, between: NDArray[Any], beta: float, unit: float | None) -> AccuracyCurve:
-        """From the (2, m) intervals of `correct_between`."""
-        lowest, highest = between[:, between[0] < between[1]].astype(np.float64)
+    def of(
+        cls, between: NDArray[Any], beta: float, unit: float | None, weights: NDArray[np.float64] | None = None
+    ) -> AccuracyCurve:
+        """From the (2, m) intervals of `correct_between`, and what each row counts: (m,), None for 1."""
+        ever = between[0] < between[1]
+        lowest, highest = between[:, ever].astype(np.float64)
+        weights = np.ones(len(lowest)) if weights is None else weights[ever]
         ends = np.unique(np.concatenate([[0.0, np.inf], lowest, highest]))
-        begun = np.bincount(np.searchsorted(ends, lowest), minlength=len(ends))
-        ended = np.bincount(np.searchsorted(ends, highest), minlength=len(ends))
-        return cls(beta, unit, ends, np.cumsum(begun - ended)[:-1])
+        begun = np.bincount(np.searchsorted(ends, lowest), weights, minlength=len(ends))
+        ended = np.bincount(np.searchsorted(ends, highest), weights, minlength=len(ends))
+        return cls(beta, unit, ends, np.cumsum(begun - ended)[:-1].round(_DECIMALS))
 
     @property
-    def best(self) -> int:
+    def best(self) -> float:
         """The largest number of correct rows at any alpha."""
         low, high = self._log_ends()
-        return int(self.n_correct[high - low > _NARROWEST].max())
+        return float(self.n_correct[high - low > _NARROWEST].max())
 
     def where(self, n_correct: float) -> NDArray[np.float64]:
         """Where at least `n_correct` rows are correct: (k, 2) ends as log(alpha / unit)."""
@@ -104,27 +113,29 @@ class AccuracyCurve:
         return np.log(low), np.log(high)
 
 
-def central_alpha_beta(curves: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
+def central_alpha_beta(curves: Sequence[AccuracyCurve], n_rows: float) -> tuple[float, float]:
     """The (alpha, beta) of the plateau that is nearest to its centre.
 
-    `curves` are of betas evenly spaced in their logarithm; `n_rows` is the number of rows that they count.
+    `curves` are of betas evenly spaced in their logarithm; `n_rows` is the number of rows that they count, or the sum of
+    their weights.
     """
     plateau, centre = _plateau(curves, n_rows)
     inset = np.minimum(_INSET, (plateau[:, 2] - plateau[:, 1]) / 2)
     return _nearest(plateau, curves, np.clip(centre[1], plateau[:, 1] + inset, plateau[:, 2] - inset), centre)
 
 
-def best_alpha_beta(curves: Sequence[AccuracyCurve], n_rows: int) -> tuple[float, float]:
+def best_alpha_beta(curves: Sequence[AccuracyCurve], n_rows: float) -> tuple[float, float]:
     """The middle of the most accurate step nearest to the plateau's centre; parameters as in `central_alpha_beta`."""
     _, centre = _plateau(curves, n_rows)
     peaks = _regions(curves, max(curve.best for curve in curves))
     return _nearest(peaks, curves, peaks[:, 1:].mean(axis=1), centre)
 
 
-def _plateau(curves: Sequence[AccuracyCurve], n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _plateau(curves: Sequence[AccuracyCurve], n_rows: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Regions within the standard errors of the best, and their centre (log beta, log(alpha / unit))."""
     best = max(curve.best for curve in curves)
-    regions = _regions(curves, best - _STANDARD_ERRORS * np.sqrt(best * (1 - best / n_rows)) - 1e-9)
+    standard_error = np.sqrt(best * max(1 - best / n_rows, 0))
+    regions = _regions(curves, best - _STANDARD_ERRORS * standard_error - 1e-9)
     within = np.column_stack([regions[:, 0], regions[:, 1:].clip(-np.log(_REACH), np.log(_REACH))])
     within = within[within[:, 2] > within[:, 1]]
     plateau = within if len(within) else regions  # all of it may be out of reach

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,10 +19,10 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from tip_adapter.errors import LabelError, UsageError, VectorError, warn
 from tip_adapter.methods.explanation import ClassEvidence, decompose
-from tip_adapter.methods.ops import like, to_numpy
+from tip_adapter.methods.ops import CLASS_SUMS, like, to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
-from tip_adapter.vectors import ClassEmbeddings, require_finite, require_labels, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, fixed_width, require_finite, require_labels, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ _NUMBERS: dict[str, tuple[type[Any], float, bool, float]] = {
     "logit_scale": (Real, 0, False, MAX_LOGIT_SCALE),
     "learning_rate": (Real, 0, True, MAX_RATE),
     "ratio": (Real, 0, True, MAX_RATE),
+    "penalty": (Real, 1e-30, True, MAX_CHOSEN_ALPHA),
+    "text_weight": (Real, 0, True, MAX_CHOSEN_ALPHA),
     "C": (Real, 1e-30, True, MAX_CHOSEN_ALPHA),
     "epochs": (Integral, 0, True, MAX_SEED),
     "reduction": (Integral, 1, True, MAX_SEED),
@@ -46,8 +49,8 @@ _NUMBERS: dict[str, tuple[type[Any], float, bool, float]] = {
 }
 # Queries are processed in blocks, so that no array is larger than a block's affinities (16 MiB).
 _BLOCK_ENTRIES = 2**22
-#: Learned arrays start as unit rows; larger values in a model folder are damage.
-_LEARNED_BOUND = 1e4
+#: What scikit-learn's OutputCodeClassifier calls a group of classes and the others.
+_SIDES = {-1, 1}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Capabilities:
     takes_views : bool, whether `fit` takes augmented ``views=epoch → (n, d) array``
     incremental : bool, whether it has `partial_fit`, `remove` and `remove_class`
     explains : bool, whether it has `explain`
+    leaves_out : bool, whether it has `left_out`, logits of the support images by refits without them
     learned : attributes set by training, saved in a model folder together with the support set
     encoder_parts : constructor arguments that come from the encoder's method of the same name
     """
@@ -72,6 +76,7 @@ class Capabilities:
     takes_views: bool = False
     incremental: bool = False
     explains: bool = False
+    leaves_out: bool = False
     learned: tuple[str, ...] = ()
     encoder_parts: tuple[str, ...] = ()
 
@@ -92,11 +97,15 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     #: Attributes that prediction needs: converted to the queries' kind, dtype and device and passed to `_logits`.
     _arrays: ClassVar[tuple[str, ...]]
+    #: Larger values of learned arrays in a model folder are damage: most start as unit rows.
+    _learned_bound: ClassVar[float] = 1e4
 
     capabilities: ClassVar[Capabilities] = Capabilities()
 
     class_embeddings: ClassEmbeddings | None
     logit_scale: float
+    #: How leave-one-out sums over a class's keys, where the method has no such argument.
+    class_sums: str = "balanced"
     weights_: Array
     keys_: Array
     labels_: NDArray[Any]
@@ -120,7 +129,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             embeddings
         y : (n,) labels; with class embeddings each must be among theirs. Integers that are none of theirs but lie in
             0..N-1, as scikit-learn's meta-estimators encode labels, stand for their sorted labels if N-1 occurs (where some are
-            labels, if all of 0..N-1 occur). Else they may be numbered otherwise: the images alone are used, with a warning
+            labels, if all of 0..N-1 occur). Else, and with -1 and 1, they may be numbered otherwise: the images alone are used,
+            with a warning
         ids : (n,) str, image ids; a row without one (None) gets a running number
 
         Returns
@@ -151,14 +161,15 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         ValueError
             NaN or infinity, the width differs from that at fit, or the logits overflow.
         """
-        queries, arrays = self._queries_and_arrays(X)
+        state = copy.copy(self)  # another thread may change this one meanwhile
+        queries, arrays = state._queries_and_arrays(X)
         block = max(1, _BLOCK_ENTRIES // max(len(array) for array in arrays))
         starts = range(0, max(len(queries), 1), block)
         xp = array_api_compat.array_namespace(queries)
         with np.errstate(over="ignore", invalid="ignore"):  # reported below
-            logits = xp.concat([self._logits(queries[i : i + block], *arrays) for i in starts])
+            logits = xp.concat([state._logits(queries[i : i + block], *arrays) for i in starts])
         if not bool(xp.all(xp.isfinite(logits))):
-            given = self.get_params(deep=False)
+            given = state.get_params(deep=False)
             settings = ", ".join(
                 f"{name} {shown(given[name])}" for name in ("alpha", "beta", "logit_scale") if name in given
             )
@@ -174,10 +185,17 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         """Softmax of `logits`: (n, n_classes), columns in the order of `classes_`; raises likewise."""
         return softmax(self.logits(X))
 
+    def predict_log_proba(self, X: Array) -> Array:
+        """Natural logarithm of `predict_proba`, minus infinity where that is 0; raises likewise."""
+        probabilities = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return array_api_compat.array_namespace(probabilities).log(probabilities)
+
     def predict(self, X: Array) -> NDArray[Any]:
         """(n,) NumPy labels of the highest logits, ties to the first class; raises as `logits`."""
-        winners = to_numpy(self.logits(X)).argmax(axis=1)
-        return self.classes_[winners]
+        state = copy.copy(self)  # as in `logits`
+        winners = to_numpy(state.logits(X)).argmax(axis=1)
+        return state.classes_[winners]
 
     def score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
         """Accuracy of `predict` on (n,) labels y, which are checked as at `fit`; raises likewise."""
@@ -218,8 +236,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         if set(learned) != set(self.capabilities.learned):
             raise ValueError(f"expected learned arrays {sorted(self.capabilities.learned)}, got {sorted(learned)}")
         for name, array in learned.items():
-            if not np.abs(to_numpy(array)).max(initial=0) <= _LEARNED_BOUND:
-                raise ValueError(f"{name} contains NaN, or values beyond {_LEARNED_BOUND:g}")
+            if not np.abs(to_numpy(array)).max(initial=0) <= self._learned_bound:
+                raise ValueError(f"{name} contains NaN, or values beyond {self._learned_bound:g}")
         keys, labels = self._support(X, y, ids)
         if self.capabilities.learned:
             self._restore(keys, labels, learned)
@@ -332,11 +350,12 @@ class ExplainedClassifier(VectorClassifier):
         >>> print(best.label, best.images[0].id)
         cat a.jpg
         """
-        queries, arrays = self._queries_and_arrays(X)
+        state = copy.copy(self)  # as in `logits`
+        queries, arrays = state._queries_and_arrays(X)
         explained = []
         for i in range(len(queries)):
-            text, parts = (to_numpy(a)[0].astype(np.float64) for a in self._parts(queries[i : i + 1], *arrays))
-            explained.append(decompose(text, parts, self.labels_, self.ids_, self.classes_))
+            text, parts = (to_numpy(a)[0].astype(np.float64) for a in state._parts(queries[i : i + 1], *arrays))
+            explained.append(decompose(text, parts, state.labels_, state.ids_, state.classes_))
         return explained
 
 
@@ -346,7 +365,7 @@ def check_settings(classifier: BaseEstimator) -> None:
     Raises
     ------
     ValueError
-        A number has another type, is not finite or out of bounds, or `class_embeddings` is something else.
+        A number has another type, is not finite or out of bounds, or `class_embeddings` or `class_sums` is something else.
     """
     defaults = inspect.signature(type(classifier)).parameters
     for name, value in classifier.get_params(deep=False).items():
@@ -354,12 +373,17 @@ def check_settings(classifier: BaseEstimator) -> None:
             continue
         kind, lowest, inclusive, highest = _NUMBERS[name]
         is_number = isinstance(value, kind) and not isinstance(value, bool)
-        if not is_number or not (lowest < value <= highest or (inclusive and value == lowest)):
+        found = value.item() if isinstance(value, np.generic) else value  # in half precision the bounds are infinite
+        if not is_number or not (lowest < found <= highest or (inclusive and found == lowest)):
             number = "a whole number" if kind is Integral else "a finite number"
             bounds = f"{'at least' if inclusive else 'above'} {lowest} and at most {highest:g}"
             raise UsageError(f"{name} must be {number} {bounds}, not {shown(value)}", arguments=(name,))
     if not isinstance(classifier.class_embeddings, ClassEmbeddings | None):
-        raise ValueError(f"class_embeddings must be ClassEmbeddings or None, not {type(classifier.class_embeddings)}")
+        found = type(classifier.class_embeddings).__name__
+        raise ValueError(f"class_embeddings takes ClassEmbeddings(labels, vectors) or None, not a {found}")
+    if classifier.class_sums not in CLASS_SUMS:
+        known = " or ".join(CLASS_SUMS)
+        raise UsageError(f"class_sums must be {known}, found {shown(classifier.class_sums)}", arguments=("class_sums",))
 
 
 def checked_labels(y: Any, n: int) -> NDArray[Any]:
@@ -372,7 +396,7 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    given, y = y, column_or_1d(to_numpy(y), warn=True)
+    given, y = y, column_or_1d(fixed_width(to_numpy(y)), warn=True)
     try:
         assert_all_finite(y, input_name="y")
     except TypeError:
@@ -396,7 +420,7 @@ def with_ids(
     Raises
     ------
     ValueError
-        Their number is not `n`; one is not text; or one is in `taken` or repeated.
+        Their number is not `n`; one is not text or contains NUL; or one is in `taken` or repeated.
     """
     given: list[Any] = [None] * n if ids is None else list(ids)
     if len(given) != n:
@@ -405,6 +429,8 @@ def with_ids(
     for name, times in counts.items():
         if not isinstance(name, str):
             raise ValueError(f"id {name!r} is not text")
+        if "\0" in name:
+            raise ValueError(f"id {name!r} contains NUL")
         if times > 1 or np.any(taken == name):
             raise ValueError(f"id {name!r} is there already")
     for row, name in enumerate(given):
@@ -434,28 +460,32 @@ def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
 def is_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> bool:
     """Whether (n,) `y` holds positions among the N labels in order, as scikit-learn's meta-estimators encode.
 
-    These are integers in 0..N-1 that are none of the labels, or all of 0..N-1 where not all of these are (integer) labels.
+    These are integers in 0..N-1, or -1 and 1, that are none of the labels; or all of 0..N-1 where not all of these are
+    (integer) labels.
     """
-    if y.dtype.kind not in "iu" or not len(y) or np.min(y) < 0 or np.max(y) >= len(embeddings):
+    if y.dtype.kind not in "iu" or not len(y):
         return False
     labels = {label for label in embeddings.labels.tolist() if not isinstance(label, bool)}  # True is no 1
     numbers = set(np.unique(y).tolist())
+    if numbers != _SIDES and not 0 <= min(numbers) <= max(numbers) < len(embeddings):
+        return False
     if not {*numbers, *map(str, numbers)} & labels:
         return True
     # The label "1" is not meant by 1, nor by a position.
-    return embeddings.labels.dtype.kind in "iu" and len(numbers) == len(embeddings) and not numbers <= labels
+    return embeddings.labels.dtype.kind in "iu" and numbers == set(range(len(embeddings))) and not numbers <= labels
 
 
 def embeddings_of_encoded(y: NDArray[Any], embeddings: ClassEmbeddings) -> ClassEmbeddings | None:
     """The embeddings, (N, d), by position among their sorted labels; None, with a warning, where (n,) `y` may be numbered otherwise.
 
     Labels that are encoded with fewer classes than there are embeddings (a class against the rest, or some classes only) do
-    not say which classes they are. If the last position occurs, there are as many classes as embeddings.
+    not say which classes they are. If the last position occurs, there are as many classes as embeddings. Some classes
+    against the others, -1 and 1, may be any.
     """
     n, ordered = len(embeddings), embeddings.sorted_by_label()
-    if np.max(y) < n - 1:
+    if np.max(y) < n - 1 or np.min(y) < 0:
         warn(
-            f"y holds integers up to {np.max(y)} that are not among the labels of the {n} class embeddings: the classes they "
+            f"y holds integers from {np.min(y)} to {np.max(y)} that are not among the labels of the {n} class embeddings: the classes they "
             "stand for are unknown, so the images alone are used; to use the class names, give their labels as y"
         )
         return None

@@ -122,30 +122,31 @@ class CLIPAdapterClassifier(TrainedClassifier):
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
+        ratio, scale = float(self.ratio), float(self.logit_scale)
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             down, up = learned
-            output = adapter_forward(queries, down, up, self.ratio)
+            output = adapter_forward(queries, down, up, ratio)
             loss, errors = cross_entropy(text_logits(output.vectors, self.weights_, self.logit_scale), labels[rows])
-            gradients = self.logit_scale * (errors @ self.weights_)  # (m, d)
-            return loss, adapter_backward(queries, output, up, gradients, self.ratio)
+            gradients = scale * (errors @ self.weights_)  # (m, d)
+            return loss, adapter_backward(queries, output, up, gradients, ratio)
 
         rng = np.random.default_rng([self.seed, 1])  # the seed itself draws the order of batches
         # Uniform within ±1/√(number of inputs), as in torch.nn.Linear.
         layers = [like(rng.uniform(-1, 1, s) / np.sqrt(s[1]), keys) for s in self._shapes(keys).values()]
-        optimiser = OPTIMISERS[self.optimiser](self.learning_rate)
+        optimiser = OPTIMISERS[self.optimiser](float(self.learning_rate))
         self.down_, self.up_ = self._train(layers, loss_and_gradients, keys, views, optimiser, cosine_after_warm_up)
 
     def _shapes(self, keys: Array) -> dict[str, tuple[int, int]]:
         """Of W₁ and W₂, by attribute."""
-        width, narrow = keys.shape[1], max(keys.shape[1] // self.reduction, 1)
+        width, narrow = keys.shape[1], max(keys.shape[1] // int(self.reduction), 1)
         return {"down_": (narrow, width), "up_": (width, narrow)}
 
     def _weights_without_names(self, keys: Array, labels: NDArray[Any]) -> Array:
         return class_means(keys, labels, len(self.classes_))
 
     def _logits(self, queries: Array, weights: Array, down: Array, up: Array) -> Array:
-        return text_logits(adapter_forward(queries, down, up, self.ratio).vectors, weights, self.logit_scale)
+        return text_logits(adapter_forward(queries, down, up, float(self.ratio)).vectors, weights, self.logit_scale)
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         shapes = {name: tuple(array.shape) for name, array in learned.items()}

@@ -127,12 +127,14 @@ class CoOpClassifier(TrainedClassifier):
         if tower is None:
             raise ValueError("CoOp trains through a text tower; give prompt_tower=encoder.prompt_tower()")
         names = [str((self.names or {}).get(c, c)) for c in self._name_labels.tolist()]
-        prompts = _in_batches(tower, names, self.n_context)
+        prompts = _in_batches(tower, names, int(self.n_context))
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             weights, backward = encode_prompts(prompts, learned[0])
             loss, errors = cross_entropy(text_logits(queries, weights, self.logit_scale), labels[rows])
-            return loss, [backward(self.logit_scale * (errors.T @ queries))]  # (N, d)  gradient with respect to W
+            return loss, [
+                backward(float(self.logit_scale) * (errors.T @ queries))
+            ]  # (N, d)  gradient with respect to W
 
         self._papers_epochs, self._tower_record = papers_epochs(labels), {"prompt_tower": tower.description}
         rng = np.random.default_rng([self.seed, 1])  # the seed itself draws the order of batches
@@ -140,7 +142,7 @@ class CoOpClassifier(TrainedClassifier):
         width = encode_prompts(prompts, context)[0].shape[1]
         if width != keys.shape[1]:
             raise ValueError(f"X has {keys.shape[1]} features, the prompt tower's vectors have {width}")
-        optimiser = SGD(self.learning_rate)
+        optimiser = SGD(float(self.learning_rate))
         (self.context_,) = self._train([context], loss_and_gradients, keys, views, optimiser, cosine_after_warm_up)
         self.weights_, _ = encode_prompts(prompts, self.context_)
 

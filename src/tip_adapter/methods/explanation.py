@@ -1,7 +1,7 @@
 """A logit decomposed: the class name's term and each image's.
 
 A logit is a sum, logit_scale · f·w + alpha · Σ exp(−beta (1 − f·k)) over the class's keys k (equation 4), so each image's
-contribution is exact.
+contribution is exact. Where classes have different numbers of images, each term is times mean number / the class's number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageEvidence:
-    """One image's term in a logit: its id, and `part`, alpha times its affinity."""
+    """One image's term in a logit: its id, and `part`, alpha times its affinity, times what balances its class."""
 
     id: str
     part: float
@@ -59,7 +59,7 @@ def decompose(
     Parameters
     ----------
     text, classes : (n_classes,) text logits and labels
-    parts, labels, ids : (n,) alpha times each key's affinity, its class index, its image's id
+    parts, labels, ids : (n,) each key's term, its class index, its image's id
     """
     heaviest = np.lexsort((-parts, labels))  # by class, largest first; ties in order
     bounds = np.searchsorted(labels[heaviest], np.arange(len(classes) + 1))
@@ -70,5 +70,35 @@ def decompose(
         images = tuple(ImageEvidence(str(ids[row]), float(parts[row])) for row in first)
         rest = float(parts[others].sum())
         return ClassEvidence(classes[c], float(logits[c]), float(text[c]), images, rest, len(others))
+
+    return tuple(evidence(c) for c in np.argsort(-logits, kind="stable").tolist())
+
+
+def decompose_sum(
+    text: NDArray[Any],
+    parts: NDArray[Any],
+    logits: NDArray[Any],
+    ids: NDArray[np.str_],
+    classes: NDArray[Any],
+    *,
+    top: int = 3,
+) -> tuple[ClassEvidence, ...]:
+    """As `decompose`, for logits in which every image has a term for every class, positive or negative.
+
+    Parameters
+    ----------
+    text, logits, classes : (n_classes,) text logits, logits and labels
+    parts, ids : (n, n_classes) terms of the images, (n,) their ids
+
+    Returns
+    -------
+    the evidence for every class, highest logit first: the `top` images with the largest terms by size, largest first
+    """
+    strongest = np.argsort(-np.abs(parts), axis=0, kind="stable")[:top]
+
+    def evidence(c: int) -> ClassEvidence:
+        images = tuple(ImageEvidence(str(ids[row]), float(parts[row, c])) for row in strongest[:, c])
+        rest = float(logits[c] - text[c]) - sum(image.part for image in images)
+        return ClassEvidence(classes[c], float(logits[c]), float(text[c]), images, rest, len(parts) - len(images))
 
     return tuple(evidence(c) for c in np.argsort(-logits, kind="stable").tolist())

@@ -1,11 +1,14 @@
-"""Incremental learning: add and remove images and classes; the result equals a refit, bit for bit.
+"""Incremental learning: add and remove images and classes; the result equals a refit, bit for bit if nothing is trained.
 
 Arrays are replaced, never changed in place, so that copies of the old state stay consistent.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import copy
+import threading
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import array_api_compat
 import numpy as np
@@ -16,16 +19,42 @@ from tip_adapter.methods.ops import like
 from tip_adapter.vectors import require_labels, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from tip_adapter.vectors import Array
 
+P = ParamSpec("P")
+Changed = TypeVar("Changed", bound="IncrementalClassifier")
+
+#: One for all classifiers: a lock in a classifier could be neither copied nor pickled with it.
+_CHANGING = threading.RLock()
+
+
+def _in_one_step(change: Callable[Concatenate[Changed, P], Changed]) -> Callable[Concatenate[Changed, P], Changed]:
+    """Changes of several threads run one after the other; a thread that predicts sees the state before or after, never between."""
+
+    @wraps(change)
+    def changed(classifier: Changed, /, *args: P.args, **kwargs: P.kwargs) -> Changed:
+        with _CHANGING:
+            before, after = classifier.__dict__.copy(), copy.copy(classifier)
+            change(after, *args, **kwargs)
+            # Only what changed: another thread may set a constructor value meanwhile.
+            new = {name: value for name, value in after.__dict__.items() if before.get(name, ...) is not value}
+            classifier.__dict__.update(new)
+        return classifier
+
+    return changed
+
 
 class IncrementalClassifier(VectorClassifier):
-    """A classifier whose state is just its keys, labels and ids."""
+    """A classifier whose state is its keys, labels and ids, and what `_changed` makes of them.
 
+    Threads may share it: those that call `partial_fit`, `remove` and `remove_class` wait for each other, others do not.
+    """
+
+    @_in_one_step
     def partial_fit(self, X: Array, y: Any, classes: Any = None, ids: Sequence[str | None] | None = None) -> Self:
         """Add vectors: as `fit` on the earlier ones followed by these.
 
@@ -64,8 +93,10 @@ class IncrementalClassifier(VectorClassifier):
         self.keys_ = xp.concat([self.keys_, keys])
         self.labels_ = np.concatenate([earlier, added])
         self.ids_ = np.concatenate([self.ids_, names])
+        self._changed()
         return self
 
+    @_in_one_step
     def remove(self, ids: Iterable[str]) -> Self:
         """Remove vectors. Without class embeddings a class is removed with its last vector.
 
@@ -87,6 +118,7 @@ class IncrementalClassifier(VectorClassifier):
             raise ValueError("no class would be left; nothing was removed")
         return self._keep(kept)
 
+    @_in_one_step
     def remove_class(self, label: Any) -> Self:
         """Remove a class: its vectors and its class embedding.
 
@@ -131,7 +163,11 @@ class IncrementalClassifier(VectorClassifier):
             present, labels = np.unique(labels, return_inverse=True)
             self.classes_, self.weights_ = self.classes_[present], self.weights_[present]
         self.keys_, self.labels_, self.ids_ = self.keys_[rows], labels, self.ids_[rows]
+        self._changed()
         return self
+
+    def _changed(self) -> None:
+        """What else follows from the keys, labels and weights: nothing, unless a method learns from them."""
 
 
 def _refuse_others(labels: NDArray[Any], classes: Any) -> None:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array
 
+#: How equation 4 sums over a class's keys: balanced between classes of different sizes, or the plain sum.
+CLASS_SUMS = ("balanced", "raw")
+
 
 def text_logits(queries: Array, weights: Array, logit_scale: float) -> Array:
     """Zero-shot logits, logit_scale · f Wᵀ: (m, d) and (N, d) → (m, N)."""
-    return logit_scale * (queries @ weights.T)
+    return float(logit_scale) * (queries @ weights.T)  # a NumPy number would change the dtype
 
 
 def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Array:
@@ -32,6 +35,22 @@ def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Arr
     affinities = affinities[:, order]
     columns = [xp.sum(affinities[:, bounds[c] : bounds[c + 1]], axis=1) for c in range(n_classes)]
     return xp.stack(columns, axis=1)
+
+
+def class_balance(labels: NDArray[Any], n_classes: int) -> NDArray[np.float64] | None:
+    """What makes classes of different sizes weigh the same: mean size / size, (n_classes,); None if all are of one size.
+
+    The size is the number of (n,) labels; classes of size 0 do not count in the mean, and get 1.
+    """
+    sizes = np.bincount(labels, minlength=n_classes)
+    present = sizes[sizes > 0]
+    return np.where(sizes > 0, present.mean() / np.maximum(sizes, 1), 1) if len(set(present.tolist())) > 1 else None
+
+
+def row_weights(labels: NDArray[Any], n_classes: int) -> NDArray[np.float64]:
+    """What each row counts so that classes count the same: (n,), `class_balance` of the (n,) labels' classes."""
+    balance = class_balance(labels, n_classes)
+    return np.ones(len(labels)) if balance is None else balance[labels]
 
 
 def class_means(keys: Array, labels: NDArray[Any], n_classes: int) -> Array:

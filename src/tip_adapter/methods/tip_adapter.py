@@ -6,6 +6,9 @@
 `alpha` (residual ratio) weighs the cache against the class names; `beta` (sharpness) is how fast an affinity falls with
 distance. The paper uses (1.0, 5.5) on ImageNet. Its equation 4 omits `logit_scale` (100 for CLIP); its numbers include it.
 
+The paper's classes have equally many images. Where they do not, a class's sum A L is divided by its number of images and
+multiplied by the mean number, or classes with many images would win for their number.
+
 Tip-Adapter-F takes the same logits and trains the keys F; the gradient is two matrix products. `training.py` has the loop.
 """
 
@@ -20,7 +23,7 @@ import numpy as np
 
 from tip_adapter.methods.base import Capabilities, ExplainedClassifier
 from tip_adapter.methods.incremental import IncrementalClassifier
-from tip_adapter.methods.ops import cross_entropy, like, sum_by_class, text_logits
+from tip_adapter.methods.ops import class_balance, cross_entropy, like, sum_by_class, text_logits
 from tip_adapter.methods.training import AdamW, TrainedClassifier, cosine
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ def cache_logits(
     n_classes: int,
     beta: float,
     own_rows: NDArray[Any] | None = None,
+    class_sums: str = "balanced",
 ) -> Array:
     """The cache's logits: affinities to the keys, summed by class.
 
@@ -52,6 +56,7 @@ def cache_logits(
     n_classes : int
     beta : float, sharpness
     own_rows : (m,) int array, the key that each query leaves out; its class's sum is rescaled by K_c / (K_c − 1)
+    class_sums : ``"balanced"`` (sums times mean count / K_c, which is 1 where all counts K_c are equal) or ``"raw"``
 
     Returns
     -------
@@ -62,7 +67,7 @@ def cache_logits(
     Tip-Adapter (ECCV 2022), equations 3 and 4: A L, where the one-hot L is never formed.
     """
     affinities = affinity(queries, keys, beta, own_rows)  # (m, n)  A
-    return sum_affinities(affinities, labels, n_classes, own_rows)  # (m, N)  A L
+    return sum_affinities(affinities, labels, n_classes, own_rows, class_sums)  # (m, N)  A L
 
 
 def affinity(queries: Array, keys: Array, beta: float, own_rows: NDArray[Any] | None = None) -> Array:
@@ -86,24 +91,34 @@ def sum_affinities(
     labels: NDArray[Any],
     n_classes: int,
     own_rows: NDArray[Any] | None = None,
+    class_sums: str = "balanced",
     values: Array | None = None,
 ) -> Array:
     """Equation 4's A L, (m, n) → (m, n_classes): the only place that computes it.
 
-    With `own_rows` as for `affinity`, rescales each query's own class. `values`, (n, n_classes), replace the one-hot L: the
-    paper's Table 6 trains them.
+    `own_rows` and `class_sums` as in `cache_logits`. `values`, (n, n_classes), replace the one-hot L: the paper's Table 6
+    trains them.
     """
     sums = sum_by_class(affinities, labels, n_classes) if values is None else affinities @ values  # (m, N)
-    return sums if own_rows is None else sums * own_class_factor(labels, n_classes, own_rows, sums)
+    factors = sum_factors(labels, n_classes, own_rows, class_sums)
+    return sums if factors is None else sums * like(factors, sums)
 
 
-def own_class_factor(labels: NDArray[Any], n_classes: int, own_rows: NDArray[Any], reference: Array) -> Array:
-    """What makes up for a left-out key: (m, n_classes), K_c / (K_c − 1) for its class; 1 elsewhere and where K_c is 1."""
+def sum_factors(
+    labels: NDArray[Any], n_classes: int, own_rows: NDArray[Any] | None, class_sums: str
+) -> NDArray[np.float64] | None:
+    """What the sums over classes are multiplied by, (n_classes,) or (m, n_classes); None for nothing.
+
+    Balanced sums have mean count / K_c. What makes up for a left-out key is K_c / (K_c − 1) for its class, 1 where K_c is 1.
+    """
+    balance = class_balance(labels, n_classes) if class_sums == "balanced" else None  # (N,)
+    if own_rows is None:
+        return balance
     own_class = labels[own_rows]
     count = np.bincount(labels, minlength=n_classes)[own_class]
-    factor = np.ones((len(own_rows), n_classes))
-    factor[np.arange(len(own_rows)), own_class] = np.where(count > 1, count / np.maximum(count - 1, 1), 1)
-    return like(factor, reference)
+    factors = np.ones((len(own_rows), n_classes))
+    factors[np.arange(len(own_rows)), own_class] = np.where(count > 1, count / np.maximum(count - 1, 1), 1)
+    return factors if balance is None else factors * balance  # (m, N)
 
 
 def cache_gradient(
@@ -114,6 +129,7 @@ def cache_gradient(
     alpha: float,
     beta: float,
     own_rows: NDArray[Any] | None = None,
+    class_sums: str = "balanced",
 ) -> Array:
     """Gradient of the loss with respect to the keys: alpha · beta · (A ∘ (P Lᵀ))ᵀ f.
 
@@ -124,14 +140,15 @@ def cache_gradient(
     errors : (m, n_classes) float array P, the loss's gradient with respect to the logits, (softmax − one-hot) / m
     labels : (n,) int array, class index of each key
     alpha, beta : float
-    own_rows : (m,) int array, as in `cache_logits`
+    own_rows, class_sums : as in `cache_logits`
 
     Returns
     -------
     (n, d) float array
     """
-    if own_rows is not None:
-        errors = errors * own_class_factor(labels, errors.shape[1], own_rows, errors)  # (m, N)  as the sum was
+    factors = sum_factors(labels, errors.shape[1], own_rows, class_sums)
+    if factors is not None:
+        errors = errors * like(factors, errors)  # (m, N)  as the sums were
     gradients = errors[:, labels]  # (m, n)  P Lᵀ
     gradients *= affinities  # (m, n)  A ∘ (P Lᵀ)
     gradients *= alpha * beta  # (m, n)  alpha · beta · A ∘ (P Lᵀ)
@@ -163,13 +180,19 @@ class CacheClassifier(ExplainedClassifier):
 
     def _logits(self, queries: Array, weights: Array, keys: Array) -> Array:
         alpha, beta = self._alpha_beta()
-        cache = cache_logits(queries, keys, self.labels_, len(self.classes_), beta)  # (m, N)
+        cache = cache_logits(
+            queries, keys, self.labels_, len(self.classes_), beta, class_sums=self.class_sums
+        )  # (m, N)
         return text_logits(queries, weights, self.logit_scale) + alpha * cache  # (m, N)
 
     def _parts(self, queries: Array, weights: Array, keys: Array) -> tuple[Array, Array]:
         """Equation 4 before the sum over keys: (m, N) text logits and (m, n) terms of the images."""
         alpha, beta = self._alpha_beta()
-        return text_logits(queries, weights, self.logit_scale), alpha * affinity(queries, keys, beta)
+        terms = alpha * affinity(queries, keys, beta)  # (m, n)
+        factors = sum_factors(self.labels_, len(self.classes_), None, self.class_sums)
+        if factors is not None:
+            terms *= like(factors[self.labels_], terms)
+        return text_logits(queries, weights, self.logit_scale), terms
 
 
 @dataclass(eq=False, repr=False)
@@ -180,9 +203,10 @@ class _GivenAlphaBeta(CacheClassifier):
     beta: float = 5.5
     class_embeddings: ClassEmbeddings | None = None
     logit_scale: float = 100.0
+    class_sums: str = "balanced"
 
     def _alpha_beta(self) -> tuple[float, float]:
-        return self.alpha, self.beta
+        return float(self.alpha), float(self.beta)  # NumPy numbers would change the dtype
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         if learned["keys_"].shape != keys.shape:
@@ -200,6 +224,8 @@ class TipAdapterClassifier(_GivenAlphaBeta, IncrementalClassifier):
     beta : float, sharpness of the affinities
     class_embeddings : ClassEmbeddings, or None for the cache alone
     logit_scale : float, the encoder's own; 100 for CLIP
+    class_sums : ``"balanced"``, so that a class does not win for its number of images: a class's sum is divided by it and
+        multiplied by the mean number (with equally many images in all classes, the paper's sum exactly); or ``"raw"``
 
     Attributes
     ----------
@@ -218,7 +244,7 @@ class TipAdapterClassifier(_GivenAlphaBeta, IncrementalClassifier):
 
     Notes
     -----
-    Tip-Adapter (ECCV 2022), section 3.1. A class's cache logit is the sum over its keys, so unbalanced classes are exact.
+    Tip-Adapter (ECCV 2022), section 3.1, where all classes have equally many images.
     """
 
     capabilities = Capabilities(has_alpha_beta=True, incremental=True, explains=True)
@@ -233,7 +259,7 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
 
     Parameters
     ----------
-    alpha, beta, class_embeddings, logit_scale : as in TipAdapterClassifier; used for training and for prediction
+    alpha, beta, class_embeddings, logit_scale, class_sums : as in TipAdapterClassifier; used for training and for prediction
     epochs : int, passes over the support (the paper: 20; 100 on EuroSAT)
     batch_size : int (the paper: 256)
     learning_rate : float, of AdamW, annealed to zero by a cosine (the paper: 0.001)
@@ -273,14 +299,16 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
 
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=views is None), len(self.classes_)
+        alpha, beta = self._alpha_beta()
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             own_rows = rows if leave_out else None
-            affinities = affinity(queries, learned[0], self.beta, own_rows)  # (m, n)  A
-            cache = sum_affinities(affinities, labels, n_classes, own_rows)  # (m, N)  A L
+            affinities = affinity(queries, learned[0], beta, own_rows)  # (m, n)  A
+            cache = sum_affinities(affinities, labels, n_classes, own_rows, self.class_sums)  # (m, N)  A L
             text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
-            loss, errors = cross_entropy(text + self.alpha * cache, labels[rows])  # (m, N)  P
-            return loss, [cache_gradient(queries, affinities, errors, labels, self.alpha, self.beta, own_rows)]
+            loss, errors = cross_entropy(text + alpha * cache, labels[rows])  # (m, N)  P
+            given = labels, alpha, beta, own_rows, self.class_sums
+            return loss, [cache_gradient(queries, affinities, errors, *given)]
 
         self.labels_ = labels
-        (self.keys_,) = self._train([keys], loss_and_gradients, keys, views, AdamW(self.learning_rate), cosine)
+        (self.keys_,) = self._train([keys], loss_and_gradients, keys, views, AdamW(float(self.learning_rate)), cosine)

@@ -85,9 +85,9 @@ class TrainedClassifier(VectorClassifier):
             unit_views(views, keys),
             optimiser,
             n_images=len(keys),
-            epochs=self.training()["epochs"],  # the paper's where none were given
-            batch_size=self.batch_size,
-            seed=self.seed,
+            epochs=int(self.training()["epochs"]),  # the paper's where none were given
+            batch_size=int(self.batch_size),  # products of small NumPy integers would wrap
+            seed=int(self.seed),
             schedule=schedule,
         )
         return learned

@@ -24,7 +24,7 @@ from tip_adapter.methods.leave_one_out import Cache, HeldOutQueries
 from tip_adapter.methods.ops import to_numpy
 from tip_adapter.methods.tip_adapter import CacheClassifier, TipAdapterClassifier
 from tip_adapter.text import shown
-from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_TEMPERATURE
+from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_RATE, MAX_TEMPERATURE, number
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED = "leave-one-out", "scale-free", "validation", "fixed"
+#: The rule of a method that chooses its own settings on the support images.
+SUPPORT = "support"
 
 _LARGEST = {"alpha": MAX_CHOSEN_ALPHA, "beta": MAX_CHOSEN_BETA, "temperature": MAX_TEMPERATURE}
 
@@ -55,10 +57,10 @@ class Choice:
 
     Parameters
     ----------
-    alpha, beta : float
+    alpha, beta : float; None for a method without them (rule ``support``), whose settings are its own
     temperature : float, divides the logits before the softmax; 1 if there were no rows to fit it on
-    accuracy : float in [0, 1] on the left-out or validation images, None without any
-    rule : ``leave-one-out``, ``scale-free``, ``validation`` or ``fixed``
+    accuracy : float in [0, 1]: of the left-out images the mean over classes, or of the validation images; None without any
+    rule : ``leave-one-out``, ``scale-free``, ``validation``, ``fixed`` or ``support``
     n_rows : int, number of images behind that accuracy
 
     Raises
@@ -74,8 +76,8 @@ class Choice:
     TipAdapterClassifier(alpha=2.0)
     """
 
-    alpha: float
-    beta: float
+    alpha: float | None
+    beta: float | None
     temperature: float
     accuracy: float | None
     rule: str
@@ -84,14 +86,26 @@ class Choice:
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "temperature"):
             value = getattr(self, name)
-            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= _LARGEST[name] or (value == 0 and name != "alpha"):
+            if value is None and name != "temperature" and self.rule == SUPPORT:
+                continue
+            value = (
+                value.item() if isinstance(value, np.generic) else value
+            )  # in half precision the bounds are infinite
+            known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            if not known or not 0 <= value <= _LARGEST[name] or (value == 0 and name != "alpha"):
                 least = "at least" if name == "alpha" else "above"
                 raise ValueError(f"{name} must be a number {least} 0 and at most {_LARGEST[name]:g}, found {value!r}")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy must be between 0 and 1, or None, found {self.accuracy!r}")
-        if self.rule not in RULES:
-            raise ValueError(f"unknown rule {self.rule!r}; choose one of {', '.join(RULES)}")
+        if self.rule not in (*RULES, SUPPORT):
+            raise ValueError(f"unknown rule {self.rule!r}; choose one of {', '.join([*RULES, SUPPORT])}")
+
+    @property
+    def alpha_beta(self) -> tuple[float, float]:
+        """Both; ValueError for a method without them."""
+        if self.alpha is None or self.beta is None:
+            raise ValueError("a method that chooses its own settings has no alpha and beta")
+        return self.alpha, self.beta
 
 
 def choose_alpha_beta(
@@ -103,6 +117,7 @@ def choose_alpha_beta(
     queries: Array | None = None,
     validation: tuple[Array, Any] | None = None,
     ratio: float = 0.1,
+    class_sums: str = "balanced",
 ) -> Choice:
     """Choose alpha and beta for a support set.
 
@@ -117,6 +132,7 @@ def choose_alpha_beta(
     queries : (n, d) float array, unaugmented views of the images, if X holds means of augmented views; default X
     validation : (X_val, y_val), for ``rule="validation"``
     ratio : float, for ``rule="scale-free"``: the encoder's ratio of cache spread to text spread; 0.1 for CLIP
+    class_sums : ``"balanced"`` or ``"raw"``, as in TipAdapterClassifier
 
     Returns
     -------
@@ -125,12 +141,13 @@ def choose_alpha_beta(
     Raises
     ------
     ValueError
-        The rule is unknown; leave-one-out if no class has two images; validation images are missing; or as
-        TipAdapterClassifier.fit.
+        The rule is unknown; leave-one-out if no class has two images; validation images are missing; `ratio` is not a
+        number from 0 to 1,000,000; or as TipAdapterClassifier.fit.
 
     Notes
     -----
-    Leave-one-out skips the only image of a class: without it, its class would be empty.
+    Leave-one-out skips the only image of a class: without it, its class would be empty. All other classes count the same,
+    however many images they have. Validation images count as they are.
 
     Examples
     --------
@@ -142,13 +159,14 @@ def choose_alpha_beta(
     leave-one-out 1.0 4
     """
     _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE, VALIDATION)
-    clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale).fit(X, y)
+    clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale, class_sums=class_sums)
+    clf.fit(X, y)
     cache = Cache.of(clf, clf.unit_queries(X if queries is None else queries))
     held_out = None
     if validation is not None:
         images = to_numpy(clf.unit_queries(validation[0]))
         held_out = images, positions(checked_labels(validation[1], len(images)), clf.classes_)
-    return RULES[rule](cache, TuningData(ratio, held_out))
+    return RULES[rule](cache, TuningData(number(ratio, "ratio", 0, MAX_RATE), held_out))
 
 
 @dataclass(eq=False, repr=False)
@@ -164,6 +182,7 @@ class TipAdapterCV(CacheClassifier):
     rule : ``leave-one-out`` or ``scale-free``, as in `choose_alpha_beta`; None for leave-one-out where at least half of the
         classes with images have two, else scale-free
     ratio : float, for ``scale-free``, as in `choose_alpha_beta`
+    class_sums : ``"balanced"`` or ``"raw"``, as in TipAdapterClassifier
 
     Attributes
     ----------
@@ -194,6 +213,7 @@ class TipAdapterCV(CacheClassifier):
     logit_scale: float = 100.0
     rule: str | None = None
     ratio: float = 0.1
+    class_sums: str = "balanced"
 
     def predict_proba(self, X: Array) -> Array:
         """Softmax of `logits` / temperature: (n, n_classes), columns in the order of `classes_`; raises likewise."""
@@ -204,11 +224,11 @@ class TipAdapterCV(CacheClassifier):
         rule = default_rule(labels) if self.rule is None else self.rule
         _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE)
         self.keys_, self.labels_ = keys, labels
-        self.choice_ = RULES[rule](Cache.of(self, keys), TuningData(self.ratio))
-        self.alpha_, self.beta_ = self.choice_.alpha, self.choice_.beta
+        self.choice_ = RULES[rule](Cache.of(self, keys), TuningData(float(self.ratio)))
+        self.alpha_, self.beta_ = self.choice_.alpha_beta
 
     def _alpha_beta(self) -> tuple[float, float]:
-        return self.alpha_, self.beta_
+        return self.choice_.alpha_beta
 
 
 def _require_rule(rule: str, *known: str) -> None:
@@ -277,16 +297,17 @@ RULES: dict[str, Callable[[Cache, TuningData], Choice]] = {
 }
 
 
-def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+def fit_temperature(logits: NDArray[Any], labels: NDArray[Any], weights: NDArray[np.float64] | None = None) -> float:
     """The temperature that maximises the likelihood of the labels under softmax(logits / temperature).
 
     The target probability of a label is (n + 1) / (n + 2), as in Platt (1999), so that a few correct rows do not make the
-    classifier certain.
+    classifier certain. With weights, n is Kish's effective number of rows, (Σ w)² / Σ w².
 
     Parameters
     ----------
-    logits : (n, n_classes) float array
+    logits : (n, n_classes) float array, n > 0
     labels : (n,) int array
+    weights : (n,) float array, > 0, what each row counts relative to the others; None: all the same
 
     Returns
     -------
@@ -295,15 +316,18 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     n, n_classes = logits.shape
     if n_classes == 1:
         return 1.0
-    target = (n + 1) / (n + 2)
+    weights = np.ones(n) if weights is None else weights / weights.mean()
+    n_effective = n**2 / np.square(weights).sum()  # the weights sum to n
+    target = float((n_effective + 1) / (n_effective + 2))
     others = (1 - target) / (n_classes - 1)  # target probability of every other label
-    behind = logits - logits.max(axis=1, keepdims=True)
-    own, total = behind[np.arange(n), labels].mean(dtype=np.float64), behind.sum(axis=1, dtype=np.float64).mean()
+    behind, weights = logits - logits.max(axis=1, keepdims=True), weights.astype(logits.dtype)
+    own = (weights * behind[np.arange(n), labels]).mean(dtype=np.float64)
+    total = (weights * behind.sum(axis=1, dtype=np.float64)).mean()
     wanted = float((target - others) * own + others * total)
 
     def derivative(log_temperature: float) -> float:
         # Of the likelihood: it is 0 where the expected logit is the target's.
-        return _expected(behind, float(np.exp(log_temperature))) - wanted
+        return _expected(behind, float(np.exp(log_temperature)), weights) - wanted
 
     coldest, hottest = np.log(_TEMPERATURES)
     if derivative(coldest) <= 0:
@@ -313,13 +337,15 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     return float(np.exp(brentq(derivative, coldest, hottest, xtol=1e-9)))
 
 
-def _expected(behind: NDArray[Any], temperature: float) -> float:
-    """Mean over rows of the expected entry under softmax(behind / temperature); each row's maximum is 0."""
+def _expected(behind: NDArray[Any], temperature: float, weights: NDArray[Any]) -> float:
+    """Weighted mean over rows of the expected entry under softmax(behind / temperature); each row's maximum is 0."""
     block = max(1, _BLOCK_ENTRIES // behind.shape[1])
     total = 0.0
-    for rows in (behind[first : first + block] for first in range(0, len(behind), block)):
-        weights = np.exp(rows / temperature)
-        total += float((np.einsum("ij,ij->i", weights, rows) / weights.sum(axis=1)).sum(dtype=np.float64))
+    for first in range(0, len(behind), block):
+        rows, rows_weights = behind[first : first + block], weights[first : first + block]
+        likely = np.exp(rows / temperature)
+        expected = np.einsum("ij,ij->i", likely, rows) / likely.sum(axis=1)
+        total += float((rows_weights * expected).sum(dtype=np.float64))
     return total / len(behind)
 
 
@@ -332,11 +358,11 @@ def _search(
     cache: Cache,
     queries: HeldOutQueries,
     rule: str,
-    choose: Callable[[Sequence[AccuracyCurve], int], tuple[float, float]],
+    choose: Callable[[Sequence[AccuracyCurve], float], tuple[float, float]],
 ) -> Choice:
     """Apply `choose` to the accuracy over all alphas and some fifty betas."""
     curves = queries.accuracy_curves([beta_for(cache, sharpness) for sharpness in SHARPNESSES])
-    return _measured(queries, *choose(curves, queries.n_scored), rule)
+    return _measured(queries, *choose(curves, float(queries.scored_weights.sum())), rule)
 
 
 def _measured(queries: HeldOutQueries, alpha: float, beta: float, rule: str) -> Choice:
@@ -344,6 +370,6 @@ def _measured(queries: HeldOutQueries, alpha: float, beta: float, rule: str) -> 
     alpha = min(alpha, MAX_CHOSEN_ALPHA)
     if not queries.n_scored:
         return Choice(alpha, beta, 1.0, None, rule, 0)
-    logits, labels = queries.logits(alpha, beta), queries.scored_labels
-    accuracy = float((logits.argmax(axis=1) == labels).mean())
-    return Choice(alpha, beta, fit_temperature(logits, labels), accuracy, rule, queries.n_scored)
+    logits, labels, weights = queries.logits(alpha, beta), queries.scored_labels, queries.scored_weights
+    accuracy = float(np.average(logits.argmax(axis=1) == labels, weights=weights))
+    return Choice(alpha, beta, fit_temperature(logits, labels, weights), accuracy, rule, queries.n_scored)

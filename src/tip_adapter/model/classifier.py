@@ -26,7 +26,7 @@ from tip_adapter.features.sources import encode_labelled, image_source, labelled
 from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
-from tip_adapter.methods import method_class
+from tip_adapter.methods import AUTO, method_class
 from tip_adapter.methods.kernel_weights import kernel_weights
 from tip_adapter.methods.tuning import LEAVE_ONE_OUT
 from tip_adapter.model.contents import Changes, distinct
@@ -36,7 +36,7 @@ from tip_adapter.model.fitting import (
     refuse_nameless,
     refuse_singles,
     refuse_unknown,
-    with_alpha_beta,
+    with_choice,
 )
 from tip_adapter.model.head import Head, load_head
 from tip_adapter.model.incremental import (
@@ -55,6 +55,7 @@ from tip_adapter.model.settings import (
     is_loadable,
     listed_support,
     logit_scale_of,
+    method_for,
     settings_of,
 )
 from tip_adapter.text import counted, printable
@@ -86,7 +87,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder; a list of two, or ``name+name``, for two at once,
         whose kernels are added with weights by left-out likelihood; None for ``pocket``, or for the one that stored vectors
         were made with
-    method : ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry
+    method : ``auto`` (``text-offset``; ``tip-adapter`` where alpha and beta, or `tune`, are given), ``text-offset``, ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry
         point ``tip_adapter.methods`` of an installed package
     tune : how alpha and beta are chosen: ``loo`` or ``leave-one-out``, ``scale-free``, or a folder or list of validation
         photos; None for leave-one-out where at least half the classes with photos have two, else scale-free. For
@@ -117,7 +118,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     encoder: str | Encoder | Sequence[str | Encoder] | None = None
-    method: str = "tip-adapter"
+    method: str = AUTO
     tune: str | os.PathLike[str] | None = None
     alpha: float | None = None
     beta: float | None = None
@@ -371,7 +372,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 return self
             head = with_images(self._with_named(self.head_, sorted(set(fresh.labels.tolist()))), fresh)
             # Without photos there was nothing to choose alpha and beta by.
-            chooses = method_class(head.finetune_with or head.method).capabilities.has_alpha_beta
+            capabilities = method_class(head.finetune_with or head.method).capabilities
+            chooses = capabilities.has_alpha_beta or capabilities.leaves_out
             unchosen = head.choice is None and chooses and len(head.support)
             return self._relearn(head) if unchosen else self._set_head(head)
 
@@ -773,7 +775,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
         if not self.encoder_.record.reads_names:
-            refuse_nameless(self.method, photos.classes, photos.labels)
+            refuse_nameless(self._method, photos.classes, photos.labels)
         warn(*photos.notes)
         if self.tune in ("loo", LEAVE_ONE_OUT):
             refuse_singles(photos.labels)
@@ -781,7 +783,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         encoder, weights = self.encoder_, None
         if isinstance(encoder, JoinedEncoder) and self._weights:
             encoder = encoder.weighted(None)
-        support = self._read(photos, self.method, encoder, progress)
+        support = self._read(photos, self._method, encoder, progress)
         if isinstance(encoder, JoinedEncoder) and encoder.weights is None and len(support):
             rows = encoder.split(support.vectors)
             weights = kernel_weights(rows, support.labels)
@@ -804,7 +806,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         templates = self._prompts()
         embeddings = _embedded(names, templates, encoder)
         learned_from = support, names, templates, embeddings, logit_scale_of(encoder, self.logit_scale)
-        head = fit_by_settings(vars(self), encoder, self.method, *learned_from, progress=progress)
+        head = fit_by_settings(vars(self), encoder, self._method, *learned_from, progress=progress)
         self.__dict__["encoder_"], self._head = encoder, head
         return self
 
@@ -838,8 +840,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check(self) -> None:
         """Check the settings before any photo is read."""
         check_settings(vars(self))
-        if method_class(self.method).capabilities.encoder_parts:
-            encoder_parts(self.encoder_, self.method)
+        if method_class(self._method).capabilities.encoder_parts:
+            encoder_parts(self.encoder_, self._method)
+
+    @property
+    def _method(self) -> str:
+        """The method that is fitted, also where `method` is ``auto``."""
+        return method_for(self.method, self.tune, self.alpha, self.beta)
 
     def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
         record = self.encoder_.record
@@ -875,8 +882,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"{head.finetune_with} cannot be updated in place: predictions use the photos' own vectors until it is "
                 "fine-tuned again (retune)"
             )
-        if head.choice is None and head.estimator.capabilities.has_alpha_beta and len(head.support):
-            head = with_alpha_beta(head, vars(self), self.encoder_)
+        capabilities = head.estimator.capabilities
+        if head.choice is None and (capabilities.has_alpha_beta or capabilities.leaves_out) and len(head.support):
+            head = with_choice(head, vars(self), self.encoder_)
         self._head = head
         return self
 

@@ -14,8 +14,9 @@ from tip_adapter.errors import FolderError, LabelError, UsageError, warn
 from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
 from tip_adapter.methods.leave_one_out import Cache
-from tip_adapter.methods.tuning import TuningData
-from tip_adapter.metrics import LeaveOneOutResult
+from tip_adapter.methods.ops import row_weights
+from tip_adapter.methods.tuning import Choice, TuningData
+from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
 from tip_adapter.model.head import Head, new_estimator, support_cache
 from tip_adapter.model.settings import given_alpha_beta, rule_for
 from tip_adapter.text import counted, first_three, printable
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
-    from tip_adapter.methods.tuning import Choice
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
 
 
@@ -62,7 +62,7 @@ def fit_by_settings(
         As `fit_head`, `encoder_parts` and, where `tune` names validation photos, `labelled_source`.
     """
     rule, given = _rule_by(settings, support.labels, list(names), encoder, progress)
-    epochs = {} if settings["epochs"] is None else {"epochs": settings["epochs"]}  # else the method's own
+    epochs = {} if settings["epochs"] is None else {"epochs": int(settings["epochs"])}  # else the method's own
     return fit_head(
         method,
         support,
@@ -118,12 +118,14 @@ def fit_head(
     made = method_class(method)
     if class_embeddings is None:
         refuse_nameless(method, names, support.labels.tolist())
-    if not len(support) and made.capabilities.needs_images and not made.capabilities.has_alpha_beta:
+    capabilities = made.capabilities
+    if not len(support) and capabilities.needs_images and not (capabilities.has_alpha_beta or capabilities.leaves_out):
         raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
     support = replace(support, vectors=unit_rows(support.vectors))
     choice = left_out = None
     if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
-        cache = support_cache(support, class_embeddings, logit_scale, given.queries)
+        class_sums = settings.get("class_sums", made.class_sums)
+        cache = support_cache(support, class_embeddings, logit_scale, given.queries, class_sums)
         choice, left_out = _choose(cache, rule, given, np.array(list(names), dtype=np.str_), calibrate=calibrate)
     estimator = new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
     chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
@@ -147,11 +149,20 @@ def fit_head(
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured with the previous alpha and beta
     state = method, names, templates, class_embeddings, support, choice, estimator, logit_scale, left_out
-    return Head(*state, training=estimator.training())
+    head = Head(*state, training=estimator.training())
+    return _measured(head, calibrate=calibrate) if made.capabilities.leaves_out and len(support) else head
 
 
-def with_alpha_beta(head: Head, settings: Mapping[str, Any], encoder: Encoder) -> Head:
-    """The head with alpha and beta chosen now, by settings as in `fit_by_settings`, for a training-free method without them."""
+def with_choice(head: Head, settings: Mapping[str, Any], encoder: Encoder) -> Head:
+    """The head with its settings chosen now, for a training-free method that had no photos to choose them by.
+
+    Alpha and beta are chosen by settings as in `fit_by_settings`.
+    """
+    if head.estimator.capabilities.leaves_out:
+        estimator = copy.copy(head.estimator).set_params(penalty=None, text_weight=None)
+        support = head.support
+        estimator.fit(support.vectors, support.labels, ids=support.ids.tolist())
+        return _measured(replace(head, estimator=estimator), calibrate=True)
     rule, given = _rule_by(settings, head.support.labels, list(head.names), encoder, None)
     choice, left_out = _choose(head.cache, rule, given, head.classes, calibrate=True)
     estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
@@ -268,8 +279,31 @@ def _choose(
     choice = choice if calibrate else replace(choice, temperature=1.0)
     if not photos.n_scored:
         return choice, None
-    probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
+    probabilities = softmax(photos.logits(*choice.alpha_beta) / choice.temperature)
     return choice, LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
+
+
+def _measured(head: Head, *, calibrate: bool) -> Head:
+    """The head of a method that chooses its own settings, with them as constructor values, its left-out accuracy and a temperature.
+
+    The temperature is kept where it makes the calibration of the left-out photos no worse.
+    """
+    head.estimator.set_params(**head.estimator.settings())
+    choice = Choice(None, None, 1.0, None, tuning.SUPPORT, 0)
+    rows, logits = head.left_out_logits
+    if not len(rows):
+        return replace(head, choice=choice)
+    photos = head.support.take(rows)
+    if calibrate:
+        labels = np.searchsorted(head.classes, photos.labels)
+        temperature = tuning.fit_temperature(logits, labels, row_weights(labels, len(head.classes)))
+        accumulator = MetricAccumulator(head.classes, temperature)
+        accumulator.add(photos, logits, head.zero_shot_logits(photos.vectors))
+        before, after = accumulator.calibrations()
+        choice = replace(choice, temperature=temperature if after.ece <= before.ece else 1.0)
+    left_out = LeaveOneOutResult.of(photos.labels, softmax(logits / choice.temperature), head.classes)
+    choice = replace(choice, accuracy=left_out.accuracy.mean_per_class, n_rows=len(rows))
+    return replace(head, choice=choice, left_out=left_out)
 
 
 def _of_classes(

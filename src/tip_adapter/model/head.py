@@ -64,7 +64,7 @@ class Head:
     templates : the prompt templates of the names
     class_embeddings : ClassEmbeddings of every label; None where the encoder reads no names, and every class has photos
     support : SupportSet, the labelled photos
-    choice : Choice, or None where the method has no alpha and beta
+    choice : Choice, or None where nothing was chosen
     estimator : the fitted method
     logit_scale : float, the encoder's
     left_out : leave-one-out accuracy on the support; None where no photo can be left out, or photos were added or removed
@@ -93,7 +93,18 @@ class Head:
     @cached_property
     def cache(self) -> Cache:
         """The support as a cache with its own vectors as keys: what the tuning rules use."""
-        return support_cache(self.support, self.class_embeddings, self.logit_scale, None)
+        class_sums = self.estimator.class_sums
+        return support_cache(self.support, self.class_embeddings, self.logit_scale, None, class_sums)
+
+    @cached_property
+    def left_out_logits(self) -> tuple[NDArray[np.intp], NDArray[Any]]:
+        """Rows of the support that can be left out, (m,) ascending, and their logits by the method without them, (m, n_classes)."""
+        if self.estimator.capabilities.leaves_out:
+            return self.estimator.left_out()
+        if self.choice is None or self.choice.alpha is None or self.choice.beta is None:
+            return np.zeros(0, np.intp), np.zeros((0, len(self.classes)))
+        photos = self.cache.left_out
+        return np.flatnonzero(photos.scored), photos.logits(self.choice.alpha, self.choice.beta)
 
     @property
     def temperature(self) -> float:
@@ -208,17 +219,17 @@ class Head:
         """Score labelled photos in blocks and add them to an accumulator."""
         for start in range(0, len(photos), _BLOCK):
             block = photos.take(slice(start, start + _BLOCK))
-            accumulator.add(block, self._logits(block.vectors), self._zero_shot_logits(block.vectors))
+            accumulator.add(block, self._logits(block.vectors), self.zero_shot_logits(block.vectors))
 
     def count_left_out(self, accumulator: MetricAccumulator) -> None:
-        """Add the support to an accumulator, each photo scored by a cache without it; photos alone in their class are skipped."""
-        photos = self.cache.left_out
-        if self.choice and photos.n_scored:
-            support = self.support.take(np.flatnonzero(photos.scored))
-            logits = photos.logits(self.choice.alpha, self.choice.beta)
-            accumulator.add(support, logits, self._zero_shot_logits(support.vectors))
+        """Add the support to an accumulator, each photo scored by the method without it; those that cannot be left out are skipped."""
+        rows, logits = self.left_out_logits
+        if len(rows):
+            support = self.support.take(rows)
+            accumulator.add(support, logits, self.zero_shot_logits(support.vectors))
 
-    def _zero_shot_logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    def zero_shot_logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Logits of the class names alone for (n, d) vectors; None without class embeddings."""
         return self.zero_shot.logits(vectors) if self.zero_shot else None
 
     def evaluated(self, accumulator: MetricAccumulator) -> dict[str, Any]:
@@ -307,10 +318,14 @@ def load_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
 
 
 def support_cache(
-    support: SupportSet, class_embeddings: ClassEmbeddings | None, logit_scale: float, queries: NDArray[Any] | None
+    support: SupportSet,
+    class_embeddings: ClassEmbeddings | None,
+    logit_scale: float,
+    queries: NDArray[Any] | None,
+    class_sums: str,
 ) -> Cache:
     """The support as a cache for the tuning rules, queried by plain views of its photos, or by their own vectors."""
-    head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale)
+    head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale, class_sums=class_sums)
     head.fit(support.vectors, support.labels)
     return Cache.of(head, head.keys_ if queries is None else head.unit_queries(queries))
 
@@ -324,8 +339,11 @@ def _restored(
 ) -> VectorClassifier:
     """The fitted method; ValueError where the saved values are not those that it saves."""
     method, parameters = config["method"], config["parameters"]
-    tuned = method_class(method).capabilities.has_alpha_beta
-    if (choice and not tuned) or (tuned and not choice and len(support)):
+    if config.get("format") in (1, 2) and "class_sums" in inspect.signature(method_class(method)).parameters:
+        parameters = {**parameters, "class_sums": "raw"}  # these formats know no other
+    capabilities = method_class(method).capabilities
+    tuned, chosen = capabilities.has_alpha_beta, choice is not None and choice.alpha is not None
+    if (chosen and not tuned) or (tuned and not chosen and (choice or len(support))):
         found, has = ("missing", "an") if tuned else ("given", "no")
         raise ValueError(f"choice is {found}, but {method} has {has} alpha and beta")
     estimator = new_estimator(method, embeddings, config["logit_scale"], choice, parameters)
@@ -334,12 +352,15 @@ def _restored(
     learned = {name.removeprefix("learned."): a for name, a in arrays.items() if name.startswith("learned.")}
     estimator.restore(support.vectors, support.labels, learned, support.ids.tolist())
     if choice:
-        _refuse_overflow(choice, estimator.keys_)
+        _refuse_overflow(choice, estimator)
     return estimator
 
 
-def _refuse_overflow(choice: Choice, keys: NDArray[Any]) -> None:
+def _refuse_overflow(choice: Choice, estimator: VectorClassifier) -> None:
     """Raise ValueError if logits over the temperature, alpha · n · exp(beta (|key| − 1)) at most, could be infinite."""
+    if choice.alpha is None or choice.beta is None:
+        return
+    keys = estimator.keys_
     longest = np.square(keys.astype(np.float64)).sum(axis=1).max(initial=1) ** 0.5  # learned keys are no unit rows
     factors = max(choice.alpha, 1) * max(len(keys), 1) / min(choice.temperature, 1)
     if choice.beta * (longest - 1) + np.log(factors) > np.log(np.finfo(np.float32).max):
@@ -357,7 +378,7 @@ def new_estimator(
     """The method, given those of these that its constructor takes."""
     made = method_class(method)
     offered = {"class_embeddings": class_embeddings, "logit_scale": logit_scale, **settings}
-    if choice:
+    if choice and choice.alpha is not None:
         offered |= {"alpha": choice.alpha, "beta": choice.beta}
     estimator: VectorClassifier = made(**{n: v for n, v in offered.items() if n in inspect.signature(made).parameters})
     return estimator

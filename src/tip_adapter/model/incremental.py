@@ -1,4 +1,4 @@
-"""Incremental learning of a head: photos and classes are added and removed; alpha and beta stay as they were chosen.
+"""Incremental learning of a head: photos and classes are added and removed; what was chosen stays as it was.
 
 Each function returns a new head. Learned keys cannot be updated: the head falls back to training-free Tip-Adapter over the
 photos' own vectors with the same alpha and beta, and records in `finetune_with` that it is to be fine-tuned again.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.errors import UnknownName, UsageError
+from tip_adapter.methods import TIP_ADAPTER
 from tip_adapter.model.head import new_estimator
 from tip_adapter.text import printable, shown, suggestion
 from tip_adapter.vectors import ClassEmbeddings
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from tip_adapter.methods.base import VectorClassifier
     from tip_adapter.model.head import Head
     from tip_adapter.vectors import SupportSet
-
-#: What learned keys fall back to.
-TRAINING_FREE = "tip-adapter"
 
 
 def with_classes(head: Head, names: Mapping[str, str], embeddings: ClassEmbeddings | None) -> Head:
@@ -122,9 +120,10 @@ def without_class(head: Head, label: str) -> Head:
 
 def _updatable(head: Head) -> VectorClassifier:
     """A copy of the estimator that shares its arrays; for learned keys, the training-free one."""
-    if not head.estimator.learned():
+    if not _falls_back(head):
         return copy.copy(head.estimator)
-    estimator = new_estimator(TRAINING_FREE, head.class_embeddings, head.logit_scale, head.choice, {})
+    settings = head.estimator.settings()
+    estimator = new_estimator(TIP_ADAPTER, head.class_embeddings, head.logit_scale, head.choice, settings)
     return estimator.fit(head.support.vectors, head.support.labels, ids=head.support.ids.tolist())
 
 
@@ -135,9 +134,14 @@ def _refitted(head: Head, estimator: VectorClassifier, support: SupportSet) -> H
 
 def _answering(head: Head, estimator: VectorClassifier, support: SupportSet) -> Head:
     """The head with another estimator; what was measured on the previous support no longer holds."""
-    if head.estimator.learned():
-        head = replace(head, method=TRAINING_FREE, finetune_with=head.method)
+    if _falls_back(head):
+        head = replace(head, method=TIP_ADAPTER, finetune_with=head.method)
     return replace(head, estimator=estimator, support=support, left_out=None, training=estimator.training())
+
+
+def _falls_back(head: Head) -> bool:
+    """Whether it has learned arrays that cannot be updated in place."""
+    return bool(head.estimator.learned()) and not head.estimator.capabilities.incremental
 
 
 def _refuse_emptied(head: Head, labels: NDArray[Any]) -> None:

@@ -73,7 +73,7 @@ def likely_wrong(head: Head) -> list[dict[str, Any]]:
     if not photos.n_scored:
         return []
     choice = tuning.scale_free(head.cache, tuning.TuningData(ratio=1.0))
-    probabilities = softmax(photos.logits(choice.alpha, choice.beta) / choice.temperature)
+    probabilities = softmax(photos.logits(*choice.alpha_beta) / choice.temperature)
     own = probabilities[np.arange(photos.n_scored), photos.scored_labels]
     called, ids = head.classes[probabilities.argmax(axis=1)], head.support.ids[photos.scored]
     labels = head.support.labels[photos.scored]
@@ -85,11 +85,10 @@ def likely_wrong(head: Head) -> list[dict[str, Any]]:
 
 def _accuracy(head: Head) -> Accuracy | None:
     """As measured by fit; where photos were added or removed since, with the same alpha and beta on the present support."""
-    photos = head.cache.left_out
-    if head.left_out or head.choice is None or not photos.n_scored:
-        return head.left_out.accuracy if head.left_out else None
-    called = photos.logits(head.choice.alpha, head.choice.beta).argmax(axis=1)
-    return accuracy_of(head.classes[photos.scored_labels], head.classes[called])
+    if head.left_out:
+        return head.left_out.accuracy
+    rows, logits = head.left_out_logits
+    return accuracy_of(head.support.labels[rows], head.classes[logits.argmax(axis=1)]) if len(rows) else None
 
 
 def _near_duplicates(support: SupportSet) -> list[dict[str, Any]]:

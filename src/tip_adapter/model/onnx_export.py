@@ -17,7 +17,8 @@ from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
 from tip_adapter.errors import ExportError
 from tip_adapter.io.files import refuse_existing, write_file
-from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier
+from tip_adapter.methods.text_offset import TextOffsetClassifier
+from tip_adapter.methods.tip_adapter import TipAdapterClassifier, TipAdapterFClassifier, sum_factors
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.text import counted, printable
 from tip_adapter.vectors import unit_rows
@@ -131,8 +132,12 @@ def _finished(graph: GraphWriter, vectors: str, head: Head, identity: EncoderIde
     # What decides is near the largest. In a file converted to half precision, numbers near 0 have the most digits.
     below_largest = graph.to_float(graph.node("Sub", softened, graph.largest(softened)))
     graph.output(graph.node("Softmax", below_largest, axis=1), "probabilities", ["n", len(head.classes)])
-    chosen = {"alpha": head.choice.alpha, "beta": head.choice.beta} if head.choice else {}
-    numbers = {**chosen, "logit_scale": head.logit_scale, "temperature": head.temperature}
+    settings = {"alpha": head.choice.alpha, "beta": head.choice.beta} if head.choice else {}
+    numbers = {
+        **{name: value for name, value in settings.items() if value is not None},
+        "logit_scale": head.logit_scale,
+        "temperature": head.temperature,
+    }
     metadata = {
         "tip_adapter": __version__,
         "method": head.method,
@@ -152,6 +157,13 @@ def _write_text_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
     return graph.node("Cast", logits, to=TensorProto.DOUBLE)
 
 
+def _write_linear_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
+    """Logits of text-offset, f · coefᵀ + intercept: (m, d) float32 → (m, N) double."""
+    coef = graph.constant(np.asarray(estimator.coef_, dtype=np.float32))
+    logits = graph.node("Cast", graph.node("Gemm", units, coef, transB=1), to=TensorProto.DOUBLE)
+    return graph.node("Add", logits, graph.constant(np.asarray(estimator.intercept_, dtype=np.float64)))
+
+
 def _write_tip_adapter_logits(graph: GraphWriter, units: str, estimator: Any) -> str:
     """Equation 4: (m, d) float32 → (m, N) double."""
     # A one-hot matrix would be as large as the keys. So the keys are in the order of their classes, and each class is the
@@ -169,16 +181,19 @@ def _write_tip_adapter_logits(graph: GraphWriter, units: str, estimator: Any) ->
     sums = graph.node("CumSum", affinities, graph.constant(np.int64(0)))
     ends, starts = (graph.node("Gather", sums, graph.constant(rows), axis=0) for rows in (bounds[1:], bounds[:-1]))
     by_class = graph.node("Sub", ends, starts)  # (N, m)
-    cache = graph.node("Mul", by_class, graph.constant(_double(estimator.alpha)))
+    factors = sum_factors(estimator.labels_, len(estimator.classes_), None, estimator.class_sums)  # (N,)
+    weight = _double(estimator.alpha if factors is None else estimator.alpha * factors[:, None])
+    cache = graph.node("Mul", by_class, graph.constant(weight))
     return graph.node("Add", _write_text_logits(graph, units, estimator), graph.node("Transpose", cache, perm=[1, 0]))
 
 
-def _double(number: float) -> NDArray[np.float64]:
+def _double(number: Any) -> NDArray[np.float64]:
     return np.array(number, dtype=np.float64)
 
 
 #: Method → the function that writes its logits.
 _LOGITS: dict[type, Callable[[GraphWriter, str, Any], str]] = {
+    TextOffsetClassifier: _write_linear_logits,
     ZeroShotClassifier: _write_text_logits,
     TipAdapterClassifier: _write_tip_adapter_logits,
     TipAdapterFClassifier: _write_tip_adapter_logits,

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Formats that are read. The second may have one array more, `DIGESTS`; a model without it is written in the first. The third
-#: is the second without `CLASS_EMBEDDINGS`.
+#: may have it, too, and what earlier versions do not know: no `CLASS_EMBEDDINGS`, `class_sums` among the parameters, which says how
+#: equation 4 sums over a class, or a choice without alpha and beta.
 FORMATS = (1, 2, 3)
 #: The array of the class names' vectors, missing where the encoder reads no names.
 CLASS_EMBEDDINGS = "class_embeddings"
@@ -81,10 +82,12 @@ class ClassRecord(_Record):
 
 
 class ChoiceRecord(_Record):
-    """How alpha and beta were chosen. A search may exceed what a user may set: both are ratios of spreads."""
+    """How alpha and beta were chosen, null for a method without. A search may exceed what a user may set: both are ratios."""
 
-    alpha: Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)]  # 1e15 where no image resembles one of another class
-    beta: Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)]  # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
+    # 1e15 where no image resembles one of another class
+    alpha: Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)] | None
+    # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
+    beta: Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)] | None
     temperature: Annotated[float, Meta(ge=1e-3, le=MAX_TEMPERATURE)]
     accuracy: Share | None
     rule: Line
@@ -197,7 +200,11 @@ def write_model_folder(
 
 def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """File name → content of a model folder; ValueError, which says why, if it could not be read again."""
-    stated = {"format": FORMATS[2 if CLASS_EMBEDDINGS not in arrays else DIGESTS in arrays], **config}
+    choice = config["choice"]
+    newer = (
+        CLASS_EMBEDDINGS not in arrays or "class_sums" in config["parameters"] or (choice and choice["alpha"] is None)
+    )
+    stated = {"format": 3 if newer else FORMATS[DIGESTS in arrays], **config}
     _check_stated(stated)
     _check_arrays(stated, arrays)
     trained = any(name.startswith("learned.") for name in arrays)
@@ -314,7 +321,8 @@ def _require_model(config: Path) -> None:
     except PermissionError:
         raise
     except OSError as error:
-        found = f"it has no {CONFIG}" if is_folder(config.parent) else "there is no such folder"
+        absent = "it is a file" if os.path.lexists(config.parent) else "there is no such folder"
+        found = f"it has no {CONFIG}" if is_folder(config.parent) else absent
         raise ModelFolderError(
             f"{printable(config.parent)} is not a model folder: {found}; `tip-adapter fit` makes one"
         ) from error
@@ -384,6 +392,9 @@ def _check_stated(stated: Mapping[str, Any]) -> None:
     for name, texts in [("classes", labels), ("images", stated["images"])]:
         if len(texts) * max(map(len, texts), default=0) > MOST_TABLE:
             raise ValueError(f"{name} hold a text too long for {len(texts)} of them")
+    for row, name in enumerate(stated["images"]):
+        if "\0" in name:  # at the end of a text NumPy drops it
+            raise ValidationError(f"is {shown(name)}, which contains NUL", f"images[{row}]")
     refuse_lookalike_labels(labels)
     for row, label in enumerate(labels):
         if label_of(label, f"classes[{row}].label") != label:
@@ -399,7 +410,7 @@ def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[
         "support_vectors": f"float32 of shape {(n_images, width)}",
         "support_labels": f"int64 of shape {(n_images,)}",
     }
-    if stated["format"] < FORMATS[2]:
+    if stated["format"] < FORMATS[2] or CLASS_EMBEDDINGS in found:
         wanted[CLASS_EMBEDDINGS] = f"float32 of shape {(n_classes, width)}"
     if DIGESTS in found and stated["format"] > FORMATS[0]:
         wanted[DIGESTS] = f"int64 of shape {(n_images, 4)}"
@@ -430,6 +441,8 @@ def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
         raise ValueError("support_labels are not class indices")
     if np.bincount(arrays["support_labels"], minlength=n_classes).tolist() != counts:
         raise ValueError("support_labels hold other numbers of photos than classes")
+    if CLASS_EMBEDDINGS in arrays and not stated["templates"]:
+        raise ValidationError("is empty, though the class names were read", "templates")
     if CLASS_EMBEDDINGS not in arrays and 0 in counts:
         raise ValueError(f"{CLASS_EMBEDDINGS} are missing, and so are photos of a class")
     for name, array in arrays.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,10 +17,10 @@ from tip_adapter import validation
 from tip_adapter.encoders.prompts import checked_names, resolve_templates
 from tip_adapter.errors import UsageError, warn
 from tip_adapter.images.inputs import listed_labels
-from tip_adapter.methods import method_class, tuning
+from tip_adapter.methods import AUTO, DEFAULT_METHOD, TIP_ADAPTER, method_class, tuning
 from tip_adapter.text import printable, suggestion
 from tip_adapter.validation import require
-from tip_adapter.vectors import SupportSet
+from tip_adapter.vectors import SupportSet, unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +44,7 @@ _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "calibrate": ((bool,), "true or false"),
     "device": ((str, NoneType), "cpu or cuda"),
 }
+_SHA256 = re.compile("[0-9a-f]{64}")
 #: What makes an Encoder, which need not be a subclass of ours.
 _OF_AN_ENCODER = ("record", "identity", "logit_scale", "prepare", "encode_prepared", "encode_texts")
 
@@ -55,8 +57,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     check_encoder(settings["encoder"])
     for name, (kinds, wanted) in _TAKES.items():
         require(isinstance(settings[name], kinds), name, wanted, settings[name])
-    method, epochs = settings["method"], settings["epochs"]
-    check_tuning(method, settings["tune"], settings["alpha"], settings["beta"])
+    given = settings["tune"], settings["alpha"], settings["beta"]
+    method, epochs = method_for(settings["method"], *given), settings["epochs"]
+    check_tuning(method, *given)
     if epochs is not None:
         if "epochs" not in inspect.signature(method_class(method)).parameters:
             raise UsageError(f"{method} takes no epochs; leave out epochs", arguments=("epochs",))
@@ -89,16 +92,27 @@ def is_loadable(encoder: object) -> bool:
 
 
 def listed_support(support: Any, name: str, width: int) -> SupportSet:
-    """A SupportSet from outside, called `name` in messages, with its labels in Unicode NFC.
+    """A SupportSet from outside, called `name` in messages, with unit rows and labels in Unicode NFC.
 
-    Raises UsageError if it is none, its vectors have another width, or an id occurs twice; LabelError as `listed_labels`.
+    Raises UsageError if it is none, its vectors have another width, an id occurs twice or a digest is no SHA-256; LabelError as `listed_labels`.
     """
     require(isinstance(support, SupportSet), name, "a SupportSet", support)
     require(support.vectors.shape[1] == width, name, f"vectors of width {width}", support.vectors.shape[1])
     twice = [photo for photo, times in Counter(support.ids.tolist()).items() if times > 1]
     require(not twice, name, "ids that are unique", twice[:1])
-    labels = listed_labels(support.labels)
-    return replace(support, labels=np.array(labels, dtype=np.str_)) if labels else support
+    wrong = [digest for digest in support.digests.tolist() if digest and not _SHA256.fullmatch(digest)]
+    require(not wrong, name, "digests that are a SHA-256 in hexadecimal, or empty", wrong[:1])
+    labels = np.array(listed_labels(support.labels), dtype=np.str_)
+    return replace(support, labels=labels, vectors=unit_rows(support.vectors))
+
+
+def method_for(
+    method: str, tune: str | os.PathLike[str] | None = None, alpha: float | None = None, beta: float | None = None
+) -> str:
+    """The method that a name stands for: for ``auto`` the default, or Tip-Adapter where a setting of its own is given."""
+    if method != AUTO:
+        return method
+    return TIP_ADAPTER if (tune, alpha, beta) != (None, None, None) else DEFAULT_METHOD
 
 
 def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:

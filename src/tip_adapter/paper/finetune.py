@@ -1,7 +1,7 @@
 """What to fine-tune, Table 6 of the paper: keys, values, the visual encoder, the text encoder.
 
     A      = exp(−beta · (1 − f Kᵀ))                 queries f and names W come from the towers
-    logits = logit_scale · f Wᵀ + alpha · A V         keys K and values V are the cache
+    logits = logit_scale · f Wᵀ + alpha · A V         keys K and values V are the cache; sums are raw, as in the paper
 
 The gradients in f, W, K and V are a few products; torch carries those in f and W on into the towers. This is the only
 code that trains encoders.
@@ -19,8 +19,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from tip_adapter.errors import Diverged
-from tip_adapter.methods.ops import cross_entropy, text_logits, to_numpy
-from tip_adapter.methods.tip_adapter import affinity, leaves_out_own_key, own_class_factor, sum_affinities
+from tip_adapter.methods.ops import cross_entropy, like, text_logits, to_numpy
+from tip_adapter.methods.tip_adapter import affinity, leaves_out_own_key, sum_affinities, sum_factors
 from tip_adapter.methods.training import AdamW, cosine, train
 
 if TYPE_CHECKING:
@@ -306,9 +306,10 @@ class _Run:
             W, into_text = self.read_names(text)
             own_rows = rows if leave_out else None
             A = affinity(f, keys, self.equation.beta, own_rows)
-            cache = sum_affinities(A, self.labels, self.n_classes, own_rows, values=values)
+            cache = sum_affinities(A, self.labels, self.n_classes, own_rows, "raw", values)
             loss, errors = cross_entropy(self.equation.logits(f, W, cache), self.labels[rows])
-            rescale = 1.0 if own_rows is None else own_class_factor(self.labels, self.n_classes, own_rows, errors)
+            factors = sum_factors(self.labels, self.n_classes, own_rows, "raw")
+            rescale = 1.0 if factors is None else like(factors, errors)
             gradients = self.equation.gradients(f, W, keys, values, A, errors, rescale)
             own = [gradients[name] for name, learns in self.cache.items() if learns]
             towers = [*(into_image(gradients["queries"]) if into_image else ()), *into_text(gradients["weights"])]
@@ -331,7 +332,7 @@ class _Run:
         keys, values, image, text = self.split(learned)
         f, (W, _) = self.encoded(test.prepared, image), self.read_names(text)
         A = affinity(f, keys, self.equation.beta)
-        cache = sum_affinities(A, self.labels, self.n_classes, values=values)
+        cache = sum_affinities(A, self.labels, self.n_classes, class_sums="raw", values=values)
         logits = replace(self.equation, alpha=alpha).logits(f, W, cache)
         return float((to_numpy(logits).argmax(axis=1) == test.labels).mean())
 

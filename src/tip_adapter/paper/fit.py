@@ -134,7 +134,7 @@ def learner(
             rule=rule,
             calibrate=True,
             given=TuningData(split.encoder.record.scale_free_ratio, seen, pair, cache.queries),
-            settings={"seed": task.seed, **settings},
+            settings={"seed": task.seed, "class_sums": "raw", **settings},  # as the paper's, also for unequal classes
             offers=offers,
             views=cache.views,
             initial_alpha_beta=initial,

@@ -241,7 +241,7 @@ def _facts(head: Head, occasion: Occasion) -> list[tuple[str, object]]:
         ("templates", "; ".join(head.templates) or None),
         ("training set", _size(head)),
         ("training", "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in head.training.items()) or None),
-        ("alpha, beta", f"{choice.alpha:.4g}, {choice.beta:.4g}" if choice else None),
+        ("alpha, beta", f"{choice.alpha:.4g}, {choice.beta:.4g}" if choice and choice.alpha is not None else None),
         ("chosen", _RULES.get(choice.rule, choice.rule) if choice else None),
         ("temperature", f"{choice.temperature:.4g}" if choice else None),
         ("threshold", percent(head.left_out.threshold) if head.left_out else None),
