@@ -75,7 +75,7 @@ def with_measured(readme: str, name: str) -> str:
 
 
 def figure(words: dict[str, str]) -> str:
-    """The accuracy of the default method at the most shots, in a sentence."""
+    """The accuracy of Tip-Adapter at the most shots, in a sentence."""
     record = read("caltech101")
     shots = max(row["shots"] for row in record["rows"])
     method, zero_shot = (

@@ -107,7 +107,7 @@ def test_the_page_lists_the_keys_that_are_written(saved: tuple[FewShotClassifier
 
 
 def test_the_page_states_the_limits_that_hold() -> None:
-    assert f"Formats {FORMATS[0]}, {FORMATS[1]} and {FORMATS[2]}." in PAGE
+    assert f"Formats {FORMATS[0]} to {FORMATS[-1]}." in PAGE
     assert f"{MOST_TEXT_MIB} MiB" in PAGE
     assert f"{MOST_VALUES:,} commas" in PAGE
     assert f"{MOST_HEADER:,}" in PAGE

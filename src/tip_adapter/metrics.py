@@ -108,9 +108,9 @@ def accuracy_of(truth: NDArray[Any], predicted: NDArray[Any]) -> Accuracy:
 
 def _mean_per_class(per_class: dict[str, tuple[float, int]], accuracy: float) -> float:
     """The mean of the accuracies of the classes: exactly `accuracy` where all have equally many images."""
-    if len({n for _, n in per_class.values()}) < 2:
+    if len({n for _, n in per_class.values()}) == 1:
         return accuracy
-    return float(np.mean([share for share, _ in per_class.values()]))
+    return float(np.mean([share for share, _ in per_class.values()])) if per_class else 0.0
 
 
 @dataclass(frozen=True)
@@ -384,24 +384,38 @@ class LeaveOneOutResult:
     accuracy : Accuracy
     kept : float, the fraction of these images whose highest score reaches the threshold
     threshold : float, the score below which an image is predicted as none of the classes
+    refused : float, the fraction of images of other classes that the threshold is expected to refuse, see `expected_refused`; None
+        if it was not measured
+    n_near_repeats : int, images that nearly repeat another of their class and were left out together with it
     """
 
     accuracy: Accuracy
     kept: float
     threshold: float
+    refused: float | None = None
+    n_near_repeats: int = 0
 
     @classmethod
-    def of(cls, truth: NDArray[Any], probabilities: NDArray[Any], classes: NDArray[Any]) -> LeaveOneOutResult:
+    def of(
+        cls,
+        truth: NDArray[Any],
+        probabilities: NDArray[Any],
+        classes: NDArray[Any],
+        refused: float | None = None,
+        n_near_repeats: int = 0,
+    ) -> LeaveOneOutResult:
         """From (n,) labels and (n, n_classes) leave-one-out probabilities, n > 0."""
         accuracy = accuracy_of(truth, classes[probabilities.argmax(axis=1)])
         scores = probabilities.max(axis=1)
         threshold = keeping_threshold(scores, KEPT)
-        return cls(accuracy, float((scores >= threshold).mean()), threshold)
+        return cls(accuracy, float((scores >= threshold).mean()), threshold, refused, n_near_repeats)
 
     def to_record(self) -> dict[str, Any]:
         """The entry `left_out` of a model folder's config."""
         per_class = self.accuracy.per_class.items()
+        measured = {"refused": self.refused, "near_repeats": self.n_near_repeats}  # unknown to formats 1 and 2
         return {
+            **(measured if any(measured.values()) else {}),
             "accuracy": self.accuracy.accuracy,
             "interval": list(self.accuracy.interval),
             "n_rows": self.accuracy.n,
@@ -413,7 +427,7 @@ class LeaveOneOutResult:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> LeaveOneOutResult:
-        """The inverse of `to_record`; the mean over classes is computed again."""
+        """The inverse of `to_record`; the mean over classes is computed again. Folders of 0.1 have no `refused` and `near_repeats`."""
         per_class = {entry["label"]: (entry["accuracy"], entry["n_rows"]) for entry in record["per_class"]}
         accuracy = Accuracy(
             accuracy=record["accuracy"],
@@ -423,7 +437,32 @@ class LeaveOneOutResult:
             per_class=per_class,
             confusions=tuple((entry["label"], entry["called"], entry["n_rows"]) for entry in record["confusions"]),
         )
-        return cls(accuracy, record["kept"], record["threshold"])
+        return cls(accuracy, record["kept"], record["threshold"], record.get("refused"), record.get("near_repeats", 0))
+
+
+def expected_refused(
+    labels: NDArray[np.intp], logits: NDArray[Any], unknown: Iterable[tuple[NDArray[np.intp], NDArray[Any]]]
+) -> float | None:
+    """The fraction of images of unknown classes that a threshold which keeps `KEPT` of the known ones is expected to refuse.
+
+    Each group of classes is unknown in turn. The threshold is then found among the other classes only, on the other images: with
+    fewer classes to choose from all scores are higher.
+
+    Parameters
+    ----------
+    labels, logits : (n,) classes of images that were left out, and their (n, n_classes) logits over the temperature
+    unknown : for each group its (g,) classes, and the (m, n_classes − g) logits, over the temperature, of their images by a
+        classifier without these classes
+
+    Returns
+    -------
+    float; None without a group
+    """
+    refused: list[NDArray[np.bool_]] = []
+    for group, strange in unknown:
+        known = np.delete(logits[~np.isin(labels, group)], group, axis=1)
+        refused.append(softmax(strange).max(axis=1) < keeping_threshold(softmax(known).max(axis=1), KEPT))
+    return float(np.concatenate(refused).mean()) if refused else None
 
 
 def keeping_threshold(scores: NDArray[Any], kept: float) -> float:

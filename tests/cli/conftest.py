@@ -68,11 +68,11 @@ def _text(arg: object) -> str:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory, paint: Callable[..., Image.Image]) -> Path:
-    """A model of four photos each of red, green and blue, on the toy encoder. To be read only."""
+    """A Tip-Adapter model of four photos each of red, green and blue, on the toy encoder. To be read only."""
     folder = tmp_path_factory.mktemp("toy") / "model"
     labels = [label for label in ("red", "green", "blue") for _ in range(4)]
     photos = [paint(label, number) for number, label in enumerate(labels)]
-    FewShotClassifier(encoder="toy").fit(photos, labels).save(folder)
+    FewShotClassifier(encoder="toy", method="tip-adapter").fit(photos, labels).save(folder)
     return folder
 
 

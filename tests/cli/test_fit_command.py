@@ -61,7 +61,7 @@ def refused(ran: Ran, status: int, *words: str) -> None:
 def test_fit_says_the_pair_how_it_was_chosen_and_the_left_out_accuracy(
     fit: Callable[..., Ran], info: Callable[[], dict[str, Any]], train: Path, tmp_path: Path
 ) -> None:
-    ran = fit(train)
+    ran = fit(train, "--method", "tip-adapter")
     record = info()
     assert (ran.status, ran.err) == (0, "")
     assert "3 classes, 12 images" in ran.out
@@ -115,7 +115,7 @@ def test_the_linear_probe_says_its_c_and_what_it_was_searched_by(
 def test_epochs_of_what_is_not_trained_are_a_usage_error(fit: Callable[..., Ran], train: Path) -> None:
     ran = fit(train, "--epochs", 3)
     assert ran.status == 2
-    assert "tip-adapter takes no --epochs; leave out --epochs" in ran.err
+    assert "text-offset takes no --epochs; leave out --epochs" in ran.err
 
 
 def test_fine_tuning_says_that_the_accuracy_is_from_before(fit: Callable[..., Ran], train: Path) -> None:
@@ -226,7 +226,7 @@ def test_leave_one_out_without_two_photos_of_a_class_names_the_rule_that_works(
 def test_classes_that_leave_one_out_cannot_score_are_mentioned(
     fit: Callable[..., Ran], make_photos: Callable[..., Path], info: Callable[[], dict[str, Any]]
 ) -> None:
-    ran = fit(make_photos("train", red=1, green=2))
+    ran = fit(make_photos("train", red=1, green=2), "--method", "tip-adapter")
     assert (ran.status, info()["protocol"]) == (0, "leave-one-out")
     assert "note: 1 class has one photo" in ran.err
 
@@ -405,7 +405,7 @@ def test_an_output_inside_a_file_is_a_failure(run: Callable[..., Ran], train: Pa
 def test_quiet_hides_notes_before_and_after_the_command(
     fit: Callable[..., Ran], run: Callable[..., Ran], make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
-    train = make_photos("train", red=1, green=2)
+    train = make_photos("train", red=1)
     assert fit(train).err != ""
     assert fit(train, "--force", "--quiet").err == ""
     assert run("--quiet", "fit", train, "--out", tmp_path / "model", "--encoder", "toy", "--force").err == ""
@@ -617,7 +617,7 @@ def test_one_class_and_one_photo_are_counted_as_such(
     fit: Callable[..., Ran], make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     ran = fit(make_photos("train", red=1))
-    assert ran.out.startswith("tip-adapter, 1 class, 1 image.")
+    assert ran.out.startswith("text-offset, 1 class, 1 image.")
     assert "classifier of 1 class\n" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
 
@@ -648,9 +648,10 @@ def test_fault_16_no_name_or_template_steers_a_terminal(
 def test_no_calibrate_leaves_the_temperature_at_one_and_every_label_as_it_is(
     run: Callable[..., Ran], train: Path, unseen: Path, tmp_path: Path
 ) -> None:
-    plain = run("fit", train, "--out", tmp_path / "plain", "--encoder", "toy", "--no-calibrate")
+    options = ("--encoder", "toy", "--method", "tip-adapter")
+    plain = run("fit", train, "--out", tmp_path / "plain", *options, "--no-calibrate")
     assert plain.status == 0
-    run("fit", train, "--out", tmp_path / "calibrated", "--encoder", "toy")
+    run("fit", train, "--out", tmp_path / "calibrated", *options)
     models = {name: FewShotClassifier.load(tmp_path / name) for name in ("plain", "calibrated")}
     assert models["plain"].choice_.temperature == 1 != models["calibrated"].choice_.temperature
     rows = {name: model.predict_folder(unseen) for name, model in models.items()}

@@ -58,7 +58,8 @@ def test_an_explanation_is_of_photos_alone(
     run: Callable[..., Ran], model: Path, make_photos: Callable[..., Path]
 ) -> None:
     ran = run("predict", model, make_photos("test", 50, red=1) / "red" / "50.png", "--explain")
-    assert "looks like" in ran.out
+    assert "because" in ran.out
+    assert "red/2.png" in ran.out
     assert "class name" not in ran.out
 
 

@@ -69,7 +69,16 @@ def test_validation_accuracy_is_not_called_left_out(
 def test_one_photo_a_class_leaves_the_accuracy_unknown(
     run: Callable[..., Ran], make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run("fit", make_photos("train", red=1, blue=1), "--out", tmp_path / "model", "--encoder", "toy")
+    run(
+        "fit",
+        make_photos("train", red=1, blue=1),
+        "--out",
+        tmp_path / "model",
+        "--encoder",
+        "toy",
+        "--tune",
+        "scale-free",
+    )
     record = record_of(run, tmp_path / "model")
     assert (record["protocol"], record["left_out_accuracy"]) == ("scale-free", None)
     assert "accuracy: unknown" in run("info", tmp_path / "model").out

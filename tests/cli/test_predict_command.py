@@ -165,9 +165,9 @@ def test_explain_says_what_weighed_most_for_the_answer_and_the_runner_up(
     assert answer == run("predict", model, photo).out.rstrip("\n")
     best, second = record["explanation"]
     assert because == f"  because: red, logit {best['logit']:.2f} ({100 * best['score']:.1f} %)"
-    assert [line.split("looks like ")[1] for line in parts[:3]] == [entry["id"] for entry in best["images"]]
+    assert [line.split(" image ")[1] for line in parts[:3]] == [entry["id"] for entry in best["images"]]
     assert [float(line.split()[0]) for line in parts[:3]] == [round(entry["part"], 2) for entry in best["images"]]
-    assert parts[3] == f"    {best['others']:+9.2f}  1 other image of red"
+    assert parts[3] == f"    {best['others']:+9.2f}  1 other image"
     assert parts[4] == f"    {best['text']:+9.2f}  class name “red”"
     assert parts[5].startswith(f"  next: {second['label']}, ")
     assert len(parts) == 11

@@ -129,7 +129,7 @@ def test_the_first_photos_choose_the_pair_and_it_is_said(
     ran = run("add", names_alone, "red", train / "red")
     assert ran.status == 0
     assert "are unchanged" not in ran.out
-    assert "chosen by leave-one-out" in ran.out
+    assert "chosen on the images themselves" in ran.out
     assert load_head(names_alone)[0].choice is not None
 
 
@@ -225,7 +225,7 @@ def test_retune_is_what_fit_would_have_chosen(
     assert ran.out.splitlines()[0] == "The model has 4 classes and 15 images."
     assert "chosen by leave-one-out. Leave-one-out accuracy: 100.0 % (15 images)" in ran.out
     head, _ = load_head(taught)
-    refit = FewShotClassifier("toy").fit_support(head.support).head_
+    refit = FewShotClassifier("toy", "tip-adapter").fit_support(head.support).head_
     assert (head.choice, head.left_out) == (refit.choice, refit.left_out)
 
 
@@ -525,7 +525,7 @@ def test_a_folder_added_again_is_skipped_and_the_figure_stays(
     run: Callable[..., Ran], train: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
-    run("fit", train, "--out", model, "--encoder", "toy")
+    run("fit", train, "--out", model, "--encoder", "toy", "--method", "tip-adapter")
     before = contents(model)
     for label in ("red", "green", "blue"):
         ran = run("add", model, label, train / label)
@@ -545,7 +545,7 @@ def test_relabel_photo_takes_an_id_or_a_path(run: Callable[..., Ran], train: Pat
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.splitlines() == [
         "red/0.png: red to blue. The model has 3 classes and 12 images.",
-        f"alpha and beta are unchanged; `tip-adapter retune {model}` chooses them again.",
+        f"penalty and text weight are unchanged; `tip-adapter retune {model}` chooses them again.",
     ]
     assert run("relabel-photo", model, "red/0.png", "blue").out.splitlines() == [
         "red/0.png is of class blue already.",

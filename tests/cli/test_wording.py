@@ -61,7 +61,7 @@ LIBRARIES = re.compile(r"Usage:|Error:|Invalid value|Input should|No such|Got un
         ("fit TRAIN --out m --alpha 1e9 --beta 1", "--alpha takes a number from 0 to 1,000,000, not 1000000000.0"),
         ("fit TRAIN --out m --alpha 1 --beta 0", "--beta takes a number above 0, to 1,000,000, not 0.0"),
         ("fit TRAIN --out m --logit-scale -1", "--logit-scale takes a number above 0, to 10,000, not -1.0"),
-        ("fit TRAIN --out m --epochs 3", "tip-adapter takes no --epochs; leave out --epochs"),
+        ("fit TRAIN --out m --epochs 3", "text-offset takes no --epochs; leave out --epochs"),
         (
             "fit TRAIN --out m --method zero-shot --tune loo",
             "zero-shot has no alpha and beta to choose; leave out --tune",

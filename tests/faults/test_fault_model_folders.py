@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 def pristine(tmp_path_factory: pytest.TempPathFactory, paint: Callable[..., Image.Image]) -> Path:
     folder = tmp_path_factory.mktemp("pristine") / "model"
     labels = ["green", "green", "red", "red"]
-    FewShotClassifier("toy").fit([paint(label, n) for n, label in enumerate(labels)], labels).save(folder)
+    FewShotClassifier("toy", "tip-adapter").fit([paint(label, n) for n, label in enumerate(labels)], labels).save(
+        folder
+    )
     return folder
 
 
@@ -477,8 +479,8 @@ MISFITS: dict[str, list[Any]] = {
     "templates": [None, 5, "{}", {}, []],
     "templates[0]": [None, 1, HALF, ["{}"]],
     "choice": [5, "loo", [], {}],
-    "choice.alpha": [None, "1", True, -1.0, 1e31, HUGE],
-    "choice.beta": [None, "1", False, 0, 0.0, -1.0, 1e8, HUGE],
+    "choice.alpha": ["1", True, -1.0, 1e31, HUGE],
+    "choice.beta": ["1", False, 0, 0.0, -1.0, 1e8, HUGE],
     "choice.temperature": [None, "1", 0.0, 1e-4, 1e7, HUGE],
     "choice.accuracy": ["1", True, -0.1, 1.1, HUGE],
     "choice.rule": [None, 5, ["x"], HALF, ""],

@@ -139,6 +139,7 @@ def test_a_list_that_is_written_is_read_as_it_was(tmp_path, rows):
 
 def test_a_list_keeps_file_names_that_are_not_utf_8(tmp_path):
     photo = tmp_path / os.fsdecode(b"\xff.jpg")
+    photo.touch()
     write_list(tmp_path / "list.csv", [photo], ["cat"])
     assert find_labelled(tmp_path / "list.csv", part="train").paths == (photo,)
 

@@ -408,7 +408,7 @@ def test_leave_one_out_is_the_default_where_half_the_classes_with_photos_have_tw
 
 def test_classes_that_leave_one_out_cannot_score_are_said(make_photos: MakePhotos) -> None:
     with pytest.warns(TipAdapterWarning, match="1 class has one photo, which leave-one-out cannot score"):
-        FewShotClassifier("toy").fit_folder(make_photos("train", red=2, green=1))
+        FewShotClassifier("toy", "tip-adapter").fit_folder(make_photos("train", red=2, green=1))
 
 
 @pytest.mark.parametrize("method", METHODS_WITH_A_PAIR)
@@ -490,7 +490,7 @@ def test_an_unknown_method_or_encoder_suggests_the_nearest(photos: Any) -> None:
 
 
 def test_the_temperature_changes_scores_and_no_label(photos: Any, queries: Any) -> None:
-    model = fitted(photos)
+    model = fitted(photos, method="tip-adapter")
     vectors = ToyEncoder().encode_images(queries)
     assert model.choice_.temperature != 1
     logits = model.estimator_.logits(vectors) / model.choice_.temperature
@@ -603,7 +603,7 @@ def test_a_folder_without_photos_is_an_error(tmp_path: Path, photos: Any) -> Non
 
 
 def test_the_record_of_an_evaluation(make_photos: MakePhotos, photos: Any) -> None:
-    model = fitted(photos)
+    model = fitted(photos, method="tip-adapter")
     folder = make_photos("test", 60, red=2, green=3)
     (folder / "green" / "60.png").rename(folder / "red" / "wrong.png")
     (folder / "green" / "broken.png").write_bytes(b"x")
@@ -1011,7 +1011,7 @@ def test_one_photo_that_cannot_be_read_raises_with_its_name(photos: Any) -> None
 def test_labels_below_min_score_are_none_as_in_the_records_of_a_folder(
     photos: Any, queries: Any, tmp_path: Path
 ) -> None:
-    model = fitted(photos)
+    model = fitted(photos, method="tip-adapter")
     for number, photo in enumerate([*queries, *photos]):
         photo.save(tmp_path / f"{number:02}.png")
     paths = sorted(tmp_path.glob("*.png"))

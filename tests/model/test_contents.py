@@ -223,7 +223,7 @@ def test_what_was_chosen_on_validation_photos_is_chosen_by_default(
     loaded = FewShotClassifier.load(tmp_path / "followed")
     with pytest.warns(TipAdapterWarning, match="chosen on validation images, which the model does not store"):
         loaded.apply_changes(loaded.compare_folder(folder))
-    assert_is_as_fitted(loaded, folder, tmp_path)
+    assert_is_as_fitted(loaded, folder, tmp_path, method="tip-adapter")
 
 
 def test_split_folders_lists_and_features_are_followed_as_fit_reads_them(folder: Path, tmp_path: Path) -> None:

@@ -155,13 +155,13 @@ def test_who_holds_the_head_keeps_it_as_it_was(method: str, photos: Any, more: A
 
 
 def test_the_pair_stays_until_retune_chooses_it_again(photos: Any, more: Any) -> None:
-    model = fitted(photos)
+    model = fitted(photos, method="tip-adapter")
     chosen = model.choice_
     model.partial_fit(more, MORE_LABELS).remove(["image 0"]).remove_class("blue")
     assert model.choice_ == chosen
     assert model.head_.left_out is None
     model.retune()
-    refit = FewShotClassifier("toy").fit_support(model.support_, model.classes_)
+    refit = FewShotClassifier("toy", "tip-adapter").fit_support(model.support_, model.classes_)
     assert model.choice_ == refit.choice_ != chosen
     assert model.head_.left_out == refit.head_.left_out is not None
 
@@ -199,9 +199,8 @@ def test_without_photos_the_names_answer_and_retuning_leaves_no_pair(photos: Any
     model.save(tmp_path / "model")
     loaded = FewShotClassifier.load(tmp_path / "model").retune()
     assert loaded.choice_ is None
-    np.testing.assert_array_equal(
-        loaded.predict_proba(queries), fitted(photos, method="zero-shot").predict_proba(queries)
-    )
+    by_names = fitted(photos, method="zero-shot").predict_proba(queries)
+    np.testing.assert_allclose(loaded.predict_proba(queries), by_names, atol=1e-6)
 
 
 # ---- learned keys ----------------------------------------------------------------------------------------------------
@@ -508,8 +507,9 @@ def test_without_photos_the_name_explains_everything(photos: Any, queries: Any) 
     best, second = model.remove(model.support_.ids.tolist()).explain(queries[0])["explanation"]
     assert best["label"] == "red"
     for part in (best, second):
-        assert (part["images"], part["others"], part["n_others"]) == ([], 0.0, 0)
-        assert part["logit"] == pytest.approx(part["text"], abs=1e-9)
+        assert (part["images"], part["n_others"]) == ([], 0)
+        assert part["others"] == pytest.approx(0, abs=1e-5)
+        assert part["logit"] == pytest.approx(part["text"], abs=1e-5)
 
 
 @quietly
@@ -543,7 +543,7 @@ def test_only_a_photo_is_explained(wrong: Any, photos: Any) -> None:
 
 
 def test_auto_is_the_models_own_threshold(photos: Any, make_photos: MakePhotos) -> None:
-    model = fitted(photos)
+    model = fitted(photos, method="tip-adapter")
     grey = make_photos("grey", other=2, red=1)
     rows = model.predict_folder(grey, min_score="auto")
     assert rows == model.predict_folder(grey, min_score=model.head_.threshold)
@@ -552,8 +552,8 @@ def test_auto_is_the_models_own_threshold(photos: Any, make_photos: MakePhotos) 
 
 
 def test_a_model_without_left_out_photos_has_no_threshold(photos: Any, more: Any, make_photos: MakePhotos) -> None:
-    folder, taught = make_photos("new", red=1), fitted(photos).partial_fit(more, MORE_LABELS)
-    for model in (taught, fitted(photos[:3], LABELS[:3]), fitted(photos, method="zero-shot")):
+    folder, taught = make_photos("new", red=1), fitted(photos, method="tip-adapter").partial_fit(more, MORE_LABELS)
+    for model in (taught, fitted(photos[:3], LABELS[:3]), fitted(photos), fitted(photos, method="zero-shot")):
         with pytest.raises(UsageError, match=r"no threshold of its own.*retune.*give --min-score a number"):
             model.predict_folder(folder, min_score="auto")
     assert taught.retune().predict_folder(folder, min_score="auto")

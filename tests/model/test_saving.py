@@ -395,7 +395,7 @@ def test_fault_42_another_format_is_refused_with_the_way_out(version: int, folde
     config = json.loads((folder / CONFIG).read_text("utf-8")) | {"format": version}
     (folder / CONFIG).write_text(json.dumps(config))
     with pytest.raises(
-        ModelFolderError, match=rf"format {version}, this version reads formats 1, 2 and 3; upgrade"
+        ModelFolderError, match=rf"format {version}, this version reads formats 1 to 3; upgrade"
     ) as refused:
         read_model_folder(folder)
     assert not isinstance(refused.value, DamagedModelFolder)

@@ -67,7 +67,7 @@ COMMANDS = {
     ),
     "retune": (
         "tip_adapter.cli.update:retune",
-        "Choose alpha and beta again after images were added or removed.",
+        "Choose settings such as alpha and beta again after images were added or removed.",
         ("tip-adapter retune model", "tip-adapter retune model --threads 2"),
     ),
     "check": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shlex
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import warn
@@ -47,36 +48,71 @@ def training_in_words(training: Mapping[str, Any]) -> str:
 
 
 def outcome_in_words(head: Head) -> str:
-    """How alpha and beta were chosen, how accurate the model is, and how it was trained."""
+    """How settings were chosen, how accurate the model is, and how it was trained."""
     said = " ".join(filter(None, [_choice_in_words(head), training_in_words(head.training)]))
     only_names = "" if head.estimator.capabilities.needs_images else ": it uses class names only"
     return said or f"{head.method} has nothing to tune{only_names}."
+
+
+def near_repeats_in_words(head: Head) -> str:
+    """How many images were left out together with others that they nearly repeat; empty if none were."""
+    repeats = head.left_out.n_near_repeats if head.left_out else 0
+    return f"{repeats:,} images nearly repeat others of their class; they were left out together." if repeats else ""
+
+
+def threshold_in_words(head: Head) -> str:
+    """The threshold of --min-score auto, and which shares of images it keeps and refuses as far as they are known; empty without one."""
+    if head.left_out is None:
+        return ""
+    said = f"With --min-score auto, scores below {head.threshold:.3f} are “none of these”"
+    if head.left_out.refused is None:
+        return f"{said}."
+    kept, refused = percent(head.left_out.kept), percent(head.left_out.refused)
+    return f"{said}: it keeps {kept} of images of the classes, and is expected to refuse {refused} of images of others."
 
 
 def _choice_in_words(head: Head) -> str:
     choice = head.choice
     if choice is None:
         return ""
-    settings: dict[str, Any] = {"alpha": choice.alpha, "beta": choice.beta}
-    if choice.rule == "support":
-        settings = {name: value for name, value in head.estimator.settings().items() if isinstance(value, float)}
-    listed = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in settings.items())
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in chosen_settings(head).items())
     chosen = f"{listed}: {_CHOSEN[choice.rule]}."
     if choice.accuracy is None:
-        return f"{chosen} Leave-one-out accuracy: unknown, no class has two images."
+        return f"{chosen} Leave-one-out accuracy: unknown, {too_few_in_words(head)}."
     if choice.rule == "validation":
         return f"{chosen} Validation {accuracy_in_words(choice.accuracy, choice.n_rows)}."
-    earlier = None
+    earlier, name = None, left_out_accuracy(head)
     if head.left_out is None:
-        earlier = "before images were added or removed"
+        earlier, name = "before images were added or removed", "accuracy"
     elif head.estimator.learned() and choice.rule != "support":
         earlier = "before the keys were fine-tuned"
-    return f"{chosen} Leave-one-out {accuracy_in_words(choice.accuracy, choice.n_rows, earlier)}."
+    return f"{chosen} Leave-one-out {accuracy_in_words(choice.accuracy, choice.n_rows, earlier, name)}."
 
 
-def accuracy_in_words(accuracy: float, n_images: int, more: str | None = None) -> str:
+def left_out_accuracy(head: Head) -> str:
+    """What the leave-one-out accuracy on the present images is called: where their numbers differ, a mean over classes."""
+    counts = Counter(head.support.labels.tolist()).values()
+    n_left_out = sum(count > 1 for count in counts)
+    classes = "classes" if n_left_out == len(counts) else f"{n_left_out} of {counted(len(counts), 'class', 'classes')}"
+    return f"accuracy, mean over {classes}" if len(set(counts)) > 1 else "accuracy"
+
+
+def chosen_settings(head: Head) -> dict[str, float]:
+    """What the head's `choice`, which is not None, is about: name in words → value."""
+    if head.choice is not None and head.choice.alpha is not None and head.choice.beta is not None:
+        return {"alpha": head.choice.alpha, "beta": head.choice.beta}
+    numbers = {name: value for name, value in head.estimator.settings().items() if isinstance(value, float)}
+    return {name.replace("_", " "): value for name, value in numbers.items()}
+
+
+def too_few_in_words(head: Head) -> str:
+    """Why no image of the head is left out."""
+    return "too few classes have two images that differ" if head.has_pairs else "no class has two images"
+
+
+def accuracy_in_words(accuracy: float, n_images: int, more: str | None = None, name: str = "accuracy") -> str:
     """An accuracy with the number of images behind it."""
-    return f"accuracy: {percent(accuracy)} ({'; '.join(filter(None, [counted(n_images, 'image', 'images'), more]))})"
+    return f"{name}: {percent(accuracy)} ({'; '.join(filter(None, [counted(n_images, 'image', 'images'), more]))})"
 
 
 def interval_in_words(interval: Sequence[float]) -> str:

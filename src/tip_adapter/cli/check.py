@@ -11,7 +11,7 @@ from typer import Argument, Option
 import tip_adapter
 from tip_adapter.cli._options import Json, complete_encoders
 from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars
-from tip_adapter.cli._words import accuracy_in_words, interval_in_words
+from tip_adapter.cli._words import accuracy_in_words, interval_in_words, left_out_accuracy, too_few_in_words
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import readable_path
 from tip_adapter.model.head import load_head
@@ -56,10 +56,11 @@ def check(
     if json:
         print_json(record)
     else:
-        _print(record)
+        _print(record, head)
 
 
-def _print(record: dict[str, Any]) -> None:
+def _print(record: dict[str, Any], head: Head) -> None:
+    """Print the record of `check_images` as tables."""
     wrong = [[e["image"], e["label"], percent(e["probability"]), e["called"]] for e in record["likely_wrong"]]
     if wrong:
         _print_first("Possibly mislabelled", "most suspicious", ["image", "label", "P(label)", "looks like"], wrong)
@@ -81,10 +82,12 @@ def _print(record: dict[str, Any]) -> None:
     if few:
         _print_first("Classes that need images", "hardest", ["class", "images", "leave-one-out accuracy"], few)
     if record["accuracy"] is None:
-        print_line("No class has two images, so no label could be checked by leave-one-out.")
+        print_line(f"Leave-one-out accuracy: unknown, {too_few_in_words(head)}.")
     else:
         interval = interval_in_words(record["accuracy_interval"])
-        print_line(f"Leave-one-out {accuracy_in_words(record['accuracy'], record['n_checked'], interval)}.")
+        print_line(
+            f"Leave-one-out {accuracy_in_words(record['accuracy'], record['n_checked'], interval, left_out_accuracy(head))}."
+        )
 
 
 def _print_first(title: str, order: str, header: list[str], rows: list[list[str]]) -> None:

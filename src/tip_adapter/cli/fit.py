@@ -8,9 +8,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 import tip_adapter
-from tip_adapter.cli._options import complete_encoders, complete_methods, real, whole
+from tip_adapter.cli._options import complete_encoders, complete_methods, one_of, real, whole
 from tip_adapter.cli._output import notes, print_line, progress_bars
-from tip_adapter.cli._words import outcome_in_words
+from tip_adapter.cli._words import near_repeats_in_words, outcome_in_words, threshold_in_words
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.encoders.prompts import read_class_names
 from tip_adapter.io.files import refuse_existing
@@ -38,8 +38,8 @@ Method = Annotated[
     Option(
         "--method",
         "-m",
-        help="auto (text-offset; tip-adapter with --alpha and --beta, or --tune), text-offset, zero-shot, tip-adapter, tip-adapter-f, "
-        "linear-probe, clip-adapter, or coop (needs torch).",
+        help="auto (text-offset; tip-adapter with --alpha and --beta, or --tune), text-offset, tip-adapter, tip-adapter-f, "
+        "linear-probe, clip-adapter, coop (needs torch), or zero-shot.",
         metavar="NAME",
         autocompletion=complete_methods,
     ),
@@ -50,6 +50,15 @@ Tune = Annotated[
         help="How alpha and beta are chosen: loo (leave-one-out), scale-free, or on validation images (for linear-probe: its C).",
         metavar="loo|scale-free|VAL_DIR",
         autocompletion=lambda: ["loo", "leave-one-out", "scale-free"],
+    ),
+]
+Prior = Annotated[
+    str | None,
+    Option(
+        help="For text-offset: whether every class is as likely as any other (the default), or as likely as it is frequent.",
+        parser=one_of("balanced", "counts"),
+        metavar="balanced|counts",
+        autocompletion=lambda: ["balanced", "counts"],
     ),
 ]
 NoCalibration = Annotated[bool, Option("--no-calibrate", help="Fit no temperature: scores are plain softmax values.")]
@@ -93,6 +102,7 @@ def fit(
     epochs: Annotated[
         int | None, Option(help="Training epochs; default: the paper's.", parser=whole(0), metavar="N")
     ] = None,
+    prior: Prior = None,
     no_calibrate: NoCalibration = False,
     templates: Templates = None,
     class_names: ClassNames = None,
@@ -113,6 +123,7 @@ def fit(
         templates=templates,
         class_names=read_class_names(class_names) if class_names else None,
         epochs=epochs,
+        prior=prior,
         calibrate=not no_calibrate,
         logit_scale=logit_scale,
         seed=seed,
@@ -128,4 +139,6 @@ def fit(
     if isinstance(model.encoder_, JoinedEncoder) and model.encoder_.weights:
         print_line(f"Encoders with their weights: {printable(model.encoder_.identity.name)}.")
     print_line(outcome_in_words(model.head_))
+    for line in filter(None, [near_repeats_in_words(model.head_), threshold_in_words(model.head_)]):
+        print_line(line)
     print_line(f"Saved to {out}. Next: tip-adapter predict {out} IMAGE")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tip_adapter.cli._options import Json, ModelDir
 from tip_adapter.cli._output import print_json, print_line, print_table
-from tip_adapter.cli._words import outcome_in_words
+from tip_adapter.cli._words import near_repeats_in_words, outcome_in_words, threshold_in_words
 from tip_adapter.model.head import load_head
 from tip_adapter.text import counted
 
@@ -31,8 +31,8 @@ def info(model_dir: ModelDir, json: Json = False) -> None:
         temperature = head.choice.temperature
         how = "plain softmax values, not calibrated" if temperature == 1 else "calibrated"
         print_line(f"Scores are {how}: temperature {temperature:.4g}.")
-    if head.left_out:
-        print_line(f"With --min-score auto, scores below {head.threshold:.3f} are “none of these”.")
+    for line in filter(None, [near_repeats_in_words(head), threshold_in_words(head)]):
+        print_line(line)
     if head.finetune_with:
         print_line(
             f"Not trained since images were added or removed; to train with {head.finetune_with}: tip-adapter retune {model_dir}"
@@ -41,7 +41,7 @@ def info(model_dir: ModelDir, json: Json = False) -> None:
 
 
 def _record(config: dict[str, Any], head: Head) -> dict[str, Any]:
-    left_out = config["left_out"] or dict.fromkeys(("interval", "threshold", "kept"))
+    left_out = config["left_out"] or dict.fromkeys(("threshold", "kept", "refused", "near_repeats"))
     choice = config["choice"] or dict.fromkeys(("alpha", "beta", "temperature", "accuracy", "rule", "n_rows"))
     return {
         **{key: config[key] for key in ("method", "encoder", "classes")},
@@ -51,9 +51,11 @@ def _record(config: dict[str, Any], head: Head) -> dict[str, Any]:
         **{key: choice[key] for key in ("alpha", "beta", "temperature")},
         "left_out_accuracy": None if choice["rule"] == "validation" else choice["accuracy"],
         "validation_accuracy": choice["accuracy"] if choice["rule"] == "validation" else None,
-        "left_out_interval": left_out["interval"],
+        "left_out_interval": list(head.left_out.accuracy.mean_interval) if head.left_out else None,
         "threshold": left_out["threshold"],
         "kept": left_out["kept"],
+        "refused": left_out.get("refused"),
+        "near_repeats": left_out.get("near_repeats"),
         "training": dict(head.training),
         **{
             key: config[key]

@@ -11,7 +11,7 @@ from typer import Argument, Option
 import tip_adapter
 from tip_adapter.cli._options import ModelDir
 from tip_adapter.cli._output import notes, print_line, progress_bars
-from tip_adapter.cli._words import outcome_in_words
+from tip_adapter.cli._words import chosen_settings, outcome_in_words
 from tip_adapter.errors import ModelFolderError, UsageError
 from tip_adapter.features.sources import encode_labelled, image_source, is_stored
 from tip_adapter.images.find import find_images
@@ -55,7 +55,7 @@ def add(
         done = f"Images are not stored: {model.method} uses class names only."
     print_line(f"{done} {_now(model)}")
     changed = n_added or len(model.classes_) > known
-    print_line(_about_alpha_beta(model, chosen, model_dir) if changed else UNCHANGED)
+    print_line(_about_settings(model, chosen, model_dir) if changed else UNCHANGED)
 
 
 def remove(
@@ -82,7 +82,7 @@ def remove(
     gone = [*ids, *([f"class {label}"] if label else [])]
     more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
     print_line(f"Removed: {', '.join(gone[:5])}{more}. {_now(model)}")
-    print_line(_about_alpha_beta(model, chosen, model_dir))
+    print_line(_about_settings(model, chosen, model_dir))
 
 
 def update(
@@ -132,15 +132,15 @@ def relabel_photo(
         print_line(UNCHANGED)
     else:
         print_line(f"{name}: {before[0]} to {label}. {_now(model)}")
-        print_line(_about_alpha_beta(model, chosen, model_dir))
+        print_line(_about_settings(model, chosen, model_dir))
 
 
 def retune(model_dir: ModelDir, device: str | None = None, threads: int | None = None, quiet: bool = False) -> None:
-    """Choose alpha and beta again after images were added or removed."""
+    """Choose settings such as alpha and beta again after images were added or removed."""
     with notes(quiet), _updating(model_dir, device, threads) as model:
         model.retune()
     print_line(_now(model))
-    print_line(_about_alpha_beta(model, None, model_dir))
+    print_line(_about_settings(model, None, model_dir))
 
 
 @contextmanager
@@ -186,8 +186,9 @@ def _now(model: FewShotClassifier) -> str:
     return f"The model has {classes} and {images}."
 
 
-def _about_alpha_beta(model: FewShotClassifier, chosen: Choice | None, model_dir: Path) -> str:
-    """That alpha and beta are unchanged, or, if the model had none before, how they were chosen now."""
+def _about_settings(model: FewShotClassifier, chosen: Choice | None, model_dir: Path) -> str:
+    """That alpha and beta, or the like, are unchanged, or, if the model had none before, how they were chosen now."""
     if chosen:
-        return f"alpha and beta are unchanged; `tip-adapter retune {model_dir}` chooses them again."
+        names = " and ".join(chosen_settings(model.head_))
+        return f"{names} are unchanged; `tip-adapter retune {model_dir}` chooses them again."
     return outcome_in_words(model.head_)

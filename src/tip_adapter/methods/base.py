@@ -87,7 +87,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     A method declares its `capabilities` and gives
 
     - to fit, settings as constructor arguments and `_fit`, which stores arrays. Arguments called `class_embeddings`,
-      `logit_scale`, `alpha`, `beta`, `seed`, `epochs` and `names` are passed by `FewShotClassifier`;
+      `logit_scale`, `alpha`, `beta`, `seed`, `epochs`, `prior` and `names` are passed by `FewShotClassifier`;
     - to predict, `_arrays`, the names of the arrays that it needs, and `_logits`;
     - to choose alpha and beta by leave-one-out, `keys_` and `labels_`: `leave_one_out.Cache` applies equation 4 to them;
     - to be saved, `capabilities.learned`, the arrays that training sets, and `_restore`, which checks their shapes; without

@@ -67,6 +67,6 @@ def _log_likelihood(
     if not photos.n_scored:
         return -np.inf
     choice = tuning.scale_free(cache, tuning.TuningData())
-    probabilities = softmax(photos.logits(choice.alpha, choice.beta).astype(np.float64) / choice.temperature)
+    probabilities = softmax(photos.logits(*choice.alpha_beta).astype(np.float64) / choice.temperature)
     own = probabilities[np.arange(photos.n_scored), photos.scored_labels]
     return float(np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean())

@@ -51,12 +51,15 @@ PRIORS = ("balanced", "counts")
 #: λ and the share of the names' likeliest scale, from what suits few classes to what suits many.
 _PATH = ((0.01, 0.5), (0.03, 0.625), (0.1, 0.75))
 _STANDARD_ERRORS = 2.0
-#: Norm of the gradient at which the solver stops, relative to √n: while λ is chosen, for left-out images, for what is used.
-_ROUGH, _LEFT_OUT, _TOLERANCE = 1e-2, 1e-3, 1e-4
+#: Norm of the gradient at which the solver stops, relative to √n: while λ is chosen, for left-out classes, for left-out images, for
+#: what is used.
+_ROUGH, _LEFT_OUT_CLASSES, _LEFT_OUT, _TOLERANCE = 1e-2, 3e-3, 1e-3, 1e-4
 #: Folds of left-out images: many up to `_FEW` logits, since each then leaves more to learn from.
 _FEW, _FOLDS_OF_FEW, _FOLDS = 2**13, 20, 5
 #: λ is chosen on the first folds that have so many images together.
 _ENOUGH = 200
+#: Classes that leave something to choose from where one is left out.
+_FEWEST_CLASSES = 3
 #: The cosine of two images of a class, about the mean of all: what a photo says of another of its class.
 _COSINE_IN_CLASS = 0.4
 #: λ of the intercepts b.
@@ -68,7 +71,7 @@ _SAMPLE = 1000
 #: With more logits than this the support is fitted in single precision, whose rounding is below the tolerance.
 _SINGLE_PRECISION = 2**15
 #: Multiplications per gradient above which several threads are faster.
-_WORTH_THREADS = 2**26
+_WORTH_THREADS = 2**29
 
 
 @dataclass(eq=False, repr=False)
@@ -104,8 +107,9 @@ class TextOffsetClassifier(IncrementalClassifier):
 
     Notes
     -----
-    `partial_fit` and `remove` solve the same problem again, from the previous solution: as a refit with the chosen penalty and
-    text weight, to the solver's tolerance (a gradient of 1e-4 √n). Classes without images keep the logits of their names.
+    `partial_fit` and `remove` solve the problem again: as a refit with the chosen penalty and text weight. The solver stops at a
+    gradient of 1e-4 √n, so that the order of images matters that little; it may matter for the choice, which draws folds of them.
+    Classes without images keep the logits of their names.
     """
 
     _arrays = ("coef_", "intercept_")
@@ -142,10 +146,42 @@ class TextOffsetClassifier(IncrementalClassifier):
             for rows in folds:
                 part = regression.without(rows)
                 solution = part.solve(self.text_weight_, self.penalty_, _LEFT_OUT, start)
-                coef, intercept = part.as_linear(solution, self.text_weight_, self.penalty_)
-                logits[rows] = self._text_logits(rows) + regression.vectors[rows] @ coef.T + intercept
+                logits[rows] = self._logits_by(part, solution, rows)
         left = np.sort(np.concatenate([*folds, np.zeros(0, np.intp)]))
         return left, logits[left]
+
+    def left_out_classes(self) -> list[tuple[NDArray[np.intp], NDArray[Any]]]:
+        """Logits of images whose classes are unknown: those of a group of classes, by a refit without this group, group by group.
+
+        Returns
+        -------
+        for each group its (g,) positions in `classes_` and the (m, n_classes − g) float64 logits of its m images, for the other
+        classes in their order; every class with images is in one group. Empty if fewer than 3 classes have images
+        """
+        present = np.unique(self.labels_)
+        if len(present) < _FEWEST_CLASSES:
+            return []
+        groups = np.array_split(np.random.default_rng(0).permutation(present), min(_FOLDS, len(present)))
+        coef, logits = self._image_coef(), []
+        with self._threads():
+            for group in groups:
+                of_group = np.isin(self.labels_, group)
+                part = self._regression(np.flatnonzero(~of_group))
+                solution = part.solve(self.text_weight_, self.penalty_, _LEFT_OUT_CLASSES, part.solution_of(coef))
+                logits.append(np.delete(self._logits_by(part, solution, np.flatnonzero(of_group)), group, axis=1))
+        return list(zip(groups, logits, strict=True))
+
+    def as_another(self) -> NDArray[Any]:
+        """Logits of the images, each as if it were another one of its class: for a temperature where none can be left out.
+
+        Returns
+        -------
+        (n, n_classes) float64 array
+        """
+        regression = self._regression()
+        values = regression.values(self._image_coef(), self.text_weight_, self.penalty_)
+        logits = to_numpy(self._logits(self.keys_, self.coef_, self.intercept_)).astype(np.float64)
+        return logits - (1 - _COSINE_IN_CLASS) * (regression.inputs**2).sum(axis=1, keepdims=True) * values
 
     def explain(self, X: Array) -> list[tuple[ClassEvidence, ...]]:
         """Decompose the logits of each query into the name's term and a term for each image of the support.
@@ -184,7 +220,11 @@ class TextOffsetClassifier(IncrementalClassifier):
 
     def _changed(self) -> None:
         """Solve again, from the previous solution, after images or classes were added or removed."""
-        self._solve(self.penalty_, self.text_weight_)
+        start = np.zeros((len(self.classes_), self.keys_.shape[1]))
+        classes, coef = self._solved
+        kept = np.isin(classes, self.classes_)
+        start[np.searchsorted(self.classes_, classes[kept])] = coef[kept]
+        self._solve(self.penalty_, self.text_weight_, start)
 
     def _restore(self, keys: Array, labels: NDArray[Any], learned: Mapping[str, Array]) -> None:
         n_classes, width = len(self.classes_), keys.shape[1]
@@ -196,28 +236,35 @@ class TextOffsetClassifier(IncrementalClassifier):
             )
         self.keys_, self.labels_, self.penalty_, self.text_weight_ = keys, labels, self.penalty, self.text_weight
         super()._restore(keys, labels, learned)
+        self._solved = self.classes_, self._image_coef()
 
     def _logits(self, queries: Array, coef: Array, intercept: Array) -> Array:
         return queries @ coef.T + intercept  # (m, n_classes)
 
-    def _solve(self, penalty: float | None, text_weight: float | None) -> None:
-        """Set the penalty and the text weight, chosen where they are None, and the coefficients."""
+    def _solve(
+        self, penalty: float | None, text_weight: float | None, start: NDArray[np.float64] | None = None
+    ) -> None:
+        """Set the penalty and the text weight, chosen where they are None, and the coefficients, from B at the start."""
         if self.prior not in PRIORS:
             raise UsageError(
                 f"unknown prior {shown(self.prior)}; choose one of {', '.join(PRIORS)}", arguments=("prior",)
             )
         regression = self._regression()
         with self._threads():
-            self.penalty_, self.text_weight_ = regression.chosen(penalty, text_weight)
-            solution = regression.solve(self.text_weight_, self.penalty_, _TOLERANCE)
+            self.penalty_, self.text_weight_, first = regression.chosen(penalty, text_weight)
+            if start is not None:
+                first = regression.solution_of(start)
+            solution = regression.solve(self.text_weight_, self.penalty_, _TOLERANCE, first)
             coef, intercept = regression.as_linear(solution, self.text_weight_, self.penalty_)
-        coef += self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
+        self._solved = self.classes_, coef
+        coef = coef + self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
         self.coef_, self.intercept_ = like(coef, self.keys_), like(intercept[None], self.keys_)
 
-    def _regression(self) -> _Regression:
+    def _regression(self, rows: NDArray[np.intp] | slice = slice(None)) -> _Regression:
+        """The problem of these images."""
         return _Regression.of(
-            to_numpy(self.keys_),
-            self.labels_,
+            to_numpy(self.keys_)[rows],
+            self.labels_[rows],
             to_numpy(self.weights_),
             self.logit_scale,
             by_count=self.prior == "counts",
@@ -228,9 +275,13 @@ class TextOffsetClassifier(IncrementalClassifier):
         coef: NDArray[Any] = to_numpy(self.coef_).astype(np.float64)
         return coef - self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
 
-    def _text_logits(self, rows: NDArray[np.intp]) -> NDArray[Any]:
-        """The names' term of these images' logits."""
-        return self.text_weight_ * text_logits(to_numpy(self.keys_)[rows], to_numpy(self.weights_), self.logit_scale)
+    def _logits_by(self, part: _Regression, solution: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Logits of images that the problem of `part` does not have, by its solution."""
+        coef, intercept = part.as_linear(solution, self.text_weight_, self.penalty_)
+        vectors = to_numpy(self.keys_)[rows]
+        text = self.text_weight_ * text_logits(vectors, to_numpy(self.weights_), self.logit_scale)
+        logits: NDArray[Any] = text + vectors @ coef.T + intercept
+        return logits
 
     def _threads(self) -> threadpool_limits:
         return threadpool_limits(
@@ -388,40 +439,46 @@ class _Regression:
 
     # ---- the choice --------------------------------------------------------------------------------------------------
 
-    def chosen(self, penalty: float | None, text_weight: float | None) -> tuple[float, float]:
-        """λ and v, those given where they are; with one class or no image the names alone decide."""
+    def chosen(self, penalty: float | None, text_weight: float | None) -> tuple[float, float, NDArray[Any] | None]:
+        """λ and v, those given where they are, and a (P, d) B to start from; with one class or no image the names alone decide."""
         if len(self.present) < 2:
-            return _PATH[0][0] if penalty is None else penalty, 1.0 if text_weight is None else text_weight
+            return _PATH[0][0] if penalty is None else penalty, 1.0 if text_weight is None else text_weight, None
         scale = 0.0
         if text_weight is None and np.ptp(self.text) > 0:
             scale = 1 / fit_temperature(self.text, self.labels, self.weights)
-        path = [(penalty or chosen, scale * share if text_weight is None else text_weight) for chosen, share in _PATH]
+        path = [(step, scale * share if text_weight is None else text_weight) for step, share in _PATH]
         if penalty is not None:
-            return path[0]
+            return penalty, path[0][1], None
         best, *others = path
-        losses = self._left_out_losses(*best)
+        losses, solutions = self._left_out_losses(*best, [])
         for other in others:
-            more = losses - (less := self._left_out_losses(*other))
-            if more.mean() <= _STANDARD_ERRORS * more.std() / max(len(more) - 1, 1) ** 0.5:
+            less, starts = self._left_out_losses(*other, solutions)
+            gain = losses - less
+            if gain.mean() <= _STANDARD_ERRORS * gain.std() / max(len(gain) - 1, 1) ** 0.5:
                 break
-            best, losses = other, less
-        return best
+            best, losses, solutions = other, less, starts
+        return *best, solutions[0]
 
-    def _left_out_losses(self, penalty: float, text_weight: float) -> NDArray[Any]:
-        """Cross-entropy of images that are left out, at their best temperature; if none can be, of each as another of its class."""
+    def _left_out_losses(
+        self, penalty: float, text_weight: float, starts: list[NDArray[Any]]
+    ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """Cross-entropy of images that are left out, at their best temperature, and the B of each fold, found from `starts` if any.
+
+        If none can be left out, each is scored as another of its class.
+        """
         folds = self.folds()
-        if not folds:
-            logits = self._as_another(self.solve(text_weight, penalty, _ROUGH), text_weight, penalty)
-            labels = self.labels
-        else:
-            sizes = np.cumsum([len(rows) for rows in folds])
-            used = folds[: int(np.searchsorted(sizes, _ENOUGH)) + 1]
-            parts = [self.without(rows).solve(text_weight, penalty, _ROUGH) for rows in used]
-            logits = np.concatenate(
-                [text_weight * self.text[rows] + self.inputs[rows] @ w.T for rows, w in zip(used, parts, strict=True)]
-            )
+        sizes = np.cumsum([len(rows) for rows in folds])
+        used = folds[: int(np.searchsorted(sizes, _ENOUGH)) + 1]
+        parts = [self.without(rows) for rows in used] or [self]
+        begin: list[NDArray[Any] | None] = [*starts] or [None for _ in parts]
+        solutions = [part.solve(text_weight, penalty, _ROUGH, b) for part, b in zip(parts, begin, strict=True)]
+        if used:
             labels = self.labels[np.concatenate(used)]
-        return _losses_and_errors(logits / fit_temperature(logits, labels), labels)[0]
+            rows_of = zip(used, solutions, strict=True)
+            logits = np.concatenate([text_weight * self.text[rows] + self.inputs[rows] @ b.T for rows, b in rows_of])
+        else:
+            labels, logits = self.labels, self._as_another(solutions[0], text_weight, penalty)
+        return _losses_and_errors(logits / fit_temperature(logits, labels), labels)[0], solutions
 
     def folds(self) -> list[NDArray[np.intp]]:
         """Rows to leave out together: near-repeats are in one fold, and each class keeps an image.

@@ -86,7 +86,9 @@ class Choice:
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "temperature"):
             value = getattr(self, name)
-            if value is None and name != "temperature" and self.rule == SUPPORT:
+            if self.rule == SUPPORT and name != "temperature":
+                if value is not None:
+                    raise ValueError(f"{name} must be None where a method chose its own settings, found {value!r}")
                 continue
             value = (
                 value.item() if isinstance(value, np.generic) else value

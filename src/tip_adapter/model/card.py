@@ -7,6 +7,7 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from tip_adapter.metrics import LeaveOneOutResult
 from tip_adapter.text import counted
 
 if TYPE_CHECKING:
@@ -44,4 +45,5 @@ def model_card(config: Mapping[str, Any], *, trained: bool = False) -> str:
         "percent": "{:.1%}".format,
     }
     template = environment.from_string((files("tip_adapter.model") / "card.md.jinja").read_text("utf-8"))
-    return template.render(config, trained=trained, most=_MOST)
+    accuracy = LeaveOneOutResult.from_record(config["left_out"]).accuracy if config["left_out"] else None
+    return template.render(config, trained=trained, most=_MOST, accuracy=accuracy)

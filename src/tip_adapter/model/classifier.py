@@ -50,6 +50,7 @@ from tip_adapter.model.incremental import (
 from tip_adapter.model.prediction import encode_readable, least_score, predictions
 from tip_adapter.model.saving import write_model_folder
 from tip_adapter.model.settings import (
+    METHOD_SETTINGS,
     check_encoder,
     check_settings,
     is_loadable,
@@ -87,8 +88,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder; a list of two, or ``name+name``, for two at once,
         whose kernels are added with weights by left-out likelihood; None for ``pocket``, or for the one that stored vectors
         were made with
-    method : ``auto`` (``text-offset``; ``tip-adapter`` where alpha and beta, or `tune`, are given), ``text-offset``, ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry
-        point ``tip_adapter.methods`` of an installed package
+    method : ``auto`` (``text-offset``; ``tip-adapter`` where alpha and beta, or `tune`, are given), ``text-offset``,
+        ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry point
+        ``tip_adapter.methods`` of an installed package
     tune : how alpha and beta are chosen: ``loo`` or ``leave-one-out``, ``scale-free``, or a folder or list of validation
         photos; None for leave-one-out where at least half the classes with photos have two, else scale-free. For
         ``linear-probe``: a folder or list of validation photos to search C by
@@ -96,6 +98,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     templates : texts with ``{}`` for the class name, or names of template sets; None for the encoder's own
     class_names : label → the name that the text encoder reads; None for the labels, underscores as spaces
     epochs : int, passes over the support; None for its paper's number of epochs
+    prior : for ``text-offset``: ``balanced``, every class is as likely as any other, or ``counts``, as likely as it is frequent in
+        the support; None for balanced
     calibrate : bool, whether a temperature is fitted, so that scores are calibrated; else it is 1. Labels are the same
     logit_scale : float, what text logits are multiplied by; None for the encoder's own
     seed : int, of draws and of training
@@ -125,6 +129,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     templates: Sequence[str] | None = None
     class_names: Mapping[str, str] | None = None
     epochs: int | None = None
+    prior: str | None = None
     calibrate: bool = True
     logit_scale: float | None = None
     seed: int = 0
@@ -305,7 +310,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def choice_(self) -> Choice | None:
-        """Alpha and beta and how they were chosen; None where the method has none."""
+        """How settings were chosen, with alpha and beta where the method has them; None where it chooses none."""
         return self.head_.choice
 
     @property
@@ -331,7 +336,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # ---- incremental learning -------------------------------------------------------------------------------------
 
     def partial_fit(self, images: Iterable[ImageInput], labels: Iterable[str]) -> Self:
-        """Learn more photos, of known and of new classes; alpha and beta stay until `retune`.
+        """Learn more photos, of known and of new classes; what was chosen on photos (alpha and beta) stays until `retune`.
 
         Parameters
         ----------
@@ -371,14 +376,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if len(photos) and not len(fresh):
                 return self
             head = with_images(self._with_named(self.head_, sorted(set(fresh.labels.tolist()))), fresh)
-            # Without photos there was nothing to choose alpha and beta by.
+            # Without photos there was nothing to choose its settings by.
             capabilities = method_class(head.finetune_with or head.method).capabilities
             chooses = capabilities.has_alpha_beta or capabilities.leaves_out
             unchosen = head.choice is None and chooses and len(head.support)
             return self._relearn(head) if unchosen else self._set_head(head)
 
     def relabel(self, photo: str, label: str) -> Self:
-        """Give a photo, by its id (`support_.ids`), another label of the model; alpha and beta stay until `retune`.
+        """Give a photo, by its id (`support_.ids`), another label of the model; what was chosen stays until `retune`.
 
         Raises
         ------
@@ -416,7 +421,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self._set_head(without_class(head, label_of(label, "label") if label else label))
 
     def retune(self, *, progress: Progress | None = None) -> Self:
-        """Choose alpha and beta again, by `tune` or the default rule, and fine-tune again; UsageError as `fit`."""
+        """Choose settings (alpha and beta by `tune` or the default rule) and fit again; UsageError as `fit`."""
         with self._writing:
             return self._relearn(self.head_, progress)
 
@@ -443,9 +448,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def apply_changes(self, changes: Changes, *, progress: Progress | None = None) -> Self:
         """Learn the photos and classes of a folder instead of the present ones; raises as `fit`.
 
-        The model is then what `fit_folder` makes of the folder with the settings that this model was fitted with: alpha
-        and beta are chosen, and learned keys trained, again. Names given for classes (`class_names`) are kept, and so are the
-        weights of two encoders.
+        The model is then what `fit_folder` makes of the folder with the settings that this model was fitted with: what is
+        chosen or trained, such as alpha and beta, is so again. Names given for classes (`class_names`) and the
+        weights of two encoders are kept.
 
         Parameters
         ----------
@@ -690,11 +695,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_encoder(encoder)
         path = validation.path(folder, "folder")
         head, config = load_head(path)
-        made_with, epochs = config["encoder"], config["parameters"].get("epochs")
+        made_with = config["encoder"]
+        kept = {name: config["parameters"].get(name) for name in METHOD_SETTINGS}
         if encoder is None:
             refuse_unasked_download(made_with["name"], folder)
             encoder = made_with["name"]
-        model = cls(encoder, head.method, epochs=epochs, seed=config["seed"], device=device, threads=threads)
+        model = cls(encoder, head.method, **kept, seed=config["seed"], device=device, threads=threads)
         model._head = head
         identity = model.encoder_.identity
         if (identity.fingerprint, identity.width) != (made_with["fingerprint"], made_with["width"]):

@@ -1,4 +1,4 @@
-"""Fit a head: choose alpha and beta by a rule, fit the method, and choose once more where keys are learned."""
+"""Fit a head: choose alpha and beta by a rule, or let the method choose; fit; choose once more where keys are learned."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from tip_adapter.errors import FolderError, LabelError, UsageError, warn
 from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
 from tip_adapter.methods.leave_one_out import Cache
-from tip_adapter.methods.ops import row_weights
+from tip_adapter.methods.ops import row_weights, to_numpy
+from tip_adapter.methods.text_offset import near_repeats
 from tip_adapter.methods.tuning import Choice, TuningData
-from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
+from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator, expected_refused
 from tip_adapter.model.head import Head, new_estimator, support_cache
-from tip_adapter.model.settings import given_alpha_beta, rule_for
+from tip_adapter.model.settings import given_alpha_beta, method_settings, rule_for
 from tip_adapter.text import counted, first_three, printable
 from tip_adapter.vectors import softmax, unit_rows
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
     from tip_adapter.vectors import ClassEmbeddings, SupportSet
+
+#: At one shot, the number of photos with which a temperature has half of its effect.
+_PHOTOS_FOR_HALF = 20
 
 
 def fit_by_settings(
@@ -62,7 +66,6 @@ def fit_by_settings(
         As `fit_head`, `encoder_parts` and, where `tune` names validation photos, `labelled_source`.
     """
     rule, given = _rule_by(settings, support.labels, list(names), encoder, progress)
-    epochs = {} if settings["epochs"] is None else {"epochs": int(settings["epochs"])}  # else the method's own
     return fit_head(
         method,
         support,
@@ -73,7 +76,7 @@ def fit_by_settings(
         rule=rule,
         calibrate=settings["calibrate"],
         given=given,
-        settings={"seed": validation.seed(settings["seed"]), **epochs},
+        settings={"seed": validation.seed(settings["seed"]), **method_settings(settings)},
         offers=encoder_parts(encoder, method),
     )
 
@@ -288,22 +291,35 @@ def _measured(head: Head, *, calibrate: bool) -> Head:
 
     The temperature is kept where it makes the calibration of the left-out photos no worse.
     """
-    head.estimator.set_params(**head.estimator.settings())
+    estimator = head.estimator.set_params(**head.estimator.settings())
     choice = Choice(None, None, 1.0, None, tuning.SUPPORT, 0)
+    sizes = np.bincount(near_repeats(to_numpy(estimator.keys_), estimator.labels_))
+    n_near_repeats = int(sizes[sizes > 1].sum())
     rows, logits = head.left_out_logits
     if not len(rows):
-        return replace(head, choice=choice)
+        calibrate &= not n_near_repeats  # which would make it too sure
+        return replace(head, choice=replace(choice, temperature=_one_shot_temperature(head) if calibrate else 1.0))
     photos = head.support.take(rows)
+    labels = np.searchsorted(head.classes, photos.labels)
     if calibrate:
-        labels = np.searchsorted(head.classes, photos.labels)
         temperature = tuning.fit_temperature(logits, labels, row_weights(labels, len(head.classes)))
         accumulator = MetricAccumulator(head.classes, temperature)
         accumulator.add(photos, logits, head.zero_shot_logits(photos.vectors))
         before, after = accumulator.calibrations()
         choice = replace(choice, temperature=temperature if after.ece <= before.ece else 1.0)
-    left_out = LeaveOneOutResult.of(photos.labels, softmax(logits / choice.temperature), head.classes)
+    logits = logits / choice.temperature
+    unknown = [(group, strange / choice.temperature) for group, strange in estimator.left_out_classes()]
+    refused = expected_refused(labels, logits, unknown)
+    left_out = LeaveOneOutResult.of(photos.labels, softmax(logits), head.classes, refused, n_near_repeats)
     choice = replace(choice, accuracy=left_out.accuracy.mean_per_class, n_rows=len(rows))
     return replace(head, choice=choice, left_out=left_out)
+
+
+def _one_shot_temperature(head: Head) -> float:
+    """A temperature where no photo can be left out, from each as if it were another of its class; few photos change it little."""
+    labels = np.searchsorted(head.classes, head.support.labels)
+    weight = len(labels) / (len(labels) + _PHOTOS_FOR_HALF)
+    return float(tuning.fit_temperature(head.estimator.as_another(), labels) ** weight)
 
 
 def _of_classes(

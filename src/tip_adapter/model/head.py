@@ -107,6 +107,11 @@ class Head:
         return np.flatnonzero(photos.scored), photos.logits(self.choice.alpha, self.choice.beta)
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether a class has two photos; they may differ too little for one to be left out."""
+        return len(np.unique(self.support.labels)) < len(self.support)
+
+    @property
     def temperature(self) -> float:
         """Divisor of the logits before the softmax; 1 where none was fitted."""
         return self.choice.temperature if self.choice else 1.0
@@ -116,8 +121,9 @@ class Head:
         """The score below which a photo is of none of the classes; UsageError if no photo could be left out to find it."""
         if self.left_out is None:
             raise UsageError(
-                "the model has no threshold of its own: it needs alpha and beta, photos to leave out, two of a class at "
-                "least, and `tip-adapter retune` after photos were added or removed; give --min-score a number"
+                "the model has no threshold of its own: it needs a method that leaves photos out (text-offset, tip-adapter), "
+                "different photos of a class, two at least, and `tip-adapter retune` after photos were added or removed; give "
+                "--min-score a number"
             )
         return self.left_out.threshold
 
@@ -173,7 +179,7 @@ class Head:
     ) -> Iterable[tuple[tuple[NDArray[np.float32], NDArray[np.intp]], Sequence[ClassEvidence]]]:
         """What `_ranked` gives for each vector, and the evidence for each class; UsageError if the method has none."""
         if not self.estimator.capabilities.explains:
-            raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
+            raise UsageError(f"{self.method} has no photos to explain an answer by; --method text-offset has")
         return zip(self._ranked(vectors), self.estimator.explain(vectors), strict=True)
 
     def _answer(
@@ -346,6 +352,8 @@ def _restored(
     if (chosen and not tuned) or (tuned and not chosen and (choice or len(support))):
         found, has = ("missing", "an") if tuned else ("given", "no")
         raise ValueError(f"choice is {found}, but {method} has {has} alpha and beta")
+    if choice and not tuned and not capabilities.leaves_out:
+        raise ValueError(f"choice is given, but {method} chooses nothing on photos")
     estimator = new_estimator(method, embeddings, config["logit_scale"], choice, parameters)
     if parameters.keys() != estimator.settings().keys():
         raise ValueError(f"parameters of {method} are {sorted(estimator.settings())}")

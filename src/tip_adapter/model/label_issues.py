@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Cosine from which two photos are near-duplicates: a photo saved again, cropped by a few per cent or mirrored.
 NEAR = 0.95
+#: A method that is refitted without each photo lists labels that it finds so many times less likely than another: on six small
+#: data sets with 5 % of the labels flipped, the largest ratio that lists 85 % of these.
+_CLEARLY = 2.5
 #: Most near-duplicates that are listed, the most similar first: a person will not look at more.
 MOST_PAIRS = 1000
 # Cosines are computed in blocks of this many entries.
@@ -36,9 +39,9 @@ def check_images(head: Head) -> dict[str, Any]:
     Returns
     -------
     n_images : size of the support;  n_checked : photos that could be left out
-    accuracy, accuracy_interval : of the photos that could be left out; None where none could
+    accuracy, accuracy_interval : of the photos that could be left out, mean over their classes; None where none could
     likely_wrong : image, label, probability (of its label, by a classifier that has not seen it), called (the class
-        predicted): photos predicted as another class, the most likely wrong label first
+        predicted): `possibly_mislabelled`, the most likely wrong label first
     near_duplicates : images, labels, similarity (cosine): pairs in different classes, the most similar first, at most 1,000
     need_images : label, n_images, accuracy: classes with fewer than two photos (accuracy None) or below the mean, the
         hardest first
@@ -49,38 +52,61 @@ def check_images(head: Head) -> dict[str, Any]:
         It has no photos.
     """
     if not len(head.support):
-        raise UsageError("the model has no photos to check; fit it with photos and --method tip-adapter")
+        raise UsageError(
+            "the model has no photos to check; fit it with photos and a method that uses them, such as text-offset"
+        )
     accuracy = _accuracy(head)
-    wrong = likely_wrong(head)
     return {
         "n_images": len(head.support),
         "n_checked": accuracy.n if accuracy else 0,
-        "accuracy": accuracy.accuracy if accuracy else None,
-        "accuracy_interval": list(accuracy.interval) if accuracy else None,
-        "likely_wrong": [entry for entry in wrong if entry["called"] != entry["label"]],
+        "accuracy": accuracy.mean_per_class if accuracy else None,
+        "accuracy_interval": list(accuracy.mean_interval) if accuracy else None,
+        "likely_wrong": possibly_mislabelled(head),
         "near_duplicates": _near_duplicates(head.support),
         "need_images": _need_images(head, accuracy),
     }
 
 
-def likely_wrong(head: Head) -> list[dict[str, Any]]:
-    """Every photo that can be left out, by the leave-one-out probability of its label: image, label, probability, called.
+def possibly_mislabelled(head: Head) -> list[dict[str, Any]]:
+    """Those of `likely_wrong` that are predicted as another class, and so clearly that a person should look."""
+    least = _CLEARLY if head.estimator.capabilities.leaves_out else 1.0
+    return [entry for entry, ratio in _by_suspicion(head) if entry["called"] != entry["label"] and ratio >= least]
 
-    Photos and names have equal weight here (scale-free alpha and beta at ratio 1): values chosen on these very labels
-    trust the wrong ones, too. LOG.md has the figures.
-    """
-    photos = head.cache.left_out
-    if not photos.n_scored:
-        return []
-    choice = tuning.scale_free(head.cache, tuning.TuningData(ratio=1.0))
-    probabilities = softmax(photos.logits(*choice.alpha_beta) / choice.temperature)
-    own = probabilities[np.arange(photos.n_scored), photos.scored_labels]
-    called, ids = head.classes[probabilities.argmax(axis=1)], head.support.ids[photos.scored]
-    labels = head.support.labels[photos.scored]
+
+def likely_wrong(head: Head) -> list[dict[str, Any]]:
+    """Every photo that can be left out, by the probability of its label without it: image, label, probability, called."""
+    return [entry for entry, _ in _by_suspicion(head)]
+
+
+def _by_suspicion(head: Head) -> list[tuple[dict[str, Any], float]]:
+    """`likely_wrong`, each with how many times as likely as its own label the predicted class is."""
+    rows, probabilities = _left_out_probabilities(head)
+    labels, ids = head.support.labels[rows], head.support.ids[rows]
+    own = probabilities[np.arange(len(rows)), np.searchsorted(head.classes, labels)]
+    called, ratios = head.classes[probabilities.argmax(axis=1)], probabilities.max(axis=1) / np.maximum(own, 1e-30)
     return [
-        {"image": str(ids[i]), "label": str(labels[i]), "probability": float(own[i]), "called": str(called[i])}
+        (
+            {"image": str(ids[i]), "label": str(labels[i]), "probability": float(own[i]), "called": str(called[i])},
+            float(ratios[i]),
+        )
         for i in np.argsort(own, kind="stable").tolist()
     ]
+
+
+def _left_out_probabilities(head: Head) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Rows of the support that can be left out, (m,), and their probabilities without them, (m, n_classes).
+
+    By a method with alpha and beta, photos and names have equal weight (scale-free at ratio 1): values chosen on these very
+    labels trust the wrong ones, too. LOG.md has the figures.
+    """
+    if head.estimator.capabilities.leaves_out:
+        rows, logits = head.left_out_logits
+        return rows, softmax(logits / head.temperature)
+    photos = head.cache.left_out
+    if not photos.n_scored:
+        return np.zeros(0, np.intp), np.zeros((0, len(head.classes)))
+    choice = tuning.scale_free(head.cache, tuning.TuningData(ratio=1.0))
+    return np.flatnonzero(photos.scored), softmax(photos.logits(*choice.alpha_beta) / choice.temperature)
 
 
 def _accuracy(head: Head) -> Accuracy | None:

@@ -82,11 +82,13 @@ class ClassRecord(_Record):
 
 
 class ChoiceRecord(_Record):
-    """How alpha and beta were chosen, null for a method without. A search may exceed what a user may set: both are ratios."""
+    """How settings were chosen; alpha and beta are null for a method without them.
 
-    # 1e15 where no image resembles one of another class
+    A search may exceed what a user may set: both are ratios of spreads. Alpha is 1e15 where no image resembles one of another
+    class, and beta 3.2 / sigma at most, where a sigma below 1e-6 counts as none.
+    """
+
     alpha: Annotated[float, Meta(ge=0, le=MAX_CHOSEN_ALPHA)] | None
-    # 3.2 / sigma at most, and a sigma below 1e-6 counts as none
     beta: Annotated[float, Meta(gt=0, le=MAX_CHOSEN_BETA)] | None
     temperature: Annotated[float, Meta(ge=1e-3, le=MAX_TEMPERATURE)]
     accuracy: Share | None
@@ -120,6 +122,8 @@ class LeftOutRecord(_Record):
     confusions: list[ConfusionRecord]
     kept: Share
     threshold: Share
+    refused: Share | None = None
+    near_repeats: Count = 0
 
 
 class ModelRecord(_Record):
@@ -261,10 +265,8 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("it states no format")
         if config["format"] not in FORMATS:
             stated = f"{printable(path.parent)} is of format {config['format']}"
-            known = ", ".join(map(str, FORMATS[:-1]))
-            raise ModelFolderError(
-                f"{stated}, this version reads formats {known} and {FORMATS[-1]}; upgrade tip-adapter"
-            )
+            known = f"{FORMATS[0]} to {FORMATS[-1]}"
+            raise ModelFolderError(f"{stated}, this version reads formats {known}; upgrade tip-adapter")
         digests = config.pop("files", None)
         if not isinstance(digests, dict) or digests.get(CONFIG) != _digest(config):
             raise ValueError("it is not as it was saved (another SHA-256)")
@@ -410,8 +412,8 @@ def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[
         "support_vectors": f"float32 of shape {(n_images, width)}",
         "support_labels": f"int64 of shape {(n_images,)}",
     }
-    if stated["format"] < FORMATS[2] or CLASS_EMBEDDINGS in found:
-        wanted[CLASS_EMBEDDINGS] = f"float32 of shape {(n_classes, width)}"
+    if stated["templates"] or stated["format"] < FORMATS[2]:  # else the encoder reads no names
+        wanted = {CLASS_EMBEDDINGS: f"float32 of shape {(n_classes, width)}", **wanted}
     if DIGESTS in found and stated["format"] > FORMATS[0]:
         wanted[DIGESTS] = f"int64 of shape {(n_images, 4)}"
     stored = {name: f"{dtype} of shape {shape}" for name, (dtype, shape) in found.items()}
@@ -441,8 +443,6 @@ def _check_arrays(stated: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
         raise ValueError("support_labels are not class indices")
     if np.bincount(arrays["support_labels"], minlength=n_classes).tolist() != counts:
         raise ValueError("support_labels hold other numbers of photos than classes")
-    if CLASS_EMBEDDINGS in arrays and not stated["templates"]:
-        raise ValidationError("is empty, though the class names were read", "templates")
     if CLASS_EMBEDDINGS not in arrays and 0 in counts:
         raise ValueError(f"{CLASS_EMBEDDINGS} are missing, and so are photos of a class")
     for name, array in arrays.items():

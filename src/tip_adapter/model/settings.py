@@ -18,6 +18,7 @@ from tip_adapter.encoders.prompts import checked_names, resolve_templates
 from tip_adapter.errors import UsageError, warn
 from tip_adapter.images.inputs import listed_labels
 from tip_adapter.methods import AUTO, DEFAULT_METHOD, TIP_ADAPTER, method_class, tuning
+from tip_adapter.methods.text_offset import PRIORS
 from tip_adapter.text import printable, suggestion
 from tip_adapter.validation import require
 from tip_adapter.vectors import SupportSet, unit_rows
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: What `tune` may be besides a folder or list.
 _RULES = {"loo": tuning.LEAVE_ONE_OUT, "leave-one-out": tuning.LEAVE_ONE_OUT, "scale-free": tuning.SCALE_FREE}
+#: Settings that some methods take; None for the method's own value.
+METHOD_SETTINGS = ("epochs", "prior")
 #: A million passes over one image take minutes.
 _MOST_EPOCHS = 1_000_000
 #: Setting → its types, and in words what it takes. Numbers state their bounds themselves.
@@ -58,18 +61,27 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name, (kinds, wanted) in _TAKES.items():
         require(isinstance(settings[name], kinds), name, wanted, settings[name])
     given = settings["tune"], settings["alpha"], settings["beta"]
-    method, epochs = method_for(settings["method"], *given), settings["epochs"]
+    method = method_for(settings["method"], *given)
     check_tuning(method, *given)
-    if epochs is not None:
-        if "epochs" not in inspect.signature(method_class(method)).parameters:
-            raise UsageError(f"{method} takes no epochs; leave out epochs", arguments=("epochs",))
-        validation.integer(epochs, "epochs", 0, _MOST_EPOCHS)
+    for name, value in method_settings(settings).items():
+        if name not in inspect.signature(method_class(method)).parameters:
+            raise UsageError(f"{method} takes no {name}; leave out {name}", arguments=(name,))
+        if name == "epochs":
+            validation.integer(value, name, 0, _MOST_EPOCHS)
+        else:
+            require(value in PRIORS, name, " or ".join(PRIORS), value)
     resolve_templates(settings["templates"] or ())
     checked_names((settings["class_names"] or {}).items(), "class_names")
     if settings["logit_scale"] is not None:
         validation.number(settings["logit_scale"], "logit_scale", 0, validation.MAX_LOGIT_SCALE, above=True)
     validation.seed(settings["seed"])
     validation.threads(settings["threads"])
+
+
+def method_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `METHOD_SETTINGS` that are given, as the method takes them."""
+    given = {name: settings[name] for name in METHOD_SETTINGS if settings[name] is not None}
+    return {name: int(value) if name == "epochs" else value for name, value in given.items()}
 
 
 def check_encoder(encoder: object) -> None:

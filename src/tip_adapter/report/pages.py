@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from tip_adapter.model.label_issues import likely_wrong
+from tip_adapter.model.label_issues import possibly_mislabelled
 from tip_adapter.report import charts
 from tip_adapter.report.thumbnails import SMALL, TINY, Thumbnails
 from tip_adapter.text import counted, percent, printable
@@ -28,12 +28,13 @@ GENERATOR = "tip-adapter report"
 N_MISTAKES = 12
 #: Photos in the gallery: of all classes together, and of one class; and names of a class's photos that are not found.
 _MOST_PHOTOS, _PHOTOS_PER_CLASS, _NAMED_PER_CLASS = 1000, 8, 3
-#: How alpha and beta were chosen, in words.
+#: How settings were chosen, in words.
 _RULES = {
     "leave-one-out": "leave-one-out on the training photos",
     "scale-free": "scale-free, from the spread of the embeddings",
     "validation": "on validation photos",
     "fixed": "set by the user",
+    "support": "on the training photos themselves",
 }
 _CONTENTS = {
     "photos": "Photos",
@@ -117,6 +118,7 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
         parts: dict[str, Any] = {
             "accuracy": None,
             "size": _size(head),
+            "too_few": "too few classes have two photos that differ" if head.has_pairs else "no class has two photos",
             "gallery": _gallery(head, shown),
             "photos": shown,
         }
@@ -129,7 +131,7 @@ def model_page(head: Head, occasion: Occasion, photos: Mapping[str, Path]) -> st
             ("photos", f"{len(head.support):,}"),
             ("“none of these” below", percent(head.left_out.threshold) if head.left_out else "–"),
         ]
-        parts["wrong_labels"] = [entry for entry in likely_wrong(head) if entry["called"] != entry["label"]]
+        parts["wrong_labels"] = possibly_mislabelled(head)
         sections = ("photos", "confusions", "classes", "calibration", "labels", "made")
         return _render("model.html.jinja", head, occasion, sections, parts)
 
@@ -242,6 +244,7 @@ def _facts(head: Head, occasion: Occasion) -> list[tuple[str, object]]:
         ("training set", _size(head)),
         ("training", "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in head.training.items()) or None),
         ("alpha, beta", f"{choice.alpha:.4g}, {choice.beta:.4g}" if choice and choice.alpha is not None else None),
+        ("settings", _own_settings(head) if choice and choice.alpha is None else None),
         ("chosen", _RULES.get(choice.rule, choice.rule) if choice else None),
         ("temperature", f"{choice.temperature:.4g}" if choice else None),
         ("threshold", percent(head.left_out.threshold) if head.left_out else None),
@@ -249,6 +252,14 @@ def _facts(head: Head, occasion: Occasion) -> list[tuple[str, object]]:
         ("date", occasion.date),
         ("command", code.format(printable(occasion.command))),
     ]
+
+
+def _own_settings(head: Head) -> str:
+    """Those of a method that chooses them itself."""
+    own = {name.replace("_", " "): value for name, value in head.estimator.settings().items()}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in own.items()
+    )
 
 
 def _render(template: str, head: Head, occasion: Occasion, sections: tuple[str, ...], parts: dict[str, Any]) -> str:
