@@ -81,7 +81,7 @@ def _print(record: dict[str, Any]) -> None:
     if few:
         _print_first("Classes that need images", "hardest", ["class", "images", "leave-one-out accuracy"], few)
     if record["accuracy"] is None:
-        print_line("No class has two images, so no label could be checked by leave-one-out.")
+        print_line("Leave-one-out accuracy: unknown, too few classes have two images that differ.")
     else:
         interval = interval_in_words(record["accuracy_interval"])
         print_line(f"Leave-one-out {accuracy_in_words(record['accuracy'], record['n_checked'], interval)}.")
