@@ -62,6 +62,7 @@ class Part(NamedTuple):
     y: NDArray[np.str_]
 
     def take(self, rows: NDArray[np.intp]) -> Part:
+        """Those of these rows."""
         return Part(self.X[rows], self.y[rows])
 
 
@@ -181,7 +182,7 @@ def read_sets(data_root: Path, vectors: Path) -> dict[str, PhotoSet]:
 
 
 def stored(path: Path, test: str, encoder: tuple[float, float]) -> PhotoSet:
-    """A vector file; its classes are called 0000, 0001, …"""
+    """A vector file, whose classes are called 0000, 0001 and so on."""
     with np.load(path) as file:
         parts = [
             Part(unit_rows(file[f"{part}_features"].astype(np.float32)), numbered(file[f"{part}_labels"]))

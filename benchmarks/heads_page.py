@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import log2
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -96,9 +97,10 @@ def conditions(rows: Rows) -> str:
         for shots in shots_of(rows)
         if len(seeds := {row["seed"] for row in rows if (row["set"], row["shots"]) == (name, shots)}) < 3
     ]
+    listed = ", ".join(fewer)
     return (
         "Draws by seeds 1, 2, 3, the smaller inside the larger; 16 photos of 16 are one draw"
-        f"{f'. Fewer draws: {", ".join(fewer)}' if fewer else ''}. `LogisticRegressionCV()` chooses C by the likelihood of left-out "
+        f"{f'. Fewer draws: {listed}' if fewer else ''}. `LogisticRegressionCV()` chooses C by the likelihood of left-out "
         "photos, on the six photo sets only; it and `LinearDiscriminantAnalysis` need two photos for each class. [Method "
         "`gda`](../reference/methods.md) chooses its weight likewise."
     )
@@ -352,6 +354,6 @@ def label_heights(wanted: Sequence[float]) -> list[float]:
     """Heights of labels near the wanted ones, so far apart that none covers another."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     heights = list(wanted)
-    for above, below in zip(order, order[1:], strict=False):
+    for above, below in pairwise(order):
         heights[below] = max(heights[below], heights[above] + _LABEL_HEIGHT)
     return heights
