@@ -109,7 +109,7 @@ def test_without_an_encoder_a_file_is_its_own(save: Callable[..., Path]) -> None
 
 def test_a_file_without_class_embeddings_is_learned_from_its_vectors_alone(save: Callable[..., Path]) -> None:
     path = save(ours(part=None, class_embeddings=None))
-    model = FewShotClassifier().fit_folder(path)
+    model = FewShotClassifier(method="tip-adapter").fit_folder(path)
     support, choice = model.support_, model.choice_
     assert (model.class_embeddings_, len(support)) == (None, 6)
     assert choice is not None
