@@ -63,7 +63,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     given = settings["tune"], settings["alpha"], settings["beta"]
     method = method_for(settings["method"], *given)
     check_tuning(method, *given)
-    for name, value in method_settings(settings).items():
+    for name in METHOD_SETTINGS:
+        value = settings[name]
+        if value is None:
+            continue
         if name not in inspect.signature(method_class(method)).parameters:
             raise UsageError(f"{method} takes no {name}; leave out {name}", arguments=(name,))
         if name == "epochs":
