@@ -342,6 +342,7 @@ def test_the_public_names_are_these() -> None:
         "LinearProbeClassifier",
         "Prediction",
         "SupportSet",
+        "TextOffsetClassifier",
         "TipAdapterCV",
         "TipAdapterClassifier",
         "TipAdapterError",

@@ -103,7 +103,8 @@ def places(record: dict[str, Any], above: str = "") -> Iterator[str]:
 def test_the_page_lists_the_keys_that_are_written(saved: tuple[FewShotClassifier, Path]) -> None:
     table = PAGE.partition("## config.json")[2].partition("## adapter")[0]
     listed = re.findall(r"^\| `([\w.\[\]]+)` \|", table, re.MULTILINE)
-    assert sorted(listed) == sorted(places(json.loads((saved[1] / CONFIG).read_bytes())))
+    only_newer = {"left_out.refused", "left_out.near_repeats"}  # of methods that leave classes out, and photos together
+    assert sorted({*listed} - only_newer) == sorted(places(json.loads((saved[1] / CONFIG).read_bytes())))
 
 
 def test_the_page_states_the_limits_that_hold() -> None:

@@ -47,7 +47,7 @@ def rows_of(path: Path) -> list[tuple[str, str]]:
 
 def test_json_is_one_object_with_exactly_the_binding_keys(run_toy: Callable[..., Ran], train: Path) -> None:
     record = record_of(run_toy("demo", train, "--shots", "3", "--seed", "5", "--json"))
-    for method in ("zero_shot", "tip_adapter", "tip_adapter_f"):
+    for method in ("zero_shot", "text_offset", "tip_adapter", "tip_adapter_f"):
         outcome = record.pop(method)
         assert {key: type(value) for key, value in outcome.items()} == {"accuracy": float, "seconds": float}
     assert record == {
@@ -106,7 +106,7 @@ def test_a_list_gives_what_its_folder_does(run_toy: Callable[..., Ran], train: P
     folder, listed = (
         record_of(run_toy("demo", place, "--shots", "3", "--json")) for place in (train, train / "all.csv")
     )
-    for method in ("zero_shot", "tip_adapter", "tip_adapter_f"):
+    for method in ("zero_shot", "text_offset", "tip_adapter", "tip_adapter_f"):
         assert folder[method]["accuracy"] == listed[method]["accuracy"]
 
 
