@@ -11,7 +11,9 @@ from math import ceil
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import heads_page
 from benchmarks.record import RESULTS, ROOT
+from benchmarks.tables import mean_in_percent, shots_words, table
 from tip_adapter.methods import DEFAULT_METHOD
 from tip_adapter.metrics import N_BINS, Bin, Calibration
 from tip_adapter.report import charts
@@ -542,14 +544,6 @@ def together(entries: Sequence[dict[str, Any]]) -> Bin:
     return Bin(confidence, accuracy, n)
 
 
-def shots_words(shots: int) -> str:
-    return "1 shot" if shots == 1 else f"{shots} shots"
-
-
-def mean_in_percent(values: Sequence[float]) -> str:
-    return f"{100 * mean(values):.1f}" if values else "–"
-
-
 def spread(values: Sequence[float]) -> str:
     percent = [100 * value for value in values]
     return f"{mean(percent):.2f} ± {stdev(percent):.2f}"
@@ -568,11 +562,6 @@ def exported(record: dict[str, Any]) -> str:
         for r in record["rows"]
     ]
     return text + "\n\n" + table(["file", "what is done", "inputs", "same class", "largest difference"], rows)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def mutants(record: dict[str, Any]) -> str:
@@ -617,6 +606,7 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "caltech101": ("Caltech101 with the offline encoder", caltech101),
     "demo": ("The demo", demo),
     "equations": ("The equations on real CLIP vectors", equations),
+    "heads": ("Every classifier on the same vectors", heads_page.page),
     "choosing": ("How alpha and beta are chosen", choosing_page),
     "trust": ("Self-reported accuracy, label errors and rejection", trust),
     "calibration": ("Calibration of the scores", calibration),
@@ -626,7 +616,10 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 }
 
 #: Pictures next to a page, rendered from the same results.
-PICTURES: dict[str, Callable[[dict[str, Any]], str]] = {"calibration": reliability_curves}
+PICTURES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "calibration": reliability_curves,
+    "heads": heads_page.picture,
+}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_an_explanation_is_of_photos_alone(
     run: Callable[..., Ran], model: Path, make_photos: Callable[..., Path]
 ) -> None:
     ran = run("predict", model, make_photos("test", 50, red=1) / "red" / "50.png", "--explain")
-    assert "looks like" in ran.out
+    assert "because" in ran.out
+    assert "red/2.png" in ran.out
     assert "class name" not in ran.out
 
 
@@ -80,6 +82,22 @@ def test_a_features_folder_of_it_serves_as_photos(
     ran = run("fit", tmp_path / "features", "--encoder", encoder, "--out", tmp_path / "by-features")
     assert ran.status == 0, ran.err
     assert run("check", tmp_path / "by-features").status == 0
+
+
+def test_two_encoders_at_once_are_named_with_their_weights(
+    run: Callable[..., Ran], encoder: str, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    train, pair = make_photos("train", red=3, green=3), f"toy+{encoder}"
+    ran = run("fit", train, "--encoder", pair, "--out", tmp_path / "model")
+    assert ran.status == 0, ran.err
+    (line,) = [line for line in ran.out.splitlines() if line.startswith("Encoders with their weights: ")]
+    name = line.partition(": ")[2].rstrip(".")
+    assert re.fullmatch(r"0\.\d\*toy\+0\.\d\*onnx:.*clip", name)
+    assert f"Encoder {name} " in run("info", tmp_path / "model").out
+    assert "red" in run("predict", tmp_path / "model", train / "red" / "0.png").out
+    assert run("extract", train, "--encoder", name, "--out", tmp_path / "features").status == 0
+    evaluated = run("evaluate", tmp_path / "model", tmp_path / "features")
+    assert (evaluated.status, "Accuracy: 100.0" in evaluated.out) == (0, True)
 
 
 def test_a_class_without_photos_is_refused(

@@ -250,6 +250,15 @@ def strangers_model(hub: FakeHub, paint: Callable[..., Any], tmp_path: Path, mon
     return tmp_path / "model"
 
 
+def test_a_name_of_two_encoders_in_a_file_makes_nobody_download_either_of_them(hub: FakeHub, tmp_path: Path) -> None:
+    hub.requests.clear()
+    for name in (f"toy+{SOURCE}", f"0.3*{SOURCE}+0.7*toy"):
+        with pytest.raises(UnaskedDownload, match="needs encoder onnx:someone/clip, which is not on this machine"):
+            refuse_unasked_download(name, tmp_path)
+    refuse_unasked_download("toy+pocket", tmp_path)
+    assert not hub.requests
+
+
 def test_fault_44_a_model_folder_alone_makes_nobody_download(hub: FakeHub, strangers_model: Path) -> None:
     with pytest.raises(UnaskedDownload, match=r"needs encoder onnx:someone/clip, .* `hf download someone/clip`"):
         FewShotClassifier.load(strangers_model)

@@ -28,7 +28,7 @@ def folder(clip_folder: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def model(folder: Path, make_photos: Callable[..., Path]) -> FewShotClassifier:
-    return FewShotClassifier(f"onnx:{folder}").fit_folder(make_photos("train", red=3, green=3, blue=3))
+    return FewShotClassifier(f"onnx:{folder}", "tip-adapter").fit_folder(make_photos("train", red=3, green=3, blue=3))
 
 
 # ---- files to vectors ------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_an_output_of_another_shape_is_refused_with_what_was_found(clip_folder: 
 # ---- photos to a model -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["tip-adapter", "tip-adapter-f", "linear-probe", "clip-adapter"])
+@pytest.mark.parametrize("method", ["text-offset", "tip-adapter", "tip-adapter-f", "linear-probe", "clip-adapter"])
 def test_a_model_answers_by_photos_alone_and_is_the_same_after_saving(
     method: str, folder: Path, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:

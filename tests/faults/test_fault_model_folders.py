@@ -476,7 +476,7 @@ MISFITS: dict[str, list[Any]] = {
     "images": [None, 5, {}, "abcd"],
     "images[3]": [None, 5, HALF, [], "4.png\0"],
     "logit_scale": [None, "20", True, 0, -1.0, 1.1e4, HUGE, 1e300],
-    "templates": [None, 5, "{}", {}, []],
+    "templates": [None, 5, "{}", {}],
     "templates[0]": [None, 1, HALF, ["{}"]],
     "choice": [5, "loo", [], {}],
     "choice.alpha": ["1", True, -1.0, 1e31, HUGE],

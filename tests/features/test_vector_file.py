@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tip_adapter import FewShotClassifier, TipAdapterClassifier, load_encoder
+from tip_adapter import FewShotClassifier, TextOffsetClassifier, load_encoder
 from tip_adapter.errors import (
     FeaturesError,
     MissingExtra,
@@ -110,10 +110,9 @@ def test_without_an_encoder_a_file_is_its_own(save: Callable[..., Path]) -> None
 def test_a_file_without_class_embeddings_is_learned_from_its_vectors_alone(save: Callable[..., Path]) -> None:
     path = save(ours(part=None, class_embeddings=None))
     model = FewShotClassifier().fit_folder(path)
-    support, choice = model.support_, model.choice_
+    support = model.support_
     assert (model.class_embeddings_, len(support)) == (None, 6)
-    assert choice is not None
-    clf = TipAdapterClassifier(alpha=choice.alpha, beta=choice.beta).fit(support.vectors, support.labels)
+    clf = TextOffsetClassifier(logit_scale=model.head_.logit_scale).fit(support.vectors, support.labels)
     assert np.array_equal(model.estimator_.logits(support.vectors), clf.logits(support.vectors))
     with pytest.raises(
         UsageError, match="zero-shot knows classes by their names alone, and the encoder reads no names"

@@ -204,14 +204,14 @@ def test_photos_of_unknown_content_are_compared_by_their_ids(folder: Path, tmp_p
     fitted = FewShotClassifier("toy").fit_folder(folder).support_
     old = SupportSet(fitted.vectors, fitted.labels, fitted.ids)
     FewShotClassifier("toy").fit_support(old).save(tmp_path / "model")
-    assert read_config(tmp_path / "model")["format"] == 1
+    assert read_config(tmp_path / "model")["format"] == 3
     model = FewShotClassifier.load(tmp_path / "model")
     (folder / "red" / "0.png").unlink()
     (folder / "blue" / "0.png").rename(folder / "blue" / "new.png")
     changes = model.compare_folder(folder)
     assert (changes.new, changes.removed) == (("blue/new.png",), ("blue/0.png", "red/0.png"))
     assert_is_as_fitted(model.apply_changes(changes), folder, tmp_path)
-    assert read_config(tmp_path / "followed")["format"] == 2
+    assert read_config(tmp_path / "followed")["format"] == 3
 
 
 def test_what_was_chosen_on_validation_photos_is_chosen_by_default(
@@ -321,5 +321,5 @@ def test_contents_are_saved_and_read(folder: Path, tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     head, config = load_head(tmp_path / "model")
     assert head.support.digests.tolist() == model.support_.digests.tolist()
-    assert config["format"] == 2
+    assert config["format"] == 3
     assert "support_digests" not in (tmp_path / "model" / CONFIG).read_text("utf-8")

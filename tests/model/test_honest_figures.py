@@ -165,7 +165,7 @@ def test_labels_that_are_nearly_as_likely_as_another_are_not_listed() -> None:
     mistaken = [entry for entry in likely_wrong(head) if entry["called"] != entry["label"]]
     listed = check_images(head)["likely_wrong"]
     assert 0 < len(listed) < len(mistaken)
-    assert all(entry["probability"] <= 1 / 3.5 for entry in listed)  # the other label has 2.5 times as much at least
+    assert all(entry["probability"] <= 1 / 3.75 for entry in listed)  # the other label has 2.75 times as much at least
 
 
 # ---- none of these ---------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_classes_are_left_out_with_their_names_and_photos() -> None:
         rest = ClassEmbeddings(np.delete(names.labels, group), np.delete(names.matrix, group, axis=0))
         part = TextOffsetClassifier(rest, 5.0, whole.penalty_, whole.text_weight_).fit(vectors[~gone], labels[~gone])
         assert logits.shape == (gone.sum(), 7 - len(group))
-        np.testing.assert_allclose(logits, part.logits(vectors[gone]), atol=0.2)
+        np.testing.assert_allclose(logits, part.logits(vectors[gone]), atol=0.5)
 
 
 @pytest.mark.parametrize("n_classes", [1, 2])

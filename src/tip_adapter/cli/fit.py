@@ -11,11 +11,12 @@ import tip_adapter
 from tip_adapter.cli._options import complete_encoders, complete_methods, one_of, real, whole
 from tip_adapter.cli._output import notes, print_line, progress_bars
 from tip_adapter.cli._words import near_repeats_in_words, outcome_in_words, threshold_in_words
+from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.encoders.prompts import read_class_names
 from tip_adapter.io.files import refuse_existing
 from tip_adapter.methods import AUTO
 from tip_adapter.model.saving import refuse_unreplaceable
-from tip_adapter.text import counted
+from tip_adapter.text import counted, printable
 from tip_adapter.validation import MAX_SEED
 
 TrainDir = Annotated[
@@ -27,7 +28,7 @@ EncoderName = Annotated[
     Option(
         "--encoder",
         "-e",
-        help="A name or family:source, see `tip-adapter encoders`; if not given pocket, or what stored vectors were made with.",
+        help="A name or family:source, see `tip-adapter encoders`, or two joined by +; default: pocket, or what stored vectors were made with.",
         metavar="NAME",
         autocompletion=complete_encoders,
     ),
@@ -135,6 +136,8 @@ def fit(
     classes, images = counted(len(model.classes_), "class", "classes"), counted(len(model.support_), "image", "images")
     used = images if model.estimator_.capabilities.needs_images else "images are not used"
     print_line(f"{model.head_.method}, {classes}, {used}.")
+    if isinstance(model.encoder_, JoinedEncoder) and model.encoder_.weights:
+        print_line(f"Encoders with their weights: {printable(model.encoder_.identity.name)}.")
     print_line(outcome_in_words(model.head_))
     for line in filter(None, [near_repeats_in_words(model.head_), threshold_in_words(model.head_)]):
         print_line(line)

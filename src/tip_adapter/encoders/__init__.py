@@ -1,17 +1,19 @@
 """Encoders map images and class names to vectors of one space. To add one: a file here and a line below.
 
 A name, such as ``pocket``, is one encoder; a family makes one per source: ``family:source``. Known CLIPs have short names,
-such as ``clip``, listed in onnx/clips.toml. The class of a single encoder has a `record`; a family has none before it has
+such as ``clip``, listed in onnx/clips.toml. Two names joined by a plus sign are two encoders as one: joined.py. The class of a single encoder has a `record`; a family has none before it has
 a source.
 """
 
 from __future__ import annotations
 
+import os
 from inspect import getdoc
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tip_adapter import validation
 from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
+from tip_adapter.encoders.joined import JoinedEncoder, split_name
 from tip_adapter.encoders.onnx.catalogue import named_clips
 from tip_adapter.errors import MissingExtra, UnaskedDownload, UsageError, warn
 from tip_adapter.plugins import known_names, load_object, resolve
@@ -19,8 +21,7 @@ from tip_adapter.text import printable
 from tip_adapter.validation import require
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "DEFAULT",
@@ -93,13 +94,16 @@ FAMILIES = {
 _NAMED = "tip_adapter.encoders.onnx.encoder:load_named"
 
 
-def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int | None = None) -> Encoder:
+def load_encoder(
+    name: str | Sequence[str | Encoder] = DEFAULT, *, device: str | None = None, threads: int | None = None
+) -> Encoder:
     """Load an encoder by name.
 
     Parameters
     ----------
     name : a name of `ENCODERS`, a short name of a CLIP, or an entry point ``tip_adapter.encoders`` of an installed
-        package; or ``family:source``, of `FAMILIES` or such an entry point
+        package; or ``family:source``, of `FAMILIES` or such an entry point. Two of these joined by a plus sign, or a list of
+        two, names or loaded encoders, are two encoders as one (`joined.JoinedEncoder`)
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it, or torch for an encoder on torch
     threads : int, None for one per processor that this process may use in its container
 
@@ -124,7 +128,17 @@ def load_encoder(name: str = DEFAULT, *, device: str | None = None, threads: int
     True
     """
     require(device is None or isinstance(device, str), "device", "cpu or cuda", device)
-    require(isinstance(name, str), "encoder", "a name", name)
+    several = isinstance(name, (list, tuple)) and len(name) == 2
+    require(isinstance(name, str) or several, "encoder", "a name, or a list of two", name)
+    if not isinstance(name, str):
+        loaded = [
+            load_encoder(part, device=device, threads=threads) if isinstance(part, str) else part for part in name
+        ]
+        return JoinedEncoder(loaded)
+    parts = _parts_of(name)
+    if len(parts) > 1:
+        weights = [weight for weight, _ in parts if weight is not None]
+        return JoinedEncoder([load_encoder(part, device=device, threads=threads) for _, part in parts], weights or None)
     family, colon, source = name.partition(":")
     short = family in named_clips()
     makers = dict.fromkeys(named_clips(), _NAMED) | {key: value.make for key, value in FAMILIES.items()} | ENCODERS
@@ -155,14 +169,15 @@ def refuse_unasked_download(name: str, where: str | os.PathLike[str]) -> None:
     UnaskedDownload
         The name is of a repository that is not in the hub's cache.
     """
-    family, _, source = name.partition(":")
-    absent = FAMILIES[family].absent if family in FAMILIES else ""
-    repository = load_object(absent)(source) if absent else None
-    if repository is not None:
-        raise UnaskedDownload(
-            f"{printable(where)} needs encoder {printable(name)}, which is not on this machine, and files may not start downloads; "
-            f"if you trust it, pass it yourself (encoder=, --encoder), or run `hf download {printable(repository)}`"
-        )
+    for _, part in _parts_of(name):
+        family, _, source = part.partition(":")
+        absent = FAMILIES[family].absent if family in FAMILIES else ""
+        repository = load_object(absent)(source) if absent else None
+        if repository is not None:
+            raise UnaskedDownload(
+                f"{printable(where)} needs encoder {printable(part)}, which is not on this machine, and files may not start "
+                f"downloads; if you trust it, pass it yourself (encoder=, --encoder), or run `hf download {printable(repository)}`"
+            )
 
 
 def encoder_names() -> list[str]:
@@ -194,6 +209,15 @@ def encoder_families() -> dict[str, Family]:
         if not hasattr(make, "record")
     }
     return {**FAMILIES, **others}
+
+
+def _parts_of(name: str) -> list[tuple[float | None, str]]:
+    """The weight and the name of each of the encoders that a name joins; a path that exists may contain plus signs."""
+    family, _, source = name.partition(":")
+    if family in FAMILIES and os.path.lexists(source):
+        return [(None, name)]
+    known = {*known_names(_GROUP, ENCODERS), *FAMILIES, *named_clips()}
+    return split_name(name, known.__contains__)
 
 
 def _importable() -> Iterator[tuple[str, Any]]:

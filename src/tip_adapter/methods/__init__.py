@@ -20,6 +20,7 @@ METHODS = {
     "tip-adapter-f": "tip_adapter.methods.tip_adapter:TipAdapterFClassifier",
     "linear-probe": "tip_adapter.methods.linear_probe:LinearProbeClassifier",
     "clip-adapter": "tip_adapter.methods.clip_adapter:CLIPAdapterClassifier",
+    "gda": "tip_adapter.methods.gda:GaussianClassifier",
     "coop": "tip_adapter.methods.coop:CoOpClassifier",
 }
 

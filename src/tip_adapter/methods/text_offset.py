@@ -51,9 +51,9 @@ PRIORS = ("balanced", "counts")
 #: λ and the share of the names' likeliest scale, from what suits few classes to what suits many.
 _PATH = ((0.01, 0.5), (0.03, 0.625), (0.1, 0.75))
 _STANDARD_ERRORS = 2.0
-#: Norm of the gradient at which the solver stops, relative to √n: while λ is chosen, for left-out classes, for left-out images, for
-#: what is used.
-_ROUGH, _LEFT_OUT_CLASSES, _LEFT_OUT, _TOLERANCE = 1e-2, 3e-3, 1e-3, 1e-4
+#: Norm of the gradient at which the solver stops, relative to √n: while λ is chosen, for left-out classes, for left-out images, and
+#: for what is used, in single and in double precision.
+_ROUGH, _LEFT_OUT_CLASSES, _LEFT_OUT, _SINGLE, _DOUBLE = 1e-2, 3e-3, 1e-3, 1e-4, 1e-6
 #: Folds of left-out images: many up to `_FEW` logits, since each then leaves more to learn from.
 _FEW, _FOLDS_OF_FEW, _FOLDS = 2**13, 20, 5
 #: λ is chosen on the first folds that have so many images together.
@@ -205,7 +205,9 @@ class TextOffsetClassifier(IncrementalClassifier):
         queries, arrays = self._queries_and_arrays(X)
         logits = to_numpy(self._logits(queries, *arrays)).astype(np.float64)
         queries = to_numpy(queries).astype(np.float64)
-        texts = self.text_weight_ * text_logits(queries, to_numpy(self.weights_).astype(np.float64), self.logit_scale)
+        texts = self.text_weight_ * text_logits(
+            queries, to_numpy(self.weights_).astype(np.float64), float(self.logit_scale)
+        )
         regression = self._regression()
         values = regression.values(self._image_coef(), self.text_weight_, self.penalty_)  # (n, N)  A
         cosines = (queries - regression.mean) @ (regression.vectors - regression.mean).T  # (m, n)
@@ -254,10 +256,11 @@ class TextOffsetClassifier(IncrementalClassifier):
             self.penalty_, self.text_weight_, first = regression.chosen(penalty, text_weight)
             if start is not None:
                 first = regression.solution_of(start)
-            solution = regression.solve(self.text_weight_, self.penalty_, _TOLERANCE, first)
+            tolerance = _SINGLE if regression.inputs.dtype == np.float32 else _DOUBLE
+            solution = regression.solve(self.text_weight_, self.penalty_, tolerance, first)
             coef, intercept = regression.as_linear(solution, self.text_weight_, self.penalty_)
         self._solved = self.classes_, coef
-        coef = coef + self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
+        coef = coef + self.text_weight_ * float(self.logit_scale) * to_numpy(self.weights_)
         self.coef_, self.intercept_ = like(coef, self.keys_), like(intercept[None], self.keys_)
 
     def _regression(self, rows: NDArray[np.intp] | slice = slice(None)) -> _Regression:
@@ -266,20 +269,20 @@ class TextOffsetClassifier(IncrementalClassifier):
             to_numpy(self.keys_)[rows],
             self.labels_[rows],
             to_numpy(self.weights_),
-            self.logit_scale,
+            float(self.logit_scale),
             by_count=self.prior == "counts",
         )
 
     def _image_coef(self) -> NDArray[Any]:
         """(n_classes, d) array B."""
         coef: NDArray[Any] = to_numpy(self.coef_).astype(np.float64)
-        return coef - self.text_weight_ * self.logit_scale * to_numpy(self.weights_)
+        return coef - self.text_weight_ * float(self.logit_scale) * to_numpy(self.weights_)
 
     def _logits_by(self, part: _Regression, solution: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
         """Logits of images that the problem of `part` does not have, by its solution."""
         coef, intercept = part.as_linear(solution, self.text_weight_, self.penalty_)
         vectors = to_numpy(self.keys_)[rows]
-        text = self.text_weight_ * text_logits(vectors, to_numpy(self.weights_), self.logit_scale)
+        text = self.text_weight_ * text_logits(vectors, to_numpy(self.weights_), float(self.logit_scale))
         logits: NDArray[Any] = text + vectors @ coef.T + intercept
         return logits
 

@@ -7,8 +7,9 @@ import os
 import reprlib
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -18,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 
 from tip_adapter import validation
 from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
+from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_templates
 from tip_adapter.errors import LabelError, WrongEncoder, warn
 from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
@@ -25,6 +27,7 @@ from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_id
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import AUTO, method_class
+from tip_adapter.methods.kernel_weights import kernel_weights
 from tip_adapter.methods.tuning import LEAVE_ONE_OUT
 from tip_adapter.model.contents import Changes, distinct
 from tip_adapter.model.fitting import (
@@ -50,6 +53,7 @@ from tip_adapter.model.settings import (
     METHOD_SETTINGS,
     check_encoder,
     check_settings,
+    is_loadable,
     listed_support,
     logit_scale_of,
     method_for,
@@ -60,7 +64,7 @@ from tip_adapter.validation import require
 from tip_adapter.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -81,8 +85,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder; None for ``pocket``, or for the one that
-        stored vectors were made with
+    encoder : name of an encoder (see `tip-adapter encoders`), or an Encoder; a list of two, or ``name+name``, for two at once,
+        whose kernels are added with weights by left-out likelihood; None for ``pocket``, or for the one that stored vectors
+        were made with
     method : ``auto`` (``text-offset``; ``tip-adapter`` where alpha and beta, or `tune`, are given), ``text-offset``,
         ``zero-shot``, ``tip-adapter``, ``tip-adapter-f``, ``linear-probe``, ``clip-adapter``, ``coop``, or an entry point
         ``tip_adapter.methods`` of an installed package
@@ -116,7 +121,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     day night
     """
 
-    encoder: str | Encoder | None = None
+    encoder: str | Encoder | Sequence[str | Encoder] | None = None
     method: str = AUTO
     tune: str | os.PathLike[str] | None = None
     alpha: float | None = None
@@ -132,6 +137,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     threads: int | None = None
     _head: Head | None = field(default=None, init=False)
     _made_with: str | None = field(default=None, init=False)
+    _weights: tuple[float, ...] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         # No field: a lock cannot be copied. Reentrant, because one method that changes the model may call another.
@@ -209,19 +215,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             As `fit`.
         """
         self._check()
-        support = listed_support(support, "support", self.encoder_.identity.width)
-        labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
         with self._writing:
-            if not labels:
-                raise LabelError("there are no classes to learn; give at least one photo or class name")
-            _warn_of_one_class(labels)
-            names = self._names(labels)
-            templates = self._prompts()
-            embeddings = self._embedded(names, templates)
-            scale = logit_scale_of(self.encoder_, self.logit_scale)
-            learned_from = support, names, templates, embeddings, scale
-            self._head = fit_by_settings(vars(self), self.encoder_, self._method, *learned_from, progress=progress)
-            return self
+            return self._fit_support(support, classes, self.encoder_, progress)
 
     # ---- a scikit-learn estimator ----------------------------------------------------------------------------------
 
@@ -245,7 +240,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if any(getattr(self, name) != value for name, value in before.items()):
                 self.__dict__.pop("encoder_", None)
             if self.encoder != before["encoder"]:
-                self._head = self._made_with = None
+                self._head = self._made_with = self._weights = None
             return self
 
     def __sklearn_clone__(self) -> FewShotClassifier:
@@ -260,7 +255,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Without the lock, and an encoder that was given by name: neither can be copied, and it is loaded when needed."""
         state = self.__dict__.copy()  # in one step: another thread may set an attribute meanwhile
         del state["_writing"]
-        if self.encoder is None or isinstance(self.encoder, str):
+        if is_loadable(self.encoder):
             state.pop("encoder_", None)
         return state
 
@@ -272,8 +267,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """What was given, and how much was learned."""
         defaults = {name: value.default for name, value in type(self).__dataclass_fields__.items()}
         params = self.get_params(deep=False)
-        if not isinstance(self.encoder, str | None):
-            params["encoder"] = self.encoder.identity.name
+        if not is_loadable(self.encoder):
+            params["encoder"] = self.encoder_.identity.name
         given = [f"{name}={reprlib.repr(value)}" for name, value in params.items() if value != defaults[name]]
         head = self._head
         state = (
@@ -330,11 +325,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @cached_property
     def encoder_(self) -> Encoder:
-        """The encoder, loaded when first needed."""
-        if self.encoder is None or isinstance(self.encoder, str):
-            name = self.encoder or self._made_with or DEFAULT
-            return load_encoder(name, device=self.device, threads=self.threads)
-        return self.encoder
+        """The encoder, loaded when first needed; two at once have the weights of the last fit."""
+        given = (self._made_with or DEFAULT) if self.encoder is None else self.encoder
+        if isinstance(given, Sequence):
+            encoder = load_encoder(given, device=self.device, threads=self.threads)
+        else:
+            encoder = given
+        return encoder.weighted(self._weights) if isinstance(encoder, JoinedEncoder) and self._weights else encoder
 
     # ---- incremental learning -------------------------------------------------------------------------------------
 
@@ -444,14 +441,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         head, photos = self.head_, labelled_source(folder, part="train")
         warn(*photos.notes)
-        support = self._read(photos.reusing(head.support), head.finetune_with or head.method, progress)
+        method = head.finetune_with or head.method
+        support = self._read(photos.reusing(head.support), method, self.encoder_, progress)
         return Changes.between(head, support, photos.classes)
 
     def apply_changes(self, changes: Changes, *, progress: Progress | None = None) -> Self:
         """Learn the photos and classes of a folder instead of the present ones; raises as `fit`.
 
         The model is then what `fit_folder` makes of the folder with the settings that this model was fitted with: what is
-        chosen or trained, such as alpha and beta, is so again. Names given for classes (`class_names`) are kept.
+        chosen or trained, such as alpha and beta, is so again. Names given for classes (`class_names`) and the
+        weights of two encoders are kept.
 
         Parameters
         ----------
@@ -671,7 +670,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         cls,
         folder: str | os.PathLike[str],
         *,
-        encoder: str | Encoder | None = None,
+        encoder: str | Encoder | Sequence[str | Encoder] | None = None,
         device: str | None = None,
         threads: int | None = None,
     ) -> FewShotClassifier:
@@ -782,16 +781,45 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
         if not self.encoder_.record.reads_names:
-            refuse_nameless(self.method, photos.classes, photos.labels)
+            refuse_nameless(self._method, photos.classes, photos.labels)
         warn(*photos.notes)
         if self.tune in ("loo", LEAVE_ONE_OUT):
             refuse_singles(photos.labels)
-        return self.fit_support(self._read(photos, self._method, progress), photos.classes, progress=progress)
+        # Weights that an earlier fit chose are chosen anew.
+        encoder, weights = self.encoder_, None
+        if isinstance(encoder, JoinedEncoder) and self._weights:
+            encoder = encoder.weighted(None)
+        support = self._read(photos, self._method, encoder, progress)
+        if isinstance(encoder, JoinedEncoder) and encoder.weights is None and len(support):
+            rows = encoder.split(support.vectors)
+            weights = kernel_weights(rows, support.labels)
+            encoder = encoder.weighted(weights)
+            support = replace(support, vectors=encoder.join(rows))
+        self._fit_support(support, photos.classes, encoder, progress)
+        self._weights = weights
+        return self
 
-    def _read(self, photos: VectorSource, method: str, progress: Progress | None) -> SupportSet:
+    def _fit_support(
+        self, support: SupportSet, classes: Iterable[str], encoder: Encoder, progress: Progress | None
+    ) -> Self:
+        """`fit_support` by an encoder, which is that of the classifier from then on."""
+        support = listed_support(support, "support", encoder.identity.width)
+        labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
+        if not labels:
+            raise LabelError("there are no classes to learn; give at least one photo or class name")
+        _warn_of_one_class(labels)
+        names = self._names(labels)
+        templates = self._prompts()
+        embeddings = _embedded(names, templates, encoder)
+        learned_from = support, names, templates, embeddings, logit_scale_of(encoder, self.logit_scale)
+        head = fit_by_settings(vars(self), encoder, self._method, *learned_from, progress=progress)
+        self.__dict__["encoder_"], self._head = encoder, head
+        return self
+
+    def _read(self, photos: VectorSource, method: str, encoder: Encoder, progress: Progress | None) -> SupportSet:
         """The photos that a method learns from, each content once in a class."""
         used = photos if method_class(method).capabilities.needs_images else photos.take(())
-        support, _ = encode_labelled(used, self.encoder_, threads=self.threads, progress=progress)
+        support, _ = encode_labelled(used, encoder, threads=self.threads, progress=progress)
         lost = sorted(set(used.labels) - set(support.labels.tolist()))
         if lost and self.encoder_.record.reads_names:
             warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
@@ -841,12 +869,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             warn(f"{encoder} reads no names: templates are not used, and class names are only shown")
         return ()
 
-    def _embedded(self, names: Mapping[str, str], templates: Sequence[str]) -> ClassEmbeddings | None:
-        """The embeddings of label → name; None where the encoder reads no names."""
-        if not self.encoder_.record.reads_names:
-            return None
-        return embed_classes(names, templates, self.encoder_.encode_texts)
-
     def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
         """The head with those of the labels, too, that are new to it."""
         refuse_lookalike_labels([*head.names, *labels])
@@ -858,7 +880,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not fresh:
             return head
         names = self._names(fresh, head.names)
-        return with_classes(head, names, self._embedded(names, head.templates))
+        return with_classes(head, names, _embedded(names, head.templates, self.encoder_))
 
     def _set_head(self, head: Head) -> Self:
         if head.finetune_with and not self.head_.finetune_with:
@@ -879,6 +901,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         learned_from = head.support, head.names, head.templates, head.class_embeddings, head.logit_scale
         self._head = fit_by_settings(used, self.encoder_, method, *learned_from, progress=progress)
         return self
+
+
+def _embedded(names: Mapping[str, str], templates: Sequence[str], encoder: Encoder) -> ClassEmbeddings | None:
+    """The embeddings of label → name; None where the encoder reads no names."""
+    return embed_classes(names, templates, encoder.encode_texts) if encoder.record.reads_names else None
 
 
 def _warn_of_one_class(labels: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NEAR = 0.95
 #: A method that is refitted without each photo lists labels that it finds so many times less likely than another: on six small
 #: data sets with 5 % of the labels flipped, the largest ratio that lists 85 % of these.
-_CLEARLY = 2.5
+_CLEARLY = 2.75
 #: Most near-duplicates that are listed, the most similar first: a person will not look at more.
 MOST_PAIRS = 1000
 # Cosines are computed in blocks of this many entries.
@@ -69,7 +69,7 @@ def check_images(head: Head) -> dict[str, Any]:
 
 def possibly_mislabelled(head: Head) -> list[dict[str, Any]]:
     """Those of `likely_wrong` that are predicted as another class, and so clearly that a person should look."""
-    least = _CLEARLY if head.estimator.capabilities.leaves_out else 1.0
+    least = _CLEARLY if _refits(head) else 1.0
     return [entry for entry, ratio in _by_suspicion(head) if entry["called"] != entry["label"] and ratio >= least]
 
 
@@ -96,17 +96,23 @@ def _by_suspicion(head: Head) -> list[tuple[dict[str, Any], float]]:
 def _left_out_probabilities(head: Head) -> tuple[NDArray[np.intp], NDArray[Any]]:
     """Rows of the support that can be left out, (m,), and their probabilities without them, (m, n_classes).
 
-    By a method with alpha and beta, photos and names have equal weight (scale-free at ratio 1): values chosen on these very
-    labels trust the wrong ones, too. LOG.md has the figures.
+    By refits of the method, not over the temperature: wrong labels raise it, and so make each other look likely. Where it is not
+    refitted, by Tip-Adapter, in which photos and names have equal weight (scale-free alpha and beta at ratio 1): values chosen on
+    these very labels trust the wrong ones, too. LOG.md has the figures.
     """
-    if head.estimator.capabilities.leaves_out:
+    if _refits(head):
         rows, logits = head.left_out_logits
-        return rows, softmax(logits / head.temperature)
+        return rows, softmax(logits)
     photos = head.cache.left_out
     if not photos.n_scored:
         return np.zeros(0, np.intp), np.zeros((0, len(head.classes)))
     choice = tuning.scale_free(head.cache, tuning.TuningData(ratio=1.0))
     return np.flatnonzero(photos.scored), softmax(photos.logits(*choice.alpha_beta) / choice.temperature)
+
+
+def _refits(head: Head) -> bool:
+    """Whether photos can be left out by refits of the method."""
+    return head.estimator.capabilities.leaves_out and len(head.left_out_logits[0]) > 0
 
 
 def _accuracy(head: Head) -> Accuracy | None:

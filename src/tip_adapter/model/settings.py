@@ -63,7 +63,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     given = settings["tune"], settings["alpha"], settings["beta"]
     method = method_for(settings["method"], *given)
     check_tuning(method, *given)
-    for name, value in method_settings(settings).items():
+    for name in METHOD_SETTINGS:
+        value = settings[name]
+        if value is None:
+            continue
         if name not in inspect.signature(method_class(method)).parameters:
             raise UsageError(f"{method} takes no {name}; leave out {name}", arguments=(name,))
         if name == "epochs":
@@ -85,9 +88,22 @@ def method_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_encoder(encoder: object) -> None:
-    """Raise UsageError unless it is None, a name, or has all that an Encoder has; a class has no identity yet."""
-    fits = encoder is None or isinstance(encoder, str) or all(hasattr(encoder, name) for name in _OF_AN_ENCODER)
-    require(fits, "encoder", "the name of an encoder, or a loaded one", encoder)
+    """Raise UsageError unless it is None, a name, or has all that an Encoder has, or is a list of two such.
+
+    A class has no identity yet.
+    """
+    several = isinstance(encoder, (list, tuple))
+    parts = encoder if isinstance(encoder, (list, tuple)) else [encoder]
+    fits = all(isinstance(p, str) or all(hasattr(p, name) for name in _OF_AN_ENCODER) for p in parts)
+    fits = encoder is None or (fits and len(parts) == (2 if several else 1))
+    require(fits, "encoder", "the name of an encoder, or a loaded one, or a list of two", encoder)
+
+
+def is_loadable(encoder: object) -> bool:
+    """Whether an encoder, as `check_encoder` took it, is given by name only, so that it can be loaded again."""
+    return encoder is None or all(
+        isinstance(part, str) for part in (encoder if isinstance(encoder, (list, tuple)) else [encoder])
+    )
 
 
 def listed_support(support: Any, name: str, width: int) -> SupportSet:
