@@ -76,6 +76,8 @@ WRONG_SETTINGS = [
     ("seed", -1),
     ("seed", None),
     ("class_embeddings", np.eye(2)),
+    ("class_sums", "mean"),
+    ("class_sums", None),
 ]
 
 

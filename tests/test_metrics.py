@@ -27,8 +27,12 @@ PREDICTED = np.array(["a"] * 5 + ["b"] + ["b", "a", "c"] + ["d"])  # right: 5 of
 
 
 def wilson(n_right: int, n: int) -> tuple[float, float]:
+    return wilson_of_share(n_right / n, n)
+
+
+def wilson_of_share(p: float, n: float) -> tuple[float, float]:
     """Wilson (1927), the closed formula; 1.959964 is the normal's 97.5 % point."""
-    z, p = 1.959963984540054, n_right / n
+    z = 1.959963984540054
     centre, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max((centre - half) / (1 + z * z / n), 0.0), min((centre + half) / (1 + z * z / n), 1.0)
 
@@ -44,6 +48,26 @@ def test_accuracy_counts_photos_and_the_mean_counts_classes() -> None:
     assert result.accuracy == pytest.approx(6 / 10)
     assert result.mean_per_class == pytest.approx((5 / 6 + 1 / 3 + 0) / 3)
     assert result.interval == accuracy_interval(6, 10)
+
+
+def test_fault_87_with_equal_classes_the_mean_over_them_is_the_accuracy_with_its_interval() -> None:
+    result = accuracy_of(np.repeat(["a", "b", "c"], 7), np.array(["a"] * 9 + ["b"] * 12))
+    assert (result.mean_per_class, result.mean_interval) == (result.accuracy, result.interval)
+    assert result.equal_counts
+    assert not accuracy_of(TRUTH, PREDICTED).equal_counts
+
+
+def test_fault_87_the_interval_of_a_mean_over_classes_contains_the_truth() -> None:
+    """Classes of 30, 30, 2 and 2 photos: as uncertain as 15 photos, not as 64."""
+    rng, counts = np.random.default_rng(0), [30, 30, 2, 2]
+    truth, covered = np.repeat(list("abcd"), counts), 0
+    for _ in range(1000):
+        result = accuracy_of(truth, np.where(rng.random(len(truth)) < 0.8, truth, "-"))
+        low, high = result.mean_interval
+        covered += low <= 0.8 <= high
+    assert covered >= 940
+    low, high = accuracy_of(TRUTH, PREDICTED).mean_interval
+    assert (low, high) == pytest.approx(wilson_of_share((5 / 6 + 1 / 3) / 3, 9 / (1 / 6 + 1 / 3 + 1)))
 
 
 def test_per_class_holds_the_classes_of_the_truth_only() -> None:

@@ -58,6 +58,24 @@ def refused(ran: Ran, status: int, *words: str) -> None:
 # ---- what it says ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("n_red", "said"),
+    [
+        (4, "Leave-one-out accuracy: 100.0 % (12 images)"),
+        (2, "Leave-one-out accuracy, mean over classes: 100.0 % (10 images)"),
+        (1, "Leave-one-out accuracy, mean over 2 of 3 classes: 100.0 % (8 images)"),
+    ],
+)
+def test_fault_87_fit_says_where_the_accuracy_is_a_mean_over_classes(
+    n_red: int, said: str, fit: Callable[..., Ran], train: Path
+) -> None:
+    for number in range(n_red, 4):
+        (train / "red" / f"{number}.png").unlink()
+    ran = fit(train, "--method", "tip-adapter")
+    assert ran.status == 0
+    assert said in ran.out
+
+
 def test_fit_says_the_pair_how_it_was_chosen_and_the_left_out_accuracy(
     fit: Callable[..., Ran], info: Callable[[], dict[str, Any]], train: Path, tmp_path: Path
 ) -> None:

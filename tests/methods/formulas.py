@@ -68,7 +68,7 @@ def left_out_logits(queries, keys, labels, weights, alpha, beta, logit_scale, cl
 
 
 def fine_tuning_loss(queries, rows, keys, labels, weights, alpha, beta, logit_scale, own_key):
-    """Mean cross-entropy of queries `rows` (photo numbers); own_key is "keep" or "leave-out"."""
+    """Mean cross-entropy of queries `rows` (photo numbers), each times mean count / its class's; own_key is "keep" or "leave-out"."""
     if own_key == "keep":
         logits = tip_adapter_logits(queries, keys, labels, weights, alpha, beta, logit_scale)
     else:
@@ -78,5 +78,6 @@ def fine_tuning_loss(queries, rows, keys, labels, weights, alpha, beta, logit_sc
     losses = []
     for row, photo in zip(logits, rows, strict=True):
         top = row.max()
-        losses.append(top + np.log(np.exp(row - top).sum()) - row[labels[photo]])
+        loss = top + np.log(np.exp(row - top).sum()) - row[labels[photo]]
+        losses.append(loss * mean_count(labels) / np.sum(labels == labels[photo]))
     return np.mean(losses)

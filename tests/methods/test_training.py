@@ -64,6 +64,7 @@ def torchs_keys(example, rows, own_key, views=None):
     X, weights = torch.tensor(unit(example.X), dtype=dtype), torch.tensor(unit(example.weights), dtype=dtype)
     values, labels = torch.tensor(one_hot(example.labels, len(weights)), dtype=dtype), torch.tensor(example.labels)
     counts = torch.bincount(labels, minlength=len(weights)).to(dtype)
+    mean_count = counts[counts > 0].mean()
     steps_per_epoch = ceil(len(X) / BATCHES["batch_size"])
     keys = torch.nn.Parameter(X.clone())
     optimiser = torch.optim.AdamW([keys], lr=BATCHES["learning_rate"], eps=1e-4, weight_decay=0.01, betas=(0.9, 0.999))
@@ -78,9 +79,9 @@ def torchs_keys(example, rows, own_key, views=None):
             affinities = affinities * (torch.arange(len(X)) != torch.tensor(batch)[:, None])
             several = counts[own] > 1
             gain[several, own[several]] = (counts[own] / (counts[own] - 1))[several]
-        gain = gain * counts[counts > 0].mean() / counts.clamp(min=1)
+        gain = gain * mean_count / counts.clamp(min=1)
         logits = example.logit_scale * queries @ weights.T + example.alpha * (affinities @ values) * gain
-        loss = torch.nn.functional.cross_entropy(logits, own)
+        loss = (torch.nn.functional.cross_entropy(logits, own, reduction="none") * mean_count / counts[own]).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tip_adapter import choose_alpha_beta
 from tip_adapter.methods import tuning
 from tip_adapter.methods.tuning import TuningData
 from tip_adapter.model import head as head_module
 from tip_adapter.model.fitting import fit_head
 from tip_adapter.model.head import Head
+from tip_adapter.model.incremental import with_images
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
 
 LABELS = ["cat", "dog", "owl"]
@@ -99,6 +101,33 @@ def test_a_head_comes_back_from_its_record(method: str, settings: dict[str, Any]
     written, repeated = again.to_record()
     assert written == config
     assert {name: array.tobytes() for name, array in repeated.items()} == {n: a.tobytes() for n, a in arrays.items()}
+
+
+@pytest.mark.parametrize("method", ["tip-adapter", "tip-adapter-f"])
+def test_fault_87_a_model_saved_before_sums_were_balanced_answers_as_it_did(method: str, support: SupportSet) -> None:
+    unequal = support.take(np.array([0, 1, 2, 3, 4, 5, 6, 9]))
+    raw, balanced = (fitted(method, unequal, epochs=2, class_sums=sums) for sums in ("raw", "balanced"))
+    config, arrays = raw.to_record()
+    earlier = {name: value for name, value in config["parameters"].items() if name != "class_sums"}
+    loaded = Head.from_record({**config, "parameters": earlier, "format": 2}, arrays)
+    np.testing.assert_array_equal(loaded.probabilities(support.vectors), raw.probabilities(support.vectors))
+    assert np.abs(raw.probabilities(support.vectors) - balanced.probabilities(support.vectors)).max() > 1e-4
+    taught = with_images(loaded, support.take(np.array([11])))  # -F falls back to tip-adapter
+    assert taught.estimator.class_sums == taught.cache.class_sums == "raw"
+    with pytest.raises(ValueError, match="parameters of tip-adapter"):
+        Head.from_record({**config, "parameters": earlier, "format": 3}, arrays)
+
+
+@pytest.mark.parametrize("class_sums", ["raw", "balanced"])
+def test_fault_87_a_head_is_chosen_scored_and_saved_with_its_own_sums(class_sums: str, support: SupportSet) -> None:
+    unequal = support.take(np.array([0, 1, 2, 3, 4, 5, 6, 9]))
+    head = fitted("tip-adapter", unequal, class_sums=class_sums)
+    names = head.class_embeddings
+    choice = choose_alpha_beta(unequal.vectors, unequal.labels, names, 30.0, class_sums=class_sums)
+    assert (head.choice, head.cache.class_sums) == (choice, class_sums)
+    assert head.left_out is not None
+    assert choice.accuracy == pytest.approx(head.left_out.accuracy.mean_per_class)
+    assert Head.from_record(*head.to_record()).estimator.settings() == {"class_sums": class_sums}
 
 
 def test_a_head_without_images_comes_back_and_its_ids_are_texts(support: SupportSet) -> None:

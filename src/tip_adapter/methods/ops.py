@@ -58,19 +58,25 @@ def class_means(keys: Array, labels: NDArray[Any], n_classes: int) -> Array:
     return unit_rows(sum_by_class(keys.T, labels, n_classes).T)
 
 
-def cross_entropy(logits: Array, labels: NDArray[Any]) -> tuple[float, Array]:
+def cross_entropy(
+    logits: Array, labels: NDArray[Any], class_weights: NDArray[np.float64] | None = None
+) -> tuple[float, Array]:
     """Mean cross-entropy of (m, n_classes) logits for (m,) labels, and its gradient with respect to the logits.
 
-    The gradient is (softmax − one-hot) / m: (m, n_classes).
+    The gradient is (softmax − one-hot) / m: (m, n_classes). Each row's part of both is multiplied by the weight of its class,
+    if (n_classes,) weights are given.
     """
     xp = array_api_compat.array_namespace(logits)
     own = np.arange(len(labels)), labels
     errors = softmax(logits)
     smallest = xp.finfo(errors.dtype).smallest_normal
-    loss = -float(xp.mean(xp.log(xp.clip(errors[own], smallest, None))))
+    likelihoods = xp.log(xp.clip(errors[own], smallest, None))
     errors[own] -= 1
     errors /= len(labels)
-    return loss, errors
+    if class_weights is not None:
+        weights = like(class_weights[labels], errors)  # (m,)
+        likelihoods, errors = weights * likelihoods, weights[:, None] * errors
+    return -float(xp.mean(likelihoods)), errors
 
 
 def like(array: Array, reference: Array) -> Array:

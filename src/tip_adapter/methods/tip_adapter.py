@@ -259,7 +259,8 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
 
     Parameters
     ----------
-    alpha, beta, class_embeddings, logit_scale, class_sums : as in TipAdapterClassifier; used for training and for prediction
+    alpha, beta, class_embeddings, logit_scale, class_sums : as in TipAdapterClassifier; used for training and for prediction.
+        Where sums are balanced, classes also count the same in the loss
     epochs : int, passes over the support (the paper: 20; 100 on EuroSAT)
     batch_size : int (the paper: 256)
     learning_rate : float, of AdamW, annealed to zero by a cosine (the paper: 0.001)
@@ -300,13 +301,14 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
     def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
         leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=views is None), len(self.classes_)
         alpha, beta = self._alpha_beta()
+        balance = sum_factors(labels, n_classes, None, self.class_sums)  # (N,)
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             own_rows = rows if leave_out else None
             affinities = affinity(queries, learned[0], beta, own_rows)  # (m, n)  A
             cache = sum_affinities(affinities, labels, n_classes, own_rows, self.class_sums)  # (m, N)  A L
             text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
-            loss, errors = cross_entropy(text + alpha * cache, labels[rows])  # (m, N)  P
+            loss, errors = cross_entropy(text + alpha * cache, labels[rows], balance)  # (m, N)  P
             given = labels, alpha, beta, own_rows, self.class_sums
             return loss, [cache_gradient(queries, affinities, errors, *given)]
 
