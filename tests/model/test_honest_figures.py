@@ -70,7 +70,7 @@ def test_photos_that_are_added_again_do_not_raise_the_accuracy_shown(times: int)
     assert again.left_out.accuracy.accuracy == pytest.approx(alone.left_out.accuracy.accuracy, abs=0.05)
 
 
-def test_near_repeats_are_said_in_a_line_and_none_of_them_in_no_line() -> None:
+def test_fault_88_near_repeats_are_said_in_a_line_and_none_of_them_in_no_line() -> None:
     plain = clusters(4, 5, 1.5)
     assert near_repeats_in_words(head_of(*plain)) == ""
     vectors, labels = np.concatenate([plain[0], plain[0][:3]]), np.concatenate([plain[1], plain[1][:3]])
