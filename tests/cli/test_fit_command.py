@@ -107,7 +107,7 @@ def test_every_method_learns_and_answers(
 
 
 def test_help_lists_the_methods(run: Callable[..., Ran]) -> None:
-    words = " ".join(run("fit", "--help").out.split())
+    words = " ".join(run("fit", "--help").out.split()).replace("- ", "-")  # lines break within names, too
     assert [method for method in METHODS if method not in words] == []
 
 

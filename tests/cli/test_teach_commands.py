@@ -223,7 +223,7 @@ def test_retune_is_what_fit_would_have_chosen(
     ran = run("retune", taught)
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.splitlines()[0] == "The model has 4 classes and 15 images."
-    assert "chosen by leave-one-out. Leave-one-out accuracy: 100.0 % (15 images)" in ran.out
+    assert "chosen by leave-one-out. Leave-one-out accuracy, mean over classes: 100.0 % (15 images)" in ran.out
     head, _ = load_head(taught)
     refit = FewShotClassifier("toy", "tip-adapter").fit_support(head.support).head_
     assert (head.choice, head.left_out) == (refit.choice, refit.left_out)

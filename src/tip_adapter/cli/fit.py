@@ -38,8 +38,8 @@ Method = Annotated[
     Option(
         "--method",
         "-m",
-        help="auto (text-offset; tip-adapter with --alpha and --beta, or --tune), text-offset, tip-adapter, tip-adapter-f, "
-        "linear-probe, clip-adapter, coop (needs torch), or zero-shot.",
+        help="auto (text-offset; with --alpha and --beta, or --tune, tip-adapter), text-offset, tip-adapter, "
+        "tip-adapter-f, gda, zero-shot, linear-probe, clip-adapter, or coop (needs torch).",
         metavar="NAME",
         autocompletion=complete_methods,
     ),
