@@ -130,7 +130,8 @@ def main() -> None:
             rows.append({**what, "head": head, **measure(head, *draw)})
             print(rows[-1], flush=True)
         if draw:
-            write_results("heads", COMMAND, {"rows": rows})
+            n_test = {name: len(photos.test.y) for name, photos in sets.items()}
+            write_results("heads", COMMAND, {"n_test": n_test, "rows": rows})
 
 
 def cells() -> Iterator[Cell]:
