@@ -116,7 +116,8 @@ class Head:
         if self.left_out is None:
             raise UsageError(
                 "the model has no threshold of its own: it needs alpha and beta, photos to leave out, two of a class at "
-                "least, and `tip-adapter retune` after photos were added or removed; give --min-score a number"
+                "least, and `tip-adapter retune` after photos were added or removed; give min_score a number",
+                arguments=("min_score",),
             )
         return self.left_out.threshold
 
@@ -167,12 +168,16 @@ class Head:
         (((probabilities, _), evidences),) = self._decomposed(vector[None])
         return self._explained(evidences, probabilities, [self.classes.tolist().index(label) for label in labels])
 
+    def require_explanations(self) -> None:
+        """Raise UsageError if the method cannot explain an answer."""
+        if not self.estimator.capabilities.explains:
+            raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
+
     def _decomposed(
         self, vectors: NDArray[np.float32]
     ) -> Iterable[tuple[tuple[NDArray[np.float32], NDArray[np.intp]], Sequence[ClassEvidence]]]:
         """What `_ranked` gives for each vector, and the evidence for each class; UsageError if the method has none."""
-        if not self.estimator.capabilities.explains:
-            raise UsageError(f"{self.method} has no photos to explain an answer by; --method tip-adapter has")
+        self.require_explanations()
         return zip(self._ranked(vectors), self.estimator.explain(vectors), strict=True)
 
     def _answer(
