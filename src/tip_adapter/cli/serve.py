@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import closing
 from typing import Annotated
 
 from typer import Option
 
+import tip_adapter
 from tip_adapter.cli._options import ModelDir, whole
 from tip_adapter.cli._output import notes, say
-from tip_adapter.images.decoding_pool import start_decoding
-from tip_adapter.model.classifier import FewShotClassifier
 from tip_adapter.plugins import require_extra
 
 _MORE = "Host name that requests may use, in addition to localhost and HOST; may be repeated"
@@ -43,10 +43,11 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with notes(quiet):
         chosen = settings.of(host=host, port=port, allow_host=allow_host or None)
-        listening = server.listen(chosen)
-        start_decoding()  # the first decoding process starts while the model loads
-        model = FewShotClassifier.load(model_dir, device=device, threads=threads)
-        _ = model.encoder_  # loaded before the first request
-        if not quiet:
-            say(f"note: {model_dir} is served at {server.url_of(listening)}")
-        server.serve(model, chosen, listening)
+        with closing(server.listen(chosen)) as listening:
+            from tip_adapter.images.decoding_pool import start_decoding  # here: help needs no NumPy
+
+            start_decoding()  # the first decoding process starts while the model loads
+            model = tip_adapter.FewShotClassifier.load(model_dir, device=device, threads=threads)
+            if not quiet:
+                say(f"note: {model_dir} is served at {server.url_of(listening)}")
+            server.serve(model, chosen, listening)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -33,7 +34,19 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 
-# ---- answers, for their description ----------------------------------------------------------------------------------
+# ---- what is asked and answered, for its description -----------------------------------------------------------------
+
+
+class Options(BaseModel):
+    """The query of a request; an unknown name is refused, since it may be a known one misspelled."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top: int = Field(5, ge=1, description="Number of classes to list, most probable first.")
+    min_score: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
+        0.0, description="No label below this probability; auto: the model's own threshold."
+    )
+    explain: bool = Field(False, description="Say which training photos and class name an answer rests on.")
 
 
 class ClassScore(BaseModel):
@@ -115,11 +128,8 @@ _FORM = {
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
-    return {
-        status: {"description": "Refused", "model": ProblemDetails, "content": {"application/problem+json": schema}}
-        for status in statuses
-    }
+    content = {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 # ---- the application -------------------------------------------------------------------------------------------------
@@ -170,7 +180,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def of_query(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        name, reason = first["loc"][-1], first["msg"]
+        name, reason = first["loc"][1], first["msg"]  # the first is "query"; a third is a type of the value
         return problem_response(UsageError(f"{name}: {reason[0].lower()}{reason[1:]}, found {shown(first['input'])}"))
 
     async def of_client(_: Request, __: Exception) -> Response:
@@ -195,24 +205,19 @@ def _add_routes(app: FastAPI, queue: PhotoQueue) -> None:
     )
     async def classify(
         request: Request,
-        top: Annotated[int, Query(ge=1, description="Number of classes to list, most probable first.")] = 5,
-        min_score: Annotated[
-            Annotated[float, Query(ge=0, le=1)] | Literal["auto"],
-            Query(description="No label below this probability; auto: the model's own threshold."),
-        ] = 0.0,
-        explain: Annotated[bool, Query(description="Which training photos an answer rests on.")] = False,
+        options: Annotated[Options, Query()],
     ) -> Response:
         """Classify photos: one record each, with an `error` where some of them cannot be read."""
         head = queue.model.head_
-        least = least_score(min_score, head)
-        if explain:
+        least = least_score(options.min_score, head)
+        if options.explain:
             head.require_explanations()
         # Before the body is read; without its length as many bytes as it may have.
         n_bytes = int(request.headers.get("content-length", limits.body_bytes))
         with queue.place(1, n_bytes):
             photos = await read_photos(request, limits)
             with queue.place(len(photos) - 1, 0):
-                work = queue.predict(photos, top=top, min_score=least, explain=explain)
+                work = queue.predict(photos, top=options.top, min_score=least, explain=options.explain)
                 predictions = await _unless_gone(request, work)
         return JSONResponse({"predictions": predictions})
 

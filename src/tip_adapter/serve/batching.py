@@ -52,8 +52,10 @@ class _Request:
         errors = list(batch.errors.values())
         if len(errors) == len(self.names):
             raise errors[0] if len(errors) == 1 else NothingReadable.among(list(map(str, errors)))
-        options = {"top": self.top, "min_score": self.min_score, "explain": self.explain}
-        return list(batch_predictions(self.names, batch, self.head, **options))
+        records = batch_predictions(
+            self.names, batch, self.head, top=self.top, min_score=self.min_score, explain=self.explain
+        )
+        return list(records)
 
 
 class PhotoQueue:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -58,5 +57,4 @@ def serve(model: FewShotClassifier, settings: Settings, listening: socket.socket
         limit_concurrency=limits.connections,
         timeout_graceful_shutdown=limits.seconds_to_drain,
     )
-    with closing(listening):
-        uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(config).run(sockets=[listening])

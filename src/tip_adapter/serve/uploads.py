@@ -53,15 +53,20 @@ async def read_photos(request: Request, limits: Limits) -> list[Photo]:
         raise Problem(
             "bad_request", f"the form cannot be read: {error.message.rstrip('.')}; send {FIELD} as files"
         ) from None
-    photos = []
-    for field, upload in form.multi_items():
-        if field != FIELD or not isinstance(upload, UploadFile):
-            raise Problem("bad_request", f"the form has a field {shown(field)}; send files called {FIELD} only")
-        content = await upload.read()
-        photos.append(Photo(upload.filename or image_name(content, len(photos)), content))
+    try:
+        photos = [await _photo(field, upload, position) for position, (field, upload) in enumerate(form.multi_items())]
+    finally:
+        await form.close()
     if not photos:
         raise Problem("bad_request", f"the form has no file; send at least one, called {FIELD}")
     return photos
+
+
+async def _photo(field: str, upload: UploadFile | str, position: int) -> Photo:
+    if field != FIELD or not isinstance(upload, UploadFile):
+        raise Problem("bad_request", f"the form has a field {shown(field)}; send files called {FIELD} only")
+    content = await upload.read()
+    return Photo(upload.filename or image_name(content, position), content)
 
 
 def too_many_images(limits: Limits) -> Problem:
