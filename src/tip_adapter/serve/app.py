@@ -28,7 +28,7 @@ from tip_adapter.version import __version__
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
-    from tip_adapter import FewShotClassifier
+    from tip_adapter.model.classifier import FewShotClassifier
     from tip_adapter.serve.settings import Settings
 
 _Result = TypeVar("_Result")

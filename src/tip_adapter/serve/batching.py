@@ -24,8 +24,8 @@ from tip_adapter.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tip_adapter import FewShotClassifier
     from tip_adapter.features.encode import Prepared, VectorBatch
+    from tip_adapter.model.classifier import FewShotClassifier
     from tip_adapter.model.head import Head
     from tip_adapter.model.prediction import Prediction
     from tip_adapter.serve.settings import Limits

@@ -13,7 +13,7 @@ from tip_adapter.serve.settings import Limits
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
-    from tip_adapter import FewShotClassifier
+    from tip_adapter.model.classifier import FewShotClassifier
     from tip_adapter.serve.settings import Settings
 
 
