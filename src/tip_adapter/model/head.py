@@ -91,6 +91,12 @@ class Head:
         return np.array(list(self.names), dtype=np.str_)
 
     @cached_property
+    def described_classes(self) -> list[dict[str, Any]]:
+        """label, name and n_images of every class, in the order of the labels."""
+        counts = Counter(self.support.labels.tolist())
+        return [{"label": label, "name": name, "n_images": counts[label]} for label, name in self.names.items()]
+
+    @cached_property
     def cache(self) -> Cache:
         """The support as a cache with its own vectors as keys: what the tuning rules use."""
         return support_cache(self.support, self.class_embeddings, self.logit_scale, None)
@@ -255,11 +261,10 @@ class Head:
 
     def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Its part of a model folder: configuration and arrays."""
-        counts = Counter(self.support.labels.tolist())
         config = {
             "method": self.method,
             "parameters": self.estimator.settings(),
-            "classes": [{"label": key, "name": name, "n_images": counts[key]} for key, name in self.names.items()],
+            "classes": self.described_classes,
             "images": self.support.ids.tolist(),
             "logit_scale": float(self.logit_scale),
             "templates": list(self.templates),

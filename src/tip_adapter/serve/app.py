@@ -169,7 +169,7 @@ def create_app(model: FewShotClassifier, settings: Settings, limits: Limits | No
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    """Every error becomes a problem; those that are no one's fault but ours are logged, too."""
+    """Every error becomes a problem; an unexpected one is logged, too."""
 
     async def of_package(_: Request, error: Exception) -> Response:
         return problem_response(error)
@@ -203,10 +203,7 @@ def _add_routes(app: FastAPI, queue: PhotoQueue) -> None:
         responses=_problems(400, 403, 408, 413, 415, 422, 503),
         openapi_extra={"requestBody": _FORM},
     )
-    async def classify(
-        request: Request,
-        options: Annotated[Options, Query()],
-    ) -> Response:
+    async def classify(request: Request, options: Annotated[Options, Query()]) -> Response:
         """Classify photos: one record each, with an `error` where some of them cannot be read."""
         head = queue.model.head_
         least = least_score(options.min_score, head)
@@ -225,14 +222,13 @@ def _add_routes(app: FastAPI, queue: PhotoQueue) -> None:
     async def info() -> Response:
         """The model: its classes, method and encoder; and the limits of a request."""
         head, encoder = queue.model.head_, queue.model.encoder_.identity
-        config, _ = head.to_record()
         return JSONResponse(
             {
                 "tip_adapter": __version__,
                 "method": head.method,
                 "encoder": encoder.name,
                 "encoder_fingerprint": encoder.fingerprint,
-                "classes": config["classes"],
+                "classes": head.described_classes,
                 "threshold": head.left_out.threshold if head.left_out else None,
                 "explains": head.estimator.capabilities.explains,
                 "max_photos": limits.photos,
@@ -247,7 +243,7 @@ def _add_routes(app: FastAPI, queue: PhotoQueue) -> None:
 
     @app.get("/readyz", response_model=Status, responses=_problems(503))
     async def readyz() -> Response:
-        """Whether it takes further photos: the model is loaded before it listens, and the queue has room."""
+        """Whether it takes further photos: the queue has room; the model was loaded before the first answer."""
         with queue.place(1, 1):
             return JSONResponse({"status": "ready"})
 
