@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import subprocess
 import sys
-from contextlib import closing
-from http.client import HTTPConnection
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from tempfile import gettempdir
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,13 +40,20 @@ if TYPE_CHECKING:
     from fake_hub import FakeHub
 
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in steps.PAGES}
+#: Its requests need a running service: a test of its own follows it.
+SERVICE = "docs/how-to/web-service.md"
 WITH_CONSOLES = [name for name, text in TEXTS.items() if "```console" in text]
 WITH_STEPS = [
-    name for name, text in TEXTS.items() if name not in WITH_CONSOLES and (steps.commands(text) or "```python" in text)
+    name
+    for name, text in TEXTS.items()
+    if name not in (*WITH_CONSOLES, SERVICE) and (steps.commands(text) or "```python" in text)
 ]
 
 #: Page → packages without which it is skipped.
-NEEDS = {"docs/how-to/fastapi.md": ("fastapi", "httpx", "python_multipart")}
+NEEDS = {
+    "docs/how-to/fastapi.md": ("fastapi", "httpx", "python_multipart"),
+    SERVICE: ("fastapi", "httpx", "pydantic_settings", "python_multipart", "uvicorn"),
+}
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
@@ -282,17 +289,45 @@ def test_a_section_of_a_docstring_becomes_a_list() -> None:
 
 
 @pytest.fixture
-def service(paint: Callable[..., Image.Image]) -> Iterator[Any]:
-    """The guide's service with a model of two colours, on a free port."""
-    names: dict[str, Any] = {}
-    steps.follow(TEXTS["docs/how-to/web-service.md"], names)
-    model = FewShotClassifier("toy").fit([paint(label) for label in ("red", "green")], ["red", "green"])
-    with names["PhotoService"](("127.0.0.1", 0), model) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def service(home: Path) -> Iterator[str]:
+    """`tip-adapter serve` with a model of the reader's photos: its address."""
+    for package in NEEDS[SERVICE]:
+        pytest.importorskip(package)
+    steps.run("tip-adapter fit photos --out model")
+    command = [sys.executable, "-m", "tip_adapter", "serve", "model", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        yield process.stderr.readline().split()[-1]
+        process.terminate()
+
+
+@pytest.mark.slow
+def test_the_requests_of_the_guide_to_the_service_are_answered(
+    service: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TIP_ADAPTER_TOKEN", "of-no-importance-here")
+    page = re.sub(r"http://127\.0\.0\.1:8000|https://photos\.example\.org", service, TEXTS[SERVICE])
+    steps.follow(page, {})
+    assert re.fullmatch(r"(\d\.png cat 0\.\d+\n){3}", capsys.readouterr().out)
+    answers = [
+        json.loads(subprocess.run(shlex.split(os.path.expandvars(command)), capture_output=True, check=True).stdout)
+        for command in steps.commands(page)
+        if command.startswith("curl ")
+    ]
+    photo, explained, info, *others = answers
+    (record,) = photo["predictions"]
+    assert json.loads(steps.run("tip-adapter predict model new.jpg --json")) == record
+    assert [len(record["explanation"]) for record in explained["predictions"]] == [2, 2]
+    assert {entry["label"] for entry in info["classes"]} == {"cat", "dog"}
+    assert others == [photo, photo]
+
+
+def test_the_guide_to_the_service_lists_every_code_of_its_errors() -> None:
+    pytest.importorskip("starlette")
+    from tip_adapter.serve.problems import STATUSES
+
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", TEXTS[SERVICE], re.MULTILINE)
+    assert {code: int(status) for status, code in rows} == STATUSES
 
 
 @pytest.fixture
@@ -331,48 +366,7 @@ def test_the_fastapi_service_rejects_with_a_message_without_paths(
     assert gettempdir() not in answer.json()["detail"]
 
 
-def post(service: Any, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
-    with closing(HTTPConnection(*service.server_address, timeout=10)) as connection:
-        connection.putrequest("POST", "/")
-        for name, value in headers.items():
-            connection.putheader(name.replace("_", "-"), value)
-        connection.endheaders(body)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-
-
 def as_png(photo: Image.Image) -> bytes:
     file = BytesIO()
     photo.save(file, "PNG")
     return file.getvalue()
-
-
-def test_the_web_service_classifies_a_photo(service: Any, paint: Callable[..., Image.Image]) -> None:
-    photo = as_png(paint("green", 7))
-    status, record = post(service, photo, Content_Length=str(len(photo)))
-    assert (status, record["label"]) == (200, "green")
-    assert record["top"][0] == {"label": "green", "score": record["score"]}
-
-
-@pytest.mark.parametrize(
-    ("headers", "status", "message"),
-    [
-        ({}, 411, "Content-Length"),
-        ({"Content_Length": "-1"}, 411, "Content-Length"),
-        ({"Content_Length": "999999999"}, 413, "bytes"),
-        ({"Content_Length": "9"}, 422, "cannot be read"),
-    ],
-)
-def test_the_web_service_rejects_with_a_message_without_paths(
-    service: Any, headers: dict[str, str], status: int, message: str
-) -> None:
-    refused, record = post(service, b"no photo!", **headers)
-    assert refused == status
-    assert message in record["error"]
-    assert gettempdir() not in record["error"]
-
-
-def test_the_web_service_limits_concurrent_requests(service: Any) -> None:
-    while service.slots.acquire(blocking=False):
-        pass
-    assert post(service, b"", Content_Length="0") == (503, {"error": "busy; try again in a second"})

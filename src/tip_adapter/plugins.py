@@ -22,6 +22,13 @@ EXTRAS = {
     "features": ("pyarrow>=17",),
     "heic": ("pillow-heif>=1.6",),
     "paper": ("pyarrow>=17", "matplotlib>=3.8"),
+    "serve": (
+        "fastapi>=0.128",
+        "pydantic-settings>=2.7",
+        "python-multipart>=0.0.27",
+        "starlette>=1.3.1",
+        "uvicorn>=0.34",
+    ),
     "torch": ("open-clip-torch>=3.2", "torch>=2.6", "torchvision>=0.21", "transformers>=4.40"),
 }
 

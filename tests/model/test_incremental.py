@@ -554,7 +554,7 @@ def test_auto_is_the_models_own_threshold(photos: Any, make_photos: MakePhotos) 
 def test_a_model_without_left_out_photos_has_no_threshold(photos: Any, more: Any, make_photos: MakePhotos) -> None:
     folder, taught = make_photos("new", red=1), fitted(photos, method="tip-adapter").partial_fit(more, MORE_LABELS)
     for model in (taught, fitted(photos[:3], LABELS[:3]), fitted(photos), fitted(photos, method="zero-shot")):
-        with pytest.raises(UsageError, match=r"no threshold of its own.*retune.*give --min-score a number"):
+        with pytest.raises(UsageError, match=r"no threshold of its own.*retune.*give min_score a number"):
             model.predict_folder(folder, min_score="auto")
     assert taught.retune().predict_folder(folder, min_score="auto")
 

@@ -90,6 +90,11 @@ COMMANDS = {
         "Open a page about a classifier: classes, images, leave-one-out accuracy.",
         ("tip-adapter show model", "tip-adapter show model --photos photos --out page"),
     ),
+    "serve": (
+        "tip_adapter.cli.serve:serve",
+        "Classify photos over HTTP.",
+        ("tip-adapter serve model", "tip-adapter serve model --port 8080"),
+    ),
     "encoders": (
         "tip_adapter.cli.encoders:encoders",
         "List the encoders that can be loaded here.",

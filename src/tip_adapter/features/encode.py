@@ -58,9 +58,16 @@ class VectorBatch(NamedTuple):
     digests: tuple[str, ...]
     errors: dict[int, ImageError]
 
+    def part(self, start: int, stop: int) -> VectorBatch:
+        """The outcome of the images from `start` to before `stop`, numbered from 0."""
+        first, last = np.searchsorted(self.positions, (start, stop))
+        errors = {position - start: error for position, error in self.errors.items() if start <= position < stop}
+        rows = slice(first, last)
+        return VectorBatch(self.positions[rows] - start, self.vectors[rows], self.digests[rows], errors)
+
 
 #: An image as the encoder's preprocessing gives it, and the SHA-256 of its content; or why there is none.
-_Prepared: TypeAlias = "tuple[NDArray[Any], str] | ImageError"
+Prepared: TypeAlias = "tuple[NDArray[Any], str] | ImageError"
 
 
 def stream_vectors(
@@ -83,16 +90,25 @@ def stream_vectors(
     starts = range(0, len(images), size)
     n_threads = min(threads or available_processors(), 1 + len(images) // _IMAGES_PER_START)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingPool() as processes:
-        pending: deque[list[Future[_Prepared]]] = deque()
+        pending: deque[list[tuple[str, Future[Prepared]]]] = deque()
+
+        def encoded(start: int) -> VectorBatch:
+            batch = [(name, future.result()) for name, future in pending.popleft()]
+            return encode_batch(batch, encoder, start=start, views=views)
+
         try:
             for start in starts:
-                rows = range(start, min(start + size, len(images)))
-                taken = zip(rows, images[start : start + size], strict=True)
-                pending.append([pool.submit(_prepare, image, row, encoder, views, processes) for row, image in taken])
+                names = [(_name(image, row), image) for row, image in enumerate(images[start : start + size], start)]
+                pending.append(
+                    [
+                        (name, pool.submit(prepare_image, image, name, encoder, processes, views))
+                        for name, image in names
+                    ]
+                )
                 if len(pending) > _AHEAD:
-                    yield _encode(pending.popleft(), start - _AHEAD * size, encoder, views, images)
+                    yield encoded(start - _AHEAD * size)
             for start in starts[len(starts) - len(pending) :]:
-                yield _encode(pending.popleft(), start, encoder, views, images)
+                yield encoded(start)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -134,13 +150,13 @@ def averaging(encoder: Encoder) -> str:
     return "raw" if encoder.gives_raw else "unit"
 
 
-def _prepare(
-    image: ImageLike, position: int, encoder: Encoder, views: Augmentation, processes: DecodingPool
-) -> _Prepared:
-    """Decode and preprocess one image, in a thread."""
+def prepare_image(
+    image: ImageLike, name: str, encoder: Encoder, processes: DecodingPool, views: Augmentation = NO_AUGMENTATION
+) -> Prepared:
+    """Decode one image in `processes` and preprocess it; threads may do so at once. `name` is what errors call it."""
     try:
         if isinstance(image, (str, os.PathLike, bytes)):
-            pixels, digest = processes.decode(image, _name(image, position))
+            pixels, digest = processes.decode(image, name)
             decoded = Image.fromarray(pixels)
         else:
             decoded = open_image(image)
@@ -152,17 +168,31 @@ def _prepare(
         return error
     except Exception as error:  # any encoder plug-in, or out of memory
         reason = printable(str(error) or type(error).__name__)
-        return ImageError(f"cannot use {_name(image, position)}: {reason}; remove the photo")
+        return ImageError(f"cannot use {name}: {reason}; remove the photo")
 
 
-def _encode(
-    futures: list[Future[_Prepared]], start: int, encoder: Encoder, views: Augmentation, images: Sequence[ImageLike]
+def encode_batch(
+    images: Sequence[tuple[str, Prepared]],
+    encoder: Encoder,
+    *,
+    start: int = 0,
+    views: Augmentation = NO_AUGMENTATION,
 ) -> VectorBatch:
-    """The vectors of the images from `start` on; one that is zero, NaN or infinite becomes that image's error."""
+    """Encode up to `BATCH` images that are prepared, in one batch.
+
+    Parameters
+    ----------
+    images : name, for messages, and what `prepare_image` returned
+    encoder, views : as in `stream_vectors`
+    start : position of the first
+
+    Returns
+    -------
+    VectorBatch; a vector that is zero, NaN or infinite is its image's error
+    """
     errors: dict[int, ImageError] = {}
     read: dict[int, tuple[NDArray[Any], str]] = {}
-    for position, future in enumerate(futures, start):
-        outcome = future.result()
+    for position, (_, outcome) in enumerate(images, start):
         if isinstance(outcome, ImageError):
             errors[position] = outcome
         else:
@@ -175,7 +205,7 @@ def _encode(
     usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
     for row in positions[~usable].tolist():
         reason = "the encoder's vector is zero, NaN or infinite; remove the photo"
-        errors[row] = ImageError(f"cannot use {_name(images[row], row)}: {reason}")
+        errors[row] = ImageError(f"cannot use {images[row - start][0]}: {reason}")
         del read[row]
     return VectorBatch(positions[usable], vectors[usable], tuple(digest for _, digest in read.values()), errors)
 

@@ -91,6 +91,12 @@ class Head:
         return np.array(list(self.names), dtype=np.str_)
 
     @cached_property
+    def described_classes(self) -> list[dict[str, Any]]:
+        """label, name and n_images of every class, in the order of the labels."""
+        counts = Counter(self.support.labels.tolist())
+        return [{"label": label, "name": name, "n_images": counts[label]} for label, name in self.names.items()]
+
+    @cached_property
     def cache(self) -> Cache:
         """The support as a cache with its own vectors as keys: what the tuning rules use."""
         class_sums = self.estimator.class_sums
@@ -123,7 +129,8 @@ class Head:
             raise UsageError(
                 "the model has no threshold of its own: it needs a method that leaves photos out (text-offset, tip-adapter), "
                 "different photos of a class, two at least, and `tip-adapter retune` after photos were added or removed; give "
-                "--min-score a number"
+                "min_score a number",
+                arguments=("min_score",),
             )
         return self.left_out.threshold
 
@@ -174,12 +181,16 @@ class Head:
         (((probabilities, _), evidences),) = self._decomposed(vector[None])
         return self._explained(evidences, probabilities, [self.classes.tolist().index(label) for label in labels])
 
+    def require_explanations(self) -> None:
+        """Raise UsageError if the method cannot explain an answer."""
+        if not self.estimator.capabilities.explains:
+            raise UsageError(f"{self.method} has no photos to explain an answer by; --method text-offset has")
+
     def _decomposed(
         self, vectors: NDArray[np.float32]
     ) -> Iterable[tuple[tuple[NDArray[np.float32], NDArray[np.intp]], Sequence[ClassEvidence]]]:
         """What `_ranked` gives for each vector, and the evidence for each class; UsageError if the method has none."""
-        if not self.estimator.capabilities.explains:
-            raise UsageError(f"{self.method} has no photos to explain an answer by; --method text-offset has")
+        self.require_explanations()
         return zip(self._ranked(vectors), self.estimator.explain(vectors), strict=True)
 
     def _answer(
@@ -263,11 +274,10 @@ class Head:
 
     def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Its part of a model folder: configuration and arrays."""
-        counts = Counter(self.support.labels.tolist())
         config = {
             "method": self.method,
             "parameters": self.estimator.settings(),
-            "classes": [{"label": key, "name": name, "n_images": counts[key]} for key, name in self.names.items()],
+            "classes": self.described_classes,
             "images": self.support.ids.tolist(),
             "logit_scale": float(self.logit_scale),
             "templates": list(self.templates),

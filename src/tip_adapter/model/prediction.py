@@ -83,17 +83,27 @@ def predictions(
 def _records(
     ids: Sequence[str], batches: Generator[VectorBatch], head: Head, top: int, min_score: float, explain: bool
 ) -> Iterator[Prediction]:
+    with closing(batches):
+        for batch in batches:
+            yield from batch_predictions(ids, batch, head, top=top, min_score=min_score, explain=explain)
+
+
+def batch_predictions(
+    ids: Sequence[str], batch: VectorBatch, head: Head, *, top: int, min_score: float, explain: bool
+) -> Iterator[Prediction]:
+    """One record per image of a batch, in order; `ids` are those of all images, which the batch's positions index.
+
+    The first raises UsageError with `explain` if the method cannot explain.
+    """
     answers = head.explained_answers if explain else head.answers
     unanswered: Answer = {"label": None, "score": None, "top": []}
     if explain:
         unanswered["explanation"] = []
-    with closing(batches):
-        for batch in batches:
-            rows = dict(zip(batch.positions.tolist(), answers(batch.vectors, top, min_score), strict=True))
-            errors = {position: str(error) for position, error in batch.errors.items()}
-            for position in sorted([*rows, *errors]):
-                answer: Answer = rows.get(position, unanswered)
-                yield {"image": ids[position], "error": errors.get(position), **answer}
+    rows = dict(zip(batch.positions.tolist(), answers(batch.vectors, top, min_score), strict=True))
+    errors = {position: str(error) for position, error in batch.errors.items()}
+    for position in sorted([*rows, *errors]):
+        answer: Answer = rows.get(position, unanswered)
+        yield {"image": ids[position], "error": errors.get(position), **answer}
 
 
 def _stream(

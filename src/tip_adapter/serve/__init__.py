@@ -1,0 +1,1 @@
+"""Classify photos over HTTP: `tip-adapter serve`."""

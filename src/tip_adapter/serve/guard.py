@@ -1,0 +1,145 @@
+"""What is checked of every request before anything reads it: its host, its origin, its token, its size and its time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from tip_adapter.serve.problems import SECURITY_HEADERS, Problem, problem_response
+from tip_adapter.text import shown
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from tip_adapter.serve.settings import Limits, Settings
+
+#: They say that the service runs, and nothing else; what watches it may not know the token.
+OPEN_PATHS = ("/healthz", "/readyz")
+_READING = ("GET", "HEAD", "OPTIONS")
+_HOST = re.compile(r"(?P<name>\[[^\[\]]+\]|[^:\[\]]+)(:\d{1,5})?")
+
+
+class Guard:
+    """ASGI middleware that refuses requests that are not allowed, too large or too slow.
+
+    Parameters
+    ----------
+    app : what answers the others
+    settings, limits : Settings, Limits
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+        self._hosts = settings.hosts
+        self._token = None if settings.token is None else _digest(settings.token.get_secret_value().encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+        except Problem as problem:
+            await problem_response(problem)(scope, receive, send)
+            return
+
+        async def send_secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        await self._app(scope, _limited(receive, self._limits), send_secured)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host = self._checked_host(headers)
+        if scope["method"] not in _READING:
+            _refuse_cross_site(headers, host)
+        if scope["path"] not in OPEN_PATHS:
+            self._refuse_without_token(headers)
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            raise Problem("bad_request", f"Content-Length {shown(length)} is not a number of bytes")
+        if len(length) > 18 or int(length) > self._limits.body_bytes:
+            raise _body_too_large(f"{length[:18]} bytes", self._limits)
+
+    def _checked_host(self, headers: Headers) -> str:
+        """The Host header. Only its name is compared: another site's name that resolves to this address is refused."""
+        hosts = headers.getlist("host")
+        found = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
+        if found is None or found["name"] not in self._hosts:
+            raise Problem(
+                "host_not_allowed",
+                f"Host {', '.join(map(shown, hosts)) or 'is missing'} is not a name of this service; start it with --allow-host "
+                "and the name that clients use",
+            )
+        return found[0]
+
+    def _refuse_without_token(self, headers: Headers) -> None:
+        if self._token is None:
+            return
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        # Digests have one length, and comparing them takes the same time wherever they differ.
+        if not hmac.compare_digest(_digest(token.strip().encode("latin-1", "replace")), self._token):
+            found = "is wrong" if kind else "is missing"
+            raise Problem(
+                "unauthorized",
+                f"the token {found}; send the header Authorization: Bearer, with the service's TIP_ADAPTER_TOKEN",
+                {"www-authenticate": "Bearer"},
+            )
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+def _refuse_cross_site(headers: Headers, host: str) -> None:
+    """Raise Problem if a browser says that a page of another site sends this; programs send neither header."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None and site not in ("same-origin", "none"):
+        raise Problem("cross_site", f"Sec-Fetch-Site is {shown(site)}; pages of other sites may not use this service")
+    # The scheme may differ: a reverse proxy ends TLS.
+    if origin is not None and urlsplit(origin.lower())[1:] != (host, "", "", ""):
+        raise Problem("cross_site", f"Origin is {shown(origin)}, and Host is {shown(host)}; they must be the same")
+
+
+def _limited(receive: Receive, limits: Limits) -> Receive:
+    """`receive` that raises Problem when the body is longer than allowed, whatever its headers say, or takes too long."""
+    n_bytes, is_whole = 0, False
+    deadline = asyncio.get_running_loop().time() + limits.seconds_to_receive
+
+    async def receive_limited() -> Message:
+        nonlocal n_bytes, is_whole
+        if is_whole:  # what follows is that the client goes away, at any time
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            seconds = f"{limits.seconds_to_receive:g} s"
+            raise Problem("receive_timeout", f"the body was not complete after {seconds}; send it faster") from None
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > limits.body_bytes:
+            raise _body_too_large("more", limits)
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return receive_limited
+
+
+def _body_too_large(found: str, limits: Limits) -> Problem:
+    return Problem(
+        "body_too_large",
+        f"the body has {found}; at most {limits.body_bytes:,} bytes are accepted: send fewer or smaller photos",
+    )
