@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,7 +23,6 @@ from tip_adapter import FewShotClassifier, cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Upload = Callable[..., tuple[str, tuple[str, bytes]]]
 
@@ -165,3 +165,28 @@ def test_without_the_extra_the_command_names_what_to_install(
     status, _, said = run("serve", folder)
     assert status == 1
     assert said.startswith('error: the web service is not installed: pip install "fastapi')
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the decoding processes in /proc")
+def test_a_decoder_that_crashes_costs_its_photo_only(folder: Path, upload: Upload) -> None:
+    with program(folder) as (process, url):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        stopped = threading.Event()
+
+        def crash() -> None:
+            while not stopped.wait(0.01):
+                for child in children.read_text().split():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(child), signal.SIGSEGV)
+
+        crashing = threading.Thread(target=crash)
+        crashing.start()
+        answers = [post(url, [upload("red"), ("images", ("bad.jpg", b"a cat"))]) for _ in range(4)]
+        stopped.set()
+        crashing.join()
+        assert {status for status, _ in answers} <= {200, 422}
+        crashed = [body["detail"] for status, body in answers if status == 422]
+        assert all("its decoder crashed (signal 11)" in detail for detail in crashed)
+        assert post(url, [upload("red")])[1]["predictions"][0]["label"] == "red"
+        assert process.poll() is None
