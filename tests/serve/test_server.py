@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -18,8 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from tip_adapter import FewShotClassifier, cli
+from tip_adapter.serve import server
+from tip_adapter.serve.app import create_app
+from tip_adapter.serve.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,3 +196,34 @@ def test_a_decoder_that_crashes_costs_its_photo_only(folder: Path, upload: Uploa
         assert all("its decoder crashed (signal 11)" in detail for detail in crashed)
         assert post(url, [upload("red")])[1]["predictions"][0]["label"] == "red"
         assert process.poll() is None
+
+
+def test_a_connection_whose_headers_come_too_slowly_is_closed(
+    model: FewShotClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SECONDS_FOR_HEADERS", 0.1)
+    config = uvicorn.Config(create_app(model, Settings.of()), http=server.TimedProtocol, lifespan="off")
+    config.load()
+
+    async def ask() -> tuple[bytes, bytes]:
+        state = ServerState()
+        listening = await asyncio.get_running_loop().create_server(
+            lambda: server.TimedProtocol(config, state, {}), "127.0.0.1", 0
+        )
+        async with listening:
+            address = listening.sockets[0].getsockname()
+            slow, quick = [await asyncio.open_connection(*address) for _ in range(2)]
+            for _ in range(3):  # one request after another is no reason to close
+                quick[1].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                status = await quick[0].readuntil(b'{"status":"ok"}')
+                await asyncio.sleep(0.06)
+            slow[1].write(b"GET /healthz HTTP/1.1\r\nHost: loc")
+            ended = await asyncio.wait_for(slow[0].read(), 5)
+            for _, writer in (slow, quick):
+                writer.close()
+                await writer.wait_closed()
+        return status, ended
+
+    status, ended = asyncio.run(ask())
+    assert status.startswith(b"HTTP/1.1 200")
+    assert ended == b""
