@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -12,17 +13,22 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from tip_adapter import FewShotClassifier, cli
+from tip_adapter.serve import server
+from tip_adapter.serve.app import create_app
+from tip_adapter.serve.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Upload = Callable[..., tuple[str, tuple[str, bytes]]]
 
@@ -165,3 +171,59 @@ def test_without_the_extra_the_command_names_what_to_install(
     status, _, said = run("serve", folder)
     assert status == 1
     assert said.startswith('error: the web service is not installed: pip install "fastapi')
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the decoding processes in /proc")
+def test_a_decoder_that_crashes_costs_its_photo_only(folder: Path, upload: Upload) -> None:
+    with program(folder) as (process, url):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        stopped = threading.Event()
+
+        def crash() -> None:
+            while not stopped.wait(0.01):
+                for child in children.read_text().split():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(child), signal.SIGSEGV)
+
+        crashing = threading.Thread(target=crash)
+        crashing.start()
+        answers = [post(url, [upload("red"), ("images", ("bad.jpg", b"a cat"))]) for _ in range(4)]
+        stopped.set()
+        crashing.join()
+        assert {status for status, _ in answers} <= {200, 422}
+        crashed = [body["detail"] for status, body in answers if status == 422]
+        assert all("its decoder crashed (signal 11)" in detail for detail in crashed)
+        assert post(url, [upload("red")])[1]["predictions"][0]["label"] == "red"
+        assert process.poll() is None
+
+
+def test_a_connection_whose_headers_come_too_slowly_is_closed(
+    model: FewShotClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SECONDS_FOR_HEADERS", 0.1)
+    config = uvicorn.Config(create_app(model, Settings.of()), http=server.TimedProtocol, lifespan="off")
+    config.load()
+
+    async def ask() -> tuple[bytes, bytes]:
+        state = ServerState()
+        listening = await asyncio.get_running_loop().create_server(
+            lambda: server.TimedProtocol(config, state, {}), "127.0.0.1", 0
+        )
+        async with listening:
+            address = listening.sockets[0].getsockname()
+            slow, quick = [await asyncio.open_connection(*address) for _ in range(2)]
+            for _ in range(3):  # one request after another is no reason to close
+                quick[1].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                status = await quick[0].readuntil(b'{"status":"ok"}')
+                await asyncio.sleep(0.06)
+            slow[1].write(b"GET /healthz HTTP/1.1\r\nHost: loc")
+            ended = await asyncio.wait_for(slow[0].read(), 5)
+            for _, writer in (slow, quick):
+                writer.close()
+                await writer.wait_closed()
+        return status, ended
+
+    status, ended = asyncio.run(ask())
+    assert status.startswith(b"HTTP/1.1 200")
+    assert ended == b""

@@ -6,6 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tip_adapter.errors import UsageError
 from tip_adapter.serve.app import create_app
@@ -13,8 +14,35 @@ from tip_adapter.serve.settings import Limits
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
+    import asyncio
+
     from tip_adapter.model.classifier import FewShotClassifier
     from tip_adapter.serve.settings import Settings
+
+
+#: For the headers of a request; `Limits` has the time for its body.
+SECONDS_FOR_HEADERS = 30
+
+
+class TimedProtocol(H11Protocol):
+    """A connection that is closed if no request begins within `SECONDS_FOR_HEADERS`; uvicorn itself waits as long as bytes come."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the first interval."""
+        super().connection_made(transport)
+        self._close_next(None)
+
+    def _close_next(self, latest: object) -> None:
+        self.loop.call_later(SECONDS_FOR_HEADERS, self._close_if_none_began, latest)
+
+    def _close_if_none_began(self, latest: object) -> None:
+        """Close it if its latest request is still the one that it was an interval ago, and is answered."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is latest and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
+        else:
+            self._close_next(self.cycle)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -48,7 +76,7 @@ def serve(model: FewShotClassifier, settings: Settings, listening: socket.socket
     limits = limits or Limits()
     config = uvicorn.Config(
         create_app(model, settings, limits),
-        http="h11",
+        http=TimedProtocol,
         ws="none",
         log_level="warning",
         access_log=False,
