@@ -30,7 +30,7 @@ def reader() -> dict[str, Any]:
     return names
 
 
-@pytest.fixture(params=["zero-shot", "tip-adapter", "tip-adapter-f", "coop"])
+@pytest.fixture(params=["text-offset", "zero-shot", "tip-adapter", "tip-adapter-f", "coop"])
 def saved(request: pytest.FixtureRequest, paint: Callable[..., Any], tmp_path: Path) -> tuple[FewShotClassifier, Path]:
     """A model of names that JSON escapes, and its folder."""
     names = {"red": "red", "green": "grün 🟢", "blue": 'a "blue"\\\x7f\u2028'}
