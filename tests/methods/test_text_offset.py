@@ -384,3 +384,11 @@ def test_coefficients_of_names_that_are_sure_by_little_can_be_restored():
     assert np.abs(clf.coef_).max() > 1e4
     restored = TextOffsetClassifier(embeddings, 10_000.0, **clf.settings()).restore(clf.keys_, y, clf.learned())
     np.testing.assert_array_equal(restored.logits(X), clf.logits(X))
+
+
+def test_many_photos_and_classes_are_fitted_in_single_precision():
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 100
+    clf = TextOffsetClassifier().fit(rng.standard_normal((400, 8)), labels)
+    assert clf._regression().inputs.dtype == np.float32
+    assert clf.fit(rng.standard_normal((200, 8)), labels[:200])._regression().inputs.dtype == np.float64

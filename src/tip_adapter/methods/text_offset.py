@@ -336,7 +336,7 @@ class _Regression:
         counts = np.bincount(positions, minlength=1)
         means = np.zeros((len(counts), vectors.shape[1]), vectors.dtype)
         np.add.at(means, positions, vectors)
-        mean = (means / np.maximum(counts, 1)[:, None]).mean(axis=0)
+        mean = (means / np.maximum(counts, 1)[:, None]).mean(axis=0).astype(vectors.dtype)
         text = text_logits(vectors, embeddings[present].astype(vectors.dtype), logit_scale)
         log_prior = np.zeros(len(embeddings))
         if by_count:
