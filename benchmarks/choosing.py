@@ -134,8 +134,7 @@ def measure(draw: Draw, shots: int, seed: int, grid: tuple[float, float]) -> dic
     names, scale = draw.support.class_embeddings, draw.support.logit_scale
 
     def chosen(rule: str, **given: Any) -> tuple[float, float]:
-        choice = choose_alpha_beta(draw.X, draw.y, names, scale, rule, **given)
-        return choice.alpha, choice.beta
+        return choose_alpha_beta(draw.X, draw.y, names, scale, rule, **given).alpha_beta
 
     zero_shot = ZeroShotClassifier(names, scale).fit(draw.X[:0], draw.y[:0])
     full = chosen("validation", validation=draw.validation)

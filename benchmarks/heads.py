@@ -78,10 +78,10 @@ class PhotoSet:
 
     def of_classes(self, labels: NDArray[np.str_]) -> PhotoSet:
         """The photos and names of these classes only."""
-        parts = [part.take(np.flatnonzero(np.isin(part.y, labels))) for part in (self.train, self.test)]
+        train, test = (part.take(np.flatnonzero(np.isin(part.y, labels))) for part in (self.train, self.test))
         rows = np.isin(self.names.labels, labels)
         names = ClassEmbeddings(self.names.labels[rows], np.asarray(self.names.matrix)[rows])
-        return PhotoSet(*parts, names, self.logit_scale, self.ratio)
+        return PhotoSet(train, test, names, self.logit_scale, self.ratio)
 
     def with_names(self, which: str, seed: int) -> PhotoSet:
         """The same with other names: those of half the classes permuted, random vectors, or none: then no name says anything."""
@@ -185,12 +185,12 @@ def read_sets(data_root: Path, vectors: Path) -> dict[str, PhotoSet]:
 def stored(path: Path, test: str, encoder: tuple[float, float]) -> PhotoSet:
     """A vector file, whose classes are called 0000, 0001 and so on."""
     with np.load(path) as file:
-        parts = [
+        learned, tested = (
             Part(unit_rows(file[f"{part}_features"].astype(np.float32)), numbered(file[f"{part}_labels"]))
             for part in ("train", test)
-        ]
+        )
         text = unit_rows(file["text_weights"].astype(np.float32))
-    return PhotoSet(*parts, ClassEmbeddings(numbered(np.arange(len(text))), text), *encoder)
+    return PhotoSet(learned, tested, ClassEmbeddings(numbered(np.arange(len(text))), text), *encoder)
 
 
 def numbered(classes: NDArray[np.integer]) -> NDArray[np.str_]:
