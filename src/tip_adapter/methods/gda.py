@@ -5,7 +5,7 @@
 With S the scatter of the n support images about their class means, P = d (S + tr(S) / (n − 1) · I)⁻¹ for vectors of width d. Where
 no class has two images, S is 0 and P is d · I: the nearest class mean. Source: Wang, Liang, Sheng, He, Wang, Tan: A hard-to-beat
 baseline for training-free CLIP-based adaptation, ICLR 2024. It chooses the weight on validation images, here it is that at which
-left-out support images are likeliest.
+left-out support images are likeliest, at the best temperature.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scipy.special import log_softmax
 
 from tip_adapter.methods.base import VectorClassifier
 from tip_adapter.methods.ops import like, sum_by_class, text_logits, to_numpy
+from tip_adapter.methods.tuning import fit_temperature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,11 +72,8 @@ class GaussianClassifier(VectorClassifier):
         self.weight_ = float(self.logit_scale) / keys.shape[1]
         if len(rows) and n_classes > 1:
             names = to_numpy(self.weights_).astype(np.float64)[gaussians.present]
-            text, own = (
-                text_logits(vectors[rows], names, self.logit_scale),
-                (np.arange(len(rows)), gaussians.labels[rows]),
-            )
-            likelihoods = [log_softmax(text + weight * own_logits, axis=1)[own].mean() for weight in WEIGHTS]
+            text = text_logits(vectors[rows], names, float(self.logit_scale))
+            likelihoods = [_likelihood(text + weight * own_logits, gaussians.labels[rows]) for weight in WEIGHTS]
             self.weight_ = float(WEIGHTS[int(np.argmax(likelihoods))])
         coef, intercept = np.zeros((n_classes, keys.shape[1])), np.zeros(n_classes)
         if len(gaussians.present):
@@ -151,6 +149,12 @@ class _Gaussians:
             to_x = from_x[2:] + correction * from_x[1] * from_e[2:]
             logit[:] = self.means.shape[1] * (to_x - 0.5 * (squares + correction * from_e[2:] ** 2))
         return rows, logits
+
+
+def _likelihood(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
+    """Mean log-likelihood of (m,) labels at the best temperature: the Gaussians are too sure of themselves in many dimensions."""
+    cooled = log_softmax(logits / fit_temperature(logits, labels), axis=1)
+    return float(cooled[np.arange(len(labels)), labels].mean())
 
 
 def _shrinkage(trace: float, n: int) -> float:
