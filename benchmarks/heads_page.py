@@ -101,8 +101,8 @@ def conditions(rows: Rows) -> str:
     return (
         "Draws by seeds 1, 2, 3, the smaller inside the larger; 16 photos of 16 are one draw"
         f"{f'. Fewer draws: {listed}' if fewer else ''}. `LogisticRegressionCV()` chooses C by the likelihood of left-out "
-        "photos, on the six photo sets only; it and `LinearDiscriminantAnalysis` need two photos for each class. [Method "
-        "`gda`](../reference/methods.md) chooses its weight likewise."
+        "photos, on the six photo sets only; it and `LinearDiscriminantAnalysis` need two photos for each class; with "
+        "two, the latter's shrinkage fails. Method `gda` chooses the weight of the names by left-out likelihood, too."
     )
 
 
@@ -153,9 +153,8 @@ def goals(rows: Rows) -> str:
 
 
 def goal_line(what: str, shots: str, goal: float, measured: float) -> list[str]:
-    goal, measured = round(goal, 1), round(measured, 1)
-    verdict = "reached" if measured >= goal else f"**missed** by {goal - measured:.1f}"
-    return [what, shots, f"{goal:.1f}", f"{measured:.1f}", verdict]
+    verdict = "reached" if measured >= goal - 1e-9 else f"**missed** by {goal - measured:.2f}"
+    return [what, shots, f"{goal:.2f}", f"{measured:.2f}", verdict]
 
 
 def unequal(rows: Rows) -> str:
