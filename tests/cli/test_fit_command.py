@@ -171,12 +171,13 @@ def test_for_an_unknown_name_the_nearest_is_suggested(
 @pytest.mark.parametrize(
     ("options", "protocol"),
     [
-        ([], "leave-one-out"),
+        ([], "support"),
+        (["--method", "tip-adapter"], "leave-one-out"),
         (["--tune", "loo"], "leave-one-out"),
         (["--tune", "scale-free"], "scale-free"),
         (["--tune", "VAL"], "validation"),
         (["--alpha", "2", "--beta", "3.5"], "fixed"),
-        (["--shots", "1"], "scale-free"),
+        (["--method", "tip-adapter", "--shots", "1"], "scale-free"),
         (["--method", "zero-shot"], None),
     ],
 )

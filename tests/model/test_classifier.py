@@ -733,7 +733,7 @@ def test_answers_after_loading_are_the_same_to_the_bit(
     assert loaded.choice_ == model.choice_
     assert loaded.names_ == model.names_
     assert loaded.head_.templates == model.head_.templates
-    assert (loaded.method, loaded.seed) == (model.method, model.seed)
+    assert (loaded.method, loaded.seed) == (model.head_.method, model.seed)
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ def test_what_was_trained_falls_back_to_tip_adapter_at_a_pair_that_is_chosen_the
     model = fitted(method, photos)
     with pytest.warns(TipAdapterWarning, match=f"{method} cannot be updated in place.*retune"):
         teach(model, [paint("yellow", 30), paint("yellow", 31)])
-    free = FewShotClassifier("toy").fit_support(model.support_, model.classes_)
+    free = FewShotClassifier("toy", "tip-adapter").fit_support(model.support_, model.classes_)
     assert model.needs_finetune_
     assert isinstance(model.estimator_, TipAdapterClassifier)
     assert (model.choice_, model.head_.left_out) == (free.choice_, free.head_.left_out)
