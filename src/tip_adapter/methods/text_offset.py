@@ -71,7 +71,7 @@ _SAMPLE = 1000
 #: With more logits than this the support is fitted in single precision, whose rounding is below the tolerance.
 _SINGLE_PRECISION = 2**15
 #: Multiplications per gradient above which several threads are faster.
-_WORTH_THREADS = 2**29
+_WORTH_THREADS = 2**27
 
 
 @dataclass(eq=False, repr=False)
