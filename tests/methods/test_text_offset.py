@@ -248,7 +248,7 @@ def test_left_out_logits_are_those_of_the_minimum_without_the_fold(counts):
     clf = fitted(data)
     mean = Formula(data, 0.5, 0.2).m
     rows, logits = clf.left_out()
-    folds = clf._regression().folds()
+    folds = clf._regression().folds
     assert sorted(np.concatenate(folds).tolist()) == rows.tolist()
     assert np.isin(np.flatnonzero(np.array(counts)[data.labels] > 1), rows).all()
     for fold in folds:
@@ -277,7 +277,7 @@ def test_near_repeats_are_left_out_together():
     data = case([4, 4, 4], width=30, seed=9, noise=0.9)
     X = np.concatenate([data.X, data.X * 1.001 + 1e-3])
     clf = TextOffsetClassifier(data.class_embeddings, data.logit_scale).fit(X, np.concatenate([data.y, data.y]))
-    for fold in clf._regression().folds():
+    for fold in clf._regression().folds:
         assert set((fold % 12).tolist()) == set(fold[fold < 12].tolist())
 
 

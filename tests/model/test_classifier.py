@@ -213,7 +213,7 @@ def test_a_class_without_photos_keeps_its_name_and_can_be_predicted(
         model = FewShotClassifier("toy", method).fit_folder(make_photos("train", red=3, green=3, yellow=0))
     assert model.classes_.tolist() == ["green", "red", "yellow"]
     assert model.predict([paint("red")]).tolist() == ["red"]
-    if method != "gda":  # photos of the other classes show it that names add nothing, so it hardly listens to them
+    if method != "gda":  # the left-out photos are all right without names, so their weight is small
         assert model.predict([paint("yellow")]).tolist() == ["yellow"]
 
 

@@ -152,7 +152,7 @@ class _Gaussians:
 
 
 def _likelihood(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
-    """Mean log-likelihood of (m,) labels at the best temperature: the Gaussians are too sure of themselves in many dimensions."""
+    """Mean log-likelihood of (m,) labels at the best temperature: the Gaussians are over-confident in many dimensions."""
     cooled = log_softmax(logits / fit_temperature(logits, labels), axis=1)
     return float(cooled[np.arange(len(labels)), labels].mean())
 

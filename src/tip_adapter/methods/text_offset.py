@@ -22,6 +22,7 @@ each image, which `explain` lists. The choices, none of which needs validation i
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +61,7 @@ _FEW, _FOLDS_OF_FEW, _FOLDS = 2**13, 20, 5
 _ENOUGH = 200
 #: Classes that leave something to choose from where one is left out.
 _FEWEST_CLASSES = 3
-#: The cosine of two images of a class, about the mean of all: what a photo says of another of its class.
+#: The cosine that is assumed between two images of a class, about the mean of all.
 _COSINE_IN_CLASS = 0.4
 #: λ of the intercepts b.
 _INTERCEPT_PENALTY = 0.1
@@ -107,8 +108,9 @@ class TextOffsetClassifier(IncrementalClassifier):
 
     Notes
     -----
-    `partial_fit` and `remove` solve the problem again: as a refit with the chosen penalty and text weight. The solver stops at a
-    gradient of 1e-4 √n, so that the order of images matters that little; it may matter for the choice, which draws folds of them.
+    `partial_fit` and `remove` solve the problem again, as a refit with the chosen penalty and text weight does. The solver stops at a
+    gradient of 1e-6 √n (1e-4 √n for many images and classes), so that the start and the order of images matter that little; the
+    order may matter for the choice, which draws folds of them.
     Classes without images keep the logits of their names.
     """
 
@@ -139,7 +141,7 @@ class TextOffsetClassifier(IncrementalClassifier):
         (m,) rows of `keys_`, ascending, and their (m, n_classes) float64 logits
         """
         regression = self._regression()
-        folds = regression.folds()
+        folds = regression.folds
         logits = np.full((len(self.labels_), len(self.classes_)), np.nan)
         start = regression.solution_of(self._image_coef()) if folds else None
         with self._threads():
@@ -186,7 +188,7 @@ class TextOffsetClassifier(IncrementalClassifier):
     def explain(self, X: Array) -> list[tuple[ClassEvidence, ...]]:
         """Decompose the logits of each query into the name's term and a term for each image of the support.
 
-        A term is negative where an image speaks against the class: images of other classes do, too.
+        Images of every class have a term. It is negative where an image lowers the logit.
 
         Parameters
         ----------
@@ -366,19 +368,13 @@ class _Regression:
         start = np.zeros((len(self.present), len(self.mean)), self.inputs.dtype) if start is None else start
         if len(self.present) < 2:
             return start
-        offset, own = text_weight * self.text, (np.arange(len(self.labels)), self.labels)
+        offset = text_weight * self.text
 
         def loss_and_gradient(coef: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-            logits = offset + self.inputs @ coef.T
-            logits -= logits.max(axis=1, keepdims=True)
-            behind = logits[own]
-            errors = np.exp(logits, out=logits)
-            sums = errors.sum(axis=1, keepdims=True)
-            errors /= sums
-            errors[own] -= 1
+            losses, errors = _losses_and_errors(offset + self.inputs @ coef.T, self.labels)
             errors *= self.weights[:, None]
-            loss = np.dot(self.weights, np.log(sums[:, 0]) - behind)
-            return float(loss) + penalty / 2 * float(np.vdot(coef, coef)), errors.T @ self.inputs + penalty * coef
+            loss = float(self.weights @ losses) + penalty / 2 * float(np.vdot(coef, coef))
+            return loss, errors.T @ self.inputs + penalty * coef
 
         # The curvature by class and coordinate, were each image as sure of a class as all are on average before the fit.
         probabilities = softmax(offset)
@@ -469,7 +465,7 @@ class _Regression:
 
         If none can be left out, each is scored as another of its class.
         """
-        folds = self.folds()
+        folds = self.folds
         sizes = np.cumsum([len(rows) for rows in folds])
         used = folds[: int(np.searchsorted(sizes, _ENOUGH)) + 1]
         parts = [self.without(rows) for rows in used] or [self]
@@ -483,6 +479,7 @@ class _Regression:
             labels, logits = self.labels, self._as_another(solutions[0], text_weight, penalty)
         return _losses_and_errors(logits / fit_temperature(logits, labels), labels)[0], solutions
 
+    @cached_property
     def folds(self) -> list[NDArray[np.intp]]:
         """Rows to leave out together: near-repeats are in one fold, and each class keeps an image.
 

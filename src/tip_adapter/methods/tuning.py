@@ -90,9 +90,8 @@ class Choice:
                 if value is not None:
                     raise ValueError(f"{name} must be None where a method chose its own settings, found {value!r}")
                 continue
-            value = (
-                value.item() if isinstance(value, np.generic) else value
-            )  # in half precision the bounds are infinite
+            if isinstance(value, np.generic):
+                value = value.item()  # in half precision the bounds are infinite
             known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
             if not known or not 0 <= value <= _LARGEST[name] or (value == 0 and name != "alpha"):
                 least = "at least" if name == "alpha" else "above"

@@ -97,7 +97,7 @@ def fit_head(
     views: Callable[[int], NDArray[Any]] | None = None,
     initial_alpha_beta: tuple[float, float] | None = None,
 ) -> Head:
-    """Choose alpha and beta, fit the method; with learned keys and validation photos, choose once more.
+    """Choose alpha and beta where the method has them, fit it; with learned keys and validation photos, choose once more.
 
     Parameters
     ----------
@@ -126,18 +126,18 @@ def fit_head(
         raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
     support = replace(support, vectors=unit_rows(support.vectors))
     choice = left_out = None
-    if made.capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
+    if capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
         class_sums = settings.get("class_sums", made.class_sums)
         cache = support_cache(support, class_embeddings, logit_scale, given.queries, class_sums)
         choice, left_out = _choose(cache, rule, given, np.array(list(names), dtype=np.str_), calibrate=calibrate)
     estimator = new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
-    chosen_again = choice is not None and given.validation is not None and bool(made.capabilities.learned)
+    chosen_again = choice is not None and given.validation is not None and bool(capabilities.learned)
     if chosen_again and initial_alpha_beta:
         estimator.set_params(alpha=initial_alpha_beta[0], beta=initial_alpha_beta[1])
     others: dict[str, Any] = {}
-    if made.capabilities.takes_validation:
+    if capabilities.takes_validation:
         others["validation"] = _of_classes(given.validation, support, names)
-    if made.capabilities.takes_views:
+    if capabilities.takes_views:
         others["views"] = views
     estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
     estimator.set_params(**dict.fromkeys(offers))  # prediction needs none of it
@@ -153,7 +153,7 @@ def fit_head(
         left_out = None  # it was measured with the previous alpha and beta
     state = method, names, templates, class_embeddings, support, choice, estimator, logit_scale, left_out
     head = Head(*state, training=estimator.training())
-    return _measured(head, calibrate=calibrate) if made.capabilities.leaves_out and len(support) else head
+    return _measured(head, calibrate=calibrate) if capabilities.leaves_out and len(support) else head
 
 
 def with_choice(head: Head, settings: Mapping[str, Any], encoder: Encoder) -> Head:
@@ -308,7 +308,7 @@ def _measured(head: Head, *, calibrate: bool) -> Head:
         before, after = accumulator.calibrations()
         choice = replace(choice, temperature=temperature if after.ece <= before.ece else 1.0)
     logits = logits / choice.temperature
-    unknown = [(group, strange / choice.temperature) for group, strange in estimator.left_out_classes()]
+    unknown = [(group, of_group / choice.temperature) for group, of_group in estimator.left_out_classes()]
     refused = expected_refused(labels, logits, unknown)
     left_out = LeaveOneOutResult.of(photos.labels, softmax(logits), head.classes, refused, n_near_repeats)
     choice = replace(choice, accuracy=left_out.accuracy.mean_per_class, n_rows=len(rows))

@@ -116,7 +116,7 @@ def _refits(head: Head) -> bool:
 
 
 def _accuracy(head: Head) -> Accuracy | None:
-    """As measured by fit; where photos were added or removed since, with the same alpha and beta on the present support."""
+    """As measured by fit; where photos were added or removed since, with the same settings on the present support."""
     if head.left_out:
         return head.left_out.accuracy
     rows, logits = head.left_out_logits
