@@ -354,7 +354,7 @@ def test_fault_76_system_folders_are_neither_classes_nor_photos(tmp_path, system
     place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{system}/1.jpg", f"cat/{system}/1.jpg/thumb.jpg", "cat/Thumbs.db")
     photos = find_labelled(tmp_path, part="train")
     assert pairs(photos) == [("cat/1.jpg", "cat"), ("dog/1.jpg", "dog")]
-    assert system.startswith(".") or f"system folders are skipped: {system}" in photos.notes
+    assert system.startswith(".") or f"system folders and previews are skipped: {system}" in photos.notes
     assert {path.name for path in find_images(tmp_path)} == {"1.jpg"}
     assert len(find_images(tmp_path)) == 2
 
@@ -449,7 +449,7 @@ def test_fault_75_folders_of_data_sets_that_are_read_as_classes_are_doubted(tmp_
 def test_fault_76_libraries_of_photo_programs_are_no_classes(tmp_path, library):
     photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{library}/a/1.jpg"), part="train")
     assert photos.classes == ("cat", "dog")
-    assert f"system folders are skipped: {library}" in photos.notes
+    assert f"system folders and previews are skipped: {library}" in photos.notes
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../dog", "../..", "../dog/deep"])
@@ -742,3 +742,58 @@ def test_totals_have_separated_thousands_in_every_note(tmp_path):
     notes = " ".join(find_labelled(tmp_path, part="train").notes)
     assert "1,001 files that are no photos are skipped: .mp4 1,001" in notes
     assert "photos outside class folders are skipped (1,001)" in notes
+
+
+@pytest.mark.parametrize(
+    ("train", "others"),
+    [
+        ("train_val", ["test"]),
+        ("train_cropped", ["valid_cropped", "test_cropped"]),
+        ("train_256px", ["val_256px"]),
+        ("train_aug", ["PublicTest"]),
+        ("bounding_box_train", ["bounding_box_test", "query"]),
+        ("trn", ["vld", "tst"]),
+        ("訓練データ", ["検証データ", "テストデータ"]),
+        ("学習用", ["評価用"]),
+        ("훈련", ["검증", "테스트"]),
+        ("обучающая", ["валидация", "тестовая"]),
+        ("addestramento", ["validazione", "prova"]),
+    ],
+)
+def test_fault_75_folders_of_the_same_classes_are_parts_by_a_word_of_their_names(tmp_path, train, others):
+    place(tmp_path, *(f"{part}/{label}/1.jpg" for part in (train, *others) for label in ("cat", "dog")))
+    photos = find_labelled(tmp_path, part="train")
+    assert (photos.classes, len(photos)) == (("cat", "dog"), 2)
+    assert f"is split: reading {train} (2 classes, 2 images)" in photos.notes[0]
+    assert all(other in photos.notes[0] for other in others)
+
+
+def test_fault_75_a_word_of_a_name_is_not_enough_where_the_folders_differ(tmp_path):
+    place(tmp_path, "train station/day/1.jpg", "test tube/full/1.jpg", "test tube/empty/1.jpg")
+    assert find_labelled(tmp_path, part="train").classes == ("test tube", "train station")
+
+
+def test_fault_75_further_copies_of_a_part_are_not_read(tmp_path):
+    place(tmp_path, *(f"{part}/{label}/1.jpg" for part in ("train", "train_aug", "test") for label in ("cat", "dog")))
+    photos = find_labelled(tmp_path, part="train")
+    assert {path.parent.parent.name for path in photos.paths} == {"train"}
+    assert "train_aug: no part, not read" in photos.notes[0]
+
+
+@pytest.mark.parametrize("name", ["thumbs", "_thumbs", "Thumbnails", "previews"])
+def test_fault_76_smaller_copies_of_the_photos_around_them_are_skipped(tmp_path, name):
+    photos = find_labelled(
+        place(tmp_path, "cat/1.jpg", "cat/2.png", f"cat/{name}/1.jpg", f"cat/{name}/2.jpg"), part="train"
+    )
+    assert len(photos) == 2
+    assert f"system folders and previews are skipped: {name}" in photos.notes
+
+
+def test_fault_76_photos_of_other_names_are_no_previews(tmp_path):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "cat/thumbs/2.jpg", "dog/thumbs/1.jpg"), part="train")
+    assert len(photos) == 3
+
+
+def test_fault_76_previews_next_to_class_folders_are_doubted(tmp_path):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "thumbnails/1.jpg"), part="train")
+    assert "thumbnails is read as a class; if it contains smaller copies" in photos.notes[0]

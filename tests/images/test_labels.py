@@ -45,6 +45,8 @@ def test_fault_78_white_space_around_labels_is_trimmed(tmp_path, route, other):
     [
         ("great white", "great\u00a0white", "white space"),
         ("great white", "great  white", "white space"),
+        ("great white", "great_white", "the characters between words"),
+        ("T-shirt", "t shirt", "the characters between words"),
         ("cat", "c\u0430t", "letters that look alike"),
         ("KOT", "\u041a\u041e\u0422", "letters that look alike"),
         ("cat", "ca\u200bt", "letters that look alike"),

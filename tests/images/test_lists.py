@@ -272,3 +272,62 @@ def test_fault_79_a_workbook_or_archive_that_is_called_csv_is_named(tmp_path, st
 def test_fault_79_a_list_without_a_header_is_named(tmp_path, text):
     with pytest.raises(FolderError, match="it names an image, so write those names above it"):
         find_images(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "other"),
+    [
+        ("is_valid", ("False", "True", "False"), "val"),
+        ("is_train", ("1", "0", "1"), "test"),
+        ("is_training_img", ("1.0", "0.0", "1.0"), "test"),
+        ("Is Test", ("no", "yes", "no"), "test"),
+        ("Usage", ("Training", "PublicTest", "Training"), "test"),
+    ],
+)
+def test_fault_75_a_column_that_says_yes_or_no_chooses_the_part(tmp_path, column, values, other):
+    images = find_labelled(written(tmp_path, SPLIT_LIST.format(column, *values)), part="train")
+    assert [path.name for path in images.paths] == ["a.jpg", "c.jpg"]
+    assert f"reading train (2 images); {other} (1 image): left for --tune and evaluate" in images.notes[0]
+
+
+def test_fault_75_yes_and_no_of_json_lines_choose_the_part(tmp_path):
+    lines = '{"file_name": "a.jpg", "label": "cat", "is_valid": false}\n{"file_name": "b.jpg", "label": "cat", "is_valid": true}\n'
+    assert rows(written(tmp_path, lines, "list.jsonl")) == [("a.jpg", "cat")]
+
+
+def test_fault_79_a_class_of_confidence_0_is_not_shown(tmp_path):
+    path = written(tmp_path, "ImageID,LabelName,Confidence\na.jpg,cat,1\na.jpg,dog,0\nb.jpg,dog,1\n")
+    images = find_labelled(path, part="train")
+    assert [(image.name, label) for image, label in zip(images.paths, images.labels, strict=True)] == [
+        ("a.jpg", "cat"),
+        ("b.jpg", "dog"),
+    ]
+    assert "1 row of confidence 0: skipped" in images.notes[0]
+
+
+def test_fault_79_a_list_of_absent_classes_is_refused(tmp_path):
+    path = written(tmp_path, "ImageID,LabelName,Confidence\na.jpg,cat,0\nb.jpg,dog,0\n")
+    with pytest.raises(FolderError, match="all rows have confidence 0"):
+        find_labelled(path, part="train")
+
+
+def test_fault_79_a_confidence_between_0_and_1_is_ignored(tmp_path):
+    assert len(rows(written(tmp_path, "image,label,confidence\na.jpg,cat,0.9\nb.jpg,dog,0\n"))) == 2
+
+
+def test_fault_79_boxes_are_reported(tmp_path):
+    path = written(tmp_path, "filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,0,0,1,1\nb.jpg,dog,0,0,1,1\n")
+    assert "its columns xmin, ymin, xmax, ymax are boxes" in find_labelled(path, part="train").notes[0]
+
+
+def test_fault_79_several_labels_in_a_cell_are_reported(tmp_path):
+    path = written(tmp_path, "image,labels\na.jpg,cat|dog\nb.jpg,cat\nc.jpg,dog\nd.jpg,1/2 inch\n")
+    assert "though other rows have its parts as labels: cat|dog" in find_labelled(path, part="train").notes[0]
+
+
+def test_fault_79_whole_numbers_have_no_decimals_after_a_comma(tmp_path):
+    assert rows(written(tmp_path, "Datei;Klasse\na.jpg;1,0\nb.jpg;1\nc.jpg;2,5\n")) == [
+        ("a.jpg", "1"),
+        ("b.jpg", "1"),
+        ("c.jpg", "2,5"),
+    ]

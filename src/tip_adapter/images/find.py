@@ -39,12 +39,15 @@ _ENDINGS = (
 )
 ENDINGS = frozenset(_ENDINGS.split())
 _SPLIT_WORDS = {
-    "train": "train training trainval trainings entrainement entrenamiento treino 训练 訓練 学習",
-    "val": "val valid validate validation dev devel validierung validierungs validacion validacao 验证 驗證 検証",
-    "test": "test testing eval evaluation holdout prueba pruebas teste 测试 測試 テスト",
+    "train": "train training trainval trainings trn entrainement apprentissage entrenamiento treino treinamento"
+    " addestramento allenamento trainen treningowy egitim обучение обучающая тренировочная 训练 訓練 学習 훈련 학습",
+    "val": "val valid validate validation vld dev devel validierung validierungs validacion validacao validazione"
+    " validatie valideren walidacyjny dogrulama валидация валидационная 验证 驗證 検証 검증",
+    "test": "test testing tst eval evaluation holdout prueba pruebas teste prova testen testowy тест тестовая"
+    " 测试 測試 テスト 評価 테스트 평가",
 }
 #: Part → the words for it in the names of folders, as `folded` gives them; in English and other common languages.
-SPLIT_WORDS = {part: tuple(words.split()) for part, words in _SPLIT_WORDS.items()}
+SPLIT_WORDS = {part: tuple(folded(words).split()) for part, words in _SPLIT_WORDS.items()}
 #: Names of folders that data sets for detection and segmentation have where this program expects class folders.
 _NO_CLASSES = frozenset(
     {"image", "images", "img", "imgs", "label", "labels", "annotation", "annotations", "mask", "masks"}
@@ -53,7 +56,8 @@ _NO_CLASSES = frozenset(
 #: What such names may contain as well: "Training Images", "trainset", "val2017", "seg_test". Each text is matched in one way
 #: only ("dataset" by two words), else a long name could take hours.
 _FILLER = (
-    r"(?:set|data|daten|images?|imgs?|photos?|pictures?|pics|jpe?g|png|bilder|split|part|folder|seg|集|数据|[\W\d_])*"
+    r"(?:set|data|daten|images?|imgs?|photos?|pictures?|pics|jpe?g|png|bilder|split|part|folder|seg|集|数据|"
+    rf"{folded('データ|セット|데이터|用|용|выборка')}|[\W\d_])*"
 )
 _PART_NAMES = {part: re.compile(f"{_FILLER}(?:{'|'.join(words)}){_FILLER}") for part, words in SPLIT_WORDS.items()}
 #: Folders that operating systems and network storage create, in lower case; no words that could name a class.
@@ -62,9 +66,11 @@ SYSTEM_FOLDERS = frozenset(
     | {"@__thumb", "@synoresource", "@sharebin", "@appstore", "@database", "~snapshot", "$extend", "$winreagent"}
     | {"system volume information", "lost+found", "lost.dir", "__pycache__", "_gsdata_", "onedrivetemp"}
     | {"network trash folder", "temporary items", "thevolumesettingsfolder"}
-    | {"recycler", "windowsimagebackup", "node_modules"}
+    | {"recycler", "windowsimagebackup", "node_modules", "ipod photo cache", "_thumbs", "_thumbnails"}
     | {f"found.{number:03}" for number in range(10)}
 )
+#: Names of folders for smaller copies of the photos around them.
+_PREVIEWS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"})
 #: Endings of folders in which photo programs keep their libraries and previews.
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".lrdata", ".lrlibrary", ".cocatalog")
 _OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
@@ -219,24 +225,30 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
         return {}
     folder, folders = _without_wrapper(source)
     names = _without_shared_words([child.name for child in folders])
-    named = [(part, child) for child, name in zip(folders, names, strict=True) if (part := _part_of(name))]
+    named = _if_split(folders, [_part_of(name) for name in names])
+    if not named and _have_same_folders(folders):  # then a word of a name is enough
+        named = _if_split(folders, [_part_within(name) for name in names])
     parts = {part: child for wanted in SPLIT_WORDS for part, child in named if part == wanted}
-    others = len(folders) - len(named)
-    nested = {part for part, child in parts.items() if _folders(child)}
-    if "train" in nested:
-        is_split = len(parts) > 1 or not others
-    else:
-        # Classes may have such names: only where all folders do, and there are several, is it a split.
-        is_split = bool(parts) and not others and (len(named) > 1 or nested == set(parts))
-    if not is_split:
-        return {}
     if len(named) > len(parts):
         twice = next(part for part, child in named if parts[part] != child)
-        names = " and ".join(child.name for part, child in named if part == twice)
-        raise FolderError(f"{printable(folder)} has two {twice} folders, {names}; keep one, or name the one to read")
-    if "train" in parts and "train" not in nested:
+        both = " and ".join(child.name for part, child in named if part == twice)
+        raise FolderError(f"{printable(folder)} has two {twice} folders, {both}; keep one, or name the one to read")
+    if "train" in parts and not _folders(parts["train"]):
         raise _no_class_folders(parts["train"])
     return parts
+
+
+def _if_split(folders: Sequence[Path], parts: Sequence[str | None]) -> list[tuple[str, Path]]:
+    """The part that each folder is by its name, without those that are none; empty if classes may have these names."""
+    named = [(part, child) for child, part in zip(folders, parts, strict=True) if part]
+    found, others = {part for part, _ in named}, len(folders) - len(named)
+    nested = {part for part, child in named if _folders(child)}
+    if "train" in nested:
+        is_split = len(found) > 1 or not others
+    else:
+        # Only where all folders have such names, and there are several, is it a split.
+        is_split = bool(named) and not others and (len(named) > 1 or nested == found)
+    return named if is_split else []
 
 
 class _Search:
@@ -277,9 +289,12 @@ class _Search:
         real = os.path.realpath(folder)
         if real in above:
             return
-        for child in self.children(folder):
+        children = self.children(folder)
+        for child in children:
             if is_folder(child):
-                if self.enters(child):
+                if _is_preview(child, children):
+                    self._folders[child.name] += 1
+                elif self.enters(child):
                     yield from self.images(child, above | {real})
             elif child.suffix.lower() in ENDINGS:
                 yield child
@@ -299,7 +314,7 @@ class _Search:
         skipped = self.skipped_files()
         notes = [f"{self._name}: {skipped}"] if skipped else []
         if self._folders:
-            notes.append(f"system folders are skipped: {first_of(sorted(self._folders))}")
+            notes.append(f"system folders and previews are skipped: {first_of(sorted(self._folders))}")
         if self._links:
             notes.append(f"links to folders that are searched anyway are skipped: {first_of(self._links)}")
         return notes
@@ -311,8 +326,30 @@ def _folders(folder: Path) -> list[Path]:
     return [child for child in search.children(folder) if search.enters(child) and not _is_output(child)]
 
 
+def _is_preview(folder: Path, around: Sequence[Path]) -> bool:
+    """Whether a folder has smaller copies of the photos around it: the name says so, and all its photos have their names."""
+    if folder.name.strip("._ ").lower() not in _PREVIEWS:
+        return False
+    stems = {path.stem for path in around if _is_image(path)}
+    return bool(stems) and all(path.stem in stems for path in _Search(folder).children(folder))
+
+
 def _part_of(name: str) -> str | None:
     return next((part for part, names in _PART_NAMES.items() if names.fullmatch(folded(name))), None)
+
+
+def _part_within(name: str) -> str | None:
+    """The part that a word of the name means: train_cropped, PublicTest; the first of train_val."""
+    words = [folded(word) for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+", name)]
+    return _part_of(name) or next(
+        (part for word in words for part, known in SPLIT_WORDS.items() if word in known), None
+    )
+
+
+def _have_same_folders(folders: Sequence[Path]) -> bool:
+    """Whether each folder has sub-folders of the same names, at least two."""
+    inner = [{child.name for child in _folders(folder)} for folder in folders]
+    return len(inner) > 1 and len(set.intersection(*inner)) > 1
 
 
 def _without_shared_words(names: Sequence[str]) -> Sequence[str]:
@@ -326,23 +363,23 @@ def _without_shared_words(names: Sequence[str]) -> Sequence[str]:
 
 def _listed_part(source: Path, part: str) -> tuple[list[tuple[Path, str]], list[str]]:
     """Images and class names of a list, only those of `part` if its column of splits names several, and notes."""
-    listed = read_labelled_list(source, ENDINGS)
+    listed, notes = read_labelled_list(source, ENDINGS)
     rows = [(path, name) for path, name, _ in listed]
-    named = [_part_of(value) for *_, value in listed]
+    named = [_part_within(value) for *_, value in listed]
     counts = Counter(named)
     if None in counts:
         others = sorted({value or "nothing" for (*_, value), known in zip(listed, named, strict=True) if not known})
         doubt = f"{printable(source)}: its column of splits has {first_of(others)} as well; all rows are read"
-        return rows, [doubt] if len(counts) > 1 else []
+        return rows, [*notes, doubt] if len(counts) > 1 else notes
     if len(counts) == 1:  # the list is one part, whichever is asked for
-        return rows, []
+        return rows, notes
     found = {wanted: counted(counts[wanted], "image", "images") for wanted in SPLIT_WORDS if counts[wanted]}
     if part not in found:
         raise FolderError(f"{printable(source)} is split into {', '.join(found)}; it has no {part} rows")
     note = _split_note(
         source, part, f"{part} ({found[part]})", [f"{name} ({n})" for name, n in found.items() if name != part]
     )
-    return [row for row, known in zip(rows, named, strict=True) if known == part], [note]
+    return [row for row, known in zip(rows, named, strict=True) if known == part], [*notes, note]
 
 
 def _split_note(source: Path, part: str, reading: str, others: Sequence[str], unread: Sequence[str] = ()) -> str:
@@ -359,6 +396,7 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
     inner = _inner_folders(rows, classes)
     full = [name for name, found in inner.items() if found]
     usual = [name for name in names if name.lower() in _NO_CLASSES]
+    previews = [name for name in names if name.strip("._ ").lower() in _PREVIEWS]
     shared = sorted(set.intersection(*inner.values())) if all("" not in found for found in inner.values()) else []
     if named := [name for name in names if _part_of(name)]:
         doubt = f"{first_of(named)} is read as a class; a split folder has train and val or test"
@@ -382,6 +420,8 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
             f"{printable(full[0])} is read as a class and is the only one with photos, though it has the folders "
             f"{first_of(folders)}; if it contains the class folders, name it instead"
         )
+    elif previews and len(names) > 1:
+        doubt = f"{first_of(previews)} is read as a class; if it contains smaller copies of photos, move it elsewhere"
     elif usual == names or len(usual) > 1:
         doubt = (
             f"read as classes: {first_of(usual)}; if the photos are not in a folder for each class, write a list of their "

@@ -63,7 +63,7 @@ def label_of(text: str, where: str) -> str:
 
 
 def refuse_lookalike_labels(names: Iterable[str]) -> None:
-    """Refuse class names that differ only by case, Unicode form, inner white space, letters that look alike or how a number is written.
+    """Refuse class names that differ only by case, Unicode form, white space, hyphens, letters that look alike or how a number is written.
 
     White space around a name is ignored, as in `label_of`.
 
@@ -79,6 +79,10 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
         for key in [
             ("case", normal.casefold()),
             ("white space", spaced.casefold()),
+            (
+                "the characters between words",
+                " ".join(re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", spaced).casefold().split()),
+            ),
             ("letters that look alike", " ".join(spaced.translate(_LOOKALIKES).casefold().split())),
             ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
         ]:
@@ -94,7 +98,7 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
 
 def _number(label: str) -> str:
     """A whole number without leading zeros and decimals, in the digits 0 to 9; any other label as it is."""
-    number = re.fullmatch(r"0*(\d+?)(?:\.0+)?", "".join(str(unicodedata.decimal(c, c)) for c in label))
+    number = re.fullmatch(r"0*(\d+?)(?:[.,]0+)?", "".join(str(unicodedata.decimal(c, c)) for c in label))
     return number[1] if number else label
 
 

@@ -23,10 +23,10 @@ from tip_adapter.errors import FolderError, LabelError, OutputExists
 from tip_adapter.images.labels import folded, label_of
 from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
-from tip_adapter.text import first_of, printable, shown
+from tip_adapter.text import counted, first_of, printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 #: Enough for half a million images.
@@ -56,12 +56,12 @@ _COLUMNS = {
         *("ファイル名", "ファイル", "画像名", "画像"),  # Japanese
         *("파일명", "파일이름", "파일", "이미지"),  # Korean
         *("имяфайла", "файл", "изображение", "путь"),  # Russian
-        *("idcode", "id"),
+        *("idcode", "id", "name"),
     ),
     "label": (
         *("label", "labels", "labelname", "class", "classname", "classlabel", "category", "categoryname"),
         *("classes", "species", "target", "labelid", "classid", "categoryid"),
-        *("breed", "diagnosis", "groundtruth", "choice"),
+        *("breed", "diagnosis", "dx", "disease", "groundtruth", "choice", "emotion", "tag"),
         *("klasse", "kategorie", "beschriftung", "etikett"),  # German
         *("classe", "etiquette", "libelle", "categorie", "espece"),  # French
         *("clase", "etiqueta", "categoria", "especie", "rotulo", "etichetta"),  # Spanish, Portuguese, Italian
@@ -70,8 +70,18 @@ _COLUMNS = {
         *("레이블", "라벨", "클래스"),  # Korean
         *("метка", "класс", "категория"),  # Russian
     ),
-    "split": ("split", "splits", "datasplit", "subset", "partition", "set", "part"),
+    "confidence": ("confidence",),
+    "split": ("split", "splits", "datasplit", "subset", "partition", "set", "part", "dataset", "usage", "phase"),
 }
+#: Columns that say yes or no → what the split column would say.
+_SPLIT_FLAGS = {
+    **dict.fromkeys(("isvalid", "isval", "isvalidation"), ("val", "train")),
+    **dict.fromkeys(("istest", "istesting"), ("test", "train")),
+    **dict.fromkeys(("istrain", "istraining", "istrainingimg", "istrainingimage"), ("train", "test")),
+}
+#: Columns of data sets for detection: where an object is, and whether a class was found at all.
+_BOXES = frozenset(["xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "boundingbox", "bboxx", "bboxy"])
+_YES, _NO = frozenset(["1", "1.0", "true", "yes"]), frozenset(["0", "0.0", "false", "no"])
 #: What spreadsheets and programs write for a missing value or a failed formula, in lower case. NA only in capitals: "na" may be a name.
 _MISSING = frozenset(
     {r"\n", "nan", "-nan", "+nan", "nat", "none", "null", "(null)", "<null>", "[null]", "(blank)"}
@@ -89,12 +99,14 @@ class _Table:
     found: str
     flags: list[str] = field(default_factory=list)
     """Columns of CSV that are 0 or 1 in each row: without labels, they may be the classes."""
+    boxes: list[str] = field(default_factory=list)
 
 
-def read_labelled_list(path: Path, endings: Collection[str]) -> list[tuple[Path, str, str]]:
-    """Images, class names and parts of a list; `endings` are tried for an image that is listed without one.
+def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple[Path, str, str]], list[str]]:
+    """Images, class names and parts of a list, and notes; `endings` are tried for an image that is listed without one.
 
-    The part is what the list has in a column such as split, or empty.
+    The part is what the list has in a column such as split, or empty. Rows of confidence 0, if all are 0 or 1, name a
+    class that the photo does not show: they are skipped.
 
     Raises
     ------
@@ -110,8 +122,12 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> list[tuple[Path,
             f"{printable(path)}: no column label, but {_named([name.strip() for name in table.flags])} hold 0 and 1, as if each were a class; write the "
             f"name of each image's class into a column label; found {table.found}"
         )
-    rows = []
+    rows, absent = [], 0
+    sure = all(str(record.get("confidence")).strip() in _FLAGS for _, record in table.records)
     for line, record in table.records:
+        if sure and float(record["confidence"]) == 0:
+            absent += 1
+            continue
         where = f"{path}, line {line}"
         name = _label(record, where, table.found)
         if _surrogates(name):
@@ -120,7 +136,14 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> list[tuple[Path,
             )
         label_of(name, f"{where}; found {table.found}")
         rows.append((_image(record, where, table.found, images), name, str(record.get("split") or "")))
-    return rows
+    if not rows:
+        raise FolderError(f"{printable(path)}: all rows have confidence 0; found {table.found}")
+    notes = [f"{counted(absent, 'row', 'rows')} of confidence 0: skipped"] if absent else []
+    if table.boxes:
+        notes.append(f"its columns {_named(table.boxes)} are boxes around objects; whole photos are read")
+    if several := _several(dict.fromkeys(name for _, name, _ in rows)):
+        notes.append(f"read as a class of its own, though other rows have its parts as labels: {first_of(several)}")
+    return rows, [f"{printable(path)}: {note}" for note in notes]
 
 
 def read_list(path: Path, endings: Collection[str]) -> list[Path]:
@@ -166,6 +189,13 @@ def csv_cell(value: Any) -> str:
     """A value as text; a ' is prepended to text that a spreadsheet could run as a formula, such as a file name."""
     risky = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if risky else "" if value is None else str(value)
+
+
+def _several(names: Iterable[str]) -> list[str]:
+    """Names that consist of other names, as lists with several labels a photo have them."""
+    known = {name.strip() for name in names}
+    parts = {name: [part.strip() for part in re.split(r"[|;,/+]", name)] for name in known}
+    return sorted(name for name, found in parts.items() if len(found) > 1 and known.issuperset(found))
 
 
 def _table(path: Path) -> _Table:
@@ -230,11 +260,11 @@ def _csv_table(text: str, encoding: str) -> _Table:
                         f"quote a cell that contains the separator; found {found}"
                     )
                 cells = dict(zip(header, row, strict=False))  # a short row lacks its last cells
-                records.append((reader.line_num, {key: cells.get(name) for key, name in columns.items()}))
+                records.append((reader.line_num, _record(cells, columns)))
                 flags = [name for name in flags if cells.get(name, "").strip() in _FLAGS]
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}; found {found}") from error
-    return _Table(records, found, flags)
+    return _Table(records, found, flags, _box_columns(header))
 
 
 def _csv_header(text: str, encoding: str) -> tuple[str, dict[str, str], list[str], Any]:
@@ -287,8 +317,9 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
                 f"line {number}: not an object with file_name and label; found {encoding}, {shown(record)}"
             )
         keys.update(dict.fromkeys(record))
-        records.append((number, {key: record[name] for key, name in _columns(record).items()}))
-    return _Table(records, f"{encoding}, JSON lines, keys {_named(list(keys))}")
+        records.append((number, _record(record, _columns(record))))
+    found = f"{encoding}, JSON lines, keys {_named(list(keys))}"
+    return _Table(records, found, boxes=_box_columns(keys))
 
 
 def _columns(names: Iterable[str]) -> dict[str, str]:
@@ -303,7 +334,24 @@ def _columns(names: Iterable[str]) -> dict[str, str]:
             columns[key] = key
         elif matches := [plain[other] for other in map(_plain, known) if other in plain]:
             columns[key] = matches[0]
+    if "split" not in columns and (flags := [name for name in names if _plain(name) in _SPLIT_FLAGS]):
+        columns["split"] = flags[0]
     return columns
+
+
+def _record(cells: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """What a row has in the known columns; a split that is yes or no as the name of a part."""
+    record = {key: cells.get(name) for key, name in columns.items()}
+    if parts := _SPLIT_FLAGS.get(_plain(columns.get("split", ""))):
+        word = str(record["split"]).strip().lower()
+        record["split"] = parts[0] if word in _YES else parts[1] if word in _NO else record["split"]
+    return record
+
+
+def _box_columns(names: Iterable[str]) -> list[str]:
+    """Columns that say where an object is; one alone may mean something else."""
+    found = [name for name in names if _plain(name) in _BOXES]
+    return found if len(found) > 1 or any("b" in _plain(name) for name in found) else []
 
 
 @lru_cache(maxsize=1000)
@@ -377,10 +425,11 @@ def _label(record: dict[str, Any], where: str, found: str) -> str:
         value = str(value)
     text = _text(value, "label", where, found)
     if text.strip().casefold() in _MISSING or text.strip() == "NA":
+        or_rename = ", or call the class something else" if text.strip() == "NA" else ""
         raise FolderError(
-            f"{printable(where)}: no label but {shown(text)}; label the photo or remove the line; found {found}"
+            f"{printable(where)}: no label but {shown(text)}; label the photo or remove the line{or_rename}; found {found}"
         )
-    if number := re.fullmatch(r"\s*(-?(?:0|[1-9][0-9]*))\.0+\s*", text):
+    if number := re.fullmatch(r"\s*(-?(?:0|[1-9][0-9]*))[.,]0+\s*", text):
         return "0" if number[1] == "-0" else number[1]
     return text
 
