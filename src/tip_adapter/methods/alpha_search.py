@@ -5,7 +5,8 @@ class's line is on top. Sorting the ends of all intervals gives the accuracy at 
 
 On a few hundred rows, accuracy has wide steps and many ties, so the single best step is mostly noise. All (alpha, beta)
 within two standard errors of the best form a plateau. If the rows are the support images themselves, the plateau's centre
-is chosen, since a peak overfits them. On validation images the best step nearest to that centre is chosen.
+is chosen, since a peak overfits them. On validation images the best step nearest to that centre is chosen; on few of them
+the pair within one standard error of the best that is nearest to the support's own choice.
 
 Rows may have weights, so that classes of different sizes count the same. Their sum is the effective number of rows: then
 the standard error is that of as many rows of weight 1.
@@ -131,11 +132,27 @@ def best_alpha_beta(curves: Sequence[AccuracyCurve], n_rows: float) -> tuple[flo
     return _nearest(peaks, curves, peaks[:, 1:].mean(axis=1), centre)
 
 
+def nearest_alpha_beta(
+    curves: Sequence[AccuracyCurve], n_rows: float, start: tuple[float, float]
+) -> tuple[float, float]:
+    """Of all (alpha, beta) within one standard error of the best, the nearest to `start`; parameters as in `central_alpha_beta`."""
+    alpha, beta = start
+    near = min(curves, key=lambda curve: abs(np.log(curve.beta / beta)))
+    aim = np.array([np.log(beta), np.log(max(alpha / (near.unit or 1.0), 1 / _REACH))])
+    regions = _regions(curves, _enough(curves, n_rows, 1.0))
+    inset = np.minimum(_INSET, (regions[:, 2] - regions[:, 1]) / 2)
+    return _nearest(regions, curves, np.clip(aim[1], regions[:, 1] + inset, regions[:, 2] - inset), aim)
+
+
+def _enough(curves: Sequence[AccuracyCurve], n_rows: float, standard_errors: float) -> float:
+    """The number of correct rows that is so many standard errors below the best, and rounding."""
+    best = max(curve.best for curve in curves)
+    return best - standard_errors * float(np.sqrt(best * max(1 - best / n_rows, 0))) - 1e-9
+
+
 def _plateau(curves: Sequence[AccuracyCurve], n_rows: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Regions within the standard errors of the best, and their centre (log beta, log(alpha / unit))."""
-    best = max(curve.best for curve in curves)
-    standard_error = np.sqrt(best * max(1 - best / n_rows, 0))
-    regions = _regions(curves, best - _STANDARD_ERRORS * standard_error - 1e-9)
+    regions = _regions(curves, _enough(curves, n_rows, _STANDARD_ERRORS))
     within = np.column_stack([regions[:, 0], regions[:, 1:].clip(-np.log(_REACH), np.log(_REACH))])
     within = within[within[:, 2] > within[:, 1]]
     plateau = within if len(within) else regions  # all of it may be out of reach

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.training import LossAndGradients, Optimiser
+    from tip_adapter.methods.training import AfterEpoch, LossAndGradients, Optimiser
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 #: The optimiser of its public code, and the one that its paper states.
@@ -119,7 +119,13 @@ class CLIPAdapterClassifier(TrainedClassifier):
     learning_rate: float = 0.002
     seed: int = 0
 
-    def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
+    def _fit(
+        self,
+        keys: Array,
+        labels: NDArray[Any],
+        views: Callable[[int], Array] | None = None,
+        after_epoch: AfterEpoch | None = None,
+    ) -> None:
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
         ratio, scale = float(self.ratio), float(self.logit_scale)
@@ -135,7 +141,10 @@ class CLIPAdapterClassifier(TrainedClassifier):
         # Uniform within ±1/√(number of inputs), as in torch.nn.Linear.
         layers = [like(rng.uniform(-1, 1, s) / np.sqrt(s[1]), keys) for s in self._shapes(keys).values()]
         optimiser = OPTIMISERS[self.optimiser](float(self.learning_rate))
-        self.down_, self.up_ = self._train(layers, loss_and_gradients, keys, views, optimiser, cosine_after_warm_up)
+        self._train(layers, loss_and_gradients, keys, views, optimiser, cosine_after_warm_up, after_epoch)
+
+    def _set(self, learned: Sequence[Array]) -> None:
+        self.down_, self.up_ = learned
 
     def _shapes(self, keys: Array) -> dict[str, tuple[int, int]]:
         """Of W₁ and W₂, by attribute."""

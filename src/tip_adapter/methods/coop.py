@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.training import LossAndGradients
+    from tip_adapter.methods.training import AfterEpoch, LossAndGradients
     from tip_adapter.vectors import Array, ClassEmbeddings
 
     #: (n_context, width) tensor → (n_names, d) tensor, differentiable.
@@ -122,12 +122,14 @@ class CoOpClassifier(TrainedClassifier):
     learning_rate: float = 0.002
     seed: int = 0
 
-    def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
-        tower = self.prompt_tower
-        if tower is None:
-            raise ValueError("CoOp trains through a text tower; give prompt_tower=encoder.prompt_tower()")
-        names = [str((self.names or {}).get(c, c)) for c in self._name_labels.tolist()]
-        prompts = _in_batches(tower, names, int(self.n_context))
+    def _fit(
+        self,
+        keys: Array,
+        labels: NDArray[Any],
+        views: Callable[[int], Array] | None = None,
+        after_epoch: AfterEpoch | None = None,
+    ) -> None:
+        tower, prompts = self._tower(), self._prompts()
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             weights, backward = encode_prompts(prompts, learned[0])
@@ -143,8 +145,21 @@ class CoOpClassifier(TrainedClassifier):
         if width != keys.shape[1]:
             raise ValueError(f"X has {keys.shape[1]} features, the prompt tower's vectors have {width}")
         optimiser = SGD(float(self.learning_rate))
-        (self.context_,) = self._train([context], loss_and_gradients, keys, views, optimiser, cosine_after_warm_up)
-        self.weights_, _ = encode_prompts(prompts, self.context_)
+        self._train([context], loss_and_gradients, keys, views, optimiser, cosine_after_warm_up, after_epoch)
+
+    def _set(self, learned: Sequence[Array]) -> None:
+        (self.context_,) = learned
+        self.weights_, _ = encode_prompts(self._prompts(), self.context_)
+
+    def _prompts(self) -> Prompts:
+        """The class names, as the tower reads them after a context."""
+        names = [str((self.names or {}).get(c, c)) for c in self._name_labels.tolist()]
+        return _in_batches(self._tower(), names, int(self.n_context))
+
+    def _tower(self) -> PromptTower:
+        if self.prompt_tower is None:
+            raise ValueError("CoOp trains through a text tower; give prompt_tower=encoder.prompt_tower()")
+        return self.prompt_tower
 
     @property
     def n_parameters(self) -> int:

@@ -170,13 +170,16 @@ class LinearProbeClassifier(VectorClassifier):
 
 
 def best_strength(score: Callable[[float], float]) -> float:
-    """The C of the highest score, ties to the smaller: a coarse grid, then bisection towards the better end."""
+    """The C of the highest score: a coarse grid, ties to the larger, then bisection towards the better end, ties to the smaller.
+
+    So does the public code of few-shot papers, which tries the coarse values from the largest down and keeps the first best.
+    """
 
     @cache
     def at(exponent: float) -> float:
         return score(10.0**exponent)
 
-    peak = max(_COARSE, key=at)
+    peak = max(reversed(_COARSE), key=at)
     low, high = peak - 1.0, peak + 1.0
     for _ in range(_STEPS):
         better, middle = high if at(low) < at(high) else low, (low + high) / 2

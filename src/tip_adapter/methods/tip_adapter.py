@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.training import LossAndGradients
+    from tip_adapter.methods.training import AfterEpoch, LossAndGradients
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 #: Whether a training image keeps or leaves out its own key; see `leaves_out_own_key`.
@@ -298,7 +298,13 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
     own_key: str | None = None
     seed: int = 0
 
-    def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
+    def _fit(
+        self,
+        keys: Array,
+        labels: NDArray[Any],
+        views: Callable[[int], Array] | None = None,
+        after_epoch: AfterEpoch | None = None,
+    ) -> None:
         leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=views is None), len(self.classes_)
         alpha, beta = self._alpha_beta()
         balance = sum_factors(labels, n_classes, None, self.class_sums)  # (N,)
@@ -313,4 +319,8 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
             return loss, [cache_gradient(queries, affinities, errors, *given)]
 
         self.labels_ = labels
-        (self.keys_,) = self._train([keys], loss_and_gradients, keys, views, AdamW(float(self.learning_rate)), cosine)
+        optimiser = AdamW(float(self.learning_rate))
+        self._train([keys], loss_and_gradients, keys, views, optimiser, cosine, after_epoch)
+
+    def _set(self, learned: Sequence[Array]) -> None:
+        (self.keys_,) = learned

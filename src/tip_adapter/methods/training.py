@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.vectors import Array
 
+    AfterEpoch = Callable[[int, "TrainedClassifier"], None]
     #: Mean loss, and a gradient for each parameter.
     LossAndGradients = tuple[float, Sequence[Array]]
 
@@ -32,7 +33,8 @@ _BLOCK_ENTRIES = 2**17
 class TrainedClassifier(VectorClassifier):
     """A classifier trained for some epochs, on views that may differ from epoch to epoch.
 
-    `_fit` starts from some arrays and calls `_train` with its loss; `losses_`, (epochs,), are the mean losses.
+    `_fit` starts from some arrays and calls `_train` with its loss; `_set` keeps what was learned. `losses_`, (epochs,), are
+    the mean losses.
     """
 
     batch_size: int
@@ -44,6 +46,7 @@ class TrainedClassifier(VectorClassifier):
         y: Any,
         ids: Sequence[str | None] | None = None,
         views: Callable[[int], Array] | None = None,
+        after_epoch: AfterEpoch | None = None,
     ) -> Self:
         """Train on labelled vectors.
 
@@ -51,6 +54,8 @@ class TrainedClassifier(VectorClassifier):
         ----------
         X, y, ids : as in TipAdapterClassifier.fit
         views : epoch → (n, d) float array: augmented views of the same images, in order; None uses X in every epoch
+        after_epoch : called with (epochs done, this classifier) before the first epoch and after each, to watch the
+            training: it predicts as it would if it ended there, and its arrays change in place afterwards
 
         Returns
         -------
@@ -62,11 +67,17 @@ class TrainedClassifier(VectorClassifier):
             As TipAdapterClassifier.fit; a setting is invalid; views have another shape, or contain NaN or infinity.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # `train` reports it as Diverged, `logits` as VectorError
-            self._fit(*self._support(X, y, ids), views)
+            self._fit(*self._support(X, y, ids), views, after_epoch)
         return self
 
     @abstractmethod
-    def _fit(self, keys: Array, labels: NDArray[Any], views: Callable[[int], Array] | None = None) -> None:
+    def _fit(
+        self,
+        keys: Array,
+        labels: NDArray[Any],
+        views: Callable[[int], Array] | None = None,
+        after_epoch: AfterEpoch | None = None,
+    ) -> None:
         """Train on (n, d) unit rows and (n,) positions in `classes_`, or on `views` of each epoch."""
 
     def _train(
@@ -77,8 +88,15 @@ class TrainedClassifier(VectorClassifier):
         views: Callable[[int], Array] | None,
         optimiser: Optimiser,
         schedule: Callable[[int, int, int], float],
-    ) -> list[Array]:
-        """`train` on the keys or their views by the method's own settings; sets `losses_`."""
+        after_epoch: AfterEpoch | None,
+    ) -> None:
+        """`train` on the keys or their views by the method's own settings; sets `losses_` and what was learned."""
+
+        def watch(epochs_done: int, arrays: Sequence[Array]) -> None:
+            self._set(arrays)
+            if after_epoch:
+                after_epoch(epochs_done, self)
+
         learned, self.losses_ = train(
             parameters,
             loss_and_gradients,
@@ -89,8 +107,13 @@ class TrainedClassifier(VectorClassifier):
             batch_size=int(self.batch_size),  # products of small NumPy integers would wrap
             seed=int(self.seed),
             schedule=schedule,
+            after_epoch=watch if after_epoch else None,
         )
-        return learned
+        self._set(learned)
+
+    @abstractmethod
+    def _set(self, learned: Sequence[Array]) -> None:
+        """Keep the parameters, and what predictions need of them."""
 
 
 def unit_views(views: Callable[[int], Array] | None, keys: Array) -> Callable[[int], Array]:
@@ -127,6 +150,7 @@ def train(
     batch_size: int,
     seed: int,
     schedule: Callable[[int, int, int], float],
+    after_epoch: Callable[[int, Sequence[Array]], None] | None = None,
 ) -> tuple[list[Array], NDArray[np.float64]]:
     """Minimise a loss over images; `TrainedClassifier._train` calls it by a method's settings.
 
@@ -138,6 +162,7 @@ def train(
     optimiser : fresh, used once
     n_images, epochs, batch_size, seed : int
     schedule : (step, steps an epoch, epochs) → factor of the learning rate; see `cosine`, `cosine_after_warm_up`
+    after_epoch : called with (epochs done, the arrays then) before the first epoch and after each
 
     Returns
     -------
@@ -155,6 +180,8 @@ def train(
     rng = np.random.default_rng(seed)
     losses = np.zeros(epochs)
     steps_per_epoch = ceil(n_images / batch_size)
+    if after_epoch:
+        after_epoch(0, learned)
     for epoch in range(epochs):
         images = views(epoch)
         order = rng.permutation(n_images)
@@ -166,6 +193,8 @@ def train(
             lr_factor = schedule(epoch * steps_per_epoch + batch, steps_per_epoch, epochs)
             optimiser.step(learned, gradients, lr_factor=lr_factor)
             losses[epoch] += loss * len(rows) / n_images
+        if after_epoch:
+            after_epoch(epoch + 1, learned)
     return learned, losses
 
 

@@ -12,13 +12,14 @@ and calibrates the probabilities.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import brentq
 
 from tip_adapter.errors import UsageError
-from tip_adapter.methods.alpha_search import best_alpha_beta, central_alpha_beta
+from tip_adapter.methods.alpha_search import best_alpha_beta, central_alpha_beta, nearest_alpha_beta
 from tip_adapter.methods.base import Capabilities, checked_labels, positions
 from tip_adapter.methods.leave_one_out import Cache, HeldOutQueries
 from tip_adapter.methods.ops import to_numpy
@@ -35,7 +36,12 @@ if TYPE_CHECKING:
     from tip_adapter.methods.alpha_search import AccuracyCurve
     from tip_adapter.vectors import Array, ClassEmbeddings
 
+    #: Curves, and the sum of the weights of their rows → (alpha, beta).
+    _Choose = Callable[[Sequence[AccuracyCurve], float], tuple[float, float]]
+
 LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FIXED = "leave-one-out", "scale-free", "validation", "fixed"
+#: Validation by few images, a handful of each class.
+FEW_VALIDATION = "few-validation"
 #: The rule of a method that chooses its own settings on the support images.
 SUPPORT = "support"
 
@@ -253,12 +259,14 @@ class TuningData:
     validation : (m, d) unit rows and (m,) class indices of validation images, or None
     alpha_beta : alpha and beta set by the user, or None
     queries : (n, d) float array, unaugmented views of the support images, or None for their own vectors
+    start : alpha and beta that few validation images must give a reason to leave; None: those of the support alone
     """
 
     ratio: float = 0.1
     validation: tuple[NDArray[Any], NDArray[Any]] | None = None
     alpha_beta: tuple[float, float] | None = None
     queries: NDArray[Any] | None = None
+    start: tuple[float, float] | None = None
 
 
 def leave_one_out(cache: Cache, _data: TuningData) -> Choice:
@@ -277,10 +285,17 @@ def scale_free(cache: Cache, data: TuningData) -> Choice:
 
 def on_validation(cache: Cache, data: TuningData) -> Choice:
     """Search on validation images; ValueError if there are none."""
-    if data.validation is None or not len(data.validation[0]):
-        raise ValueError("the validation rule needs validation images; pass validation=(X_val, y_val)")
-    queries, labels = data.validation
-    return _search(cache, cache.held_out(queries, labels), VALIDATION, best_alpha_beta)
+    return _search_validation(cache, data, VALIDATION, best_alpha_beta)
+
+
+def on_few_validation(cache: Cache, data: TuningData) -> Choice:
+    """Of all pairs within a standard error of the best on few validation images, the one nearest to the support's own choice.
+
+    The best pair on few images is mostly noise; where they cannot tell pairs apart, the support decides. ValueError as
+    `on_validation`.
+    """
+    start = data.start or RULES[default_rule(cache.labels)](cache, data).alpha_beta
+    return _search_validation(cache, data, FEW_VALIDATION, partial(nearest_alpha_beta, start=start))
 
 
 def fixed(cache: Cache, data: TuningData) -> Choice:
@@ -294,6 +309,7 @@ RULES: dict[str, Callable[[Cache, TuningData], Choice]] = {
     LEAVE_ONE_OUT: leave_one_out,
     SCALE_FREE: scale_free,
     VALIDATION: on_validation,
+    FEW_VALIDATION: on_few_validation,
     FIXED: fixed,
 }
 
@@ -355,11 +371,17 @@ def beta_for(cache: Cache, sharpness: float) -> float:
     return float(sharpness / cache.sigma if cache.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
 
 
+def _search_validation(cache: Cache, data: TuningData, rule: str, choose: _Choose) -> Choice:
+    if data.validation is None or not len(data.validation[0]):
+        raise ValueError("the validation rule needs validation images; pass validation=(X_val, y_val)")
+    return _search(cache, cache.held_out(*data.validation), rule, choose)
+
+
 def _search(
     cache: Cache,
     queries: HeldOutQueries,
     rule: str,
-    choose: Callable[[Sequence[AccuracyCurve], float], tuple[float, float]],
+    choose: _Choose,
 ) -> Choice:
     """Apply `choose` to the accuracy over all alphas and some fifty betas."""
     curves = queries.accuracy_curves([beta_for(cache, sharpness) for sharpness in SHARPNESSES])

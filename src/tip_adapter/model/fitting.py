@@ -96,6 +96,7 @@ def fit_head(
     offers: Mapping[str, Any],
     views: Callable[[int], NDArray[Any]] | None = None,
     initial_alpha_beta: tuple[float, float] | None = None,
+    after_epoch: Callable[[int, Any], None] | None = None,
 ) -> Head:
     """Choose alpha and beta where the method has them, fit it; with learned keys and validation photos, choose once more.
 
@@ -111,6 +112,7 @@ def fit_head(
     offers : what the method needs beyond vectors (`Capabilities.encoder_parts`), as the encoder offers it
     views : epoch → (n, d) float array, the support as seen by training in that epoch; None for unaugmented
     initial_alpha_beta : alpha and beta during fine-tuning, where they are chosen again afterwards; None for those chosen before
+    after_epoch : called with (epochs done, the classifier) during training, as `TrainedClassifier.fit` does
 
     Raises
     ------
@@ -139,6 +141,8 @@ def fit_head(
         others["validation"] = _of_classes(given.validation, support, names)
     if capabilities.takes_views:
         others["views"] = views
+    if after_epoch:
+        others["after_epoch"] = after_epoch
     estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
     estimator.set_params(**dict.fromkeys(offers))  # prediction needs none of it
     unknown = sorted(set(names) - set(estimator.classes_.tolist()))
@@ -147,7 +151,8 @@ def fit_head(
         listed = ", ".join(map(printable, unknown[:5]))
         warn(f"{who} never predicted, because {method} learns from photos only: {listed}")
     if chosen_again:
-        choice = tuning.on_validation(Cache.of(estimator, support.vectors), given)
+        pair = estimator.alpha, estimator.beta
+        choice = tuning.RULES[rule](Cache.of(estimator, support.vectors), replace(given, start=pair))
         choice = choice if calibrate else replace(choice, temperature=1.0)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured with the previous alpha and beta

@@ -16,6 +16,7 @@ import msgspec
 from tip_adapter.errors import UsageError
 from tip_adapter.methods import METHODS, method_class
 from tip_adapter.paper.datasets.records import dataset_records
+from tip_adapter.paper.draws import NESTED
 from tip_adapter.plugins import unknown_name
 from tip_adapter.text import printable
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 #: Names that stand for others.
 ALIASES = {"table2": "figure4"}
 #: What identifies a task, and its result.
-AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "protocol", "variant")
+AXES = ("experiment", "dataset", "target", "encoder", "method", "shots", "seed", "draws", "protocol", "variant")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Block:
     encoders, methods, protocols : names; no protocols for those that a method and a data set allow
     shots, seeds : int
     variants : name → settings of the method that it changes
-    n_classes : how many classes, the first ones; None for all
+    shown_classes : of how many classes, the first ones, the keys are shown in the plane; None for no such picture
     """
 
     datasets: tuple[str, ...]
@@ -50,7 +51,7 @@ class Block:
     targets: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
-    n_classes: int | None = None
+    shown_classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Experiment:
     blocks : what is measured
     notes : what a reader should know
     protocols : by which a person wants it, where a block names none; empty for those that a method and a data set allow
+    draws : how images are drawn, a key of `DRAWS`
     """
 
     name: str
@@ -78,6 +80,7 @@ class Experiment:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
+    draws: str = NESTED
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -85,7 +88,7 @@ class Experiment:
         return ("accuracy",) if isinstance(self.columns, str) else self.columns
 
     @property
-    def draws(self) -> frozenset[tuple[int, int]]:
+    def shots_and_seeds(self) -> frozenset[tuple[int, int]]:
         """(shots, seed) of every draw of photos."""
         return frozenset(draw for block in self.blocks for draw in product(block.shots, block.seeds))
 
@@ -132,10 +135,11 @@ class Task:
     method: str
     shots: int
     seed: int
+    draws: str
     protocol: str
     variant: str
     settings: Mapping[str, Any] = field(compare=False)
-    n_classes: int | None = None
+    shown_classes: int | None = None
 
     def axes(self) -> dict[str, Any]:
         """What the line of its result begins with."""
@@ -209,10 +213,11 @@ def tasks(chosen: Experiment, protocols_for: Callable[[str, str, int], tuple[str
                             method=method,
                             shots=shots,
                             seed=seed,
+                            draws=chosen.draws,
                             protocol=protocol,
                             variant=variant,
                             settings=settings,
-                            n_classes=block.n_classes,
+                            shown_classes=block.shown_classes,
                         )
 
 

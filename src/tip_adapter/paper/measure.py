@@ -142,8 +142,8 @@ def measure(task: Task, find: Find, heads: Heads, draws: Draws) -> dict[str, Any
     TipAdapterError
         The data set, the encoder, a part of them or so many shots are missing, or the task makes no sense on them.
     """
-    split = find(task.dataset, task.encoder).of_classes(task.n_classes)
-    target = split if task.target == task.dataset else find(task.target, task.encoder).of_classes(task.n_classes)
+    split = find(task.dataset, task.encoder)
+    target = split if task.target == task.dataset else find(task.target, task.encoder)
     support = split.support(task.shots, task.seed)
     most = most_of_a_class(support)
     if most < task.shots:
@@ -199,13 +199,14 @@ def _measure_method(
         "training": estimator.training(),
         "epochs": estimator.training().get("epochs", 0),
         "losses": [float(loss) for loss in getattr(estimator, "losses_", ())],
+        "epoch_accuracies": list(made.epoch_accuracies),
         "learnable_parameters": estimator.n_parameters,
         "training_seconds": made.seconds,
         "inference_ms": milliseconds(lambda: head.probabilities(vectors)) + target.encoding_ms(test.ids[rows].tolist()),
         "peak_memory_mib": made.peak_mib,
         "gpu_mib": cuda_peak_mib(),
         "notes": _notes(task, estimator),
-        **(_plane(head) if task.n_classes else {}),
+        **(_plane(head, task.shown_classes) if task.shown_classes else {}),
     }
 
 
@@ -274,12 +275,13 @@ def _measure_parts(task: Task, split: SplitVectors, support: SupportSet, target:
     }
 
 
-def _plane(head: Head) -> dict[str, Any]:
-    """The keys by t-SNE, and how well the classes stand apart among them: their silhouette, by cosine."""
+def _plane(head: Head, n_classes: int) -> dict[str, Any]:
+    """The keys of the first classes by t-SNE, and how well these are separated: their silhouette, by cosine."""
     from sklearn.manifold import TSNE
     from sklearn.metrics import silhouette_score
 
-    keys, labels = np.asarray(head.estimator.keys_, np.float64), head.estimator.labels_
+    shown = head.estimator.labels_ < n_classes
+    keys, labels = np.asarray(head.estimator.keys_, np.float64)[shown], head.estimator.labels_[shown]
     perplexity = min(30.0, (len(keys) - 1) / 3)
     points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(keys)
     several = 1 < len(np.unique(labels)) < len(labels)

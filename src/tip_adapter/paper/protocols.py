@@ -8,8 +8,6 @@ from tip_adapter.methods import tuning
 
 #: The paper's pair, for every encoder; shown as what it is.
 PAPERS_PAIR = (1.0, 5.5)
-#: Validation photos a class that few-validation may see, at most.
-FEW = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,9 @@ PROTOCOLS = {
     ),
     "scale-free": Protocol("the support's own units, no search; the linear probe's C is 1", tuning.SCALE_FREE),
     "leave-one-out": Protocol("each support photo scored without itself", tuning.LEAVE_ONE_OUT),
-    "few-validation": Protocol("as many validation photos as shots, at most four a class", tuning.VALIDATION, "few"),
+    "few-validation": Protocol(
+        "as many validation photos as shots, at most four a class", tuning.FEW_VALIDATION, "few"
+    ),
     "full-validation": Protocol("the whole validation split", tuning.VALIDATION, "validation"),
     "oracle": Protocol("chosen on the test photos: an upper bound, no result", tuning.VALIDATION, "test"),
 }

@@ -15,10 +15,10 @@ from tip_adapter.features.extract import extract_listed
 from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.features.store import MANIFEST
 from tip_adapter.images.augment import NO_AUGMENTATION, Augmentation
-from tip_adapter.images.sampling import draw_shots
 from tip_adapter.io.files import cache_folder, file_digest
 from tip_adapter.paper.datasets.records import dataset_record
 from tip_adapter.paper.datasets.splits import open_dataset, require_images
+from tip_adapter.paper.draws import drawn_rows
 from tip_adapter.paper.protocols import PAPERS_PAIR
 from tip_adapter.paper.vectors import PreparedImages, SplitVectors
 from tip_adapter.text import printable
@@ -43,7 +43,8 @@ class ImageStore:
     splits : DatasetSplits
     encoder : Encoder
     folder : parent folder of the feature stores
-    draws : (shots, seed) of every draw, so that their images are encoded in one run
+    draws : a key of `DRAWS`
+    shots_and_seeds : of every draw, so that their images are encoded in one run
     threads, progress : as in `extract`
     n_encoded : number of images encoded so far
     """
@@ -51,7 +52,8 @@ class ImageStore:
     splits: DatasetSplits
     encoder: Encoder
     folder: Path
-    draws: frozenset[tuple[int, int]]
+    draws: str
+    shots_and_seeds: frozenset[tuple[int, int]]
     threads: int | None = None
     progress: Progress | None = None
     n_encoded: int = 0
@@ -69,6 +71,7 @@ class ImageStore:
             templates=templates,
             parts=self.splits.parts,
             drawn=self.drawn,
+            few_validation=self.few_validation,
             whole=self.part,
             n_views=self.encoder.record.support_views,
             prepared=self.prepared,
@@ -112,14 +115,21 @@ class ImageStore:
             self._lists[part] = photos, photos.ids()
         return self._lists[part]
 
+    def few_validation(self, shots: int, seed: int) -> SupportSet:
+        """A draw of the validation split."""
+        (train, _), (val, ids) = self._listed("train"), self._listed("val")
+        wanted = {ids[row] for row in drawn_rows(self.draws, shots, seed, train.labels, val.labels)[1]}
+        photos = self.part("val")
+        return photos.take(np.flatnonzero([name in wanted for name in photos.ids.tolist()]))
+
     def _drawn_ids(self, shots: int, seed: int) -> set[str]:
         photos, ids = self._listed("train")
-        return {ids[row] for row in draw_shots(photos.labels, shots, seed)}
+        return {ids[row] for row in drawn_rows(self.draws, shots, seed, photos.labels)[0]}
 
     @cached_property
     def _all_drawn(self) -> set[str]:
         """Every image of any draw: a small share of a large train split."""
-        return set[str]().union(*(self._drawn_ids(*draw) for draw in self.draws))
+        return set[str]().union(*(self._drawn_ids(*draw) for draw in self.shots_and_seeds))
 
     def _vectors(self, part: str, needed: set[str], wanted: set[str], views: Augmentation) -> SupportSet:
         """Vectors of the wanted images; needed ones that are not stored yet are encoded in one run."""
@@ -175,8 +185,10 @@ class ImageProvider:
         """Whether the published data set has a validation split."""
         return "val" in dataset_record(dataset).n_images
 
-    def split_vectors(self, dataset: str, encoder: str, draws: frozenset[tuple[int, int]]) -> SplitVectors:
-        """A data set by an encoder; `draws` as in ImageStore.
+    def split_vectors(
+        self, dataset: str, encoder: str, draws: str, shots_and_seeds: frozenset[tuple[int, int]]
+    ) -> SplitVectors:
+        """A data set by an encoder; `draws`, which are those of one run, as in ImageStore.
 
         Raises
         ------
@@ -192,7 +204,8 @@ class ImageProvider:
             if encoder not in self._encoders:
                 self._encoders[encoder] = load_encoder(encoder, device=self.device, threads=self.threads)
             loaded = self._encoders[encoder]
-            store = ImageStore(splits, loaded, cache_folder() / "vectors", draws, self.threads, self.progress)
+            place = cache_folder() / "vectors"
+            store = ImageStore(splits, loaded, place, draws, shots_and_seeds, self.threads, self.progress)
             self._stores.append(store)
             own = loaded.record.templates if loaded.record.keeps_templates else resolve_templates((record.templates,))
             self._splits[dataset, encoder] = store.split_vectors(tuple(own))
@@ -211,6 +224,7 @@ class FileProvider:
     path: Path
     n_encoded: int = 0
     _parts: dict[str, SupportSet] = field(default_factory=dict)
+    _split: SplitVectors | None = None
 
     @property
     def axes(self) -> Mapping[str, tuple[str, ...]]:
@@ -223,22 +237,25 @@ class FileProvider:
         """Whether the file has a part val."""
         return self._has("val")
 
-    def split_vectors(self, dataset: str, encoder: str, draws: frozenset[tuple[int, int]]) -> SplitVectors:
-        """The vectors of the file.
+    def split_vectors(
+        self, dataset: str, encoder: str, draws: str, shots_and_seeds: frozenset[tuple[int, int]]
+    ) -> SplitVectors:
+        """The vectors of the file; `draws`, which are those of one run, as in ImageStore.
 
         Raises
         ------
         TipAdapterError
             It cannot be read, or has no train or no test part.
         """
+        if self._split is None:
+            self._split = self._opened(draws)
         return self._split
 
     @cached_property
     def _encoder(self) -> Encoder:
         return load_encoder(f"vectors:{self.path}")
 
-    @cached_property
-    def _split(self) -> SplitVectors:
+    def _opened(self, draws: str) -> SplitVectors:
         parts = tuple(part for part in ("train", "val", "test") if self._has(part))
         absent = [part for part in ("train", "test") if part not in parts]
         if absent:
@@ -247,13 +264,23 @@ class FileProvider:
                 "training and which for the test"
             )
         classes = sorted({label for part in parts for label in labelled_source(self.path, part=part).classes})
+
+        def drawn(shots: int, seed: int, _: Augmentation) -> SupportSet:
+            train = self._whole("train")
+            return train.take(drawn_rows(draws, shots, seed, train.labels)[0]) if shots else train.take(slice(0))
+
+        def few_validation(shots: int, seed: int) -> SupportSet:
+            train, val = self._whole("train"), self._whole("val")
+            return val.take(drawn_rows(draws, shots, seed, train.labels, val.labels)[1])
+
         return SplitVectors(
             dataset=self.path.stem,
             encoder=self._encoder,
             names={label: readable(label) for label in classes},
             templates=tuple(self._encoder.record.templates),
             parts=parts,
-            drawn=self._support,
+            drawn=drawn,
+            few_validation=few_validation,
             whole=self._whole,
         )
 
@@ -262,10 +289,6 @@ class FileProvider:
             return len(labelled_source(self.path, part=part)) > 0
         except FolderError:  # the file has other parts only
             return False
-
-    def _support(self, shots: int, seed: int, _: Augmentation) -> SupportSet:
-        train = self._whole("train")
-        return train.take(draw_shots(train.labels, shots, seed)) if shots else train.take(slice(0))
 
     def _whole(self, part: str) -> SupportSet:
         if part not in self._parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +10,7 @@ from tip_adapter.errors import UsageError
 from tip_adapter.io.files import write_file
 from tip_adapter.methods import method_class
 from tip_adapter.paper.datasets.records import dataset_record
+from tip_adapter.paper.draws import NESTED
 from tip_adapter.paper.experiments import experiment, tasks
 from tip_adapter.paper.measure import run
 from tip_adapter.paper.protocols import PROTOCOLS, protocols_for
@@ -49,13 +50,14 @@ class Reproduction:
     table: str
 
 
-def parse_request(name: str, words: Mapping[str, str]) -> Experiment:
+def parse_request(name: str, words: Mapping[str, str], draws: str = NESTED) -> Experiment:
     """An experiment, restricted by the options of a command.
 
     Parameters
     ----------
     name : of the experiment
     words : axis → values separated by commas; axes that are not named stay as the experiment has them
+    draws : a key of `DRAWS`
 
     Raises
     ------
@@ -64,7 +66,8 @@ def parse_request(name: str, words: Mapping[str, str]) -> Experiment:
     UsageError
         Shots or seeds are no numbers in their bounds; a method is not one of the experiment's.
     """
-    return experiment(name).restricted({axis: _READERS[axis](text) for axis, text in words.items()})
+    restricted = experiment(name).restricted({axis: _READERS[axis](text) for axis, text in words.items()})
+    return replace(restricted, draws=draws)
 
 
 def reproduce(
@@ -99,7 +102,7 @@ def reproduce(
     )  # before hours
     wanted = wanted.restricted(provider.axes)
     todo = list(tasks(wanted, partial(_protocols_of, wanted, provider)))
-    find = partial(provider.split_vectors, draws=wanted.draws)
+    find = partial(provider.split_vectors, draws=wanted.draws, shots_and_seeds=wanted.shots_and_seeds)
     results, n_measured = [], 0
     with recording(place / "results.jsonl") as append:
         known = read_results(place / "results.jsonl")

@@ -18,6 +18,7 @@ from scipy.stats import t
 
 from tip_adapter.errors import ResultsError
 from tip_adapter.io.files import append_lines, open_regular
+from tip_adapter.paper.draws import NESTED
 from tip_adapter.paper.experiments import AXES
 from tip_adapter.text import printable
 from tip_adapter.version import __version__
@@ -96,6 +97,7 @@ def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
         result = None
     if not isinstance(result, dict) or "format" not in result:
         raise _no_result(number, path)
+    result.setdefault("draws", NESTED)  # earlier versions drew in no other way
     if result["format"] != FORMAT:
         raise ResultsError(
             f"{printable(path)} line {number} is of format {printable(str(result['format'])[:40])}, this version writes "

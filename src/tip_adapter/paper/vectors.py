@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +12,8 @@ from tip_adapter.encoders.prompts import embed_classes, resolve_templates
 from tip_adapter.errors import FeaturesError
 from tip_adapter.images.augment import NO_AUGMENTATION, Augmentation
 from tip_adapter.images.decode import open_image
-from tip_adapter.images.sampling import draw_shots
 from tip_adapter.io.files import file_digest
-from tip_adapter.paper.protocols import FEW, PAPERS_PAIR
+from tip_adapter.paper.protocols import PAPERS_PAIR
 from tip_adapter.paper.timing import milliseconds
 from tip_adapter.text import printable
 
@@ -43,13 +42,13 @@ class SplitVectors:
     templates : the data set's prompt templates, or the encoder's own
     parts : the parts that exist
     drawn : (shots, seed, augmentation) → support vectors, as means of augmented views
+    few_validation : (shots, seed) → as many validation vectors per class as shots, at most four
     whole : part → the vectors of all its images
     n_views : int, augmented views of each support image; 0 for the image itself
     prepared : (part, ids, view=None) → these images, or an augmented view of each, prepared for the encoder; None if
         there are vectors only
     epochs : method → epochs on this data set; other methods use their own default
     initial_alpha_beta : alpha and beta at which the public code trains keys before it chooses them
-    prompts : (shots, seed) → class weights of a learned prompt; a cache filled by `fit`
     """
 
     dataset: str
@@ -58,12 +57,12 @@ class SplitVectors:
     templates: tuple[str, ...]
     parts: tuple[str, ...]
     drawn: Callable[[int, int, Augmentation], SupportSet]
+    few_validation: Callable[[int, int], SupportSet]
     whole: Callable[[str], SupportSet]
     n_views: int = 0
     prepared: Callable[..., PreparedImages] | None = None
     epochs: Mapping[str, int] = field(default_factory=EPOCHS.copy)
     initial_alpha_beta: tuple[float, float] = PAPERS_PAIR
-    prompts: dict[tuple[int, int], ClassEmbeddings] = field(default_factory=dict)
     _embedded: dict[tuple[str, ...], ClassEmbeddings] = field(default_factory=dict)
     _views: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
     _encoding_ms: float | None = None
@@ -105,11 +104,6 @@ class SplitVectors:
         """The whole validation split."""
         return self.whole("val")
 
-    def few_validation(self, shots: int, seed: int) -> SupportSet:
-        """As many validation images per class as shots, at most four."""
-        photos = self.validation()
-        return photos.take(draw_shots(photos.labels, min(shots, FEW), seed))
-
     def test(self) -> SupportSet:
         """The whole test split."""
         return self.whole("test")
@@ -133,30 +127,6 @@ class SplitVectors:
         if used not in self._embedded:
             self._embedded[used] = embed_classes(self.names, used, self.encoder.encode_texts)
         return self._embedded[used]
-
-    def of_classes(self, n_classes: int | None) -> SplitVectors:
-        """The same, restricted to the first classes."""
-        if n_classes is None or n_classes >= len(self.names):
-            return self
-        names = dict(list(self.names.items())[:n_classes])
-        kept = np.array(list(names), dtype=np.str_)
-
-        def only(vectors: Callable[..., SupportSet]) -> Callable[..., SupportSet]:
-            def of_classes(*which: Any) -> SupportSet:
-                photos = vectors(*which)
-                return photos.take(np.flatnonzero(np.isin(photos.labels, kept)))
-
-            return of_classes
-
-        return replace(
-            self,
-            names=dict(sorted(names.items())),
-            drawn=only(self.drawn),
-            whole=only(self.whole),
-            prompts={},
-            _embedded={},
-            _views={},
-        )
 
 
 @dataclass(frozen=True, eq=False)
