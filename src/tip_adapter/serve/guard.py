@@ -7,20 +7,26 @@ import hashlib
 import hmac
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import RedirectResponse
 
 from tip_adapter.serve.problems import SECURITY_HEADERS, Problem, problem_response
 from tip_adapter.text import shown
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from tip_adapter.serve.settings import Limits, Settings
 
 #: They say that the service runs, and nothing else; what watches it may not know the token.
 OPEN_PATHS = ("/healthz", "/readyz")
+#: A project file may be larger than photos.
+IMPORT_PATH = "/v1/projects/import"
+COOKIE = "tip_adapter"
 _READING = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"(?P<name>\[[^\[\]]+\]|[^:\[\]]+)(:\d{1,5})?")
 
@@ -38,6 +44,8 @@ class Guard:
         self._app = app
         self._limits = limits
         self._hosts = settings.hosts
+        #: What the page sends instead of the token; it follows from the token, so that a restart changes nothing.
+        self._cookie = "" if settings.token is None else _cookie_of(settings.token.get_secret_value())
         self._token = None if settings.token is None else _digest(settings.token.get_secret_value().encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,15 +59,18 @@ class Guard:
         try:
             self._check(scope)
         except Problem as problem:
-            await problem_response(problem)(scope, receive, send)
+            signed_in = self._signed_in(scope) if problem.code == "unauthorized" else None
+            await (signed_in or problem_response(problem))(scope, receive, send)
             return
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, _limited(receive, self._limits), send_secured)
+        await self._app(scope, _limited(receive, self._limits, self._most_bytes(scope)), send_secured)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -71,8 +82,12 @@ class Guard:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             raise Problem("bad_request", f"Content-Length {shown(length)} is not a number of bytes")
-        if len(length) > 18 or int(length) > self._limits.body_bytes:
-            raise _body_too_large(f"{length[:18]} bytes", self._limits)
+        most = self._most_bytes(scope)
+        if len(length) > 18 or int(length) > most:
+            raise _body_too_large(f"{length[:18]} bytes", most)
+
+    def _most_bytes(self, scope: Scope) -> int:
+        return self._limits.import_bytes if scope["path"] == IMPORT_PATH else self._limits.body_bytes
 
     def _checked_host(self, headers: Headers) -> str:
         """The Host header. Only its name is compared: another site's name that resolves to this address is refused."""
@@ -90,8 +105,11 @@ class Guard:
         if self._token is None:
             return
         kind, _, token = headers.get("authorization", "").partition(" ")
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         # Digests have one length, and comparing them takes the same time wherever they differ.
-        if not hmac.compare_digest(_digest(token.strip().encode("latin-1", "replace")), self._token):
+        by_header = hmac.compare_digest(_digest(token.strip().encode("latin-1", "replace")), self._token)
+        by_cookie = hmac.compare_digest(_digest(cookie.encode("latin-1", "replace")), _digest(self._cookie.encode()))
+        if not (by_header or by_cookie):
             found = "is wrong" if kind else "is missing"
             raise Problem(
                 "unauthorized",
@@ -99,9 +117,24 @@ class Guard:
                 {"www-authenticate": "Bearer"},
             )
 
+    def _signed_in(self, scope: Scope) -> Response | None:
+        """For a page that is opened with the token in its address: the page without it, and a cookie; else None."""
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        if scope["path"] != "/" or scope["method"] != "GET" or self._token is None or "token" not in query:
+            return None
+        if not hmac.compare_digest(_digest(query["token"].encode("utf-8", "replace")), self._token):
+            return None
+        response = RedirectResponse("/", 303, SECURITY_HEADERS)
+        response.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict")
+        return response
+
 
 def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
+
+
+def _cookie_of(token: str) -> str:
+    return hmac.new(token.encode(), b"cookie of the page", hashlib.sha256).hexdigest()
 
 
 def _refuse_cross_site(headers: Headers, host: str) -> None:
@@ -114,7 +147,7 @@ def _refuse_cross_site(headers: Headers, host: str) -> None:
         raise Problem("cross_site", f"Origin is {shown(origin)}, and Host is {shown(host)}; they must be the same")
 
 
-def _limited(receive: Receive, limits: Limits) -> Receive:
+def _limited(receive: Receive, limits: Limits, most: int) -> Receive:
     """`receive` that raises Problem when the body is longer than allowed, whatever its headers say, or takes too long."""
     n_bytes, is_whole = 0, False
     deadline = asyncio.get_running_loop().time() + limits.seconds_to_receive
@@ -130,16 +163,16 @@ def _limited(receive: Receive, limits: Limits) -> Receive:
             seconds = f"{limits.seconds_to_receive:g} s"
             raise Problem("receive_timeout", f"the body was not complete after {seconds}; send it faster") from None
         n_bytes += len(message.get("body", b""))
-        if n_bytes > limits.body_bytes:
-            raise _body_too_large("more", limits)
+        if n_bytes > most:
+            raise _body_too_large("more", most)
         is_whole = not message.get("more_body", False)
         return message
 
     return receive_limited
 
 
-def _body_too_large(found: str, limits: Limits) -> Problem:
+def _body_too_large(found: str, most: int) -> Problem:
     return Problem(
         "body_too_large",
-        f"the body has {found}; at most {limits.body_bytes:,} bytes are accepted: send fewer or smaller photos",
+        f"the body has {found}; at most {most:,} bytes are accepted: send fewer or smaller photos",
     )
