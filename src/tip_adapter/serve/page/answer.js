@@ -41,19 +41,23 @@ afterChange(askAgain);
 
 export function Answer() {
   const { asked } = state;
-  return html`<section class="answer" aria-labelledby="answer-title" data-answer ...${dropTarget(([file]) => ask(file))}>
-    <h2 id="answer-title">${t("test")}</h2>
-    ${state.camera === "answer" && html`<${Camera} live onPhoto=${ask} />`}
-    ${asked && state.camera !== "answer" && html`<figure class="asked">
+  const isFilming = state.camera === "answer";
+  return html`<section class="answer" id="answer" aria-labelledby="answer-title" ...${dropTarget(([file]) => ask(file))}>
+    <header class="class-head">
+      <h2 id="answer-title">${t("test")}</h2>
+      <span class="actions">
+        <${Picker} label=${t("photo")} many=${false} onPhotos=${([file]) => ask(file)} />
+        <button type="button" class="button" aria-pressed=${isFilming} onClick=${() => update({ camera: isFilming ? null : "answer" })}>
+          <${Icon} name="camera" /><span>${t("camera")}</span>
+        </button>
+      </span>
+    </header>
+    ${isFilming && html`<${Camera} live onPhoto=${ask} />`}
+    ${asked && !isFilming && html`<figure class="asked">
       <img src=${asked.url} alt=${asked.file.name} />
       <${IconButton} name="close" label=${t("clear")} onClick=${() => update({ asked: null })} />
     </figure>`}
-    ${!asked && state.camera !== "answer" && html`<p class="drop-hint"><${Icon} name="photos" />${t("test_hint")}</p>`}
-    <div class="row">
-      <${Picker} label=${t("photo")} many=${false} onPhotos=${([file]) => ask(file)} />
-      <button type="button" class="button" aria-pressed=${state.camera === "answer"}
-        onClick=${() => update({ camera: state.camera === "answer" ? null : "answer" })}><${Icon} name="camera" /><span>${t("camera")}</span></button>
-    </div>
+    ${!asked && !isFilming && html`<p class="drop-hint"><${Icon} name="photos" />${t("test_hint")}</p>`}
     <div aria-live="polite" aria-atomic="true">${asked && html`<${Headline} asked=${asked} />`}</div>
     ${asked?.prediction && html`<div class=${asked.isWaiting ? "is-waiting" : ""}>
       <${Bars} prediction=${asked.prediction} /><${TeachIt} file=${asked.file} /><${Why} prediction=${asked.prediction} />
@@ -71,16 +75,28 @@ function labelShown(label) {
   return one ? labelOf(one) : label;
 }
 
+/** The class that a prediction names; "none of these" below the threshold of the project. */
+function answerOf(prediction) {
+  const { threshold } = state.project.settings;
+  const [best] = prediction.top;
+  const isNone = threshold != null && best.score < threshold;
+  return { best, threshold, isNone, label: isNone ? t("none_of_these") : labelShown(best.label) };
+}
+
 function Headline({ asked: { prediction, error } }) {
   if (error) return html`<p class="headline is-error">${error}</p>`;
   if (!prediction) return html`<p class="headline is-waiting">${t(state.project.draft ? "needs_class" : "asking")}</p>`;
-  const { threshold } = state.project.settings;
-  const [best] = prediction.top;
-  if (threshold != null && best.score < threshold) {
-    return html`<p class="headline">${t("none_of_these")}</p>
-      <p class="note">${t("below_threshold", labelShown(best.label), percent(best.score, 1), percent(threshold, 1))}</p>`;
-  }
-  return html`<p class="headline">${labelShown(best.label)} <span class="score">${percent(best.score, 1)}</span></p>`;
+  const { best, threshold, isNone, label } = answerOf(prediction);
+  if (!isNone) return html`<p class="headline">${label} <span class="score">${percent(best.score, 1)}</span></p>`;
+  return html`<p class="headline">${label}</p>
+    <p class="note">${t("below_threshold", labelShown(best.label), percent(best.score, 1), percent(threshold, 1))}</p>`;
+}
+
+/** On phones, where the test area is below the classes: a button with the answer that goes there. */
+export function ToTest() {
+  const show = () => document.getElementById("answer").scrollIntoView({ behavior: "smooth" });
+  const prediction = state.asked?.prediction;
+  return html`<button type="button" class="to-test button is-main" onClick=${show}>${t("test")}${prediction && `: ${answerOf(prediction).label}`}</button>`;
 }
 
 function Bars({ prediction }) {

@@ -50,7 +50,7 @@ function Accuracy({ report: { accuracy, per_class: perClass, n_examples: n, note
 }
 
 function NextSteps({ report }) {
-  const poor = report.needs_photos.map(classOf).filter(Boolean);
+  const poor = report.needs_photos.map(classOf).filter((one) => one && !one.is_none);
   return html`<div class="panel">
     <h3>${t("next_steps")}</h3>
     ${poor.length ? html`<p>${t("needs_photos")}</p><ul class="tags">${poor.map((one) => html`<li key=${one.id}>${labelOf(one)}</li>`)}</ul>` : html`<p class="note">${t("enough_photos")}</p>`}

@@ -5,7 +5,7 @@ import { dropTarget, Icon, IconButton, Pages, Picker, thumbnail } from "./parts.
 import {
   addClass, changeClass, deleteClass, deletePhoto, labelOf, movePhoto, PAGE, readPhotos, teach, teachFolders,
 } from "./project.js";
-import { Answer } from "./answer.js";
+import { Answer, ToTest } from "./answer.js";
 import { Camera } from "./camera.js";
 import { t } from "./i18n.js";
 
@@ -19,6 +19,7 @@ export function Teach() {
       ${state.project.classes.map((one) => html`<${ClassCard} key=${one.id} one=${one} />`)}
     </section>
     <${Answer} />
+    ${state.project.classes.length > 0 && html`<${ToTest} />`}
   </div>`;
 }
 
@@ -57,11 +58,11 @@ function ClassCard({ one }) {
       aria-label=${labelOf(one)} ...${photosDropped} onDrop=${onDrop}>
     ${state.editing === one.id ? html`<${ClassNames} one=${one} />` : html`<${ClassHead} one=${one} />`}
     <ul class="photos">
-      ${shown.items.map((photo) => html`<${Photo} key=${photo.id} photo=${photo} />`)}
       ${!one.is_none && html`<li class="adders">
         <${Picker} label=${t("photos")} onPhotos=${(files) => teach(one.id, files)} />
         <button type="button" class="button" onClick=${() => update({ camera: one.id })}><${Icon} name="camera" /><span>${t("camera")}</span></button>
       </li>`}
+      ${shown.items.map((photo) => html`<${Photo} key=${photo.id} photo=${photo} />`)}
     </ul>
     ${state.camera === one.id && html`<${Camera} onPhoto=${(file) => teach(one.id, [file])} />`}
     ${shown.items.some(({ id }) => id === state.selected) && html`<${SelectedPhoto} photo=${shown.items.find(({ id }) => id === state.selected)} />`}
@@ -105,7 +106,7 @@ function ClassNames({ one }) {
   const stop = (event) => event.key === "Escape" && update({ editing: null });
   return html`<form class="class-names" onSubmit=${save} onKeyDown=${stop}>
     <label>${t("class_name")}<input name="label" required maxlength="200" value=${one.label} ref=${focusOnce} /></label>
-    <label>${t("read_name")}<input name="spoken" maxlength="200" value=${one.name} /></label>
+    <label>${t("read_name")}<input name="spoken" maxlength="200" placeholder=${one.label} value=${one.name === one.label ? "" : one.name} /></label>
     <p class="note">${t("read_name_hint")}</p>
     <div class="row">
       <button class="button is-main" type="submit">${t("save")}</button>
