@@ -10,7 +10,7 @@ import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -150,8 +150,16 @@ def averaging(encoder: Encoder) -> str:
     return "raw" if encoder.gives_raw else "unit"
 
 
+class Prepares(Protocol):
+    """The part of an encoder that `prepare_image` uses."""
+
+    def prepare(self, image: Image.Image) -> NDArray[Any]:
+        """One upright RGB image → an array."""
+        ...
+
+
 def prepare_image(
-    image: ImageLike, name: str, encoder: Encoder, processes: DecodingPool, views: Augmentation = NO_AUGMENTATION
+    image: ImageLike, name: str, encoder: Prepares, processes: DecodingPool, views: Augmentation = NO_AUGMENTATION
 ) -> Prepared:
     """Decode one image in `processes` and preprocess it; threads may do so at once. `name` is what errors call it."""
     try:

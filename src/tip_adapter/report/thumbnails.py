@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 from contextlib import AbstractContextManager
 from itertools import takewhile
@@ -17,6 +16,7 @@ from tip_adapter.features.sources import is_stored, labelled_source
 from tip_adapter.images.decoding_pool import DecodingPool
 from tip_adapter.images.find import find_images
 from tip_adapter.images.labels import path_as_text
+from tip_adapter.images.thumbnails import small_jpeg
 from tip_adapter.io.files import is_folder
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Longer side in pixels, about twice what the page shows.
 LARGE, SMALL, TINY = 360, 192, 120
-_QUALITY = 70
 
 
 class Thumbnails(AbstractContextManager["Thumbnails"]):
@@ -54,10 +53,8 @@ class Thumbnails(AbstractContextManager["Thumbnails"]):
             pixels, _ = self._processes.decode(self._paths[photo])
         except ImageError:
             return None
-        image, content = Image.fromarray(pixels), io.BytesIO()
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
-        image.save(content, "JPEG", quality=_QUALITY, optimize=True)
-        return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+        jpeg = small_jpeg(Image.fromarray(pixels), side)
+        return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def training_photos(places: Iterable[Path], ids: Iterable[str]) -> dict[str, Path]:

@@ -3,136 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+import logging
+import uuid
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from tip_adapter.errors import TipAdapterError, UsageError
 from tip_adapter.model.prediction import least_score
+from tip_adapter.serve.answers import (
+    ModelInfo,
+    Options,
+    Predictions,
+    ServiceInfo,
+    Status,
+    photo_form,
+    problems,
+    unless_gone,
+)
 from tip_adapter.serve.batching import PhotoQueue
 from tip_adapter.serve.guard import Guard
 from tip_adapter.serve.metrics import MEDIA_TYPE, Metrics
 from tip_adapter.serve.problems import Problem, problem_response
+from tip_adapter.serve.projects import Projects
+from tip_adapter.serve.routes import project_routes
 from tip_adapter.serve.settings import Limits
-from tip_adapter.serve.uploads import FIELD, read_photos
+from tip_adapter.serve.static import add_page
+from tip_adapter.serve.uploads import read_photos
 from tip_adapter.text import shown
 from tip_adapter.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator
 
+    from tip_adapter.encoders import Encoder
     from tip_adapter.model.classifier import FewShotClassifier
+    from tip_adapter.serve.database import Database
     from tip_adapter.serve.settings import Settings
 
-_Result = TypeVar("_Result")
 
-
-# ---- what is asked and answered, for its description -----------------------------------------------------------------
-
-
-class Options(BaseModel):
-    """The query of a request; an unknown name is refused, since it may be a known one misspelled."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    top: int = Field(5, ge=1, description="Number of classes to list, most probable first.")
-    min_score: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
-        0.0, description="No label below this probability; auto: the model's own threshold."
-    )
-    explain: bool = Field(False, description="Say which training photos and class name an answer rests on.")
-
-
-class ClassScore(BaseModel):
-    """A class and its probability."""
-
-    label: str
-    score: float
-
-
-class PhotoPrediction(BaseModel):
-    """What is predicted of a photo: the record of `tip-adapter predict --json`."""
-
-    image: str
-    error: str | None
-    label: str | None
-    score: float | None
-    top: list[ClassScore]
-    explanation: list[dict[str, Any]] = []
-
-
-class Predictions(BaseModel):
-    """One record per photo, in the order of the form."""
-
-    predictions: list[PhotoPrediction]
-
-
-class ClassInfo(BaseModel):
-    """A class of the model."""
-
-    label: str
-    name: str
-    n_images: int
-
-
-class Info(BaseModel):
-    """The model that answers, and what one request may contain."""
-
-    tip_adapter: str
-    method: str
-    encoder: str
-    encoder_fingerprint: str
-    classes: list[ClassInfo]
-    threshold: float | None
-    explains: bool
-    max_photos: int
-    max_body_bytes: int
-
-
-class Status(BaseModel):
-    """The state of the service."""
-
-    status: Literal["ok", "ready"]
-
-
-class ProblemDetails(BaseModel):
-    """An error (RFC 9457); `code` is stable."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-
-
-_FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [FIELD],
-                "properties": {
-                    FIELD: {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
-                },
-            }
-        }
-    },
-}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
-
-
-# ---- the application -------------------------------------------------------------------------------------------------
+_LOG = logging.getLogger(__name__)
 
 
 def create_app(model: FewShotClassifier, settings: Settings, limits: Limits | None = None) -> FastAPI:
@@ -144,27 +60,67 @@ def create_app(model: FewShotClassifier, settings: Settings, limits: Limits | No
     settings : Settings
     limits : Limits; None for the default ones
     """
-    limits = limits or Limits()
-    queue = PhotoQueue(model, limits)
+    queue = PhotoQueue(model.encoder_, limits or Limits(), model.threads)
+    app = _application(queue, settings, None)
+    _add_model_routes(app, model, queue)
+    return app
+
+
+def create_projects_app(
+    encoder: Encoder, database: Database, settings: Settings, limits: Limits | None = None, threads: int | None = None
+) -> FastAPI:
+    """The service whose projects learn from the photos that they are given.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    database : Database; closed when the service stops
+    settings, limits : as in `create_app`
+    threads : int, photos decoded at once; None for one per available processor
+    """
+    queue = PhotoQueue(encoder, limits or Limits(), threads)
+    projects = Projects(database, queue)
+    app = _application(queue, settings, projects)
+    app.state.projects = projects
+    app.include_router(project_routes(projects, queue))
+    add_page(app)
+
+    @app.get("/v1/info", response_model=ServiceInfo)
+    async def info() -> Response:
+        """The encoder, and the limits of a request."""
+        return JSONResponse(_service_info(app, queue, learns=True))
+
+    return app
+
+
+def _application(queue: PhotoQueue, settings: Settings, projects: Projects | None) -> FastAPI:
+    """What every service has: checks of requests, errors, and routes that say how it is."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        running = asyncio.create_task(projects.run()) if projects else None
         yield
+        if running and projects:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+            projects.close()
         queue.close()
 
     app = FastAPI(
         title="tip-adapter",
         version=__version__,
-        description="Classifies photos with one model. Errors are problem details (RFC 9457) with a stable `code`.",
+        description="Classifies photos. Errors are problem details (RFC 9457) with a stable `code`.",
         lifespan=lifespan,
         docs_url=None,  # their pages load scripts from another site
         redoc_url=None,
-        responses=_problems(401, 421),
+        responses=problems(401, 421),
     )
-    app.add_middleware(Guard, settings=settings, limits=limits)
+    app.state.instance = uuid.uuid4().hex
+    app.add_middleware(Guard, settings=settings, limits=queue.limits)
     app.add_middleware(Metrics, queue=queue)
     _add_error_handlers(app)
-    _add_routes(app, queue)
+    _add_status_routes(app, queue, projects)
     return app
 
 
@@ -180,8 +136,16 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def of_query(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        name, reason = first["loc"][1], first["msg"]  # the first is "query"; a third is a type of the value
-        return problem_response(UsageError(f"{name}: {reason[0].lower()}{reason[1:]}, found {shown(first['input'])}"))
+        place, *names = first["loc"]  # such as query, top; a third is a type of the value
+        name = next((part for part in names if isinstance(part, str)), place)
+        reason = first["msg"].removeprefix("Value error, ")
+        found = f", found {shown(first['input'])}" if first["type"] != "missing" else ""
+        return problem_response(UsageError(f"{name}: {reason[0].lower()}{reason[1:]}{found}"))
+
+    async def of_database(_: Request, error: DBAPIError) -> Response:
+        _LOG.error("the database failed: %s", error.orig)
+        detail = "the database cannot be used at present, nothing was changed; try again in 1 s"
+        return problem_response(Problem("database_unavailable", detail, {"retry-after": "1"}))
 
     async def of_client(_: Request, __: Exception) -> Response:
         return problem_response(Problem("client_gone", "the client went away"))
@@ -190,22 +154,23 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Problem, of_package)
     app.add_exception_handler(HTTPException, of_routing)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, of_query)  # type: ignore[arg-type]
+    app.add_exception_handler(DBAPIError, of_database)  # type: ignore[arg-type]
     app.add_exception_handler(ClientDisconnect, of_client)
     app.add_exception_handler(Exception, of_package)
 
 
-def _add_routes(app: FastAPI, queue: PhotoQueue) -> None:
+def _add_model_routes(app: FastAPI, model: FewShotClassifier, queue: PhotoQueue) -> None:
     limits = queue.limits
 
     @app.post(
         "/v1/classify",
         response_model=Predictions,
-        responses=_problems(400, 403, 408, 413, 415, 422, 503),
-        openapi_extra={"requestBody": _FORM},
+        responses=problems(400, 403, 408, 413, 415, 422, 503),
+        openapi_extra=photo_form(),
     )
     async def classify(request: Request, options: Annotated[Options, Query()]) -> Response:
         """Classify photos: one record each, with an `error` where some of them cannot be read."""
-        head = queue.model.head_
+        head = model.head_
         least = least_score(options.min_score, head)
         if options.explain:
             head.require_explanations()
@@ -214,36 +179,47 @@ def _add_routes(app: FastAPI, queue: PhotoQueue) -> None:
         with queue.place(1, n_bytes):
             photos = await read_photos(request, limits)
             with queue.place(len(photos) - 1, 0):
-                work = queue.predict(photos, top=options.top, min_score=least, explain=options.explain)
-                predictions = await _unless_gone(request, work)
+                work = queue.predict(head, photos, top=options.top, min_score=least, explain=options.explain)
+                predictions = await unless_gone(request, work)
         return JSONResponse({"predictions": predictions})
 
-    @app.get("/v1/info", response_model=Info)
+    @app.get("/v1/info", response_model=ModelInfo)
     async def info() -> Response:
         """The model: its classes, method and encoder; and the limits of a request."""
-        head, encoder = queue.model.head_, queue.model.encoder_.identity
-        return JSONResponse(
-            {
-                "tip_adapter": __version__,
-                "method": head.method,
-                "encoder": encoder.name,
-                "encoder_fingerprint": encoder.fingerprint,
-                "classes": head.described_classes,
-                "threshold": head.left_out.threshold if head.left_out else None,
-                "explains": head.estimator.capabilities.explains,
-                "max_photos": limits.photos,
-                "max_body_bytes": limits.body_bytes,
-            }
-        )
+        head = model.head_
+        of_model = {
+            "method": head.method,
+            "classes": head.described_classes,
+            "threshold": head.left_out.threshold if head.left_out else None,
+            "explains": head.estimator.capabilities.explains,
+        }
+        return JSONResponse({**_service_info(app, queue, learns=False), **of_model})
 
+
+def _service_info(app: FastAPI, queue: PhotoQueue, *, learns: bool) -> dict[str, Any]:
+    encoder = queue.encoder.identity
+    return {
+        "tip_adapter": __version__,
+        "instance": app.state.instance,
+        "teaching": learns,
+        "encoder": encoder.name,
+        "encoder_fingerprint": encoder.fingerprint,
+        "max_photos": queue.limits.photos,
+        "max_body_bytes": queue.limits.body_bytes,
+    }
+
+
+def _add_status_routes(app: FastAPI, queue: PhotoQueue, projects: Projects | None) -> None:
     @app.get("/healthz", response_model=Status)
     async def healthz() -> Response:
         """Whether the service runs."""
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz", response_model=Status, responses=_problems(503))
+    @app.get("/readyz", response_model=Status, responses=problems(503))
     async def readyz() -> Response:
-        """Whether it takes further photos: the queue has room; the model was loaded before the first answer."""
+        """Whether it takes further photos: the encoder is loaded, the queue has room, and the database can be written."""
+        if projects:
+            await asyncio.to_thread(projects.database.check)
         with queue.place(1, 1):
             return JSONResponse({"status": "ready"})
 
@@ -251,16 +227,3 @@ def _add_routes(app: FastAPI, queue: PhotoQueue) -> None:
     async def metrics(request: Request) -> Response:
         """Counts of requests and photos, for Prometheus."""
         return PlainTextResponse(request.state.metrics.text(), media_type=MEDIA_TYPE)
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`, which is cancelled if the client goes away; the body must have been read."""
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()

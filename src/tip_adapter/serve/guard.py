@@ -7,20 +7,24 @@ import hashlib
 import hmac
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import RedirectResponse
 
 from tip_adapter.serve.problems import SECURITY_HEADERS, Problem, problem_response
 from tip_adapter.text import shown
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from tip_adapter.serve.settings import Limits, Settings
 
 #: They say that the service runs, and nothing else; what watches it may not know the token.
 OPEN_PATHS = ("/healthz", "/readyz")
+COOKIE = "tip_adapter"
 _READING = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"(?P<name>\[[^\[\]]+\]|[^:\[\]]+)(:\d{1,5})?")
 
@@ -38,6 +42,8 @@ class Guard:
         self._app = app
         self._limits = limits
         self._hosts = settings.hosts
+        #: What the page sends instead of the token; it follows from the token, so that a restart changes nothing.
+        self._cookie = "" if settings.token is None else _cookie_of(settings.token.get_secret_value())
         self._token = None if settings.token is None else _digest(settings.token.get_secret_value().encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,12 +57,15 @@ class Guard:
         try:
             self._check(scope)
         except Problem as problem:
-            await problem_response(problem)(scope, receive, send)
+            signed_in = self._signed_in(scope) if problem.code == "unauthorized" else None
+            await (signed_in or problem_response(problem))(scope, receive, send)
             return
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, _limited(receive, self._limits), send_secured)
@@ -90,8 +99,11 @@ class Guard:
         if self._token is None:
             return
         kind, _, token = headers.get("authorization", "").partition(" ")
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         # Digests have one length, and comparing them takes the same time wherever they differ.
-        if not hmac.compare_digest(_digest(token.strip().encode("latin-1", "replace")), self._token):
+        by_header = hmac.compare_digest(_digest(token.strip().encode("latin-1", "replace")), self._token)
+        by_cookie = hmac.compare_digest(_digest(cookie.encode("latin-1", "replace")), _digest(self._cookie.encode()))
+        if not (by_header or by_cookie):
             found = "is wrong" if kind else "is missing"
             raise Problem(
                 "unauthorized",
@@ -99,9 +111,24 @@ class Guard:
                 {"www-authenticate": "Bearer"},
             )
 
+    def _signed_in(self, scope: Scope) -> Response | None:
+        """For a page that is opened with the token in its address: the page without it, and a cookie; else None."""
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        if scope["path"] != "/" or scope["method"] != "GET" or self._token is None or "token" not in query:
+            return None
+        if not hmac.compare_digest(_digest(query["token"].encode("utf-8", "replace")), self._token):
+            return None
+        response = RedirectResponse("/", 303, SECURITY_HEADERS)
+        response.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict")
+        return response
+
 
 def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
+
+
+def _cookie_of(token: str) -> str:
+    return hmac.new(token.encode(), b"cookie of the page", hashlib.sha256).hexdigest()
 
 
 def _refuse_cross_site(headers: Headers, host: str) -> None:

@@ -65,7 +65,7 @@ class Metrics:
         lines = [
             *_metric("tip_adapter_requests_total", "counter", "Requests answered.", requests),
             *_metric("tip_adapter_request_seconds", "summary", "Time from request to answer.", seconds),
-            *_metric("tip_adapter_photos_total", "counter", "Photos classified.", {"": queue.n_classified}),
+            *_metric("tip_adapter_photos_total", "counter", "Photos encoded.", {"": queue.n_encoded}),
             *_metric("tip_adapter_batches_total", "counter", "Batches encoded.", {"": queue.n_batches}),
             *_metric("tip_adapter_waiting_photos", "gauge", "Photos accepted, not answered.", {"": queue.n_photos}),
             *_metric("tip_adapter_waiting_bytes", "gauge", "Bytes accepted, not answered.", {"": queue.n_bytes}),

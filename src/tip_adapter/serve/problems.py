@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
-from tip_adapter.errors import ImageError, ImageTooLarge, NothingReadable, TipAdapterError, UsageError
+from tip_adapter.errors import (
+    ImageError,
+    ImageTooLarge,
+    LabelError,
+    NothingReadable,
+    TipAdapterError,
+    UsageError,
+    VectorError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,16 +28,31 @@ STATUSES = {
     "not_found": 404,
     "method_not_allowed": 405,
     "receive_timeout": 408,
+    "conflict": 409,
+    "not_encoded": 409,
+    "nothing_to_undo": 409,
+    "wrong_encoder": 409,
     "body_too_large": 413,
+    "limit_reached": 413,
     "too_many_images": 413,
     "unsupported_media_type": 415,
     "host_not_allowed": 421,
+    "no_classes": 422,
+    "too_many_pending": 429,
     "client_gone": 499,
     "internal_error": 500,
     "busy": 503,
+    "database_unavailable": 503,
 }
 #: The package's errors that a request may cause → their status; a subclass comes before its parent.
-_STATUS_OF_ERROR = {ImageTooLarge: 413, ImageError: 422, NothingReadable: 422, UsageError: 422}
+_STATUS_OF_ERROR = {
+    ImageTooLarge: 413,
+    ImageError: 422,
+    NothingReadable: 422,
+    UsageError: 422,
+    LabelError: 422,
+    VectorError: 422,
+}
 
 #: Of every response: nothing in it is run, framed, cached or guessed.
 SECURITY_HEADERS = {

@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tip_adapter.encoders import load_encoder
+from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.errors import UsageError
-from tip_adapter.serve.app import create_app
+from tip_adapter.model.classifier import FewShotClassifier
+from tip_adapter.serve.app import create_app, create_projects_app
+from tip_adapter.serve.database import Database
 from tip_adapter.serve.settings import Limits
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
     import asyncio
+    from pathlib import Path
+    from types import FrameType
 
-    from tip_adapter.model.classifier import FewShotClassifier
+    from fastapi import FastAPI
+
     from tip_adapter.serve.settings import Settings
 
 
@@ -71,11 +78,35 @@ def url_of(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(model: FewShotClassifier, settings: Settings, listening: socket.socket, limits: Limits | None = None) -> None:
+def model_app(folder: Path, settings: Settings, *, device: str | None, threads: int | None) -> FastAPI:
+    """The service of the model in a folder; raises as `FewShotClassifier.load`."""
+    return create_app(FewShotClassifier.load(folder, device=device, threads=threads), settings)
+
+
+def projects_app(settings: Settings, *, device: str | None, threads: int | None) -> FastAPI:
+    """The service of projects; raises as `Database` and `load_encoder`, UsageError for two encoders at once."""
+    database = Database(settings.database_url)
+    encoder = load_encoder(settings.encoder, device=device, threads=threads)
+    if isinstance(encoder, JoinedEncoder):
+        raise UsageError("projects learn with one encoder; leave out + and the second one")
+    return create_projects_app(encoder, database, settings, threads=threads)
+
+
+class _Server(uvicorn.Server):
+    """A server whose streams of events end when it is stopped, since they would not end by themselves."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop."""
+        if projects := getattr(self.config.app.state, "projects", None):  # type: ignore[union-attr]
+            projects.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(app: FastAPI, listening: socket.socket, limits: Limits | None = None) -> None:
     """Answer requests until SIGTERM or SIGINT: then no more are accepted, and those accepted are answered."""
     limits = limits or Limits()
     config = uvicorn.Config(
-        create_app(model, settings, limits),
+        app,
         http=TimedProtocol,
         ws="none",
         log_level="warning",
@@ -85,4 +116,4 @@ def serve(model: FewShotClassifier, settings: Settings, listening: socket.socket
         limit_concurrency=limits.connections,
         timeout_graceful_shutdown=limits.seconds_to_drain,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config).run(sockets=[listening])

@@ -6,13 +6,17 @@ import ipaddress
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - pydantic reads annotations at run time
 from typing import Annotated, Any
 
+import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tip_adapter.encoders import DEFAULT
 from tip_adapter.errors import UsageError
 from tip_adapter.features.encode import BATCH
+from tip_adapter.serve.database import sqlite_url
 from tip_adapter.text import printable, shown
 
 _PREFIX = "TIP_ADAPTER_"
@@ -32,6 +36,9 @@ class Limits:
     photos : of one request
     seconds_to_receive : for the body of one request, from its first line to its last byte
     waiting_photos, waiting_bytes : of all requests that are not answered yet; further requests are refused
+    projects : in the database
+    classes, photos_of_project : of one project
+    pending_photos : of one project's collection that are not encoded yet; further ones are refused
     connections : open at once, also those without a request
     seconds_to_drain : for requests that are not answered when the service is stopped
     """
@@ -41,6 +48,10 @@ class Limits:
     seconds_to_receive: float = 30.0
     waiting_photos: int = 8 * BATCH
     waiting_bytes: int = 256 * 2**20
+    projects: int = 100
+    classes: int = 1000
+    photos_of_project: int = 50_000
+    pending_photos: int = 500
     connections: int = 1000
     seconds_to_drain: int = 30
 
@@ -54,6 +65,9 @@ class Settings(BaseSettings):
     port : 0 for a free one
     allow_host : names that requests may call the service by, in addition to loopback names and `host`; in the
         environment separated by commas
+    encoder : name of the encoder of projects
+    data : folder of the projects' database; None for the user's own, as the system has it
+    database : URL of another database
     token : what requests must know; required unless `host` is a loopback address. Only from the environment, because
         other users of the machine see options
     """
@@ -63,6 +77,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8000, ge=0, le=65535)
     allow_host: Annotated[tuple[str, ...], NoDecode] = ()
+    encoder: str = Field(DEFAULT, min_length=1)
+    data: Path | None = None
+    database: SecretStr | None = None  # it may have a password
     token: SecretStr | None = None
 
     @field_validator("allow_host", mode="before")
@@ -107,6 +124,13 @@ class Settings(BaseSettings):
                 'such as what `python -c "import secrets; print(secrets.token_urlsafe())"` prints'
             )
         return settings
+
+    @property
+    def database_url(self) -> str:
+        """The database of projects; NotWritable if its folder cannot be made."""
+        if self.database is not None:
+            return self.database.get_secret_value()
+        return sqlite_url(self.data or platformdirs.user_data_path("tip-adapter"))
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -1,0 +1,652 @@
+"""One project: its classes and photos as they are in the database, and what was learned from them.
+
+Readers take `Project.state`, one frozen record that is replaced as a whole. Writers are serialised by a lock: a change is
+written to the database, then learned, then seen by readers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from sqlalchemy import delete, insert, select, update
+
+from tip_adapter.images.labels import label_of, refuse_lookalike_labels
+from tip_adapter.serve import database as tables
+from tip_adapter.serve.learning import Learned, Tuned
+from tip_adapter.serve.problems import Problem
+from tip_adapter.text import counted, shown
+from tip_adapter.vectors import SupportSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection
+
+    from tip_adapter.serve.batching import EncodedPhoto
+    from tip_adapter.serve.database import Database
+    from tip_adapter.serve.learning import Learner
+    from tip_adapter.serve.settings import Limits
+
+_Result = TypeVar("_Result")
+
+#: Label of the class of photos that belong to none of the others.
+NONE_OF_THESE = "none of these"
+UPLOAD, COLLECTION = "upload", "collection"
+#: Changes that can be undone.
+_MOST_CHANGES = 100
+#: Up to so many photos × classes × width all photos are fitted again at every change: it takes 20 ms.
+_QUICKLY_FITTED = 200_000
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class as in the database; see `database.classes`."""
+
+    id: str
+    number: int
+    label: str
+    name: str
+    enabled: bool = True
+    is_none: bool = False
+    deleted: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoRow:
+    """A photo as in the database, see `database.photos`; (d,) float32 vector, None while it is not encoded."""
+
+    id: str
+    number: int
+    origin: str
+    filename: str
+    added: float
+    digest: str
+    class_id: str | None = None
+    deleted: bool = False
+    error: str | None = None
+    vector: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A project at one moment.
+
+    Parameters
+    ----------
+    version : int, grows with every change of answers
+    name : of the project
+    all_classes, all_photos : by id, also deleted ones, whose deletion may be undone
+    learned : Learned; None where there is no class to answer
+    """
+
+    version: int
+    name: str
+    all_classes: Mapping[str, ClassRow]
+    all_photos: Mapping[str, PhotoRow]
+    learned: Learned | None = None
+
+    @cached_property
+    def classes(self) -> dict[str, ClassRow]:
+        """By id, in the order in which they were added."""
+        rows = sorted(self.all_classes.values(), key=lambda row: row.number)
+        return {row.id: row for row in rows if not row.deleted}
+
+    @cached_property
+    def examples(self) -> dict[str, PhotoRow]:
+        """Photos with a class, by id, in the order in which they were added."""
+        return {row.id: row for row in self._photos if row.class_id is not None and row.vector is not None}
+
+    @cached_property
+    def collection(self) -> dict[str, PhotoRow]:
+        """Photos of the collection, by id, in the order in which they were added."""
+        return {row.id: row for row in self._photos if row.origin == COLLECTION}
+
+    @cached_property
+    def pending(self) -> list[PhotoRow]:
+        """Photos of the collection that are not encoded yet."""
+        return [row for row in self.collection.values() if row.vector is None and row.error is None]
+
+    @cached_property
+    def n_examples(self) -> Counter[str]:
+        """By class id."""
+        return Counter(row.class_id for row in self.examples.values() if row.class_id)
+
+    @cached_property
+    def _photos(self) -> list[PhotoRow]:
+        return [row for row in self.all_photos.values() if not row.deleted]
+
+    def class_labelled(self, label: str) -> ClassRow | None:
+        """The class of a label."""
+        return next((row for row in self.classes.values() if row.label == label), None)
+
+    def label_of(self, photo: PhotoRow | None, answering: Mapping[str, str]) -> str | None:
+        """The label that a photo is an example of, if that is one of the answering classes."""
+        if photo is None or photo.deleted or photo.class_id is None or photo.vector is None:
+            return None
+        row = self.classes.get(photo.class_id)
+        return row.label if row is not None and row.label in answering else None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a writer changes.
+
+    Parameters
+    ----------
+    text : what is done, for people, as in "added a photo to cat"
+    classes, photos : id → column → value
+    new : rows to add
+    stored : further columns of new photos: `thumbnail`, `content`
+    is_undoable : whether it can be undone
+    """
+
+    text: str
+    classes: Mapping[str, Mapping[str, Any]] | None = None
+    photos: Mapping[str, Mapping[str, Any]] | None = None
+    new: Sequence[ClassRow | PhotoRow] = ()
+    stored: Mapping[str, Any] | None = None
+    is_undoable: bool = True
+
+
+class Project:
+    """A project that is open.
+
+    Parameters
+    ----------
+    id, created : as in the database
+    state : State, without what is learned
+    tuned : Tuned, as it was chosen before; or None
+    database, learner, limits : Database, Learner, Limits
+    """
+
+    def __init__(
+        self,
+        id: str,
+        created: float,
+        state: State,
+        tuned: Tuned | None,
+        database: Database,
+        learner: Learner,
+        limits: Limits,
+    ) -> None:
+        self.id, self.created = id, created
+        self._database, self._learner, self._limits = database, learner, limits
+        self._writing = threading.RLock()
+        self._reads_names = learner.encoder.record.reads_names
+        #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
+        self.changed, self.moved, self.is_untuned = 0.0, 0.0, False
+        self.is_tuning = False
+        self.state = replace(state, learned=self._fitted(state, tuned) if self.answering(state) else None)
+        self.is_untuned = tuned is None and bool(state.examples)
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def answering(self, state: State) -> dict[str, str]:
+        """Label → name of the classes that can be answered: enabled ones, with photos where the encoder reads no names."""
+        return {
+            row.label: row.name
+            for row in state.classes.values()
+            if row.enabled and (self._reads_names or state.n_examples[row.id])
+        }
+
+    def learned(self) -> tuple[State, Learned]:
+        """The present state and what was learned; Problem if there is no class to answer."""
+        state = self.state
+        if state.learned is None:
+            what = "class" if self._reads_names else "class with a photo"
+            raise Problem("no_classes", f"the project has no enabled {what} yet; add one")
+        return state, state.learned
+
+    def class_of(self, id: str) -> ClassRow:
+        """A class by its id; Problem if there is none."""
+        return _found(self.state.classes, id, "class")
+
+    def example(self, id: str) -> PhotoRow:
+        """An example by its id; Problem if there is none."""
+        return _found(self.state.examples, id, "example")
+
+    def collected(self, id: str) -> PhotoRow:
+        """A photo of the collection by its id; Problem if there is none."""
+        return _found(self.state.collection, id, "photo of the collection")
+
+    def stored(self, id: str, column: str) -> bytes:
+        """The thumbnail, or the content, of a photo; Problem if there is none."""
+        query = select(tables.photos.c[column]).where(
+            tables.photos.c.project_id == self.id, tables.photos.c.id == id, tables.photos.c.deleted.is_(False)
+        )
+        with self._database.begin() as connection:
+            found = connection.scalar(query)
+        if found is None:
+            raise Problem("not_found", f"the project has no {column} of photo {shown(id)}")
+        return bytes(found)
+
+    # ---- classes -----------------------------------------------------------------------------------------------------
+
+    def put_class(self, id: str, label: str, name: str | None) -> bool:
+        """Add a class; False if it is there already with the same content."""
+        with self._writing:
+            label = label_of(label, "label")
+            name = label.replace("_", " ") if name is None else label_of(name, "name")
+            there = self.state.all_classes.get(id)
+            if there is not None and (there.label, there.name) != (label, name):
+                raise Problem("conflict", f"class {shown(id)} has the label {shown(there.label)}; use another id")
+            if there is not None and not there.deleted:
+                return False
+            self._check_class(label, name)
+            text = f"added class {label}"
+            if there is not None:
+                self._change(Change(text, classes={id: {"deleted": False}}))
+            else:
+                self._change(Change(text, new=[ClassRow(id, self._next(self.state.all_classes), label, name)]))
+            return True
+
+    def change_class(self, id: str, label: str | None, name: str | None, enabled: bool | None) -> None:
+        """Rename, disable or enable a class."""
+        with self._writing:
+            row = self.class_of(id)
+            values: dict[str, Any] = {}
+            if label is not None:
+                values["label"] = label_of(label, "label")
+            if name is not None:
+                values["name"] = label_of(name, "name")
+            if enabled is not None:
+                values["enabled"] = enabled
+            values = {column: value for column, value in values.items() if value != getattr(row, column)}
+            if not values:
+                return
+            self._check_class(values.get("label", row.label), values.get("name", row.name), but=id)
+            done = "renamed" if {"label", "name"} & values.keys() else "enabled" if row.enabled is False else "disabled"
+            self._change(Change(f"{done} class {row.label}", classes={id: values}))
+
+    def delete_class(self, id: str) -> None:
+        """Delete a class and its photos; those of the collection are open again."""
+        with self._writing:
+            row = self.class_of(id)
+            gone = {"deleted": True}
+            photos = {
+                photo.id: gone if photo.origin == UPLOAD else {"class_id": None}
+                for photo in self.state.examples.values()
+                if photo.class_id == id
+            }
+            self._change(Change(f"deleted class {row.label}", classes={id: gone}, photos=photos))
+
+    def none_class(self) -> ClassRow | None:
+        """The class "none of these", where there is one."""
+        return next((row for row in self.state.classes.values() if row.is_none), None)
+
+    # ---- photos ------------------------------------------------------------------------------------------------------
+
+    def there(self, id: str, digest: str, origin: str, class_id: str | None) -> bool:
+        """Whether a photo was added already under its id; Problem if another one was."""
+        row = self.state.all_photos.get(id)
+        if row is None:
+            return False
+        if (row.digest, row.origin) != (digest, origin):
+            raise Problem("conflict", f"another photo has the id {shown(id)}; use another id")
+        if row.deleted:
+            return False
+        if class_id is not None and row.class_id != class_id:
+            raise Problem("conflict", f"photo {shown(id)} is in another class; move it with PATCH")
+        return True
+
+    def duplicate(self, id: str, digest: str, origin: str) -> PhotoRow | None:
+        """A photo of the same content among the examples, or in the collection."""
+        rows = self.state.examples if origin == UPLOAD else self.state.collection
+        return next((row for row in rows.values() if row.digest == digest and row.id != id), None)
+
+    def add_example(self, id: str, class_id: str, filename: str, encoded: EncodedPhoto) -> PhotoRow | None:
+        """Learn a photo of a class; the earlier one of the same content where there is one, which is not changed."""
+        with self._writing:
+            row = self.class_of(class_id)
+            if self.there(id, encoded.digest, UPLOAD, class_id):
+                return None
+            if earlier := self.duplicate(id, encoded.digest, UPLOAD):
+                return earlier
+            text = f"added a photo to {row.label}"
+            if id in self.state.all_photos:  # deleted before
+                self._change(Change(text, photos={id: {"deleted": False, "class_id": class_id}}))
+                return None
+            self._refuse_more_photos()
+            photo = PhotoRow(
+                id,
+                self._next(self.state.all_photos),
+                UPLOAD,
+                filename,
+                time.time(),
+                encoded.digest,
+                class_id,
+                vector=encoded.vector,
+            )
+            self._change(Change(text, new=[photo], stored={"thumbnail": encoded.thumbnail}))
+            return None
+
+    def move_example(self, id: str, class_id: str) -> None:
+        """Give an example another class."""
+        with self._writing:
+            photo, row = self.example(id), self.class_of(class_id)
+            if photo.class_id != class_id:
+                self._change(Change(f"moved a photo to {row.label}", photos={id: {"class_id": class_id}}))
+
+    def delete_example(self, id: str) -> None:
+        """Delete an example; one of the collection is open again."""
+        with self._writing:
+            photo = self.example(id)
+            label = self.class_of(photo.class_id or "").label
+            values = {"deleted": True} if photo.origin == UPLOAD else {"class_id": None}
+            self._change(Change(f"removed a photo from {label}", photos={id: values}))
+
+    # ---- the collection ----------------------------------------------------------------------------------------------
+
+    def add_collected(self, id: str, filename: str, digest: str, content: bytes) -> PhotoRow | None:
+        """Keep a photo until it is encoded; the earlier one of the same content where there is one."""
+        with self._writing:
+            if self.there(id, digest, COLLECTION, None):
+                return None
+            if earlier := self.duplicate(id, digest, COLLECTION):
+                return earlier
+            if len(self.state.pending) >= self._limits.pending_photos:
+                waiting = counted(len(self.state.pending), "photo waits", "photos wait")
+                raise Problem("too_many_pending", f"{waiting} to be encoded; try again in 1 s", {"retry-after": "1"})
+            if id in self.state.all_photos:
+                self._change(Change("", photos={id: {"deleted": False}}, is_undoable=False))
+                return None
+            self._refuse_more_photos()
+            photo = PhotoRow(id, self._next(self.state.all_photos), COLLECTION, filename, time.time(), digest)
+            self._change(Change("", new=[photo], stored={"content": content}, is_undoable=False))
+            return None
+
+    def keep_encoded(self, outcomes: Mapping[str, EncodedPhoto | Exception]) -> None:
+        """Store the vectors of photos of the collection, or why they have none; their files are dropped."""
+        with self._writing:
+            rows = dict(self.state.all_photos)
+            with self._database.begin() as connection:
+                for id, outcome in outcomes.items():
+                    values: dict[str, Any] = {"content": None}
+                    if isinstance(outcome, Exception):
+                        rows[id] = replace(rows[id], error=str(outcome))
+                        values["error"] = str(outcome)
+                    else:
+                        rows[id] = replace(rows[id], vector=outcome.vector)
+                        values |= {"vector": _as_bytes(outcome.vector), "thumbnail": outcome.thumbnail}
+                    connection.execute(_row(tables.photos, self.id, id, values))
+            self.state = replace(self.state, all_photos=rows)
+
+    def label_collected(self, id: str, class_id: str | None, not_class_id: str | None = None) -> None:
+        """Make a photo of the collection an example of a class; of "none of these" where it is not of a class; or open again."""
+        with self._writing:
+            photo = self.collected(id)
+            if photo.vector is None:
+                raise Problem("not_encoded", f"photo {shown(id)} is not encoded yet, or cannot be; label another one")
+            new: list[ClassRow] = []
+            if not_class_id is not None:
+                no = self.class_of(not_class_id)
+                none = self.none_class()
+                if none is None:
+                    none = self._new_none_class()
+                    new = [none]
+                class_id, text = none.id, f"said that a photo is not {no.label}"
+            elif class_id is not None:
+                text = f"added a photo to {self.class_of(class_id).label}"
+            else:
+                text = "took the label of a photo back"
+            if photo.class_id != class_id:
+                self._change(Change(text, photos={id: {"class_id": class_id}}, new=new))
+
+    def delete_collected(self, id: str) -> None:
+        """Delete a photo of the collection."""
+        with self._writing:
+            self.collected(id)
+            self._change(Change("removed a photo from the collection", photos={id: {"deleted": True}}))
+
+    # ---- the project itself ------------------------------------------------------------------------------------------
+
+    def rename(self, name: str) -> None:
+        """Give the project another name."""
+        with self._writing:
+            with self._database.begin() as connection:
+                query = update(tables.projects).where(tables.projects.c.id == self.id)
+                connection.execute(query.values(name=name))
+            self.state = replace(self.state, name=name)
+
+    def can_undo(self) -> bool:
+        """Whether there is a change that can be undone."""
+        query = select(tables.changes.c.number).where(tables.changes.c.project_id == self.id).limit(1)
+        with self._database.begin() as connection:
+            return connection.scalar(query) is not None
+
+    def undo(self) -> str:
+        """Take the last change back: what it was; Problem if there is none."""
+        with self._writing:
+            mine = tables.changes.c.project_id == self.id
+            with self._database.begin() as connection:
+                query = select(tables.changes).where(mine).order_by(tables.changes.c.number.desc()).limit(1)
+                last = connection.execute(query).mappings().first()
+            if last is None:
+                raise Problem("nothing_to_undo", "there is no change that can be undone")
+
+            def forget(connection: Connection) -> None:
+                connection.execute(delete(tables.changes).where(mine, tables.changes.c.number == last["number"]))
+
+            self._change(Change("", last["before"]["classes"], last["before"]["photos"], is_undoable=False), forget)
+            return str(last["text"])
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def support(self, state: State) -> SupportSet:
+        """The examples of the classes that are answered, ids as in the database."""
+        answering = self.answering(state)
+        rows = [(row, state.label_of(row, answering)) for row in state.examples.values()]
+        kept = [(row, label) for row, label in rows if label is not None]
+        width = self._learner.encoder.identity.width
+        return SupportSet(
+            np.array([row.vector for row, _ in kept], np.float32).reshape(len(kept), width),
+            np.array([label for _, label in kept], np.str_),
+            np.array([row.id for row, _ in kept], np.str_),
+            np.array([row.digest for row, _ in kept], np.str_),
+        )
+
+    def settle(self, *, tune: bool) -> None:
+        """Fit all photos, with settings that are chosen again or the present ones; changes of meanwhile count, too."""
+        state = self.state
+        started = time.monotonic()
+        if state.learned is None:
+            self.moved, self.is_untuned = 0.0, False
+            return
+        self.is_tuning = tune
+        try:
+            learned = self._fitted(state, None if tune else state.learned.tuned)
+        finally:
+            self.is_tuning = False
+        with self._writing:
+            now = self.state
+            if self.answering(now) != self.answering(state):
+                return  # a change of classes has fitted all again; what was chosen is chosen later
+            later = (
+                self._moved(learned, state, now, [*state.all_photos, *now.all_photos]) if now is not state else learned
+            )
+            self.moved = self.moved if later is not learned else 0.0
+            if tune:
+                self.is_untuned = self.changed > started
+            self._publish(replace(now, learned=later), learned.tuned if tune else None)
+
+    def _fitted(self, state: State, tuned: Tuned | None) -> Learned:
+        names = self.answering(state)
+        nameless = frozenset(row.label for row in state.classes.values() if row.is_none)
+        support = self.support(state)
+        if tuned is None:
+            return self._learner.fit(names, nameless, support)
+        return self._learner.refit(tuned, names, nameless, support)
+
+    def _moved(self, learned: Learned, before: State, after: State, photos: Iterable[str]) -> Learned:
+        """`learned` from the photos of `before`, changed by those whose label is another one after."""
+        answering = self.answering(after)
+        for id in dict.fromkeys(photos):
+            old, new = before.all_photos.get(id), after.all_photos.get(id)
+            labels = before.label_of(old, answering), after.label_of(new, answering)
+            if labels[0] == labels[1]:
+                continue
+            if old is not None and old.vector is not None and labels[0] is not None:
+                learned = learned.without_photo(old.vector, labels[0])
+            if new is not None and new.vector is not None and labels[1] is not None:
+                learned = learned.with_photo(new.vector, labels[1])
+        return learned
+
+    def _relearned(self, before: State, after: State, photos: Iterable[str]) -> Learned | None:
+        """What is learned after a change, at once."""
+        answering, learned = self.answering(after), before.learned
+        if not answering:
+            return None
+        if learned is None or learned.tuned.choice is None or self.answering(before) != answering:
+            return self._fitted(after, learned.tuned if learned else None)
+        size = len(after.examples) * len(answering) * self._learner.encoder.identity.width
+        if size <= _QUICKLY_FITTED:
+            return self._fitted(after, learned.tuned)
+        self.moved = self.moved or time.monotonic()
+        return self._moved(learned, before, after, photos)
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    def _change(self, change: Change, further: Callable[[Connection], None] | None = None) -> None:
+        """Write a change to the database, then learn it, then let readers see it."""
+        state = self.state
+        rows: dict[str, dict[str, Any]] = {"classes": dict(state.all_classes), "photos": dict(state.all_photos)}
+        changed = {"classes": change.classes or {}, "photos": change.photos or {}}
+        before: dict[str, dict[str, Any]] = {"classes": {}, "photos": {}}
+        for row in change.new:
+            kind = "classes" if isinstance(row, ClassRow) else "photos"
+            rows[kind][row.id] = row
+            before[kind][row.id] = {"deleted": True}
+        for kind, values_of in changed.items():
+            for id, values in values_of.items():
+                before[kind][id] = {column: getattr(rows[kind][id], column) for column in values}
+                rows[kind][id] = replace(rows[kind][id], **values)
+        after = replace(state, version=state.version + 1, all_classes=rows["classes"], all_photos=rows["photos"])
+        with self._database.begin() as connection:
+            for row in change.new:
+                connection.execute(_inserted(self.id, row, change.stored or {}))
+            for kind, values_of in changed.items():
+                for id, values in values_of.items():
+                    connection.execute(_row(getattr(tables, kind), self.id, id, values))
+            if change.is_undoable:
+                self._remember(connection, change.text, before)
+            if further:
+                further(connection)
+            self._write_version(connection, after.version)
+        self.changed = time.monotonic()
+        self.is_untuned = True
+        learned = state.learned
+        try:
+            learned = self._relearned(state, after, [*before["photos"]])
+        finally:  # rows are seen even if learning fails: they are in the database
+            self.state = replace(after, learned=learned)
+
+    def _remember(self, connection: Connection, text: str, before: Mapping[str, Any]) -> None:
+        """Store how a change is undone; the oldest ones are forgotten."""
+        mine = tables.changes.c.project_id == self.id
+        numbers = connection.scalars(
+            select(tables.changes.c.number).where(mine).order_by(tables.changes.c.number)
+        ).all()
+        number = numbers[-1] + 1 if numbers else 1
+        connection.execute(insert(tables.changes).values(project_id=self.id, number=number, text=text, before=before))
+        if len(numbers) >= _MOST_CHANGES:
+            connection.execute(delete(tables.changes).where(mine, tables.changes.c.number <= numbers[-_MOST_CHANGES]))
+
+    def _publish(self, state: State, tuned: Tuned | None) -> None:
+        """Let readers see a state that differs in what is learned only."""
+        state = replace(state, version=state.version + 1)
+        with self._database.begin() as connection:
+            self._write_version(connection, state.version)
+            if tuned is not None:
+                query = update(tables.projects).where(tables.projects.c.id == self.id)
+                connection.execute(query.values(settings=tuned.to_record()))
+        self.state = state
+
+    def _write_version(self, connection: Connection, version: int) -> None:
+        connection.execute(update(tables.projects).where(tables.projects.c.id == self.id).values(version=version))
+
+    def _check_class(self, label: str, name: str, but: str | None = None) -> None:
+        """Raise Problem or LabelError if a class cannot be added or renamed so."""
+        others = [row for row in self.state.classes.values() if row.id != but]
+        if any(row.label == label for row in others):
+            raise Problem("conflict", f"there is a class {shown(label)} already; choose another label")
+        refuse_lookalike_labels([*(row.label for row in others), label])
+        if but is None and len(others) >= self._limits.classes:
+            raise Problem("limit_reached", f"a project has at most {self._limits.classes:,} classes; delete some")
+        self._learner.check_name(name)
+
+    def _new_none_class(self) -> ClassRow:
+        import uuid
+
+        label, n = NONE_OF_THESE, 2
+        while self.state.class_labelled(label):
+            label, n = f"{NONE_OF_THESE} {n}", n + 1
+        return ClassRow(str(uuid.uuid4()), self._next(self.state.all_classes), label, label, is_none=True)
+
+    def _refuse_more_photos(self) -> None:
+        if len(self.state.all_photos) >= self._limits.photos_of_project:
+            most = self._limits.photos_of_project
+            raise Problem(
+                "limit_reached", f"a project has at most {most:,} photos; delete some, or start another project"
+            )
+
+    @staticmethod
+    def _next(rows: Mapping[str, ClassRow] | Mapping[str, PhotoRow]) -> int:
+        return max((row.number for row in rows.values()), default=0) + 1
+
+
+def open_project(id: str, database: Database, learner: Learner, limits: Limits) -> Project:
+    """Read a project and learn its photos, whose vectors are stored; Problem if there is none of that id."""
+    with database.begin() as connection:
+        project = connection.execute(select(tables.projects).where(tables.projects.c.id == id)).mappings().first()
+        if project is None:
+            raise Problem("not_found", f"there is no project {shown(id)}")
+        _remove_deleted(connection, id)
+        classes = connection.execute(select(tables.classes).where(tables.classes.c.project_id == id)).mappings()
+        all_classes = [ClassRow(**{c: row[c] for c in ClassRow.__dataclass_fields__}) for row in classes]
+        columns = [tables.photos.c[c] for c in PhotoRow.__dataclass_fields__]
+        query = select(*columns).where(tables.photos.c.project_id == id).order_by(tables.photos.c.number)
+        all_photos = [
+            PhotoRow(**{**row, "vector": None if row["vector"] is None else np.frombuffer(row["vector"], "<f4")})
+            for row in connection.execute(query).mappings()
+        ]
+    state = State(project["version"], project["name"], {r.id: r for r in all_classes}, {r.id: r for r in all_photos})
+    tuned = Tuned.from_record(project["settings"]) if project["settings"] else None
+    return Project(id, project["created"], state, tuned, database, learner, limits)
+
+
+def _remove_deleted(connection: Connection, id: str) -> None:
+    """Delete the rows that no change can bring back."""
+    query = select(tables.changes.c.before).where(tables.changes.c.project_id == id)
+    kept = {row for before in connection.scalars(query) for rows in before.values() for row in rows}
+    for table in (tables.classes, tables.photos):
+        gone = connection.scalars(select(table.c.id).where(table.c.project_id == id, table.c.deleted)).all()
+        for row in set(gone) - kept:
+            connection.execute(delete(table).where(table.c.project_id == id, table.c.id == row))
+
+
+def _found(rows: Mapping[str, _Result], id: str, kind: str) -> _Result:
+    if id not in rows:
+        raise Problem("not_found", f"the project has no {kind} {shown(id)}")
+    return rows[id]
+
+
+def _inserted(project: str, row: ClassRow | PhotoRow, stored: Mapping[str, Any]) -> Any:
+    if isinstance(row, ClassRow):
+        return insert(tables.classes).values(project_id=project, **asdict(row))
+    values = {**vars(row), "vector": None if row.vector is None else _as_bytes(row.vector)}
+    return insert(tables.photos).values(project_id=project, **values, **stored)
+
+
+def _row(table: Any, project: str, id: str, values: Mapping[str, Any]) -> Any:
+    return update(table).where(table.c.project_id == project, table.c.id == id).values(**values)
+
+
+def _as_bytes(vector: NDArray[np.float32]) -> bytes:
+    return vector.astype("<f4").tobytes()
