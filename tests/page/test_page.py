@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
     from conftest import Service
 
+expect = pytest.importorskip("playwright.sync_api").expect
+expect.set_options(timeout=20_000)
 pytestmark = pytest.mark.slow
 
 AXE = Path(__file__).parents[1] / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 VIEWS = ["teach", "collection", "quality", "use"]
-Photos = "Callable[..., list[Path]]"
 
 
 def card(page: Any, label: str) -> Any:
@@ -36,19 +36,15 @@ def add_class(page: Any, label: str, photos: list[Path] = []) -> None:  # noqa: 
 
 def seen(images: Any, n: int) -> None:
     """Wait until there are n images, and their files have been read."""
-    images.nth(n - 1).wait_for()
-    assert images.count() == n
-    images.page.wait_for_function(
-        "images => images.every(image => image.complete && image.naturalWidth)", arg=images.element_handles()
-    )
+    expect(images).to_have_count(n)
+    for image in images.all():
+        expect(image).to_have_js_property("complete", True)
+    assert images.evaluate_all("images => images.every(image => image.naturalWidth > 0)")
 
 
-def test_photo(page: Any, photo: Path) -> None:
+def ask(page: Any, photo: Path) -> None:
     page.locator(".answer input[type=file]").set_input_files(photo)
     page.locator(".answer .bars").first.wait_for()
-
-
-test_photo.__test__ = False  # type: ignore[attr-defined]
 
 
 def scores(page: Any) -> dict[str, float]:
@@ -60,8 +56,8 @@ def scores(page: Any) -> dict[str, float]:
 def changed_scores(page: Any, before: dict[str, float]) -> dict[str, float]:
     """The bars, as soon as they say something else."""
     for _ in range(100):
-        if scores(page) != before:
-            return scores(page)
+        if (now := scores(page)) != before:
+            return now
         page.wait_for_timeout(100)
     pytest.fail(f"the bars still say {before}")
 
@@ -89,14 +85,14 @@ def test_two_classes_are_taught_and_the_bars_follow_each_photo(open_page: Any, p
     page = open_page()
     add_class(page, "red")
     add_class(page, "blue")
-    test_photo(page, photo_files("red", 1, first=50)[0])
+    ask(page, photo_files("red", 1, first=50)[0])
     by_name = scores(page)
     assert set(by_name) == {"red", "blue"}
     card(page, "red").locator("input[type=file]").set_input_files(photo_files("red", 3))
     seen(card(page, "red").locator(".photo img"), 3)
     card(page, "blue").locator("input[type=file]").set_input_files(photo_files("blue", 3))
     seen(card(page, "blue").locator(".photo img"), 3)
-    page.wait_for_function("document.querySelector('.headline').textContent.startsWith('red')")
+    expect(page.locator(".headline")).to_contain_text("red")
     assert changed_scores(page, by_name)["red"] > 50
     assert page.locator(".evidence li").count() == 3
     shares = page.locator(".why .bar-value").all_inner_texts()
@@ -112,11 +108,11 @@ def test_a_class_is_renamed_disabled_and_deleted_and_undo_brings_it_back(open_pa
     page.locator(".class-names input[name=label]").fill("sky")
     page.locator(".class-names input[name=label]").press("Enter")
     card(page, "sky").wait_for()
-    test_photo(page, photo_files("blue", 1, first=50)[0])
+    ask(page, photo_files("blue", 1, first=50)[0])
     assert set(scores(page)) == {"red", "sky"}
     page.get_by_role("button", name="Disable sky").click()
     page.locator("article.is-disabled").wait_for()
-    page.wait_for_function("document.querySelector('.headline').textContent.startsWith('red')")
+    expect(page.locator(".headline")).to_contain_text("red")
     page.get_by_role("button", name="Enable sky").click()
     page.get_by_role("button", name="Delete sky").click()
     card(page, "sky").wait_for(state="detached")
@@ -134,7 +130,7 @@ def test_a_photo_is_moved_and_deleted_and_undone(open_page: Any, photo_files: An
     seen(card(page, "blue").locator(".photo img"), 1)
     assert card(page, "red").locator(".photo").count() == 2
     page.locator(".photo[aria-label='red-1.png']").press("Delete")
-    page.wait_for_function("document.querySelectorAll('article[aria-label=red] .photo').length === 1")
+    expect(page.locator("article[aria-label=red] .photo")).to_have_count(1)
     page.locator(".toast button").click()
     seen(card(page, "red").locator(".photo img"), 2)
 
@@ -193,11 +189,11 @@ def test_the_camera_teaches_while_its_button_is_pressed_and_answers_live(open_pa
     page = open_page()
     add_class(page, "desk")
     card(page, "desk").get_by_role("button", name="Camera").click()
-    page.wait_for_function("document.querySelector('video')?.videoWidth > 0")
+    expect(page.locator("video")).to_have_js_property("readyState", 4)
     hold = page.get_by_role("button", name="Hold to record")
     hold.hover()
     page.mouse.down()
-    page.wait_for_function("document.querySelectorAll('article .photo').length >= 3")
+    page.locator("article .photo").nth(2).wait_for()
     page.mouse.up()
     page.get_by_role("button", name="Close the camera").click()
     page.locator(".answer").get_by_role("button", name="Camera").click()
@@ -211,7 +207,9 @@ def test_not_this_sorts_the_collection_again_and_yes_adds_the_photo(open_page: A
     page = open_page()
     add_class(page, "red", photo_files("red", 2))
     add_class(page, "blue", photo_files("blue", 2))
-    collect(page, [*photo_files("red", 4, first=20), *photo_files("yellow", 4, first=20), *photo_files("blue", 4, first=20)])
+    collect(
+        page, [*photo_files("red", 4, first=20), *photo_files("yellow", 4, first=20), *photo_files("blue", 4, first=20)]
+    )
     before = order(page)
     names = page.locator(".is-grid .photo").evaluate_all("photos => photos.map(photo => photo.title)")
     assert all(name.startswith("red") for name in names[:4])
@@ -219,13 +217,13 @@ def test_not_this_sorts_the_collection_again_and_yes_adds_the_photo(open_page: A
     yellow = page.locator(".is-grid .photo[title^='yellow']").first
     rejected = yellow.locator("xpath=..").get_attribute("data-photo")
     yellow.press("n")
-    page.wait_for_function("id => !document.querySelector(`.is-grid [data-photo='${id}']`)", arg=rejected)
+    expect(page.locator(f".is-grid [data-photo='{rejected}']")).to_have_count(0)
     after = order(page)
     assert after != [photo for photo in before if photo != rejected]  # not only without it: in another order
     page.locator(".is-grid .photo").first.press("y")
-    page.wait_for_function("document.querySelectorAll('.is-grid > li').length === 10")
+    expect(page.locator(".is-grid > li")).to_have_count(10)
     page.get_by_role("button", name="Labelled", exact=True).click()
-    page.wait_for_function("document.querySelectorAll('.is-grid > .is-labelled').length === 2")
+    expect(page.locator(".is-grid > .is-labelled")).to_have_count(2)
     visit(page, "teach")
     seen(card(page, "red").locator(".photo img"), 3)
     seen(card(page, "None of these").locator(".photo img"), 1)
@@ -260,7 +258,7 @@ def test_a_project_is_downloaded_deleted_and_opened_again(open_page: Any, photo_
     page = open_page()
     add_class(page, "red", photo_files("red", 2))
     add_class(page, "blue", photo_files("blue", 2))
-    test_photo(page, photo_files("red", 1, first=50)[0])
+    ask(page, photo_files("red", 1, first=50)[0])
     page.locator(".headline", has_text="red").wait_for()
     before = scores(page)
     page.locator(".project-name").click()
@@ -274,10 +272,12 @@ def test_a_project_is_downloaded_deleted_and_opened_again(open_page: Any, photo_
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete the project").click()
     page.locator(".projects .note", has_text="There are none yet").wait_for()
-    page.locator("dialog input[type=file]").set_input_files({"name": "colours.zip", "mimeType": "application/zip", "buffer": file.read_bytes()})
+    page.locator("dialog input[type=file]").set_input_files(
+        {"name": "colours.zip", "mimeType": "application/zip", "buffer": file.read_bytes()}
+    )
     page.locator("h1", has_text="colours").wait_for()
     seen(card(page, "red").locator(".photo img"), 2)
-    test_photo(page, photo_files("red", 1, first=50)[0])
+    ask(page, photo_files("red", 1, first=50)[0])
     page.locator(".headline", has_text="red").wait_for()
     assert scores(page) == before
 
@@ -288,7 +288,7 @@ def test_a_project_is_downloaded_deleted_and_opened_again(open_page: Any, photo_
 def taught(page: Any, photo_files: Any) -> None:
     add_class(page, "red", photo_files("red", 3))
     add_class(page, "blue", photo_files("blue", 3))
-    test_photo(page, photo_files("red", 1, first=50)[0])
+    ask(page, photo_files("red", 1, first=50)[0])
     page.locator(".headline", has_text="red").wait_for()
     collect(page, photo_files("green", 4))
 
@@ -341,7 +341,7 @@ def test_the_keyboard_is_enough(open_page: Any, photo_files: Any) -> None:
     seen(page.locator("article .photo img"), 2)
     tab_to(".photo")
     page.keyboard.press("Delete")
-    page.wait_for_function("document.querySelectorAll('article .photo').length === 1")
+    expect(page.locator("article .photo")).to_have_count(1)
     page.keyboard.press("Control+z")
     seen(page.locator("article .photo img"), 2)
 
@@ -390,6 +390,6 @@ def test_thousands_of_photos_are_drawn_a_page_at_once(open_page: Any, photo_file
     card(page, "red").locator(".class-head .note", has_text="80 photos").wait_for()
     assert page.locator(".photo").count() == 12
     page.get_by_role("button", name="Show all 80 photos").click()
-    page.wait_for_function("document.querySelectorAll('.photo').length === 60")
+    expect(page.locator(".photo")).to_have_count(60)
     page.get_by_role("button", name="Next", exact=True).click()
-    page.wait_for_function("document.querySelectorAll('.photo').length === 20")
+    expect(page.locator(".photo")).to_have_count(20)

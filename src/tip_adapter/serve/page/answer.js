@@ -23,7 +23,7 @@ const askAgain = coalesced(askOnce);
 
 async function askOnce() {
   const { asked } = state;
-  if (!asked || state.project.draft) return;
+  if (!asked || !state.project.classes.length) return;
   const form = new FormData();
   form.append("images", asked.file, asked.file.name);
   const query = { explain: 1, top: Math.max(1, state.project.classes.length) };
@@ -85,7 +85,7 @@ function answerOf(prediction) {
 
 function Headline({ asked: { prediction, error } }) {
   if (error) return html`<p class="headline is-error">${error}</p>`;
-  if (!prediction) return html`<p class="headline is-waiting">${t(state.project.draft ? "needs_class" : "asking")}</p>`;
+  if (!prediction) return html`<p class="headline is-waiting">${t(state.project.classes.length ? "asking" : "needs_class")}</p>`;
   const { best, threshold, isNone, label } = answerOf(prediction);
   if (!isNone) return html`<p class="headline">${label} <span class="score">${percent(best.score, 1)}</span></p>`;
   return html`<p class="headline">${label}</p>

@@ -2,6 +2,8 @@
 // here, so that a photo that arrived twice is kept once.
 
 const LONGEST_PAUSE_MS = 4000;
+/** Statuses that say, before anything is done, that the same request may be accepted a little later. */
+const BUSY = [429, 503];
 const watchers = new Set();
 let connected = true;
 
@@ -65,7 +67,7 @@ export async function request(method, path, { query, json, body, repeatable = me
       await pause(wait);
       continue;
     }
-    if (response.status === 503) {
+    if (BUSY.includes(response.status)) {
       await pause(1000 * Number(response.headers.get("retry-after") ?? wait / 1000));
       continue;
     }

@@ -44,7 +44,7 @@ function Header() {
       ${Object.keys(VIEWS).map((view) => html`<a href=${hashOf(view)} aria-current=${state.view === view ? "page" : undefined}>${t(view)}</a>`)}
     </nav>
     <div class="tools">
-      <${IconButton} name="undo" label=${t("undo_keys")} disabled=${Boolean(state.project.draft)} onClick=${undo} />
+      <${IconButton} name="undo" label=${t("undo_keys")} disabled=${!state.project.can_undo} onClick=${undo} />
       <label class="unseen" for="language">${t("language")}</label>
       <select id="language" value=${state.language} onChange=${(event) => chooseLanguage(event.target.value)}>
         ${Object.entries(LANGUAGES).map(([code, name]) => html`<option value=${code} lang=${code}>${name}</option>`)}

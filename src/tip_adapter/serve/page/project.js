@@ -120,7 +120,7 @@ async function ensureProject() {
 export function addClass(label) {
   return attempt(async () => {
     await ensureProject();
-    const added = await request("PUT", pathIn("classes", newId()), { json: { label } });
+    const { class: added } = await request("PUT", pathIn("classes", newId()), { json: { label } });
     update({ project: { ...state.project, classes: [...state.project.classes, added] } });
     changed();
     return added;
@@ -145,10 +145,10 @@ export function deleteClass(one) {
 }
 
 export function undo() {
-  if (state.project.draft) return undefined;
+  if (!state.project.can_undo) return say(t("nothing_to_undo"));
   return attempt(async () => {
     const { undone } = await request("POST", pathIn("undo"));
-    say(undone ? t("undone", undone) : t("nothing_to_undo"));
+    say(t("undone", undone));
     await readProject();
     await Promise.all(state.project.classes.map((one) => readPhotos(one.id)));
   });
