@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-
     from conftest import Service
 
 expect = pytest.importorskip("playwright.sync_api").expect
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 AXE = Path(__file__).parents[1] / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
-VIEWS = ["teach", "collection", "quality", "use"]
+VIEWS = ["classes", "collection", "quality", "use"]
 
 
 def card(page: Any, label: str) -> Any:
@@ -224,7 +223,7 @@ def test_not_this_sorts_the_collection_again_and_yes_adds_the_photo(open_page: A
     expect(page.locator(".is-grid > li")).to_have_count(10)
     page.get_by_role("button", name="Labelled", exact=True).click()
     expect(page.locator(".is-grid > .is-labelled")).to_have_count(2)
-    visit(page, "teach")
+    visit(page, "classes")
     seen(card(page, "red").locator(".photo img"), 3)
     seen(card(page, "None of these").locator(".photo img"), 1)
 

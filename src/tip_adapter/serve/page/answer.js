@@ -3,7 +3,7 @@
 import { request } from "./api.js";
 import { coalesced, html, state, update } from "./store.js";
 import { Bar, dropTarget, Icon, IconButton, percent, Picker, thumbnail } from "./parts.js";
-import { afterChange, labelOf, pathIn, teach } from "./project.js";
+import { addPhotos, afterChange, labelOf, pathIn } from "./project.js";
 import { Camera } from "./camera.js";
 import { t } from "./i18n.js";
 
@@ -60,7 +60,7 @@ export function Answer() {
     ${!asked && !isFilming && html`<p class="drop-hint"><${Icon} name="photos" />${t("test_hint")}</p>`}
     <div aria-live="polite" aria-atomic="true">${asked && html`<${Headline} asked=${asked} />`}</div>
     ${asked?.prediction && html`<div class=${asked.isWaiting ? "is-waiting" : ""}>
-      <${Bars} prediction=${asked.prediction} /><${TeachIt} file=${asked.file} /><${Why} prediction=${asked.prediction} />
+      <${Bars} prediction=${asked.prediction} /><${AddTo} file=${asked.file} /><${Why} prediction=${asked.prediction} />
     </div>`}
   </section>`;
 }
@@ -112,10 +112,14 @@ function Bars({ prediction }) {
     ${threshold !== null && html`<p class="note legend"><span class="legend-mark" aria-hidden="true"></span>${t("threshold_line", percent(threshold, 1))}</p>`}`;
 }
 
-function TeachIt({ file }) {
+function AddTo({ file }) {
   const classes = state.project.classes.filter((one) => !one.is_none);
-  return html`<label class="teach-it">${t("teach_it")}
-    <select value="" onChange=${(event) => teach(event.target.value, [file]) || (event.target.value = "")}>
+  const add = ({ target }) => {
+    addPhotos(target.value, [file]);
+    target.value = "";
+  };
+  return html`<label class="add-to">${t("add_to")}
+    <select value="" onChange=${add}>
       <option value="">${t("choose_class")}</option>
       ${classes.map((one) => html`<option value=${one.id}>${one.label}</option>`)}
     </select>

@@ -4,17 +4,17 @@ import { render } from "./vendor/preact.mjs";
 import { request, watchConnection } from "./api.js";
 import { attempt, html, state, update, whenChanged } from "./store.js";
 import { Icon, IconButton } from "./parts.js";
-import { keepUpToDate, openProject, readProjects, teach, undo } from "./project.js";
+import { addPhotos, keepUpToDate, openProject, readProjects, undo } from "./project.js";
 import { ask } from "./answer.js";
 import { addToCollection, Collection, readCollection } from "./collection.js";
 import { Projects } from "./projects.js";
 import { Quality, readReport } from "./quality.js";
-import { Teach } from "./teach.js";
+import { Classes } from "./classes.js";
 import { Use } from "./use.js";
 import { dismissFailed, photosOf, retryFailed } from "./uploads.js";
 import { chooseLanguage, LANGUAGES, t } from "./i18n.js";
 
-const VIEWS = { teach: Teach, collection: Collection, quality: Quality, use: Use };
+const VIEWS = { classes: Classes, collection: Collection, quality: Quality, use: Use };
 const SHOWN_FAILURES = 5;
 
 function App() {
@@ -108,7 +108,7 @@ function paste(event) {
   if (!photos.length) return;
   event.preventDefault();
   const classId = document.activeElement?.closest("[data-class]")?.dataset.class;
-  if (classId) teach(classId, photos);
+  if (classId) addPhotos(classId, photos);
   else if (state.view === "collection") addToCollection(photos);
   else ask(photos[0]);
 }
@@ -124,7 +124,7 @@ async function start() {
   const [, inAddress, view] = location.hash.split("/");
   const known = (id) => state.projects.some((project) => project.id === id);
   const id = [inAddress, localStorage.getItem("project")].find(known) ?? state.projects[0]?.id ?? null;
-  update({ view: view in VIEWS ? view : "teach" });
+  update({ view: view in VIEWS ? view : "classes" });
   await openProject(id);
   whenChanged(() => render(html`<${App} />`, document.getElementById("app")));
   history.replaceState(null, "", hashOf(state.view));

@@ -1,4 +1,4 @@
-// The view "Collection": photos without labels, sorted by the class that is taught.
+// The view "Collection": photos without labels, sorted by a class.
 
 import { Component } from "./vendor/preact.mjs";
 import { address, newId, request } from "./api.js";
@@ -142,7 +142,7 @@ function read(changes) {
 function Choices({ one }) {
   const { shown } = state.collection;
   return html`<div class="choices row">
-    <label>${t("taught_class")}
+    <label>${t("sorting_class")}
       <select value=${one.id} onChange=${(event) => read({ classId: event.target.value })}>
         ${state.project.classes.filter((each) => !each.is_none).map((each) => html`<option value=${each.id}>${each.label}</option>`)}
       </select>

@@ -11,7 +11,7 @@ const photos = (n) => (n === 1 ? "1 photo" : `${count(n)} photos`);
 const EN = {
   // around the views
   skip: "Skip to the content", views: "Views", language: "Language", close: "Close", copy: "Copy", copied: "Copied.",
-  teach: "Teach", collection: "Collection", quality: "How good is it?", use: "Use it",
+  collection: "Collection", quality: "How good is it?", use: "Use it",
   undo: "Undo", undo_keys: "Undo (Ctrl+Z)", undone: (what) => `Undone: ${what}`, nothing_to_undo: "There is nothing to undo.",
   disconnected: "The service does not answer. Trying again; what you sent is kept.",
   restarted: "The service was restarted. Nothing is lost: go on.",
@@ -43,17 +43,17 @@ const EN = {
   test: "Test", test_hint: "Drop a photo here, paste one, choose one, or use the camera: what is it?", clear: "Remove the photo",
   needs_class: "Add a class first.", asking: "Asking …", scores: "Probability of each class",
   below_threshold: (label, score, least) => `Most like ${label} with ${score}, which is below the threshold of ${least}.`,
-  threshold_line: (least) => `Below ${least}: none of these`, teach_it: "Wrong or new? Add this photo to", choose_class: "choose a class",
+  threshold_line: (least) => `Below ${least}: none of these`, add_to: "Wrong or new? Add this photo to", choose_class: "choose a class",
   why: (label) => `Why ${label}?`, evidence_photo: (share) => `A photo that contributes ${share}`,
   these_photos: (n) => (n === 1 ? "This photo" : `These ${n} photos`), other_photos: (n) => `${count(n)} other photo${n === 1 ? "" : "s"}`, its_name: (name) => `The name “${name}”`,
 
   // collection
-  collection_hint: "Photos without labels: all of them are sorted by the class that you teach. They are read in the background; only small versions are kept.",
+  collection_hint: "Photos without labels: all of them are sorted by a class that you choose. They are read in the background; only small versions are kept.",
   collection_empty: "Drop a folder of photos here: thousands are fine.", csv: "CSV", csv_hint: "Each photo of the collection with its answer and the scores of all classes.",
   pending: (n) => `Reading ${photos(n)} …`, unreadable: (n) => `${photos(n)} could not be read.`,
-  least_certain: "Least certain: label these next", least_certain_hint: "Answers for these photos teach the most.",
+  least_certain: "Least certain: label these next", least_certain_hint: "It learns most from your answers for these.",
   sorted_by: (label, n) => `Most like ${label} first: ${photos(n)}`, keys_hint: "Keys on a photo: Y yes, N not this, arrows for the next one.",
-  taught_class: "Taught class", which_photos: "Which photos", shown_open: "Without label", shown_labelled: "Labelled", shown_all: "All",
+  sorting_class: "Sorted by", which_photos: "Which photos", shown_open: "Without label", shown_labelled: "Labelled", shown_all: "All",
   yes: "Yes", not_this: "Not this", yes_photo: (name, label) => `Yes, ${name} is ${label}`, not_photo: (name, label) => `No, ${name} is not ${label}`,
   it_is: "It is …", take_back: "Take the label back", labelled_as: (label) => `You said: ${label}`, answered_as: (label, score) => `Answer: ${label}, ${score}`,
   photo_described: (name, label, score) => `${name}: ${label} ${score}`,
@@ -76,7 +76,7 @@ const EN = {
 
   // use
   use_empty: "Add a class first.", take_along: "Take it along",
-  export_project: "Project file", export_project_hint: "Everything that you taught, to open it again here or elsewhere.",
+  export_project: "Project file", export_project_hint: "All classes and photos, to open them again here or elsewhere.",
   export_model: "Model folder", export_model_hint: "For the command line and Python: model.zip.",
   export_onnx: "ONNX", export_onnx_hint: "One file for any ONNX Runtime, in browsers and phones too.",
   snippet_shell: "Command line", snippet_sort: "Sort a folder of photos into folders", snippet_python: "Python", snippet_curl: "curl, from the running service",
@@ -85,7 +85,7 @@ const EN = {
 const n = count;
 const ZH = {
   skip: "跳到正文", views: "视图", language: "语言", close: "关闭", copy: "复制", copied: "已复制。",
-  teach: "教学", collection: "图库", quality: "效果如何？", use: "使用",
+  collection: "图库", quality: "效果如何？", use: "使用",
   undo: "撤销", undo_keys: "撤销（Ctrl+Z）", undone: (what) => `已撤销：${what}`, nothing_to_undo: "没有可撤销的操作。",
   disconnected: "服务没有响应，正在重试；已发送的内容不会丢失。",
   restarted: "服务已重新启动。没有任何丢失，请继续。",
@@ -114,16 +114,16 @@ const ZH = {
   test: "测试", test_hint: "把照片拖到这里，或粘贴、选择、用摄像头：这是什么？", clear: "移除照片",
   needs_class: "请先添加一个类别。", asking: "正在识别…", scores: "每个类别的概率",
   below_threshold: (label, score, least) => `最像 ${label}（${score}），低于阈值 ${least}。`,
-  threshold_line: (least) => `低于 ${least}：都不是`, teach_it: "不对或是新的？把这张照片加到", choose_class: "选择类别",
+  threshold_line: (least) => `低于 ${least}：都不是`, add_to: "不对或是新的？把这张照片加到", choose_class: "选择类别",
   why: (label) => `为什么是 ${label}？`, evidence_photo: (share) => `贡献 ${share} 的照片`,
   these_photos: (k) => `这 ${k} 张照片`, other_photos: (k) => `其他 ${n(k)} 张照片`, its_name: (name) => `名称“${name}”`,
 
-  collection_hint: "没有标签的照片：全部按正在教的类别排序。照片在后台读取，只保留缩略图。",
+  collection_hint: "没有标签的照片：全部按所选类别排序。照片在后台读取，只保留缩略图。",
   collection_empty: "把照片文件夹拖到这里：几千张也没问题。", csv: "CSV", csv_hint: "图库中每张照片的答案和所有类别的分数。",
   pending: (k) => `正在读取 ${n(k)} 张照片…`, unreadable: (k) => `${n(k)} 张照片无法读取。`,
   least_certain: "最不确定：请先标注这些", least_certain_hint: "为这些照片作答最有帮助。",
   sorted_by: (label, k) => `最像 ${label} 的在前：${n(k)} 张照片`, keys_hint: "选中照片时的按键：Y 是，N 不是，方向键换下一张。",
-  taught_class: "正在教的类别", which_photos: "显示哪些照片", shown_open: "未标注", shown_labelled: "已标注", shown_all: "全部",
+  sorting_class: "排序类别", which_photos: "显示哪些照片", shown_open: "未标注", shown_labelled: "已标注", shown_all: "全部",
   yes: "是", not_this: "不是", yes_photo: (name, label) => `是，${name} 是 ${label}`, not_photo: (name, label) => `不，${name} 不是 ${label}`,
   it_is: "它是…", take_back: "取消标签", labelled_as: (label) => `您的标注：${label}`, answered_as: (label, score) => `答案：${label}，${score}`,
   photo_described: (name, label, score) => `${name}：${label} ${score}`,
@@ -143,7 +143,7 @@ const ZH = {
   project_size: (classes, examples, collected) => `${n(classes)} 个类别，${n(examples)} 张照片，图库 ${n(collected)} 张`,
 
   use_empty: "请先添加一个类别。", take_along: "带走",
-  export_project: "项目文件", export_project_hint: "您教的全部内容，可在这里或别处再次打开。",
+  export_project: "项目文件", export_project_hint: "全部类别和照片，可在这里或别处再次打开。",
   export_model: "模型文件夹", export_model_hint: "用于命令行和 Python：model.zip。",
   export_onnx: "ONNX", export_onnx_hint: "一个文件，可用于任何 ONNX Runtime，包括浏览器和手机。",
   snippet_shell: "命令行", snippet_sort: "把一个文件夹的照片分到各文件夹", snippet_python: "Python", snippet_curl: "curl，向运行中的服务提问",

@@ -155,15 +155,15 @@ export function undo() {
 }
 
 /** Add photos to a class; each is sent as it is. */
-export function teach(classId, files) {
+export function addPhotos(classId, files) {
   const jobs = files.map((file) => {
     const id = newId();
-    return { name: pathOf(file), size: file.size, send: () => teachOne(classId, id, file) };
+    return { name: pathOf(file), size: file.size, send: () => sendPhoto(classId, id, file) };
   });
   upload(jobs);
 }
 
-async function teachOne(classId, id, file) {
+async function sendPhoto(classId, id, file) {
   const query = { class_id: classId, filename: pathOf(file) };
   const { example, duplicate_of: known } = await request("PUT", pathIn("examples", id), { query, body: file });
   if (known) say(t("duplicate", pathOf(file)));
@@ -181,13 +181,13 @@ function showPhoto(example) {
 }
 
 /** Add files as classes: the photos of each folder to the class of its name, which is made if there is none. */
-export async function teachFolders(files) {
+export async function addFolders(files) {
   const folders = Map.groupBy(files, (file) => pathOf(file).split("/").at(-2) ?? "");
   folders.delete("");
   if (!folders.size) say(t("no_folders"));
   for (const [label, photos] of folders) {
     const one = state.project.classes.find((known) => known.label === label) ?? (await addClass(label));
-    if (one) teach(one.id, photos);
+    if (one) addPhotos(one.id, photos);
   }
 }
 

@@ -9,7 +9,7 @@ export const html = htm.bind(h);
 /** The state of the whole page. It is changed only by `update`. */
 export const state = {
   language: "en",
-  view: "teach", // teach, collection, quality, use
+  view: "classes", // classes, collection, quality, use
   connected: true,
   restarted: false, // since this page was opened
   expired: false, // the service no longer knows this browser

@@ -1,9 +1,9 @@
-// The view "Teach": classes and their photos on one side, the test area on the other.
+// The view "Classes": classes and their photos on one side, the test area on the other.
 
 import { html, state, update } from "./store.js";
 import { dropTarget, Icon, IconButton, Pages, Picker, thumbnail } from "./parts.js";
 import {
-  addClass, changeClass, deleteClass, deletePhoto, labelOf, movePhoto, PAGE, readPhotos, teach, teachFolders,
+  addClass, addFolders, addPhotos, changeClass, deleteClass, deletePhoto, labelOf, movePhoto, PAGE, readPhotos,
 } from "./project.js";
 import { Answer, ToTest } from "./answer.js";
 import { Camera } from "./camera.js";
@@ -11,8 +11,8 @@ import { t } from "./i18n.js";
 
 const MOVED_PHOTO = "application/x-photo";
 
-export function Teach() {
-  return html`<div class="teach">
+export function Classes() {
+  return html`<div class="workbench">
     <section class="classes" aria-labelledby="classes-title">
       <h2 id="classes-title" class="unseen">${t("classes")}</h2>
       <${NewClass} />
@@ -32,21 +32,21 @@ function NewClass() {
     if (label && (await addClass(label))) field.value = "";
     field.focus();
   };
-  return html`<div class=${isFirst ? "new-class is-first" : "new-class"} ...${dropTarget(teachFolders)}>
+  return html`<div class=${isFirst ? "new-class is-first" : "new-class"} ...${dropTarget(addFolders)}>
     ${isFirst && html`<h3>${t("welcome")}</h3><p>${t("welcome_more")}</p>`}
     <form onSubmit=${add}>
       <label class="unseen" for="new-label">${t("class_name")}</label>
       <input id="new-label" name="label" maxlength="200" autocomplete="off" placeholder=${t(isFirst ? "first_class" : "next_class")} />
       <button class="button is-main" type="submit"><${Icon} name="add" /><span>${t("add_class")}</span></button>
     </form>
-    <p class="note">${t("folders_hint")} <${Picker} label=${t("choose_folder")} icon="folder" folder onPhotos=${teachFolders} /></p>
+    <p class="note">${t("folders_hint")} <${Picker} label=${t("choose_folder")} icon="folder" folder onPhotos=${addFolders} /></p>
   </div>`;
 }
 
 function ClassCard({ one }) {
   const shown = state.photos[one.id] ?? { total: one.n_examples, offset: 0, items: [] };
   const isOpened = state.opened === one.id;
-  const photosDropped = dropTarget((files) => teach(one.id, files));
+  const photosDropped = dropTarget((files) => addPhotos(one.id, files));
   const onDrop = (event) => {
     const moved = event.dataTransfer.getData(MOVED_PHOTO);
     if (!moved) return photosDropped.onDrop(event);
@@ -59,12 +59,12 @@ function ClassCard({ one }) {
     ${state.editing === one.id ? html`<${ClassNames} one=${one} />` : html`<${ClassHead} one=${one} />`}
     <ul class="photos">
       ${!one.is_none && html`<li class="adders">
-        <${Picker} label=${t("photos")} onPhotos=${(files) => teach(one.id, files)} />
+        <${Picker} label=${t("photos")} onPhotos=${(files) => addPhotos(one.id, files)} />
         <button type="button" class="button" onClick=${() => update({ camera: one.id })}><${Icon} name="camera" /><span>${t("camera")}</span></button>
       </li>`}
       ${shown.items.map((photo) => html`<${Photo} key=${photo.id} photo=${photo} />`)}
     </ul>
-    ${state.camera === one.id && html`<${Camera} onPhoto=${(file) => teach(one.id, [file])} />`}
+    ${state.camera === one.id && html`<${Camera} onPhoto=${(file) => addPhotos(one.id, [file])} />`}
     ${shown.items.some(({ id }) => id === state.selected) && html`<${SelectedPhoto} photo=${shown.items.find(({ id }) => id === state.selected)} />`}
     ${isOpened && html`<${Pages} total=${shown.total} offset=${shown.offset} size=${PAGE} onOffset=${(offset) => readPhotos(one.id, offset)} />`}
     ${(isOpened || shown.total > shown.items.length) && html`<button type="button" class="plain" aria-expanded=${isOpened} onClick=${() => openClass(one.id)}>
