@@ -58,7 +58,7 @@ export function Answer() {
       <${IconButton} name="close" label=${t("clear")} onClick=${() => update({ asked: null })} />
     </figure>`}
     ${!asked && !isFilming && html`<p class="drop-hint"><${Icon} name="photos" />${t("test_hint")}</p>`}
-    <div aria-live="polite" aria-atomic="true">${asked && html`<${Headline} asked=${asked} />`}</div>
+    <div aria-live=${isFilming ? "off" : "polite"} aria-atomic="true">${asked && html`<${Headline} asked=${asked} />`}</div>
     ${asked?.prediction && html`<div class=${asked.isWaiting ? "is-waiting" : ""}>
       <${Bars} prediction=${asked.prediction} /><${AddTo} file=${asked.file} /><${Why} prediction=${asked.prediction} />
     </div>`}

@@ -1,6 +1,8 @@
 // Requests to the service's public API. Those that can be repeated without harm are repeated until it answers: ids are made
 // here, so that a photo that arrived twice is kept once.
 
+import { t } from "./i18n.js";
+
 const LONGEST_PAUSE_MS = 4000;
 /** Statuses that say, before anything is done, that the same request may be accepted a little later. */
 const BUSY = [429, 503];
@@ -47,8 +49,8 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /**
  * The JSON of an answer, null if it has none.
  *
- * `json` or `body` is what is sent. While the service cannot be reached, the request is repeated if `repeatable`, else TypeError
- * is thrown; while it is too busy (which it says before it does anything), always. Any other error throws Problem.
+ * `json` or `body` is what is sent. While the service cannot be reached, the request is repeated if `repeatable`; while it
+ * is too busy (which it says before it does anything), always. Any other error throws Problem.
  */
 export async function request(method, path, { query, json, body, repeatable = method !== "POST" } = {}) {
   const options = { method, body: json === undefined ? body : JSON.stringify(json), credentials: "same-origin" };
@@ -60,10 +62,10 @@ export async function request(method, path, { query, json, body, repeatable = me
       response = await fetch(address(path, query), options);
       text = await response.text();
       setConnected(true);
-    } catch (error) {
-      if (!(await canBeRead(body))) throw new Problem(0, { code: "unreadable_file", detail: "the file cannot be read any more" });
+    } catch {
+      if (!(await canBeRead(body))) throw new Problem(0, { code: "unreadable_file", detail: t("unreadable_file") });
       setConnected(false);
-      if (!repeatable) throw error;
+      if (!repeatable) throw new Problem(0, { code: "unreachable", detail: t("unreachable") });
       await pause(wait);
       continue;
     }

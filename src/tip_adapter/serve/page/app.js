@@ -11,7 +11,7 @@ import { Projects } from "./projects.js";
 import { Quality, readReport } from "./quality.js";
 import { Classes } from "./classes.js";
 import { Use } from "./use.js";
-import { dismissFailed, photosOf, retryFailed } from "./uploads.js";
+import { dismissFailed, isUploading, photosOf, retryFailed } from "./uploads.js";
 import { chooseLanguage, LANGUAGES, t } from "./i18n.js";
 
 const VIEWS = { classes: Classes, collection: Collection, quality: Quality, use: Use };
@@ -136,6 +136,7 @@ async function start() {
   addEventListener("paste", paste);
   addEventListener("dragover", keepPage);
   addEventListener("drop", keepPage);
+  addEventListener("beforeunload", (event) => isUploading() && event.preventDefault());
   keepUpToDate();
 }
 

@@ -160,7 +160,7 @@ export function addPhotos(classId, files) {
     const id = newId();
     return { name: pathOf(file), size: file.size, send: () => sendPhoto(classId, id, file) };
   });
-  upload(jobs);
+  upload(jobs, { first: true });
 }
 
 async function sendPhoto(classId, id, file) {

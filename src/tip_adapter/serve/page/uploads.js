@@ -11,16 +11,17 @@ const waiting = [];
 let nSending = 0;
 
 /**
- * Send files, after those that wait already.
+ * Send files; `first`: before those that wait already, which can be a collection of thousands.
  *
  * Each job is {name, size, send}; `send()` is called again, with the same ids, if the person tries a failed one again.
  */
-export function upload(jobs) {
+export function upload(jobs, { first = false } = {}) {
   const { uploads } = state;
   const isOver = uploads.done + uploads.failed.length === uploads.total;
   const before = isOver ? { total: uploads.failed.length, done: 0, failed: uploads.failed } : uploads;
   update({ uploads: { ...before, total: before.total + jobs.length } });
-  waiting.push(...jobs);
+  if (first) waiting.unshift(...jobs);
+  else waiting.push(...jobs);
   sendNext();
 }
 
@@ -31,6 +32,9 @@ export function retryFailed() {
   update({ uploads: { ...uploads, total: uploads.total - jobs.length, failed: [] } });
   upload(jobs);
 }
+
+/** Whether photos would be lost if the page were closed now. */
+export const isUploading = () => nSending + waiting.length > 0;
 
 /** Forget those that failed. */
 export function dismissFailed() {
