@@ -55,7 +55,7 @@ const EN = {
   least_certain: "Least certain: label these next", least_certain_hint: "It learns most from your answers for these.",
   sorted_by: (label, n) => `Most like ${label} first: ${photos(n)}`, keys_hint: "Keys on a photo: Y yes, N not this, arrows for the next one.",
   sorting_class: "Sorted by", which_photos: "Which photos", shown_open: "Without label", shown_labelled: "Labelled", shown_all: "All",
-  yes: "Yes", not_this: "Not this", yes_photo: (name, label) => `Yes, ${name} is ${label}`, not_photo: (name, label) => `No, ${name} is not ${label}`,
+  yes: "Yes", not_this: "Not this", yes_photo: (name, label) => `Yes: ${name} is ${label}`, not_photo: (name, label) => `Not this: ${name} is not ${label}`,
   it_is: "It is …", take_back: "Take the label back", labelled_as: (label) => `You said: ${label}`, answered_as: (label, score) => `Answer: ${label}, ${score}`,
   photo_described: (name, label, score) => `${name}: ${label} ${score}`,
 
@@ -126,7 +126,7 @@ const ZH = {
   least_certain: "最不确定：请先标注这些", least_certain_hint: "为这些照片作答最有帮助。",
   sorted_by: (label, k) => `最像 ${label} 的在前：${n(k)} 张照片`, keys_hint: "选中照片时的按键：Y 是，N 不是，方向键换下一张。",
   sorting_class: "排序类别", which_photos: "显示哪些照片", shown_open: "未标注", shown_labelled: "已标注", shown_all: "全部",
-  yes: "是", not_this: "不是", yes_photo: (name, label) => `是，${name} 是 ${label}`, not_photo: (name, label) => `不，${name} 不是 ${label}`,
+  yes: "是", not_this: "不是", yes_photo: (name, label) => `是：${name} 是 ${label}`, not_photo: (name, label) => `不是：${name} 不是 ${label}`,
   it_is: "它是…", take_back: "取消标签", labelled_as: (label) => `您的标注：${label}`, answered_as: (label, score) => `答案：${label}，${score}`,
   photo_described: (name, label, score) => `${name}：${label} ${score}`,
 

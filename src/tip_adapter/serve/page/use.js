@@ -32,8 +32,8 @@ function snippets() {
   const url = new URL(address(pathIn("predict"), { top: 3 }), location.href).href;
   const token = state.info.needs_token ? ' -H "Authorization: Bearer $TIP_ADAPTER_TOKEN"' : "";
   return {
-    [t("snippet_shell")]: "unzip model.zip\ntip-adapter predict model photo.jpg",
-    [t("snippet_sort")]: "unzip model.zip\ntip-adapter predict model photos --sort-into sorted --min-score auto",
+    [t("snippet_shell")]: "python -m zipfile -e model.zip .\ntip-adapter predict model photo.jpg",
+    [t("snippet_sort")]: "python -m zipfile -e model.zip .\ntip-adapter predict model photos --sort-into sorted --min-score auto",
     [t("snippet_python")]:
       'from tip_adapter import FewShotClassifier\n\nmodel = FewShotClassifier.load("model")\nprint(model.predict(["photo.jpg"])[0])',
     [t("snippet_curl")]: `curl${token} -F images=@photo.jpg \\\n  "${url}"`,
