@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tip_adapter.serve.database import Database
     from tip_adapter.serve.learning import Learner
     from tip_adapter.serve.settings import Limits
+    from tip_adapter.serve.sorting import Scores
 
 _Result = TypeVar("_Result")
 
@@ -180,11 +181,17 @@ class Project:
         self._database, self._learner, self._limits = database, learner, limits
         self._writing = threading.RLock()
         self._reads_names = learner.encoder.record.reads_names
+        #: Scores of the collection, and the state by which they were computed.
+        self.scores: tuple[State, Scores] | None = None
         #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
         self.changed, self.moved, self.is_untuned = 0.0, 0.0, False
-        self.is_tuning = False
         self.state = replace(state, learned=self._fitted(state, tuned) if self.answering(state) else None)
         self.is_untuned = tuned is None and bool(state.examples)
+
+    @property
+    def encoder_name(self) -> str:
+        """Name of the encoder of its vectors."""
+        return self._learner.encoder.identity.name
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
@@ -459,11 +466,7 @@ class Project:
         if state.learned is None:
             self.moved, self.is_untuned = 0.0, False
             return
-        self.is_tuning = tune
-        try:
-            learned = self._fitted(state, None if tune else state.learned.tuned)
-        finally:
-            self.is_tuning = False
+        learned = self._fitted(state, None if tune else state.learned.tuned)
         with self._writing:
             now = self.state
             if self.answering(now) != self.answering(state):

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tip_adapter.images.labels import label_of
 from tip_adapter.validation import MAX_TEXT
 
 _ID = r"^[0-9a-f-]{36}$"
@@ -93,10 +92,16 @@ class PhotoQuery(BaseModel):
     filename: str = Field("", max_length=4096)
 
 
-class ExampleQuery(PhotoQuery):
-    """The class and the name of a photo that is the body."""
+class OfClass(BaseModel):
+    """The class of photos."""
+
+    model_config = ConfigDict(extra="forbid")
 
     class_id: str = Field(pattern=_ID)
+
+
+class ExampleQuery(PhotoQuery, OfClass):
+    """The class and the name of a photo that is the body."""
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -191,6 +196,7 @@ class CollectedPhoto(BaseModel):
     label: str | None
     label_score: float | None
     class_id: str | None
+    error: str | None
 
 
 class Collection(BaseModel):
@@ -230,8 +236,3 @@ class ProjectPredictions(BaseModel):
 
     version: int
     predictions: list[dict[str, Any]]
-
-
-def filename_of(text: str) -> str:
-    """A file name as a text that a database takes: LabelError if it is too long or contains NUL."""
-    return label_of(text, "filename") if text.strip() else ""
