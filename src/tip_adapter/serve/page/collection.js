@@ -182,7 +182,7 @@ class PhotoList extends Component {
             aria-label=${described(photo, one)} title=${photo.filename} aria-keyshortcuts="Y N"
             onFocus=${() => change({ selected: photo.id })} onClick=${() => change({ selected: photo.id })} onKeyDown=${(event) => photoKeys(event, photo)}>
           <img src=${thumbnail("collection", photo.id)} alt="" decoding="async" loading="lazy" />
-          <span class="photo-score">${photo.class_id ? labelOf(classOf(photo.class_id) ?? one) : percent(photo.score, 1)}</span>
+          <span class="photo-score">${photo.class_id ? labelOf(classOf(photo.class_id) ?? one) : shownScore(photo)}</span>
         </button>
         <span class="yes-no">
           <button type="button" tabindex="-1" aria-label=${t("yes_photo", photo.filename, labelOf(one))} onClick=${() => label(photo, { class_id: one.id })}>${t("yes")}</button>
@@ -193,8 +193,11 @@ class PhotoList extends Component {
   }
 }
 
+/** A photo that is not encoded yet has no score. */
+const shownScore = ({ score }) => (score === null ? "…" : percent(score, 1));
+
 function described(photo, one) {
-  return t("photo_described", photo.filename, labelOf(one), percent(photo.score, 1));
+  return t("photo_described", photo.filename, labelOf(one), shownScore(photo));
 }
 
 function Selected({ photo, one }) {

@@ -41,8 +41,9 @@ export async function openProject(id) {
   const project = await request("GET", `/projects/${id}`);
   update({ ...empty, project });
   localStorage.setItem("project", id);
-  await Promise.all(project.classes.map((one) => readPhotos(one.id)));
   follow();
+  // The page is drawn before its photos are there.
+  attempt(() => Promise.all(project.classes.map((one) => readPhotos(one.id))));
 }
 
 export async function readProjects() {
@@ -71,7 +72,7 @@ async function readProject() {
   if (state.project.draft) return;
   const { id, version } = state.project;
   const project = await request("GET", `/projects/${id}`);
-  if (state.project.id !== id) return;
+  if (state.project.id !== id || project.version < state.project.version) return; // an answer that was overtaken
   const known = new Map(state.project.classes.map((one) => [one.id, one.n_examples]));
   update({ project });
   const changed = project.classes.filter((one) => known.get(one.id) !== one.n_examples || !state.photos[one.id]);
