@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,13 +15,71 @@ pytest.importorskip("httpx")
 from fastapi.testclient import TestClient
 
 from tip_adapter import FewShotClassifier
-from tip_adapter.serve.app import create_app
+from tip_adapter.encoders import load_encoder
+from tip_adapter.serve.app import create_app, create_projects_app
+from tip_adapter.serve.database import Database, sqlite_url
 from tip_adapter.serve.settings import Limits, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from PIL import Image
+
+class Api:
+    """A client of one project, with ids that it makes.
+
+    Parameters
+    ----------
+    client : TestClient
+    """
+
+    def __init__(self, client: TestClient, name: str = "colours") -> None:
+        self.client, self.id = client, new_id()
+        self.base = f"/v1/projects/{self.id}"
+        assert client.put(self.base, json={"name": name}).status_code == 201
+
+    def call(self, method: str, path: str = "", status: int = 200, **request: Any) -> Any:
+        """The JSON of an answer, or its bytes, whose status is as expected."""
+        answer = self.client.request(method, f"{self.base}{path}", **request)
+        assert answer.status_code == status, answer.text
+        is_json = answer.headers.get("content-type", "").endswith("json")
+        return answer.json() if is_json else answer.content
+
+    def add_class(self, label: str, **more: Any) -> str:
+        """Its id."""
+        c = new_id()
+        self.call("PUT", f"/classes/{c}", 201, json={"label": label, **more})
+        return c
+
+    def add(self, c: str, photo: bytes, e: str | None = None, filename: str = "a.png", status: int = 201) -> Any:
+        """The answer to a photo of a class."""
+        query = {"class_id": c, "filename": filename}
+        return self.call("PUT", f"/examples/{e or new_id()}", status, params=query, content=photo)
+
+    def collect(self, photo: bytes, i: str | None = None, filename: str = "a.png") -> str:
+        """The id of a photo that was put into the collection."""
+        i = i or new_id()
+        self.call("PUT", f"/collection/{i}", 202, params={"filename": filename}, content=photo)
+        return i
+
+    def collection(self, **query: Any) -> Any:
+        """The collection once all of it is encoded."""
+        for _ in range(400):
+            listed = self.call("GET", "/collection", params=query)
+            if not listed["n_pending"]:
+                return listed
+            time.sleep(0.025)
+        raise AssertionError("photos are still not encoded")
+
+    def predict(self, photo: bytes, **query: Any) -> Any:
+        """The record of a photo."""
+        return self.call("POST", "/predict", files={"images": photo}, params=query)["predictions"][0]
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
 
 LOCAL = "http://127.0.0.1:8000"
 
@@ -45,6 +105,46 @@ def serving(model: FewShotClassifier) -> Iterator[Callable[..., TestClient]]:
     yield serve
     for client in clients:
         client.__exit__()
+
+
+@pytest.fixture
+def learning(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+    """learning(limits=Limits(…)) → a client of a service of projects with the toy encoder; again: the same after a restart."""
+    clients: list[TestClient] = []
+
+    def close() -> None:
+        while clients:
+            clients.pop().__exit__()
+
+    def serve(*, limits: Limits | None = None, url: str | None = None, **settings: Any) -> TestClient:
+        close()
+        app = create_projects_app(
+            load_encoder("toy"), Database(url or sqlite_url(tmp_path / "data")), Settings.of(**settings), limits
+        )
+        client = TestClient(app, base_url=LOCAL, raise_server_exceptions=False)
+        clients.append(client)
+        return client.__enter__()
+
+    yield serve
+    close()
+
+
+@pytest.fixture
+def api(learning: Callable[..., TestClient]) -> Api:
+    """A project without classes."""
+    return Api(learning())
+
+
+@pytest.fixture
+def photo(paint: Callable[..., Image.Image]) -> Callable[..., bytes]:
+    """photo("red", 7) → the content of a PNG."""
+
+    def content(label: str, number: int = 100) -> bytes:
+        file = io.BytesIO()
+        paint(label, number).save(file, "PNG")
+        return file.getvalue()
+
+    return content
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def blocked(model: FewShotClassifier, monkeypatch: pytest.MonkeyPatch) -> Blocke
 
 @pytest.fixture
 def queue(model: FewShotClassifier) -> Iterator[PhotoQueue]:
-    queue = PhotoQueue(model, Limits())
+    queue = PhotoQueue(model.encoder_, Limits())
     yield queue
     queue.close()
 
@@ -64,13 +64,13 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 def test_requests_that_arrive_while_the_encoder_works_share_batches(
-    queue: PhotoQueue, blocked: Blocked, upload: Upload
+    model: FewShotClassifier, queue: PhotoQueue, blocked: Blocked, upload: Upload
 ) -> None:
     async def ask() -> list[Any]:
-        tasks = [asyncio.create_task(queue.predict(photos_of(upload, "red"), **OPTIONS))]
+        tasks = [asyncio.create_task(queue.predict(model.head_, photos_of(upload, "red"), **OPTIONS))]
         await until(lambda: queue._encoding is not None and not queue._waiting)
         requests = [photos_of(upload, "blue", "green", "red")] * 20
-        tasks += [asyncio.create_task(queue.predict(photos, **OPTIONS)) for photos in requests]
+        tasks += [asyncio.create_task(queue.predict(model.head_, photos, **OPTIONS)) for photos in requests]
         await until(lambda: len(queue._waiting) == 20)
         blocked.go.set()
         return await asyncio.gather(*tasks)
@@ -86,9 +86,9 @@ def test_a_photo_alone_and_in_any_batch_gets_the_same_label_and_score(
     photos = photos_of(upload, *["red", "green", "blue", "grey"] * 8)
 
     async def ask() -> Any:
-        together = await queue.predict(photos, **OPTIONS)
-        crowd = await asyncio.gather(*(queue.predict([photo], **OPTIONS) for photo in photos))
-        alone = [await queue.predict([photo], **OPTIONS) for photo in photos]
+        together = await queue.predict(model.head_, photos, **OPTIONS)
+        crowd = await asyncio.gather(*(queue.predict(model.head_, [photo], **OPTIONS) for photo in photos))
+        alone = [await queue.predict(model.head_, [photo], **OPTIONS) for photo in photos]
         return together, [record for (record,) in crowd], [record for (record,) in alone]
 
     for records in asyncio.run(ask()):
@@ -98,12 +98,12 @@ def test_a_photo_alone_and_in_any_batch_gets_the_same_label_and_score(
             np.testing.assert_allclose(record["score"], other["score"], atol=1e-5)
 
 
-def test_a_client_that_went_away_costs_no_encoding(queue: PhotoQueue, blocked: Blocked, upload: Upload) -> None:
+def test_fault_25_a_client_that_went_away_costs_no_encoding(model: FewShotClassifier, queue: PhotoQueue, blocked: Blocked, upload: Upload) -> None:
     async def ask() -> Any:
-        first = asyncio.create_task(queue.predict(photos_of(upload, "red"), **OPTIONS))
+        first = asyncio.create_task(queue.predict(model.head_, photos_of(upload, "red"), **OPTIONS))
         await until(lambda: queue._encoding is not None and not queue._waiting)
-        gone = [asyncio.create_task(queue.predict(photos_of(upload, "blue", "red"), **OPTIONS)) for _ in range(5)]
-        last = asyncio.create_task(queue.predict(photos_of(upload, "green"), **OPTIONS))
+        gone = [asyncio.create_task(queue.predict(model.head_, photos_of(upload, "blue", "red"), **OPTIONS)) for _ in range(5)]
+        last = asyncio.create_task(queue.predict(model.head_, photos_of(upload, "green"), **OPTIONS))
         await until(lambda: len(queue._waiting) == 6)
         for task in gone:
             task.cancel()
@@ -116,7 +116,7 @@ def test_a_client_that_went_away_costs_no_encoding(queue: PhotoQueue, blocked: B
     assert blocked.sizes == [1, 1]
 
 
-def test_a_disconnect_ends_a_request(model: FewShotClassifier, blocked: Blocked, upload: Upload) -> None:
+def test_fault_25_a_disconnect_ends_a_request(model: FewShotClassifier, blocked: Blocked, upload: Upload) -> None:
     app = create_app(model, Settings.of())
     request = httpx.Request("POST", "http://localhost/v1/classify", files=[upload("red")])
     body = request.read()
@@ -147,10 +147,10 @@ def test_a_disconnect_ends_a_request(model: FewShotClassifier, blocked: Blocked,
     blocked.go.set()
 
 
-def test_an_error_of_one_request_is_not_that_of_others(queue: PhotoQueue, blocked: Blocked, upload: Upload) -> None:
+def test_an_error_of_one_request_is_not_that_of_others(model: FewShotClassifier, queue: PhotoQueue, blocked: Blocked, upload: Upload) -> None:
     async def ask() -> list[Any]:
         requests = [photos_of(upload, "red"), [Photo("bad.jpg", b"a cat")], photos_of(upload, "blue")]
-        tasks = [asyncio.create_task(queue.predict(photos, **OPTIONS)) for photos in requests]
+        tasks = [asyncio.create_task(queue.predict(model.head_, photos, **OPTIONS)) for photos in requests]
         await asyncio.sleep(0.05)
         blocked.go.set()
         return await asyncio.gather(*tasks, return_exceptions=True)

@@ -65,7 +65,7 @@ def test_an_answer_is_that_of_predict_to_the_last_digit(
     assert answer.json() == {"predictions": json.loads(json.dumps(expected))}
 
 
-def test_a_photo_that_cannot_be_read_is_a_row_among_others(serving: Serving, upload: Upload) -> None:
+def test_fault_01_fault_02_a_photo_that_cannot_be_read_is_a_row_among_others(serving: Serving, upload: Upload) -> None:
     photos = [upload("red"), ("images", ("no\nphoto.jpg", b"a cat")), ("images", ("empty.jpg", b"")), upload("blue")]
     records = serving().post("/v1/classify", files=photos).json()["predictions"]
     assert [record["label"] for record in records] == ["red", None, None, "blue"]
@@ -86,7 +86,7 @@ def test_a_photo_that_cannot_be_read_is_a_row_among_others(serving: Serving, upl
     ],
     ids=["empty", "truncated", "pdf", "svg", "bomb"],
 )
-def test_an_only_photo_that_cannot_be_read_is_a_problem_with_the_code_of_its_error(
+def test_fault_01_fault_02_fault_05_fault_11_an_only_photo_that_cannot_be_read_is_a_problem_with_the_code_of_its_error(
     serving: Serving, photo: bytes, status: int, code: str, detail: str
 ) -> None:
     refused(serving().post("/v1/classify", **form(photo)), status, code, detail)
@@ -97,14 +97,14 @@ def test_a_request_without_a_readable_photo_is_a_problem(serving: Serving) -> No
     refused(answer, 422, "nothing_readable", "none of 2 photos can be read; the first: cannot read a.jpg")
 
 
-def test_the_content_decides_and_not_the_type_that_is_claimed(serving: Serving, upload: Upload) -> None:
+def test_fault_04_the_content_decides_and_not_the_type_that_is_claimed(serving: Serving, upload: Upload) -> None:
     _, (_, content) = upload("green")
     answer = serving().post("/v1/classify", files={"images": ("page.html", content, "text/html")})
     assert answer.json()["predictions"][0]["label"] == "green"
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_all_orientations_of_a_photo_get_one_answer(serving: Serving) -> None:
+def test_fault_13_all_orientations_of_a_photo_get_one_answer(serving: Serving) -> None:
     upright = Image.fromarray(NOISE)
     stored = {
         1: upright,
@@ -138,7 +138,7 @@ def test_all_orientations_of_a_photo_get_one_answer(serving: Serving) -> None:
         "a\x00b",
     ],
 )
-def test_a_name_is_text_that_comes_back(serving: Serving, upload: Upload, name: str) -> None:
+def test_fault_16_a_name_is_text_that_comes_back(serving: Serving, upload: Upload, name: str) -> None:
     _, (_, content) = upload("red")
     client = serving()
     good = client.post("/v1/classify", **form(content, disposition=f'form-data; name="images"; filename="{name}"'))
@@ -197,14 +197,14 @@ def test_what_the_model_cannot_do_is_refused_before_the_body_is_read(
         (form(b"x", disposition="form-data; " + 2**17 * "x"), 400, "bad_request", "the form cannot be read"),
     ],
 )
-def test_a_body_that_is_no_form_of_photos_is_refused(
+def test_fault_22_a_body_that_is_no_form_of_photos_is_refused(
     serving: Serving, request_: dict[str, Any], status: int, code: str, detail: str
 ) -> None:
     refused(serving().post("/v1/classify", **request_), status, code, detail)
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "chunked"])
-def test_a_body_above_the_limit_is_refused(serving: Serving, chunked: bool) -> None:
+def test_fault_20_a_body_above_the_limit_is_refused(serving: Serving, chunked: bool) -> None:
     request = form(bytes(3000))
     if chunked:
         body = request["content"]
@@ -214,7 +214,7 @@ def test_a_body_above_the_limit_is_refused(serving: Serving, chunked: bool) -> N
 
 
 @pytest.mark.parametrize("limits", [Limits(waiting_photos=0), Limits(waiting_photos=1), Limits(waiting_bytes=50)])
-def test_a_full_queue_refuses_at_once(serving: Serving, limits: Limits) -> None:
+def test_fault_24_a_full_queue_refuses_at_once(serving: Serving, limits: Limits) -> None:
     client = serving(limits=limits)
     answer = client.post("/v1/classify", **form(encoded(NOISE), encoded(NOISE)))
     refused(answer, 503, "busy", "try again in 1 s")
@@ -224,7 +224,7 @@ def test_a_full_queue_refuses_at_once(serving: Serving, limits: Limits) -> None:
     assert "tip_adapter_waiting_photos 0\n" in client.get("/metrics").text
 
 
-def test_an_error_of_the_service_itself_says_nothing_about_it(
+def test_fault_37_an_error_of_the_service_itself_says_nothing_about_it(
     serving: Serving, model: FewShotClassifier, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> None:

@@ -62,7 +62,7 @@ def test_loopback_names_are_always_allowed(serving: Serving, host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["", "localhost.evil.example", "localhost:x", "localhost@evil", "127.0.0.1.nip.io", "::1"]
 )
-def test_other_hosts_are_refused(serving: Serving, host: str) -> None:
+def test_fault_27_other_hosts_are_refused(serving: Serving, host: str) -> None:
     answer = serving().get("/v1/info", headers={"host": host})
     assert (answer.status_code, answer.json()["code"]) == (421, "host_not_allowed")
     assert "--allow-host" in answer.json()["detail"]
@@ -79,7 +79,7 @@ def test_other_hosts_are_refused(serving: Serving, host: str) -> None:
         {"sec-fetch-site": "cross-site", "origin": "http://127.0.0.1:8000"},
     ],
 )
-def test_pages_of_other_sites_are_refused(serving: Serving, headers: dict[str, str]) -> None:
+def test_fault_28_fault_29_pages_of_other_sites_are_refused(serving: Serving, headers: dict[str, str]) -> None:
     answer = serving().post("/v1/classify", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (403, "cross_site")
 
@@ -87,13 +87,13 @@ def test_pages_of_other_sites_are_refused(serving: Serving, headers: dict[str, s
 @pytest.mark.parametrize(
     "authorization", ["", "Bearer", "Basic " + TOKEN + "x", TOKEN, "Bearer \xe9\xe9", "Bearer " + "x" * 5000]
 )
-def test_a_wrong_token_is_refused(serving: Serving, authorization: str) -> None:
+def test_fault_31_a_wrong_token_is_refused(serving: Serving, authorization: str) -> None:
     answer = serving(token=TOKEN).get("/v1/info", headers={"authorization": authorization.encode("latin-1")})
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_token_in_the_url_does_not_count(serving: Serving) -> None:
+def test_fault_31_a_token_in_the_url_does_not_count(serving: Serving) -> None:
     assert serving(token=TOKEN).get(f"/v1/info?token={TOKEN}").status_code == 401
 
 
@@ -103,7 +103,7 @@ def test_a_length_that_is_none_or_too_large_is_refused(serving: Serving, length:
     assert answer.status_code == (413 if length.isdigit() else 400)
 
 
-def test_a_body_that_comes_too_slowly_is_refused(model: FewShotClassifier) -> None:
+def test_fault_21_a_body_that_comes_too_slowly_is_refused(model: FewShotClassifier) -> None:
     app = create_app(model, Settings.of(), Limits(seconds_to_receive=0.05))
     assert asyncio.run(call(app, [])) == 408
 
@@ -161,7 +161,7 @@ def test_every_setting_can_come_from_the_environment_and_options_take_precedence
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "photos.example", "10.0.0.1"])
-def test_an_address_that_others_can_reach_needs_a_token(host: str) -> None:
+def test_fault_30_an_address_that_others_can_reach_needs_a_token(host: str) -> None:
     with pytest.raises(UsageError, match=r"other machines can reach .* and TIP_ADAPTER_TOKEN is not set"):
         Settings.of(host=host)
     assert Settings.of(host=host, token=TOKEN).host == host

@@ -72,7 +72,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.slow
-def test_the_program_answers_as_predict_does_and_drains_when_it_is_stopped(
+def test_fault_54_the_program_answers_as_predict_does_and_drains_when_it_is_stopped(
     folder: Path,
     upload: Upload,
     tmp_path: Path,
@@ -175,7 +175,7 @@ def test_without_the_extra_the_command_names_what_to_install(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the decoding processes in /proc")
-def test_a_decoder_that_crashes_costs_its_photo_only(folder: Path, upload: Upload) -> None:
+def test_fault_19_a_decoder_that_crashes_costs_its_photo_only(folder: Path, upload: Upload) -> None:
     with program(folder) as (process, url):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         stopped = threading.Event()
@@ -198,7 +198,7 @@ def test_a_decoder_that_crashes_costs_its_photo_only(folder: Path, upload: Uploa
         assert process.poll() is None
 
 
-def test_a_connection_whose_headers_come_too_slowly_is_closed(
+def test_fault_21_a_connection_whose_headers_come_too_slowly_is_closed(
     model: FewShotClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "SECONDS_FOR_HEADERS", 0.1)

@@ -710,6 +710,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return model
 
+    @classmethod
+    def from_head(cls, head: Head, encoder: Encoder, *, threads: int | None = None) -> FewShotClassifier:
+        """A classifier with a fitted state, and the encoder that made its vectors."""
+        model = cls(encoder, head.method, threads=threads)
+        model._head = head
+        return model
+
     def push_to_hub(
         self, repo_id: str, *, revision: str | None = None, private: bool = False, token: str | None = None
     ) -> str:

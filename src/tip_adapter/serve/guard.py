@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: They say that the service runs, and nothing else; what watches it may not know the token.
 OPEN_PATHS = ("/healthz", "/readyz")
+#: A project file may be larger than photos.
+IMPORT_PATH = "/v1/projects/import"
 COOKIE = "tip_adapter"
 _READING = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"(?P<name>\[[^\[\]]+\]|[^:\[\]]+)(:\d{1,5})?")
@@ -68,7 +70,7 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, _limited(receive, self._limits), send_secured)
+        await self._app(scope, _limited(receive, self._limits, self._most_bytes(scope)), send_secured)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -80,8 +82,12 @@ class Guard:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             raise Problem("bad_request", f"Content-Length {shown(length)} is not a number of bytes")
-        if len(length) > 18 or int(length) > self._limits.body_bytes:
-            raise _body_too_large(f"{length[:18]} bytes", self._limits)
+        most = self._most_bytes(scope)
+        if len(length) > 18 or int(length) > most:
+            raise _body_too_large(f"{length[:18]} bytes", most)
+
+    def _most_bytes(self, scope: Scope) -> int:
+        return self._limits.import_bytes if scope["path"] == IMPORT_PATH else self._limits.body_bytes
 
     def _checked_host(self, headers: Headers) -> str:
         """The Host header. Only its name is compared: another site's name that resolves to this address is refused."""
@@ -141,7 +147,7 @@ def _refuse_cross_site(headers: Headers, host: str) -> None:
         raise Problem("cross_site", f"Origin is {shown(origin)}, and Host is {shown(host)}; they must be the same")
 
 
-def _limited(receive: Receive, limits: Limits) -> Receive:
+def _limited(receive: Receive, limits: Limits, most: int) -> Receive:
     """`receive` that raises Problem when the body is longer than allowed, whatever its headers say, or takes too long."""
     n_bytes, is_whole = 0, False
     deadline = asyncio.get_running_loop().time() + limits.seconds_to_receive
@@ -157,16 +163,16 @@ def _limited(receive: Receive, limits: Limits) -> Receive:
             seconds = f"{limits.seconds_to_receive:g} s"
             raise Problem("receive_timeout", f"the body was not complete after {seconds}; send it faster") from None
         n_bytes += len(message.get("body", b""))
-        if n_bytes > limits.body_bytes:
-            raise _body_too_large("more", limits)
+        if n_bytes > most:
+            raise _body_too_large("more", most)
         is_whole = not message.get("more_body", False)
         return message
 
     return receive_limited
 
 
-def _body_too_large(found: str, limits: Limits) -> Problem:
+def _body_too_large(found: str, most: int) -> Problem:
     return Problem(
         "body_too_large",
-        f"the body has {found}; at most {limits.body_bytes:,} bytes are accepted: send fewer or smaller photos",
+        f"the body has {found}; at most {most:,} bytes are accepted: send fewer or smaller photos",
     )

@@ -124,6 +124,12 @@ class Learned:
         return made
 
 
+def _ready(learned: Learned) -> Learned:
+    """With its center, so that the next photo need not wait for it."""
+    learned.center  # noqa: B018 - computed once
+    return learned
+
+
 def _pull(logits: NDArray[np.float64], own: int) -> NDArray[np.float64]:
     """One-hot label minus softmax of (P,) logits."""
     errors: NDArray[np.float64] = -softmax(logits[None])[0]
@@ -198,7 +204,7 @@ class Learner:
         names = dict(sorted(names.items()))
         learned_from = support, names, self._templates, embeddings, self.encoder.logit_scale
         head = fit_by_settings(settings, self.encoder, DEFAULT_METHOD, *learned_from, progress=None)
-        return Learned(head, Tuned.of(head), Counter(support.labels.tolist()))
+        return _ready(Learned(head, Tuned.of(head), Counter(support.labels.tolist())))
 
     def refit(self, tuned: Tuned, names: Mapping[str, str], nameless: frozenset[str], support: SupportSet) -> Learned:
         """A head of all photos with settings that were chosen before; takes what `fit` does."""
@@ -210,7 +216,7 @@ class Learner:
         estimator.fit(support.vectors, support.labels, ids=support.ids.tolist())
         state = dict(sorted(names.items())), self._templates, embeddings, support, tuned.choice, estimator, scale
         head = Head(DEFAULT_METHOD, *state, tuned.left_out, training=estimator.training())
-        return Learned(head, tuned, Counter(support.labels.tolist()))
+        return _ready(Learned(head, tuned, Counter(support.labels.tolist())))
 
     def _embed(self, name: str) -> NDArray[np.float32]:
         return embed_classes({name: name}, self._templates, self.encoder.encode_texts).matrix[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse
 
 from tip_adapter.errors import (
+    ExportError,
     ImageError,
     ImageTooLarge,
     LabelError,
@@ -37,6 +38,7 @@ STATUSES = {
     "too_many_images": 413,
     "unsupported_media_type": 415,
     "host_not_allowed": 421,
+    "bad_project_file": 422,
     "no_classes": 422,
     "too_many_pending": 429,
     "client_gone": 499,
@@ -52,6 +54,7 @@ _STATUS_OF_ERROR = {
     UsageError: 422,
     LabelError: 422,
     VectorError: 422,
+    ExportError: 422,
 }
 
 #: Of every response: nothing in it is run, framed, cached or guessed.

@@ -20,6 +20,7 @@ from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.serve import database as tables
 from tip_adapter.serve.learning import Learned, Tuned
 from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.report import report_of
 from tip_adapter.text import counted, shown
 from tip_adapter.vectors import SupportSet
 
@@ -181,6 +182,8 @@ class Project:
         self._database, self._learner, self._limits = database, learner, limits
         self._writing = threading.RLock()
         self._reads_names = learner.encoder.record.reads_names
+        self._reporting = threading.Lock()
+        self._report: tuple[Learned | None, dict[str, Any]] | None = None
         #: Scores of the collection, and the state by which they were computed.
         self.scores: tuple[State, Scores] | None = None
         #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
@@ -443,6 +446,14 @@ class Project:
 
             self._change(Change("", last["before"]["classes"], last["before"]["photos"], is_undoable=False), forget)
             return str(last["text"])
+
+    def report(self) -> dict[str, Any]:
+        """How good it is, see `report_of`; computed once for what was learned."""
+        with self._reporting:
+            state = self.state
+            if self._report is None or self._report[0] is not state.learned:
+                self._report = state.learned, report_of(state)
+            return {**self._report[1], "version": state.version}
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from tip_adapter.serve.uploads import Photo
 from tip_adapter.text import shown
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tip_adapter.serve.batching import PhotoQueue
     from tip_adapter.serve.database import Database
 
@@ -49,6 +51,7 @@ class Projects:
         self.learner = Learner(queue.encoder)
         self._open: dict[str, Project] = {}
         self._opening = threading.Lock()
+        self._importing = asyncio.Lock()
         self._learning = ThreadPoolExecutor(1, "learn")
         #: Set when the service stops, so that streams of events end.
         self.stopping = threading.Event()
@@ -119,6 +122,14 @@ class Projects:
             if not found.rowcount:
                 raise Problem("not_found", f"there is no project {shown(id)}")
             self._open.pop(id, None)
+
+    @asynccontextmanager
+    async def importing(self) -> AsyncIterator[None]:
+        """While a project file is read, which takes much memory: one at a time; Problem if another one is."""
+        if self._importing.locked():
+            raise Problem("busy", "another project file is being imported; try again in 1 s", {"retry-after": "1"})
+        async with self._importing:
+            yield
 
     # ---- in the background -------------------------------------------------------------------------------------------
 

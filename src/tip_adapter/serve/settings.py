@@ -36,6 +36,7 @@ class Limits:
     photos : of one request
     seconds_to_receive : for the body of one request, from its first line to its last byte
     waiting_photos, waiting_bytes : of all requests that are not answered yet; further requests are refused
+    import_bytes : of a project file
     projects : in the database
     classes, photos_of_project : of one project
     pending_photos : of one project's collection that are not encoded yet; further ones are refused
@@ -48,6 +49,7 @@ class Limits:
     seconds_to_receive: float = 30.0
     waiting_photos: int = 8 * BATCH
     waiting_bytes: int = 256 * 2**20
+    import_bytes: int = 2**30
     projects: int = 100
     classes: int = 1000
     photos_of_project: int = 50_000

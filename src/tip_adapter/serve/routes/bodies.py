@@ -84,6 +84,14 @@ class CollectionPage(Page):
     state: Literal["open", "labelled", "all"] = "open"
 
 
+class ExportQuery(BaseModel):
+    """What a project is exported as."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["project", "model", "onnx"] = "project"
+
+
 class PhotoQuery(BaseModel):
     """The name of a photo that is the body."""
 
@@ -221,6 +229,20 @@ class Queued(BaseModel):
 
     queued: bool
     duplicate_of: str | None = None
+
+
+class Report(BaseModel):
+    """How good a project is."""
+
+    version: int
+    n_examples: int
+    accuracy: dict[str, float] | None
+    per_class: list[dict[str, Any]]
+    confusion: dict[str, Any]
+    suspicious: list[dict[str, Any]]
+    near_duplicates: list[list[str]]
+    needs_photos: list[str]
+    note: str
 
 
 class Undone(BaseModel):

@@ -1,0 +1,283 @@
+"""Projects as one file: JSON and safetensors in a zip; and what a project has learned as a model for other programs.
+
+A file is checked completely before anything of it is stored: names of its members, sizes before they are read, every value and
+every shape. Nothing in it is run, and no name in it is used as a path.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import uuid
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from sqlalchemy import insert, select
+
+from tip_adapter.errors import ExportError, LabelError
+from tip_adapter.images.labels import label_of, refuse_lookalike_labels
+from tip_adapter.io.json_schema import ValidationError, convert, parse_json
+from tip_adapter.model.classifier import FewShotClassifier
+from tip_adapter.model.onnx_export import export_pixels, export_vectors
+from tip_adapter.serve import database as tables
+from tip_adapter.serve.problems import Problem
+from tip_adapter.text import printable, shown
+from tip_adapter.validation import MAX_TEXT
+from tip_adapter.vectors import unit_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.serve.database import Database
+    from tip_adapter.serve.project import Project
+    from tip_adapter.serve.settings import Limits
+
+_RECORD, _ARRAYS = "project.json", "project.safetensors"
+_MOST_RECORD, _MOST_HEADER, _MOST_THUMBNAIL = 64 * 2**20, 2**20, 2**17
+_JPEG = b"\xff\xd8\xff"
+
+_Id = Annotated[str, Meta(pattern=r"^[0-9a-f-]{36}\Z")]
+_Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+_Time = Annotated[float, Meta(ge=0, le=1e11)]
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
+    """A record of a project file."""
+
+
+class _Class(_Part):
+    id: _Id
+    label: _Text
+    name: _Text
+    enabled: bool
+    is_none: bool
+
+
+class _Photo(_Part):
+    id: _Id
+    origin: Literal["upload", "collection"]
+    filename: Annotated[str, Meta(max_length=MAX_TEXT)]
+    added: _Time
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    class_id: _Id | None
+
+
+class _Record(_Part):
+    format: Literal[1]
+    id: _Id
+    name: _Text
+    encoder: Annotated[str, Meta(max_length=4096)]
+    fingerprint: Annotated[str, Meta(max_length=200)]
+    created: _Time
+    classes: list[_Class]
+    photos: list[_Photo]
+
+
+# ---- out -------------------------------------------------------------------------------------------------------------
+
+
+def project_file(project: Project, encoder: Encoder, database: Database) -> bytes:
+    """A project with its vectors and thumbnails; photos that are not encoded are left out."""
+    state = project.state
+    photos = [row for row in state.all_photos.values() if not row.deleted and row.vector is not None]
+    query = select(tables.photos.c.id, tables.photos.c.thumbnail).where(tables.photos.c.project_id == project.id)
+    with database.begin() as connection:
+        thumbnails = {row.id: row.thumbnail or b"" for row in connection.execute(query)}
+    pictures = [thumbnails.get(row.id, b"") for row in photos]
+    record = _Record(
+        1,
+        project.id,
+        state.name,
+        encoder.identity.name,
+        encoder.identity.fingerprint,
+        project.created,
+        [_Class(row.id, row.label, row.name, row.enabled, row.is_none) for row in state.classes.values()],
+        [_Photo(row.id, row.origin, row.filename, row.added, row.digest, row.class_id) for row in photos],  # type: ignore[arg-type]
+    )
+    arrays: dict[str, NDArray[Any]] = {
+        "vectors": np.array([row.vector for row in photos], np.float32).reshape(len(photos), encoder.identity.width),
+        "thumbnails": np.frombuffer(b"".join(pictures), np.uint8),
+        "thumbnail_ends": np.cumsum([len(picture) for picture in pictures], dtype=np.int64),
+    }
+    text = json.dumps(msgspec.to_builtins(record), ensure_ascii=False).encode()
+    return _zipped({_RECORD: text, _ARRAYS: save(arrays)})
+
+
+def model_file(project: Project, encoder: Encoder) -> bytes:
+    """The folder that `FewShotClassifier.save` writes, as a zip; photos have the names of their files where these differ."""
+    model = _model(project, encoder)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "model"
+        model.save(place)
+        return _zipped({f"model/{path.name}": path.read_bytes() for path in sorted(place.iterdir())})
+
+
+def onnx_file(project: Project, encoder: Encoder) -> bytes:
+    """The model as an ONNX file, from pixels where the encoder can be exported, else from vectors; raises ExportError."""
+    head = _model(project, encoder).head_
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "model.onnx"
+        try:
+            export_pixels(head, encoder, place)
+        except ExportError:
+            export_vectors(head, encoder.identity, place)
+        return place.read_bytes()
+
+
+def _model(project: Project, encoder: Encoder) -> FewShotClassifier:
+    """What the project has learned, fitted to all its photos first."""
+    if project.is_untuned or project.moved:
+        project.settle(tune=True)
+    state, learned = project.learned()
+    support = learned.head.support
+    rows = [state.all_photos[id] for id in support.ids.tolist()]
+    names = [row.filename or row.id for row in rows]
+    ids = [name if names.count(name) == 1 else f"{row.id}/{name}" for name, row in zip(names, rows, strict=True)]
+    head = replace(learned.head, support=replace(support, ids=np.array(ids, np.str_)))
+    return FewShotClassifier.from_head(head, encoder)
+
+
+def _zipped(files: dict[str, bytes]) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writer:  # vectors and JPEGs do not become smaller
+        for name, content in files.items():
+            writer.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+    return archive.getvalue()
+
+
+# ---- in --------------------------------------------------------------------------------------------------------------
+
+
+def import_project(content: bytes, encoder: Encoder, database: Database, limits: Limits) -> str:
+    """Store a project file as a project: its id, a new one where the file's is taken.
+
+    Raises Problem if it is damaged, of another encoder or too large; nothing is stored then.
+    """
+    try:
+        record, arrays = _read(content, limits)
+        _check(record, arrays, encoder, limits)
+    except (
+        ValueError,
+        KeyError,
+        RecursionError,
+        zipfile.BadZipFile,
+        SafetensorError,
+        OSError,
+        NotImplementedError,
+    ) as error:
+        if isinstance(error, LabelError):
+            raise
+        where = str(error) if isinstance(error, (ValidationError, _Damaged)) else type(error).__name__
+        raise Problem(
+            "bad_project_file", f"the file is no project, or it is damaged ({printable(where)}); export it again"
+        ) from None
+    vectors, ends = unit_rows(arrays["vectors"]), [0, *arrays["thumbnail_ends"].tolist()]
+    thumbnails = arrays["thumbnails"].tobytes()
+    projects = tables.projects
+    with database.begin() as connection:
+        ids = set(connection.scalars(select(projects.c.id)))
+        if len(ids) >= limits.projects:
+            raise Problem("limit_reached", f"there are {limits.projects:,} projects; delete some")
+        id = record.id if record.id not in ids else str(uuid.uuid4())
+        made_with = {"encoder": encoder.identity.name, "fingerprint": encoder.identity.fingerprint}
+        values = {"id": id, "name": label_of(record.name, "name"), "created": record.created, **made_with}
+        connection.execute(insert(projects).values(**values, version=1, settings={}))
+        rows = [
+            {**msgspec.structs.asdict(row), "project_id": id, "number": n, "deleted": False}
+            for n, row in enumerate(record.classes, 1)
+        ]
+        if rows:
+            connection.execute(insert(tables.classes), rows)
+        pictures = [
+            {
+                **msgspec.structs.asdict(row),
+                "project_id": id,
+                "number": n,
+                "deleted": False,
+                "vector": vectors[n - 1].astype("<f4").tobytes(),
+                "thumbnail": thumbnails[ends[n - 1] : ends[n]],
+            }
+            for n, row in enumerate(record.photos, 1)
+        ]
+        if pictures:
+            connection.execute(insert(tables.photos), pictures)
+    return id
+
+
+class _Damaged(ValueError):
+    """What contradicts the format."""
+
+
+def _read(content: bytes, limits: Limits) -> tuple[_Record, dict[str, NDArray[Any]]]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        if len(archive.infolist()) != len(members) or members.keys() != {_RECORD, _ARRAYS}:
+            raise _Damaged(f"it has not exactly {_RECORD} and {_ARRAYS}")
+        for name, most in ((_RECORD, _MOST_RECORD), (_ARRAYS, limits.import_bytes)):
+            if members[name].file_size > most or members[name].compress_type != zipfile.ZIP_STORED:
+                raise _Damaged(f"{name} is compressed, or larger than {most:,} bytes")
+        record = convert(parse_json(archive.read(_RECORD)), _Record)
+        stored = archive.read(_ARRAYS)
+    n_header = int.from_bytes(stored[:8], "little")
+    if not 0 < n_header <= _MOST_HEADER:
+        raise _Damaged(f"the header of {_ARRAYS} has {n_header} bytes")
+    parse_json(stored[8 : 8 + n_header])  # safetensors itself accepts repeated names
+    return record, load(stored)
+
+
+def _check(record: _Record, arrays: dict[str, NDArray[Any]], encoder: Encoder, limits: Limits) -> None:
+    """Raise an error if the parts of a project file do not fit one another, the encoder or the limits."""
+    if record.fingerprint != encoder.identity.fingerprint:
+        raise Problem(
+            "wrong_encoder",
+            f"the file was made with the encoder {shown(record.encoder)}, and this service has {shown(encoder.identity.name)}; "
+            "start it with --encoder and that name",
+        )
+    if len(record.classes) > limits.classes or len(record.photos) > limits.photos_of_project:
+        raise Problem(
+            "limit_reached", f"the file has {len(record.classes):,} classes and {len(record.photos):,} photos"
+        )
+    labels = [row.label for row in record.classes]
+    for text in [*labels, *(row.name for row in record.classes)]:
+        if label_of(text, "the file") != text:
+            raise _Damaged(f"class {text!r} has white space around it, or is not in Unicode NFC")
+    refuse_lookalike_labels(labels)
+    for row in record.photos:
+        if row.filename:
+            label_of(row.filename, "the file")
+    class_ids, photo_ids = [row.id for row in record.classes], [row.id for row in record.photos]
+    if len(set(labels)) < len(labels) or len(set(class_ids)) < len(class_ids) or len(set(photo_ids)) < len(photo_ids):
+        raise _Damaged("a class or photo occurs twice")
+    if sum(row.is_none for row in record.classes) > 1 or not {r.class_id for r in record.photos} <= {None, *class_ids}:
+        raise _Damaged("a photo is of a class that does not exist, or two classes are none of these")
+    _check_arrays(arrays, len(record.photos), encoder.identity.width)
+
+
+def _check_arrays(arrays: dict[str, NDArray[Any]], n: int, width: int) -> None:
+    """The same of the arrays of n photos."""
+    shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+    wanted = {
+        "vectors": ("<f4", (n, width)),
+        "thumbnails": ("|u1", arrays["thumbnails"].shape[:1]),
+        "thumbnail_ends": ("<i8", (n,)),
+    }
+    if shapes != wanted:
+        raise _Damaged(f"its arrays are {shapes}")
+    vectors, sizes = arrays["vectors"], np.diff(arrays["thumbnail_ends"], prepend=0)
+    if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
+        raise _Damaged("a vector is zero, NaN or infinite")
+    ends_fit = sizes.sum() == len(arrays["thumbnails"]) and (sizes >= 0).all() and (sizes <= _MOST_THUMBNAIL).all()
+    starts = arrays["thumbnail_ends"] - sizes
+    if not ends_fit or not all(
+        arrays["thumbnails"][start : start + 3].tobytes() == _JPEG for start in starts[sizes > 0].tolist()
+    ):
+        raise _Damaged("a thumbnail is no JPEG, or too large")

@@ -1,0 +1,441 @@
+"""Projects: classes, photos, answers, undo and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from tip_adapter import FewShotClassifier
+from tip_adapter.serve.settings import Limits
+
+from .conftest import Api, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi.testclient import TestClient
+
+    Photo = Callable[..., bytes]
+    Learning = Callable[..., TestClient]
+
+COLOURS = ("red", "green", "blue")
+
+
+def refused(answer: Any, status: int, code: str, detail: str = "") -> None:
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (status, code), problem
+    assert detail in problem["detail"]
+
+
+def colours(api: Api, photo: Photo, n: int = 3) -> dict[str, str]:
+    """Three classes with some photos each: label → id."""
+    ids = {label: api.add_class(label) for label in COLOURS}
+    for label, c in ids.items():
+        for number in range(n):
+            api.add(c, photo(label, number))
+    return ids
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_class_answers_by_its_name_and_then_by_its_photos(api: Api, photo: Photo) -> None:
+    refused(api.client.post(f"{api.base}/predict", files={"images": photo("red")}), 422, "no_classes", "add one")
+    c = api.add_class("red")
+    assert api.predict(photo("blue"))["label"] == "red"
+    d = api.add_class("blue")
+    api.add(c, photo("red", 1))
+    api.add(d, photo("blue", 1))
+    assert [api.predict(photo(label))["label"] for label in ("red", "blue")] == ["red", "blue"]
+    assert [row["n_examples"] for row in api.call("GET")["classes"]] == [1, 1]
+
+
+def test_answers_are_those_of_fit_on_the_same_photos(api: Api, photo: Photo) -> None:
+    colours(api, photo)
+    wait_until(lambda: not api.call("GET")["jobs"]["tuning"])
+    photos = [photo(label, number) for label in COLOURS for number in range(3)]
+    model = FewShotClassifier("toy").fit(photos, [label for label in COLOURS for _ in range(3)])
+    for label in COLOURS:
+        assert api.predict(photo(label))["top"] == next(iter(model.predict_stream([photo(label)])))["top"]
+    assert api.call("GET")["settings"]["threshold"] == model.head_.threshold
+
+
+def test_an_explanation_names_examples(api: Api, photo: Photo) -> None:
+    c, d = api.add_class("red"), api.add_class("blue")
+    e, f = (api.add(c, photo("red", 1))["example"]["id"], api.add(d, photo("blue", 1))["example"]["id"])
+    best, _ = api.predict(photo("red"), explain=1)["explanation"]
+    assert {image["id"] for image in best["images"]} == {e, f}
+    total = best["text"] + best["others"] + sum(image["part"] for image in best["images"])
+    assert total == pytest.approx(best["logit"], rel=1e-6)
+
+
+def test_fault_59_versions_grow_and_readers_see_the_old_state_or_the_new(api: Api, photo: Photo) -> None:
+    ids, seen, done = colours(api, photo, 1), [], threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            answer = api.call("GET")
+            seen.append((answer["version"], answer["n_examples"]))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(10, 25):
+        api.add(ids["red"], photo("red", number))
+    done.set()
+    reader.join()
+    assert seen == sorted(seen)
+    by_version: dict[int, set[int]] = {}
+    for version, n in seen:
+        by_version.setdefault(version, set()).add(n)
+    assert all(len(numbers) == 1 for numbers in by_version.values())
+
+
+def test_fault_83_photos_of_24_threads_are_all_learned(api: Api, photo: Photo) -> None:
+    ids = colours(api, photo, 1)
+    threads = [
+        threading.Thread(target=api.add, args=(ids[COLOURS[n % 3]], photo(COLOURS[n % 3], 100 + n))) for n in range(24)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert api.call("GET")["n_examples"] == 27
+    wait_until(lambda: not api.call("GET")["jobs"]["tuning"])
+    assert api.call("GET", "/report")["accuracy"]["n"] == 27
+
+
+def test_fault_60_a_removed_photo_leaves_answers_as_if_it_had_never_been_added(api: Api, photo: Photo) -> None:
+    ids = colours(api, photo)
+    before = api.predict(photo("grey"))["top"]
+    e = api.add(ids["red"], photo("grey", 5))["example"]["id"]
+    assert api.predict(photo("grey"))["top"] != before
+    api.call("DELETE", f"/examples/{e}", 204)
+    wait_until(lambda: not api.call("GET")["jobs"]["tuning"])
+    other = Api(api.client)
+    colours(other, photo)
+    wait_until(lambda: not other.call("GET")["jobs"]["tuning"])
+    assert api.predict(photo("grey"))["top"] == other.predict(photo("grey"))["top"]
+
+
+# ---- classes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_class_is_renamed_disabled_and_deleted(api: Api, photo: Photo) -> None:
+    ids = colours(api, photo)
+    c = api.call("PATCH", f"/classes/{ids['red']}", json={"label": "scarlet"})["class"]
+    assert (c["label"], c["name"], c["n_examples"]) == ("scarlet", "red", 3)
+    assert api.predict(photo("red"))["label"] == "scarlet"
+    api.call("PATCH", f"/classes/{ids['red']}", json={"enabled": False})
+    assert {entry["label"] for entry in api.predict(photo("red"))["top"]} == {"blue", "green"}
+    api.call("PATCH", f"/classes/{ids['red']}", json={"enabled": True})
+    assert api.predict(photo("red"))["label"] == "scarlet"
+    api.call("DELETE", f"/classes/{ids['red']}", 204)
+    assert (api.call("GET")["n_classes"], api.call("GET")["n_examples"]) == (2, 6)
+    assert {entry["label"] for entry in api.predict(photo("red"))["top"]} == {"blue", "green"}
+
+
+@pytest.mark.parametrize(
+    ("label", "status", "code"),
+    [
+        ("red", 409, "conflict"),
+        ("Red", 422, "bad_labels"),
+        (" ", 422, "bad_labels"),
+        ("", 422, "usage"),
+        ("a\0", 422, "bad_labels"),
+        ("x" * 100_000, 422, "usage"),
+        (7, 422, "usage"),
+    ],
+)
+def test_fault_16_a_label_that_cannot_be_one_is_refused(api: Api, label: Any, status: int, code: str) -> None:
+    api.add_class("red")
+    refused(api.client.put(f"{api.base}/classes/{new_id()}", json={"label": label}), status, code)
+    assert api.call("GET")["n_classes"] == 1
+
+
+@pytest.mark.parametrize("label", ["<script>alert(1)</script>", "=cmd()", "../../etc", "CON", "a\u202eb", "🐈", "猫", "a\nb"])
+def test_fault_16_fault_34_a_label_is_text_that_comes_back(api: Api, photo: Photo, label: str) -> None:
+    api.add(api.add_class(label), photo("red"), filename=label)
+    api.add(api.add_class("other"), photo("blue"))
+    assert api.predict(photo("red", 1))["label"] == label
+    assert api.call("GET", "/examples")["examples"][0]["filename"] == label
+    api.collect(photo("red", 2), filename=label)
+    api.collection()
+    rows = list(csv.reader(io.StringIO(api.call("GET", "/collection.csv").decode(), newline="")))
+    assert rows[1][1] == (f"'{label}" if label.startswith("=") else label)
+
+
+def test_undo_takes_every_change_back(api: Api, photo: Photo) -> None:
+    ids = colours(api, photo)
+    e = api.call("GET", "/examples", params={"class_id": ids["red"]})["examples"][0]["id"]
+    changes = [
+        ("added class grey", lambda: api.add_class("grey")),
+        ("added a photo to red", lambda: api.add(ids["red"], photo("red", 50))),
+        ("moved a photo to blue", lambda: api.call("PATCH", f"/examples/{e}", json={"class_id": ids["blue"]})),
+        ("removed a photo from red", lambda: api.call("DELETE", f"/examples/{e}", 204)),
+        ("renamed class red", lambda: api.call("PATCH", f"/classes/{ids['red']}", json={"label": "scarlet"})),
+        ("disabled class red", lambda: api.call("PATCH", f"/classes/{ids['red']}", json={"enabled": False})),
+        ("deleted class red", lambda: api.call("DELETE", f"/classes/{ids['red']}", 204)),
+    ]
+    before = contents(api)
+    for text, change in changes:
+        change()
+        assert contents(api) != before, text
+        assert api.call("POST", "/undo")["undone"] == text
+        assert contents(api) == before
+    for _, change in changes[:2]:
+        change()
+    while api.call("GET")["can_undo"]:
+        api.call("POST", "/undo")
+    assert contents(api) == ([], [])
+    refused(api.client.post(f"{api.base}/undo"), 409, "nothing_to_undo")
+
+
+def contents(api: Api) -> tuple[list[Any], list[Any]]:
+    return api.call("GET")["classes"], api.call("GET", "/examples")["examples"]
+
+
+# ---- photos ----------------------------------------------------------------------------------------------------------
+
+
+def test_fault_26_a_request_that_is_repeated_changes_nothing_and_one_that_conflicts_is_refused(
+    api: Api, photo: Photo
+) -> None:
+    c, d, e = api.add_class("red"), api.add_class("blue"), new_id()
+    first = api.add(c, photo("red"), e)
+    assert api.add(c, photo("red"), e, status=200) == first
+    assert api.call("PUT", f"/classes/{c}", json={"label": "red"})["version"] == first["version"]
+    assert api.call("PUT", json={"name": "colours"})["version"] == first["version"]
+    for method, path, request in [
+        ("PUT", f"/examples/{e}?class_id={c}", {"content": photo("red", 1)}),
+        ("PUT", f"/examples/{e}?class_id={d}", {"content": photo("red")}),
+        ("PUT", f"/classes/{c}", {"json": {"label": "green"}}),
+        ("PUT", "", {"json": {"name": "another"}}),
+    ]:
+        refused(api.client.request(method, f"{api.base}{path}", **request), 409, "conflict")
+    api.call("DELETE", f"/examples/{e}", 204)
+    assert api.add(c, photo("red"), e)["example"]["id"] == e
+
+
+def test_fault_17_the_same_photo_is_named_and_not_stored_twice(api: Api, photo: Photo) -> None:
+    c, d = api.add_class("red"), api.add_class("blue")
+    e = api.add(c, photo("red"))["example"]["id"]
+    for other in (c, d):
+        again = api.add(other, photo("red"), status=200)
+        assert (again["duplicate_of"], again["example"]["class_id"]) == (e, c)
+    assert api.call("GET", "/examples")["total"] == 1
+
+
+def test_a_form_of_photos_is_learned_and_lists_what_is_not(api: Api, photo: Photo) -> None:
+    c = api.add_class("red")
+    files = [("images", (name, content)) for name, content in [("a.png", photo("red")), ("b.png", b"a cat"), ("c.png", photo("red", 1))]]
+    answer = api.call("POST", f"/examples?class_id={c}", files=files)
+    assert [row["filename"] for row in answer["examples"]] == ["a.png", "c.png"]
+    assert [(row["filename"], row["code"]) for row in answer["errors"]] == [("b.png", "unreadable_image")]
+
+
+def test_fault_01_fault_15_a_photo_that_cannot_be_read_is_a_problem_and_a_thumbnail_is_only_a_jpeg(
+    api: Api, photo: Photo
+) -> None:
+    c = api.add_class("red")
+    for content, code in [(b"", "unreadable_image"), (b"<html>", "unreadable_image"), (photo("red")[:60], "unreadable_image")]:
+        refused(api.client.put(f"{api.base}/examples/{new_id()}?class_id={c}", content=content), 422, code)
+    e = api.add(c, photo("red") + b"<script>alert(1)</script>")["example"]["id"]
+    answer = api.client.get(f"{api.base}/examples/{e}/thumbnail")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.content.startswith(b"\xff\xd8\xff")
+    assert b"script" not in answer.content
+
+
+def test_photos_are_listed_in_parts(api: Api, photo: Photo) -> None:
+    ids = colours(api, photo)
+    parts = [api.call("GET", "/examples", params={"offset": start, "limit": 4}) for start in (0, 4, 8)]
+    assert [len(part["examples"]) for part in parts] == [4, 4, 1]
+    assert {part["total"] for part in parts} == {9}
+    assert api.call("GET", "/examples", params={"class_id": ids["green"]})["total"] == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/examples?limit=301", 422),
+        ("GET", "/examples?limit=x", 422),
+        ("GET", "/examples?lmit=3", 422),
+        ("GET", "/nothing", 404),
+        ("GET", "/examples/{id}/thumbnail", 404),
+        ("DELETE", "/examples/{id}", 404),
+        ("DELETE", "/classes/{id}", 404),
+        ("POST", "/collection/{id}/label", 422),
+        ("PUT", "/classes/{id}", 422),
+        ("GET", "/export?format=exe", 422),
+        ("PUT", "/classes/..%2f..%2fetc", 404),
+    ],
+)
+def test_fault_33_what_does_not_exist_or_makes_no_sense_is_a_problem(
+    api: Api, method: str, path: str, status: int
+) -> None:
+    answer = api.client.request(method, f"{api.base}{path.format(id=new_id())}")
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+
+
+@pytest.mark.parametrize("limits", [Limits(classes=2, photos_of_project=2, projects=1)])
+def test_limits_refuse_what_is_too_much(learning: Learning, photo: Photo, limits: Limits) -> None:
+    api = Api(learning(limits=limits))
+    c, _ = api.add_class("red"), api.add_class("blue")
+    for number in range(2):
+        api.add(c, photo("red", number))
+    for path, request in [
+        (f"/classes/{new_id()}", {"json": {"label": "green"}}),
+        (f"/examples/{new_id()}?class_id={c}", {"content": photo("red", 2)}),
+        (f"/collection/{new_id()}", {"content": photo("red", 2)}),
+    ]:
+        refused(api.client.put(f"{api.base}{path}", **request), 413, "limit_reached")
+    refused(api.client.put(f"/v1/projects/{new_id()}", json={"name": "x"}), 413, "limit_reached")
+
+
+# ---- the collection --------------------------------------------------------------------------------------------------
+
+
+def test_a_collection_is_sorted_by_what_was_learned(api: Api, photo: Photo) -> None:
+    ids = colours(api, photo, 2)
+    names = [f"{label}/{number}" for label in COLOURS for number in range(60, 64)]
+    for name in names:
+        api.collect(photo(name.split("/")[0], int(name.split("/")[1])), filename=name)
+    for label in COLOURS:
+        listed = api.collection(class_id=ids[label])
+        scores = [row["score"] for row in listed["photos"]]
+        assert scores == sorted(scores, reverse=True)
+        assert {row["filename"].split("/")[0] for row in listed["photos"][:4]} == {label}
+    uncertain = api.collection(order="uncertain")["photos"]
+    assert sorted(row["filename"] for row in uncertain) == sorted(names)
+    assert uncertain[0]["label_score"] < uncertain[-1]["label_score"]
+
+
+def test_yes_and_not_this_learn_and_are_taken_back(api: Api, photo: Photo) -> None:
+    ids = colours(api, photo, 2)
+    grey, red = api.collect(photo("grey", 60)), api.collect(photo("red", 60))
+    api.collection()
+    before = api.predict(photo("grey", 61))["top"][0]
+    no = api.call("POST", f"/collection/{grey}/label", json={"not_class_id": ids["red"]})["photo"]
+    none = next(row for row in api.call("GET")["classes"] if row["is_none"])
+    assert (none["label"], none["n_examples"], no["class_id"]) == ("none of these", 1, none["id"])
+    after = {entry["label"]: entry["score"] for entry in api.predict(photo("grey", 61))["top"]}
+    assert after[before["label"]] < before["score"]
+    yes = api.call("POST", f"/collection/{red}/label", json={"class_id": ids["red"]})["photo"]
+    assert yes["class_id"] == ids["red"]
+    assert api.collection()["total"] == 0
+    assert api.collection(state="labelled")["total"] == 2
+    assert api.call("GET", "/examples")["examples"][-1]["origin"] == "collection"
+    api.call("DELETE", f"/collection/{red}/label")
+    api.call("DELETE", f"/examples/{grey}", 204)  # it stays in the collection
+    assert api.collection(state="open")["total"] == 2
+    api.call("DELETE", f"/collection/{grey}", 204)
+    assert api.collection(state="all")["total"] == 1
+
+
+def test_a_photo_of_the_collection_that_cannot_be_read_is_counted(api: Api, photo: Photo) -> None:
+    api.add_class("red")
+    bad, good = api.collect(b"a cat", filename="cat.jpg"), api.collect(photo("red"))
+    listed = api.collection(state="all")
+    assert (listed["n_failed"], [row["id"] for row in listed["photos"]]) == (1, [good, bad])
+    assert "cannot read cat.jpg" in listed["photos"][1]["error"]
+    refused(api.client.post(f"{api.base}/collection/{bad}/label", json={"class_id": new_id()}), 409, "not_encoded")
+
+
+def test_fault_24_a_collection_that_comes_faster_than_it_is_encoded_is_slowed_down(
+    learning: Learning, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Api(learning(limits=Limits(pending_photos=2)))
+    monkeypatch.setattr(api.client.app.state.projects.queue, "n_photos", 1)  # type: ignore[attr-defined]
+    for number in range(2):
+        api.collect(photo("red", number))
+    answer = api.client.put(f"{api.base}/collection/{new_id()}", content=photo("red", 2))
+    refused(answer, 429, "too_many_pending")
+    assert answer.headers["retry-after"] == "1"
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_keeps_everything_and_answers_the_same(learning: Learning, photo: Photo) -> None:
+    api = Api(learning())
+    colours(api, photo)
+    i = api.collect(photo("grey"))
+    api.collection()
+    wait_until(lambda: not api.call("GET")["jobs"]["tuning"])
+    before = api.call("GET"), api.call("GET", "/examples"), api.predict(photo("grey", 7), explain=1), api.collection()
+    instance = api.client.get("/v1/info").json()["instance"]
+    api.client = learning()
+    after = api.call("GET"), api.call("GET", "/examples"), api.predict(photo("grey", 7), explain=1), api.collection()
+    assert after == before
+    assert api.client.get("/v1/info").json()["instance"] != instance
+    assert api.call("GET", f"/collection/{i}/thumbnail").startswith(b"\xff\xd8")
+    assert api.call("POST", "/undo")["undone"] == "added a photo to blue"
+
+
+def test_photos_that_were_not_encoded_are_so_after_a_restart(
+    learning: Learning, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Api(learning())
+    api.add_class("red")
+    monkeypatch.setattr(api.client.app.state.projects.queue, "n_photos", 1)  # type: ignore[attr-defined]
+    ids = {api.collect(photo("red", number)) for number in range(3)}
+    assert api.call("GET", "/collection")["n_pending"] == 3
+    api.client = learning()
+    assert {row["id"] for row in api.collection()["photos"] if row["label"] == "red"} == ids
+
+
+def test_fault_49_a_database_that_fails_changes_nothing_and_is_a_problem(
+    api: Api, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = colours(api, photo, 1)
+    before = contents(api)
+
+    def fail() -> None:
+        raise OperationalError("INSERT", {}, Exception("disk I/O error in /secret/path"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.client.app.state.projects.database, "begin", fail)  # type: ignore[attr-defined]
+        answer = api.client.put(f"{api.base}/examples/{new_id()}?class_id={ids['red']}", content=photo("red", 9))
+        refused(answer, 503, "database_unavailable", "nothing was changed")
+        assert "secret" not in answer.text
+        assert answer.headers["retry-after"] == "1"
+        refused(api.client.get("/readyz"), 503, "database_unavailable")
+    assert contents(api) == before
+    api.add(ids["red"], photo("red", 9))
+
+
+def test_projects_are_listed_renamed_and_deleted(api: Api, photo: Photo) -> None:
+    colours(api, photo, 1)
+    other = Api(api.client, "other")
+    listed = api.client.get("/v1/projects").json()["projects"]
+    assert [(row["name"], row["n_classes"], row["n_examples"]) for row in listed] == [("colours", 3, 3), ("other", 0, 0)]
+    assert other.call("PATCH", json={"name": "new"})["name"] == "new"
+    other.call("DELETE", status=204)
+    refused(api.client.get(other.base), 404, "not_found")
+    assert len(api.client.get("/v1/projects").json()["projects"]) == 1
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_events_follow_changes(api: Api) -> None:
+    state = api.client.app.state.projects  # type: ignore[attr-defined]
+    threading.Timer(0.6, api.add_class, ["red"]).start()
+    threading.Timer(1.5, state.stopping.set).start()
+    with api.client.stream("GET", f"{api.base}/events") as stream:
+        lines = [line for line in stream.iter_lines() if line.startswith("data: ")]
+    assert len(lines) >= 2
+    assert '"version": 1' in lines[0]
+    assert np.all([line.endswith("}") for line in lines])
