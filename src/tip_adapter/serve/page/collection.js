@@ -91,8 +91,8 @@ function photoKeys(event, photo) {
   const key = event.key.toLowerCase();
   const steps = { arrowright: 1, arrowleft: -1 };
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (key === "y" && one) label(photo, { class_id: one.id });
-  else if (key === "n" && one) label(photo, { not_class_id: one.id });
+  if (key === "y" && isEncoded(photo)) label(photo, { class_id: one.id });
+  else if (key === "n" && isEncoded(photo)) label(photo, { not_class_id: one.id });
   else if (key in steps) {
     const list = event.currentTarget.closest("ul");
     focusPhoto(list, [...list.children].indexOf(event.currentTarget.closest("li")) + steps[key]);
@@ -103,7 +103,8 @@ function photoKeys(event, photo) {
 // ---- view ------------------------------------------------------------------------------------------------------------
 
 export function Collection() {
-  const { page, uncertain, selected, shown } = state.collection;
+  const { page, selected, shown } = state.collection;
+  const uncertain = state.collection.uncertain.filter(isEncoded);
   const one = chosenClass();
   const isEmpty = !page || (!page.total && !page.n_pending && shown !== "labelled" && !state.project.n_collection);
   const photo = [...(page?.photos ?? []), ...uncertain].find(({ id }) => id === selected);
@@ -179,40 +180,55 @@ class PhotoList extends Component {
     return html`<ul class=${`photo-list is-${kind}`} aria-label=${name}>
       ${photos.map((photo) => html`<li key=${photo.id} data-photo=${photo.id} class=${photo.class_id ? "is-labelled" : ""}>
         <button type="button" class=${selected === photo.id ? "photo is-selected" : "photo"} tabindex=${photo.id === entry ? 0 : -1}
-            aria-label=${described(photo, one)} title=${photo.filename} aria-keyshortcuts="Y N"
+            aria-label=${described(photo, one)} title=${photo.error ?? photo.filename} aria-keyshortcuts="Y N"
             onFocus=${() => change({ selected: photo.id })} onClick=${() => change({ selected: photo.id })} onKeyDown=${(event) => photoKeys(event, photo)}>
-          <img src=${thumbnail("collection", photo.id)} alt="" decoding="async" loading="lazy" />
-          <span class="photo-score">${photo.class_id ? labelOf(classOf(photo.class_id) ?? one) : shownScore(photo)}</span>
+          ${isEncoded(photo) && html`<img src=${thumbnail("collection", photo.id)} alt="" decoding="async" loading="lazy" />`}
+          <span class="photo-score">${mark(photo, one)}</span>
         </button>
-        <span class="yes-no">
+        ${isEncoded(photo) && html`<span class="yes-no">
           <button type="button" tabindex="-1" aria-label=${t("yes_photo", photo.filename, labelOf(one))} onClick=${() => label(photo, { class_id: one.id })}>${t("yes")}</button>
           <button type="button" tabindex="-1" aria-label=${t("not_photo", photo.filename, labelOf(one))} onClick=${() => label(photo, { not_class_id: one.id })}>${t("not_this")}</button>
-        </span>
+        </span>`}
       </li>`)}
     </ul>`;
   }
 }
 
-/** A photo that is not encoded yet has no score. */
-const shownScore = ({ score }) => (score === null ? "…" : percent(score, 1));
+/** A photo that is not encoded, or not yet, has no answer and no thumbnail. */
+const isEncoded = (photo) => photo.label !== null;
+
+/** What is written on a photo: its label, else its score for the class. */
+function mark(photo, one) {
+  if (photo.class_id) return labelOf(classOf(photo.class_id) ?? one);
+  if (photo.error) return t("unreadable_mark");
+  return photo.score === null ? "…" : percent(photo.score, 1);
+}
 
 function described(photo, one) {
-  return t("photo_described", photo.filename, labelOf(one), shownScore(photo));
+  return photo.error ? `${photo.filename}: ${photo.error}` : t("photo_described", photo.filename, labelOf(one), mark(photo, one));
+}
+
+/** What is known about a photo. */
+function said(photo, one) {
+  if (photo.class_id) return t("labelled_as", labelOf(classOf(photo.class_id) ?? one));
+  return isEncoded(photo) ? t("answered_as", photo.label, percent(photo.label_score, 1)) : (photo.error ?? t("pending", 1));
 }
 
 function Selected({ photo, one }) {
   return html`<div class="selected">
-    <img src=${thumbnail("collection", photo.id)} alt="" />
+    ${isEncoded(photo) && html`<img src=${thumbnail("collection", photo.id)} alt="" />`}
     <div>
       <p class="file-name">${photo.filename}</p>
-      <p class="note">${photo.class_id ? t("labelled_as", labelOf(classOf(photo.class_id) ?? one)) : t("answered_as", photo.label, percent(photo.label_score, 1))}</p>
+      <p class="note">${said(photo, one)}</p>
       <div class="row">
-        <button type="button" class="button is-main" onClick=${() => label(photo, { class_id: one.id })}>${t("yes")} <kbd>Y</kbd></button>
-        <button type="button" class="button" onClick=${() => label(photo, { not_class_id: one.id })}>${t("not_this")} <kbd>N</kbd></button>
-        <select aria-label=${t("it_is")} value="" onChange=${(event) => label(photo, { class_id: event.target.value })}>
-          <option value="">${t("it_is")}</option>
-          ${state.project.classes.filter(({ id }) => id !== one.id).map((each) => html`<option value=${each.id}>${labelOf(each)}</option>`)}
-        </select>
+        ${isEncoded(photo) && html`
+          <button type="button" class="button is-main" onClick=${() => label(photo, { class_id: one.id })}>${t("yes")} <kbd>Y</kbd></button>
+          <button type="button" class="button" onClick=${() => label(photo, { not_class_id: one.id })}>${t("not_this")} <kbd>N</kbd></button>
+          <select aria-label=${t("it_is")} value="" onChange=${(event) => label(photo, { class_id: event.target.value })}>
+            <option value="">${t("it_is")}</option>
+            ${state.project.classes.filter(({ id }) => id !== one.id).map((each) => html`<option value=${each.id}>${labelOf(each)}</option>`)}
+          </select>
+        `}
         ${photo.class_id && html`<button type="button" class="button" onClick=${() => label(photo, null)}>${t("take_back")}</button>`}
         <${IconButton} name="delete" label=${t("delete_photo")} onClick=${() => remove(photo)} />
       </div>

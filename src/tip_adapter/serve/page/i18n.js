@@ -51,7 +51,7 @@ const EN = {
   // collection
   collection_hint: "Photos without labels: all of them are sorted by a class that you choose. They are read in the background; only small versions are kept.",
   collection_empty: "Drop a folder of photos here: thousands are fine.", csv: "CSV", csv_hint: "Each photo of the collection with its answer and the scores of all classes.",
-  pending: (n) => `Reading ${photos(n)} …`, unreadable: (n) => `${photos(n)} could not be read.`,
+  pending: (n) => `Reading ${photos(n)} …`, unreadable: (n) => `${photos(n)} could not be read: they are last, with the reason.`, unreadable_mark: "unreadable",
   least_certain: "Least certain: label these next", least_certain_hint: "It learns most from your answers for these.",
   sorted_by: (label, n) => `Most like ${label} first: ${photos(n)}`, keys_hint: "Keys on a photo: Y yes, N not this, arrows for the next one.",
   sorting_class: "Sorted by", which_photos: "Which photos", shown_open: "Without label", shown_labelled: "Labelled", shown_all: "All",
@@ -122,7 +122,7 @@ const ZH = {
 
   collection_hint: "没有标签的照片：全部按所选类别排序。照片在后台读取，只保留缩略图。",
   collection_empty: "把照片文件夹拖到这里：几千张也没问题。", csv: "CSV", csv_hint: "图库中每张照片的答案和所有类别的分数。",
-  pending: (k) => `正在读取 ${n(k)} 张照片…`, unreadable: (k) => `${n(k)} 张照片无法读取。`,
+  pending: (k) => `正在读取 ${n(k)} 张照片…`, unreadable: (k) => `${n(k)} 张照片无法读取：排在最后，并附有原因。`, unreadable_mark: "无法读取",
   least_certain: "最不确定：请先标注这些", least_certain_hint: "为这些照片作答最有帮助。",
   sorted_by: (label, k) => `最像 ${label} 的在前：${n(k)} 张照片`, keys_hint: "选中照片时的按键：Y 是，N 不是，方向键换下一张。",
   sorting_class: "排序类别", which_photos: "显示哪些照片", shown_open: "未标注", shown_labelled: "已标注", shown_all: "全部",

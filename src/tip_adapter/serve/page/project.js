@@ -59,10 +59,11 @@ function shownPerClass() {
 /** Read the photos of a class that are to be drawn: its newest, or if it is opened, the page from `offset` on. */
 export async function readPhotos(classId, offset = 0) {
   const limit = state.opened === classId ? PAGE : shownPerClass();
-  if (!limit) return;
+  if (!limit) return undefined;
   const query = { class_id: classId, offset, limit };
   const { total, examples } = await request("GET", pathIn("examples"), { query });
-  update({ photos: { ...state.photos, [classId]: { total, offset, items: examples } } });
+  if (!examples.length && offset) return readPhotos(classId, offset - limit); // the last page became empty
+  return update({ photos: { ...state.photos, [classId]: { total, offset, items: examples } } });
 }
 
 /** Read the project again, then what follows from it. */
