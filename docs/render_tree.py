@@ -1,6 +1,7 @@
 """Renders the tree of the source into the architecture page and, two levels deep, into README: `python docs/render_tree.py`.
 
-The words of a module or package are the first sentence of its docstring; those of data files are in the table below.
+The words of a module or package are the first sentence of its docstring, those of a script of its first comment; those of
+data files are in the table below.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tip_adapter"
 
-#: Files that have no docstring: path or ending → words.
+#: Files and folders that have no docstring: path or ending → words.
 DATA_FILES = {
     "cli/caltech101.json": "accuracies that the demo shows, rendered from docs/results/caltech101.json",
     "encoders/onnx/clips.toml": "CLIPs with a short name: where their files are, and what the files do not say",
@@ -26,6 +27,17 @@ DATA_FILES = {
     "paper/experiments.toml": "the tables and figures",
     "paper/published.jsonl": "the paper's numbers",
     "py.typed": "marks the package as typed",
+    "serve/migrations": "changes of the database's tables, run by Alembic",
+    "serve/migrations/versions": "one module each, in their order",
+    "serve/page": "the page that opens at /: scripts without a build step, and its style",
+    "serve/page/index.html": "names the scripts and the style sheet",
+    "serve/page/page.css": "style sheet of the page",
+    "serve/page/vendor": "libraries of the page, as they are published",
+    "vendor/manifest.json": "versions, licences and digests of these libraries",
+    "vendor/htm.mjs": "htm: elements from templates",
+    "vendor/preact.mjs": "Preact: draws the page",
+    ".LICENSE": "licence",
+    ".svg": "icon",
     ".html.jinja": "template of an HTML page",
     ".md.jinja": "template of a Markdown page",
     ".css": "style sheet of the HTML pages",
@@ -58,7 +70,8 @@ def entries(folder: Path, levels: int, indent: int = 2) -> Iterator[tuple[str, s
     inside = [path for path in folder.iterdir() if path.name != "__pycache__"]
     for path in sorted(inside, key=lambda path: (path.is_file(), path.name)):
         if path.is_dir():
-            yield f"{'':{indent}}{path.name}/", words(path / "__init__.py")
+            package = path / "__init__.py"
+            yield f"{'':{indent}}{path.name}/", words(package if package.exists() else path)
             if levels > 1:
                 yield from entries(path, levels - 1, indent + 2)
         elif path.name != "__init__.py":
@@ -71,6 +84,9 @@ def words(path: Path) -> str:
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         paragraph = " ".join(docstring.partition("\n\n")[0].split())
         return re.split(r"\.(?:\s|$)", paragraph, maxsplit=1)[0].replace("`", "")
+    if path.suffix == ".js":
+        (comment,) = re.findall(r"\A((?:// .*\n)+)", path.read_text(encoding="utf-8"))
+        return re.split(r"\.(?:\s|$)", " ".join(comment.replace("// ", "").split()), maxsplit=1)[0]
     name = path.relative_to(PACKAGE).as_posix()
     return next((text for ending, text in DATA_FILES.items() if name.endswith(ending)), "")
 

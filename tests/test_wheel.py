@@ -92,6 +92,8 @@ def test_the_wheel_holds_data_types_and_licence(python: Path, tmp_path: Path) ->
         "tip_adapter/encoders/pocket/imagenet_classnames.txt",
         "tip_adapter/paper/datasets/datasets.toml",
         "tip_adapter/py.typed",
+        "tip_adapter/serve/page/index.html",
+        "tip_adapter/serve/page/vendor/preact.mjs",
     } <= names
     assert any(name.endswith("/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)

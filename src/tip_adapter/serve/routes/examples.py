@@ -85,9 +85,9 @@ async def post_examples(
 
 @router.get("/{p}/examples", response_model=bodies.Examples)
 async def list_examples(page: Annotated[bodies.ExamplesPage, Query()], project: OneProject) -> Response:
-    """Examples, in the order in which they were added."""
+    """Examples, the newest first."""
     state = project.state
-    rows = [row for row in state.examples.values() if page.class_id in (None, row.class_id)]
+    rows = [row for row in reversed(state.examples.values()) if page.class_id in (None, row.class_id)]
     part = rows[page.offset : page.offset + page.limit]
     examples = [example_answer(row) for row in part]
     return JSONResponse({"version": state.version, "total": len(rows), "examples": examples})

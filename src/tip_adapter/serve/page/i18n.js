@@ -1,0 +1,169 @@
+// The texts of the page. A text is a string, or a function of what it is about.
+
+import { state, update } from "./store.js";
+
+export const LANGUAGES = { en: "English", zh: "中文" };
+
+const count = (n) => new Intl.NumberFormat(state.language).format(n);
+const mib = (bytes) => `${count(Math.round((10 * bytes) / 2 ** 20) / 10)} MiB`;
+const photos = (n) => (n === 1 ? "1 photo" : `${count(n)} photos`);
+
+const EN = {
+  // around the views
+  skip: "Skip to the content", views: "Views", language: "Language", close: "Close", copy: "Copy", copied: "Copied.",
+  collection: "Collection", quality: "How good is it?", use: "Use it",
+  undo: "Undo", undo_keys: "Undo (Ctrl+Z)", undone: (what) => `Undone: ${what}`, nothing_to_undo: "There is nothing to undo.",
+  disconnected: "The service does not answer. Trying again; what you sent is kept.",
+  unreachable: "The service does not answer; try again when it does.", unreadable_file: "the file was moved, deleted or changed since it was chosen",
+  restarted: "The service was restarted. Nothing is lost: go on.",
+  expired: "The service asks for its token: open the address that it printed when it started.",
+  uploads: "Uploads", uploading: (done, total) => `Sending photos: ${count(done)} of ${count(total)}`,
+  failed: (n) => (n === 1 ? "1 photo was not accepted:" : `${count(n)} photos were not accepted:`), more_failed: (n) => `and ${count(n)} more`,
+  try_again: "Try again", too_large: (size, most) => `it has ${mib(size)}, at most ${mib(most)} are accepted`,
+  pages: "Pages", previous: "Previous", next: "Next", range: (first, last, total) => `${count(first)}–${count(last)} of ${count(total)}`,
+
+  // classes
+  classes: "Classes", class_name: "Name of the class", add_class: "Add", first_class: "Name of a class, such as cat", next_class: "Name of the next class",
+  welcome: "What should it recognise?",
+  welcome_more: "Name two things or more. It answers by their names at once, and better with each photo that you add. There is no Train button.",
+  folders_hint: "Or drop folders of photos here: each becomes a class.", choose_folder: "Folder", no_folders: "Found photos without folders: drop folders, whose names become classes.",
+  n_photos: photos, by_name: "no photos yet: it is recognised by its name", disabled: "disabled: never answered", none_of_these: "None of these",
+  edit_class: (label) => `Rename ${label}`, delete_class: (label) => `Delete ${label}`, class_deleted: (label) => `Deleted the class ${label} and its photos.`,
+  disable_class: (label) => `Disable ${label}`, enable_class: (label) => `Enable ${label}`,
+  read_name: "Described to the encoder as", read_name_hint: "In English: words that a photo of it would have as caption, such as “golden retriever”.",
+  save: "Save", cancel: "Cancel",
+  photos: "Photos", photo: "Photo", camera: "Camera", show_all: (n) => `Show all ${count(n)} photos`, show_fewer: "Show fewer",
+  move_to: "Move to …", delete_photo: "Delete", photo_deleted: (name) => `Deleted ${name}.`, duplicate: (name) => `${name} is here already, and was not added twice.`,
+
+  // camera
+  hold_to_record: "Hold to record", recording: (n) => `Recording: ${photos(n)}`, close_camera: "Close the camera",
+  no_camera: (reason) => `The camera cannot be used: ${reason}`,
+  camera_needs_https: "browsers allow it only on pages opened over HTTPS or from this machine (localhost)",
+
+  // test area
+  test: "Test", test_hint: "Drop a photo here, paste one, choose one, or use the camera: what is it?", clear: "Remove the photo",
+  needs_class: "Add a class first.", asking: "Asking …", scores: "Probability of each class",
+  below_threshold: (label, score, least) => `Most like ${label} with ${score}, which is below the threshold of ${least}.`,
+  threshold_line: (least) => `Below ${least}: none of these`, add_to: "Wrong or new? Add this photo to", choose_class: "choose a class",
+  why: (label) => `Why ${label}?`, evidence_photo: (share) => `A photo that contributes ${share}`,
+  these_photos: (n) => (n === 1 ? "This photo" : `These ${n} photos`), other_photos: (n) => `${count(n)} other photo${n === 1 ? "" : "s"}`, its_name: (name) => `The name “${name}”`,
+
+  // collection
+  collection_hint: "Photos without labels: all of them are sorted by a class that you choose. They are read in the background; only small versions are kept.",
+  collection_empty: "Drop a folder of photos here: thousands are fine.", csv: "CSV", csv_hint: "Each photo of the collection with its answer and the scores of all classes.",
+  pending: (n) => `Reading ${photos(n)} …`, unreadable: (n) => `${photos(n)} could not be read: they are last, with the reason.`, unreadable_mark: "unreadable",
+  least_certain: "Least certain: label these next", least_certain_hint: "It learns most from your answers for these.",
+  sorted_by: (label, n) => `Most like ${label} first: ${photos(n)}`, keys_hint: "Keys on a photo: Y yes, N not this, arrows for the next one.",
+  sorting_class: "Sorted by", which_photos: "Which photos", shown_open: "Without label", shown_labelled: "Labelled", shown_all: "All",
+  yes: "Yes", not_this: "Not this", yes_photo: (name, label) => `Yes: ${name} is ${label}`, not_photo: (name, label) => `Not this: ${name} is not ${label}`,
+  it_is: "It is …", take_back: "Take the label back", labelled_as: (label) => `You said: ${label}`, answered_as: (label, score) => `Answer: ${label}, ${score}`,
+  photo_described: (name, label, score) => `${name}: ${label} ${score}`,
+
+  // quality
+  report_empty: "Add photos first: each is left out once, and asked about as if it were new.", report_waiting: "Leaving photos out …",
+  accuracy: "Right for photos that it has not seen", interval: (low, high, n) => `Between ${low} and ${high} (95 %), from ${photos(n)}, each left out once.`,
+  no_accuracy: "Not measured yet: it takes at least two classes with two photos each.", right_of: (right, n) => `${count(right)} of ${count(n)}`,
+  next_steps: "What to do next", needs_photos: "These classes need more photos:", enough_photos: "No class needs photos more than the others.",
+  confusion: "What is mistaken for what", confusion_hint: "Rows: what the photos are. Columns: what is answered for them when they are left out.",
+  suspicious: "Possibly wrong labels", suspicious_hint: "The other photos say something else about these.",
+  looks_like: (is, looks, score) => `Labelled ${is}, looks like ${looks} (${score})`, move_to_class: (label) => `Move to ${label}`,
+  duplicates: "Nearly the same photo twice", duplicates_hint: "The second of two adds little. They are left out together.", delete_second: "Delete the second", second_photo: "the second photo",
+
+  // projects
+  projects: "Projects", new_project: "New project", open_file: "Open a project file", open: "Open", opened: "Opened", no_projects: "There are none yet.",
+  rename_project: (name) => `Name of the project ${name}`, save_project: (name) => `Download ${name} as one file`, delete_project: (name) => `Delete the project ${name}`,
+  delete_project_sure: (name) => `Delete the project “${name}” with all its photos? This cannot be undone.`, imported: (name) => `Opened ${name}.`,
+  project_size: (classes, examples, collected) => `${count(classes)} class${classes === 1 ? "" : "es"}, ${photos(examples)}, ${count(collected)} in the collection`,
+
+  // use
+  use_empty: "Add a class first.", take_along: "Take it along",
+  export_project: "Project file", export_project_hint: "All classes and photos, to open them again here or elsewhere.",
+  export_model: "Model folder", export_model_hint: "For the command line and Python: model.zip.",
+  export_onnx: "ONNX", export_onnx_hint: "One file for any ONNX Runtime, in browsers and phones too.",
+  snippet_shell: "Command line", snippet_sort: "Sort a folder of photos into folders", snippet_python: "Python", snippet_curl: "curl, from the running service",
+};
+
+const n = count;
+const ZH = {
+  skip: "跳到正文", views: "视图", language: "语言", close: "关闭", copy: "复制", copied: "已复制。",
+  collection: "图库", quality: "效果如何？", use: "使用",
+  undo: "撤销", undo_keys: "撤销（Ctrl+Z）", undone: (what) => `已撤销：${what}`, nothing_to_undo: "没有可撤销的操作。",
+  disconnected: "服务没有响应，正在重试；已发送的内容不会丢失。",
+  unreachable: "服务没有响应；请在恢复后重试。", unreadable_file: "选择之后，文件被移动、删除或修改了",
+  restarted: "服务已重新启动。没有任何丢失，请继续。",
+  expired: "服务要求令牌：请打开它启动时显示的网址。",
+  uploads: "上传", uploading: (done, total) => `正在发送照片：${n(done)} / ${n(total)}`,
+  failed: (k) => `${n(k)} 张照片未被接受：`, more_failed: (k) => `还有 ${n(k)} 张`,
+  try_again: "重试", too_large: (size, most) => `大小为 ${mib(size)}，最多接受 ${mib(most)}`,
+  pages: "分页", previous: "上一页", next: "下一页", range: (first, last, total) => `第 ${n(first)}–${n(last)} 张，共 ${n(total)} 张`,
+
+  classes: "类别", class_name: "类别名称", add_class: "添加", first_class: "类别名称，例如：猫", next_class: "下一个类别的名称",
+  welcome: "要识别什么？",
+  welcome_more: "说出两种或更多的东西。它立刻按名称回答，每添加一张照片就更准。没有“训练”按钮。",
+  folders_hint: "也可以把照片文件夹拖到这里：每个文件夹成为一个类别。", choose_folder: "文件夹", no_folders: "这些照片不在文件夹里：请拖入文件夹，其名称即类别。",
+  n_photos: (k) => `${n(k)} 张照片`, by_name: "还没有照片：按名称识别", disabled: "已停用：不会作为答案", none_of_these: "都不是",
+  edit_class: (label) => `重命名 ${label}`, delete_class: (label) => `删除 ${label}`, class_deleted: (label) => `已删除类别 ${label} 及其照片。`,
+  disable_class: (label) => `停用 ${label}`, enable_class: (label) => `启用 ${label}`,
+  read_name: "对编码器的描述", read_name_hint: "用英文写：照片说明里会出现的词，例如 “golden retriever”。",
+  save: "保存", cancel: "取消",
+  photos: "照片", photo: "照片", camera: "摄像头", show_all: (k) => `显示全部 ${n(k)} 张照片`, show_fewer: "收起",
+  move_to: "移动到…", delete_photo: "删除", photo_deleted: (name) => `已删除 ${name}。`, duplicate: (name) => `${name} 已经有了，没有重复添加。`,
+
+  hold_to_record: "按住拍摄", recording: (k) => `正在拍摄：${n(k)} 张`, close_camera: "关闭摄像头",
+  no_camera: (reason) => `无法使用摄像头：${reason}`,
+  camera_needs_https: "浏览器只允许通过 HTTPS 或本机（localhost）打开的页面使用",
+
+  test: "测试", test_hint: "把照片拖到这里，或粘贴、选择、用摄像头：这是什么？", clear: "移除照片",
+  needs_class: "请先添加一个类别。", asking: "正在识别…", scores: "每个类别的概率",
+  below_threshold: (label, score, least) => `最像 ${label}（${score}），低于阈值 ${least}。`,
+  threshold_line: (least) => `低于 ${least}：都不是`, add_to: "不对或是新的？把这张照片加到", choose_class: "选择类别",
+  why: (label) => `为什么是 ${label}？`, evidence_photo: (share) => `贡献 ${share} 的照片`,
+  these_photos: (k) => `这 ${k} 张照片`, other_photos: (k) => `其他 ${n(k)} 张照片`, its_name: (name) => `名称“${name}”`,
+
+  collection_hint: "没有标签的照片：全部按所选类别排序。照片在后台读取，只保留缩略图。",
+  collection_empty: "把照片文件夹拖到这里：几千张也没问题。", csv: "CSV", csv_hint: "图库中每张照片的答案和所有类别的分数。",
+  pending: (k) => `正在读取 ${n(k)} 张照片…`, unreadable: (k) => `${n(k)} 张照片无法读取：排在最后，并附有原因。`, unreadable_mark: "无法读取",
+  least_certain: "最不确定：请先标注这些", least_certain_hint: "为这些照片作答最有帮助。",
+  sorted_by: (label, k) => `最像 ${label} 的在前：${n(k)} 张照片`, keys_hint: "选中照片时的按键：Y 是，N 不是，方向键换下一张。",
+  sorting_class: "排序类别", which_photos: "显示哪些照片", shown_open: "未标注", shown_labelled: "已标注", shown_all: "全部",
+  yes: "是", not_this: "不是", yes_photo: (name, label) => `是：${name} 是 ${label}`, not_photo: (name, label) => `不是：${name} 不是 ${label}`,
+  it_is: "它是…", take_back: "取消标签", labelled_as: (label) => `您的标注：${label}`, answered_as: (label, score) => `答案：${label}，${score}`,
+  photo_described: (name, label, score) => `${name}：${label} ${score}`,
+
+  report_empty: "请先添加照片：每张照片会被留出一次，当作新照片来识别。", report_waiting: "正在逐张留出…",
+  accuracy: "对没见过的照片的正确率", interval: (low, high, k) => `在 ${low} 与 ${high} 之间（95 %），共 ${n(k)} 张照片，每张留出一次。`,
+  no_accuracy: "尚未测量：至少需要两个类别，每类两张照片。", right_of: (right, k) => `${n(k)} 张中 ${n(right)} 张`,
+  next_steps: "下一步做什么", needs_photos: "这些类别需要更多照片：", enough_photos: "没有哪个类别特别缺照片。",
+  confusion: "哪些容易混淆", confusion_hint: "行：照片的类别。列：留出时给出的答案。",
+  suspicious: "可能标错的照片", suspicious_hint: "其他照片对它们有不同的看法。",
+  looks_like: (is, looks, score) => `标为 ${is}，看起来像 ${looks}（${score}）`, move_to_class: (label) => `移动到 ${label}`,
+  duplicates: "几乎相同的照片", duplicates_hint: "两张中的第二张帮助不大。它们会一起被留出。", delete_second: "删除第二张", second_photo: "第二张照片",
+
+  projects: "项目", new_project: "新项目", open_file: "打开项目文件", open: "打开", opened: "已打开", no_projects: "还没有项目。",
+  rename_project: (name) => `项目 ${name} 的名称`, save_project: (name) => `把 ${name} 下载为一个文件`, delete_project: (name) => `删除项目 ${name}`,
+  delete_project_sure: (name) => `删除项目“${name}”及其全部照片？此操作无法撤销。`, imported: (name) => `已打开 ${name}。`,
+  project_size: (classes, examples, collected) => `${n(classes)} 个类别，${n(examples)} 张照片，图库 ${n(collected)} 张`,
+
+  use_empty: "请先添加一个类别。", take_along: "带走",
+  export_project: "项目文件", export_project_hint: "全部类别和照片，可在这里或别处再次打开。",
+  export_model: "模型文件夹", export_model_hint: "用于命令行和 Python：model.zip。",
+  export_onnx: "ONNX", export_onnx_hint: "一个文件，可用于任何 ONNX Runtime，包括浏览器和手机。",
+  snippet_shell: "命令行", snippet_sort: "把一个文件夹的照片分到各文件夹", snippet_python: "Python", snippet_curl: "curl，向运行中的服务提问",
+};
+
+export const TEXTS = { en: EN, zh: ZH };
+
+/** The text of a key in the language of the page. */
+export function t(key, ...about) {
+  const text = TEXTS[state.language][key];
+  return typeof text === "function" ? text(...about) : text;
+}
+
+/** Use a language from now on; without one, that of an earlier choice, else the browser's first that there is. */
+export function chooseLanguage(code) {
+  if (code) localStorage.setItem("language", code);
+  const wished = [localStorage.getItem("language"), ...navigator.languages.map((tag) => tag.split("-")[0]), "en"];
+  const language = wished.find((one) => one in LANGUAGES);
+  document.documentElement.lang = language;
+  update({ language });
+}

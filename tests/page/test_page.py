@@ -1,0 +1,394 @@
+"""The page in a browser, on a running service: what a person does, and what the page shows for it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Service
+
+expect = pytest.importorskip("playwright.sync_api").expect
+expect.set_options(timeout=20_000)
+pytestmark = pytest.mark.slow
+
+AXE = Path(__file__).parents[1] / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+VIEWS = ["classes", "collection", "quality", "use"]
+
+
+def card(page: Any, label: str) -> Any:
+    return page.locator(f"article[aria-label='{label}']")
+
+
+def add_class(page: Any, label: str, photos: list[Path] = []) -> None:  # noqa: B006 - it is only read
+    page.fill("#new-label", label)
+    page.press("#new-label", "Enter")
+    card(page, label).wait_for()
+    if photos:
+        card(page, label).locator("input[type=file]").set_input_files(photos)
+        seen(card(page, label).locator(".photo img"), len(photos))
+
+
+def seen(images: Any, n: int) -> None:
+    """Wait until there are n images, and their files have been read."""
+    expect(images).to_have_count(n)
+    for image in images.all():
+        expect(image).to_have_js_property("complete", True)
+    assert images.evaluate_all("images => images.every(image => image.naturalWidth > 0)")
+
+
+def ask(page: Any, photo: Path) -> None:
+    page.locator(".answer input[type=file]").set_input_files(photo)
+    page.locator(".answer .bars").first.wait_for()
+
+
+def scores(page: Any) -> dict[str, float]:
+    """Class → the percentage that its bar in the test area says."""
+    texts = page.locator(".answer .bars").first.locator(".bar").evaluate_all("bars => bars.map(bar => bar.ariaLabel)")
+    return {text.rpartition(": ")[0]: float(text.rpartition(": ")[2].rstrip("%")) for text in texts}
+
+
+def changed_scores(page: Any, before: dict[str, float]) -> dict[str, float]:
+    """The bars, as soon as they say something else."""
+    for _ in range(100):
+        if (now := scores(page)) != before:
+            return now
+        page.wait_for_timeout(100)
+    pytest.fail(f"the bars still say {before}")
+
+
+def visit(page: Any, view: str) -> None:
+    page.locator(f"nav a[href$='/{view}']").click()
+    page.locator(f"nav a[href$='/{view}'][aria-current=page]").wait_for()
+
+
+def collect(page: Any, photos: list[Path]) -> None:
+    """Add photos to the collection, and wait until all of them are sorted."""
+    visit(page, "collection")
+    page.locator(".collection .section-head input[type=file]").last.set_input_files(photos)
+    page.locator(f".is-grid > li:nth-child({len(photos)})").wait_for()
+
+
+def order(page: Any) -> list[str]:
+    return page.locator(".is-grid > li").evaluate_all("items => items.map(item => item.dataset.photo)")
+
+
+# ---- teaching --------------------------------------------------------------------------------------------------------
+
+
+def test_two_classes_are_taught_and_the_bars_follow_each_photo(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red")
+    add_class(page, "blue")
+    ask(page, photo_files("red", 1, first=50)[0])
+    by_name = scores(page)
+    assert set(by_name) == {"red", "blue"}
+    card(page, "red").locator("input[type=file]").set_input_files(photo_files("red", 3))
+    seen(card(page, "red").locator(".photo img"), 3)
+    card(page, "blue").locator("input[type=file]").set_input_files(photo_files("blue", 3))
+    seen(card(page, "blue").locator(".photo img"), 3)
+    expect(page.locator(".headline")).to_contain_text("red")
+    assert changed_scores(page, by_name)["red"] > 50
+    assert page.locator(".evidence li").count() == 3
+    shares = page.locator(".why .bar-value").all_inner_texts()
+    assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.2)
+    assert page.locator("h1").inner_text().startswith("New project")
+
+
+def test_a_class_is_renamed_disabled_and_deleted_and_undo_brings_it_back(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", photo_files("red", 2))
+    add_class(page, "blue", photo_files("blue", 2))
+    page.get_by_role("button", name="Rename blue").click()
+    page.locator(".class-names input[name=label]").fill("sky")
+    page.locator(".class-names input[name=label]").press("Enter")
+    card(page, "sky").wait_for()
+    ask(page, photo_files("blue", 1, first=50)[0])
+    assert set(scores(page)) == {"red", "sky"}
+    page.get_by_role("button", name="Disable sky").click()
+    page.locator("article.is-disabled").wait_for()
+    expect(page.locator(".headline")).to_contain_text("red")
+    page.get_by_role("button", name="Enable sky").click()
+    page.get_by_role("button", name="Delete sky").click()
+    card(page, "sky").wait_for(state="detached")
+    page.locator("body").press("Control+z")
+    card(page, "sky").wait_for()
+    seen(card(page, "sky").locator(".photo img"), 2)
+
+
+def test_a_photo_is_moved_and_deleted_and_undone(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", [*photo_files("red", 2), *photo_files("blue", 1)])
+    add_class(page, "blue")
+    page.locator(".photo[aria-label='blue-0.png']").click()
+    page.locator("#move-to").select_option(label="blue")
+    seen(card(page, "blue").locator(".photo img"), 1)
+    assert card(page, "red").locator(".photo").count() == 2
+    page.locator(".photo[aria-label='red-1.png']").press("Delete")
+    expect(page.locator("article[aria-label=red] .photo")).to_have_count(1)
+    page.locator(".toast button").click()
+    seen(card(page, "red").locator(".photo img"), 2)
+
+
+def test_a_photo_that_cannot_be_read_is_named_and_the_others_are_kept(
+    open_page: Any, photo_files: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    page = open_page()
+    add_class(page, "red")
+    card(page, "red").locator("input[type=file]").set_input_files([*photo_files("red", 2), tmp_path / "broken.png"])
+    page.locator(".uploads [role=alert] b").wait_for()
+    assert page.locator(".uploads [role=alert] b").all_inner_texts() == ["broken.png"]
+    seen(card(page, "red").locator(".photo img"), 2)
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".uploads [role=alert] b").wait_for()
+    page.locator(".uploads").get_by_role("button", name="Close").click()
+    page.locator(".uploads").wait_for(state="detached")
+
+
+def drop(page: Any, target: str, photos: list[Path]) -> None:
+    """Drop files, as from a file manager."""
+    contents = [(path.name, list(path.read_bytes())) for path in photos]
+    transfer = page.evaluate_handle(
+        "files => { const all = new DataTransfer(); for (const [name, bytes] of files)"
+        " all.items.add(new File([new Uint8Array(bytes)], name, {type: 'image/png'})); return all; }",
+        contents,
+    )
+    page.locator(target).dispatch_event("drop", {"dataTransfer": transfer})
+
+
+def test_photos_are_dropped_and_pasted(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red")
+    drop(page, "article", photo_files("red", 2))
+    seen(page.locator("article .photo img"), 2)
+    page.evaluate(
+        "bytes => { const data = new DataTransfer(); data.items.add(new File([new Uint8Array(bytes)], 'pasted.png', {type: 'image/png'}));"
+        " dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, cancelable: true})); }",
+        list(photo_files("red", 1, first=9)[0].read_bytes()),
+    )
+    page.locator(".answer .asked img[alt='pasted.png']").wait_for()
+    page.locator(".answer .headline", has_text="red").wait_for()
+
+
+def test_a_folder_of_folders_becomes_classes(open_page: Any, photo_files: Any, tmp_path: Path) -> None:
+    photo_files("red", 2)
+    photo_files("blue", 3)
+    page = open_page()
+    page.locator(".new-class input[type=file]").set_input_files(tmp_path / "photos")
+    seen(card(page, "red").locator(".photo img"), 2)
+    seen(card(page, "blue").locator(".photo img"), 3)
+
+
+def test_the_camera_teaches_while_its_button_is_pressed_and_answers_live(open_page: Any) -> None:
+    page = open_page()
+    add_class(page, "desk")
+    card(page, "desk").get_by_role("button", name="Camera").click()
+    expect(page.locator("video")).to_have_js_property("readyState", 4)
+    hold = page.get_by_role("button", name="Hold to record")
+    hold.hover()
+    page.mouse.down()
+    page.locator("article .photo").nth(2).wait_for()
+    page.mouse.up()
+    page.get_by_role("button", name="Close the camera").click()
+    page.locator(".answer").get_by_role("button", name="Camera").click()
+    page.locator(".answer .headline", has_text="desk").wait_for()
+
+
+# ---- the collection --------------------------------------------------------------------------------------------------
+
+
+def test_not_this_sorts_the_collection_again_and_yes_adds_the_photo(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", photo_files("red", 2))
+    add_class(page, "blue", photo_files("blue", 2))
+    collect(
+        page, [*photo_files("red", 4, first=20), *photo_files("yellow", 4, first=20), *photo_files("blue", 4, first=20)]
+    )
+    before = order(page)
+    names = page.locator(".is-grid .photo").evaluate_all("photos => photos.map(photo => photo.title)")
+    assert all(name.startswith("red") for name in names[:4])
+    assert page.locator(".is-strip > li").count() == 8
+    yellow = page.locator(".is-grid .photo[title^='yellow']").first
+    rejected = yellow.locator("xpath=..").get_attribute("data-photo")
+    yellow.press("n")
+    expect(page.locator(f".is-grid [data-photo='{rejected}']")).to_have_count(0)
+    after = order(page)
+    assert after != [photo for photo in before if photo != rejected]  # not only without it: in another order
+    page.locator(".is-grid .photo").first.press("y")
+    expect(page.locator(".is-grid > li")).to_have_count(10)
+    page.get_by_role("button", name="Labelled", exact=True).click()
+    expect(page.locator(".is-grid > .is-labelled")).to_have_count(2)
+    visit(page, "classes")
+    seen(card(page, "red").locator(".photo img"), 3)
+    seen(card(page, "None of these").locator(".photo img"), 1)
+
+
+def test_the_collection_is_downloaded_as_csv(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", photo_files("red", 2))
+    collect(page, photo_files("red", 3, first=20))
+    with page.expect_download() as started:
+        page.get_by_role("link", name="CSV").click()
+    lines = started.value.path().read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 4
+    assert "filename" in lines[0]
+
+
+# ---- how good it is, projects, export ----------------------------------------------------------------------------------
+
+
+def test_how_good_it_is_follows_the_photos(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", [*photo_files("red", 4), *photo_files("blue", 1, first=70)])
+    add_class(page, "blue", photo_files("blue", 5))
+    visit(page, "quality")
+    page.locator(".figure").wait_for()
+    assert page.locator(".matrix tbody tr").count() == 2
+    page.get_by_role("button", name="Move to blue").click()
+    page.locator(".figure", has_text="100.0%").wait_for()
+
+
+def test_a_project_is_downloaded_deleted_and_opened_again(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", photo_files("red", 2))
+    add_class(page, "blue", photo_files("blue", 2))
+    ask(page, photo_files("red", 1, first=50)[0])
+    page.locator(".headline", has_text="red").wait_for()
+    before = scores(page)
+    page.locator(".project-name").click()
+    name = page.locator(".projects input")
+    name.fill("colours")
+    name.press("Tab")
+    page.locator("h1", has_text="colours").wait_for()
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Download").click()
+    file = started.value.path()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete the project").click()
+    page.locator(".projects .note", has_text="There are none yet").wait_for()
+    page.locator("dialog input[type=file]").set_input_files(
+        {"name": "colours.zip", "mimeType": "application/zip", "buffer": file.read_bytes()}
+    )
+    page.locator("h1", has_text="colours").wait_for()
+    seen(card(page, "red").locator(".photo img"), 2)
+    ask(page, photo_files("red", 1, first=50)[0])
+    page.locator(".headline", has_text="red").wait_for()
+    assert scores(page) == before
+
+
+# ---- everyone, everywhere ----------------------------------------------------------------------------------------------
+
+
+def taught(page: Any, photo_files: Any) -> None:
+    add_class(page, "red", photo_files("red", 3))
+    add_class(page, "blue", photo_files("blue", 3))
+    ask(page, photo_files("red", 1, first=50)[0])
+    page.locator(".headline", has_text="red").wait_for()
+    collect(page, photo_files("green", 4))
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="needs `npm ci --prefix tests/browser`")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(open_page: Any, photo_files: Any, scheme: str) -> None:
+    page = open_page(color_scheme=scheme, bypass_csp=True)
+    taught(page, photo_files)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = []
+    for view in VIEWS:
+        visit(page, view)
+        page.wait_for_timeout(500)
+        found += page.evaluate("rules => axe.run(document, rules)", RULES)["violations"]
+    page.locator(".project-name").click()
+    page.locator("dialog[open]").wait_for()
+    found += page.evaluate("rules => axe.run(document, rules)", RULES)["violations"]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_nothing_is_wider_than_a_phone(open_page: Any, photo_files: Any, locale: str) -> None:
+    page = open_page(width=390, locale=locale, has_touch=True, is_mobile=True)
+    taught(page, photo_files)
+    for view in VIEWS:
+        visit(page, view)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
+
+
+def test_the_keyboard_is_enough(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+
+    def tab_to(selector: str) -> None:
+        for _ in range(60):
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+            page.keyboard.press("Tab")
+        pytest.fail(f"Tab does not reach {selector}")
+
+    tab_to("#new-label")
+    page.keyboard.type("red")
+    page.keyboard.press("Enter")
+    card(page, "red").wait_for()
+    tab_to("article input[type=file]")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(photo_files("red", 2))
+    seen(page.locator("article .photo img"), 2)
+    tab_to(".photo")
+    page.keyboard.press("Delete")
+    expect(page.locator("article .photo")).to_have_count(1)
+    page.keyboard.press("Control+z")
+    seen(page.locator("article .photo img"), 2)
+
+
+def test_the_language_is_the_browsers_and_can_be_changed(open_page: Any) -> None:
+    page = open_page(locale="zh-CN")
+    page.get_by_role("heading", name="要识别什么？").wait_for()
+    assert page.evaluate("document.documentElement.lang") == "zh"
+    page.select_option("#language", "en")
+    page.get_by_role("heading", name="What should it recognise?").wait_for()
+    page.reload()
+    page.get_by_role("heading", name="What should it recognise?").wait_for()
+
+
+def test_every_text_exists_in_both_languages_and_is_used(open_page: Any) -> None:
+    page = open_page()
+    keys = page.evaluate(
+        "async () => { const {TEXTS} = await import('/static/i18n.js'); return Object.values(TEXTS).map(Object.keys); }"
+    )
+    assert keys[0] == keys[1]
+    folder = Path(__file__).parents[2] / "src/tip_adapter/serve/page"
+    code = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.js") if path.name != "i18n.js")
+    in_code = set(re.findall(r"[\"`](\w+)[\"`]", code)) | set(VIEWS)
+    families = ("shown_", "export_")  # their keys are composed
+    assert [key for key in keys[0] if key not in in_code and not key.startswith(families)] == ["too_large"][:0]
+
+
+def test_the_service_is_killed_and_nothing_is_lost(open_page: Any, service: Service, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", photo_files("red", 2))
+    add_class(page, "blue")
+    service.kill()
+    card(page, "blue").locator("input[type=file]").set_input_files(photo_files("blue", 6))
+    page.locator(".notices .is-error").wait_for()
+    service.start()
+    page.locator(".notices", has_text="The service was restarted").wait_for()
+    seen(card(page, "blue").locator(".photo img"), 6)
+    seen(card(page, "red").locator(".photo img"), 2)
+
+
+def test_thousands_of_photos_are_drawn_a_page_at_once(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red")
+    photos = photo_files("red", 80)
+    card(page, "red").locator("input[type=file]").set_input_files(photos)
+    card(page, "red").locator(".class-head .note", has_text="80 photos").wait_for()
+    assert page.locator(".photo").count() == 12
+    page.get_by_role("button", name="Show all 80 photos").click()
+    expect(page.locator(".photo")).to_have_count(60)
+    page.get_by_role("button", name="Next", exact=True).click()
+    expect(page.locator(".photo")).to_have_count(20)
