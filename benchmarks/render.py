@@ -11,7 +11,7 @@ from math import ceil
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import heads_page
+from benchmarks import claims_page, heads_page
 from benchmarks.record import RESULTS, ROOT
 from benchmarks.tables import mean_in_percent, shots_words, table
 from tip_adapter.methods import DEFAULT_METHOD
@@ -612,6 +612,8 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "calibration": ("Calibration of the scores", calibration),
     "speed": ("Speed", speed),
     "exported": ("Exported files, converted and in other runtimes", exported),
+    "claims": ("The paper's claims", claims_page.claims),
+    "protocols": ("What choosing is worth", claims_page.protocols),
     "mutants": ("Changes of the code that the tests notice", mutants),
 }
 

@@ -128,7 +128,7 @@ def test_stored_vectors_are_enough(run: Callable[..., Ran], stored: Path, somewh
         (("figure8", "--data-root", ".", "--methods", "coop"), "figure8 has none of the methods coop"),
         (
             ("figure8", "--data-root", ".", "--methods", "tip-adapter,coop,clip-adapter"),
-            "figure8 has none of the methods coop, clip-adapter; it has zero-shot, tip-adapter, and takes those of other",
+            "figure8 has none of the methods coop, clip-adapter; it has zero-shot, tip-adapter, and takes those that",
         ),
         (
             ("table4", "--data-root", ".", "--methods", "tip-adapter,coop"),

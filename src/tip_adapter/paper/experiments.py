@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tip_adapter.errors import UsageError
-from tip_adapter.methods import METHODS, method_class
+from tip_adapter.methods import method_class
 from tip_adapter.paper.datasets.records import dataset_records
 from tip_adapter.paper.draws import NESTED
 from tip_adapter.plugins import unknown_name
@@ -100,7 +100,7 @@ class Experiment:
     def restricted(self, wanted: Mapping[str, tuple[Any, ...]]) -> Experiment:
         """The experiment with other values on some axes: axis → values.
 
-        Methods only where a block has them; those of other packages wherever a block compares methods as they are.
+        The paper's methods only where a block has them; all others wherever a block compares methods as they are.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Experiment:
         others: dict[str, Any] = {axis: wanted[axis] for axis in wanted if axis not in ("methods", "protocols")}
         blocks = []
         for block in self.blocks:
-            added = [m for m in wanted.get("methods", ()) if m not in METHODS and not any(block.variants)]
+            added = [m for m in wanted.get("methods", ()) if m not in papers_methods() and not any(block.variants)]
             methods = tuple(m for m in (*block.methods, *added) if m in wanted.get("methods", block.methods))
             if methods:
                 blocks.append(replace(block, methods=methods, **others))
@@ -119,7 +119,7 @@ class Experiment:
             compares = any(not any(block.variants) for block in self.blocks)
             raise UsageError(
                 f"{self.name} has none of the methods {', '.join(map(printable, refused))}; it has {', '.join(self.methods)}"
-                f"{', and takes those of other packages' if compares else ''}"
+                f"{', and takes those that the paper does not compare' if compares else ''}"
             )
         return restricted
 
@@ -156,6 +156,11 @@ def experiments() -> dict[str, Experiment]:
             blocks = [{**_tables()["defaults"], **table, **block} for block in table["blocks"]]
             known[name] = msgspec.convert({"name": name, "published": name, **table, "blocks": blocks}, Experiment)
     return known
+
+
+def papers_methods() -> frozenset[str]:
+    """The methods that the paper compares."""
+    return frozenset(method for known in experiments().values() for method in known.methods)
 
 
 def papers_encoder(name: str) -> str | None:

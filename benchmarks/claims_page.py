@@ -1,0 +1,264 @@
+"""The pages of `benchmarks.claims`: the paper's claims with verdicts, and what each way of choosing is worth."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import mean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchmarks.tables import shots_words, table
+from tip_adapter.paper.protocols import PROTOCOLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Rows = Sequence[dict[str, Any]]
+
+TITLES = {
+    "zero-shot": "zero-shot CLIP",
+    "linear-probe": "linear probe",
+    "clip-adapter": "CLIP-Adapter",
+    "tip-adapter": "Tip-Adapter",
+    "tip-adapter-f": "Tip-Adapter-F",
+    "text-offset": "text-offset (ours)",
+    "gda": "gda",
+}
+#: Choosing without validation photos.
+WITHOUT_VALIDATION = ("fixed", "scale-free", "leave-one-out")
+
+
+class Set(NamedTuple):
+    """The results of one set of vectors."""
+
+    title: str
+    rows: Rows
+
+    @property
+    def papers_protocol(self) -> str:
+        """Where the public code chooses: on the validation split, or without one on the test photos."""
+        return "full-validation" if any(row["protocol"] == "full-validation" for row in self.rows) else "oracle"
+
+    @property
+    def shots(self) -> list[int]:
+        return sorted({row["shots"] for row in self.rows if row["experiment"] == "figure5" and row["shots"]})
+
+    def accuracies(self, method: str, shots: int, protocol: str | None = None) -> list[float]:
+        """Of each seed; by the paper's protocol where there is something to choose."""
+        own = [
+            row
+            for row in self.rows
+            if (row["experiment"], row["method"]) == ("figure5", method) and row["shots"] in (shots, 0)
+        ]
+        wanted = protocol or self.papers_protocol
+        chosen = [row for row in own if row["protocol"] == wanted] or ([] if protocol else own)
+        return [row["accuracy"] for row in chosen]
+
+    def lead(self, one: str, other: str) -> dict[int, float]:
+        """Shots → mean accuracy of one method minus another's, in points."""
+        return {
+            shots: 100 * (mean(self.accuracies(one, shots)) - mean(self.accuracies(other, shots)))
+            for shots in self.shots
+        }
+
+    def variant(self, prefix: str, method: str = "tip-adapter") -> dict[float, float]:
+        """Value of a variant of Table 4 → mean accuracy, by the paper's protocol or the fixed one."""
+        own = [
+            row
+            for row in self.rows
+            if row["experiment"] == "table4"
+            and row["method"] == method
+            and row["variant"].startswith(prefix)
+            and row["protocol"] in (self.papers_protocol, "fixed")
+        ]
+        values = sorted({float(row["variant"].removeprefix(prefix)) for row in own})
+        return {
+            value: 100 * mean(row["accuracy"] for row in own if float(row["variant"].removeprefix(prefix)) == value)
+            for value in values
+        }
+
+
+def sets(record: dict[str, Any]) -> list[Set]:
+    titles = dict.fromkeys(row["set"] for row in record["rows"])
+    return [Set(title, [row for row in record["rows"] if row["set"] == title]) for title in titles]
+
+
+# ---- claims ----------------------------------------------------------------------------------------------------------
+
+
+def by_shots(points: dict[int, float]) -> str:
+    return ", ".join(f"{shots}: {value:+.2f}" for shots, value in points.items())
+
+
+def by_value(points: dict[float, float]) -> str:
+    return ", ".join(f"{value:g}: {accuracy:.2f}" for value, accuracy in points.items())
+
+
+def above_zero_shot(found: Set) -> tuple[bool, str]:
+    lead = found.lead("tip-adapter", "zero-shot")
+    return min(lead.values()) > 0, f"points above, by shots: {by_shots(lead)}"
+
+
+def lead_over_the_probe(found: Set) -> tuple[bool, str]:
+    lead = found.lead("tip-adapter", "linear-probe")
+    return max(lead, key=lambda shots: lead[shots]) == min(lead), f"points above, by shots: {by_shots(lead)}"
+
+
+def fine_tuning_gains_more(found: Set) -> tuple[bool, str]:
+    gain = found.lead("tip-adapter-f", "tip-adapter")
+    grows = all(more > less for less, more in pairwise(gain.values()))
+    return min(gain.values()) > 0 and grows, f"points above Tip-Adapter, by shots: {by_shots(gain)}"
+
+
+def above_the_adapter(found: Set) -> tuple[bool, str]:
+    lead = found.lead("tip-adapter-f", "clip-adapter")
+    return min(lead.values()) > 0, f"-F after 20 epochs minus CLIP-Adapter after 200, points by shots: {by_shots(lead)}"
+
+
+def larger_caches(found: Set) -> tuple[bool, str] | None:
+    sizes = found.variant("cache size ")
+    grows = all(more > less for less, more in pairwise(sizes.values()))
+    return (grows, f"accuracy in percent by cache size: {by_value(sizes)}") if len(sizes) > 2 else None
+
+
+def alpha_of_one(found: Set) -> tuple[bool, str]:
+    alphas = found.variant("alpha ")
+    return max(
+        alphas, key=lambda alpha: alphas[alpha]
+    ) == 1, f"accuracy in percent by alpha, beta 5.5: {by_value(alphas)}"
+
+
+def beta_of_five_and_a_half(found: Set) -> tuple[bool, str]:
+    betas = found.variant("beta ")
+    return max(betas, key=lambda beta: betas[beta]) == 5.5, f"accuracy in percent by beta, alpha 1: {by_value(betas)}"
+
+
+def clusters_tighten(found: Set) -> tuple[bool, str]:
+    during = {row["variant"]: row["silhouette"] for row in found.rows if row["experiment"] == "figure7"}
+    before, middle, after = (during[name] for name in ("before", "during", "after"))
+    return before < middle < after, f"silhouette of ten classes' keys: {before:.3f}, {middle:.3f}, {after:.3f}"
+
+
+#: What the paper says, where, and what tells whether it holds; None where the vectors do not allow it.
+CLAIMS: list[tuple[str, str, Callable[[Set], tuple[bool, str] | None]]] = [
+    ("Tip-Adapter is above zero-shot CLIP at every number of shots", "Table 2", above_zero_shot),
+    ("Its lead over the linear probe is largest at 1 shot", "Table 2", lead_over_the_probe),
+    ("Tip-Adapter-F is above Tip-Adapter, and gains more with more shots", "Table 2", fine_tuning_gains_more),
+    ("A tenth of the epochs is enough: Tip-Adapter-F is above CLIP-Adapter", "Tables 1, 2", above_the_adapter),
+    ("A larger cache helps", "Table 4", larger_caches),
+    ("The best alpha is 1", "Table 4", alpha_of_one),
+    ("The best beta is 5.5", "Table 4", beta_of_five_and_a_half),
+    ("Fine-tuning tightens the clusters of the keys", "Figure 7", clusters_tighten),
+]
+UNTESTED = [
+    ("alpha grows with the gap between a data set and CLIP's training data", "Figure 8", "eleven data sets", "figure8"),
+    ("Better prompts matter less for better methods", "Figure 6", "photos and a text encoder", "figure6"),
+    ("The keys are the part to tune", "Table 6", "photos and an encoder of torch", "table6"),
+    ("The adapter costs less than 3 % of the inference time", "Table 1", "photos", "table1"),
+    ("The order holds for every encoder", "Table 3", "photos and five encoders", "table3"),
+    ("The cache transfers to other distributions", "Table 5", "ImageNet-V2 and ImageNet-Sketch", "table5"),
+]
+
+
+def claims(record: dict[str, Any]) -> str:
+    found = sets(record)
+    lines = []
+    for claim, source, check in CLAIMS:
+        for own in found:
+            outcome = check(own)
+            if outcome:
+                holds, numbers = outcome
+                lines.append([claim, source, own.title, "**holds**" if holds else "**does not**", numbers])
+    protocols = "; ".join(f"{own.title}: {own.papers_protocol}" for own in found)
+    untested = [
+        [claim, source, needs, f"`tip-adapter reproduce {name} --data-root DIR`"]
+        for claim, source, needs, name in UNTESTED
+    ]
+    return "\n\n".join(
+        [
+            "What the paper says about order and sign, checked on stored CLIP ViT-B/32 vectors. A claim about several numbers of shots "
+            "holds if it holds at each of them, in the mean of three draws (five for cache sizes; one training for the clusters). Alpha, "
+            f"beta and C are chosen as in the paper's public code ({protocols}). These are two sets, and neither is the paper's "
+            "encoder, RN50: a claim that does not hold here may hold there.",
+            table(["claim", "in the paper", "set", "here", "numbers"], lines),
+            "## Not testable on these vectors",
+            table(["claim", "in the paper", "needs", "command"], untested),
+        ]
+    )
+
+
+# ---- protocols -------------------------------------------------------------------------------------------------------
+
+
+def protocols(record: dict[str, Any]) -> str:
+    pieces = [
+        "The same methods on the same draws, by all ways of choosing alpha and beta (of the linear probe: C). `oracle` chooses on the test "
+        "photos and is no result, but an upper bound. Test accuracy in percent, mean of three draws.",
+        table(["protocol", "chosen on"], [[f"`{name}`", protocol.words] for name, protocol in PROTOCOLS.items()]),
+    ]
+    for own in sets(record):
+        pieces += [
+            f"## {own.title}",
+            accuracy_table(own),
+            "### Without training and without validation photos",
+            free_table(own),
+        ]
+        if epochs := best_epochs(own):
+            pieces += ["### The best epoch on the test photos against the last", epochs]
+    return "\n\n".join(pieces)
+
+
+def accuracy_table(own: Set) -> str:
+    lines = []
+    for method, title in TITLES.items():
+        names = sorted({row["protocol"] for row in own.rows if row["method"] == method}, key=list(PROTOCOLS).index)
+        for name in names:
+            cells = [mean_in_hundredths(own.accuracies(method, shots, name)) for shots in own.shots]
+            lines.append([title, f"`{name}`" if len(names) > 1 else "–", *cells])
+    return table(["method", "protocol", *map(shots_words, own.shots)], lines)
+
+
+def free_table(own: Set) -> str:
+    """Methods that need nothing but the support, with their distance from Tip-Adapter's upper bound."""
+    bound = {shots: own.accuracies("tip-adapter", shots, "oracle") for shots in own.shots}
+    lines = []
+    for method, name in [
+        ("zero-shot", "fixed"),
+        *(("tip-adapter", name) for name in WITHOUT_VALIDATION),
+        ("gda", "fixed"),
+        ("text-offset", "fixed"),
+    ]:
+        values = {shots: own.accuracies(method, shots, name) for shots in own.shots}
+        cells = [
+            f"{mean_in_hundredths(values[shots])} ({100 * (mean(values[shots]) - mean(bound[shots])):+.2f})"
+            if values[shots]
+            else "–"
+            for shots in own.shots
+        ]
+        lines.append([TITLES[method], f"`{name}`" if method == "tip-adapter" else "–", *cells])
+    return "In brackets: points from the upper bound of Tip-Adapter, which is chosen on the test photos.\n\n" + table(
+        ["method", "protocol", *map(shots_words, own.shots)], lines
+    )
+
+
+def best_epochs(own: Set) -> str:
+    """What Tip-Adapter-F would gain by keeping the epoch that is best on the test photos, as the public code does."""
+    lines = []
+    for shots in own.shots:
+        runs = [
+            row["epoch_accuracies"]
+            for row in own.rows
+            if (row["method"], row["shots"]) == ("tip-adapter-f", shots) and row.get("epoch_accuracies")
+        ]
+        if runs:
+            best, last = mean_in_hundredths([max(run) for run in runs]), mean_in_hundredths([run[-1] for run in runs])
+            gain = 100 * mean(max(run) - run[-1] for run in runs)
+            lines.append([shots_words(shots), last, best, f"{gain:+.2f}"])
+    if not lines:
+        return ""
+    return "Tip-Adapter-F at the alpha and beta of its training.\n\n" + table(
+        ["", "last epoch", "best epoch", "points"], lines
+    )
+
+
+def mean_in_hundredths(values: Sequence[float]) -> str:
+    return f"{100 * mean(values):.2f}" if values else "–"
