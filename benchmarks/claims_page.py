@@ -40,6 +40,7 @@ class Set(NamedTuple):
 
     @property
     def shots(self) -> list[int]:
+        """Numbers of shots, in order."""
         return sorted({row["shots"] for row in self.rows if row["experiment"] == "figure5" and row["shots"]})
 
     def accuracies(self, method: str, shots: int, protocol: str | None = None) -> list[float]:
