@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -109,3 +110,20 @@ def test_a_class_without_photos_is_refused(
     assert ran.status == 2
     assert ran.err.startswith("error: the encoder reads no names, and 1 class has no photo to be known by: owl;")
     assert not (tmp_path / "model").exists()
+
+
+def test_fit_in_half_precision_names_it_and_refuses_what_has_none(
+    run: Callable[..., Ran], clip_folder: Callable[..., Path], make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    # A stand-in: which file is read is what matters here.
+    encoder = f"onnx:{clip_folder(files={**FILES, 'onnx/model_fp16.onnx': FILES['onnx/model.onnx']})}"
+    train = make_photos("train", red=3, green=3)
+    ran = run("fit", train, "--encoder", encoder, "--precision", "half", "--out", tmp_path / "model")
+    assert ran.status == 0, ran.err
+    assert json.loads(run("info", tmp_path / "model", "--json").out)["encoder"]["name"] == f"{encoder}@half"
+    assert run("predict", tmp_path / "model", train / "red" / "0.png").status == 0
+    refused = run("fit", train, "--precision", "half", "--out", tmp_path / "other")
+    assert (refused.status, "encoder pocket is not offered in half precision; these are: clip," in refused.err) == (
+        2,
+        True,
+    )

@@ -19,7 +19,8 @@ from onnx import TensorProto
 from image_only import FILES
 from tip_adapter import FewShotClassifier
 from tip_adapter.encoders import load_encoder, refuse_unasked_download
-from tip_adapter.encoders.onnx import catalogue, download
+from tip_adapter.encoders.onnx import catalogue
+from tip_adapter.encoders.onnx import layouts as layout_module
 from tip_adapter.encoders.onnx.catalogue import Clip, unknown_record
 from tip_adapter.errors import CheckpointError, DownloadError, TipAdapterWarning, UnaskedDownload
 from tip_adapter.features.extract import extract
@@ -225,12 +226,13 @@ def test_the_short_names_are_records_of_their_repositories() -> None:
     assert known["clip"].repository == known["clip-vit-b-32"].repository
     for clip in known.values():
         assert clip.revision == "main" or re.fullmatch("[0-9a-f]{7,40}", clip.revision)
-        (layout,) = [layout for layout in download.LAYOUTS if layout.name == clip.layout]
+        layouts = layout_module.HALF_LAYOUTS if clip.half else layout_module.LAYOUTS
+        (layout,) = [layout for layout in layouts if layout.name == clip.layout]
         assert clip.record.reads_names == (layout.text is not None)
         assert clip.record.templates == (("a photo of a {}.",) if layout.text else ())
         assert clip.record.scale_free_ratio == 0.1
     assert [name for name, clip in known.items() if clip.record.logit_scale_assumed] == ["siglip2-b32"]
-    assert [name for name, clip in known.items() if not clip.record.reads_names] == ["dinov2"]
+    assert [name for name, clip in known.items() if not clip.record.reads_names] == ["dinov2", "dinov2@half"]
     assert "recommended for Chinese and Arabic names" in known["clip-multilingual"].record.description
     assert known["clip-multilingual"].record.reads("猫")
     assert not known["clip"].record.reads("猫")
@@ -291,7 +293,9 @@ def test_fault_44_features_alone_make_nobody_download(
 def test_names_that_came_with_a_package_and_places_on_this_machine_are_no_such_downloads(
     name: str, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tip_adapter.encoders.onnx.encoder.known_clip", lambda repository: repository == "known/one")
+    monkeypatch.setattr(
+        "tip_adapter.encoders.onnx.encoder.known_clip", lambda repository, half: repository == "known/one"
+    )
     refuse_unasked_download(name, "model")
 
 

@@ -11,6 +11,7 @@ import tip_adapter
 from tip_adapter.cli._options import complete_encoders, complete_methods, one_of, real, whole
 from tip_adapter.cli._output import notes, print_line, progress_bars
 from tip_adapter.cli._words import near_repeats_in_words, outcome_in_words, threshold_in_words
+from tip_adapter.encoders import DEFAULT, in_half
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.encoders.prompts import read_class_names
 from tip_adapter.io.files import refuse_existing
@@ -31,6 +32,15 @@ EncoderName = Annotated[
         help="A name or family:source, see `tip-adapter encoders`, or two joined by +; default: pocket, or what stored vectors were made with.",
         metavar="NAME",
         autocompletion=complete_encoders,
+    ),
+]
+Precision = Annotated[
+    str,
+    Option(
+        help="half: the encoder's files of half the size, where it has such; the same as NAME@half.",
+        parser=one_of("full", "half"),
+        metavar="full|half",
+        autocompletion=lambda: ["full", "half"],
     ),
 ]
 Method = Annotated[
@@ -87,6 +97,7 @@ def fit(
     train_dir: TrainDir,
     out: Annotated[Path, Option("--out", "-o", help="Where the model goes.", metavar="MODEL_DIR")],
     encoder: EncoderName = None,
+    precision: Precision = "full",
     method: Method = AUTO,
     shots: Annotated[
         int | None, Option("--shots", "-k", help="Images per class; default: all.", parser=whole(1), metavar="K")
@@ -115,7 +126,7 @@ def fit(
     """Fit a classifier on class folders."""
     refuse_unreplaceable(out) if force else refuse_existing(out)
     model = tip_adapter.FewShotClassifier(
-        encoder=encoder,
+        encoder=in_half(encoder or DEFAULT) if precision == "half" else encoder,
         method=method,
         tune=tune,
         alpha=alpha,

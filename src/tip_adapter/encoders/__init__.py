@@ -15,6 +15,7 @@ from tip_adapter import validation
 from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord
 from tip_adapter.encoders.joined import JoinedEncoder, split_name
 from tip_adapter.encoders.onnx.catalogue import named_clips
+from tip_adapter.encoders.onnx.layouts import HALF
 from tip_adapter.errors import MissingExtra, UnaskedDownload, UsageError, warn
 from tip_adapter.plugins import known_names, load_object, resolve
 from tip_adapter.text import printable
@@ -34,6 +35,7 @@ __all__ = [
     "encoder_families",
     "encoder_names",
     "encoder_records",
+    "in_half",
     "load_encoder",
     "refuse_unasked_download",
 ]
@@ -102,7 +104,8 @@ def load_encoder(
     Parameters
     ----------
     name : a name of `ENCODERS`, a short name of a CLIP, or an entry point ``tip_adapter.encoders`` of an installed
-        package; or ``family:source``, of `FAMILIES` or such an entry point. Two of these joined by a plus sign, or a list of
+        package; or ``family:source``, of `FAMILIES` or such an entry point. ``@half`` after a name or source with ONNX files
+        in half precision chooses those. Two of these joined by a plus sign, or a list of
         two, names or loaded encoders, are two encoders as one (`joined.JoinedEncoder`)
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it, or torch for an encoder on torch
     threads : int, None for one per processor that this process may use in its container
@@ -152,6 +155,36 @@ def load_encoder(
     sources = (source,) if colon else (name,) if short else ()
     encoder: Encoder = make(*sources, device=device, threads=validation.threads(threads))
     return encoder
+
+
+def in_half(name: str) -> str:
+    """The name of the same encoder in half precision; of both where two are joined.
+
+    Parameters
+    ----------
+    name : as in `load_encoder`
+
+    Raises
+    ------
+    UsageError
+        It is not offered in half precision.
+
+    Examples
+    --------
+    >>> in_half("0.3*clip+0.7*dinov2")
+    '0.3*clip@half+0.7*dinov2@half'
+    """
+    halves = []
+    for weight, part in _parts_of(name):
+        half = f"{part.removesuffix(HALF)}{HALF}"
+        if half not in named_clips() and not part.startswith("onnx:"):
+            offered = ", ".join(known.removesuffix(HALF) for known in named_clips() if known.endswith(HALF))
+            raise UsageError(
+                f"encoder {printable(part)} is not offered in half precision; these are: {offered}, "
+                f"and {FAMILIES['onnx'].usage} with such files"
+            )
+        halves.append(half if weight is None else f"{weight!r}*{half}")
+    return "+".join(halves)
 
 
 def refuse_unasked_download(name: str, where: str | os.PathLike[str]) -> None:
@@ -214,7 +247,7 @@ def encoder_families() -> dict[str, Family]:
 def _parts_of(name: str) -> list[tuple[float | None, str]]:
     """The weight and the name of each of the encoders that a name joins; a path that exists may contain plus signs."""
     family, _, source = name.partition(":")
-    if family in FAMILIES and os.path.lexists(source):
+    if family in FAMILIES and os.path.lexists(source.removesuffix(HALF)):
         return [(None, name)]
     known = {*known_names(_GROUP, ENCODERS), *FAMILIES, *named_clips()}
     return split_name(name, known.__contains__)

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
 )
 from huggingface_hub.utils.tqdm import tqdm
 
-from tip_adapter.encoders.onnx.layouts import LAYOUTS, layout_of
+from tip_adapter.encoders.onnx.layouts import HALF_LAYOUTS, LAYOUTS, Layout, layout_of
 from tip_adapter.errors import CheckpointError, DownloadError, warn
 from tip_adapter.io.hub_errors import as_errors
 from tip_adapter.text import printable
@@ -46,12 +46,14 @@ def fetch(clip: Clip) -> Path:
         return folder
     with as_errors(DownloadError, f"cannot download {printable(clip.repository)}", _without_network(clip)):
         _refuse_unreachable(clip)
-        everything = [pattern for layout in LAYOUTS for pattern in layout.patterns]
+        layouts = _layouts(clip)
+        everything = [pattern for layout in layouts for pattern in layout.patterns]
         plan: Any = _snapshot(clip, everything, dry_run=True, tqdm_class=_NoBar)
-        layout = layout_of([file.filename for file in plan])
+        layout = layout_of([file.filename for file in plan], layouts)
         if layout is None:
-            known = "; or ".join(", ".join(layout.files) for layout in LAYOUTS)
-            raise CheckpointError(f"{printable(clip.repository)} on the hub contains no CLIP as ONNX files: {known}")
+            known = "; or ".join(", ".join(layout.files) for layout in layouts)
+            kind = "ONNX files in half precision" if clip.half else "ONNX files"
+            raise CheckpointError(f"{printable(clip.repository)} on the hub contains no CLIP as {kind}: {known}")
         wanted = [file for file in plan if any(fnmatch(file.filename, pattern) for pattern in layout.patterns)]
         mib = sum(file.file_size for file in wanted if file.will_download) / 2**20
         warn(
@@ -63,12 +65,16 @@ def fetch(clip: Clip) -> Path:
 
 def cached(clip: Clip) -> Path | None:
     """The folder in the cache, None if it is not complete."""
-    for layout in LAYOUTS:
+    for layout in _layouts(clip):
         with suppress(LocalEntryNotFoundError):
             folder = _snapshot(clip, layout.patterns, local_files_only=True)
             if all((folder / name).is_file() for name in layout.files):
                 return folder
     return None
+
+
+def _layouts(clip: Clip) -> tuple[Layout, ...]:
+    return HALF_LAYOUTS if clip.half else LAYOUTS
 
 
 def _refuse_unreachable(clip: Clip) -> None:
@@ -102,7 +108,7 @@ def _snapshot(clip: Clip, patterns: list[str], **options: Any) -> Any:
 
 def _without_network(clip: Clip) -> str:
     """What to do without a network, for an error message."""
-    layouts = [layout for layout in LAYOUTS if clip.layout in (None, layout.name)]
+    layouts = [layout for layout in _layouts(clip) if clip.layout in (None, layout.name)]
     commands = [
         f"`hf download {printable(clip.repository)} {' '.join(layout.files)} --revision {clip.revision} --local-dir FOLDER`"
         for layout in layouts

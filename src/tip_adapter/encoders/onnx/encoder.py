@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto
@@ -22,7 +22,7 @@ from onnx.compose import add_prefix
 from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, rows_of
 from tip_adapter.encoders.onnx.catalogue import Clip, known_clip, named_clips, unknown_record
 from tip_adapter.encoders.onnx.inspection import whole_model
-from tip_adapter.encoders.onnx.layouts import layout_in, read_settings
+from tip_adapter.encoders.onnx.layouts import HALF, layout_in, read_settings
 from tip_adapter.encoders.onnx.tokenizer import TextTokenizer, is_siglip
 from tip_adapter.encoders.onnx.tower import Tower, provider
 from tip_adapter.encoders.onnx.writer import MOST_BYTES, GraphWriter
@@ -50,17 +50,17 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _IMAGES_PER_RUN = 8
 #: Prefix of each name of a file's graph, in a graph that has nodes of ours as well.
 _THEIRS = "clip/"
-#: Tolerance of the squared length of a normalised vector.
-_ROUNDING = 1e-3
+#: Tolerance of the squared length of a normalised vector, which may be of half precision.
+_ROUNDING = 5e-3
 
 
 def load_named(name: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
     """The CLIP of a short name, from the hub; raises as `load_source`."""
-    return _from_hub(named_clips()[name], name, device, threads)
+    return _from_hub(named_clips()[name], name.removesuffix(HALF), device, threads)
 
 
 def load_source(source: str, *, device: str | None = None, threads: int | None = None) -> OnnxClipEncoder:
-    """The CLIP of a folder, or of a repository ``OWNER/NAME`` on the hub.
+    """The CLIP of a folder, or of a repository ``OWNER/NAME`` on the hub; with ``@half`` after it, in half precision.
 
     Raises
     ------
@@ -71,32 +71,40 @@ def load_source(source: str, *, device: str | None = None, threads: int | None =
     UsageError
         The device is not available, or the folder's name has unprintable characters.
     """
-    if is_folder(Path(source)):
-        path = Path(source).resolve()
+    place, half = _place_and_precision(source)
+    if is_folder(Path(place)):
+        path = Path(place).resolve()
         if not str(path).isprintable():
             raise UsageError(f"the name of {printable(path)} has unprintable characters; rename the folder")
         provider(device)
         record = unknown_record(f"an encoder in {path.name}")
-        return OnnxClipEncoder(f"onnx:{path}", path, path, record, device=device, threads=threads)
-    if _REPOSITORY.fullmatch(source):
-        return _from_hub(known_clip(source) or _unknown_clip(source), f"onnx:{source}", device, threads)
+        return OnnxClipEncoder(f"onnx:{path}", path, path, record, half=half, device=device, threads=threads)
+    if _REPOSITORY.fullmatch(place):
+        return _from_hub(known_clip(place, half) or _unknown_clip(place, half), f"onnx:{place}", device, threads)
     raise CheckpointError(
-        f"there is no folder {printable(source)}; if it was moved, pass its new path: --encoder onnx:FOLDER, "
+        f"there is no folder {printable(place)}; if it was moved, pass its new path: --encoder onnx:FOLDER, "
         "or FewShotClassifier.load(MODEL_DIR, encoder='onnx:FOLDER')"
     )
 
 
 def absent_repository(source: str) -> str | None:
     """The repository that `load_source` would download, None for a folder, a known CLIP, or one in the cache."""
-    if is_folder(Path(source)) or known_clip(source) or not _REPOSITORY.fullmatch(source):
+    place, half = _place_and_precision(source)
+    if is_folder(Path(place)) or known_clip(place, half) or not _REPOSITORY.fullmatch(place):
         return None
     from tip_adapter.encoders.onnx.download import cached  # as below
 
-    return None if cached(_unknown_clip(source)) else source
+    return None if cached(_unknown_clip(place, half)) else place
 
 
-def _unknown_clip(repository: str) -> Clip:
-    return Clip(repository, "main", unknown_record(f"the CLIP {repository} on the Hugging Face hub"))
+def _place_and_precision(source: str) -> tuple[str, bool]:
+    """The folder or repository of a source, and whether half precision is asked for; a folder's name may end like that."""
+    half = source.endswith(HALF) and not is_folder(Path(source))
+    return source.removesuffix(HALF) if half else source, half
+
+
+def _unknown_clip(repository: str, half: bool) -> Clip:
+    return Clip(repository, "main", unknown_record(f"the CLIP {repository} on the Hugging Face hub"), half=half)
 
 
 def _from_hub(clip: Clip, name: str, device: str | None, threads: int | None) -> OnnxClipEncoder:
@@ -105,7 +113,7 @@ def _from_hub(clip: Clip, name: str, device: str | None, threads: int | None) ->
 
     path = fetch(clip)
     root = path.parents[1]  # the cache's folder of the repository
-    return OnnxClipEncoder(name, path, root, clip.record, device=device, threads=threads)
+    return OnnxClipEncoder(name, path, root, clip.record, half=clip.half, device=device, threads=threads)
 
 
 class OnnxClipEncoder(Encoder):
@@ -113,10 +121,11 @@ class OnnxClipEncoder(Encoder):
 
     Parameters
     ----------
-    name : str, that loads it again
+    name : str, that loads it again; without ``@half``, which is added where its files are those in half precision
     folder : path of the folder with its files
     root : folder that must contain the targets of their links
     record : EncoderRecord; its width is read from the graph, and whether there is a text tower from the folder
+    half : whether its files must be those in half precision
     device : None or ``cpu``, or ``cuda`` where ONNX Runtime has it
     threads : int, None for one per available processor
 
@@ -127,23 +136,31 @@ class OnnxClipEncoder(Encoder):
     """
 
     def __init__(
-        self, name: str, folder: Path, root: Path, record: EncoderRecord, *, device: str | None, threads: int | None
+        self,
+        name: str,
+        folder: Path,
+        root: Path,
+        record: EncoderRecord,
+        *,
+        half: bool,
+        device: str | None,
+        threads: int | None,
     ) -> None:
-        self._folder, self._layout = folder, layout_in(folder)
+        self._folder, self._layout = folder, layout_in(folder, half=half)
         self._preprocessing = read_settings(folder / self._layout.preprocessing, self._layout.pixels).preprocessing()
         graphs = [self._layout.image, *([self._layout.text.graph] if self._layout.text else [])]
         towers = [Tower(folder / file, root, self._layout.outputs, device=device, threads=threads) for file in graphs]
         self._image, self._text = towers[0], towers[1] if self._layout.text else None
         self._pixels = _image_input(self._image)
         # Floats are scaled here, channels first; uint8 by the graph, channels last.
-        self._takes_floats = self._pixels.dtype == "FLOAT"
+        self._takes_floats = self._pixels.dtype in _FLOATS
         width = self._image.output.shape[-1] or self._trial.shape[1]
         self.record = replace(record if self._text else record.image_only(), width=width)
         self.logit_scale = self.record.logit_scale
         if self._text and self._text.output.shape[1] not in (None, width):
             raise _unlike(self._text, f"texts to vectors of the width of photos, {width}")
         fingerprint = _fingerprint(self._layout, folder, towers)
-        self.identity = EncoderIdentity(name, fingerprint, width)
+        self.identity = EncoderIdentity(f"{name}{HALF}" if HALF in self._layout.name else name, fingerprint, width)
 
     @cached_property
     def gives_raw(self) -> bool:  # type: ignore[override]
@@ -195,6 +212,8 @@ class OnnxClipEncoder(Encoder):
         with graph.in_front():
             pixels = graph.input("pixels", TensorProto.UINT8, [n, height, width, 3])
             scaled = self._preprocessing.write_scaled(graph, pixels) if self._takes_floats else pixels
+            if self._pixels.dtype == "FLOAT16":
+                scaled = graph.node("Cast", scaled, to=TensorProto.FLOAT16)
             graph.feed(scaled, _THEIRS + self._pixels.name)
         rows = graph.to_float(_THEIRS + self._image.output.name)
         if len(self._image.output.shape) == 3:
@@ -208,8 +227,9 @@ class OnnxClipEncoder(Encoder):
         return rows_of([self._run(prepared[i : i + step]) for i in range(0, len(prepared), step)], self.identity.width)
 
     def _run(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        taken = self._preprocessing.scaled(prepared) if self._takes_floats else prepared
-        return self._image.run({self._pixels.name: taken})
+        if self._takes_floats:
+            prepared = self._preprocessing.scaled(prepared).astype(_FLOATS[self._pixels.dtype], copy=False)
+        return self._image.run({self._pixels.name: prepared})
 
     @cached_property
     def _trial(self) -> NDArray[np.float32]:
@@ -222,14 +242,15 @@ class OnnxClipEncoder(Encoder):
         return TextTokenizer(side, self._folder, _text_length(tower)) if side and tower else None
 
 
+_FLOATS: dict[str, type[np.floating[Any]]] = {"FLOAT": np.float32, "FLOAT16": np.float16}
 _INTEGERS = {"INT32": np.int32, "INT64": np.int64}
 
 
 def _image_input(tower: Tower) -> Tensor:
     """The one input of an image graph."""
     inputs = tower.graph.inputs
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in ("FLOAT", "UINT8"):
-        raise _unlike(tower, "photos: one input of four dimensions, FLOAT or UINT8")
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in (*_FLOATS, "UINT8"):
+        raise _unlike(tower, f"photos: one input of four dimensions, {', '.join(_FLOATS)} or UINT8")
     if inputs[0].shape[0] not in (None, 1):
         raise _unlike(tower, f"photos one by one or in any number, but {inputs[0].shape[0]} at once")
     return inputs[0]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: What the name of an encoder, and of a layout, ends with where its files are those in half precision.
+HALF = "@half"
 #: Bytes of a JSON file of settings.
 _MAX_SETTINGS = 2**20
 
@@ -129,6 +131,7 @@ class Layout:
     outputs : names of the vectors, for towers with several outputs; the first row of one of three dimensions is the class
         token of a vision transformer
     data : patterns of the files that contain the weights of graphs of more than 2 GB
+    half : what the names of the same graphs in half precision end with, before ``.onnx``; empty if there are none
     """
 
     name: str
@@ -138,6 +141,7 @@ class Layout:
     text: TextSide | None
     outputs: tuple[str, ...]
     data: tuple[str, ...]
+    half: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -148,6 +152,12 @@ class Layout:
     def patterns(self) -> list[str]:
         """Patterns of the files that are needed of a repository."""
         return [*self.files, *self.data]
+
+    def in_half(self) -> Layout:
+        """The layout of the same graphs in half precision."""
+        image, *data = (name.replace(".onnx", f"{self.half}.onnx") for name in (self.image, *self.data))
+        text = self.text and replace(self.text, graph=self.text.graph.replace(".onnx", f"{self.half}.onnx"))
+        return replace(self, name=f"{self.name}{HALF}", image=image, text=text, data=tuple(data))
 
 
 LAYOUTS = (
@@ -180,6 +190,7 @@ LAYOUTS = (
         ),
         outputs=("image_embeds", "text_embeds", "pooler_output"),
         data=("onnx/vision_model.onnx_data*", "onnx/text_model.onnx_data*"),
+        half="_fp16",
     ),
     Layout(
         name="transformers.js, images only",
@@ -189,27 +200,32 @@ LAYOUTS = (
         text=None,
         outputs=("image_embeds", "pooler_output", "last_hidden_state"),
         data=("onnx/model.onnx_data*",),
+        half="_fp16",
     ),
 )
+HALF_LAYOUTS = tuple(layout.in_half() for layout in LAYOUTS if layout.half)
 
 
-def layout_of(names: Collection[str], layouts: Iterable[Layout] = LAYOUTS) -> Layout | None:
+def layout_of(names: Collection[str], layouts: Iterable[Layout]) -> Layout | None:
     """The layout that these files fit, given relative to their folder; None without one."""
     return next((layout for layout in layouts if set(layout.files) <= set(names)), None)
 
 
-def layout_in(folder: Path) -> Layout:
+def layout_in(folder: Path, *, half: bool) -> Layout:
     """The layout of a folder; without its text side if that has no file of its own there.
+
+    It is one in half precision if `half`, or if the folder has no graphs in full precision.
 
     Raises
     ------
     CheckpointError
         It fits none; the message names the files that the nearest layout lacks.
     """
-    found = {name for layout in LAYOUTS for name in layout.files if (folder / name).is_file()}
-    layout = layout_of(found) or next(filter(None, (_image_side(layout, found) for layout in LAYOUTS)), None)
+    layouts = HALF_LAYOUTS if half else LAYOUTS + HALF_LAYOUTS
+    found = {name for layout in layouts for name in layout.files if (folder / name).is_file()}
+    layout = layout_of(found, layouts) or next(filter(None, (_image_side(layout, found) for layout in layouts)), None)
     if layout is None:
-        nearest = max(LAYOUTS, key=lambda layout: (len(found & set(layout.files)), -len(layout.files)))
+        nearest = max(layouts, key=lambda layout: (len(found & set(layout.files)), -len(layout.files)))
         missing = ", ".join(name for name in nearest.files if name not in found)
         raise CheckpointError(
             f"{printable(folder)} contains no encoder as ONNX files: the layout of {nearest.name} lacks {missing}; "
