@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = "python -m benchmarks.claims --vectors $TIP_ADAPTER_VECTORS"
-#: File → what it is called; the most shots that it has photos for.
-SETS = {"caltech58_vitb32": ("58 classes, CLIP", 16), "imagenet_vitb32_4shot": ("ImageNet, CLIP", 4)}
+#: What is trained on vectors in minutes; CLIP-Adapter takes 200 epochs, and the probe's search on 1,000 classes hours.
+_FAST = ("zero-shot", "tip-adapter", "tip-adapter-f", "text-offset", "gda")
+#: File → what it is called; the most shots that it has photos for; the methods.
+SETS = {
+    "caltech58_vitb32": ("58 classes, CLIP", 16, ("linear-probe", *_FAST)),
+    "imagenet_vitb32_4shot": ("ImageNet, CLIP", 4, _FAST),
+}
 SHOTS = (1, 2, 4, 8, 16)
-METHODS = ("zero-shot", "linear-probe", "clip-adapter", "tip-adapter", "tip-adapter-f", "text-offset", "gda")
 #: What the page needs of a result.
 FIELDS = (
     "experiment",
@@ -62,10 +66,10 @@ def main() -> None:
 
 def measured(path: Path) -> Iterator[dict[str, Any]]:
     """The results of a file of vectors, with its name as `set`."""
-    title, most = SETS[path.stem]
+    title, most, methods = SETS[path.stem]
     shots = ",".join(str(number) for number in SHOTS if number <= most)
     asked = {
-        "figure5": {"methods": ",".join(METHODS), "shots": shots, "seeds": "1,2,3", "protocols": ",".join(PROTOCOLS)},
+        "figure5": {"methods": ",".join(methods), "shots": shots, "seeds": "1,2,3", "protocols": ",".join(PROTOCOLS)},
         "table4": {"shots": str(most)},
         "figure7": {"shots": str(most)},
     }

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 TITLES = {
     "zero-shot": "zero-shot CLIP",
     "linear-probe": "linear probe",
-    "clip-adapter": "CLIP-Adapter",
     "tip-adapter": "Tip-Adapter",
     "tip-adapter-f": "Tip-Adapter-F",
     "text-offset": "text-offset (ours)",
@@ -55,11 +54,9 @@ class Set(NamedTuple):
         return [row["accuracy"] for row in chosen]
 
     def lead(self, one: str, other: str) -> dict[int, float]:
-        """Shots → mean accuracy of one method minus another's, in points."""
-        return {
-            shots: 100 * (mean(self.accuracies(one, shots)) - mean(self.accuracies(other, shots)))
-            for shots in self.shots
-        }
+        """Shots → mean accuracy of one method minus another's, in points; empty where one was not measured."""
+        pairs = {shots: (self.accuracies(one, shots), self.accuracies(other, shots)) for shots in self.shots}
+        return {shots: 100 * (mean(a) - mean(b)) for shots, (a, b) in pairs.items() if a and b}
 
     def variant(self, prefix: str, method: str = "tip-adapter") -> dict[float, float]:
         """Value of a variant of Table 4 → mean accuracy, by the paper's protocol or the fixed one."""
@@ -99,8 +96,10 @@ def above_zero_shot(found: Set) -> tuple[bool, str]:
     return min(lead.values()) > 0, f"points above, by shots: {by_shots(lead)}"
 
 
-def lead_over_the_probe(found: Set) -> tuple[bool, str]:
+def lead_over_the_probe(found: Set) -> tuple[bool, str] | None:
     lead = found.lead("tip-adapter", "linear-probe")
+    if not lead:
+        return None
     return max(lead, key=lambda shots: lead[shots]) == min(lead), f"points above, by shots: {by_shots(lead)}"
 
 
@@ -108,11 +107,6 @@ def fine_tuning_gains_more(found: Set) -> tuple[bool, str]:
     gain = found.lead("tip-adapter-f", "tip-adapter")
     grows = all(more > less for less, more in pairwise(gain.values()))
     return min(gain.values()) > 0 and grows, f"points above Tip-Adapter, by shots: {by_shots(gain)}"
-
-
-def above_the_adapter(found: Set) -> tuple[bool, str]:
-    lead = found.lead("tip-adapter-f", "clip-adapter")
-    return min(lead.values()) > 0, f"-F after 20 epochs minus CLIP-Adapter after 200, points by shots: {by_shots(lead)}"
 
 
 def larger_caches(found: Set) -> tuple[bool, str] | None:
@@ -144,13 +138,18 @@ CLAIMS: list[tuple[str, str, Callable[[Set], tuple[bool, str] | None]]] = [
     ("Tip-Adapter is above zero-shot CLIP at every number of shots", "Table 2", above_zero_shot),
     ("Its lead over the linear probe is largest at 1 shot", "Table 2", lead_over_the_probe),
     ("Tip-Adapter-F is above Tip-Adapter, and gains more with more shots", "Table 2", fine_tuning_gains_more),
-    ("A tenth of the epochs is enough: Tip-Adapter-F is above CLIP-Adapter", "Tables 1, 2", above_the_adapter),
     ("A larger cache helps", "Table 4", larger_caches),
     ("The best alpha is 1", "Table 4", alpha_of_one),
     ("The best beta is 5.5", "Table 4", beta_of_five_and_a_half),
     ("Fine-tuning tightens the clusters of the keys", "Figure 7", clusters_tighten),
 ]
 UNTESTED = [
+    (
+        "A tenth of the epochs is enough: Tip-Adapter-F is above CLIP-Adapter",
+        "Tables 1, 2",
+        "time: 200 epochs",
+        "figure5",
+    ),
     ("alpha grows with the gap between a data set and CLIP's training data", "Figure 8", "eleven data sets", "figure8"),
     ("Better prompts matter less for better methods", "Figure 6", "photos and a text encoder", "figure6"),
     ("The keys are the part to tune", "Table 6", "photos and an encoder of torch", "table6"),
@@ -181,7 +180,7 @@ def claims(record: dict[str, Any]) -> str:
             f"beta and C are chosen as in the paper's public code ({protocols}). These are two sets, and neither is the paper's "
             "encoder, RN50: a claim that does not hold here may hold there.",
             table(["claim", "in the paper", "set", "here", "numbers"], lines),
-            "## Not testable on these vectors",
+            "## Not tested here",
             table(["claim", "in the paper", "needs", "command"], untested),
         ]
     )

@@ -288,3 +288,21 @@ def test_a_tally_keeps_a_few_numbers_a_photo_not_its_scores() -> None:
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 10_000 * 100  # bytes a photo, where a row of scores would take 4,000
+
+
+@given(st.integers(1, 10**6))
+def test_an_interval_of_none_or_all_ends_exactly_there(n):
+    assert accuracy_interval(0, n)[0] == 0.0
+    assert accuracy_interval(n, n)[1] == 1.0
+    assert 0 < accuracy_interval(0, n)[1] <= 1
+    assert 0 <= accuracy_interval(n, n)[0] < 1
+
+
+def test_answers_are_ids_classes_labels_and_scores():
+    accumulator = MetricAccumulator(np.array(["cat", "dog"]), 1.0)
+    photos = SupportSet(np.eye(2, dtype=np.float32), np.array(["cat", "dog"]), np.array(["a.jpg", "b.jpg"]))
+    accumulator.add(photos, np.log([[0.9, 0.1], [0.6, 0.4]]), np.zeros((2, 2)))
+    accumulator.add_unreadable(["a.jpg", "c.jpg"], ["cat", "dog"])
+    rows = [(*row[:3], row[3] and round(row[3], 6)) for row in accumulator.answers(0.7)]
+    assert rows == [("a.jpg", "cat", "cat", 0.9), ("b.jpg", "dog", None, 0.6), ("c.jpg", "dog", None, None)]
+    assert [row[2] for row in accumulator.answers()] == ["cat", "cat", None]

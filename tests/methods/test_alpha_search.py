@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tip_adapter.methods.alpha_search import AccuracyCurve, best_alpha_beta, central_alpha_beta, correct_between
+from tip_adapter.methods.alpha_search import (
+    AccuracyCurve,
+    best_alpha_beta,
+    central_alpha_beta,
+    correct_between,
+    nearest_alpha_beta,
+)
 
 
 def lines(seed, n_rows, n_classes):
@@ -191,3 +197,30 @@ def test_what_is_out_of_reach_does_not_draw_the_centre():
     """Names alone are as good as any small alpha: of all those below 1/64 of the unit none counts."""
     curve = steps([1e-9, 1e-6, 1e-3, 64.0], [90, 89, 90, 90, 0])
     assert central_alpha_beta([curve], 100)[0] == pytest.approx(1.0)
+
+
+@given(
+    seed=st.integers(0, 9999),
+    n_rows=st.integers(2, 40),
+    start=st.tuples(st.floats(0.2, 5), st.floats(0.5, 20)),
+    unit=st.sampled_from([None, 0.2, 5.0]),
+)
+def test_the_nearest_pair_is_the_start_where_that_is_as_good_and_else_on_the_way_to_it(seed, n_rows, start, unit):
+    text, cache, labels = lines(seed, n_rows, 4)
+    betas = np.geomspace(0.5, 20, 9)
+    curves = [curve_of(text, cache**beta, labels, beta, unit) for beta in betas]
+    alpha, beta = nearest_alpha_beta(curves, n_rows, start)
+    best = max(curve.best for curve in curves)
+    enough = best - np.sqrt(best * (1 - best / n_rows)) - 1e-9
+    curve = curves[int(np.argmin(abs(betas - beta)))]
+    assert at(curve, alpha) >= enough
+
+    def distance(alpha, beta):
+        return np.hypot(np.log(alpha / start[0]), np.log(beta / start[1]))
+
+    # No pair of a fine grid that is as good is nearer, but for the distance that is kept from the ends of a step.
+    for other in curves:
+        for log_alpha in np.linspace(-4, 4, 161):
+            candidate = start[0] * np.exp(log_alpha)
+            if at(other, candidate) >= enough and at(other, candidate * 1.02) >= enough <= at(other, candidate / 1.02):
+                assert distance(alpha, beta) <= distance(candidate, other.beta) + 0.05

@@ -576,3 +576,34 @@ def test_blocks_do_not_change_the_choice(monkeypatch):
     whole = pair_for(example)
     monkeypatch.setattr(leave_one_out, "_BLOCK_ENTRIES", 30)
     assert_same(pair_for(example), whole)
+
+
+def test_blocks_do_not_change_the_units(monkeypatch):
+    example = case([4, 4, 4], seed=3)
+    names = ClassEmbeddings(np.arange(3), example.weights)
+    given = example.X, example.labels, names, example.logit_scale, "scale-free"
+    whole = choose_alpha_beta(*given)
+    monkeypatch.setattr(leave_one_out, "_BLOCK_ENTRIES", len(example.X))  # a row each
+    assert choose_alpha_beta(*given).alpha == pytest.approx(whole.alpha, rel=1e-9)
+
+
+@pytest.mark.parametrize("shots", [1, 4])
+def test_few_validation_images_that_tell_nothing_leave_the_choice_to_the_support(shots):
+    example = case([shots] * 4, seed=5, noise=0.1, width=20)
+    names = ClassEmbeddings(np.arange(4), np.zeros((4, 20)) + 1e-3)
+    given = example.X, example.labels, names, example.logit_scale
+    own = choose_alpha_beta(*given, default_rule(example.labels))
+    easy = example.X[:1], example.labels[:1]  # right by any alpha above 0
+    few = choose_alpha_beta(*given, "few-validation", validation=easy)
+    assert (few.rule, few.n_rows, few.accuracy) == ("few-validation", 1, 1.0)
+    assert few.beta == pytest.approx(own.beta, rel=0.05)
+    assert few.alpha == pytest.approx(own.alpha, rel=0.05)
+    with pytest.raises(ValueError, match="needs validation images"):
+        choose_alpha_beta(*given, "few-validation")
+
+
+def test_a_choice_of_the_methods_own_settings_still_has_a_temperature():
+    with pytest.raises(ValueError, match="temperature must be a number above 0"):
+        Choice(None, None, -1.0, None, tuning.SUPPORT, 0)
+    with pytest.raises(ValueError, match="alpha must be None where a method chose its own settings"):
+        Choice(1.0, None, 1.0, None, tuning.SUPPORT, 0)

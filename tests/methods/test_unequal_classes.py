@@ -169,3 +169,7 @@ def test_fault_87_a_weighted_curve_counts_the_weights_of_the_right_rows(seed, n)
     alpha, beta = central_alpha_beta([curve], weights.sum())
     assert alpha >= 0
     assert beta == 1.0
+
+
+def test_a_class_without_images_weighs_1():
+    np.testing.assert_allclose(class_balance(np.array([0, 0, 0, 1]), 3), [2 / 3, 2, 1])

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 LABELS = ["red", "green", "blue"] * 3
 GIVEN = {"alpha": 3.0, "beta": 5.0}
-METHODS = ["tip-adapter", "tip-adapter-f", "zero-shot"]
+METHODS = ["tip-adapter", "tip-adapter-f", "zero-shot", "text-offset"]
 # A model of one class says so, and one with learned keys that they are gone: not what is looked at here.
 quietly = pytest.mark.filterwarnings("ignore::tip_adapter.errors.TipAdapterWarning")
 
@@ -349,6 +349,7 @@ def test_a_photo_that_is_in_the_model_is_not_learned_again(make_photos: MakePhot
     path = make_photos("new", red=1) / "red" / "0.png"
     model = fitted(photos).partial_fit([path], ["red"])
     head = model.head_
+    assert set(head.support.labels.tolist()) > {"red"}  # the message names the label of this photo, not of the first
     with pytest.raises(UsageError, match=r"0\.png is in the model already, as red; relabel it"):
         model.partial_fit([path], ["yellow"])
     assert model.head_ is head
@@ -686,7 +687,7 @@ class Teaching(RuleBasedStateMachine):
         queries = self.vectors([self.paint("red", 999), self.paint("blue", 998)])
         together = self.model.estimator_.logits(queries)
         alone = np.concatenate([self.model.estimator_.logits(query[None]) for query in queries])
-        np.testing.assert_allclose(together, alone, atol=1e-4, rtol=1e-5)
+        np.testing.assert_allclose(together, alone, atol=1e-4, rtol=1e-4)  # single precision, times beta
         if self.method == "zero-shot":
             return
         for row, evidences in zip(
@@ -695,7 +696,7 @@ class Teaching(RuleBasedStateMachine):
             for evidence in evidences:
                 whole = evidence.text + sum(photo.part for photo in evidence.images) + evidence.others
                 assert row[self.model.classes_.tolist().index(evidence.label)] == pytest.approx(
-                    whole, abs=1e-4, rel=1e-5
+                    whole, abs=1e-4, rel=1e-4
                 )
 
 

@@ -135,9 +135,9 @@ def choose_alpha_beta(
     class_embeddings : ClassEmbeddings, or None for the cache alone (alpha is then 1: it does not change predictions)
     logit_scale : float, the encoder's own
     rule : ``leave-one-out`` (each image scored by the cache without it), ``scale-free`` (no search: works from one
-        image per class) or ``validation``
+        image per class), ``validation`` or ``few-validation``
     queries : (n, d) float array, unaugmented views of the images, if X holds means of augmented views; default X
-    validation : (X_val, y_val), for ``rule="validation"``
+    validation : (X_val, y_val), for ``validation``, or for ``few-validation``: few of them, which decide where they can
     ratio : float, for ``rule="scale-free"``: the encoder's ratio of cache spread to text spread; 0.1 for CLIP
     class_sums : ``"balanced"`` or ``"raw"``, as in TipAdapterClassifier
 
@@ -165,7 +165,7 @@ def choose_alpha_beta(
     >>> print(choice.rule, choice.accuracy, choice.n_rows)
     leave-one-out 1.0 4
     """
-    _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE, VALIDATION)
+    _require_rule(rule, LEAVE_ONE_OUT, SCALE_FREE, VALIDATION, FEW_VALIDATION)
     clf = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale, class_sums=class_sums)
     clf.fit(X, y)
     cache = Cache.of(clf, clf.unit_queries(X if queries is None else queries))
