@@ -57,9 +57,9 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """A running service with the toy encoder, and no project yet."""
-    running = Service(tmp_path / "data", "toy")
+def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A running service with no project yet; its encoder is toy, or the parameter."""
+    running = Service(tmp_path / "data", getattr(request, "param", "toy"))
     running.start()
     yield running
     running.kill()

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 
 AXE = Path(__file__).parents[1] / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+#: Class → its folder in the demo's photos.
+TEXTILES = {"faultless cloth": "nominal", "cloth with a fault": "global"}
 VIEWS = ["classes", "collection", "quality", "use"]
 
 
@@ -97,6 +99,23 @@ def test_two_classes_are_taught_and_the_bars_follow_each_photo(open_page: Any, p
     shares = page.locator(".why .bar-value").all_inner_texts()
     assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.2)
     assert page.locator("h1").inner_text().startswith("New project")
+
+
+@pytest.mark.parametrize("service", ["pocket"], indirect=True)
+def test_photos_of_textiles_are_learned_as_they_arrive(open_page: Any, service: Service) -> None:
+    textiles = Path(pytest.importorskip("conformal_clip_data").textile_simulated_root())
+    page = open_page()
+    add_class(page, "faultless cloth")
+    add_class(page, "cloth with a fault")
+    photos = {label: sorted((textiles / folder).glob("*.jpg")) for label, folder in TEXTILES.items()}
+    ask(page, photos["cloth with a fault"][50])
+    before = scores(page)
+    for label, paths in photos.items():
+        card(page, label).locator("input[type=file]").set_input_files(paths[:8])
+        seen(card(page, label).locator(".photo img"), 8)
+        before = changed_scores(page, before)
+    expect(page.locator(".headline")).to_contain_text("cloth with a fault")
+    assert page.locator(".evidence li").count() == 3
 
 
 def test_a_class_is_renamed_disabled_and_deleted_and_undo_brings_it_back(open_page: Any, photo_files: Any) -> None:
