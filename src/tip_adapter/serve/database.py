@@ -144,7 +144,7 @@ class Database:
 
     def check(self) -> None:
         """Raise DBAPIError if the database cannot be written."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             connection.execute(projects.update().where(projects.c.id == "").values(version=0))
 
     def close(self) -> None:

@@ -196,7 +196,7 @@ class Learner:
         Parameters
         ----------
         names : label → the name that the text encoder reads
-        nameless : labels of classes without a name of their own: each is as near to a photo as the others are on average
+        nameless : labels of classes without a name of their own: their embedding is the mean of the others'
         support : SupportSet of classes among `names`; for an encoder that reads no names each has photos
         """
         settings = FewShotClassifier(encoder=self.encoder).get_params(deep=False)
