@@ -119,6 +119,7 @@ def _application(queue: PhotoQueue, settings: Settings, projects: Projects | Non
         responses=problems(401, 421),
     )
     app.state.instance = uuid.uuid4().hex
+    app.state.needs_token = settings.token is not None
     app.add_middleware(Guard, settings=settings, limits=queue.limits)
     app.add_middleware(Metrics, queue=queue)
     _add_error_handlers(app)
@@ -203,6 +204,7 @@ def _service_info(app: FastAPI, queue: PhotoQueue, *, learns: bool) -> dict[str,
     return {
         "tip_adapter": __version__,
         "instance": app.state.instance,
+        "needs_token": app.state.needs_token,
         "teaching": learns,
         "encoder": encoder.name,
         "encoder_fingerprint": encoder.fingerprint,

@@ -62,11 +62,12 @@ const EN = {
   // quality
   report_empty: "Add photos first: each is left out once, and asked about as if it were new.", report_waiting: "Leaving photos out …",
   accuracy: "Right for photos that it has not seen", interval: (low, high, n) => `Between ${low} and ${high} (95 %), from ${photos(n)}, each left out once.`,
-  no_accuracy: "Not measured yet: it takes at least two classes with two photos each.", right_of: (right, n) => `${count(right)} of ${count(n)}`,
+  not_left_out: (n) => `${photos(n)} cannot be left out: no other photo of their class differs from them.`,
+  no_accuracy: "Not measured yet: a class needs two photos that differ.", right_of: (right, n) => `${count(right)} of ${count(n)}`,
   next_steps: "What to do next", needs_photos: "These classes need more photos:", enough_photos: "No class needs photos more than the others.",
   confusion: "What is mistaken for what", confusion_hint: "Rows: what the photos are. Columns: what is answered for them when they are left out.",
   suspicious: "Possibly wrong labels", suspicious_hint: "The other photos say something else about these.",
-  looks_like: (is, looks, score) => `Labelled ${is}, looks like ${looks} (${score})`, move_to_class: (label) => `Move to ${label}`,
+  looks_like: (is, looks, score) => `Labelled ${is} (${score} probable), looks like ${looks}`, move_to_class: (label) => `Move to ${label}`,
   duplicates: "Nearly the same photo twice", duplicates_hint: "The second of two adds little. They are left out together.", delete_second: "Delete the second", second_photo: "the second photo",
 
   // projects
@@ -132,11 +133,12 @@ const ZH = {
 
   report_empty: "请先添加照片：每张照片会被留出一次，当作新照片来识别。", report_waiting: "正在逐张留出…",
   accuracy: "对没见过的照片的正确率", interval: (low, high, k) => `在 ${low} 与 ${high} 之间（95 %），共 ${n(k)} 张照片，每张留出一次。`,
-  no_accuracy: "尚未测量：至少需要两个类别，每类两张照片。", right_of: (right, k) => `${n(k)} 张中 ${n(right)} 张`,
+  not_left_out: (k) => `${n(k)} 张照片无法留出：同类中没有与之不同的照片。`,
+  no_accuracy: "尚未测量：一个类别需要两张不同的照片。", right_of: (right, k) => `${n(k)} 张中 ${n(right)} 张`,
   next_steps: "下一步做什么", needs_photos: "这些类别需要更多照片：", enough_photos: "没有哪个类别特别缺照片。",
   confusion: "哪些容易混淆", confusion_hint: "行：照片的类别。列：留出时给出的答案。",
   suspicious: "可能标错的照片", suspicious_hint: "其他照片对它们有不同的看法。",
-  looks_like: (is, looks, score) => `标为 ${is}，看起来像 ${looks}（${score}）`, move_to_class: (label) => `移动到 ${label}`,
+  looks_like: (is, looks, score) => `标为 ${is}（概率 ${score}），看起来像 ${looks}`, move_to_class: (label) => `移动到 ${label}`,
   duplicates: "几乎相同的照片", duplicates_hint: "两张中的第二张帮助不大。它们会一起被留出。", delete_second: "删除第二张", second_photo: "第二张照片",
 
   projects: "项目", new_project: "新项目", open_file: "打开项目文件", open: "打开", opened: "已打开", no_projects: "还没有项目。",
