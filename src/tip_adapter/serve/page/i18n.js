@@ -62,7 +62,7 @@ const EN = {
   // quality
   report_empty: "Add photos first: each is left out once, and asked about as if it were new.", report_waiting: "Leaving photos out …",
   accuracy: "Right for photos that it has not seen", interval: (low, high, n) => `Between ${low} and ${high} (95 %), from ${photos(n)}, each left out once.`,
-  not_left_out: (n) => `${photos(n)} cannot be left out: no other photo of their class differs from them.`,
+  not_left_out: (n) => `${photos(n)} could not be left out, since no other photo of the class differs.`,
   no_accuracy: "Not measured yet: a class needs two photos that differ.", right_of: (right, n) => `${count(right)} of ${count(n)}`,
   next_steps: "What to do next", needs_photos: "These classes need more photos:", enough_photos: "No class needs photos more than the others.",
   confusion: "What is mistaken for what", confusion_hint: "Rows: what the photos are. Columns: what is answered for them when they are left out.",
