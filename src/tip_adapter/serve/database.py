@@ -127,19 +127,29 @@ class Database:
     def __init__(self, url: str) -> None:
         parsed = _checked(url)
         self._engine = _engine(parsed)
+        self._reading = self._engine.execution_options(reads=True)
+        self._lock: Any = None
         try:
             self._lock = _locked(self._engine, parsed)
             _migrate(self._engine)
-        except DBAPIError as error:
-            self._engine.dispose()
-            raise NotWritable(
-                f"the database {printable(parsed.render_as_string())} cannot be used: {_reason(error)}"
-            ) from error
+        except BaseException as error:
+            self.close()
+            if isinstance(error, DBAPIError):
+                raise NotWritable(
+                    f"the database {printable(parsed.render_as_string())} cannot be used: {_reason(error)}"
+                ) from error
+            raise
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction: committed when the block ends, undone when it raises."""
         with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads: it neither waits for another one nor makes one wait."""
+        with self._reading.begin() as connection:
             yield connection
 
     def check(self) -> None:
@@ -149,7 +159,8 @@ class Database:
 
     def close(self) -> None:
         """Let another service use it."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
         self._engine.dispose()
 
 
@@ -192,8 +203,15 @@ def _engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def durable(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # else the driver ends transactions by itself, before tables are made
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that begins to write after it has read can fail at once; this one waits for its turn.
+        reads = connection.get_execution_options().get("reads")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
 

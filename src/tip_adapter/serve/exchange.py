@@ -90,7 +90,7 @@ def project_file(project: Project, encoder: Encoder, database: Database) -> byte
     state = project.state
     photos = [row for row in state.all_photos.values() if not row.deleted and row.vector is not None]
     query = select(tables.photos.c.id, tables.photos.c.thumbnail).where(tables.photos.c.project_id == project.id)
-    with database.begin() as connection:
+    with database.read() as connection:
         thumbnails = {row.id: row.thumbnail or b"" for row in connection.execute(query)}
     pictures = [thumbnails.get(row.id, b"") for row in photos]
     record = _Record(
