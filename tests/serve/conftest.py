@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +87,23 @@ class Api:
 
 def new_id() -> str:
     return str(uuid.uuid4())
+
+
+@contextmanager
+def running(*args: str) -> Iterator[tuple[int, str]]:
+    """The program with the toy encoder, killed at the end: its process group, and its address."""
+    command = [sys.executable, "-m", "tip_adapter", "serve", "--port", "0", "--encoder", "toy", *args]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            assert process.stderr
+            lines = []
+            while "is served at" not in (line := process.stderr.readline()):
+                lines.append(line)
+                assert line, "".join(lines)
+            yield process.pid, line.split()[-1]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 LOCAL = "http://127.0.0.1:8000"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
-import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +21,7 @@ from tip_adapter.errors import NotWritable, UsageError
 from tip_adapter.serve import database as tables
 from tip_adapter.serve.database import Database, sqlite_url
 
-from .conftest import Api, new_id
+from .conftest import Api, new_id, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,41 +142,24 @@ def test_fault_46_a_kill_loses_no_acknowledged_photo(
     where = ["--data", str(tmp_path)] if kind == "sqlite" else ["--database", request.getfixturevalue("postgres")()]
     p, c, ledger, n = new_id(), new_id(), set(), 0
     for kill in range(100 if SOAK else 10 if kind == "sqlite" else 3):
-        process, url = start(*where)
-        base = f"{url}/v1/projects/{p}"
-        with httpx.Client(timeout=30) as client:
+        with running(*where) as (group, url), httpx.Client(timeout=30) as client:
+            base = f"{url}/v1/projects/{p}"
             client.put(base, json={"name": "killed"}).raise_for_status()
             client.put(f"{base}/classes/{c}", json={"label": "red"}).raise_for_status()
+            parts = [{"limit": 300, "offset": offset} for offset in range(0, 6000, 300)]
             listed = [
-                row["id"]
-                for start_ in range(0, 5000, 300)
-                for row in client.get(f"{base}/examples", params={"limit": 300, "offset": start_}).json()["examples"]
+                row["id"] for part in parts for row in client.get(f"{base}/examples", params=part).json()["examples"]
             ]
             assert len(listed) == len(set(listed))
             assert ledger <= set(listed), kill
-            threading.Timer(0.1 + kill % 7 * 0.05, lambda pid=process.pid: os.killpg(pid, signal.SIGKILL)).start()
-            try:
+            threading.Timer(0.1 + kill % 7 * 0.05, os.killpg, (group, signal.SIGKILL)).start()
+            with suppress(httpx.TransportError):
                 while True:
-                    e, n = str(uuid.uuid4()), n + 1
+                    e, n = new_id(), n + 1
                     answer = client.put(f"{base}/examples/{e}", params={"class_id": c}, content=photo("red", n))
                     if answer.status_code == 201:
                         ledger.add(e)
-            except httpx.TransportError:
-                process.wait()
     assert len(ledger) > 10
     if kind == "sqlite":
         with closing(sqlite3.connect(tmp_path / tables.FILE)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def start(*args: str) -> tuple[subprocess.Popen[str], str]:
-    """The program in a process group of its own, with the toy encoder, and its address."""
-    command = [sys.executable, "-m", "tip_adapter", "serve", "--port", "0", "--encoder", "toy", *args]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stderr
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if "is served at" in line:
-            return process, line.split()[-1]
-    raise AssertionError("".join(lines))

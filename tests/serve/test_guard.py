@@ -261,7 +261,13 @@ def test_the_page_runs_no_script_of_others(learning: Serving, monkeypatch: pytes
         assert "script-src 'self';" in policy
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
-    for path in ("/static/../static.py", "/static/%2e%2e/app.py", "/static//etc/passwd", "/static/C:/x", "/static/none"):
+    for path in (
+        "/static/../static.py",
+        "/static/%2e%2e/app.py",
+        "/static//etc/passwd",
+        "/static/C:/x",
+        "/static/none",
+    ):
         assert client.get(path).status_code == 404, path
     monkeypatch.setattr(static, "_FOLDER", tmp_path / "none")
     assert learning().get("/").status_code == 404

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 #: Errors of every route of projects.
-COMMON = problems(401, 403, 404, 408, 413, 421, 422, 503)
+COMMON = problems(400, 401, 403, 404, 408, 413, 421, 422, 503)
 #: Thumbnails do not change.
 _CACHED = {"cache-control": "private, max-age=31536000, immutable"}
 
