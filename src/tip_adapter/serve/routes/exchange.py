@@ -23,7 +23,11 @@ async def report(project: OneProject) -> Response:
     return JSONResponse(await asyncio.to_thread(project.report))
 
 
-@router.get("/v1/projects/{p}/export", response_class=Response, responses=file_answer("application/zip", 409))
+@router.get(
+    "/v1/projects/{p}/export",
+    response_class=Response,
+    responses=file_answer("application/zip", "application/octet-stream"),
+)
 async def export(query: Annotated[bodies.ExportQuery, Query()], project: OneProject, projects: AllProjects) -> Response:
     """The project as one file to import again; or what it has learned as a model folder (zip), or as an ONNX file."""
     encoder = projects.queue.encoder
