@@ -77,7 +77,7 @@ class Projects:
                 "n_collection"
             ),
         ).order_by(projects.created)
-        with self.database.begin() as connection:
+        with self.database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def put(self, id: str, name: str) -> bool:
@@ -102,7 +102,7 @@ class Projects:
             return self._open[id]
         with self._opening:
             if id not in self._open:
-                with self.database.begin() as connection:
+                with self.database.read() as connection:
                     query = select(tables.projects.c.encoder, tables.projects.c.fingerprint)
                     made_with = connection.execute(query.where(tables.projects.c.id == id)).first()
                 identity = self.queue.encoder.identity
@@ -142,7 +142,7 @@ class Projects:
         """Open the projects that have photos to encode."""
         photos = tables.photos.c
         query = select(photos.project_id).where(photos.content.is_not(None), photos.deleted.is_(False)).distinct()
-        with self.database.begin() as connection:
+        with self.database.read() as connection:
             ids = connection.scalars(query).all()
         for id in ids:
             with suppress(Problem):  # of another encoder
