@@ -188,7 +188,8 @@ class Learner:
     def warm_up(self) -> None:
         """Load what the first fit loads, so that no request waits for it."""
         vectors = np.eye(2, self.encoder.identity.width, dtype=np.float32)
-        self.fit({"a": "a", "b": "b"}, frozenset(), SupportSet(vectors, ["a", "b"], ["0", "1"]))
+        labels = np.array(["a", "b"])
+        self.fit({label: label for label in labels.tolist()}, frozenset(), SupportSet(vectors, labels, labels))
 
     def check_name(self, name: str) -> None:
         """Raise VectorError if the encoder cannot read a class name."""
