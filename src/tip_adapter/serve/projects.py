@@ -135,6 +135,7 @@ class Projects:
 
     async def run(self) -> None:
         """Encode photos of collections, and fit and choose again after changes, until cancelled."""
+        await asyncio.to_thread(self.learner.warm_up)
         await asyncio.to_thread(self._open_pending)
         await asyncio.gather(self._encode_collections(), self._settle())
 
