@@ -27,8 +27,6 @@ DATA_FILES = {
     "paper/experiments.toml": "the tables and figures",
     "paper/published.jsonl": "the paper's numbers",
     "py.typed": "marks the package as typed",
-    "serve/migrations": "changes of the database's tables, run by Alembic",
-    "serve/migrations/versions": "one module each, in their order",
     "serve/page": "the page that opens at /: scripts without a build step, and its style",
     "serve/page/index.html": "names the scripts and the style sheet",
     "serve/page/page.css": "style sheet of the page",

@@ -40,19 +40,20 @@ if TYPE_CHECKING:
     from fake_hub import FakeHub
 
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in steps.PAGES}
-#: Its requests need a running service: a test of its own follows it.
-SERVICE = "docs/how-to/web-service.md"
+#: Their requests need a running service: tests of their own follow them.
+SERVICE, LIBRARY = "docs/how-to/web-service.md", "docs/how-to/tag-library.md"
 WITH_CONSOLES = [name for name, text in TEXTS.items() if "```console" in text]
 WITH_STEPS = [
     name
     for name, text in TEXTS.items()
-    if name not in (*WITH_CONSOLES, SERVICE) and (steps.commands(text) or "```python" in text)
+    if name not in (*WITH_CONSOLES, SERVICE, LIBRARY) and (steps.commands(text) or "```python" in text)
 ]
 
 #: Page → packages without which it is skipped.
 NEEDS = {
     "docs/how-to/fastapi.md": ("fastapi", "httpx", "python_multipart"),
-    SERVICE: ("fastapi", "httpx", "pydantic_settings", "python_multipart", "uvicorn"),
+    SERVICE: ("fastapi", "httpx", "pydantic_settings", "python_multipart", "sqlalchemy", "uvicorn"),
+    LIBRARY: ("fastapi", "httpx", "pydantic_settings", "python_multipart", "sqlalchemy", "uvicorn"),
 }
 
 
@@ -320,6 +321,26 @@ def test_the_requests_of_the_guide_to_the_service_are_answered(
     assert [len(record["explanation"]) for record in explained["predictions"]] == [2, 2]
     assert {entry["label"] for entry in info["classes"]} == {"cat", "dog"}
     assert others == [photo, photo]
+
+
+@pytest.mark.slow
+def test_the_guide_to_a_service_that_learns_works(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for package in NEEDS[LIBRARY]:
+        pytest.importorskip(package)
+    command = [sys.executable, "-m", "tip_adapter", "serve", "--port", "0", "--data", "projects"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        url = next(line.split()[-1] for line in process.stderr if "is served at" in line)
+        page = TEXTS[LIBRARY].replace("http://127.0.0.1:8000", url)
+        steps.follow(page, {})
+        assert re.fullmatch(r"(\d\.png (cat|dog) [01]\.\d+\n){2}", capsys.readouterr().out)
+        assert len(Path("library.csv").read_text().splitlines()) == 3
+        assert Path("model.zip").stat().st_size > 1000
+        requests = "\n".join(steps.commands(page)[2:])
+        done = subprocess.run(["sh", "-ec", requests], capture_output=True, text=True, check=True)
+        assert '"label":"cat"' in done.stdout
+        assert '"explanation"' in done.stdout
+        process.terminate()
 
 
 def test_the_guide_to_the_service_lists_every_code_of_its_errors() -> None:

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from PIL import Image
 
 CHROMIUM = Path("/usr/bin/chromium")
 SOURCES = Path(__file__).parents[2] / "src"
@@ -57,9 +57,9 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """A running service with the toy encoder, and no project yet."""
-    running = Service(tmp_path / "data", "toy")
+def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A running service with no project yet; its encoder is toy, or the parameter."""
+    running = Service(tmp_path / "data", getattr(request, "param", "toy"))
     running.start()
     yield running
     running.kill()
@@ -82,14 +82,14 @@ def open_page(browser: Any, service: Service) -> Iterator[Callable[..., Any]]:
     contexts, said = [], []
 
     def opened(*, width: int = 1280, **options: Any) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        context = browser.new_context(base_url=service.url, viewport={"width": width, "height": 900}, **options)
         context.set_default_timeout(20_000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: said.append(str(error)))
         # "Failed to load resource" is what the browser says about answers that the page expects, such as a refused photo.
         page.on("console", lambda text: said.append(text.text) if "Failed to load" not in text.text else None)
-        page.goto(service.url)
+        page.goto("/")
         page.wait_for_selector("#new-label")
         return page
 
@@ -101,13 +101,15 @@ def open_page(browser: Any, service: Service) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def photo_files(tmp_path: Path, paint: Callable[..., Image.Image]) -> Callable[..., list[Path]]:
-    """photo_files("red", 3, first=10) → paths of three photos."""
+    """photo_files("red", 3, first=10) → paths of three photos, tinted so that none nearly repeats another."""
 
     def write(label: str, n: int, *, first: int = 0) -> list[Path]:
         (tmp_path / "photos" / label).mkdir(parents=True, exist_ok=True)
         paths = [tmp_path / "photos" / label / f"{label}-{number}.png" for number in range(first, first + n)]
         for number, path in enumerate(paths, first):
-            paint(label, number).save(path)
+            photo = paint(label, number)
+            tint = Image.new("RGB", photo.size, tuple(np.random.default_rng([number, len(label)]).integers(0, 256, 3)))
+            Image.blend(photo, tint, 0.45).save(path)
         return paths
 
     return write

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +20,19 @@ expect = pytest.importorskip("playwright.sync_api").expect
 expect.set_options(timeout=20_000)
 pytestmark = pytest.mark.slow
 
-AXE = Path(__file__).parents[1] / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+ROOT = Path(__file__).parents[2]
+AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 VIEWS = ["classes", "collection", "quality", "use"]
+
+
+def textile_photos() -> dict[str, list[Path]]:
+    """Class → the demo's real photos of it."""
+    folder = Path(pytest.importorskip("conformal_clip_data").textile_simulated_root())
+    return {
+        "faultless cloth": sorted((folder / "nominal").glob("*.jpg")),
+        "cloth with a fault": sorted((folder / "global").glob("*.jpg")),
+    }
 
 
 def card(page: Any, label: str) -> Any:
@@ -61,6 +76,16 @@ def changed_scores(page: Any, before: dict[str, float]) -> dict[str, float]:
     pytest.fail(f"the bars still say {before}")
 
 
+def settled(page: Any) -> None:
+    """Wait until the settings of the project have been chosen in the background."""
+    path = page.evaluate("location.hash").split("/")[1]
+    for _ in range(200):
+        if not page.request.get(f"/v1/projects/{path}").json()["jobs"]["tuning"]:
+            return
+        page.wait_for_timeout(100)
+    pytest.fail("the settings are still being chosen")
+
+
 def visit(page: Any, view: str) -> None:
     page.locator(f"nav a[href$='/{view}']").click()
     page.locator(f"nav a[href$='/{view}'][aria-current=page]").wait_for()
@@ -97,6 +122,22 @@ def test_two_classes_are_taught_and_the_bars_follow_each_photo(open_page: Any, p
     shares = page.locator(".why .bar-value").all_inner_texts()
     assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.2)
     assert page.locator("h1").inner_text().startswith("New project")
+
+
+@pytest.mark.parametrize("service", ["pocket"], indirect=True)
+def test_photos_of_textiles_are_learned_as_they_arrive(open_page: Any, service: Service) -> None:
+    page = open_page()
+    add_class(page, "faultless cloth")
+    add_class(page, "cloth with a fault")
+    photos = textile_photos()
+    ask(page, photos["cloth with a fault"][50])
+    before = scores(page)
+    for label, paths in photos.items():
+        card(page, label).locator("input[type=file]").set_input_files(paths[:8])
+        seen(card(page, label).locator(".photo img"), 8)
+        before = changed_scores(page, before)
+    expect(page.locator(".headline")).to_contain_text("cloth with a fault")
+    assert page.locator(".evidence li").count() == 3
 
 
 def test_a_class_is_renamed_disabled_and_deleted_and_undo_brings_it_back(open_page: Any, photo_files: Any) -> None:
@@ -242,23 +283,42 @@ def test_the_collection_is_downloaded_as_csv(open_page: Any, photo_files: Any) -
 # ---- how good it is, projects, export ----------------------------------------------------------------------------------
 
 
-def test_how_good_it_is_follows_the_photos(open_page: Any, photo_files: Any) -> None:
+@pytest.mark.parametrize("service", ["pocket"], indirect=True)
+def test_how_good_it_is_follows_the_photos(open_page: Any, service: Service) -> None:
+    page = open_page()
+    textiles = textile_photos()
+    for label, photos in textiles.items():
+        add_class(page, label, photos[:6])
+    visit(page, "quality")
+    expect(page.locator(".panel").first).to_contain_text("from 12 photos")
+    assert page.locator(".matrix tbody tr").count() == 2
+    assert sum(map(int, page.locator(".matrix td:not(:empty)").all_inner_texts())) == 12
+    visit(page, "classes")
+    card(page, "faultless cloth").locator("input[type=file]").set_input_files(textiles["faultless cloth"][6:8])
+    seen(card(page, "faultless cloth").locator(".photo img"), 8)
+    visit(page, "quality")
+    expect(page.locator(".panel").first).to_contain_text("from 14 photos")
+
+
+def test_a_wrong_label_is_found_and_the_photo_moved(open_page: Any, photo_files: Any) -> None:
     page = open_page()
     add_class(page, "red", [*photo_files("red", 4), *photo_files("blue", 1, first=70)])
     add_class(page, "blue", photo_files("blue", 5))
     visit(page, "quality")
-    page.locator(".figure").wait_for()
-    assert page.locator(".matrix tbody tr").count() == 2
-    page.get_by_role("button", name="Move to blue").click()
-    page.locator(".figure", has_text="100.0%").wait_for()
+    wrong = page.locator(".findings li", has_text="Labelled red").first
+    wrong.get_by_role("button", name="Move to blue").click()
+    visit(page, "classes")
+    seen(card(page, "red").locator(".photo img"), 4)
+    seen(card(page, "blue").locator(".photo img"), 6)
 
 
 def test_a_project_is_downloaded_deleted_and_opened_again(open_page: Any, photo_files: Any) -> None:
     page = open_page()
     add_class(page, "red", photo_files("red", 2))
     add_class(page, "blue", photo_files("blue", 2))
+    settled(page)
     ask(page, photo_files("red", 1, first=50)[0])
-    page.locator(".headline", has_text="red").wait_for()
+    expect(page.locator(".headline")).to_contain_text("red")
     before = scores(page)
     page.locator(".project-name").click()
     name = page.locator(".projects input")
@@ -276,9 +336,47 @@ def test_a_project_is_downloaded_deleted_and_opened_again(open_page: Any, photo_
     )
     page.locator("h1", has_text="colours").wait_for()
     seen(card(page, "red").locator(".photo img"), 2)
+    settled(page)
     ask(page, photo_files("red", 1, first=50)[0])
-    page.locator(".headline", has_text="red").wait_for()
+    expect(page.locator(".headline")).to_contain_text("red")
     assert scores(page) == before
+
+
+def test_the_lines_of_the_page_run_and_answer_as_the_page_does(
+    open_page: Any, photo_files: Any, tmp_path: Path
+) -> None:
+    page = open_page()
+    add_class(page, "red", photo_files("red", 4))
+    add_class(page, "blue", photo_files("blue", 4))
+    settled(page)
+    (photo,) = photo_files("red", 1, first=50)
+    visit(page, "use")
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Model folder").click()
+    started.value.save_as(tmp_path / started.value.suggested_filename)
+    (tmp_path / "photo.jpg").write_bytes(photo.read_bytes())
+    titles = page.locator(".panel:has(pre) h3").all_inner_texts()
+    lines = dict(zip(titles, page.locator("pre").all_inner_texts(), strict=True))
+    visit(page, "classes")
+    ask(page, photo)
+    expect(page.locator(".headline")).to_contain_text("red")
+
+    by_shell = run(lines["Command line"] + " --json", tmp_path)
+    answered = json.loads(by_shell.splitlines()[0])
+    assert answered["label"] == "red"
+    assert round(100 * answered["score"], 1) == scores(page)["red"]
+    assert run(shlex.join([sys.executable, "-c", lines["Python"]]), tmp_path).strip() == "red"
+    by_curl = json.loads(run(lines["curl, from the running service"], tmp_path))["predictions"]
+    assert [round(record["score"], 5) for record in by_curl] == [round(answered["score"], 5)]
+    run(lines["Sort a folder of photos into folders"], tmp_path)
+    assert len(list((tmp_path / "sorted" / "red").iterdir())) >= 4
+
+
+def run(command: str, folder: Path) -> str:
+    """Stdout of lines for a shell, with this interpreter's programs."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": programs, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(command, shell=True, cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
 
 
 # ---- everyone, everywhere ----------------------------------------------------------------------------------------------
@@ -321,6 +419,7 @@ def test_nothing_is_wider_than_a_phone(open_page: Any, photo_files: Any, locale:
 
 def test_the_keyboard_is_enough(open_page: Any, photo_files: Any) -> None:
     page = open_page()
+    page.on("filechooser", lambda chooser: chooser.set_files(photo_files("red", 2)))
 
     def tab_to(selector: str) -> None:
         for _ in range(60):
@@ -334,9 +433,7 @@ def test_the_keyboard_is_enough(open_page: Any, photo_files: Any) -> None:
     page.keyboard.press("Enter")
     card(page, "red").wait_for()
     tab_to("article input[type=file]")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(photo_files("red", 2))
+    page.keyboard.press("Enter")
     seen(page.locator("article .photo img"), 2)
     tab_to(".photo")
     page.keyboard.press("Delete")
@@ -361,7 +458,7 @@ def test_every_text_exists_in_both_languages_and_is_used(open_page: Any) -> None
         "async () => { const {TEXTS} = await import('/static/i18n.js'); return Object.values(TEXTS).map(Object.keys); }"
     )
     assert keys[0] == keys[1]
-    folder = Path(__file__).parents[2] / "src/tip_adapter/serve/page"
+    folder = ROOT / "src" / "tip_adapter" / "serve" / "page"
     code = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.js") if path.name != "i18n.js")
     in_code = set(re.findall(r"[\"`](\w+)[\"`]", code)) | set(VIEWS)
     families = ("shown_", "export_")  # their keys are composed

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import time
 import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,9 +30,9 @@ from tip_adapter.serve.settings import Limits, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from PIL import Image
+
 
 class Api:
     """A client of one project, with ids that it makes.
@@ -81,6 +89,23 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
+@contextmanager
+def running(*args: str) -> Iterator[tuple[int, str]]:
+    """The program with the toy encoder, killed at the end: its process group, and its address."""
+    command = [sys.executable, "-m", "tip_adapter", "serve", "--port", "0", "--encoder", "toy", *args]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            assert process.stderr
+            lines = []
+            while "is served at" not in (line := process.stderr.readline()):
+                lines.append(line)
+                assert line, "".join(lines)
+            yield process.pid, line.split()[-1]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 LOCAL = "http://127.0.0.1:8000"
 
 
@@ -127,6 +152,46 @@ def learning(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
 
     yield serve
     close()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """postgres() → the URL of a new database of a PostgreSQL server that runs during the tests; skips without one installed."""
+    pytest.importorskip("psycopg")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # a socket's path is short
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # the server refuses root
+        shutil.chown(folder, "postgres", "postgres")
+        as_user = ["runuser", "-u", "postgres", "--"]
+
+    def run(program: str, *args: str) -> None:
+        command = [*as_user, str(found[-1].with_name(program)), *args]
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    run("initdb", "-D", f"{folder}/data", "-U", "tester", "-A", "trust", "--no-sync")
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+    run("pg_ctl", "-D", f"{folder}/data", "-w", "-o", options, "-l", f"{folder}/log", "start")
+
+    def create() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        run("createdb", "-h", str(folder), "-U", "tester", name)
+        return f"postgresql+psycopg://tester@/{name}?host={folder}"
+
+    yield create
+    run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "database")
+    url: str = request.getfixturevalue("postgres")()
+    return url
 
 
 @pytest.fixture

@@ -98,11 +98,16 @@ def test_a_photo_alone_and_in_any_batch_gets_the_same_label_and_score(
             np.testing.assert_allclose(record["score"], other["score"], atol=1e-5)
 
 
-def test_fault_25_a_client_that_went_away_costs_no_encoding(model: FewShotClassifier, queue: PhotoQueue, blocked: Blocked, upload: Upload) -> None:
+def test_fault_25_a_client_that_went_away_costs_no_encoding(
+    model: FewShotClassifier, queue: PhotoQueue, blocked: Blocked, upload: Upload
+) -> None:
     async def ask() -> Any:
         first = asyncio.create_task(queue.predict(model.head_, photos_of(upload, "red"), **OPTIONS))
         await until(lambda: queue._encoding is not None and not queue._waiting)
-        gone = [asyncio.create_task(queue.predict(model.head_, photos_of(upload, "blue", "red"), **OPTIONS)) for _ in range(5)]
+        gone = [
+            asyncio.create_task(queue.predict(model.head_, photos_of(upload, "blue", "red"), **OPTIONS))
+            for _ in range(5)
+        ]
         last = asyncio.create_task(queue.predict(model.head_, photos_of(upload, "green"), **OPTIONS))
         await until(lambda: len(queue._waiting) == 6)
         for task in gone:
@@ -147,7 +152,9 @@ def test_fault_25_a_disconnect_ends_a_request(model: FewShotClassifier, blocked:
     blocked.go.set()
 
 
-def test_an_error_of_one_request_is_not_that_of_others(model: FewShotClassifier, queue: PhotoQueue, blocked: Blocked, upload: Upload) -> None:
+def test_an_error_of_one_request_is_not_that_of_others(
+    model: FewShotClassifier, queue: PhotoQueue, blocked: Blocked, upload: Upload
+) -> None:
     async def ask() -> list[Any]:
         requests = [photos_of(upload, "red"), [Photo("bad.jpg", b"a cat")], photos_of(upload, "blue")]
         tasks = [asyncio.create_task(queue.predict(model.head_, photos, **OPTIONS)) for photos in requests]

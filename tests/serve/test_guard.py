@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tip_adapter.errors import UsageError
+from tip_adapter.serve import static
 from tip_adapter.serve.app import create_app
 from tip_adapter.serve.settings import Limits, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from fastapi.testclient import TestClient
 
@@ -195,3 +197,77 @@ def test_a_wrong_variable_is_named_with_its_value(
 def test_a_wrong_option_is_named_as_typed() -> None:
     with pytest.raises(UsageError, match=r"^--allow-host: 'a:80' is not the name of a host"):
         Settings.of(allow_host=["a:80"])
+
+
+# ---- the service of projects -----------------------------------------------------------------------------------------
+
+
+def test_fault_27_fault_28_every_route_of_projects_checks_host_site_and_token(learning: Serving) -> None:
+    client = learning(host="0.0.0.0", allow_host=["Photos.example"], token=TOKEN)
+    routes = [
+        (method, path.replace("{p}", p).replace("{c}", p).replace("{e}", p).replace("{i}", p))
+        for path, methods in client.get("/openapi.json", headers={"host": HOSTS["good"], "authorization": KEYS["key"]})
+        .json()["paths"]
+        .items()
+        for method in methods
+        for p in ["0" * 36]
+    ]
+    assert len(routes) >= 25
+    for (method, path), key, host, site in product(routes, KEYS, HOSTS, SITES):
+        if path.endswith("/events") and key == "key" and host == "good":
+            continue  # it does not end
+        headers = {"host": HOSTS[host], **SITES[site], **({"authorization": KEYS[key]} if KEYS[key] else {})}
+        answer = client.request(method.upper(), path, headers=headers)
+        case = (method, path, key, host, site, answer.text)
+        if host == "bad":
+            assert answer.status_code == 421, case
+        elif method != "get" and site == "cross":
+            assert answer.status_code == 403, case
+        elif key != "key" and path not in ("/healthz", "/readyz"):
+            assert answer.status_code == 401, case
+        else:
+            assert answer.status_code not in (401, 403, 421, 500), case
+        assert answer.headers["x-content-type-options"] == "nosniff", case
+        assert "access-control-allow-origin" not in answer.headers, case
+        assert TOKEN not in answer.text, case
+
+
+def test_fault_31_a_page_that_is_opened_with_the_token_gets_a_cookie_instead(learning: Serving) -> None:
+    client = learning(token=TOKEN)
+    assert client.get("/?token=wrong-wrong-wrong", follow_redirects=False).status_code == 401
+    assert client.get(f"/v1/projects?token={TOKEN}", follow_redirects=False).status_code == 401
+    answer = client.get(f"/?token={TOKEN}", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert TOKEN not in cookie
+    assert client.get("/v1/projects").status_code == 200  # the client keeps cookies
+    client.cookies.set("tip_adapter", "0" * 64, domain="127.0.0.1")
+    client.cookies.delete("tip_adapter", domain="127.0.0.1")
+    client.cookies.clear()
+    assert client.get("/v1/projects", headers={"cookie": "tip_adapter=" + "0" * 64}).status_code == 401
+
+
+def test_the_page_runs_no_script_of_others(learning: Serving, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<p>page</p>")
+    (tmp_path / "app.js").write_text("1")
+    monkeypatch.setattr(static, "_FOLDER", tmp_path)
+    client = learning()
+    for path in ("/", "/static/app.js"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        policy = answer.headers["content-security-policy"]
+        assert "script-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    for path in (
+        "/static/../static.py",
+        "/static/%2e%2e/app.py",
+        "/static//etc/passwd",
+        "/static/C:/x",
+        "/static/none",
+    ):
+        assert client.get(path).status_code == 404, path
+    monkeypatch.setattr(static, "_FOLDER", tmp_path / "none")
+    assert learning().get("/").status_code == 404

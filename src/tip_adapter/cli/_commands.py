@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 #: The base class of all that typer's parser refuses; typer exports only BadParameter.
 _REFUSALS = typer.BadParameter.__bases__
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+#: Databases have URLs, too; photos have none.
+_URL = re.compile(r"(?!postgres|sqlite)[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _QUOTED = r"'[^']*'|\"[^\"]*\""
 
 

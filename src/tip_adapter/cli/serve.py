@@ -73,7 +73,9 @@ def serve(
         given = [f"--{name}" for name, value in of_projects.items() if value is not None]
         if model_dir is not None and given:
             raise UsageError(f"{given[0]} is for projects, and {printable(model_dir)} is a model; leave one out")
-        chosen = settings.of(host=host, port=port, allow_host=allow_host or None, **of_projects)
+        chosen = settings.of(
+            host=host, port=port, allow_host=allow_host or None, encoder=encoder, data_dir=data, database=database
+        )
         with closing(server.listen(chosen)) as listening:
             from tip_adapter.images.decoding_pool import start_decoding  # here: help needs no NumPy
 

@@ -18,6 +18,7 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -196,6 +197,29 @@ def lock_folder(path: str | os.PathLike[str]) -> Iterator[None]:
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def claim_folder(path: str | os.PathLike[str]) -> int | None:
+    """A descriptor that has a folder to itself until it is closed, by this process or its end; None if another one has it.
+
+    On a file system without locks every process gets one.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:  # no locks here
+        pass
+    return handle
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for files that are needed for a moment; it is removed with them."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def _locked(place: Path) -> int | None:

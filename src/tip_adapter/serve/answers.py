@@ -68,6 +68,7 @@ class ServiceInfo(BaseModel):
 
     tip_adapter: str
     instance: str
+    needs_token: bool
     learns: bool = Field(alias="teaching", description="Whether it has projects")
     encoder: str
     encoder_fingerprint: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import uuid
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,6 +120,7 @@ def _application(queue: PhotoQueue, settings: Settings, projects: Projects | Non
         responses=problems(401, 421),
     )
     app.state.instance = uuid.uuid4().hex
+    app.state.needs_token = settings.token is not None
     app.add_middleware(Guard, settings=settings, limits=queue.limits)
     app.add_middleware(Metrics, queue=queue)
     _add_error_handlers(app)
@@ -132,9 +134,12 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def of_package(_: Request, error: Exception) -> Response:
         return problem_response(error)
 
-    async def of_routing(_: Request, error: HTTPException) -> Response:
+    async def of_routing(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return problem_response(Problem(code, f"{error.detail}; /openapi.json lists what there is", error.headers))
+        headers = error.headers
+        if error.status_code == 405:  # the router names the methods of one of the path's routes only
+            headers = {"allow": ", ".join(_methods(app, request.url.path)) or (headers or {}).get("allow", "")}
+        return problem_response(Problem(code, f"{error.detail}; /openapi.json lists what there is", headers))
 
     async def of_query(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
@@ -159,6 +164,14 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(DBAPIError, of_database)  # type: ignore[arg-type]
     app.add_exception_handler(ClientDisconnect, of_client)
     app.add_exception_handler(Exception, of_package)
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """The methods that a path has."""
+    paths = app.openapi()["paths"]
+    found = [paths[path]] if path in paths else []
+    found = found or [paths[p] for p in paths if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", p), path)]
+    return sorted({method.upper() for methods in found for method in methods})
 
 
 def _add_model_routes(app: FastAPI, model: FewShotClassifier, queue: PhotoQueue) -> None:
@@ -203,6 +216,7 @@ def _service_info(app: FastAPI, queue: PhotoQueue, *, learns: bool) -> dict[str,
     return {
         "tip_adapter": __version__,
         "instance": app.state.instance,
+        "needs_token": app.state.needs_token,
         "teaching": learns,
         "encoder": encoder.name,
         "encoder_fingerprint": encoder.fingerprint,

@@ -7,8 +7,10 @@ while a change that can be undone names them.
 from __future__ import annotations
 
 import importlib
+import os
 import sqlite3
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +40,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from tip_adapter.errors import NotWritable, UsageError, warn
+from tip_adapter.io.files import claim_folder, make_folder
 from tip_adapter.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import URL
 
@@ -127,19 +130,29 @@ class Database:
     def __init__(self, url: str) -> None:
         parsed = _checked(url)
         self._engine = _engine(parsed)
+        self._reading = self._engine.execution_options(reads=True)
+        self._release: Callable[[], None] | None = None
         try:
-            self._lock = _locked(self._engine, parsed)
+            self._release = _locked(self._engine, parsed)
             _migrate(self._engine)
-        except DBAPIError as error:
-            self._engine.dispose()
-            raise NotWritable(
-                f"the database {printable(parsed.render_as_string())} cannot be used: {_reason(error)}"
-            ) from error
+        except BaseException as error:
+            self.close()
+            if isinstance(error, DBAPIError):
+                raise NotWritable(
+                    f"the database {printable(parsed.render_as_string())} cannot be used: {_reason(error)}"
+                ) from error
+            raise
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction: committed when the block ends, undone when it raises."""
         with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads: it neither waits for another one nor makes one wait."""
+        with self._reading.begin() as connection:
             yield connection
 
     def check(self) -> None:
@@ -149,18 +162,14 @@ class Database:
 
     def close(self) -> None:
         """Let another service use it."""
-        self._lock.close()
+        if self._release is not None:
+            self._release()
         self._engine.dispose()
 
 
 def sqlite_url(folder: Path) -> str:
     """The URL of the database in a folder, which is made; NotWritable if it cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NotWritable(
-            f"{printable(str(folder))} cannot be made: {error.strerror}; choose another --data"
-        ) from error
+    make_folder(folder)
     return f"sqlite:///{folder / FILE}"
 
 
@@ -192,8 +201,15 @@ def _engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def durable(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # else the driver ends transactions by itself, before tables are made
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that begins to write after it has read can fail at once; this one waits for its turn.
+        reads = connection.get_execution_options().get("reads")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -213,8 +229,8 @@ def _sqlite_driver() -> Any:
     return sqlite3
 
 
-def _locked(engine: Engine, url: URL) -> Any:
-    """What has the database to itself until it is closed: a locked file, or a connection with an advisory lock."""
+def _locked(engine: Engine, url: URL) -> Callable[[], None]:
+    """Take the database for this service; what gives it back: a locked folder, or a connection with an advisory lock."""
     taken = UsageError(
         f"another tip-adapter serve uses {printable(url.render_as_string())}; stop it, or choose another --data or --database"
     )
@@ -223,16 +239,11 @@ def _locked(engine: Engine, url: URL) -> Any:
         if not connection.scalar(text(f"SELECT pg_try_advisory_lock({_LOCK})")):
             connection.close()
             raise taken
-        return connection
-    import fcntl
-
-    file = Path(f"{url.database}.lock").open("w")  # noqa: SIM115 - open while the service runs
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise taken from None
-    return file
+        return connection.close
+    descriptor = claim_folder(Path(url.database or "").absolute().parent)
+    if descriptor is None:
+        raise taken
+    return partial(os.close, descriptor)
 
 
 def _migrate(engine: Engine) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 import uuid
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -24,6 +22,7 @@ from sqlalchemy import insert, select
 
 from tip_adapter.errors import ExportError, LabelError
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
+from tip_adapter.io.files import scratch_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.classifier import FewShotClassifier
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
@@ -90,7 +89,7 @@ def project_file(project: Project, encoder: Encoder, database: Database) -> byte
     state = project.state
     photos = [row for row in state.all_photos.values() if not row.deleted and row.vector is not None]
     query = select(tables.photos.c.id, tables.photos.c.thumbnail).where(tables.photos.c.project_id == project.id)
-    with database.begin() as connection:
+    with database.read() as connection:
         thumbnails = {row.id: row.thumbnail or b"" for row in connection.execute(query)}
     pictures = [thumbnails.get(row.id, b"") for row in photos]
     record = _Record(
@@ -115,8 +114,8 @@ def project_file(project: Project, encoder: Encoder, database: Database) -> byte
 def model_file(project: Project, encoder: Encoder) -> bytes:
     """The folder that `FewShotClassifier.save` writes, as a zip; photos have the names of their files where these differ."""
     model = _model(project, encoder)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "model"
+    with scratch_folder() as folder:
+        place = folder / "model"
         model.save(place)
         return _zipped({f"model/{path.name}": path.read_bytes() for path in sorted(place.iterdir())})
 
@@ -124,8 +123,8 @@ def model_file(project: Project, encoder: Encoder) -> bytes:
 def onnx_file(project: Project, encoder: Encoder) -> bytes:
     """The model as an ONNX file, from pixels where the encoder can be exported, else from vectors; raises ExportError."""
     head = _model(project, encoder).head_
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "model.onnx"
+    with scratch_folder() as folder:
+        place = folder / "model.onnx"
         try:
             export_pixels(head, encoder, place)
         except ExportError:

@@ -185,6 +185,12 @@ class Learner:
         self._templates = resolve_templates(encoder.record.templates)
         self._embedded: Callable[[str], NDArray[np.float32]] = lru_cache(10_000)(self._embed)
 
+    def warm_up(self) -> None:
+        """Load what the first fit loads, so that no request waits for it."""
+        vectors = np.eye(2, self.encoder.identity.width, dtype=np.float32)
+        labels = np.array(["a", "b"])
+        self.fit({label: label for label in labels.tolist()}, frozenset(), SupportSet(vectors, labels, labels))
+
     def check_name(self, name: str) -> None:
         """Raise VectorError if the encoder cannot read a class name."""
         if self.encoder.record.reads_names:

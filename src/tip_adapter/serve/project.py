@@ -231,7 +231,7 @@ class Project:
         query = select(tables.photos.c[column]).where(
             tables.photos.c.project_id == self.id, tables.photos.c.id == id, tables.photos.c.deleted.is_(False)
         )
-        with self._database.begin() as connection:
+        with self._database.read() as connection:
             found = connection.scalar(query)
         if found is None:
             raise Problem("not_found", f"the project has no {column} of photo {shown(id)}")
@@ -428,14 +428,14 @@ class Project:
     def can_undo(self) -> bool:
         """Whether there is a change that can be undone."""
         query = select(tables.changes.c.number).where(tables.changes.c.project_id == self.id).limit(1)
-        with self._database.begin() as connection:
+        with self._database.read() as connection:
             return connection.scalar(query) is not None
 
     def undo(self) -> str:
         """Take the last change back: what it was; Problem if there is none."""
         with self._writing:
             mine = tables.changes.c.project_id == self.id
-            with self._database.begin() as connection:
+            with self._database.read() as connection:
                 query = select(tables.changes).where(mine).order_by(tables.changes.c.number.desc()).limit(1)
                 last = connection.execute(query).mappings().first()
             if last is None:

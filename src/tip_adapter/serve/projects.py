@@ -77,7 +77,7 @@ class Projects:
                 "n_collection"
             ),
         ).order_by(projects.created)
-        with self.database.begin() as connection:
+        with self.database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def put(self, id: str, name: str) -> bool:
@@ -102,7 +102,7 @@ class Projects:
             return self._open[id]
         with self._opening:
             if id not in self._open:
-                with self.database.begin() as connection:
+                with self.database.read() as connection:
                     query = select(tables.projects.c.encoder, tables.projects.c.fingerprint)
                     made_with = connection.execute(query.where(tables.projects.c.id == id)).first()
                 identity = self.queue.encoder.identity
@@ -135,6 +135,7 @@ class Projects:
 
     async def run(self) -> None:
         """Encode photos of collections, and fit and choose again after changes, until cancelled."""
+        await asyncio.to_thread(self.learner.warm_up)
         await asyncio.to_thread(self._open_pending)
         await asyncio.gather(self._encode_collections(), self._settle())
 
@@ -142,7 +143,7 @@ class Projects:
         """Open the projects that have photos to encode."""
         photos = tables.photos.c
         query = select(photos.project_id).where(photos.content.is_not(None), photos.deleted.is_(False)).distinct()
-        with self.database.begin() as connection:
+        with self.database.read() as connection:
             ids = connection.scalars(query).all()
         for id in ids:
             with suppress(Problem):  # of another encoder

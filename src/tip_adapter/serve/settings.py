@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     allow_host : names that requests may call the service by, in addition to loopback names and `host`; in the
         environment separated by commas
     encoder : name of the encoder of projects
-    data : folder of the projects' database; None for the user's own, as the system has it
+    data_dir : folder of the projects' database; None for the user's own, as the system has it
     database : URL of another database
     token : what requests must know; required unless `host` is a loopback address. Only from the environment, because
         other users of the machine see options
@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     allow_host: Annotated[tuple[str, ...], NoDecode] = ()
     encoder: str = Field(DEFAULT, min_length=1)
-    data: Path | None = None
+    data_dir: Path | None = None
     database: SecretStr | None = None  # it may have a password
     token: SecretStr | None = None
 
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         """The database of projects; NotWritable if its folder cannot be made."""
         if self.database is not None:
             return self.database.get_secret_value()
-        return sqlite_url(self.data or platformdirs.user_data_path("tip-adapter"))
+        return sqlite_url(self.data_dir or platformdirs.user_data_path("tip-adapter"))
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -16,7 +16,7 @@ const EN = {
   disconnected: "The service does not answer. Trying again; what you sent is kept.",
   unreachable: "The service does not answer; try again when it does.", unreadable_file: "the file was moved, deleted or changed since it was chosen",
   restarted: "The service was restarted. Nothing is lost: go on.",
-  expired: "The service asks for its token: open the address that it printed when it started.",
+  expired: "The service asks for its token: open its address followed by /?token= and TIP_ADAPTER_TOKEN.",
   uploads: "Uploads", uploading: (done, total) => `Sending photos: ${count(done)} of ${count(total)}`,
   failed: (n) => (n === 1 ? "1 photo was not accepted:" : `${count(n)} photos were not accepted:`), more_failed: (n) => `and ${count(n)} more`,
   try_again: "Try again", too_large: (size, most) => `it has ${mib(size)}, at most ${mib(most)} are accepted`,
@@ -62,11 +62,12 @@ const EN = {
   // quality
   report_empty: "Add photos first: each is left out once, and asked about as if it were new.", report_waiting: "Leaving photos out …",
   accuracy: "Right for photos that it has not seen", interval: (low, high, n) => `Between ${low} and ${high} (95 %), from ${photos(n)}, each left out once.`,
-  no_accuracy: "Not measured yet: it takes at least two classes with two photos each.", right_of: (right, n) => `${count(right)} of ${count(n)}`,
+  not_left_out: (n) => `${photos(n)} could not be left out, since no other photo of the class differs.`,
+  no_accuracy: "Not measured yet: a class needs two photos that differ.", right_of: (right, n) => `${count(right)} of ${count(n)}`,
   next_steps: "What to do next", needs_photos: "These classes need more photos:", enough_photos: "No class needs photos more than the others.",
   confusion: "What is mistaken for what", confusion_hint: "Rows: what the photos are. Columns: what is answered for them when they are left out.",
   suspicious: "Possibly wrong labels", suspicious_hint: "The other photos say something else about these.",
-  looks_like: (is, looks, score) => `Labelled ${is}, looks like ${looks} (${score})`, move_to_class: (label) => `Move to ${label}`,
+  looks_like: (is, looks, score) => `Labelled ${is} (${score} probable), looks like ${looks}`, move_to_class: (label) => `Move to ${label}`,
   duplicates: "Nearly the same photo twice", duplicates_hint: "The second of two adds little. They are left out together.", delete_second: "Delete the second", second_photo: "the second photo",
 
   // projects
@@ -91,7 +92,7 @@ const ZH = {
   disconnected: "服务没有响应，正在重试；已发送的内容不会丢失。",
   unreachable: "服务没有响应；请在恢复后重试。", unreadable_file: "选择之后，文件被移动、删除或修改了",
   restarted: "服务已重新启动。没有任何丢失，请继续。",
-  expired: "服务要求令牌：请打开它启动时显示的网址。",
+  expired: "服务要求令牌：请打开它的网址并加上 /?token= 和 TIP_ADAPTER_TOKEN。",
   uploads: "上传", uploading: (done, total) => `正在发送照片：${n(done)} / ${n(total)}`,
   failed: (k) => `${n(k)} 张照片未被接受：`, more_failed: (k) => `还有 ${n(k)} 张`,
   try_again: "重试", too_large: (size, most) => `大小为 ${mib(size)}，最多接受 ${mib(most)}`,
@@ -132,11 +133,12 @@ const ZH = {
 
   report_empty: "请先添加照片：每张照片会被留出一次，当作新照片来识别。", report_waiting: "正在逐张留出…",
   accuracy: "对没见过的照片的正确率", interval: (low, high, k) => `在 ${low} 与 ${high} 之间（95 %），共 ${n(k)} 张照片，每张留出一次。`,
-  no_accuracy: "尚未测量：至少需要两个类别，每类两张照片。", right_of: (right, k) => `${n(k)} 张中 ${n(right)} 张`,
+  not_left_out: (k) => `${n(k)} 张照片无法留出：同类中没有与之不同的照片。`,
+  no_accuracy: "尚未测量：一个类别需要两张不同的照片。", right_of: (right, k) => `${n(k)} 张中 ${n(right)} 张`,
   next_steps: "下一步做什么", needs_photos: "这些类别需要更多照片：", enough_photos: "没有哪个类别特别缺照片。",
   confusion: "哪些容易混淆", confusion_hint: "行：照片的类别。列：留出时给出的答案。",
   suspicious: "可能标错的照片", suspicious_hint: "其他照片对它们有不同的看法。",
-  looks_like: (is, looks, score) => `标为 ${is}，看起来像 ${looks}（${score}）`, move_to_class: (label) => `移动到 ${label}`,
+  looks_like: (is, looks, score) => `标为 ${is}（概率 ${score}），看起来像 ${looks}`, move_to_class: (label) => `移动到 ${label}`,
   duplicates: "几乎相同的照片", duplicates_hint: "两张中的第二张帮助不大。它们会一起被留出。", delete_second: "删除第二张", second_photo: "第二张照片",
 
   projects: "项目", new_project: "新项目", open_file: "打开项目文件", open: "打开", opened: "已打开", no_projects: "还没有项目。",

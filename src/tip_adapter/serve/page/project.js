@@ -98,6 +98,7 @@ export async function keepUpToDate() {
     if (document.hidden) continue;
     const info = await attempt(() => request("GET", "/info"));
     if (!info) continue;
+    if (state.expired) update({ expired: false });
     if (info.instance !== state.info.instance) {
       update({ info, restarted: true });
       follow();

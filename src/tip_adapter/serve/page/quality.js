@@ -33,15 +33,15 @@ export function Quality() {
   </section>`;
 }
 
-function Accuracy({ report: { accuracy, per_class: perClass, n_examples: n, note } }) {
+function Accuracy({ report: { accuracy, per_class: perClass, n_examples: n } }) {
   const classes = perClass.filter((one) => classOf(one.class_id));
   return html`<div class="panel">
     <h3>${t("accuracy")}</h3>
     ${accuracy
       ? html`<p class="figure" aria-live="polite">${percent(accuracy.value, 1)}</p>
-        <p class="note">${t("interval", percent(accuracy.low, 1), percent(accuracy.high, 1), n)}</p>`
+        <p class="note">${t("interval", percent(accuracy.low, 1), percent(accuracy.high, 1), accuracy.n)}</p>
+        ${accuracy.n < n && html`<p class="note">${t("not_left_out", n - accuracy.n)}</p>`}`
       : html`<p class="note">${t("no_accuracy")}</p>`}
-    ${note && html`<p class="note">${note}</p>`}
     <ul class="bars">
       ${classes.map((one) => html`<${Bar} key=${one.class_id} label=${labelOf(classOf(one.class_id))} share=${one.n ? one.right / one.n : 0}
         text=${t("right_of", one.right, one.n)} low=${one.n ? one.low : null} high=${one.high} />`)}

@@ -62,8 +62,8 @@ export async function attempt(action) {
   try {
     return await action();
   } catch (error) {
-    say(error.message);
     if (error.status === 401) update({ expired: true });
+    else say(error.message);
     return undefined;
   }
 }

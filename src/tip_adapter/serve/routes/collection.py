@@ -21,6 +21,7 @@ from tip_adapter.serve.routes.shared import (
     body_length,
     file_answer,
     filename_of,
+    photo_body,
     thumbnail_answer,
 )
 from tip_adapter.serve.sorting import Scores, scores_of
@@ -42,7 +43,7 @@ async def put_collected(
 ) -> Response:
     """Add a photo, which is encoded in the background; its file is kept until then."""
     with queue.place(0, body_length(request, queue)):
-        content, filename = await request.body(), filename_of(query.filename)
+        content, filename = await photo_body(request), filename_of(query.filename)
         of_photo = i, filename, sha256(content).hexdigest(), content
         earlier = await asyncio.to_thread(project.add_collected, *of_photo)
     return JSONResponse({"queued": earlier is None, "duplicate_of": earlier.id if earlier else None}, 202)

@@ -25,6 +25,7 @@ from tip_adapter.serve.routes.shared import (
     file_answer,
     filename_of,
     made,
+    photo_body,
     thumbnail_answer,
 )
 from tip_adapter.serve.uploads import Photo, read_photos
@@ -46,7 +47,7 @@ async def put_example(
 ) -> Response:
     """Learn a photo of a class. The same photo in the project already is named instead, in whatever class it is."""
     with queue.place(1, body_length(request, queue)):
-        photo = Photo(filename_of(query.filename), await request.body())
+        photo = Photo(filename_of(query.filename), await photo_body(request))
         project.class_of(query.class_id)
         if project.there(e, sha256(photo.content).hexdigest(), UPLOAD, query.class_id):
             return _changed(project, e)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from tip_adapter.serve.answers import problems
@@ -23,7 +23,11 @@ async def report(project: OneProject) -> Response:
     return JSONResponse(await asyncio.to_thread(project.report))
 
 
-@router.get("/v1/projects/{p}/export", response_class=Response, responses=file_answer("application/zip", 409))
+@router.get(
+    "/v1/projects/{p}/export",
+    response_class=Response,
+    responses=file_answer("application/zip", "application/octet-stream"),
+)
 async def export(query: Annotated[bodies.ExportQuery, Query()], project: OneProject, projects: AllProjects) -> Response:
     """The project as one file to import again; or what it has learned as a model folder (zip), or as an ONNX file."""
     encoder = projects.queue.encoder
@@ -38,6 +42,12 @@ async def export(query: Annotated[bodies.ExportQuery, Query()], project: OneProj
     return Response(content, media_type=media_type, headers=headers)
 
 
+@router.api_route(IMPORT_PATH, methods=["GET", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+async def no_project() -> Response:
+    """Refuse to take the last part of the path for the id of a project."""
+    raise HTTPException(405)
+
+
 @router.post(
     IMPORT_PATH,
     status_code=201,
@@ -46,7 +56,7 @@ async def export(query: Annotated[bodies.ExportQuery, Query()], project: OneProj
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         }
     },
 )

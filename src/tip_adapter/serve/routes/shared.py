@@ -11,6 +11,7 @@ from fastapi import Depends, Request, Response
 from tip_adapter.images.labels import label_of
 from tip_adapter.serve.answers import problems
 from tip_adapter.serve.batching import PhotoQueue
+from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.project import ClassRow, PhotoRow, Project, State
 from tip_adapter.serve.projects import Projects
 from tip_adapter.serve.routes.bodies import Id  # noqa: TC001 - FastAPI reads annotations at run time
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 #: Errors of every route of projects.
-COMMON = problems(401, 403, 404, 408, 413, 421, 422, 503)
+COMMON = problems(400, 401, 403, 404, 408, 413, 421, 422, 503)
 #: Thumbnails do not change.
 _CACHED = {"cache-control": "private, max-age=31536000, immutable"}
 
@@ -115,7 +116,17 @@ def made(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, An
     return {201: {"model": model, "description": "Created"}, **problems(*statuses)}
 
 
-def file_answer(media_type: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The answers of a route that gives a file."""
+def file_answer(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route that gives a file of one of these types."""
     schema = {"schema": {"type": "string", "format": "binary"}}
-    return {200: {"description": "OK", "content": {media_type: schema}}, **problems(*statuses)}
+    return {200: {"description": "OK", "content": dict.fromkeys(media_types, schema)}}
+
+
+async def photo_body(request: Request) -> bytes:
+    """The photo that is the body of a request; Problem if there is none."""
+    content = await request.body()
+    if not content:
+        raise Problem(
+            "bad_request", "the body is empty; send the photo as the body, as curl --data-binary @photo.jpg does"
+        )
+    return content

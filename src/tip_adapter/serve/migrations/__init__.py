@@ -1,0 +1,1 @@
+"""Changes of the tables, in order, run by Alembic when a database is opened."""

@@ -1,0 +1,171 @@
+"""The report of a project, its file, and its models for other programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from safetensors.numpy import load, save
+
+from tip_adapter import FewShotClassifier
+
+from .conftest import Api
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Photo = Callable[..., bytes]
+
+NOISE = np.random.default_rng(0)
+
+
+@pytest.fixture
+def api_with_photos(api: Api, photo: Photo) -> Api:
+    """Three classes of three photos, and two in the collection."""
+    for label in ("red", "green", "blue"):
+        c = api.add_class(label)
+        for number in range(3):
+            api.add(c, photo(label, number), filename=f"{label}.png")
+    for number in range(2):
+        api.collect(photo("grey", number))
+    api.collection()
+    return api
+
+
+def test_a_model_predicts_from_python_what_the_service_predicts(
+    api_with_photos: Api, photo: Photo, tmp_path: Path
+) -> None:
+    content = api_with_photos.call("GET", "/export", params={"format": "model"})
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert sorted(archive.namelist()) == ["model/README.md", "model/adapter.safetensors", "model/config.json"]
+        archive.extractall(tmp_path)
+    model = FewShotClassifier.load(tmp_path / "model")
+    for label in ("red", "green", "grey"):
+        record = next(iter(model.predict_stream([photo(label)])))
+        assert api_with_photos.predict(photo(label))["top"] == record["top"]
+    assert len(model.support_) == 9
+
+
+def test_an_onnx_file_is_a_graph(api_with_photos: Api) -> None:
+    content = api_with_photos.call("GET", "/export", params={"format": "onnx"})
+    (output,) = onnxruntime.InferenceSession(content).get_outputs()
+    assert output.shape[1] == 3
+
+
+def test_a_project_file_is_the_same_project_elsewhere(api_with_photos: Api, photo: Photo) -> None:
+    api = api_with_photos
+    settle(api)
+    content = api.call("GET", "/export")
+    copy = Api.__new__(Api)
+    made = api.client.post("/v1/projects/import", content=content)
+    assert made.status_code == 201
+    copy.client, copy.id = api.client, made.json()["id"]
+    copy.base = f"/v1/projects/{copy.id}"
+    assert copy.id != api.id  # which is taken
+    assert copy.call("GET", "/examples")["examples"] == api.call("GET", "/examples")["examples"]
+    assert copy.call("GET")["classes"] == api.call("GET")["classes"]
+    assert copy.collection()["total"] == 2
+    for entry, other in zip(copy.predict(photo("red"))["top"], api.predict(photo("red"))["top"], strict=True):
+        assert entry == {"label": other["label"], "score": pytest.approx(other["score"], abs=1e-3)}
+    e = copy.call("GET", "/examples")["examples"][0]["id"]
+    assert copy.call("GET", f"/examples/{e}/thumbnail") == api.call("GET", f"/examples/{e}/thumbnail")
+    api.call("DELETE", status=204)
+    assert api.client.post("/v1/projects/import", content=content).json()["id"] == api.id
+
+
+def test_fault_23_fault_38_fault_41_a_file_that_is_no_project_is_refused(api_with_photos: Api) -> None:
+    client = api_with_photos.client
+    content = api_with_photos.call("GET", "/export")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        text, stored = archive.read("project.json"), archive.read("project.safetensors")
+    record, arrays = json.loads(text), load(stored)
+
+    def of(change: Callable[[dict[str, Any]], Any]) -> bytes:
+        changed = json.loads(text)
+        change(changed)
+        return zipped({"project.json": json.dumps(changed).encode(), "project.safetensors": stored})
+
+    def with_arrays(**changed: Any) -> bytes:
+        return zipped({"project.json": text, "project.safetensors": save({**arrays, **changed})})
+
+    files = {
+        "empty": b"",
+        "no zip": b"PK\x03\x04 and then nothing",
+        "cut": content[: len(content) // 2],
+        "a pickle": b"\x80\x04\x95",
+        "another member": zipped({"project.json": text, "project.safetensors": stored, "../../x": b""}),
+        "one member": zipped({"project.json": text}),
+        "compressed": zipped({"project.json": text, "project.safetensors": bytes(2**22)}, zipfile.ZIP_DEFLATED),
+        "a link": zipped({"project.json": text, "/project.safetensors": stored}),
+        "no JSON": zipped({"project.json": b"{", "project.safetensors": stored}),
+        "deep JSON": zipped({"project.json": b"[" * 100_000, "project.safetensors": stored}),
+        "repeated key": zipped({"project.json": text[:-1] + b', "format": 1}', "project.safetensors": stored}),
+        "another format": of(lambda r: r.update(format=2)),
+        "an id that is a path": of(lambda r: r["photos"][0].update(id="../../../../../../../../../etc/passwd")),
+        "a class twice": of(lambda r: r["classes"].append(r["classes"][0])),
+        "a photo of no class": of(lambda r: r["photos"][0].update(class_id=record["id"])),
+        "another key": of(lambda r: r.update(run="rm")),
+        "a label with a NUL": of(lambda r: r["classes"][0].update(label="a\0")),
+        "too few photos": of(lambda r: r["photos"].pop()),
+        "a header of 2**60": zipped({"project.json": text, "project.safetensors": (2**60).to_bytes(8, "little")}),
+        "NaN": with_arrays(vectors=np.full_like(arrays["vectors"], np.nan)),
+        "zero": with_arrays(vectors=np.zeros_like(arrays["vectors"])),
+        "another type": with_arrays(vectors=arrays["vectors"].astype(np.float64)),
+        "another width": with_arrays(vectors=arrays["vectors"][:, :-1].copy()),
+        "no thumbnails": zipped({"project.json": text, "project.safetensors": save({"vectors": arrays["vectors"]})}),
+        "a page as thumbnail": with_arrays(thumbnails=np.zeros_like(arrays["thumbnails"])),
+        "ends backwards": with_arrays(thumbnail_ends=arrays["thumbnail_ends"][::-1].copy()),
+    }
+    for name, file in files.items():
+        answer = client.post("/v1/projects/import", content=file)
+        assert (answer.status_code, answer.json()["code"]) in ((422, "bad_project_file"), (422, "bad_labels")), name
+    other = client.post("/v1/projects/import", content=of(lambda r: r.update(fingerprint="0")))
+    assert (other.status_code, other.json()["code"]) == (409, "wrong_encoder")
+    assert len(client.get("/v1/projects").json()["projects"]) == 1
+
+
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", compression) as writer:
+        for name, content in files.items():
+            writer.writestr(name, content)
+    return archive.getvalue()
+
+
+def test_the_report_counts_left_out_photos_and_names_what_to_review(api: Api) -> None:
+    red, blue = api.add_class("red"), api.add_class("blue")
+    empty = api.call("GET", "/report")
+    assert (empty["accuracy"], empty["n_examples"], empty["needs_photos"]) == (None, 0, [red, blue])
+    for number in range(8):
+        for c, shade in ((red, (200, 60, 60)), (blue, (60, 60, 200))):
+            api.add(c, noisy(shade, number))
+    wrong = api.add(red, noisy((60, 60, 200), 50))["example"]["id"]
+    settle(api)
+    report = api.call("GET", "/report")
+    assert (report["n_examples"], report["accuracy"]["n"]) == (17, 17)
+    assert report["accuracy"]["low"] < report["accuracy"]["value"] < report["accuracy"]["high"]
+    assert {(row["class_id"], row["n"]) for row in report["per_class"]} == {(red, 9), (blue, 8)}
+    assert np.sum(report["confusion"]["counts"]) == 17
+    assert (report["suspicious"][0]["example_id"], report["suspicious"][0]["suggested_class_id"]) == (wrong, blue)
+    assert api.call("GET", "/report") == report
+
+
+def settle(api: Api) -> None:
+    """Fit all photos with settings chosen on them."""
+    api.client.app.state.projects.get(api.id).settle(tune=True)  # type: ignore[attr-defined]
+
+
+def noisy(shade: tuple[int, int, int], seed: int) -> bytes:
+    """A photo of many colours around one."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).normal(shade, 90, (4, 4, 3)).clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((96, 96), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
