@@ -95,6 +95,19 @@ COMMANDS = {
         "Classify photos over HTTP.",
         ("tip-adapter serve model", "tip-adapter serve model --port 8080"),
     ),
+    "label": (
+        "tip_adapter.cli.label:label",
+        "Label very many images, on one machine or a cluster.",
+        (
+            "tip-adapter label model photos --out labels",
+            "tip-adapter label model 'shards/*.tar' --out labels --engine ray",
+        ),
+    ),
+    "relabel": (
+        "tip_adapter.cli.relabel:relabel",
+        "Label stored vectors by another classifier.",
+        ("tip-adapter relabel model labels --out new-labels", "tip-adapter relabel model features --out labels"),
+    ),
     "encoders": (
         "tip_adapter.cli.encoders:encoders",
         "List the encoders that can be loaded here.",
