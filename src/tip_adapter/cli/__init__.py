@@ -129,6 +129,8 @@ COMMANDS = {
         ("tip-adapter doctor", "tip-adapter doctor --device cuda"),
     ),
 }
+#: Commands that read from object stores; the others take paths only.
+TAKE_URLS = frozenset({"label"})
 #: Of `tip-adapter --help`.
 EXAMPLES = ("tip-adapter fit photos --out model", "tip-adapter predict model holiday.jpg")
 
@@ -149,6 +151,7 @@ class CommandTable(TyperGroup):
         declare(with_common_options(load_object(place)))
         command = typer.main.get_command(app)
         command.examples = examples  # type: ignore[attr-defined]
+        command.takes_urls = cmd_name in TAKE_URLS  # type: ignore[attr-defined]
         return command
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

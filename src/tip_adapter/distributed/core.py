@@ -214,15 +214,14 @@ def _named(batch: RecordBatch) -> tuple[list[str], list[str]]:
 
 def _answer_columns(answers: Sequence[Answer | None]) -> dict[str, list[Any]]:
     """Label, score, margin (the score's lead over the second class) and the top classes; None where there is no answer."""
-    margins = [
-        None if answer is None else answer["score"] - (answer["top"][1]["score"] if len(answer["top"]) > 1 else 0.0)
-        for answer in answers
-    ]
-    columns: dict[str, list[Any]] = {
-        name: [answer and answer[name] for answer in answers]  # type: ignore[literal-required]
-        for name in ("label", "score", "top")
-    }
-    return {"label": columns["label"], "score": columns["score"], "margin": margins, "top5": columns["top"]}
+    columns: dict[str, list[Any]] = {name: [] for name in ("label", "score", "margin", "top5")}
+    for answer in answers:
+        top = answer["top"] if answer else None
+        columns["label"].append(answer and answer["label"])
+        columns["score"].append(answer and answer["score"])
+        columns["margin"].append(top and top[0]["score"] - (top[1]["score"] if len(top) > 1 else 0.0))
+        columns["top5"].append(top)
+    return columns
 
 
 def _half_vectors(batch: VectorBatch, n: int, width: int) -> Any:

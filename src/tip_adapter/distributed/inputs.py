@@ -199,10 +199,7 @@ def _tar_photos(address: str) -> Iterator[RecordBatch]:
                     rows.append((f"{path_as_text(Path(address).name)}/{title}", address, offset, size, status.etag))
                 yield _batch(rows)
     except (tarfile.TarError, OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or printable(str(error))
-        raise FolderError(
-            f"{printable(address)} is damaged: {reason}; restore it, or remove it from the input"
-        ) from error
+        raise _damaged(address, error) from error
 
 
 def _tar_members(file: IO[bytes], address: str) -> Iterator[tuple[str, int, int]]:
@@ -250,10 +247,12 @@ def _parquet_photos(address: str) -> Iterator[RecordBatch]:
                 yield _batch((name, address, row, None, status.etag) for name, row in zip(ids, rows, strict=True))
                 first += len(batch)
     except (pa.ArrowException, OSError) as error:
-        reason = printable(str(error)).partition("\n")[0]
-        raise FolderError(
-            f"{printable(address)} is damaged: {reason}; restore it, or remove it from the input"
-        ) from error
+        raise _damaged(address, error) from error
+
+
+def _damaged(address: str, error: Exception) -> FolderError:
+    reason = getattr(error, "strerror", None) or printable(str(error).partition("\n")[0])
+    return FolderError(f"{printable(address)} is damaged: {reason}; restore it, or remove it from the input")
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -322,18 +321,20 @@ def _read_row(row: dict[str, Any]) -> bytes | ImageError:
 def _column(address: str, rows: Sequence[dict[str, Any]]) -> Iterator[bytes | ImageError]:
     """The contents of consecutive rows of a Parquet file."""
     pa = load_pyarrow()
-    require_etag(address, status_of(address).etag, rows[0]["etag"])
-    with opened(address) as source:
-        file = pa.parquet.ParquetFile(source, buffer_size=2**20)  # else a row group of photos is in memory as a whole
-        name = next(name for name in _CONTENTS if name in file.schema_arrow.names)
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        starts = list(accumulate(sizes, initial=0))
-        first, last = (bisect(starts, rows[end]["offset"]) - 1 for end in (0, -1))
-        groups, skipped = list(range(first, last + 1)), rows[0]["offset"] - starts[first]
-        batches = file.iter_batches(BATCH, row_groups=groups, columns=[name])
-        values = (value for batch in batches for value in batch.column(0).to_pylist())
-        for row, value in zip(rows, islice(values, skipped, None), strict=False):
-            content = value.get("bytes") if isinstance(value, dict) else value
-            yield (
-                content if content is not None else ImageError(f"cannot read {printable(row['id'])}: it has no content")
-            )
+    try:
+        require_etag(address, status_of(address).etag, rows[0]["etag"])
+        with opened(address) as source:
+            # With a buffer, since else a row group of photos is in memory as a whole.
+            file = pa.parquet.ParquetFile(source, buffer_size=2**20, page_checksum_verification=True)
+            name = next(name for name in _CONTENTS if name in file.schema_arrow.names)
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            starts = list(accumulate(sizes, initial=0))
+            first, last = (bisect(starts, rows[end]["offset"]) - 1 for end in (0, -1))
+            batches = file.iter_batches(BATCH, row_groups=list(range(first, last + 1)), columns=[name])
+            values = (value for batch in batches for value in batch.column(0).to_pylist())
+            for row, value in zip(rows, islice(values, rows[0]["offset"] - starts[first], None), strict=False):
+                content = value.get("bytes") if isinstance(value, dict) else value
+                missing = f"cannot read {printable(row['id'])}: it has no content"
+                yield ImageError(missing) if content is None else content
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(address, error) from error

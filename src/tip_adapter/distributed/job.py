@@ -14,6 +14,7 @@ from tip_adapter import validation
 from tip_adapter.distributed import ENGINES, MAX_ERROR_RATE, PART_ROWS, cluster, local
 from tip_adapter.distributed.core import model_digest
 from tip_adapter.distributed.inputs import list_photos
+from tip_adapter.distributed.lanes import run_parts
 from tip_adapter.distributed.manifests import LABELS, Job, PartManifest, parts_at
 from tip_adapter.distributed.plan import PLAN, Plan, part_sizes, write_plan
 from tip_adapter.distributed.storage import is_url
@@ -26,7 +27,7 @@ from tip_adapter.model.head import load_head
 from tip_adapter.text import counted, percent, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tip_adapter.features.arrow import RecordBatch
     from tip_adapter.features.encode import Progress
@@ -145,8 +146,8 @@ def _job(kind: Any, model_dir: str | os.PathLike[str], out: str | os.PathLike[st
     place, folder = validation.path(out, "out"), validation.path(model_dir, "model_dir")
     digest = model_digest(folder)
     _, config = load_head(folder)
-    paths = (os.path.abspath(path) for path in (place, folder))  # noqa: PTH100 # workers may have another working folder
-    return Job(kind, *paths, digest, config["encoder"]["fingerprint"], **options)
+    # Absolute: workers may have another working folder.
+    return Job(kind, str(place.absolute()), str(folder.absolute()), digest, config["encoder"]["fingerprint"], **options)
 
 
 @dataclass(eq=False)
@@ -184,18 +185,25 @@ class _Run:
             count.refuse()
             waiting = sorted(parts.keys() - {manifest.part for manifest in done})
             if waiting:
-                self._engine(workers)(self.job, plan, waiting, report=count.report, finish=count.finish)
+                self._label(plan, waiting, workers, count)
+                sweep(out, age_s=0)  # of workers that died
         if count.errors == count.rows:
             raise NothingReadable(
                 f"none of {counted(count.rows, 'image', 'images')} could be read; see the column error"
             )
         return Labelled(count.rows, count.errors, len(parts), len(waiting))
 
-    def _engine(self, workers: int | None) -> Callable[..., None]:
-        """What labels parts."""
+    def _label(self, plan: Plan, parts: Sequence[int], workers: int | None, count: _Count) -> None:
+        """Label these parts with an engine."""
+        calls: dict[str, Any] = {"report": count.report, "finish": count.finish}
         if self.engine == "local":
-            return partial(local.run_parts, workers=workers or available_processors())
-        return partial(cluster.run_parts, workers=workers, address=self.address)
+            run_parts(
+                partial(local.WorkerProcess, self.job), plan, parts, workers=workers or available_processors(), **calls
+            )
+        else:
+            with cluster.connected(self.address) as processors:
+                n_actors = cluster.actors(processors, workers)
+                run_parts(partial(cluster.ActorWorker, self.job), plan, parts, workers=n_actors, **calls)
 
     def _refuse_foreign(self, out: Path) -> None:
         """Raise OutputExists unless the place is free, an empty folder, or an output folder."""

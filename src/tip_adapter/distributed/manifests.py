@@ -19,7 +19,8 @@ from tip_adapter.distributed.plan import PLAN, Count, Digest
 from tip_adapter.io.files import read_bounded
 from tip_adapter.io.json_schema import convert, parse_json
 
-LABELS, MANIFEST = "labels.parquet", "_manifest.json"
+LABELS: Literal["labels.parquet"] = "labels.parquet"
+MANIFEST = "_manifest.json"
 #: Folders of parts.
 PARTS = "part-*"
 #: Version of the columns and of the manifests; a part of each key.
@@ -77,7 +78,7 @@ class PartManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind : as in Job
     part, key : its number, and its key
     rows, errors : rows, and those that have an error
-    file, bytes, sha256 : its Parquet file
+    file, n_bytes, sha256 : its Parquet file
     model, encoder, vectors : as in Job
     """
 
@@ -87,7 +88,7 @@ class PartManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: Count
     errors: Count
     file: Literal["labels.parquet"]
-    bytes: Count
+    n_bytes: Count
     sha256: Digest
     model: Digest
     encoder: Annotated[str, Meta(max_length=200)]
@@ -104,7 +105,7 @@ class PartManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             stated = parse_json(read_bounded(folder / MANIFEST, _MOST_MANIFEST))
             if isinstance(stated, dict) and stated.pop("format", None) == FORMAT:
                 manifest = convert(stated, cls)
-                if (folder / manifest.file).stat().st_size == manifest.bytes:
+                if (folder / manifest.file).stat().st_size == manifest.n_bytes:
                     return manifest
         return None
 

@@ -73,7 +73,7 @@ class PartRunner:
         """Labels of planned rows, in order."""
         if self.job.kind == "relabel":
             return label_vectors(read_vectors(rows), self.labeller)
-        photos = _without(read_photos(rows), excluded)
+        photos = without(read_photos(rows), excluded)
         return label_photos(photos, self.labeller, threads=self.job.threads)
 
     @staticmethod
@@ -85,7 +85,7 @@ class PartRunner:
             report(done)
 
 
-def _without(batches: Iterable[RecordBatch], excluded: Collection[int]) -> Iterator[RecordBatch]:
+def without(batches: Iterable[RecordBatch], excluded: Collection[int]) -> Iterator[RecordBatch]:
     """Photos, those of the excluded rows with an error instead of their content."""
     start = 0
     for batch in batches:
@@ -121,10 +121,10 @@ def write_part(job: Job, part: int, key: str, batches: Iterable[RecordBatch], sc
         with writing_folder(place) as folder:
             with writing_file(folder / LABELS) as file:
                 n_rows, n_errors = _write_labels(file, batches, schema)
-            written, digest = folder / LABELS, file_digest(folder / LABELS)
-            size = written.stat().st_size
-            made = (job.kind, part, key, n_rows, n_errors, LABELS, size, digest, job.model, job.encoder, job.vectors)
-            manifest = PartManifest(*made)
+            size, digest = (folder / LABELS).stat().st_size, file_digest(folder / LABELS)
+            manifest = PartManifest(
+                job.kind, part, key, n_rows, n_errors, LABELS, size, digest, job.model, job.encoder, job.vectors
+            )
             write_file(folder / MANIFEST, manifest.to_json())
     except OutputExists:
         if (other := PartManifest.read(place)) is None:

@@ -9,6 +9,7 @@ import os
 import re
 import time
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -89,7 +90,10 @@ def status_of(address: str) -> Status:
 def status_in(info: Mapping[str, Any]) -> Status:
     """Size and etag in what fsspec says of an object."""
     size = int(info.get("size") or 0)
-    return Status(size, next((f"{info[name]}" for name in _ETAGS if info.get(name)), f"{size}"))
+    version = next((info[name] for name in _ETAGS if info.get(name)), size)
+    if isinstance(version, (datetime, float)):  # of one object, a listing and a query may give either
+        version = f"{version.timestamp() if isinstance(version, datetime) else version:.6f}"
+    return Status(size, str(version))
 
 
 def read_range(address: str, etag: str, name: str, start: int = 0, size: int | None = None) -> bytes:
