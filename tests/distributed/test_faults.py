@@ -158,7 +158,7 @@ def test_fault_64_a_half_written_part_is_made_again(
     (third / "labels.parquet").write_bytes((third / "labels.parquet").read_bytes()[:-1])
     (out / f".tip-adapter-{'0' * 32}.new").mkdir()
     assert len(finished_files(out)) == 2
-    with pytest.warns(TipAdapterWarning, match="is damaged, and made again"):
+    with pytest.warns(TipAdapterWarning, match="3 parts are damaged and made again: part-000000"):
         assert label_images(model, photos, out, **OPTIONS).n_labelled == 3
     assert digests(out) == digests(undisturbed)
     assert not list(out.glob(".*"))

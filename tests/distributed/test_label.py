@@ -157,8 +157,10 @@ def test_labels_of_another_model_or_with_other_options_stay(
     assert digests(labelled) == before
 
 
-def test_a_folder_of_something_else_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+@pytest.mark.parametrize("name", ["notes.txt", "part-1/photo.jpg", "part-000000-my-own/photo.jpg"])
+def test_a_folder_of_something_else_is_refused(name: str, model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
     with pytest.raises(OutputExists, match="holds something else than labels"):
         label_images(model, photos, tmp_path)
 
@@ -268,10 +270,14 @@ def test_a_path_that_is_not_utf8_is_read(photos: Path, tmp_path: Path) -> None:
         ("photos.tar.gz", "compressed as a whole"),
         ("other.parquet", "has columns width, height, and none of contents"),
         ("only-text.tar", "holds no photos in its 1 shards"),
+        ("empty.txt", "lists no photos"),
+        ("latin.txt", r"is not UTF-8 \(byte 3\)"),
     ],
 )
 def test_a_source_without_photos_is_refused(name: str, message: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"width": [1], "height": [2]}), tmp_path / "other.parquet")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9.png")
     with tarfile.open(tmp_path / "only-text.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("a.txt"))
     with pytest.raises(FolderError, match=message):

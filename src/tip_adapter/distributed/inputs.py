@@ -125,7 +125,7 @@ def _local_photos(source: Path) -> tuple[list[str], list[str], list[Status]]:
     """Ids, addresses and statuses of the photos of a folder or list."""
     ending = source.suffix.lower()
     if ending == ".txt" and source.is_file():
-        return _listed([line for line in source.read_text("utf-8").splitlines() if line.strip()], source.parent)
+        return _listed(_lines(source.read_bytes(), source), source.parent)
     images = read_list(source, ENDINGS) if ending in LIST_ENDINGS and source.is_file() else find_images(source)
     root = source if source.is_dir() else source.parent
     addresses = list(map(as_address, images))
@@ -136,13 +136,24 @@ def _stored_photos(source: str) -> tuple[list[str], list[str], list[Status]]:
     """Ids, addresses and statuses of the photos of a folder in a store, or of a list there."""
     system, path = store_of(source)
     if source.lower().endswith(".txt"):
-        return _listed([line for line in system.cat_file(path).decode().splitlines() if line.strip()], None)
+        return _listed(_lines(system.cat_file(path), source), None)
     found = system.find(path, detail=True)
     photos = {name: info for name, info in found.items() if Path(name).suffix.lower() in ENDINGS}
     if not photos:
         raise FolderError(f"{printable(source)} holds no photos among its {len(found):,} files")
     ids = [name.removeprefix(path).lstrip("/") or Path(name).name for name in photos]
     return ids, [system.unstrip_protocol(name) for name in photos], list(map(status_in, photos.values()))
+
+
+def _lines(content: bytes, source: str | Path) -> list[str]:
+    """The lines of a text that are not empty; raises FolderError without any, or if it is not UTF-8."""
+    try:
+        lines = [line.rstrip("\r") for line in content.decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        raise FolderError(f"{printable(source)} is not UTF-8 (byte {error.start:,}); save it as UTF-8") from error
+    if not any(line.strip() for line in lines):
+        raise FolderError(f"{printable(source)} lists no photos; write a path or URL a line")
+    return [line for line in lines if line.strip()]
 
 
 def _listed(

@@ -15,7 +15,7 @@ from tip_adapter.distributed import ENGINES, MAX_ERROR_RATE, PART_ROWS, cluster,
 from tip_adapter.distributed.core import model_digest
 from tip_adapter.distributed.inputs import list_photos
 from tip_adapter.distributed.lanes import run_parts
-from tip_adapter.distributed.manifests import LABELS, Job, PartManifest, parts_at
+from tip_adapter.distributed.manifests import LABELS, PART, Job, PartManifest, parts_at
 from tip_adapter.distributed.plan import PLAN, Plan, part_sizes, write_plan
 from tip_adapter.distributed.storage import is_url
 from tip_adapter.distributed.vectors import list_vectors
@@ -24,7 +24,7 @@ from tip_adapter.features.arrow import load_pyarrow
 from tip_adapter.io.files import lock_folder, make_folder, remove, sweep
 from tip_adapter.io.processors import available_processors
 from tip_adapter.model.head import load_head
-from tip_adapter.text import counted, percent, printable
+from tip_adapter.text import counted, first_of, percent, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -208,7 +208,8 @@ class _Run:
     def _refuse_foreign(self, out: Path) -> None:
         """Raise OutputExists unless the place is free, an empty folder, or an output folder."""
         names = [name for name in os.listdir(out) if not name.startswith(".")] if out.is_dir() else []
-        if (os.path.lexists(out) and not out.is_dir()) or (names and PLAN not in names and not parts_at(out)):
+        ours = PLAN in names or all(map(PART.fullmatch, names))
+        if (os.path.lexists(out) and not out.is_dir()) or not ours:
             raise OutputExists(f"{printable(out)} holds something else than labels; choose another place")
 
     def _refuse_other_plan(self, plan: Plan, source: str, part_rows: int) -> None:
@@ -226,22 +227,22 @@ class _Run:
         Raises OutputExists if there are labels of another model, or with other options.
         """
         wanted = {self.job.folder(part, key).name: key for part, key in parts.items()}
-        done = []
-        for folder, manifest in parts_at(Path(self.job.out)).items():
-            if manifest is not None and wanted.get(folder.name) == manifest.key:
-                done.append(manifest)
-                continue
-            if manifest is None:
-                warn(f"{printable(folder)} is damaged, and made again")
-            elif self.job.made(manifest):  # of images that have changed since, or in parts of another size
-                warn(f"{printable(folder)} is not in the plan any more: removed")
-            else:
+        found = parts_at(Path(self.job.out))
+        for manifest in filter(None, found.values()):
+            if not self.job.made(manifest):
                 raise OutputExists(
                     f"{printable(self.job.out)} holds labels of another model ({manifest.model[:12]}…, given is "
                     f"{self.job.model[:12]}…), or with other options; choose another place"
                 )
-            remove(folder)
-        return done
+        done = {folder: m for folder, m in found.items() if m is not None and wanted.get(folder.name) == m.key}
+        damaged = [folder for folder, manifest in found.items() if manifest is None]
+        stale = [folder for folder in found if folder not in done and folder not in damaged]
+        for folders, what in ((damaged, "damaged and made again"), (stale, "not in the plan any more and removed")):
+            if folders:
+                warn(f"{counted(len(folders), 'part is', 'parts are')} {what}: {first_of([f.name for f in folders])}")
+            for folder in folders:
+                remove(folder)
+        return list(done.values())
 
 
 @dataclass(eq=False)

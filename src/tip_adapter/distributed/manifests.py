@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -21,8 +23,8 @@ from tip_adapter.io.json_schema import convert, parse_json
 
 LABELS: Literal["labels.parquet"] = "labels.parquet"
 MANIFEST = "_manifest.json"
-#: Folders of parts.
-PARTS = "part-*"
+#: Names of the folders of parts.
+PART = re.compile(r"part-\d{6,}-[0-9a-f]{16}")
 #: Version of the columns and of the manifests; a part of each key.
 FORMAT = 1
 _MOST_MANIFEST = 2**16
@@ -112,4 +114,5 @@ class PartManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def parts_at(out: Path) -> dict[Path, PartManifest | None]:
     """The folders of parts of an output folder, in order, and their manifests; None for one that is not finished."""
-    return {folder: PartManifest.read(folder) for folder in sorted(out.glob(PARTS))}
+    names = sorted(filter(PART.fullmatch, os.listdir(out)), key=lambda name: (len(name), name)) if out.is_dir() else []
+    return {out / name: PartManifest.read(out / name) for name in names}
