@@ -61,7 +61,8 @@ def connected(address: str | None) -> Iterator[int]:
     if ours:
         folders = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100 # "" is the current folder
         environment = {"OPENBLAS_NUM_THREADS": "1"} if address else {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": folders}
-        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        # "local": without an address Ray would join any cluster that it finds on this machine.
+        options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
         try:
             ray.init(**options, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError) as error:
@@ -72,8 +73,8 @@ def connected(address: str | None) -> Iterator[int]:
         processors = int(ray.cluster_resources().get("CPU", 0))
         if processors < 2:
             raise UsageError(
-                f"Ray has {processors} processor here and would wait without end: it needs two, one to decode and one to label; add a "
-                "node, or use --engine local"
+                f"Ray has {processors} processor here; it needs two, one to decode and one to label: add a node, or use "
+                "--engine local"
             )
         yield processors
     finally:
@@ -82,8 +83,8 @@ def connected(address: str | None) -> Iterator[int]:
 
 
 def actors(processors: int, workers: int | None) -> int:
-    """How many actors label: as many as are asked for, else half the processors; one processor is left to decode."""
-    return min(workers or max(1, processors // 2), processors - 1)
+    """How many actors label: as many as are asked for, else half the processors."""
+    return workers or max(1, processors // 2)
 
 
 class ActorWorker:
@@ -91,8 +92,9 @@ class ActorWorker:
 
     def __init__(self, job: Job) -> None:
         self._errors = _ray().exceptions
-        needs = {"num_cpus": 1, "num_gpus": 1 if job.device and job.device.startswith("cuda") else 0}
-        remote = _ray().remote(**needs, max_concurrency=2, max_restarts=0)(_Actor)
+        # An actor reserves no processor: if nodes are lost, those that are left must not be all actors' that wait for tasks.
+        needs = {"num_cpus": 0, "num_gpus": 1 if job.device and job.device.startswith("cuda") else 0}
+        remote = _ray().remote(**needs, max_concurrency=2, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
         self._actor = remote.remote(msgspec.to_builtins(job))
 
     def wait_until_ready(self) -> None:
