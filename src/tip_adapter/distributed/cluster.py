@@ -56,7 +56,7 @@ def connected(address: str | None) -> Iterator[int]:
     UsageError
         There is no cluster at the address, or it has fewer than two processors.
     """
-    ray = _ray()
+    ray = load_ray()
     ours = not ray.is_initialized()
     if ours:
         folders = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100 # "" is the current folder
@@ -91,10 +91,10 @@ class ActorWorker:
     """One actor: a `lanes.Worker`."""
 
     def __init__(self, job: Job) -> None:
-        self._errors = _ray().exceptions
+        self._errors = load_ray().exceptions
         # An actor reserves no processor: if nodes are lost, those that are left must not be all actors' that wait for tasks.
         needs = {"num_cpus": 0, "num_gpus": 1 if job.device and job.device.startswith("cuda") else 0}
-        remote = _ray().remote(**needs, max_concurrency=2, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
+        remote = load_ray().remote(**needs, max_concurrency=2, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
         self._actor = remote.remote(msgspec.to_builtins(job))
 
     def wait_until_ready(self) -> None:
@@ -111,7 +111,7 @@ class ActorWorker:
 
     def kill(self) -> None:
         """As `lanes.Worker`."""
-        _ray().kill(self._actor, no_restart=True)
+        load_ray().kill(self._actor, no_restart=True)
 
     def close(self) -> None:
         """As `lanes.Worker`."""
@@ -119,7 +119,7 @@ class ActorWorker:
 
     def _answer(self, reference: Any, report: Callable[[int], object] | None) -> Any:
         """What a call of the actor gives; its progress is asked for meanwhile."""
-        ray, rows, since = _ray(), -1, monotonic()
+        ray, rows, since = load_ray(), -1, monotonic()
         try:
             while not ray.wait([reference], timeout=_SECONDS_BETWEEN_REPORTS)[0]:
                 if report and (done := ray.get(self._actor.progress.remote(), timeout=60)) != rows:
@@ -173,7 +173,7 @@ class _ClusterRunner(PartRunner):
 
     def labels(self, rows: Any, excluded: Collection[int] = ()) -> Iterator[RecordBatch]:
         """As `PartRunner.labels`."""
-        decode = _ray().remote(num_cpus=1)(_decode)
+        decode = load_ray().remote(num_cpus=1)(_decode)
         pending: deque[tuple[Any, Any]] = deque()
         for start in range(0, len(rows), _CHUNK):
             # Copied: a slice would be sent with the whole part.
@@ -186,7 +186,7 @@ class _ClusterRunner(PartRunner):
             yield from self._labelled(*pending.popleft())
 
     def _labelled(self, chunk: Any, reference: Any) -> Iterator[RecordBatch]:
-        photos = _ray().get(reference)
+        photos = load_ray().get(reference)
         if isinstance(photos, dict):
             raise reported_error(photos["code"], photos["error"])
         ids, uris = (chunk.column(name).to_pylist() for name in ("id", "uri"))
@@ -219,5 +219,6 @@ def _reported(call: Callable[[], Any]) -> Any:
         return {"code": error.code, "error": str(error)}
 
 
-def _ray() -> Any:
+def load_ray() -> Any:
+    """`ray`; raises MissingExtra if it is not installed."""
     return require_extra("ray", "Ray, which runs a cluster,", "ray")

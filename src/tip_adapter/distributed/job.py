@@ -167,6 +167,8 @@ class _Run:
         """Plan unless there is a plan, and label the parts that are not done."""
         load_pyarrow()
         validation.require(self.engine in ENGINES, "engine", " or ".join(ENGINES), self.engine)
+        if self.engine == "ray":
+            cluster.load_ray()
         workers = None if self.workers is None else validation.integer(self.workers, "workers", 1, 1024)
         out = Path(self.job.out)
         self._refuse_foreign(out)
