@@ -12,7 +12,7 @@ import tarfile
 from bisect import bisect
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, groupby, islice
+from itertools import accumulate, chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -285,38 +285,44 @@ def read_photos(rows: RecordBatch) -> Iterator[RecordBatch]:
     InputChanged, InputUnavailable
         As `storage.read_range`.
     """
+    pa = load_pyarrow()
+    planned = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
     with ThreadPoolExecutor(1, "read") as ahead, ThreadPoolExecutor(_READERS, "range") as readers:
-        batches = _read_batches(rows.to_pylist(), readers)
+        batches = _read_batches(planned, readers)
         pending = deque(ahead.submit(next, batches, None) for _ in range(_BATCHES_AHEAD))
         while (batch := pending.popleft().result()) is not None:
             pending.append(ahead.submit(next, batches, None))
             yield batch
 
 
-def _read_batches(rows: Sequence[dict[str, Any]], readers: ThreadPoolExecutor) -> Iterator[RecordBatch]:
+def _read_batches(planned: Any, readers: ThreadPoolExecutor) -> Iterator[RecordBatch]:
+    rows = (row for batch in planned.to_batches(max_chunksize=_ROWS) for row in batch.to_pylist())
     contents = _contents(rows, readers)
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
-        read = list(islice(contents, len(batch)))
+    while batch := list(islice(contents, BATCH)):
         columns = {
-            "id": [row["id"] for row in batch],
-            "uri": [row["uri"] for row in batch],
-            "content": [None if isinstance(content, ImageError) else content for content in read],
-            "error": [str(content) if isinstance(content, ImageError) else None for content in read],
+            "id": [row["id"] for row, _ in batch],
+            "uri": [row["uri"] for row, _ in batch],
+            "content": [None if isinstance(content, ImageError) else content for _, content in batch],
+            "error": [str(content) if isinstance(content, ImageError) else None for _, content in batch],
         }
         yield load_pyarrow().RecordBatch.from_pydict(columns, schema=photo_schema())
 
 
-def _contents(rows: Sequence[dict[str, Any]], readers: ThreadPoolExecutor) -> Iterator[bytes | ImageError]:
-    """The content of each row, in order."""
-    for is_column, group in groupby(rows, key=lambda row: row["size"] is None and row["offset"] is not None):
-        if not is_column:
-            run = list(group)
-            for start in range(0, len(run), BATCH):
-                yield from readers.map(_read_row, run[start : start + BATCH])
-            continue
-        for address, column in groupby(group, key=lambda row: row["uri"]):
-            yield from _column(address, list(column))
+def _contents(
+    rows: Iterator[dict[str, Any]], readers: ThreadPoolExecutor
+) -> Iterator[tuple[dict[str, Any], bytes | ImageError]]:
+    """Each row and its content, in order."""
+    for column_of, group in groupby(rows, key=_column_of):
+        if column_of is None:
+            while run := list(islice(group, BATCH)):
+                yield from zip(run, readers.map(_read_row, run), strict=True)
+        else:
+            yield from _column(column_of, group)
+
+
+def _column_of(row: dict[str, Any]) -> str | None:
+    """The Parquet file that has the content of a row in a column; None for bytes of a file."""
+    return row["uri"] if row["size"] is None and row["offset"] is not None else None
 
 
 def _read_row(row: dict[str, Any]) -> bytes | ImageError:
@@ -329,23 +335,25 @@ def _read_row(row: dict[str, Any]) -> bytes | ImageError:
         return error
 
 
-def _column(address: str, rows: Sequence[dict[str, Any]]) -> Iterator[bytes | ImageError]:
-    """The contents of consecutive rows of a Parquet file."""
+def _column(address: str, rows: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes | ImageError]]:
+    """Consecutive rows of a Parquet file, and their contents."""
     pa = load_pyarrow()
+    row = next(rows)
     try:
-        require_etag(address, status_of(address).etag, rows[0]["etag"])
+        require_etag(address, status_of(address).etag, row["etag"])
         with opened(address) as source:
             # With a buffer, since else a row group of photos is in memory as a whole.
             file = pa.parquet.ParquetFile(source, buffer_size=2**20, page_checksum_verification=True)
             name = next(name for name in _CONTENTS if name in file.schema_arrow.names)
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            starts = list(accumulate(sizes, initial=0))
-            first, last = (bisect(starts, rows[end]["offset"]) - 1 for end in (0, -1))
-            batches = file.iter_batches(BATCH, row_groups=list(range(first, last + 1)), columns=[name])
+            starts = list(
+                accumulate((file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)), initial=0)
+            )
+            first = bisect(starts, row["offset"]) - 1
+            batches = file.iter_batches(BATCH, row_groups=list(range(first, file.num_row_groups)), columns=[name])
             values = (value for batch in batches for value in batch.column(0).to_pylist())
-            for row, value in zip(rows, islice(values, rows[0]["offset"] - starts[first], None), strict=False):
+            for planned, value in zip(chain([row], rows), islice(values, row["offset"] - starts[first], None)):  # noqa: B905
                 content = value.get("bytes") if isinstance(value, dict) else value
-                missing = f"cannot read {printable(row['id'])}: it has no content"
-                yield ImageError(missing) if content is None else content
+                missing = f"cannot read {printable(planned['id'])}: it has no content"
+                yield planned, ImageError(missing) if content is None else content
     except (pa.ArrowException, OSError) as error:
         raise _damaged(address, error) from error
