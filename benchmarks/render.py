@@ -635,7 +635,8 @@ def labelling(record: dict[str, Any]) -> str:
     )
     return (
         f"{record['images']:,} images of 64 x 64, toy encoder; kills at random moments, a driver five times, or one of its workers. "
-        f"The load of the machine when it began was {record['load']:.1f}.\n\n{interrupted}\n\n"
+        f"Other programs used the machine meanwhile: its load was {record['load']:.1f} when the run began, so times are upper bounds, and the "
+        f"comparison of workers says nothing on a machine without idle processors.\n\n{interrupted}\n\n"
         f"The plan has {plan['rows']:,} synthetic rows.\n\n{figures}\n\n"
         f"A projection from these, not a measurement: planning {billion} billion rows takes {seconds / 3600:.0f} hours and "
         f"{5 * plan['bytes_per_row']:.0f} GB; 1,000 processors decode {1000 * 86400 / (row['decode'] / 1e6) / 1e9:.1f} billion such images a day, "
