@@ -602,6 +602,48 @@ def survivor(change: dict[str, Any]) -> str:
     return f"`{change['module']}`: {change['reason'] or 'a test is missing.'}\n\n```text\n{code}\n```"
 
 
+def labelling(record: dict[str, Any]) -> str:
+    plan, row, rates = record["plan"], record["row"], record["workers"]
+    billion, seconds = 5, 5e9 * plan["microseconds_per_row"] / 1e6
+    interrupted = table(
+        ["run", "seconds", "kills", "same files"],
+        [
+            [
+                run["name"],
+                f"{run['seconds']:.0f}",
+                str(run["kills"]),
+                {None: "", True: "yes", False: "**no**"}[run.get("same")],
+            ]
+            for run in record["runs"]
+        ],
+    )
+    figures = table(
+        ["what", "figure"],
+        [
+            ["planning", f"{plan['microseconds_per_row']:.1f} µs and {plan['bytes_per_row']:.0f} bytes a row"],
+            [
+                f"running a finished job of {plan['parts']:,} parts",
+                f"{plan['rerun_seconds']:.1f} s, {plan['rerun_mebibytes']:.0f} MiB",
+            ],
+            ["labelling and writing a row, without encoder", f"{row['label_and_write']:.0f} µs"],
+            ["decoding a JPEG of 1,024 x 1,024", f"{row['decode'] / 1000:.1f} ms"],
+            [
+                "images of that size a second, one worker and two",
+                f"{rates['1']:.0f} and {rates['2']:.0f}: {rates['2'] / rates['1']:.2f} times",
+            ],
+        ],
+    )
+    return (
+        f"{record['images']:,} images of 64 x 64, toy encoder; kills at random moments, a driver five times, or one of its workers. "
+        f"Other programs used the machine meanwhile: its load was {record['load']:.1f} when the run began, so times are upper bounds, and the "
+        f"comparison of workers says nothing on a machine without idle processors.\n\n{interrupted}\n\n"
+        f"The plan has {plan['rows']:,} synthetic rows.\n\n{figures}\n\n"
+        f"A projection from these, not a measurement: planning {billion} billion rows takes {seconds / 3600:.0f} hours and "
+        f"{5 * plan['bytes_per_row']:.0f} GB; 1,000 processors decode {1000 * 86400 / (row['decode'] / 1e6) / 1e9:.1f} billion such images a day, "
+        "if GPUs encode as many: the smaller of processors × images decoded and GPUs × images encoded."
+    )
+
+
 PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "caltech101": ("Caltech101 with the offline encoder", caltech101),
     "demo": ("The demo", demo),
@@ -614,6 +656,7 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "exported": ("Exported files, converted and in other runtimes", exported),
     "claims": ("The paper's claims", claims_page.claims),
     "protocols": ("What choosing is worth", claims_page.protocols),
+    "labelling": ("Labels of very many images", labelling),
     "mutants": ("Changes of the code that the tests notice", mutants),
 }
 

@@ -51,6 +51,8 @@ WITH_STEPS = [
 
 #: Page → packages without which it is skipped.
 NEEDS = {
+    "docs/how-to/cluster.md": ("ray",),
+    "docs/how-to/very-many.md": ("pyarrow", "duckdb", "polars", "pandas"),
     "docs/how-to/fastapi.md": ("fastapi", "httpx", "python_multipart"),
     SERVICE: ("fastapi", "httpx", "pydantic_settings", "python_multipart", "sqlalchemy", "uvicorn"),
     LIBRARY: ("fastapi", "httpx", "pydantic_settings", "python_multipart", "sqlalchemy", "uvicorn"),

@@ -25,6 +25,10 @@
     ├── NotWritable (OSError)                 a file or folder cannot be written
     │   └── OutputExists (FileExistsError)    … because the path exists already
     ├── NothingReadable (ValueError)          no image can be read
+    ├── JobStopped (RuntimeError)             the labelling of very many images stopped; finished parts are kept
+    │   ├── InputChanged                      … because an image is not the one that was planned
+    │   ├── InputUnavailable                  … because a store of images does not answer or denies access
+    │   └── TooManyErrors                     … because too many images are unreadable
     └── ResultsError (ValueError)             a file of results cannot be read
 
     TipAdapterWarning (UserWarning)           the result is valid, but the user should know something
@@ -208,6 +212,30 @@ class NothingReadable(TipAdapterError, ValueError):
         if len(errors) == 1:
             return cls(f"{errors[0]}; it is the only photo")
         return cls(f"none of {len(errors):,} photos can be read; the first: {errors[0]}")
+
+
+class JobStopped(TipAdapterError, RuntimeError):
+    """The labelling of very many images stopped; finished parts are kept, and the next run goes on from them."""
+
+    code = "job_stopped"
+
+
+class InputChanged(JobStopped):
+    """An image, or the file that contains it, is not the one that was planned."""
+
+    code = "input_changed"
+
+
+class InputUnavailable(JobStopped):
+    """A store of images does not answer, or denies access."""
+
+    code = "input_unavailable"
+
+
+class TooManyErrors(JobStopped):
+    """The share of unreadable images is above the limit."""
+
+    code = "too_many_errors"
 
 
 class ResultsError(TipAdapterError, ValueError):

@@ -22,6 +22,7 @@ EXTRAS = {
     "features": ("pyarrow>=17",),
     "heic": ("pillow-heif>=1.6",),
     "paper": ("pyarrow>=17", "matplotlib>=3.8"),
+    "ray": ("pyarrow>=17", "ray>=2.50"),
     "serve": (
         "fastapi>=0.128",
         "pydantic-settings>=2.7",

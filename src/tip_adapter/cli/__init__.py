@@ -95,6 +95,19 @@ COMMANDS = {
         "Classify photos over HTTP.",
         ("tip-adapter serve model", "tip-adapter serve model --port 8080"),
     ),
+    "label": (
+        "tip_adapter.cli.label:label",
+        "Label very many images, on one machine or a cluster.",
+        (
+            "tip-adapter label model photos --out labels",
+            "tip-adapter label model 'shards/*.tar' --out labels --engine ray",
+        ),
+    ),
+    "relabel": (
+        "tip_adapter.cli.relabel:relabel",
+        "Label stored vectors by another classifier.",
+        ("tip-adapter relabel model labels --out new-labels", "tip-adapter relabel model features --out labels"),
+    ),
     "encoders": (
         "tip_adapter.cli.encoders:encoders",
         "List the encoders that can be loaded here.",
@@ -116,6 +129,8 @@ COMMANDS = {
         ("tip-adapter doctor", "tip-adapter doctor --device cuda"),
     ),
 }
+#: Commands that read from object stores; the others take paths only.
+TAKE_URLS = frozenset({"label"})
 #: Of `tip-adapter --help`.
 EXAMPLES = ("tip-adapter fit photos --out model", "tip-adapter predict model holiday.jpg")
 
@@ -136,6 +151,7 @@ class CommandTable(TyperGroup):
         declare(with_common_options(load_object(place)))
         command = typer.main.get_command(app)
         command.examples = examples  # type: ignore[attr-defined]
+        command.takes_urls = cmd_name in TAKE_URLS  # type: ignore[attr-defined]
         return command
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -23,12 +23,13 @@ _QUOTED = r"'[^']*'|\"[^\"]*\""
 
 
 class Command(TyperCommand):
-    """A command that knows examples of itself."""
+    """A command that knows examples of itself, and whether a URL is a value for it."""
 
     examples: tuple[str, ...] = ()
+    takes_urls = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _refuse_values(args)
+        _refuse_values(args, urls=not self.takes_urls)
         with refusals_in_words(ctx):
             rest = super().parse_args(ctx, args)
         if rest and not ctx.resilient_parsing:
@@ -86,12 +87,12 @@ def _refusal_in_words(error: Any, ctx: Any) -> str:
     return f"{error.format_message()} {_see_help(ctx)}"
 
 
-def _refuse_values(args: Iterable[str]) -> None:
+def _refuse_values(args: Iterable[str], *, urls: bool) -> None:
     """Raise UsageError for values that, as a path, would become another: the current folder, or a URL with one slash."""
     for value in args:
         if not value:
             raise UsageError("an argument is empty, ''; is a variable of the shell not set?")
-        if _URL.match(value):
+        if urls and _URL.match(value):
             raise UsageError(f"{printable(value)} is a URL; download it, and give the path of the file or folder")
 
 

@@ -1,4 +1,4 @@
-"""Images and their vectors as Arrow tables and Parquet files; the only code that imports pyarrow (extra `features`)."""
+"""Images and their vectors as Arrow tables and Parquet files; imports pyarrow for all packages (extra `features`)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ImageTable:
 
 def schema(width: int) -> Any:
     """The pyarrow.Schema of a table of vectors: id, path, sha256, label, vector, error."""
-    pa = _pyarrow()
+    pa = load_pyarrow()
     kinds = dict.fromkeys(("id", "path", "sha256", "label", "vector", "error"), pa.string())
     kinds["vector"] = pa.list_(pa.float32(), width)
     return pa.schema([pa.field(name, kind, nullable=name not in ("id", "path")) for name, kind in kinds.items()])
@@ -71,7 +71,7 @@ def schema(width: int) -> Any:
 
 def to_batch(table: ImageTable) -> RecordBatch:
     """An ImageTable as a RecordBatch of `schema`."""
-    pa = _pyarrow()
+    pa = load_pyarrow()
     n, width = table.vectors.shape
     without = pa.array([error is not None for error in table.errors], pa.bool_())
     values = pa.array(np.ascontiguousarray(table.vectors, np.float32).reshape(-1))
@@ -100,7 +100,7 @@ def write_parquet(table: ImageTable, note: str) -> bytes:
     table : ImageTable
     note : str, kept in the file under the key ``tip_adapter``
     """
-    pa = _pyarrow()
+    pa = load_pyarrow()
     rows = pa.Table.from_batches([to_batch(table)]).replace_schema_metadata({"tip_adapter": note})
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(
@@ -118,7 +118,7 @@ def read_parquet(content: bytes, most_rows: int) -> tuple[ImageTable, str]:
     ValueError
         It is not one, is damaged, states more than its limits, or has a row without a unit vector or an error.
     """
-    pa = _pyarrow()
+    pa = load_pyarrow()
     try:
         file = pa.parquet.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         width = _stated_width(file, most_rows)
@@ -197,7 +197,7 @@ class ParquetFile(ArrayFile):
 
     def _columns(self, names: Sequence[str]) -> tuple[dict[str, list[Any]], dict[str, str]]:
         """The text columns of these names that it has, and the texts in its schema's metadata."""
-        pa = _pyarrow()
+        pa = load_pyarrow()
         try:
             parquet = pa.parquet.ParquetFile(self._file)
             if parquet.metadata.num_rows > MOST_ROWS:
@@ -210,7 +210,7 @@ class ParquetFile(ArrayFile):
 
     def _blocks(self) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
         """(m, d) blocks of the column vector, and which of their rows are classes."""
-        pa = _pyarrow()
+        pa = load_pyarrow()
         start = 0
         try:
             for batch in pa.parquet.ParquetFile(self._file).iter_batches(_ROWS, columns=["vector"]):
@@ -251,7 +251,7 @@ def _unreadable(error: Exception) -> ValueError:
     return ValueError(f"it is not a readable Parquet file ({str(error).splitlines()[0]})")
 
 
-def _pyarrow() -> Any:
+def load_pyarrow() -> Any:
     """`pyarrow` with its Parquet module, imported on demand: reading images does not need it."""
     require_extra("pyarrow.parquet", "pyarrow, which reads and writes Parquet files,", "features")
     return import_module("pyarrow")

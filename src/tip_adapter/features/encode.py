@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -24,7 +26,7 @@ from tip_adapter.text import printable
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,6 +42,9 @@ BATCH = 32
 _AHEAD = 3
 # Starting a decoding process takes as long as decoding a few images: for fewer, one more is not worth it.
 _IMAGES_PER_START = 8
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|failed to allocate memory|CUDA_ERROR_OUT_OF_MEMORY|bad alloc", re.IGNORECASE
+)
 
 
 class VectorBatch(NamedTuple):
@@ -87,28 +92,56 @@ def stream_vectors(
     VectorBatch
     """
     size = max(1, BATCH // max(1, views.number))  # as many prepared pixels in memory with views as without
-    starts = range(0, len(images), size)
+    batches = (
+        [(_name(image, row), image) for row, image in enumerate(images[start : start + size], start)]
+        for start in range(0, len(images), size)
+    )
     n_threads = min(threads or available_processors(), 1 + len(images) // _IMAGES_PER_START)
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool, DecodingPool() as processes:
-        pending: deque[list[tuple[str, Future[Prepared]]]] = deque()
+    return stream_batches(batches, encoder, views=views, threads=n_threads)
 
-        def encoded(start: int) -> VectorBatch:
-            batch = [(name, future.result()) for name, future in pending.popleft()]
-            return encode_batch(batch, encoder, start=start, views=views)
+
+def stream_batches(
+    batches: Iterable[Sequence[tuple[str, ImageLike | ImageError]]],
+    encoder: Encoder,
+    *,
+    views: Augmentation = NO_AUGMENTATION,
+    threads: int,
+) -> Generator[VectorBatch]:
+    """`stream_vectors` for images that arrive batch by batch, such as contents of files that another thread reads.
+
+    Parameters
+    ----------
+    batches : of up to `BATCH` images: what errors call an image, and the image, or why there is none
+    encoder, views : as in `stream_vectors`
+    threads : int, images decoded concurrently
+
+    Yields
+    ------
+    VectorBatch for each batch; positions are counted from the first image of the first batch
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool, DecodingPool() as processes:
+        pending: deque[list[tuple[str, Future[Prepared]]]] = deque()
+        start = 0
+
+        def encoded() -> VectorBatch:
+            return encode_batch(
+                [(name, future.result()) for name, future in pending[0]], encoder, start=start, views=views
+            )
 
         try:
-            for start in starts:
-                names = [(_name(image, row), image) for row, image in enumerate(images[start : start + size], start)]
+            for images in batches:
                 pending.append(
                     [
                         (name, pool.submit(prepare_image, image, name, encoder, processes, views))
-                        for name, image in names
+                        for name, image in images
                     ]
                 )
                 if len(pending) > _AHEAD:
-                    yield encoded(start - _AHEAD * size)
-            for start in starts[len(starts) - len(pending) :]:
-                yield encoded(start)
+                    yield encoded()
+                    start += len(pending.popleft())
+            while pending:
+                yield encoded()
+                start += len(pending.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -159,9 +192,15 @@ class Prepares(Protocol):
 
 
 def prepare_image(
-    image: ImageLike, name: str, encoder: Prepares, processes: DecodingPool, views: Augmentation = NO_AUGMENTATION
+    image: ImageLike | ImageError,
+    name: str,
+    encoder: Prepares,
+    processes: DecodingPool,
+    views: Augmentation = NO_AUGMENTATION,
 ) -> Prepared:
     """Decode one image in `processes` and preprocess it; threads may do so at once. `name` is what errors call it."""
+    if isinstance(image, ImageError):
+        return image
     try:
         if isinstance(image, (str, os.PathLike, bytes)):
             pixels, digest = processes.decode(image, name)
@@ -209,13 +248,28 @@ def encode_batch(
     if not read:
         return VectorBatch(positions, np.zeros((0, encoder.identity.width), np.float32), (), errors)
     prepared = np.stack([pixels for pixels, _ in read.values()])
-    vectors = _mean_over_views(prepared, encoder) if views.number else encoder.encode_prepared(prepared)
+    vectors = _within_memory(
+        partial(_mean_over_views, encoder=encoder) if views.number else encoder.encode_prepared, prepared
+    )
     usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
     for row in positions[~usable].tolist():
         reason = "the encoder's vector is zero, NaN or infinite; remove the photo"
         errors[row] = ImageError(f"cannot use {images[row - start][0]}: {reason}")
         del read[row]
     return VectorBatch(positions[usable], vectors[usable], tuple(digest for _, digest in read.values()), errors)
+
+
+def _within_memory(
+    encode: Callable[[NDArray[Any]], NDArray[np.float32]], prepared: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Vectors of a stack of images, in halves where the memory of the device is too small for all of them."""
+    try:
+        return encode(prepared)
+    except Exception as error:  # each library has its own: CUDA's of torch and of ONNX Runtime are RuntimeErrors
+        if len(prepared) == 1 or not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+            raise
+    half = len(prepared) // 2
+    return np.concatenate([_within_memory(encode, part) for part in (prepared[:half], prepared[half:])])
 
 
 def _mean_over_views(prepared: NDArray[Any], encoder: Encoder) -> NDArray[np.float32]:

@@ -73,13 +73,35 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
     NotWritable
         With the system's reason.
     """
+    with writing_folder(path, replace=replace) as folder:
+        for name, content in files.items():
+            _write_synced(folder / name, content)
+
+
+@contextmanager
+def writing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Write one file durably from a stream, replacing what was there when the block ends; raises NotWritable."""
+    with _staging(path) as (place, new):
+        with new.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, place)
+        _sync_folder(place.parent)
+
+
+@contextmanager
+def writing_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """A new folder, which becomes `path` when the block ends; arguments and errors as `write_folder`.
+
+    Files in it are written by `write_file` or `writing_file`.
+    """
     with _staging(path) as (place, new):
         _recover(place)
         if not replace:
             refuse_existing(place)
         new.mkdir()
-        for name, content in files.items():
-            _write_synced(new / name, content)
+        yield new
         _sync_folder(new)
         _move_in(new, place, replace=replace)
 
@@ -159,9 +181,7 @@ def append_lines(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], Non
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError as error:
-                    raise NotWritable(
-                        f"{printable(path)} is being written by another run; wait for it, or use another folder"
-                    ) from error
+                    raise _used_by_another(path) from error
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
 
@@ -186,12 +206,13 @@ def _write_whole(file: IO[bytes], content: bytes) -> None:
 
 
 @contextmanager
-def lock_folder(path: str | os.PathLike[str]) -> Iterator[None]:
+def lock_folder(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[None]:
     """Lock a folder that is read, changed and replaced: other writers that lock it wait, readers do not.
 
-    Without a folder, or on a file system without locks, nothing is locked. No lock file is written.
+    Without a folder, or on a file system without locks, nothing is locked. No lock file is written. Raises NotWritable if
+    another writer has locked it and `wait` is false.
     """
-    handle = None if sys.platform == "win32" else _locked(_real(path))
+    handle = None if sys.platform == "win32" else _locked(_real(path), wait=wait)
     try:
         yield
     finally:
@@ -222,7 +243,7 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _locked(place: Path) -> int | None:
+def _locked(place: Path, *, wait: bool) -> int | None:
     """A locked descriptor of the folder that is at `place` once the lock is acquired."""
     while True:
         try:
@@ -230,12 +251,19 @@ def _locked(place: Path) -> int | None:
         except OSError:
             return None
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(handle), place.stat()):
                 return handle
+        except BlockingIOError as error:
+            os.close(handle)
+            raise _used_by_another(place) from error
         except OSError:  # no locks here, or the folder is gone
             return handle
         os.close(handle)  # another writer has replaced the folder meanwhile
+
+
+def _used_by_another(path: str | os.PathLike[str]) -> NotWritable:
+    return NotWritable(f"{printable(path)} is being written by another run; wait for it, or use another folder")
 
 
 def remove(path: Path) -> None:

@@ -1,0 +1,254 @@
+"""Labels of very many images: interruptions, planning, resuming, workers, and what a row costs besides its encoder.
+
+    python -m benchmarks.labelling --images 50000
+
+With Ray installed, a run of that engine is compared as well. Needs 100 MB of disk for 10,000 images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from benchmarks.record import write_results
+from tip_adapter import FewShotClassifier
+from tip_adapter.distributed.core import Labeller, label_vectors
+from tip_adapter.distributed.inputs import plan_schema
+from tip_adapter.distributed.job import finished_files, label_images
+from tip_adapter.distributed.manifests import LABELS, MANIFEST, Job, PartManifest
+from tip_adapter.distributed.parts import write_part
+from tip_adapter.distributed.plan import Plan, write_plan
+from tip_adapter.images.decoding_pool import DecodingPool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COLOURS = {"red": (230, 30, 20), "green": (20, 220, 40), "blue": (30, 20, 230)}
+PARTS = 5000
+#: Images of the comparison of workers.
+LARGE = 384
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--plan-rows", type=int, default=10_000_000, help="Rows of the synthetic plan.")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model, photos = make_model(root / "model"), make_photos(root / "photos", given.images)
+        load = os.getloadavg()[0]
+        results = {
+            "images": given.images,
+            "load": load,
+            "workers": workers(model, root),
+            "runs": runs(model, photos, root),
+            "plan": planning(model, root, given.plan_rows),
+            "row": cost_of_a_row(model, root),
+        }
+    command = f"python -m benchmarks.labelling --images {given.images} --plan-rows {given.plan_rows}"
+    write_results("labelling", command, results)
+
+
+def make_model(folder: Path) -> Path:
+    labels = [label for label in COLOURS for _ in range(4)]
+    FewShotClassifier(encoder="toy").fit([paint(label, n) for n, label in enumerate(labels)], labels).save(folder)
+    return folder
+
+
+def make_photos(folder: Path, n: int, size: int = 64) -> Path:
+    """JPEG files in folders of a thousand; each a colour with noise."""
+    for number in range(n):
+        place = folder / f"{number // 1000:04d}"
+        place.mkdir(parents=True, exist_ok=True)
+        paint(list(COLOURS)[number % 3], number, size).save(place / f"{number:07d}.jpg")
+    return folder
+
+
+def paint(label: str, number: int, size: int = 64) -> Image.Image:
+    """A colour with noise that repeats every 64 pixels."""
+    noise = np.tile(np.random.default_rng(number).normal(0, 40, (64, 64, 3)), (size // 64, size // 64, 1))
+    return Image.fromarray((np.array(COLOURS[label]) + noise).clip(0, 255).astype(np.uint8))
+
+
+# ---- interruptions ---------------------------------------------------------------------------------------------------
+
+
+def runs(model: Path, photos: Path, root: Path) -> list[dict[str, Any]]:
+    """The same images: undisturbed, with a killed driver, with killed workers, on Ray; seconds, kills, equality."""
+    found: list[dict[str, Any]] = []
+    run(model, photos, root / "undisturbed", found, "undisturbed", [])
+    undisturbed = digest_of(root / "undisturbed")
+    for name, options, victim in [
+        ("the driver is killed", [], "driver"),
+        ("workers are killed", [], "worker"),
+        *([("Ray", ["--engine", "ray"], None)] if importlib.util.find_spec("ray") else []),
+    ]:
+        out = root / name.replace(" ", "-")
+        run(model, photos, out, found, name, options, victim)
+        found[-1]["same"] = digest_of(out) == undisturbed
+        shutil.rmtree(out)
+    return found
+
+
+def run(
+    model: Path,
+    photos: Path,
+    out: Path,
+    found: list[dict[str, Any]],
+    name: str,
+    options: list[str],
+    victim: str | None = None,
+) -> None:
+    """Label with the program, again until it has ended by itself; kills the driver five times, or a worker every few seconds."""
+    command = [
+        sys.executable,
+        "-m",
+        "tip_adapter",
+        "label",
+        *map(str, (model, photos)),
+        "--out",
+        str(out),
+        "-q",
+        *options,
+    ]
+    rng, kills, started = random.Random(0), 0, time.perf_counter()
+    while True:
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while driver.poll() is None:
+            if victim is None or kills == 5:
+                driver.wait()
+                break
+            time.sleep(rng.uniform(4, 8))
+            pids = [driver.pid] if victim == "driver" else children(driver.pid)
+            if driver.poll() is None and pids:
+                os.kill(rng.choice(pids), 9)
+                kills += 1
+            if victim == "driver":
+                driver.wait()
+        if driver.returncode == 0:
+            break
+        if victim != "driver":
+            raise SystemExit(f"{name}: the program failed")
+    found.append({"name": name, "seconds": time.perf_counter() - started, "kills": kills})
+
+
+def children(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in listed.stdout.split()]
+
+
+def digest_of(out: Path) -> str:
+    """SHA-256 of the SHA-256 of every file."""
+    files = sorted(path for path in out.rglob("*") if path.is_file())
+    stated = [f"{path.relative_to(out)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    return hashlib.sha256("\n".join(stated).encode()).hexdigest()
+
+
+# ---- workers ---------------------------------------------------------------------------------------------------------
+
+
+def workers(model: Path, root: Path) -> dict[str, float]:
+    """Images per second with one worker and with two, where decoding takes most of the time: 1,024 x 1,024 JPEG files."""
+    photos = make_photos(root / "large", LARGE, 1024)
+    rates = {}
+    for n in (1, 2):
+        started = time.perf_counter()
+        label_images(model, photos, root / f"with-{n}", workers=n, part_rows=64)
+        rates[str(n)] = LARGE / (time.perf_counter() - started)
+    return rates
+
+
+# ---- plans -----------------------------------------------------------------------------------------------------------
+
+
+def planning(model: Path, root: Path, n_rows: int) -> dict[str, Any]:
+    """Write a plan of 5,000 parts and their manifests, then run the finished job: seconds and peak memory."""
+    out = root / "planned"
+    out.mkdir()
+    size = n_rows // PARTS
+    head = FewShotClassifier.load(model)
+    source = root / "synthetic"
+    started = time.perf_counter()
+    write_plan(out / "plan.parquet", str(source), synthetic(n_rows), size, repeat(size))
+    planned = time.perf_counter() - started
+    labeller = Labeller.load(model)
+    job = Job("label", str(out), str(model), labeller.model, head.encoder_.identity.fingerprint)
+    plan = Plan.read(out / "plan.parquet")
+    for part, digest in enumerate(plan.header.digests):
+        key = job.key(digest)
+        folder = job.folder(part, key)
+        folder.mkdir()
+        (folder / LABELS).write_bytes(b"")
+        manifest = PartManifest("label", part, key, size, 0, LABELS, 0, "0" * 64, job.model, job.encoder, vectors=False)
+        (folder / MANIFEST).write_bytes(manifest.to_json())
+    again = (
+        "import resource, sys, time; from tip_adapter.distributed.job import label_images; started = time.perf_counter(); "
+        "done = label_images(sys.argv[1], sys.argv[2], sys.argv[3], part_rows=int(sys.argv[4])); "
+        "assert done.n_labelled == 0, done; "
+        "print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    command = [sys.executable, "-c", again, str(model), str(source), str(out), str(size)]
+    seconds, mebibytes = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    return {
+        "rows": n_rows,
+        "parts": PARTS,
+        "microseconds_per_row": 1e6 * planned / n_rows,
+        "bytes_per_row": (out / "plan.parquet").stat().st_size / n_rows,
+        "planning_mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rerun_seconds": seconds,
+        "rerun_mebibytes": mebibytes,
+    }
+
+
+def synthetic(n_rows: int) -> Iterator[pa.RecordBatch]:
+    """Rows as those of photos in a store."""
+    for start in range(0, n_rows, 4096):
+        ids = [f"{row // 1000:07d}/{row:010d}.jpg" for row in range(start, min(start + 4096, n_rows))]
+        uris = [f"s3://photos/{name}" for name in ids]
+        columns = [ids, uris, [None] * len(ids), list(range(start, start + len(ids))), [f"{hash(i):x}" for i in ids]]
+        yield pa.RecordBatch.from_pydict(dict(zip(plan_schema().names, columns, strict=True)), plan_schema())
+
+
+def cost_of_a_row(model: Path, root: Path) -> dict[str, float]:
+    """Microseconds: label and write a row whose vector is there; and the share of each processor's time that decoding takes."""
+    labeller = Labeller.load(model)
+    n, width = 65_536, labeller.encoder.identity.width
+    vectors = np.random.default_rng(0).standard_normal((1024, width)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = [f"{row:04d}.jpg" for row in range(1024)]
+    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
+    columns = [pa.array(names), pa.array(names), values, pa.array([None] * 1024, pa.string())]
+    batch = pa.RecordBatch.from_arrays(columns, names=["id", "uri", "vector", "error"])
+    job = Job("label", str(root / "rows"), str(model), labeller.model, labeller.encoder.identity.fingerprint)
+    started = time.perf_counter()
+    write_part(job, 0, "0" * 64, label_vectors(repeat(batch, n // 1024), labeller), labeller.schema)
+    seconds = time.perf_counter() - started
+    assert len(finished_files(root / "rows")) == 1
+    content = next((root / "large").rglob("*.jpg")).read_bytes()
+    with DecodingPool() as processes:
+        processes.decode(content)
+        started = time.perf_counter()
+        for _ in range(20):
+            processes.decode(content)
+    return {"label_and_write": 1e6 * seconds / n, "decode": 1e6 * (time.perf_counter() - started) / 20}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""The engine for a cluster: Ray decodes on the processors of every node, and labels with one model in each actor.
+
+Ray's tasks and actors, not Ray Data: its blocks are not our parts, so that rows would have to be sorted and grouped again before
+they are written, and a block that is computed twice may be written twice. Here an actor has a whole part; tasks decode the
+photos of the part anywhere, 256 at a time, and the actor gets them in order as the uint8 images that its encoder takes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from contextlib import contextmanager
+from functools import lru_cache
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tip_adapter.distributed import lanes
+from tip_adapter.distributed.core import Labeller, label_prepared, prepare_photos
+from tip_adapter.distributed.inputs import read_photos
+from tip_adapter.distributed.lanes import WorkerDied, reported_error
+from tip_adapter.distributed.manifests import Job, PartManifest
+from tip_adapter.distributed.parts import PartRunner, without
+from tip_adapter.errors import TipAdapterError, UsageError
+from tip_adapter.features.arrow import load_pyarrow
+from tip_adapter.features.encode import BATCH
+from tip_adapter.images.decoding_pool import DecodingPool
+from tip_adapter.plugins import require_extra
+from tip_adapter.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.features.arrow import RecordBatch
+
+#: Photos that a task decodes: 38 MiB of uint8 images of 224 x 224.
+_CHUNK = 8 * BATCH
+#: Tasks of an actor that are decoding, or wait for its encoder.
+_CHUNKS_AHEAD = 4
+_SECONDS_BETWEEN_REPORTS = 1.0
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[int]:
+    """A connection to Ray at an address, or to a Ray of this machine without one: the number of its processors.
+
+    A connection that the program has already is used and kept.
+
+    Raises
+    ------
+    MissingExtra
+        Ray is not installed.
+    UsageError
+        There is no cluster at the address, or it has fewer than two processors.
+    """
+    ray = load_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        folders = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100 # "" is the current folder
+        environment = {"OPENBLAS_NUM_THREADS": "1"} if address else {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": folders}
+        # "local": without an address Ray would join any cluster that it finds on this machine.
+        options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
+        try:
+            ray.init(**options, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError) as error:
+            raise UsageError(
+                f"no Ray answers at {printable(address or 'this machine')}: {printable(str(error))}"
+            ) from error
+    try:
+        processors = int(ray.cluster_resources().get("CPU", 0))
+        if processors < 2:
+            raise UsageError(
+                f"Ray has {processors} processor here; it needs two, one to decode and one to label: add a node, or use "
+                "--engine local"
+            )
+        yield processors
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def actors(processors: int, workers: int | None) -> int:
+    """How many actors label: as many as are asked for, else half the processors."""
+    return workers or max(1, processors // 2)
+
+
+class ActorWorker:
+    """One actor: a `lanes.Worker`."""
+
+    def __init__(self, job: Job) -> None:
+        self._errors = load_ray().exceptions
+        # An actor reserves no processor: if nodes are lost, those that are left must not be all actors' that wait for tasks.
+        needs = {"num_cpus": 0, "num_gpus": 1 if job.device and job.device.startswith("cuda") else 0}
+        remote = load_ray().remote(**needs, max_concurrency=2, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
+        self._actor = remote.remote(msgspec.to_builtins(job))
+
+    def wait_until_ready(self) -> None:
+        """As `lanes.Worker`."""
+        self._answer(self._actor.load.remote(), None)
+
+    def run(self, part: int, excluded: Sequence[int], report: Callable[[int], object]) -> PartManifest:
+        """As `lanes.Worker`."""
+        return msgspec.convert(self._answer(self._actor.run.remote(part, list(excluded)), report), PartManifest)
+
+    def probe(self, part: int, start: int, stop: int, excluded: Sequence[int]) -> None:
+        """As `lanes.Worker`."""
+        self._answer(self._actor.probe.remote(part, start, stop, list(excluded)), None)
+
+    def kill(self) -> None:
+        """As `lanes.Worker`."""
+        load_ray().kill(self._actor, no_restart=True)
+
+    def close(self) -> None:
+        """As `lanes.Worker`."""
+        self.kill()
+
+    def _answer(self, reference: Any, report: Callable[[int], object] | None) -> Any:
+        """What a call of the actor gives; its progress is asked for meanwhile."""
+        ray, rows, since = load_ray(), -1, monotonic()
+        try:
+            while not ray.wait([reference], timeout=_SECONDS_BETWEEN_REPORTS)[0]:
+                if report and (done := ray.get(self._actor.progress.remote(), timeout=60)) != rows:
+                    rows, since = done, monotonic()
+                    report(rows)
+                if monotonic() - since > lanes.SECONDS_WITHOUT_PROGRESS:
+                    self.kill()
+                    raise WorkerDied(f"no progress for {lanes.SECONDS_WITHOUT_PROGRESS} s")
+            answer = ray.get(reference)
+        except (self._errors.RayError, TimeoutError) as error:
+            raise WorkerDied(printable(str(error).partition("\n")[0])) from error
+        if isinstance(answer, dict) and "error" in answer:
+            raise reported_error(answer["code"], answer["error"])
+        return answer
+
+
+class _Actor:
+    """What runs in an actor: answers are JSON values, an error of ours is its code and message."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._job = msgspec.convert(job, Job)
+        self._rows = 0
+
+    def progress(self) -> int:
+        """Rows done of the part."""
+        return self._rows
+
+    def load(self) -> Any:
+        """Load the model."""
+        return _reported(self._load)
+
+    def run(self, part: int, excluded: list[int]) -> Any:
+        """Label a part and write it."""
+        self._rows = 0
+        return _reported(lambda: msgspec.to_builtins(self._runner.run(part, self._count, excluded)))
+
+    def probe(self, part: int, start: int, stop: int, excluded: list[int]) -> Any:
+        """Label rows of a part."""
+        rows = self._runner.plan.rows(part).slice(start, stop - start)
+        return _reported(lambda: sum(map(len, self._runner.labels(rows, [row - start for row in excluded]))))
+
+    def _load(self) -> None:
+        self._runner = _ClusterRunner.load(self._job)
+
+    def _count(self, rows: int) -> None:
+        self._rows = rows
+
+
+class _ClusterRunner(PartRunner):
+    """A PartRunner whose photos are decoded by tasks on any node."""
+
+    def labels(self, rows: Any, excluded: Collection[int] = ()) -> Iterator[RecordBatch]:
+        """As `PartRunner.labels`."""
+        decode = load_ray().remote(num_cpus=1)(_decode)
+        pending: deque[tuple[Any, Any]] = deque()
+        for start in range(0, len(rows), _CHUNK):
+            # Copied: a slice would be sent with the whole part.
+            chunk = rows.take(load_pyarrow().array(range(start, min(start + _CHUNK, len(rows)))))
+            here = [row - start for row in excluded if start <= row < start + _CHUNK]
+            pending.append((chunk, decode.remote(self.job.model_dir, self.job.model, chunk, here)))
+            if len(pending) > _CHUNKS_AHEAD:
+                yield from self._labelled(*pending.popleft())
+        while pending:
+            yield from self._labelled(*pending.popleft())
+
+    def _labelled(self, chunk: Any, reference: Any) -> Iterator[RecordBatch]:
+        photos = load_ray().get(reference)
+        if isinstance(photos, dict):
+            raise reported_error(photos["code"], photos["error"])
+        ids, uris = (chunk.column(name).to_pylist() for name in ("id", "uri"))
+        yield from label_prepared(ids, uris, photos, self.labeller)
+
+
+def _decode(model_dir: str, model: str, rows: Any, excluded: Collection[int]) -> Any:
+    """A task: read and decode planned photos; what `prepare_photos` gives, or an error as `_Actor` answers it."""
+
+    def decoded() -> list[Any]:
+        encoder = _encoder(model_dir, model)
+        with DecodingPool() as processes:
+            batches = without(read_photos(rows), excluded)
+            return [photo for batch in batches for photo in prepare_photos(batch, encoder, processes)]
+
+    return _reported(decoded)
+
+
+@lru_cache(maxsize=1)
+def _encoder(model_dir: str, model: str) -> Encoder:
+    """The encoder of a model, for its preprocessing; `model` is its digest, so that another model is loaded anew."""
+    del model
+    return Labeller.load(model_dir, threads=1).encoder
+
+
+def _reported(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except TipAdapterError as error:
+        return {"code": error.code, "error": str(error)}
+
+
+def load_ray() -> Any:
+    """`ray`; raises MissingExtra if it is not installed."""
+    return require_extra("ray", "Ray, which runs a cluster,", "ray")

@@ -1,0 +1,342 @@
+"""`label` and `relabel`: what they write, what they read, and what they refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tip_adapter import FewShotClassifier, load_encoder
+from tip_adapter.distributed.core import Labeller, label_photos, label_vectors, photo_schema
+from tip_adapter.distributed.inputs import list_photos, plan_schema, read_photos
+from tip_adapter.distributed.job import finished_files, label_images, relabel_vectors
+from tip_adapter.distributed.plan import Plan, part_sizes, write_plan
+from tip_adapter.errors import FeaturesError, FolderError, OutputExists, UsageError, WrongEncoder
+from tip_adapter.features.extract import extract
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
+
+    Rows = Callable[[Path], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory, model: Path, photos: Path) -> Path:
+    """The labels of the photos, with vectors, in parts of 32. To be read only."""
+    out = tmp_path_factory.mktemp("labelled") / "labels"
+    label_images(model, photos, out, workers=1, part_rows=32, vectors=True)
+    return out
+
+
+# ---- the same answers ------------------------------------------------------------------------------------------------
+
+
+def test_labels_and_scores_are_those_of_predict(labelled: Path, model: Path, photos: Path, table: Rows) -> None:
+    predicted = FewShotClassifier.load(model).predict_folder(photos)
+    rows = table(labelled)
+    assert [row["id"] for row in rows] == [str(Path(p["image"]).relative_to(photos)) for p in predicted]
+    for row, answer in zip(rows, predicted, strict=True):
+        assert (row["label"], row["score"], row["top5"] or []) == (answer["label"], answer["score"], answer["top"])
+        if answer["error"]:
+            assert row["error"] == answer["error"].replace(f"{photos}/", "")
+            assert row["margin"] is row["vector"] is None
+        else:
+            assert row["margin"] == np.float32(answer["top"][0]["score"] - answer["top"][1]["score"])
+            assert row["error"] is None
+    assert [row["id"] for row in rows if row["error"]] == ["red/120.png"]
+
+
+def test_rows_name_their_photo_and_what_labelled_them(labelled: Path, photos: Path, table: Rows) -> None:
+    rows = table(labelled)
+    assert [row["uri"] for row in rows] == sorted(str(path) for path in photos.rglob("*.png"))
+    assert {row["encoder"] for row in rows} == {load_encoder("toy").identity.fingerprint}
+    assert len({row["model"] for row in rows}) == 1
+    vectors = np.array([row["vector"] for row in rows if row["vector"] is not None], np.float32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("reader", ["duckdb", "polars", "pandas"])
+def test_other_programs_read_the_parts(reader: str, labelled: Path, table: Rows) -> None:
+    program = pytest.importorskip(reader)
+    files = [str(path) for path in finished_files(labelled)]
+    if reader == "duckdb":
+        found = program.sql(f"select id, label, len(vector) from '{labelled}/part-*/labels.parquet'").fetchall()
+    elif reader == "polars":
+        frame = program.read_parquet(files)
+        found = [(row["id"], row["label"], row["vector"] and len(row["vector"])) for row in frame.to_dicts()]
+    else:
+        frame = program.concat(map(program.read_parquet, files))
+        found = list(
+            zip(frame["id"], frame["label"], frame["vector"].map(lambda v: None if v is None else len(v)), strict=True)
+        )
+    wanted = [(row["id"], row["label"], row["vector"] and len(row["vector"])) for row in table(labelled)]
+    assert [tuple(None if v != v else v for v in row) for row in sorted(found, key=str)] == sorted(wanted, key=str)
+
+
+@pytest.mark.slow
+def test_fault_74_every_number_of_workers_and_threads_gives_the_same_bytes(
+    labelled: Path, model: Path, photos: Path, tmp_path: Path, digests: Callable[[Path], dict[str, str]]
+) -> None:
+    label_images(model, photos, tmp_path / "two", workers=2, part_rows=32, vectors=True)
+    label_images(model, photos, tmp_path / "three", workers=3, threads=3, part_rows=32, vectors=True)
+    assert digests(tmp_path / "two") == digests(tmp_path / "three") == digests(labelled)
+    assert [field.name for field in pq.read_schema(finished_files(labelled)[0])] == [
+        *("id", "uri", "label", "score", "margin", "top5", "error", "vector", "model", "encoder")
+    ]
+
+
+def test_the_core_takes_batches_of_any_size(model: Path, photos: Path) -> None:
+    labeller = Labeller.load(model)
+    files = sorted(photos.rglob("*.png"))[:70]
+    contents = [file.read_bytes() for file in files]
+    columns = {"id": list(map(str, files)), "uri": list(map(str, files)), "content": contents, "error": [None] * 70}
+    whole = pa.RecordBatch.from_pydict(columns, schema=photo_schema())
+    at_once = pa.Table.from_batches(label_photos([whole], labeller)).to_pylist()
+    cut = [whole.slice(start, 7) for start in range(0, 70, 7)]
+    by_seven = pa.Table.from_batches(label_photos(cut, labeller, threads=2)).to_pylist()
+    assert [row["label"] for row in at_once] == [row["label"] for row in by_seven]
+    np.testing.assert_allclose([row["score"] for row in at_once], [row["score"] for row in by_seven], atol=1e-6)
+
+
+# ---- plans -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5000), st.integers(1, 12_000), st.integers(1, 997))
+def test_a_plan_cuts_every_row_into_exactly_one_part(tmp_path_factory: Any, most: int, n: int, step: int) -> None:
+    path = tmp_path_factory.mktemp("plan") / "plan.parquet"
+    batches = (
+        pa.RecordBatch.from_pylist([{"id": str(r), "uri": str(r), "size": r, "etag": ""} for r in rows], plan_schema())
+        for rows in (range(start, min(start + step, n)) for start in range(0, n, step))
+    )
+    write_plan(path, "input", batches, most, part_sizes(most))
+    plan = Plan.read(path)
+    sizes = [plan.size(part) for part in range(len(plan.header.digests))]
+    assert sum(sizes) == n == plan.header.rows
+    assert sizes[:-1] == list(islice(part_sizes(most), len(sizes) - 1))
+    assert [r["size"] for part in range(len(sizes)) for r in plan.rows(part).to_pylist()] == list(range(n))
+
+
+def test_parts_grow_so_that_the_last_are_a_small_share() -> None:
+    sizes = list(islice(part_sizes(1_000_000), 700))
+    assert sizes[:2] == [1024, 1024]
+    assert sizes[-1] == 1_000_000
+    assert all(size <= max(1024, sum(sizes[:row]) / 32) for row, size in enumerate(sizes))
+    assert all(size % 32 == 0 for size in sizes)
+
+
+def test_the_plan_of_another_source_or_of_parts_of_another_size_is_refused(
+    labelled: Path, model: Path, photos: Path
+) -> None:
+    with pytest.raises(OutputExists, match=r"holds the plan of .* in parts of 32, given are .*red and 32"):
+        label_images(model, photos / "red", labelled, part_rows=32, vectors=True)
+    with pytest.raises(OutputExists, match=r"in parts of 32, given are .* and 64"):
+        label_images(model, photos, labelled, part_rows=64, vectors=True)
+
+
+def test_labels_of_another_model_or_with_other_options_stay(
+    labelled: Path, other_model: Path, model: Path, photos: Path, digests: Callable[[Path], dict[str, str]]
+) -> None:
+    before = digests(labelled)
+    with pytest.raises(OutputExists, match="holds labels of another model"):
+        label_images(other_model, photos, labelled, part_rows=32, vectors=True)
+    with pytest.raises(OutputExists, match="or with other options"):
+        label_images(model, photos, labelled, part_rows=32)
+    assert digests(labelled) == before
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "part-1/photo.jpg", "part-000000-my-own/photo.jpg"])
+def test_a_folder_of_something_else_is_refused(name: str, model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputExists, match="holds something else than labels"):
+        label_images(model, photos, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "spark"}, "engine takes local or ray, not 'spark'"),
+        ({"workers": 0}, "workers takes a whole number from 1 to 1024, not 0"),
+        ({"part_rows": 0}, "part_rows takes a whole number of at least 1, not 0"),
+        ({"max_error_rate": 2}, "max_error_rate takes a number from 0 to 1, not 2"),
+    ],
+)
+def test_options_are_checked_before_anything_is_written(
+    options: dict[str, Any], message: str, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        label_images(model, photos, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+# ---- what is read ----------------------------------------------------------------------------------------------------
+
+
+def contents_of(source: str | Path) -> list[tuple[str, bytes | None]]:
+    """Id and content of each photo of a source."""
+    rows = [batch for planned in list_photos(str(source)) for batch in read_photos(planned)]
+    return [(row["id"], row["content"]) for batch in rows for row in batch.to_pylist()]
+
+
+def write_tar(path: Path, photos: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in photos:
+            for ending, data in ((name, content), (f"{Path(name).stem}.json", b"{}")):
+                member = tarfile.TarInfo(ending)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def some(photos: Path) -> list[tuple[str, bytes]]:
+    """Name and content of a few photos."""
+    return [(path.name, path.read_bytes()) for path in sorted((photos / "green").iterdir())[:40]]
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "jsonl", "parquet"])
+def test_lists_of_paths(kind: str, some: list[tuple[str, bytes]], photos: Path, tmp_path: Path) -> None:
+    paths = [str(photos / "green" / name) for name, _ in some]
+    source = tmp_path / f"list.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"path": paths, "id": [name for name, _ in some]}), source)
+    elif kind == "jsonl":
+        source.write_text("".join(json.dumps({"file_name": path}) + "\n" for path in paths))
+    else:
+        source.write_text("\n".join([*(["file_name"] if kind == "csv" else []), *paths]) + "\n")
+    found = contents_of(source)
+    assert [content for _, content in found] == [content for _, content in some]
+    if kind == "parquet":
+        assert [name for name, _ in found] == [name for name, _ in some]
+
+
+@pytest.mark.parametrize("column", ["bytes", "image"])
+@pytest.mark.parametrize("group", [7, 1000])
+def test_parquet_files_of_contents(column: str, group: int, some: list[tuple[str, bytes]], tmp_path: Path) -> None:
+    values = [{"bytes": content, "path": name} if column == "image" else content for name, content in some]
+    for half, rows in enumerate((slice(0, 13), slice(13, None))):
+        part = pa.table({"id": [name for name, _ in some[rows]], column: values[rows]})
+        pq.write_table(part, tmp_path / f"{half}.parquet", row_group_size=group)
+    assert contents_of(tmp_path) == some
+    planned = pa.Table.from_batches(list_photos(str(tmp_path)))
+    part = [row for batch in read_photos(planned.slice(11, 9)) for row in batch.to_pylist()]
+    assert [(row["id"], row["content"]) for row in part] == some[11:20]
+
+
+def test_tar_shards(some: list[tuple[str, bytes]], tmp_path: Path) -> None:
+    write_tar(tmp_path / "a-000.tar", some[:25])
+    write_tar(tmp_path / "a-001.tar", some[25:])
+    wanted = [(f"a-000.tar/{name}", content) for name, content in some[:25]]
+    wanted += [(f"a-001.tar/{name}", content) for name, content in some[25:]]
+    assert contents_of(tmp_path) == contents_of(tmp_path / "a-*.tar") == wanted
+    assert contents_of(tmp_path / "a-000.tar") == wanted[:25]
+
+
+def test_stores_that_fsspec_knows(some: list[tuple[str, bytes]], tmp_path: Path) -> None:
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    for name, content in some:
+        store.pipe_file(f"/stored/green/{name}", content)
+    store.pipe_file("/shards/0.tar", write_tar(tmp_path / "0.tar", some).read_bytes())
+    assert contents_of("memory://stored") == [(f"green/{name}", content) for name, content in some]
+    assert contents_of("memory://shards") == [(f"0.tar/{name}", content) for name, content in some]
+    assert contents_of("memory://shards/*.tar") == [(f"0.tar/{name}", content) for name, content in some]
+
+
+def test_a_path_that_is_not_utf8_is_read(photos: Path, tmp_path: Path) -> None:
+    content = (photos / "red" / "100.png").read_bytes()
+    with (tmp_path / "caf\udce9.png").open("wb") as file:
+        file.write(content)
+    assert contents_of(tmp_path) == [("caf\\xe9.png", content)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none.tar", "damaged: No such file or directory"),
+        ("none-*.tar", "matches no file"),
+        ("photos.tar.gz", "compressed as a whole"),
+        ("other.parquet", "has columns width, height, and none of contents"),
+        ("only-text.tar", "holds no photos in its 1 shards"),
+        ("empty.txt", "lists no photos"),
+        ("latin.txt", r"is not UTF-8 \(byte 3\)"),
+    ],
+)
+def test_a_source_without_photos_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"width": [1], "height": [2]}), tmp_path / "other.parquet")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9.png")
+    with tarfile.open(tmp_path / "only-text.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("a.txt"))
+    with pytest.raises(FolderError, match=message):
+        list(list_photos(str(tmp_path / name)))
+
+
+def test_a_url_of_an_unknown_store_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="nostore"):
+        list(list_photos("nostore://bucket/photos"))
+
+
+# ---- stored vectors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_relabelling_gives_what_labelling_gave(labelled: Path, model: Path, tmp_path: Path, table: Rows) -> None:
+    done = relabel_vectors(model, labelled, tmp_path / "again", workers=1)
+    assert (done.n_images, done.n_errors, done.n_parts) == (150, 1, 5)
+    for before, after in zip(table(labelled), table(tmp_path / "again"), strict=True):
+        assert all(before[name] == after[name] for name in ("id", "uri", "label", "error", "model", "encoder"))
+        if before["error"] is None:
+            assert after["score"] == pytest.approx(before["score"], abs=2e-3)  # vectors are kept as float16
+    assert relabel_vectors(model, labelled, tmp_path / "again").n_labelled == 0
+
+
+@pytest.mark.slow
+def test_relabelling_features_gives_what_predict_gives(
+    model: Path, other_model: Path, photos: Path, tmp_path: Path, table: Rows
+) -> None:
+    extract(photos, tmp_path / "features", load_encoder("toy"))
+    relabel_vectors(other_model, tmp_path / "features", tmp_path / "labels", workers=1)
+    predicted = FewShotClassifier.load(other_model).predict_folder(tmp_path / "features")
+    found = [(row["id"], row["label"], row["score"]) for row in table(tmp_path / "labels")]
+    assert found == [(answer["image"], answer["label"], answer["score"]) for answer in predicted]
+
+
+@pytest.mark.slow
+def test_a_folder_without_vectors_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    label_images(model, photos / "red", tmp_path / "labels", workers=1)
+    with pytest.raises(FeaturesError, match=r"holds no vectors \(1 parts of labels found\)"):
+        relabel_vectors(model, tmp_path / "labels", tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_vectors_of_another_encoder_are_refused(
+    labelled: Path, tmp_path: Path, paint: Callable[..., Image.Image]
+) -> None:
+    shades = [paint(name, row) for row, name in enumerate(["red", "green"])]
+    FewShotClassifier(encoder="pocket", method="tip-adapter").fit(shades, ["red", "green"]).save(tmp_path / "pocket")
+    with pytest.raises(WrongEncoder, match=r"fingerprint 820de734217f.*, the model's is"):
+        relabel_vectors(tmp_path / "pocket", labelled, tmp_path / "again")
+
+
+def test_vectors_of_an_error_are_missing(model: Path) -> None:
+    labeller = Labeller.load(model)
+    width = labeller.encoder.identity.width
+    kinds = [pa.string(), pa.string(), pa.list_(pa.float32(), width), pa.string()]
+    columns = [["a", "b"], ["a", "b"], [None, [1.0] + [0.0] * (width - 1)], ["cannot read a", None]]
+    batch = pa.RecordBatch.from_arrays(list(map(pa.array, columns, kinds)), names=["id", "uri", "vector", "error"])
+    first, second = pa.Table.from_batches(label_vectors([batch], labeller)).to_pylist()
+    assert (first["label"], first["error"], second["error"]) == (None, "cannot read a", None)
+    assert second["label"] in ("red", "green", "blue")
