@@ -364,6 +364,14 @@ def test_fault_76_a_class_may_be_called_like_something_of_a_system(tmp_path, lab
     assert find_labelled(place(tmp_path, f"{label}/1.jpg", "other/1.jpg"), part="train").counts()[label] == 1
 
 
+@pytest.mark.parametrize("label", ["nan", "None", "null", "NaN", "no_label", "Unlabeled", "#REF!"])
+def test_fault_79_class_folders_that_are_named_like_a_missing_label_are_doubted(tmp_path, label):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{label}/2.jpg"), part="train")
+    assert photos.counts()[label] == 1
+    (note,) = photos.notes
+    assert f"{label} is read as a class, though programs write that where a label is missing" in note
+
+
 def test_fault_77_skipped_files_are_counted_by_kind(tmp_path):
     place(tmp_path, "cat/1.jpg", "cat/a.mp4", "cat/deep/b.MP4", "dog/1.jpg", "dog/c.cr2", "dog/notes")
     (note,) = find_labelled(tmp_path, part="train").notes

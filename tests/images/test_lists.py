@@ -100,9 +100,16 @@ def test_fault_79_a_missing_label_is_never_a_class(tmp_path, label, name):
     assert len(find_images(tmp_path / name)) == 2
 
 
-@pytest.mark.parametrize("label", ["#REF!", "#NAME?", "#DIV/0!", "#value!", r"\N", "(null)", "<NULL>"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("#REF!", "#NAME?", "#DIV/0!", "#value!", r"\N", "(null)", "<NULL>", "#NV", "#N/D", "#NA", "#N/A", "Err:508"),
+        *("1.#QNAN", "-1.#IND", "#¡REF!", "#¿NOMBRE?", "#SPILL!", "#GETTING_DATA", "undefined", "tensor(nan)", "pd.NA"),
+        *("#BEZUG!", "#Н/Д", "-nan(ind)", "np.nan", "<NaN>", "1.#INF", "tensor(nan, dtype=torch.float64)"),
+    ],
+)
 def test_fault_79_failed_formulas_and_nulls_of_data_bases_are_no_class(tmp_path, label):
-    source = written(tmp_path, f"file_name,label\na.jpg,cat\nb.jpg,{label}\n")
+    source = written(tmp_path, f'file_name,label\na.jpg,cat\nb.jpg,"{label}"\n')
     with pytest.raises(FolderError, match=r"line 3: no label"):
         find_labelled(source, part="train")
 
@@ -331,3 +338,16 @@ def test_fault_79_whole_numbers_have_no_decimals_after_a_comma(tmp_path):
         ("b.jpg", "1"),
         ("c.jpg", "2,5"),
     ]
+
+
+@pytest.mark.parametrize(
+    "label", ["#1", "# cat", "Err: cat", "nano", "none of these", "na", "Nan Goldin", "1.#", "(cat)"]
+)
+def test_fault_79_names_that_only_resemble_missing_values_are_classes(tmp_path, label):
+    assert rows(written(tmp_path, f"file_name,label\na.jpg,{label}\n")) == [("a.jpg", label)]
+
+
+@pytest.mark.parametrize("label", ["1,000", "10,000", "1.000", "1.000.000", "0.000", "2.0000"])
+def test_fault_79_zeros_that_may_be_thousands_stay(tmp_path, label):
+    source = written(tmp_path, f'file_name;label\na.jpg;"{label}"\nb.jpg;1\n')
+    assert sorted(rows(source)) == [("a.jpg", label), ("b.jpg", "1")]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
-from tip_adapter.images.labels import folded, label_of, numbered, path_as_text, refuse_lookalike_labels
+from tip_adapter.images.labels import folded, is_missing, label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, first_of, printable
@@ -53,6 +53,8 @@ _NO_CLASSES = frozenset(
     {"image", "images", "img", "imgs", "label", "labels", "annotation", "annotations", "mask", "masks"}
     | {"jpegimages", "imagesets", "segmentationclass", "segmentationobject", "bboxes", "thumbnails"}
 )
+#: Names of folders for photos without a class.
+_NO_LABEL = re.compile(r"(no|without|missing)[\W_]*labels?|unlabell?ed", re.IGNORECASE)
 #: What such names may contain as well: "Training Images", "trainset", "val2017", "seg_test". Each text is matched in one way
 #: only ("dataset" by two words), else a long name could take hours.
 _FILLER = (
@@ -181,6 +183,11 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         unread = [child.name for child in _folders(parts[part].parent) if child not in parts.values()]
         notes.append(_split_note(source, part, f"{parts[part].name} ({found})", others, unread))
     notes += _doubts(folder, rows, classes)
+    if unnamed := [child.name for child in classes if is_missing(child.name) or _NO_LABEL.fullmatch(child.name)]:
+        notes.append(
+            f"{printable(folder)}: {first_of(unnamed)} is read as a class, though programs write that where a label is missing; "
+            "if these photos have none, move them elsewhere"
+        )
     for place in (folder, *folder.parents):
         if place != source and source not in place.parents:
             break

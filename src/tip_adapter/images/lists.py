@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import FolderError, LabelError, OutputExists
-from tip_adapter.images.labels import folded, label_of
+from tip_adapter.images.labels import folded, is_missing, label_of
 from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import counted, first_of, printable, shown
@@ -75,6 +75,14 @@ _COLUMNS = {
 }
 #: Columns that say yes or no → what the split column would say.
 _SPLIT_FLAGS = {
+    **dict.fromkeys(("isvalid", "isval", "isvalidation"), ("val", "train")),
+    **dict.fromkeys(("istest", "istesting"), ("test", "train")),
+    **dict.fromkeys(("istrain", "istraining", "istrainingimg", "istrainingimage"), ("train", "test")),
+}
+#: Columns of data sets for detection: where an object is, and whether a class was found at all.
+_BOXES = frozenset(["xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "boundingbox", "bboxx", "bboxy"])
+_YES, _NO = frozenset(["1", "1.0", "true", "yes"]), frozenset(["0", "0.0", "false", "no"])
+_FLAGS = {
     **dict.fromkeys(("isvalid", "isval", "isvalidation"), ("val", "train")),
     **dict.fromkeys(("istest", "istesting"), ("test", "train")),
     **dict.fromkeys(("istrain", "istraining", "istrainingimg", "istrainingimage"), ("train", "test")),
@@ -419,17 +427,20 @@ def _image(record: dict[str, Any], where: str, found: str, images: _Images) -> P
 
 
 def _label(record: dict[str, Any], where: str, found: str) -> str:
-    """A label as text; numbers are allowed, and whole ones have no decimals, whichever program wrote the list."""
+    """A label as text; numbers are allowed, and whole ones have no decimals, whichever program wrote the list.
+
+    Three zeros are no decimals: 1,000 may be a thousand.
+    """
     value = record.get("label")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         value = str(value)
     text = _text(value, "label", where, found)
-    if text.strip().casefold() in _MISSING or text.strip() == "NA":
+    if is_missing(text):
         or_rename = ", or call the class something else" if text.strip() == "NA" else ""
         raise FolderError(
             f"{printable(where)}: no label but {shown(text)}; label the photo or remove the line{or_rename}; found {found}"
         )
-    if number := re.fullmatch(r"\s*(-?(?:0|[1-9][0-9]*))[.,]0+\s*", text):
+    if number := re.fullmatch(r"\s*(-?(?:0|[1-9][0-9]*))[.,]00?\s*", text):
         return "0" if number[1] == "-0" else number[1]
     return text
 

@@ -22,7 +22,7 @@ from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import CLASS_SUMS, like, to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
-from tip_adapter.vectors import ClassEmbeddings, fixed_width, require_finite, require_labels, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, label_array, plain, require_finite, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -392,18 +392,19 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        Their number is not `n`. LabelError: they are neither text nor whole numbers, or as `require_labels`.
+        Their number is not `n`. LabelError: they are neither text nor whole numbers, or as `label_array`.
     """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    given, y = y, column_or_1d(fixed_width(to_numpy(y)), warn=True)
+    array = to_numpy(y)
+    column = column_or_1d(array.astype(object) if array.dtype.kind == "T" else array, warn=True)
     try:
-        assert_all_finite(y, input_name="y")
+        assert_all_finite(column, input_name="y")
     except TypeError:
         pass  # pandas' NA is neither true nor false; it is refused below
     except ValueError as error:
         raise LabelError(str(error)) from None
-    require_labels(y if array_api_compat.is_torch_array(given) else given, "labels (y)")
+    y = label_array(column if array_api_compat.is_torch_array(y) else y, "labels (y)").ravel()
     if len(y) != n:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")
     # Not scikit-learn's type_of_target: it warns if many classes have one image.
@@ -438,7 +439,7 @@ def with_ids(
             while str(n_numbered) in counts or np.any(taken == str(n_numbered)):
                 n_numbered += 1
             given[row], n_numbered = str(n_numbered), n_numbered + 1
-    return np.array(given, dtype=np.str_), n_numbered
+    return np.array(list(map(plain, given)), dtype=np.str_), n_numbered
 
 
 def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
