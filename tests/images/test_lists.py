@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 
 import pytest
 
@@ -182,7 +183,7 @@ def test_fault_75_a_part_that_a_list_lacks_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "values", [("train", "train", "train"), ("test", "test", "test"), ("a", "b", ""), ("", "", "")]
+    "values", [("train", "train", "train"), ("test", "test", "test"), ("a", "a", "a"), ("", "", "")]
 )
 @pytest.mark.parametrize("part", ["train", "val", "test"])
 def test_fault_75_a_list_of_one_part_or_of_none_is_read_whole(tmp_path, values, part):
@@ -351,3 +352,82 @@ def test_fault_79_names_that_only_resemble_missing_values_are_classes(tmp_path, 
 def test_fault_79_zeros_that_may_be_thousands_stay(tmp_path, label):
     source = written(tmp_path, f'file_name;label\na.jpg;"{label}"\nb.jpg;1\n')
     assert sorted(rows(source)) == [("a.jpg", label), ("b.jpg", "1")]
+
+
+@pytest.mark.parametrize("values", [("0", "1", "0"), ("a", "b", ""), ("0", "1", "2")])
+def test_fault_75_a_column_of_parts_that_says_something_else_is_doubted(tmp_path, values):
+    images = find_labelled(written(tmp_path, SPLIT_LIST.format("partition", *values)), part="train")
+    assert len(images) == 3
+    found = ", ".join(sorted(set(filter(None, values))))
+    assert f"its column partition has {found}: no names of parts, so all rows are read" in images.notes[0]
+
+
+def parts_of(source):
+    """Part → the files that are read of it."""
+    return {
+        part: sorted(path.stem for path in find_labelled(source, part=part).paths)
+        for part in ("train", "val", "test")
+        if part == "train" or any(part in note for note in find_labelled(source, part="train").notes)
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("is_valid,is_test", ("0,0", "1,0", "0,1")),
+        ("is_test,is_valid", ("no,no", "no,yes", "yes,no")),
+        ("is_train,is_valid", ("True,False", "False,True", "False,False")),
+        ("is_train,is_test", ("1,0", "0,0", "0,1")),
+        ("train,val,test", ("1,0,0", "0,1,0", "0,0,1")),
+        ("Train,Valid", ("yes,no", "no,yes", "no,no")),
+        ("test,val", ("f,f", "f,t", "t,f")),
+        ("split,is_test", ("train,0", "val,0", "test,1")),
+        ("group", ("train", "val", "test")),
+        ("data type", ("Training", "Validation", "Testing")),
+        ("type", ("train", "valid", "PublicTest")),
+        ("partition", ("TR", "VA", "TE")),
+        ("split", ("tr", "vl", "ts")),
+    ],
+)
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_fault_75_all_columns_that_say_the_part_are_read(tmp_path, header, cells, ending):
+    names = ["image", "class", *header.split(",")]
+    rows = [[f"{name}.jpg", "cat", *row.split(",")] for name, row in zip("abc", cells, strict=True)]
+    text = "\n".join(map(",".join, [names, *rows]))
+    if ending == "jsonl":
+        text = "\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows)
+    source = written(tmp_path, text, f"list.{ending}")
+    assert parts_of(source) == {"train": ["a"], "val": ["b"], "test": ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("is_valid,is_test", "1,1"),
+        ("split,is_test", "train,yes"),
+        ("train,val,test", "0,0,0"),
+        ("split,subset", "train,val"),
+    ],
+)
+def test_fault_75_columns_that_contradict_each_other_are_an_error(tmp_path, header, cells):
+    fine = ",".join({"train": "1", "split": "train", "subset": "train"}.get(name, "0") for name in header.split(","))
+    source = written(tmp_path, f"image,class,{header}\na.jpg,cat,{fine}\nb.jpg,cat,{cells}\n")
+    with pytest.raises(
+        FolderError, match=r"line 3: its columns contradict each other: .*; correct or remove one; found"
+    ):
+        find_labelled(source, part="train")
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("group", ("train", "bus", "test")),
+        ("type", ("train", "train", "train")),
+        ("type", ("val", "test", "val")),
+        ("language", ("tr", "te", "tr")),
+        ("train", ("0.3", "0.9", "0.1")),
+    ],
+)
+def test_fault_75_other_columns_say_no_part(tmp_path, header, cells):
+    images = find_labelled(written(tmp_path, SPLIT_LIST.format(header, *cells)), part="train")
+    assert (len(images), images.notes) == (3, ())

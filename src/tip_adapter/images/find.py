@@ -18,19 +18,19 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
-from tip_adapter.images.labels import folded, is_missing, label_of, numbered, path_as_text, refuse_lookalike_labels
+from tip_adapter.images.labels import is_missing, label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
+from tip_adapter.images.splits import SPLIT_WORDS, is_split, part_of, part_within, without_shared_words
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, first_of, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,16 +38,6 @@ _ENDINGS = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
 )
 ENDINGS = frozenset(_ENDINGS.split())
-_SPLIT_WORDS = {
-    "train": "train training trainval trainings trn entrainement apprentissage entrenamiento treino treinamento"
-    " addestramento allenamento trainen treningowy egitim обучение обучающая тренировочная 训练 訓練 学習 훈련 학습",
-    "val": "val valid validate validation vld dev devel validierung validierungs validacion validacao validazione"
-    " validatie valideren walidacyjny dogrulama валидация валидационная 验证 驗證 検証 검증",
-    "test": "test testing tst eval evaluation holdout prueba pruebas teste prova testen testowy тест тестовая"
-    " 测试 測試 テスト 評価 테스트 평가",
-}
-#: Part → the words for it in the names of folders, as `folded` gives them; in English and other common languages.
-SPLIT_WORDS = {part: tuple(folded(words).split()) for part, words in _SPLIT_WORDS.items()}
 #: Names of folders that data sets for detection and segmentation have where this program expects class folders.
 _NO_CLASSES = frozenset(
     {"image", "images", "img", "imgs", "label", "labels", "annotation", "annotations", "mask", "masks"}
@@ -55,13 +45,6 @@ _NO_CLASSES = frozenset(
 )
 #: Names of folders for photos without a class.
 _NO_LABEL = re.compile(r"(no|without|missing)[\W_]*labels?|unlabell?ed", re.IGNORECASE)
-#: What such names may contain as well: "Training Images", "trainset", "val2017", "seg_test". Each text is matched in one way
-#: only ("dataset" by two words), else a long name could take hours.
-_FILLER = (
-    r"(?:set|data|daten|images?|imgs?|photos?|pictures?|pics|jpe?g|png|bilder|split|part|folder|seg|集|数据|"
-    rf"{folded('データ|セット|데이터|用|용|выборка')}|[\W\d_])*"
-)
-_PART_NAMES = {part: re.compile(f"{_FILLER}(?:{'|'.join(words)}){_FILLER}") for part, words in SPLIT_WORDS.items()}
 #: Folders that operating systems and network storage create, in lower case; no words that could name a class.
 SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"}
@@ -231,10 +214,10 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
     if not is_folder(source):
         return {}
     folder, folders = _without_wrapper(source)
-    names = _without_shared_words([child.name for child in folders])
-    named = _if_split(folders, [_part_of(name) for name in names])
+    names = without_shared_words([child.name for child in folders])
+    named = _if_split(folders, [part_of(name) for name in names])
     if not named and _have_same_folders(folders):  # then a word of a name is enough
-        named = _if_split(folders, [_part_within(name) for name in names])
+        named = _if_split(folders, [part_within(name) for name in names])
     parts = {part: child for wanted in SPLIT_WORDS for part, child in named if part == wanted}
     if len(named) > len(parts):
         twice = next(part for part, child in named if parts[part] != child)
@@ -341,52 +324,25 @@ def _is_preview(folder: Path, around: Sequence[Path]) -> bool:
     return bool(stems) and all(path.stem in stems for path in _Search(folder).children(folder))
 
 
-def _part_of(name: str) -> str | None:
-    return next((part for part, names in _PART_NAMES.items() if names.fullmatch(folded(name))), None)
-
-
-def _part_within(name: str) -> str | None:
-    """The part that a word of the name means: train_cropped, PublicTest; the first of train_val."""
-    words = [folded(word) for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+", name)]
-    return _part_of(name) or next(
-        (part for word in words for part, known in SPLIT_WORDS.items() if word in known), None
-    )
-
-
 def _have_same_folders(folders: Sequence[Path]) -> bool:
     """Whether each folder has sub-folders of the same names, at least two."""
     inner = [{child.name for child in _folders(folder)} for folder in folders]
     return len(inner) > 1 and len(set.intersection(*inner)) > 1
 
 
-def _without_shared_words(names: Sequence[str]) -> Sequence[str]:
-    """Names without the words that all begin with, unless one is a part with them: asl_train, asl_test → train, test."""
-    if len(names) < 2 or any(map(_part_of, names)):
-        return names
-    words = zip(*(re.split(r"(?<=[\W_])", name) for name in names), strict=False)
-    shared = "".join(first for first, *_ in takewhile(lambda column: len(set(column)) == 1, words))
-    return [name.removeprefix(shared) for name in names]
-
-
 def _listed_part(source: Path, part: str) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Images and class names of a list, only those of `part` if its column of splits names several, and notes."""
+    """Images and class names of a list, only those of `part` if its columns name several parts, and notes."""
     listed, notes = read_labelled_list(source, ENDINGS)
-    rows = [(path, name) for path, name, _ in listed]
-    named = [_part_within(value) for *_, value in listed]
-    counts = Counter(named)
-    if None in counts:
-        others = sorted({value or "nothing" for (*_, value), known in zip(listed, named, strict=True) if not known})
-        doubt = f"{printable(source)}: its column of splits has {first_of(others)} as well; all rows are read"
-        return rows, [*notes, doubt] if len(counts) > 1 else notes
-    if len(counts) == 1:  # the list is one part, whichever is asked for
-        return rows, notes
+    counts = Counter(named for *_, named in listed)
+    if len(counts) == 1:  # the list is one part, whichever is asked for, or does not say
+        return [(path, name) for path, name, _ in listed], notes
     found = {wanted: counted(counts[wanted], "image", "images") for wanted in SPLIT_WORDS if counts[wanted]}
     if part not in found:
         raise FolderError(f"{printable(source)} is split into {', '.join(found)}; it has no {part} rows")
     note = _split_note(
         source, part, f"{part} ({found[part]})", [f"{name} ({n})" for name, n in found.items() if name != part]
     )
-    return [row for row, known in zip(rows, named, strict=True) if known == part], [*notes, note]
+    return [(path, name) for path, name, named in listed if named == part], [*notes, note]
 
 
 def _split_note(source: Path, part: str, reading: str, others: Sequence[str], unread: Sequence[str] = ()) -> str:
@@ -405,14 +361,14 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
     usual = [name for name in names if name.lower() in _NO_CLASSES]
     previews = [name for name in names if name.strip("._ ").lower() in _PREVIEWS]
     shared = sorted(set.intersection(*inner.values())) if all("" not in found for found in inner.values()) else []
-    if named := [name for name in names if _part_of(name)]:
+    if named := [name for name in names if part_of(name)]:
         doubt = f"{first_of(named)} is read as a class; a split folder has train and val or test"
     elif len(names) > 1 and len(shared) > 1:
         doubt = (
             f"{first_of(names)} are read as the classes, though each has the folders {first_of(shared)}; if those are the "
             "classes, choose one of the former"
         )
-    elif split := [name for name in full if _is_split({_part_of(found) for found in inner[name]})]:
+    elif split := [name for name in full if is_split({part_of(found) for found in inner[name]})]:
         doubt = (
             f"{first_of(split)} is read as a class, though all its photos are in a training, validation or test folder; if it "
             "contains the class folders, name it instead"
@@ -458,12 +414,12 @@ def _without_wrapper(folder: Path, *, within_part: bool = False) -> tuple[Path, 
     The only folder is a wrapper if it contains a split, or several folders or a part and no image itself: else it is a class.
     """
     folders = _folders(folder)
-    if len(folders) != 1 or (_part_of(folders[0].name) and not within_part):
+    if len(folders) != 1 or (part_of(folders[0].name) and not within_part):
         return folder, folders
     inner, inside = _without_wrapper(folders[0])
-    wraps = len(inside) > 1 or (inside and (within_part or _part_of(inside[0].name)))
-    is_split = _is_split({_part_of(child.name) for child in inside})
-    if wraps and (is_split or not any(map(_is_image, _Search(folders[0]).children(folders[0])))):
+    wraps = len(inside) > 1 or (inside and (within_part or part_of(inside[0].name)))
+    parts = {part_of(child.name) for child in inside}
+    if wraps and (is_split(parts) or not any(map(_is_image, _Search(folders[0]).children(folders[0])))):
         return inner, inside
     return folder, folders
 
@@ -475,11 +431,6 @@ def _inner_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) ->
     for path, name in rows:
         inner[name].add(path.parts[depth] if len(path.parts) > depth + 1 else "")
     return inner
-
-
-def _is_split(parts: Collection[str | None]) -> bool:
-    """Whether these are parts alone, at least two, train among them."""
-    return None not in parts and len(parts) > 1 and "train" in parts
 
 
 def _no_class_folders(folder: Path) -> FolderError:

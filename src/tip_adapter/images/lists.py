@@ -15,12 +15,12 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import FolderError, LabelError, OutputExists
-from tip_adapter.images.labels import folded, is_missing, label_of
+from tip_adapter.images.labels import is_missing, label_of
+from tip_adapter.images.splits import divided, part_cells, plain_name
 from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import counted, first_of, printable, shown
@@ -41,7 +41,7 @@ _NO_TEXT = {
     b"\x1f\x8b": "a gzip archive",
     b"%PDF": "a PDF document",
 }
-#: Known names of the columns, as `_plain` gives them; the first that a list has is read.
+#: Known names of the columns, as `plain_name` gives them; the first that a list has is read.
 _COLUMNS = {
     "file_name": (
         *("filename", "filepath", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "imgname"),
@@ -71,17 +71,9 @@ _COLUMNS = {
         *("метка", "класс", "категория"),  # Russian
     ),
     "confidence": ("confidence",),
-    "split": ("split", "splits", "datasplit", "subset", "partition", "set", "part", "dataset", "usage", "phase"),
-}
-#: Columns that say yes or no → what the split column would say.
-_SPLIT_FLAGS = {
-    **dict.fromkeys(("isvalid", "isval", "isvalidation"), ("val", "train")),
-    **dict.fromkeys(("istest", "istesting"), ("test", "train")),
-    **dict.fromkeys(("istrain", "istraining", "istrainingimg", "istrainingimage"), ("train", "test")),
 }
 #: Columns of data sets for detection: where an object is, and whether a class was found at all.
 _BOXES = frozenset(["xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "boundingbox", "bboxx", "bboxy"])
-_YES, _NO = frozenset(["1", "1.0", "true", "yes"]), frozenset(["0", "0.0", "false", "no"])
 _FLAGS = {
     **dict.fromkeys(("isvalid", "isval", "isvalidation"), ("val", "train")),
     **dict.fromkeys(("istest", "istesting"), ("test", "train")),
@@ -101,7 +93,7 @@ _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class _Table:
-    """Line numbers and records of a list, by file_name, label and split; and what was found, for messages."""
+    """Line numbers and records of a list, by file_name, label and parts; and what was found, for messages."""
 
     records: list[tuple[int, dict[str, Any]]]
     found: str
@@ -113,13 +105,13 @@ class _Table:
 def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple[Path, str, str]], list[str]]:
     """Images, class names and parts of a list, and notes; `endings` are tried for an image that is listed without one.
 
-    The part is what the list has in a column such as split, or empty. Rows of confidence 0, if all are 0 or 1, name a
+    The part is as `divided`. Rows of confidence 0, if all are 0 or 1, name a
     class that the photo does not show: they are skipped.
 
     Raises
     ------
     FolderError
-        It cannot be read, is above `MAX_BYTES`, or a line lacks an image or a label, repeats a key, names a URL, or has
+        It cannot be read, is above `MAX_BYTES`, its columns of parts contradict each other, or a line lacks an image or a label, repeats a key, names a URL, or has
         a label that is neither text nor a finite number; the message names the line and what was found.
     LabelError
         As `label_of`; the message names the line.
@@ -130,7 +122,7 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
             f"{printable(path)}: no column label, but {_named([name.strip() for name in table.flags])} hold 0 and 1, as if each were a class; write the "
             f"name of each image's class into a column label; found {table.found}"
         )
-    rows, absent = [], 0
+    rows, cells, absent = [], [], 0
     sure = all(str(record.get("confidence")).strip() in _FLAGS for _, record in table.records)
     for line, record in table.records:
         if sure and float(record["confidence"]) == 0:
@@ -143,15 +135,21 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
                 f"{printable(where)}: the label {printable(name)} is not UTF-8; save the list as UTF-8; found {table.found}"
             )
         label_of(name, f"{where}; found {table.found}")
-        rows.append((_image(record, where, table.found, images), name, str(record.get("split") or "")))
+        rows.append((_image(record, where, table.found, images), name))
+        cells.append((line, record["parts"]))
     if not rows:
         raise FolderError(f"{printable(path)}: all rows have confidence 0; found {table.found}")
-    notes = [f"{counted(absent, 'row', 'rows')} of confidence 0: skipped"] if absent else []
+    try:
+        parts, notes = divided(cells)
+    except ValueError as error:
+        raise FolderError(f"{printable(path)}, {error}; found {table.found}") from error
+    notes += [f"{counted(absent, 'row', 'rows')} of confidence 0: skipped"] if absent else []
     if table.boxes:
         notes.append(f"its columns {_named(table.boxes)} are boxes around objects; whole photos are read")
-    if several := _several(dict.fromkeys(name for _, name, _ in rows)):
+    if several := _several(dict.fromkeys(name for _, name in rows)):
         notes.append(f"read as a class of its own, though other rows have its parts as labels: {first_of(several)}")
-    return rows, [f"{printable(path)}: {note}" for note in notes]
+    listed = [(*row, part) for row, part in zip(rows, parts, strict=True)]
+    return listed, [f"{printable(path)}: {note}" for note in notes]
 
 
 def read_list(path: Path, endings: Collection[str]) -> list[Path]:
@@ -331,41 +329,30 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
 
 
 def _columns(names: Iterable[str]) -> dict[str, str]:
-    """file_name, label and split → the column that has each: one of that name, else the first known name in any case."""
+    """file_name, label and confidence → the column that has each: one of that name, else the first known name in any case."""
     names = list(names)
     plain: dict[str, str] = {}
     for name in names:
-        plain.setdefault(_plain(name), name)
+        plain.setdefault(plain_name(name), name)
     columns = {}
     for key, known in _COLUMNS.items():
         if key in names:
             columns[key] = key
-        elif matches := [plain[other] for other in map(_plain, known) if other in plain]:
+        elif matches := [plain[other] for other in map(plain_name, known) if other in plain]:
             columns[key] = matches[0]
-    if "split" not in columns and (flags := [name for name in names if _plain(name) in _SPLIT_FLAGS]):
-        columns["split"] = flags[0]
     return columns
 
 
 def _record(cells: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """What a row has in the known columns; a split that is yes or no as the name of a part."""
-    record = {key: cells.get(name) for key, name in columns.items()}
-    if parts := _SPLIT_FLAGS.get(_plain(columns.get("split", ""))):
-        word = str(record["split"]).strip().lower()
-        record["split"] = parts[0] if word in _YES else parts[1] if word in _NO else record["split"]
-    return record
+    """What a row has in the known columns, and what may say which part it is in."""
+    others = {name: value for name, value in cells.items() if name not in columns.values()}
+    return {**{key: cells.get(name) for key, name in columns.items()}, "parts": part_cells(others)}
 
 
 def _box_columns(names: Iterable[str]) -> list[str]:
     """Columns that say where an object is; one alone may mean something else."""
-    found = [name for name in names if _plain(name) in _BOXES]
-    return found if len(found) > 1 or any("b" in _plain(name) for name in found) else []
-
-
-@lru_cache(maxsize=1000)
-def _plain(name: str) -> str:
-    """The name of a column without case, accents, spaces and punctuation."""
-    return re.sub(r"[\W_]", "", folded(name))
+    found = [name for name in names if plain_name(name) in _BOXES]
+    return found if len(found) > 1 or any("b" in plain_name(name) for name in found) else []
 
 
 def _named(names: Sequence[str]) -> str:
