@@ -197,6 +197,11 @@ def csv_cell(value: Any) -> str:
     return f"'{value}" if risky else "" if value is None else str(value)
 
 
+def cell_text(cell: str) -> str:
+    """The text of a cell that `csv_cell` has written."""
+    return cell[1:] if csv_cell(cell[1:]) == cell else cell
+
+
 def _several(names: Iterable[str]) -> list[str]:
     """Names that consist of other names, as lists with several labels a photo have them."""
     known = {name.strip() for name in names}
