@@ -261,8 +261,7 @@ def plain_array(values: Any, what: str) -> NDArray[Any]:
         )
     array = np.asarray(values)
     if str in kinds:
-        texts = np.empty(objects.shape, dtype=object)
-        texts.flat = given
+        texts = np.array(given, dtype=object).reshape(objects.shape)
         # an array of objects, such as a column of pandas, stays one
         return texts if array.dtype == object else texts.astype(np.str_)
     if Real in kinds and array.dtype != object and array.ravel().tolist() != given:

@@ -74,19 +74,6 @@ _COLUMNS = {
 }
 #: Columns of data sets for detection: where an object is, and whether a class was found at all.
 _BOXES = frozenset(["xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "boundingbox", "bboxx", "bboxy"])
-_FLAGS = {
-    **dict.fromkeys(("isvalid", "isval", "isvalidation"), ("val", "train")),
-    **dict.fromkeys(("istest", "istesting"), ("test", "train")),
-    **dict.fromkeys(("istrain", "istraining", "istrainingimg", "istrainingimage"), ("train", "test")),
-}
-#: Columns of data sets for detection: where an object is, and whether a class was found at all.
-_BOXES = frozenset(["xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "boundingbox", "bboxx", "bboxy"])
-_YES, _NO = frozenset(["1", "1.0", "true", "yes"]), frozenset(["0", "0.0", "false", "no"])
-#: What spreadsheets and programs write for a missing value or a failed formula, in lower case. NA only in capitals: "na" may be a name.
-_MISSING = frozenset(
-    {r"\n", "nan", "-nan", "+nan", "nat", "none", "null", "(null)", "<null>", "[null]", "(blank)"}
-    | {"n/a", "#n/a", "<na>", "#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!"}
-)
 _FLAGS = frozenset(["0", "1", "0.0", "1.0"])
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 

@@ -116,13 +116,13 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
     columns = named or by_value
     if not columns:
         return [""] * len(rows), doubts
-    parts = []
+    parts: list[str] = []
     for position, (line, cells) in enumerate(rows):
-        allowed = frozenset(SPLIT_WORDS).intersection(*(sets[position] for sets in columns.values()))
-        if not allowed:
+        common = frozenset(SPLIT_WORDS).intersection(*(sets[position] for sets in columns.values()))
+        if not common:
             says = ", ".join(f"{printable(name)} says {printable(cells[name])}" for name in columns)
             raise ValueError(f"line {line}: its columns contradict each other: {says}; correct or remove one")
-        parts.append(next(part for part in ("train", "test", "val") if part in allowed))
+        parts.append(next(part for part in ("train", "test", "val") if part in common))
     return parts, []
 
 
