@@ -120,8 +120,8 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
     for position, (line, cells) in enumerate(rows):
         common = frozenset(SPLIT_WORDS).intersection(*(sets[position] for sets in columns.values()))
         if not common:
-            says = ", ".join(f"{printable(name)} says {printable(cells[name])}" for name in columns)
-            raise ValueError(f"line {line}: its columns contradict each other: {says}; correct or remove one")
+            found = ", ".join(f"{printable(name)} says {printable(cells[name])}" for name in columns)
+            raise ValueError(f"line {line}: its columns contradict each other: {found}; correct or remove one")
         parts.append(next(part for part in ("train", "test", "val") if part in common))
     return parts, []
 

@@ -100,6 +100,9 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     #: Larger values of learned arrays in a model folder are damage: most start as unit rows.
     _learned_bound: ClassVar[float] = 1e4
 
+    #: Settings that are one of several texts, or None where that is the default.
+    _choices: ClassVar[Mapping[str, Sequence[str]]] = {"class_sums": CLASS_SUMS}
+
     capabilities: ClassVar[Capabilities] = Capabilities()
 
     class_embeddings: ClassEmbeddings | None
@@ -359,13 +362,13 @@ class ExplainedClassifier(VectorClassifier):
         return explained
 
 
-def check_settings(classifier: BaseEstimator) -> None:
+def check_settings(classifier: VectorClassifier) -> None:
     """Validate constructor arguments.
 
     Raises
     ------
     ValueError
-        A number has another type, is not finite or out of bounds, or `class_embeddings` or `class_sums` is something else.
+        A number has another type, is not finite or out of bounds, or `class_embeddings` or one of `_choices` is something else.
     """
     defaults = inspect.signature(type(classifier)).parameters
     for name, value in classifier.get_params(deep=False).items():
@@ -381,9 +384,10 @@ def check_settings(classifier: BaseEstimator) -> None:
     if not isinstance(classifier.class_embeddings, ClassEmbeddings | None):
         found = type(classifier.class_embeddings).__name__
         raise ValueError(f"class_embeddings takes ClassEmbeddings(labels, vectors) or None, not a {found}")
-    if classifier.class_sums not in CLASS_SUMS:
-        known = " or ".join(CLASS_SUMS)
-        raise UsageError(f"class_sums must be {known}, found {shown(classifier.class_sums)}", arguments=("class_sums",))
+    for name, known in classifier._choices.items():
+        value = getattr(classifier, name)
+        if value not in known and not (value is None and defaults[name].default is None):
+            raise UsageError(f"unknown {name} {shown(value)}; choose one of {', '.join(known)}", arguments=(name,))
 
 
 def checked_labels(y: Any, n: int) -> NDArray[Any]:
