@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import codecs
 import json
+import unicodedata
 
 import pytest
 
-from tip_adapter.errors import FolderError, LabelError
+from tip_adapter import FewShotClassifier
+from tip_adapter.errors import FolderError, LabelError, NothingReadable
 from tip_adapter.images.find import find_images, find_labelled
 
 
@@ -431,3 +433,42 @@ def test_fault_75_columns_that_contradict_each_other_are_an_error(tmp_path, head
 def test_fault_75_other_columns_say_no_part(tmp_path, header, cells):
     images = find_labelled(written(tmp_path, SPLIT_LIST.format(header, *cells)), part="train")
     assert (len(images), images.notes) == (3, ())
+
+
+@pytest.mark.parametrize(
+    ("listed", "file"),
+    [
+        (unicodedata.normalize("NFC", "café/é.jpg"), unicodedata.normalize("NFD", "café/é.jpg")),
+        (unicodedata.normalize("NFD", "é.jpg"), unicodedata.normalize("NFC", "é.jpg")),
+        ("Cats/A.JPG", "cats/a.jpg"),
+        ("a.JPG", "a.jpg"),
+        ("my%20cat0.jpg", "my cat0.jpg"),
+        ("x\\MY%20cat0.jpg", "X/my cat0.jpg"),
+        ("CATS/a", "cats/A.png"),
+        (unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é.png")),
+    ],
+)
+def test_fault_79_names_that_are_written_otherwise_find_their_file(tmp_path, listed, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    assert find_images(written(tmp_path, f"file_name\n{listed}\n")) == [tmp_path / file]
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [(["A.jpg", "a.JPG"], "a.jpg"), (["A.jpg", "a.jpg"], "a.jpg"), (["%41.jpg", "A.jpg"], "%41.jpg")],
+)
+def test_fault_79_a_name_that_could_be_several_files_is_only_itself(tmp_path, files, found):
+    for file in files:
+        (tmp_path / file).touch()
+    assert find_images(written(tmp_path, f"file_name\n{found}\n")) == [tmp_path / found]
+
+
+@pytest.mark.parametrize(("folder", "hint"), [("train", "; train has 1.jpg: move the list there"), ("other/deep", "")])
+def test_fault_79_a_list_of_photos_that_are_elsewhere_says_where_they_were_looked_for(tmp_path, folder, hint):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "1.jpg").touch()
+    source = written(tmp_path, "file_name,label\n1.jpg,cat\n2.jpg,dog\n")
+    with pytest.raises(NothingReadable) as refusal:
+        FewShotClassifier("toy").fit_folder(source)
+    assert str(refusal.value).endswith(f"; none is in {tmp_path}, where their paths begin{hint}")

@@ -13,10 +13,12 @@ import math
 import mimetypes
 import os
 import re
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from tip_adapter.errors import FolderError, LabelError, OutputExists
 from tip_adapter.images.labels import is_missing, label_of
@@ -357,27 +359,72 @@ class _Images:
 
     def __init__(self, folder: Path, endings: Collection[str]) -> None:
         self._folder, self._endings = folder, endings
-        self._by_stem: dict[Path, dict[str, list[Path]]] = {}
+        self._listings: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, name: str) -> list[Path]:
-        """The file of exactly this name, else that with `/` for each backslash and without outer spaces, else with an ending.
+        """The file of exactly this name, else of one that is written otherwise, else with an ending.
 
-        A name that no file has is returned as it is: an image that does not exist is reported where it is read.
+        Otherwise: with `/` for each backslash, without outer spaces, with %20 for a space, in another Unicode form, or, where one
+        file fits, in another case. A name that no file has is returned as it is: it is reported where it is read.
         """
-        exact = self._folder / name
-        if os.path.lexists(exact):
-            return [exact]
-        path = self._folder / name.strip().replace("\\", "/")
-        if path.suffix.lower() in self._endings or os.path.lexists(path):
-            return [path]
-        if path.parent not in self._by_stem:
-            files: dict[str, list[Path]] = {}
+        written = name.strip().replace("\\", "/")
+        for text in dict.fromkeys([name, written, unquote(written)]):
+            if os.path.lexists(self._folder / text):
+                return [self._folder / text]
+        similar = (self._similar(self._folder / text) for text in dict.fromkeys([written, unquote(written)]))
+        return next(filter(None, similar), [self._folder / written])
+
+    def _similar(self, path: Path) -> list[Path]:
+        """The files, in folders of similar names, that have a similar name: one, or several endings of it."""
+        folder, missing = path.parent, []
+        while not os.path.lexists(folder) and folder.name:
+            missing.append(folder.name)
+            folder = folder.parent
+        for name in reversed(missing):
+            found = self._alike(folder, name)
+            if len(found) != 1:
+                return []
+            folder = folder / found[0]
+        found = self._alike(folder, path.name)
+        if len(found) != 1:
+            found = []
+            if path.suffix.lower() not in self._endings:
+                found = self._alike(folder, path.name, self._endings)
+        return [folder / name for name in found]
+
+    def _alike(self, folder: Path, name: str, endings: Collection[str] = ()) -> list[str]:
+        """Entries of a folder of this name, in any Unicode form or else in any case; with one of the endings if there are any."""
+        if folder not in self._listings:
+            listing = self._listings[folder] = {}
             with suppress(OSError, ValueError):
-                for child in sorted(os.listdir(path.parent)):
-                    if Path(child).suffix.lower() in self._endings:
-                        files.setdefault(Path(child).stem, []).append(path.parent / child)
-            self._by_stem[path.parent] = files
-        return self._by_stem[path.parent].get(path.name, [path])
+                for entry in sorted(os.listdir(folder)):
+                    for key in {_nfc(entry).casefold(), _nfc(Path(entry).stem).casefold()}:
+                        listing.setdefault(key, []).append(entry)
+        wanted = _nfc(name)
+        known = [
+            (_nfc(Path(entry).stem if endings else entry), entry)
+            for entry in self._listings[folder].get(wanted.casefold(), [])
+            if not endings or Path(entry).suffix.lower() in endings
+        ]
+        same = [entry for text, entry in known if text == wanted]
+        return same or [entry for text, entry in known if text.casefold() == wanted.casefold()]
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def absent_images(folder: Path, images: Sequence[Any]) -> str:
+    """Where the images of a list were looked for, and which folder has the first, if none exists; else empty."""
+    paths = [Path(image) for image in images if isinstance(image, (str, os.PathLike))]
+    if not paths or len(paths) < len(images) or any(map(os.path.lexists, paths)):
+        return ""
+    name = os.path.relpath(paths[0], folder)
+    where = f"none is in {printable(os.path.realpath(folder))}, where their paths begin"
+    below: list[str] = []
+    with suppress(OSError):
+        below = [child for child in sorted(os.listdir(folder)) if os.path.lexists(folder / child / name)]
+    return f"{where}; {printable(below[0])} has {printable(name)}: move the list there" if below else where
 
 
 def _image(record: dict[str, Any], where: str, found: str, images: _Images) -> Path:

@@ -383,10 +383,8 @@ def _check_training(config: Mapping[str, Any], estimator: VectorClassifier) -> N
     for name in found.keys() | usual.keys():
         value = found.get(name)
         if isinstance(usual.get(name), Real):
-            fits, wanted = (
-                isinstance(value, Real) and not isinstance(value, bool) and value >= 0,
-                "a number of 0 or more",
-            )
+            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+            wanted = "a number of 0 or more"
         else:  # a method may record more, such as the prompt tower, that it does not know once it is restored
             fits, wanted = isinstance(value, str) and value.isprintable(), "a text"
         if not fits:
