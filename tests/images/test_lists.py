@@ -472,3 +472,40 @@ def test_fault_79_a_list_of_photos_that_are_elsewhere_says_where_they_were_looke
     with pytest.raises(NothingReadable) as refusal:
         FewShotClassifier("toy").fit_folder(source)
     assert str(refusal.value).endswith(f"; none is in {tmp_path}, where their paths begin{hint}")
+
+
+@pytest.mark.parametrize(
+    "several", ["cat dog", "dog  cat", "cat + dog", "['cat', 'eel']", '{""choices"": [""cat""]}', "('x','y')"]
+)
+def test_fault_79_several_labels_in_any_writing_are_reported(tmp_path, several):
+    path = written(tmp_path, f'image,labels\na.jpg,"{several}"\nb.jpg,cat\nc.jpg,dog\n')
+    (note,) = find_labelled(path, part="train").notes
+    assert "read as a class of its own, though" in note
+    assert note.rpartition("labels: ")[2].startswith(several.replace('""', '"'))
+
+
+@pytest.mark.parametrize("label", ["great white", "cat (big)", "[cat]", "(x) y"])
+def test_fault_79_names_of_several_words_are_one_label(tmp_path, label):
+    path = written(tmp_path, f"image,labels\na.jpg,{label}\nb.jpg,great\nc.jpg,dog\n")
+    assert find_labelled(path, part="train").notes == ()
+
+
+@pytest.mark.parametrize(
+    "columns", ["Roi.X1,Roi.Y1", "bbox_x,bbox_y", "box.left,box.top", "x_min,y_min", "minX,maxY", "x0,y0"]
+)
+def test_fault_79_boxes_of_other_names_are_reported(tmp_path, columns):
+    path = written(tmp_path, f"Width,Filename,ClassId,{columns}\n9,a.jpg,1,0,0\n")
+    assert f"its columns {columns.replace(',', ', ')} are boxes" in find_labelled(path, part="train").notes[0]
+
+
+@pytest.mark.parametrize("text", ["file_name,label\na.jpg,c\0at\n", "file_name,label\na.jpg,ca\0t\nb.jpg,dog\n"])
+@pytest.mark.parametrize("more", ["", "x"])
+def test_fault_79_a_nul_is_named_whatever_the_length_of_the_list(tmp_path, text, more):
+    with pytest.raises(LabelError, match=r"contains NUL|control character"):
+        find_labelled(written(tmp_path, text + f"c.jpg,{more}dog\n"), part="train")
+
+
+def test_fault_79_a_number_of_too_many_digits_is_refused_in_own_words(tmp_path):
+    path = written(tmp_path, f'{{"file_name": "a.jpg", "label": {"1" * 5001}}}\n', "list.jsonl")
+    with pytest.raises(FolderError, match=r"line 1: not JSON .a number of 5,001 digits; put it in quotes"):
+        find_labelled(path, part="train")

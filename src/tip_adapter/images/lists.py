@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 #: Enough for half a million images.
 MAX_BYTES = 64 * 2**20
+#: Of a whole number in JSON lines.
+_MOST_DIGITS = 1_000
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 #: The first line of a list that spreadsheets write to name their separator.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\W*?(?=[\r\n])', re.IGNORECASE)
@@ -75,7 +77,11 @@ _COLUMNS = {
     "confidence": ("confidence",),
 }
 #: Columns of data sets for detection: where an object is, and whether a class was found at all.
-_BOXES = frozenset(["xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "boundingbox", "bboxx", "bboxy"])
+_BOXES = re.compile(
+    r"[xy](min|max|[0-2])|(min|max)[xy]|(roi|bb|b?box|bndbox|boundingbox)([xy]?(min|max|[0-2])?|[xywh]|left|top|right|bottom|width|height)"
+)
+#: Text that a program wrote for several labels: ['scab', 'rust'], {"choices": ["scab"]}.
+_LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*", re.DOTALL)
 _FLAGS = frozenset(["0", "1", "0.0", "1.0"])
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
@@ -135,7 +141,12 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
     notes += [f"{counted(absent, 'row', 'rows')} of confidence 0: skipped"] if absent else []
     if table.boxes:
         notes.append(f"its columns {_named(table.boxes)} are boxes around objects; whole photos are read")
-    if several := _several(dict.fromkeys(name for _, name in rows)):
+    names = dict.fromkeys(name for _, name in rows)
+    if written := [name for name in names if _LIST_TEXT.fullmatch(name)]:
+        notes.append(
+            f"read as a class of its own, though written like a list of labels: {first_of(written)}; write one label"
+        )
+    if several := _several(names):
         notes.append(f"read as a class of its own, though other rows have its parts as labels: {first_of(several)}")
     listed = [(*row, part) for row, part in zip(rows, parts, strict=True)]
     return listed, [f"{printable(path)}: {note}" for note in notes]
@@ -194,8 +205,10 @@ def cell_text(cell: str) -> str:
 def _several(names: Iterable[str]) -> list[str]:
     """Names that consist of other names, as lists with several labels a photo have them."""
     known = {name.strip() for name in names}
-    parts = {name: [part.strip() for part in re.split(r"[|;,/+]", name)] for name in known}
-    return sorted(name for name, found in parts.items() if len(found) > 1 and known.issuperset(found))
+    splits = [
+        (name, [part.strip() for part in re.split(mark, name)]) for name in known for mark in (r"[|;,/+]", r"\s+")
+    ]
+    return sorted({name for name, parts in splits if len(parts) > 1 and known.issuperset(parts)})
 
 
 def _table(path: Path) -> _Table:
@@ -223,8 +236,9 @@ def _decoded(content: bytes) -> tuple[str, str]:
         return content.decode("utf-32"), "UTF-32"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16"), "UTF-16"
-    if b"\0" in content:
-        for encoding in ("utf-16-le", "utf-16-be"):  # without a mark: what has lines and no NUL then
+    # Without a mark: each separator and line end has a NUL next to it. A stray NUL in UTF-8 is reported where it is.
+    if content.count(b"\0") >= max(1, len(re.findall(rb"[\n,;\t|]", content))):
+        for encoding in ("utf-16-le", "utf-16-be"):
             with suppress(UnicodeDecodeError):
                 text = content.decode(encoding)
                 if "\0" not in text and "\n" in text.strip():
@@ -309,7 +323,9 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=unique_keys)  # NaN is allowed in keys that we ignore
+            record = json.loads(
+                line, object_pairs_hook=unique_keys, parse_int=_whole
+            )  # NaN is allowed in keys that we ignore
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: not JSON ({error}); found {encoding}") from error
         if not isinstance(record, dict):
@@ -320,6 +336,12 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
         records.append((number, _record(record, _columns(record))))
     found = f"{encoding}, JSON lines, keys {_named(list(keys))}"
     return _Table(records, found, boxes=_box_columns(keys))
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits; put it in quotes")
+    return int(digits)
 
 
 def _columns(names: Iterable[str]) -> dict[str, str]:
@@ -345,7 +367,7 @@ def _record(cells: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, A
 
 def _box_columns(names: Iterable[str]) -> list[str]:
     """Columns that say where an object is; one alone may mean something else."""
-    found = [name for name in names if plain_name(name) in _BOXES]
+    found = [name for name in names if _BOXES.fullmatch(plain_name(name))]
     return found if len(found) > 1 or any("b" in plain_name(name) for name in found) else []
 
 
