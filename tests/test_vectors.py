@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from tip_adapter import TipAdapterClassifier
 from tip_adapter.errors import LabelError, VectorError
 from tip_adapter.images.sampling import draw_shots
-from tip_adapter.vectors import ClassEmbeddings, SupportSet, require_finite, require_labels, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, label_array, require_finite, softmax, unit_rows
 
 DTYPES = [np.float32, np.float64]
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)
@@ -184,15 +184,15 @@ def test_class_embeddings_refuse_labels_that_are_missing_or_of_several_kinds(lab
 
 @pytest.mark.parametrize("labels", [[np.True_, np.False_], [True, np.False_], [np.int64(1), 2], [np.float32(0.5), 2]])
 def test_labels_of_numpys_own_kinds_are_those_of_python(labels):
-    require_labels(labels, "labels")
+    label_array(labels, "labels")
     with pytest.raises(LabelError, match="labels are of several kinds"):
-        require_labels([*labels, "text"], "labels")
+        label_array([*labels, "text"], "labels")
 
 
 @pytest.mark.parametrize("labels", [[np.True_, 1], [1.0, np.False_]])
 def test_truth_values_are_no_numbers_whatever_their_kind(labels):
     with pytest.raises(LabelError, match="labels are of several kinds"):
-        require_labels(labels, "labels")
+        label_array(labels, "labels")
 
 
 # ---- support sets

@@ -207,11 +207,12 @@ class NothingReadable(TipAdapterError, ValueError):
     code = "nothing_readable"
 
     @classmethod
-    def among(cls, errors: Sequence[str]) -> NothingReadable:
-        """The error for images that all have one."""
+    def among(cls, errors: Sequence[str], hint: str = "") -> NothingReadable:
+        """The error for images that all have one, with a hint of what may be the reason."""
+        more = f"; {hint}" if hint else ""
         if len(errors) == 1:
-            return cls(f"{errors[0]}; it is the only photo")
-        return cls(f"none of {len(errors):,} photos can be read; the first: {errors[0]}")
+            return cls(f"{errors[0]}; it is the only photo{more}")
+        return cls(f"none of {len(errors):,} photos can be read; the first: {errors[0]}{more}")
 
 
 class JobStopped(TipAdapterError, RuntimeError):

@@ -77,7 +77,7 @@ class ClassEmbeddings:
     VectorError
         `matrix` is not a 2-D array of numbers with one row per label, or contains NaN or infinity.
     LabelError
-        A label is repeated or missing, or labels mix text and numbers.
+        A label is repeated, blank or missing, or labels mix text and numbers.
 
     Examples
     --------
@@ -89,7 +89,7 @@ class ClassEmbeddings:
     matrix: Array
 
     def __init__(self, labels: ArrayLike, matrix: Array) -> None:
-        matrix, labels = _class_matrix(matrix), _class_labels(labels)
+        matrix, labels = _class_matrix(matrix), label_array(labels, "labels of class embeddings")
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "matrix", matrix)
         if matrix.ndim != 2 or labels.ndim != 1 or len(labels) != matrix.shape[0]:
@@ -118,7 +118,7 @@ class ClassEmbeddings:
 
     def without(self, label: Any) -> ClassEmbeddings:
         """The same embeddings except that of `label`."""
-        others = np.flatnonzero(self.labels != label)
+        others = np.flatnonzero(self.labels != plain(label))
         return ClassEmbeddings(self.labels[others], self.matrix[others])
 
 
@@ -138,7 +138,7 @@ class SupportSet:
     VectorError
         `vectors` is not an array of floats; a vector is zero, NaN or infinite; or the lengths differ.
     LabelError
-        A label or an id is not text, or contains NUL.
+        A label or an id is not text, or contains NUL; a label is blank.
     """
 
     vectors: NDArray[np.float32]
@@ -147,8 +147,8 @@ class SupportSet:
     digests: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, np.str_))
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", _texts(self.labels, "label"))
-        object.__setattr__(self, "ids", _texts(self.ids, "id"))
+        object.__setattr__(self, "labels", _texts(label_array(self.labels, "labels of a support set"), "label"))
+        object.__setattr__(self, "ids", _texts(plain_array(self.ids, "ids of a support set"), "id"))
         digests = self.digests if len(self.digests) else np.zeros(len(self.ids), np.str_)
         object.__setattr__(self, "digests", np.asarray(digests, dtype=np.str_))
         if not isinstance(self.vectors, np.ndarray) or self.vectors.dtype.kind != "f":
@@ -207,55 +207,70 @@ def _class_matrix(matrix: Any) -> Array:
     return xp.astype(matrix, xp.float32) if half else matrix
 
 
-def _texts(given: Any, one: str) -> NDArray[np.str_]:
-    """The labels or ids of a support set as an array; LabelError if one is not text."""
-    require_labels(given, f"{one}s of a support set")
-    texts = fixed_width(np.atleast_1d(given))
+def _texts(given: NDArray[Any], one: str) -> NDArray[np.str_]:
+    """The labels or ids of a support set, at least 1-D; LabelError if one is not text."""
+    texts = np.atleast_1d(given)
     first = texts[:1].tolist()
     if first and not isinstance(first[0], str):
         raise LabelError(f"{one} {shown(first[0])} of a support set is not text; pass str({one})")
     return texts if len(texts) else np.zeros(0, np.str_)
 
 
-def require_labels(labels: Any, what: str) -> None:
-    """Check labels as they were given, since NumPy makes text of numbers, 1 of True, and "a" of "a" and NUL.
+def label_array(labels: Any, what: str) -> NDArray[Any]:
+    """Labels as an array, as `plain_array`; LabelError also if one is blank."""
+    array = plain_array(labels, what)
+    texts = array.astype(np.str_) if array.dtype == object else array
+    if texts.dtype.kind == "U" and (blank := np.flatnonzero(np.char.strip(texts) == "")).size:
+        found = shown(texts.ravel()[blank[0]].item())
+        raise LabelError(f"{what} hold {found}, a label that is missing; remove it or give it a name")
+    return array
+
+
+def plain_array(values: Any, what: str) -> NDArray[Any]:
+    """Labels or ids as an array: all text, all truth values or all numbers.
+
+    They are checked, and sub-classes of text become text, before NumPy sees them. It makes text of numbers, 1 of True, "a"
+    of "a" and NUL, a value of what is masked, and cuts a text that has a `__str__` of its own.
 
     Raises
     ------
     LabelError
-        They are not all text, all truth values or all numbers; one is missing, contains NUL, or is a number that NumPy
-        changes.
+        They are not of one kind; one is missing, contains NUL, or is a number that NumPy changes.
     """
-    if isinstance(labels, np.ndarray) and labels.dtype.kind in "Ubiu":
-        return  # of one kind, and as NumPy holds them
-    given = np.asarray(labels, dtype=object).ravel().tolist()
+    if np.ma.is_masked(values):
+        raise LabelError(f"{what} hold masked values, which are missing; leave these rows out (array.compressed())")
+    if isinstance(values, np.ndarray) and values.dtype.kind in "Ubiu":
+        return np.asarray(values)  # of one kind, and as NumPy holds them
+    objects = np.asarray(values, dtype=object)
+    given = [plain(value) for value in objects.ravel().tolist()]
     kinds: dict[type, Any] = {}
-    for label in given:
-        value = label.item() if hasattr(label, "item") and not isinstance(label, str) else label
+    for value in given:
         kind = next((kind for kind in (str, bool, Real) if isinstance(value, kind)), None)
         if kind is None or value != value:
             raise LabelError(
-                f"{what} hold {shown(label)}, which is neither text nor a number, or is missing (NaN); "
+                f"{what} hold {shown(value)}, which is neither text nor a number, or is missing (NaN); "
                 "remove it or give it a name"
             )
         if kind is str and "\0" in value:
-            raise LabelError(f"{what} hold {shown(label)}, which contains NUL; rename it")
-        kinds.setdefault(kind, label)
+            raise LabelError(f"{what} hold {shown(value)}, which contains NUL; rename it")
+        kinds.setdefault(kind, value)
     if len(kinds) > 1:
         one, other, *_ = kinds.values()
         raise LabelError(
             f"{what} are of several kinds: {shown(one)} and {shown(other)}; make all of them text, or all of them numbers"
         )
-    if Real in kinds and np.asarray(labels).dtype != object and np.asarray(labels).ravel().tolist() != given:
-        raise LabelError(f"{what} hold numbers too large to stay exact in one array; make all of them text")
+    array = np.asarray(values)
+    if str in kinds:
+        texts = np.array(given, dtype=object).reshape(objects.shape)
+        # an array of objects, such as a column of pandas, stays one
+        return texts if array.dtype == object else texts.astype(np.str_)
+    if Real in kinds and array.dtype != object and array.ravel().tolist() != given:
+        raise LabelError(f"{what} hold numbers that do not stay exact in one array; make all of them text")
+    return array
 
 
-def _class_labels(labels: Any) -> NDArray[Any]:
-    """Labels as an array: all text or all numbers, none missing."""
-    require_labels(labels, "labels of class embeddings")
-    return fixed_width(np.asarray(labels))
-
-
-def fixed_width(labels: NDArray[Any]) -> NDArray[Any]:
-    """Text of variable width (StringDType) as text of fixed width; others as they are."""
-    return np.array(labels.tolist(), dtype=np.str_) if labels.dtype.kind == "T" else labels
+def plain(value: Any) -> Any:
+    """A number of NumPy as one of Python, and text of a sub-class, such as a member of an Enum, as text."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return value.item() if hasattr(value, "item") and value is not np.ma.masked else value

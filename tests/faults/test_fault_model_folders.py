@@ -904,3 +904,82 @@ assert [command[-3:-1] for command in commands] == [["-m", "tip_adapter.images.d
     assert "import" in events
     forbidden = ("socket.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "urllib.")
     assert not [event for event in events if event.startswith((*forbidden, "pickle.find_class", "ftplib", "smtplib"))]
+
+
+# ---- 85: values that only later commands would stumble over -----------------------------------------------------------
+
+LEFT_OUT = {
+    "accuracy": 1.0,
+    "interval": [0.5, 1.0],
+    "n_rows": 4,
+    "kept": 1.0,
+    "threshold": 0.5,
+    "per_class": [{"label": "red", "accuracy": 1.0, "n_rows": 2}],
+    "confusions": [],
+}
+FORGED_VALUES: dict[str, tuple[dict[str, Any], str]] = {
+    "epochs without the paper's": ({"training": {"epochs": 5}}, "training.epochs is 5, not a text"),
+    "nothing for C": ({"training": {"C": None}}, "training.C is None, not a text"),
+    "a negative seed": ({"seed": -1}, "seed"),
+    "an unknown method to train with": ({"finetune_with": "x"}, "finetune_with is 'x', which is no method here"),
+    "a method that is not trained": ({"finetune_with": "zero-shot"}, "finetune_with is 'zero-shot'"),
+    "a template without text": ({"templates": [""]}, "templates[0] is '', which is empty or contains NUL"),
+    "a template with NUL": ({"templates": ["a\0{}"]}, "templates[0] is 'a\\x00{}'"),
+    "accuracy of another class": (
+        {"left_out": LEFT_OUT | {"per_class": [{"label": "blue", "accuracy": 1.0, "n_rows": 2}]}},
+        "left_out has 'blue', which is no class",
+    ),
+    "confusion with another class": (
+        {"left_out": LEFT_OUT | {"confusions": [{"label": "red", "called": "x", "n_rows": 1}]}},
+        "left_out has 'x', which is no class",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FORGED_VALUES)
+def test_fault_85_values_that_no_model_has_are_a_damaged_model_folder(
+    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed, reason = FORGED_VALUES[case]
+    forge(folder, **changed)
+    with pytest.raises(DamagedModelFolder, match=re.escape(reason)):
+        FewShotClassifier.load(folder)
+    monkeypatch.setattr(sys, "argv", ["tip-adapter", "info", str(folder)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code
+    assert "is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_fault_85_a_class_name_that_is_empty_or_contains_nul_is_damage(name: str, folder: Path) -> None:
+    first, *others = config_of(folder)["classes"]
+    forge(folder, classes=[first | {"name": name}, *others])
+    with pytest.raises(DamagedModelFolder, match=r"classes\[0\]\.name is .*empty or contains NUL"):
+        FewShotClassifier.load(folder)
+
+
+def test_fault_85_a_left_out_record_of_known_classes_is_read(folder: Path) -> None:
+    forge(folder, left_out=LEFT_OUT)
+    assert FewShotClassifier.load(folder).classes_.tolist() == ["green", "red"]
+
+
+@pytest.mark.parametrize(
+    "method", ["tip-adapter", "tip-adapter-f", "linear-probe", "text-offset", "gda", "clip-adapter"]
+)
+def test_fault_85_any_value_of_another_kind_is_refused_when_the_model_is_read(
+    method: str, tmp_path: Path, paint: Callable[..., Image.Image]
+) -> None:
+    labels = ["green", "green", "red", "red"]
+    settings = {"epochs": 2} if method in ("tip-adapter-f", "clip-adapter") else {}
+    images = [paint(label, n) for n, label in enumerate(labels)]
+    FewShotClassifier("toy", method, **settings).fit(images, labels).save(tmp_path / "model")
+    for record in ("training", "parameters"):
+        stated = config_of(tmp_path / "model")[record]
+        for name in stated:
+            for value in ("x", -1, [], {}):
+                folder = shutil.copytree(tmp_path / "model", tmp_path / f"{record}-{name}-{value}")
+                forge(folder, **{record: stated | {name: value}})
+                if not (record == "training" and value == "x" and isinstance(stated[name], str)):
+                    with pytest.raises(DamagedModelFolder):
+                        FewShotClassifier.load(folder)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tip_adapter.errors import FolderError, LabelError, UsageError
-from tip_adapter.images.find import ENDINGS, ImageList, find_images, find_labelled, split_folders
+from tip_adapter.images.find import ImageList, find_images, find_labelled, split_folders
 from tip_adapter.images.labels import numbered, path_as_text
+from tip_adapter.images.search import ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -362,6 +363,14 @@ def test_fault_76_system_folders_are_neither_classes_nor_photos(tmp_path, system
 @pytest.mark.parametrize("label", ["recycled", "thumbs", "snapshot"])
 def test_fault_76_a_class_may_be_called_like_something_of_a_system(tmp_path, label):
     assert find_labelled(place(tmp_path, f"{label}/1.jpg", "other/1.jpg"), part="train").counts()[label] == 1
+
+
+@pytest.mark.parametrize("label", ["nan", "None", "null", "NaN", "no_label", "Unlabeled", "#REF!"])
+def test_fault_79_class_folders_that_are_named_like_a_missing_label_are_doubted(tmp_path, label):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{label}/2.jpg"), part="train")
+    assert photos.counts()[label] == 1
+    (note,) = photos.notes
+    assert f"{label} is read as a class, though programs write that where a label is missing" in note
 
 
 def test_fault_77_skipped_files_are_counted_by_kind(tmp_path):
@@ -797,3 +806,115 @@ def test_fault_76_photos_of_other_names_are_no_previews(tmp_path):
 def test_fault_76_previews_next_to_class_folders_are_doubted(tmp_path):
     photos = find_labelled(place(tmp_path, "cat/1.jpg", "thumbnails/1.jpg"), part="train")
     assert "thumbnails is read as a class; if it contains smaller copies" in photos.notes[0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(["trainA/1.jpg", "trainB/1.jpg", "testA/1.jpg", "testB/1.jpg"],),
+        *(["train_cats/1.jpg", "train_dogs/1.jpg", "test_cats/1.jpg", "test_dogs/1.jpg"],),
+        *(["cats_train/1.jpg", "cats_val/1.jpg", "dogs_train/1.jpg", "dogs_val/1.jpg"],),
+        *(["labeled_train/cat/1.jpg", "labeled_train/dog/1.jpg", "unlabeled_test/1.jpg"],),
+        *(["KatzenTraining/1.jpg", "KatzenValidierung/1.jpg", "other/1.jpg"],),
+    ],
+    ids=lambda names: names[0],
+)
+def test_fault_75_classes_with_words_of_a_split_in_their_names_are_doubted(tmp_path, names):
+    (note,) = find_labelled(place(tmp_path, *names), part="train").notes
+    assert "are read as classes, though their names have the words of a split; if they are its parts" in note
+
+
+@pytest.mark.parametrize("names", [("train_station", "bus_stop"), ("test_tube", "val_x", "dog"), ("train", "train_x")])
+def test_fault_75_words_of_one_part_or_without_train_are_no_split(tmp_path, names):
+    notes = find_labelled(place(tmp_path, *(f"{name}/1.jpg" for name in names)), part="train").notes
+    assert not any("words of a split" in note for note in notes)
+
+
+@pytest.mark.parametrize("other", ["parts/parts.txt", "docs/", "attributes/x/y.txt"])
+def test_fault_75_a_folder_without_photos_does_not_hide_that_the_others_are_alike(tmp_path, other):
+    place(tmp_path, *(f"{kind}/{label}/1.png" for kind in ("images", "segmentations") for label in ("001.a", "002.b")))
+    place(tmp_path, other)
+    notes = find_labelled(tmp_path, part="train").notes
+    assert any(
+        "images, segmentations are read as the classes, though each has the folders 001.a, 002.b" in n for n in notes
+    )
+
+
+@pytest.mark.parametrize("labels", [("Cats", "Dogs"), ("Cats", "Dogs", "Eels")])
+def test_fault_75_an_archive_in_several_pieces_is_doubted(tmp_path, labels):
+    for number, label in enumerate(labels, 1):
+        place(tmp_path, f"takeout-1-00{number}/Takeout/Google Photos/{label}/1.jpg")
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert "though the photos of each are in folders of its only folder Takeout/Google Photos; if those" in note
+
+
+def test_fault_75_one_folder_within_each_class_leaves_no_doubt(tmp_path):
+    place(tmp_path, *(f"{label}/images/{n}.jpg" for label in ("cat", "dog") for n in (1, 2)), "cat/boxes.txt")
+    assert len(find_labelled(tmp_path, part="train").notes) == 1  # boxes.txt
+
+
+def test_fault_75_exports_with_data_and_labels_are_doubted(tmp_path):
+    place(
+        tmp_path,
+        "train/data/1.jpg",
+        "train/labels/1.json",
+        "train/metadata/1.json",
+        "val/data/1.jpg",
+        "val/labels/1.json",
+    )
+    notes = find_labelled(tmp_path, part="train").notes
+    assert any(
+        "read as classes: data, labels, metadata; if the photos are not in a folder for each class" in n for n in notes
+    )
+
+
+@pytest.mark.parametrize("name", ["train", "Training Images", "test", "valid"])
+def test_fault_75_a_part_alone_without_class_folders_is_no_class(tmp_path, name):
+    place(tmp_path, f"{name}/1.jpg", f"{name}/2.jpg")
+    with pytest.raises(FolderError, match=f"{name} holds no class folders .found 2 photos"):
+        find_labelled(tmp_path, part="train")
+
+
+@pytest.mark.parametrize("names", [("train/1.jpg",), ("train/1.jpg", "test/2.jpg", "test/metadata.csv"), ()])
+def test_fault_75_a_list_in_the_folder_is_named_where_class_folders_are_missing(tmp_path, names):
+    source = place(tmp_path, *names, "train/metadata.csv" if names else "metadata.csv")
+    found = source / "train" if names else source
+    with pytest.raises(FolderError) as refusal:
+        find_labelled(source, part="train")
+    assert str(refusal.value).endswith(f"; if metadata.csv has their labels, give it instead: {found / 'metadata.csv'}")
+
+
+@pytest.mark.parametrize(
+    "copies",
+    [
+        *(
+            ["1.jpg", "2.jpg", "gone.jpg", "index.html"],
+            ["thumbs_1.jpg", "thumb-2.png"],
+            ["1_thumb.jpg", "2_small.JPG"],
+        ),
+        *(["1.jpg.png", "2.jpg.png"], ["1_150x150.jpg"], ["sub/1.jpg", "sub/2.jpg"], ["TN_1.jpg"]),
+    ],
+    ids=lambda copies: copies[0],
+)
+def test_fault_76_smaller_copies_of_other_names_are_skipped(tmp_path, copies):
+    place(tmp_path, "cat/1.jpg", "cat/sub/2.png", "dog/1.jpg", *(f"cat/thumbs/{name}" for name in copies))
+    photos = find_labelled(tmp_path, part="train")
+    assert photos.counts() == {"cat": 2, "dog": 1}
+    assert "system folders and previews are skipped: thumbs" in photos.notes
+
+
+def test_fault_76_other_photos_in_a_folder_for_previews_are_counted_and_the_folder_is_named(tmp_path):
+    place(tmp_path, "cat/1.jpg", "cat/thumbs/1.jpg", "cat/thumbs/2.jpg", "cat/thumbs/3.jpg", "dog/1.jpg")
+    photos = find_labelled(tmp_path, part="train")
+    assert photos.counts() == {"cat": 4, "dog": 1}
+    (note,) = photos.notes
+    assert f"counted as photos: {tmp_path / 'cat/thumbs'}; if these are smaller copies" in note
+
+
+@pytest.mark.parametrize("system", ["Recycled", "RECYCLED", "Recycle Bin", "MSOCache", "SYNOFILE_THUMB_M", "found.010"])
+def test_fault_76_further_system_folders_are_skipped(tmp_path, system):
+    photos = find_labelled(
+        place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{system}/1.jpg", f"cat/{system}/1.jpg"), part="train"
+    )
+    assert photos.counts() == {"cat": 1, "dog": 1}
+    assert f"system folders and previews are skipped: {system}" in photos.notes

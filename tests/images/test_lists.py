@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import json
+import unicodedata
 
 import pytest
 
-from tip_adapter.errors import FolderError, LabelError
+from tip_adapter import FewShotClassifier
+from tip_adapter.errors import FolderError, LabelError, NothingReadable
 from tip_adapter.images.find import find_images, find_labelled
 
 
@@ -100,9 +103,16 @@ def test_fault_79_a_missing_label_is_never_a_class(tmp_path, label, name):
     assert len(find_images(tmp_path / name)) == 2
 
 
-@pytest.mark.parametrize("label", ["#REF!", "#NAME?", "#DIV/0!", "#value!", r"\N", "(null)", "<NULL>"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("#REF!", "#NAME?", "#DIV/0!", "#value!", r"\N", "(null)", "<NULL>", "#NV", "#N/D", "#NA", "#N/A", "Err:508"),
+        *("1.#QNAN", "-1.#IND", "#¡REF!", "#¿NOMBRE?", "#SPILL!", "#GETTING_DATA", "undefined", "tensor(nan)", "pd.NA"),
+        *("#BEZUG!", "#Н/Д", "-nan(ind)", "np.nan", "<NaN>", "1.#INF", "tensor(nan, dtype=torch.float64)"),
+    ],
+)
 def test_fault_79_failed_formulas_and_nulls_of_data_bases_are_no_class(tmp_path, label):
-    source = written(tmp_path, f"file_name,label\na.jpg,cat\nb.jpg,{label}\n")
+    source = written(tmp_path, f'file_name,label\na.jpg,cat\nb.jpg,"{label}"\n')
     with pytest.raises(FolderError, match=r"line 3: no label"):
         find_labelled(source, part="train")
 
@@ -175,7 +185,7 @@ def test_fault_75_a_part_that_a_list_lacks_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "values", [("train", "train", "train"), ("test", "test", "test"), ("a", "b", ""), ("", "", "")]
+    "values", [("train", "train", "train"), ("test", "test", "test"), ("a", "a", "a"), ("", "", "")]
 )
 @pytest.mark.parametrize("part", ["train", "val", "test"])
 def test_fault_75_a_list_of_one_part_or_of_none_is_read_whole(tmp_path, values, part):
@@ -331,3 +341,171 @@ def test_fault_79_whole_numbers_have_no_decimals_after_a_comma(tmp_path):
         ("b.jpg", "1"),
         ("c.jpg", "2,5"),
     ]
+
+
+@pytest.mark.parametrize(
+    "label", ["#1", "# cat", "Err: cat", "nano", "none of these", "na", "Nan Goldin", "1.#", "(cat)"]
+)
+def test_fault_79_names_that_only_resemble_missing_values_are_classes(tmp_path, label):
+    assert rows(written(tmp_path, f"file_name,label\na.jpg,{label}\n")) == [("a.jpg", label)]
+
+
+@pytest.mark.parametrize("label", ["1,000", "10,000", "1.000", "1.000.000", "0.000", "2.0000"])
+def test_fault_79_zeros_that_may_be_thousands_stay(tmp_path, label):
+    source = written(tmp_path, f'file_name;label\na.jpg;"{label}"\nb.jpg;1\n')
+    assert sorted(rows(source)) == [("a.jpg", label), ("b.jpg", "1")]
+
+
+@pytest.mark.parametrize("values", [("0", "1", "0"), ("a", "b", ""), ("0", "1", "2")])
+def test_fault_75_a_column_of_parts_that_says_something_else_is_doubted(tmp_path, values):
+    images = find_labelled(written(tmp_path, SPLIT_LIST.format("partition", *values)), part="train")
+    assert len(images) == 3
+    found = ", ".join(sorted(set(filter(None, values))))
+    assert f"its column partition has {found}: no names of parts, so all rows are read" in images.notes[0]
+
+
+def parts_of(source):
+    """Part → the files that are read of it."""
+    return {
+        part: sorted(path.stem for path in find_labelled(source, part=part).paths)
+        for part in ("train", "val", "test")
+        if part == "train" or any(part in note for note in find_labelled(source, part="train").notes)
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("is_valid,is_test", ("0,0", "1,0", "0,1")),
+        ("is_test,is_valid", ("no,no", "no,yes", "yes,no")),
+        ("is_train,is_valid", ("True,False", "False,True", "False,False")),
+        ("is_train,is_test", ("1,0", "0,0", "0,1")),
+        ("train,val,test", ("1,0,0", "0,1,0", "0,0,1")),
+        ("Train,Valid", ("yes,no", "no,yes", "no,no")),
+        ("test,val", ("f,f", "f,t", "t,f")),
+        ("split,is_test", ("train,0", "val,0", "test,1")),
+        ("group", ("train", "val", "test")),
+        ("data type", ("Training", "Validation", "Testing")),
+        ("type", ("train", "valid", "PublicTest")),
+        ("partition", ("TR", "VA", "TE")),
+        ("split", ("tr", "vl", "ts")),
+    ],
+)
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_fault_75_all_columns_that_say_the_part_are_read(tmp_path, header, cells, ending):
+    names = ["image", "class", *header.split(",")]
+    rows = [[f"{name}.jpg", "cat", *row.split(",")] for name, row in zip("abc", cells, strict=True)]
+    text = "\n".join(map(",".join, [names, *rows]))
+    if ending == "jsonl":
+        text = "\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows)
+    source = written(tmp_path, text, f"list.{ending}")
+    assert parts_of(source) == {"train": ["a"], "val": ["b"], "test": ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("is_valid,is_test", "1,1"),
+        ("split,is_test", "train,yes"),
+        ("train,val,test", "0,0,0"),
+        ("split,subset", "train,val"),
+    ],
+)
+def test_fault_75_columns_that_contradict_each_other_are_an_error(tmp_path, header, cells):
+    fine = ",".join({"train": "1", "split": "train", "subset": "train"}.get(name, "0") for name in header.split(","))
+    source = written(tmp_path, f"image,class,{header}\na.jpg,cat,{fine}\nb.jpg,cat,{cells}\n")
+    with pytest.raises(
+        FolderError, match=r"line 3: its columns contradict each other: .*; correct or remove one; found"
+    ):
+        find_labelled(source, part="train")
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("group", ("train", "bus", "test")),
+        ("type", ("train", "train", "train")),
+        ("type", ("val", "test", "val")),
+        ("language", ("tr", "te", "tr")),
+        ("train", ("0.3", "0.9", "0.1")),
+    ],
+)
+def test_fault_75_other_columns_say_no_part(tmp_path, header, cells):
+    images = find_labelled(written(tmp_path, SPLIT_LIST.format(header, *cells)), part="train")
+    assert (len(images), images.notes) == (3, ())
+
+
+@pytest.mark.parametrize(
+    ("listed", "file"),
+    [
+        (unicodedata.normalize("NFC", "café/é.jpg"), unicodedata.normalize("NFD", "café/é.jpg")),
+        (unicodedata.normalize("NFD", "é.jpg"), unicodedata.normalize("NFC", "é.jpg")),
+        ("Cats/A.JPG", "cats/a.jpg"),
+        ("a.JPG", "a.jpg"),
+        ("my%20cat0.jpg", "my cat0.jpg"),
+        ("x\\MY%20cat0.jpg", "X/my cat0.jpg"),
+        ("CATS/a", "cats/A.png"),
+        (unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é.png")),
+    ],
+)
+def test_fault_79_names_that_are_written_otherwise_find_their_file(tmp_path, listed, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    assert find_images(written(tmp_path, f"file_name\n{listed}\n")) == [tmp_path / file]
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [(["A.jpg", "a.JPG"], "a.jpg"), (["A.jpg", "a.jpg"], "a.jpg"), (["%41.jpg", "A.jpg"], "%41.jpg")],
+)
+def test_fault_79_a_name_that_could_be_several_files_is_only_itself(tmp_path, files, found):
+    for file in files:
+        (tmp_path / file).touch()
+    assert find_images(written(tmp_path, f"file_name\n{found}\n")) == [tmp_path / found]
+
+
+@pytest.mark.parametrize(("folder", "hint"), [("train", "; train has 1.jpg: move the list there"), ("other/deep", "")])
+def test_fault_79_a_list_of_photos_that_are_elsewhere_says_where_they_were_looked_for(tmp_path, folder, hint):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "1.jpg").touch()
+    source = written(tmp_path, "file_name,label\n1.jpg,cat\n2.jpg,dog\n")
+    with pytest.raises(NothingReadable) as refusal:
+        FewShotClassifier("toy").fit_folder(source)
+    assert str(refusal.value).endswith(f"; none is in {tmp_path}, where their paths begin{hint}")
+
+
+@pytest.mark.parametrize(
+    "several", ["cat dog", "dog  cat", "cat + dog", "['cat', 'eel']", '{""choices"": [""cat""]}', "('x','y')"]
+)
+def test_fault_79_several_labels_in_any_writing_are_reported(tmp_path, several):
+    path = written(tmp_path, f'image,labels\na.jpg,"{several}"\nb.jpg,cat\nc.jpg,dog\n')
+    (note,) = find_labelled(path, part="train").notes
+    assert "read as a class of its own, though" in note
+    assert note.rpartition("labels: ")[2].startswith(several.replace('""', '"'))
+
+
+@pytest.mark.parametrize("label", ["great white", "cat (big)", "[cat]", "(x) y"])
+def test_fault_79_names_of_several_words_are_one_label(tmp_path, label):
+    path = written(tmp_path, f"image,labels\na.jpg,{label}\nb.jpg,great\nc.jpg,dog\n")
+    assert find_labelled(path, part="train").notes == ()
+
+
+@pytest.mark.parametrize(
+    "columns", ["Roi.X1,Roi.Y1", "bbox_x,bbox_y", "box.left,box.top", "x_min,y_min", "minX,maxY", "x0,y0"]
+)
+def test_fault_79_boxes_of_other_names_are_reported(tmp_path, columns):
+    path = written(tmp_path, f"Width,Filename,ClassId,{columns}\n9,a.jpg,1,0,0\n")
+    assert f"its columns {columns.replace(',', ', ')} are boxes" in find_labelled(path, part="train").notes[0]
+
+
+@pytest.mark.parametrize("text", ["file_name,label\na.jpg,c\0at\n", "file_name,label\na.jpg,ca\0t\nb.jpg,dog\n"])
+@pytest.mark.parametrize("more", ["", "x"])
+def test_fault_79_a_nul_is_named_whatever_the_length_of_the_list(tmp_path, text, more):
+    with pytest.raises(LabelError, match=r"contains NUL|control character"):
+        find_labelled(written(tmp_path, text + f"c.jpg,{more}dog\n"), part="train")
+
+
+def test_fault_79_a_number_of_too_many_digits_is_refused_in_own_words(tmp_path):
+    path = written(tmp_path, f'{{"file_name": "a.jpg", "label": {"1" * 5001}}}\n', "list.jsonl")
+    with pytest.raises(FolderError, match=r"line 1: not JSON .a number of 5,001 digits; put it in quotes"):
+        find_labelled(path, part="train")

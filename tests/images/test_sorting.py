@@ -365,6 +365,29 @@ def test_fault_84_an_interrupted_run_keeps_the_rows_of_another(out: Path, photo)
     assert [row["image"] for row in table(out)] == [str(other), str(one)]
 
 
+def test_fault_84_another_photo_of_the_same_name_as_typed_keeps_the_row_of_the_first(
+    out: Path, photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, content in (("a", b"one"), ("b", b"two"), ("a", b"one")):
+        photo(f"{folder}/1.jpg", content)
+        monkeypatch.chdir(out.parent / "photos" / folder)
+        with sorting(out) as sorter:
+            sorter.put("1.jpg", record(Path("1.jpg"), "cat"))
+    assert [(row["image"], row["sorted_to"]) for row in table(out)] == [
+        ("1.jpg", "cat/1.jpg"),
+        ("1.jpg", "cat/1 (2).jpg"),
+    ]
+
+
+def test_fault_84_a_photo_that_can_be_read_now_loses_its_error_and_never_its_place(out: Path, photo) -> None:
+    image = photo("1.jpg")
+    for error in ("damaged", None, "damaged"):
+        with sorting(out) as sorter:
+            sorter.put(image, record(image, None if error else "cat", error=error))
+        assert [row["sorted_to"] for row in table(out)].count("cat/1.jpg") == (error is None or len(table(out)) == 2)
+    assert [row["error"] for row in table(out)] == ["", "damaged"]
+
+
 def test_fault_84_a_table_that_became_something_else_meanwhile_is_not_replaced(out: Path, photo) -> None:
     one = photo("1.jpg")
 

@@ -1,5 +1,7 @@
 """Labels that NumPy would change are refused before it does."""
 
+from enum import Enum, StrEnum
+
 import numpy as np
 import pandas
 import pytest
@@ -30,7 +32,17 @@ MISFITS = {
     "NUL at the end": (["a", "a\0", "b"], "NUL"),
     "NUL at the end of an object": (np.array(["a", "a\0", "b"], dtype=object), "NUL"),
     "only NUL": (["\0", "a", "b"], "NUL"),
-    "a number that a float does not hold": ([2**53 + 1, 2**53, 1.0], "too large"),
+    "a number that a float does not hold": ([2**53 + 1, 2**53, 1.0], "do not stay exact"),
+    "numbers of two kinds that only a float holds": (
+        [np.uint64(2**63 + 1), np.int64(5), np.uint64(2**63)],
+        "stay exact",
+    ),
+    "empty text": (["a", "", "b"], "missing"),
+    "blanks": (np.array(["a", " \u00a0", "b"]), "missing"),
+    "blank objects": (np.array(["a", " ", "b"], dtype=object), "missing"),
+    "masked text": (np.ma.array(["a", "a", "b"], mask=[False, True, False]), "masked"),
+    "masked numbers": (np.ma.array([1, 1, 2], mask=[False, True, False]), "masked"),
+    "a masked value": (["a", np.ma.masked, "b"], "missing"),
 }
 every_misfit = pytest.mark.parametrize("case", MISFITS)
 
@@ -113,3 +125,69 @@ def test_fault_80_labels_of_a_few_shot_classifier_that_are_numbers_are_refused_w
 def test_fault_80_labels_of_a_few_shot_classifier_may_be_text_of_numpy():
     dark, light = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
     assert FewShotClassifier("toy").fit([dark, light], np.array(["a", "b"])).classes_.tolist() == ["a", "b"]
+
+
+class Pet(str, Enum):  # noqa: UP042 # what StrEnum replaces prints itself as Pet.CAT
+    CAT, COW, DOG = "cat", "cow", "dog"
+
+
+class Fruit(StrEnum):
+    FIG, KIWI, LIME = "fig", "kiwi", "lime"
+
+
+class Breed(str):
+    def __str__(self):
+        return "a breed of cat or dog"
+
+
+TEXTS = {
+    "members of an Enum": list(Pet),
+    "members of a StrEnum": list(Fruit),
+    "text with its own __str__": [Breed("ara"), Breed("b"), Breed("c")],
+    "an array of members": np.array(list(Pet), dtype=object),
+    "a column of members": pandas.Series(list(Pet)),
+    "a tuple": tuple(Pet),
+    "members and text": [Pet.CAT, "cow", np.str_("dog")],
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_fault_80_labels_of_a_sub_class_of_text_are_their_text(case):
+    labels = TEXTS[case]
+    plain = [str.__str__(label) for label in labels]
+    clf = TipAdapterClassifier().fit(X, labels)
+    assert clf.classes_.tolist() == clf.predict(X).tolist() == plain
+    assert all(type(label) is str for label in clf.classes_.tolist())
+    assert clf.score(X, labels) == 1
+    assert TipAdapterClassifier().partial_fit(X, labels, classes=labels).classes_.tolist() == plain
+    assert ClassEmbeddings(labels, X).labels.tolist() == plain
+    assert SupportSet(X, labels, labels).labels.tolist() == plain
+    assert TipAdapterClassifier(class_embeddings=ClassEmbeddings(labels, X)).fit(X, labels).predict(X).tolist() == plain
+    assert clf.fit(X, labels, ids=list(labels)).ids_.tolist() == plain
+    assert clf.remove_class(labels[0]).classes_.tolist() == plain[1:]
+
+
+def test_fault_80_labels_of_a_sub_class_of_text_are_text_for_a_few_shot_classifier():
+    images = [np.full((8, 8, 3), 100 * k, np.uint8) for k in range(3)]
+    assert FewShotClassifier("toy").fit(images, list(Pet)).classes_.tolist() == ["cat", "cow", "dog"]
+    assert FewShotClassifier("toy").fit(images, TEXTS["text with its own __str__"]).classes_[0] == "ara"
+
+
+def test_fault_80_later_labels_that_only_a_float_could_hold_are_refused():
+    clf = TipAdapterClassifier().fit(X, np.array([-1, 0, 5]))
+    with pytest.raises(LabelError, match="do not stay exact"):
+        clf.partial_fit(X, np.array([2**63 + 1, 2**63, 1], dtype=np.uint64))
+    assert clf.classes_.tolist() == [-1, 0, 5]
+    assert clf.partial_fit(X, np.array([7, 8, 9], dtype=np.uint64)).classes_.tolist() == [-1, 0, 5, 7, 8, 9]
+
+
+def test_masked_arrays_without_a_mask_are_taken():
+    assert TipAdapterClassifier().fit(X, np.ma.array(["a", "b", "c"])).classes_.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("label", ["", " ", None, float("nan"), pandas.NA, pandas.NaT, "nan", "<NA>", "NaT", "None"])
+def test_fault_80_missing_labels_of_a_few_shot_classifier_are_refused_without_advice_to_make_them_text(label):
+    images = [np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)]
+    with pytest.raises(LabelError, match="missing") as refusal:
+        FewShotClassifier("toy").fit(images, ["cat", label])
+    assert "pass str(label)" not in str(refusal.value)

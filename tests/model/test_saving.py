@@ -157,7 +157,7 @@ def test_a_learned_array_has_as_many_rows_as_the_largest_of_classes_images_and_w
     n_classes: int, n_images: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saving, "MOST_ROWS", 4)
-    classes = [{"label": f"{c}", "name": "", "n_images": n_images if c == 0 else 0} for c in range(n_classes)]
+    classes = [{"label": f"{c}", "name": "a name", "n_images": n_images if c == 0 else 0} for c in range(n_classes)]
     stated = CONFIGURATION | {"classes": classes, "images": [f"{row}.jpg" for row in range(n_images)]}
     stated |= {"encoder": CONFIGURATION["encoder"] | {"width": width}, "left_out": None}
     rows = {"class_embeddings": n_classes, "support_vectors": n_images}

@@ -6,6 +6,7 @@ import datetime
 import shlex
 import sys
 from collections import Counter
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import warn
@@ -36,9 +37,10 @@ _SEARCHED_BY = {
 def training_in_words(training: Mapping[str, Any]) -> str:
     """How a model was trained (`VectorClassifier.training`); empty if it was not."""
     said = []
-    if "C" in training:
-        said.append(f"C {training['C']:.4g}: {_SEARCHED_BY[training['searched_by']]}.")
-    if "epochs" in training:
+    if isinstance(training.get("C"), Real):
+        how = training["searched_by"]
+        said.append(f"C {training['C']:.4g}: {_SEARCHED_BY.get(how, how)}.")
+    if isinstance(training.get("epochs"), int):
         said.append(
             f"Trained for {counted(training['epochs'], 'epoch', 'epochs')} (paper: {training['papers_epochs']})."
         )

@@ -20,6 +20,7 @@ from tip_adapter.features.store import is_feature_folder, read_manifest, read_sh
 from tip_adapter.features.vector_file import is_vector_file, open_vector_file
 from tip_adapter.images.find import Labelled, find_images, find_labelled
 from tip_adapter.images.inputs import image_name
+from tip_adapter.images.lists import absent_images
 from tip_adapter.text import first_three, printable
 from tip_adapter.vectors import SupportSet
 
@@ -276,7 +277,8 @@ def stream_labelled(
             labels, ids = ([column[row] for row in rows] for column in (source.labels, source.ids))
             yield SupportSet(batch.vectors, *(np.array(column, np.str_) for column in (labels, ids, batch.digests)))
     if failed and len(failed) == len(source):
-        raise NothingReadable.among(failed)
+        images = source.reader.images if isinstance(source.reader, ImageReader) else ()
+        raise NothingReadable.among(failed, absent_images(source.root, images))
     if failed:
         warn(f"left out {len(failed):,} of {len(source):,} images: {first_three(failed)}")
     warn_of_conflicts(conflicts, "remove one")

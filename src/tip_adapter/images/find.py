@@ -16,66 +16,33 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
-from tip_adapter.images.labels import folded, label_of, numbered, path_as_text, refuse_lookalike_labels
+from tip_adapter.images.labels import is_missing, label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
+from tip_adapter.images.search import ENDINGS, Search, is_file, is_image, is_output, is_preview_name, sub_folders
+from tip_adapter.images.splits import SPLIT_WORDS, is_split, part_of, part_within, without_shared_words
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, first_of, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-_ENDINGS = (
-    ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
-)
-ENDINGS = frozenset(_ENDINGS.split())
-_SPLIT_WORDS = {
-    "train": "train training trainval trainings trn entrainement apprentissage entrenamiento treino treinamento"
-    " addestramento allenamento trainen treningowy egitim обучение обучающая тренировочная 训练 訓練 学習 훈련 학습",
-    "val": "val valid validate validation vld dev devel validierung validierungs validacion validacao validazione"
-    " validatie valideren walidacyjny dogrulama валидация валидационная 验证 驗證 検証 검증",
-    "test": "test testing tst eval evaluation holdout prueba pruebas teste prova testen testowy тест тестовая"
-    " 测试 測試 テスト 評価 테스트 평가",
-}
-#: Part → the words for it in the names of folders, as `folded` gives them; in English and other common languages.
-SPLIT_WORDS = {part: tuple(folded(words).split()) for part, words in _SPLIT_WORDS.items()}
 #: Names of folders that data sets for detection and segmentation have where this program expects class folders.
 _NO_CLASSES = frozenset(
     {"image", "images", "img", "imgs", "label", "labels", "annotation", "annotations", "mask", "masks"}
     | {"jpegimages", "imagesets", "segmentationclass", "segmentationobject", "bboxes", "thumbnails"}
+    | {"data", "metadata", "fields", "annots", "labelmap", "xml", "xmls"}
 )
-#: What such names may contain as well: "Training Images", "trainset", "val2017", "seg_test". Each text is matched in one way
-#: only ("dataset" by two words), else a long name could take hours.
-_FILLER = (
-    r"(?:set|data|daten|images?|imgs?|photos?|pictures?|pics|jpe?g|png|bilder|split|part|folder|seg|集|数据|"
-    rf"{folded('データ|セット|데이터|用|용|выборка')}|[\W\d_])*"
-)
-_PART_NAMES = {part: re.compile(f"{_FILLER}(?:{'|'.join(words)}){_FILLER}") for part, words in SPLIT_WORDS.items()}
-#: Folders that operating systems and network storage create, in lower case; no words that could name a class.
-SYSTEM_FOLDERS = frozenset(
-    {"__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"}
-    | {"@__thumb", "@synoresource", "@sharebin", "@appstore", "@database", "~snapshot", "$extend", "$winreagent"}
-    | {"system volume information", "lost+found", "lost.dir", "__pycache__", "_gsdata_", "onedrivetemp"}
-    | {"network trash folder", "temporary items", "thevolumesettingsfolder"}
-    | {"recycler", "windowsimagebackup", "node_modules", "ipod photo cache", "_thumbs", "_thumbnails"}
-    | {f"found.{number:03}" for number in range(10)}
-)
-#: Names of folders for smaller copies of the photos around them.
-_PREVIEWS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"})
-#: Endings of folders in which photo programs keep their libraries and previews.
-_LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".lrdata", ".lrlibrary", ".cocatalog")
-_OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
-_MODEL_FILES = ("config.json", "adapter.safetensors")
-_FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
+#: Names of folders for photos without a class.
+_NO_LABEL = re.compile(r"(no|without|missing)[\W_]*labels?|unlabell?ed", re.IGNORECASE)
 
 
 class Labelled(ABC):
@@ -155,7 +122,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         As `label_of` and `refuse_lookalike_labels`.
     """
     source = validation.path(source, "folder")
-    if _is_file(source):
+    if is_file(source):
         listed, notes = _listed_part(source, part)
         return _labelled(source.parent, listed, [], notes)
     if not is_folder(source):
@@ -163,11 +130,13 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
             f"{printable(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path"
         )
     folder, parts, notes = _class_folders_at(source, part)
-    search = _Search(folder)
+    search = Search(folder)
     children = search.children(folder)
-    classes = [child for child in children if search.enters(child) and not _is_output(child)]
+    classes = [child for child in children if search.enters(child) and not is_output(child)]
     if not classes:
         raise _no_class_folders(folder)
+    if len(classes) == 1 and part_of(classes[0].name) and not parts:  # not even folders in it: no split, and no class
+        raise _no_class_folders(classes[0])
     rows = [(path, child.name) for child in classes for path in search.images(child)]
     if not rows and (skipped := search.skipped_files()):  # without any file, the folders give the names of the classes
         names = first_of([child.name for child in classes])
@@ -178,14 +147,9 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     if parts:
         found = f"{counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')}"
         others = [other.name for name, other in parts.items() if name != part]
-        unread = [child.name for child in _folders(parts[part].parent) if child not in parts.values()]
+        unread = [child.name for child in sub_folders(parts[part].parent) if child not in parts.values()]
         notes.append(_split_note(source, part, f"{parts[part].name} ({found})", others, unread))
-    notes += _doubts(folder, rows, classes)
-    for place in (folder, *folder.parents):
-        if place != source and source not in place.parents:
-            break
-        if loose := sum(map(_is_image, _Search(place).children(place))):
-            notes.append(f"{printable(place)}: photos outside class folders are skipped ({loose:,})")
+    notes += [*_doubts(folder, rows, classes), *_unlabelled(source, folder, [child.name for child in classes])]
     return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
 
 
@@ -200,11 +164,11 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
         `source` is not a path.
     """
     source = validation.path(source, "folder")
-    if source.suffix.lower() in LIST_ENDINGS and _is_file(source):
+    if source.suffix.lower() in LIST_ENDINGS and is_file(source):
         return read_list(source, ENDINGS)
     if not is_folder(source):
         return [source]
-    search = _Search(source)
+    search = Search(source)
     images = list(search.images(source))
     if not images:
         found = f"; {skipped}" if (skipped := search.skipped_files()) else ""
@@ -224,16 +188,16 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
     if not is_folder(source):
         return {}
     folder, folders = _without_wrapper(source)
-    names = _without_shared_words([child.name for child in folders])
-    named = _if_split(folders, [_part_of(name) for name in names])
+    names = without_shared_words([child.name for child in folders])
+    named = _if_split(folders, [part_of(name) for name in names])
     if not named and _have_same_folders(folders):  # then a word of a name is enough
-        named = _if_split(folders, [_part_within(name) for name in names])
+        named = _if_split(folders, [part_within(name) for name in names])
     parts = {part: child for wanted in SPLIT_WORDS for part, child in named if part == wanted}
     if len(named) > len(parts):
         twice = next(part for part, child in named if parts[part] != child)
         both = " and ".join(child.name for part, child in named if part == twice)
         raise FolderError(f"{printable(folder)} has two {twice} folders, {both}; keep one, or name the one to read")
-    if "train" in parts and not _folders(parts["train"]):
+    if "train" in parts and not sub_folders(parts["train"]):
         raise _no_class_folders(parts["train"])
     return parts
 
@@ -242,7 +206,7 @@ def _if_split(folders: Sequence[Path], parts: Sequence[str | None]) -> list[tupl
     """The part that each folder is by its name, without those that are none; empty if classes may have these names."""
     named = [(part, child) for child, part in zip(folders, parts, strict=True) if part]
     found, others = {part for part, _ in named}, len(folders) - len(named)
-    nested = {part for part, child in named if _folders(child)}
+    nested = {part for part, child in named if sub_folders(child)}
     if "train" in nested:
         is_split = len(found) > 1 or not others
     else:
@@ -251,135 +215,25 @@ def _if_split(folders: Sequence[Path], parts: Sequence[str | None]) -> list[tupl
     return named if is_split else []
 
 
-class _Search:
-    """A search for images below `root` that remembers what it skips."""
-
-    def __init__(self, root: Path) -> None:
-        real = Path(os.path.realpath(root))
-        self._name, self._root, self._above = printable(root), real, {real, *real.parents}
-        self._files: Counter[str] = Counter()
-        self._folders: Counter[str] = Counter()
-        self._links: list[str] = []
-
-    def children(self, folder: Path) -> list[Path]:
-        """What is in a folder, sorted, without what is hidden or a system's own."""
-        try:
-            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-        except OSError as error:
-            raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
-        own = {name for name in names if name.strip().lower() in _OF_SYSTEMS or name.lower().endswith(_LIBRARIES)}
-        self._folders.update(name for name in own if is_folder(folder / name))
-        return [folder / name for name in names if name not in own and name != "Icon\r"]
-
-    def enters(self, folder: Path) -> bool:
-        """Whether it is a folder that is searched: not a link to one above or within the root."""
-        if not is_folder(folder):
-            return False
-        if folder.is_symlink():
-            real = Path(os.path.realpath(folder))
-            # What a link finds in a hidden folder is found nowhere else.
-            within = self._root in real.parents and not re.search(r"/\.", f"/{real.relative_to(self._root).as_posix()}")
-            if real in self._above or within:
-                self._links.append(printable(folder))
-                return False
-        return True
-
-    def images(self, folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-        """Images below `folder` in order of their paths; a link to a folder in `above` is not followed."""
-        real = os.path.realpath(folder)
-        if real in above:
-            return
-        children = self.children(folder)
-        for child in children:
-            if is_folder(child):
-                if _is_preview(child, children):
-                    self._folders[child.name] += 1
-                elif self.enters(child):
-                    yield from self.images(child, above | {real})
-            elif child.suffix.lower() in ENDINGS:
-                yield child
-            else:
-                self._files[child.suffix.lower() or "no ending"] += 1
-
-    def skipped_files(self) -> str:
-        """How many files are no images, by their endings; empty if there are none."""
-        if not self._files:
-            return ""
-        kinds = ", ".join(f"{kind} {number:,}" for kind, number in self._files.most_common(6))
-        total = counted(self._files.total(), "file that is no photo is", "files that are no photos are")
-        return f"{total} skipped: {kinds}"
-
-    def notes(self) -> list[str]:
-        """What was skipped, a line for each reason."""
-        skipped = self.skipped_files()
-        notes = [f"{self._name}: {skipped}"] if skipped else []
-        if self._folders:
-            notes.append(f"system folders and previews are skipped: {first_of(sorted(self._folders))}")
-        if self._links:
-            notes.append(f"links to folders that are searched anyway are skipped: {first_of(self._links)}")
-        return notes
-
-
-def _folders(folder: Path) -> list[Path]:
-    """Sub-folders that may be classes or parts."""
-    search = _Search(folder)
-    return [child for child in search.children(folder) if search.enters(child) and not _is_output(child)]
-
-
-def _is_preview(folder: Path, around: Sequence[Path]) -> bool:
-    """Whether a folder has smaller copies of the photos around it: the name says so, and all its photos have their names."""
-    if folder.name.strip("._ ").lower() not in _PREVIEWS:
-        return False
-    stems = {path.stem for path in around if _is_image(path)}
-    return bool(stems) and all(path.stem in stems for path in _Search(folder).children(folder))
-
-
-def _part_of(name: str) -> str | None:
-    return next((part for part, names in _PART_NAMES.items() if names.fullmatch(folded(name))), None)
-
-
-def _part_within(name: str) -> str | None:
-    """The part that a word of the name means: train_cropped, PublicTest; the first of train_val."""
-    words = [folded(word) for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+", name)]
-    return _part_of(name) or next(
-        (part for word in words for part, known in SPLIT_WORDS.items() if word in known), None
-    )
-
-
 def _have_same_folders(folders: Sequence[Path]) -> bool:
     """Whether each folder has sub-folders of the same names, at least two."""
-    inner = [{child.name for child in _folders(folder)} for folder in folders]
+    inner = [{child.name for child in sub_folders(folder)} for folder in folders]
     return len(inner) > 1 and len(set.intersection(*inner)) > 1
 
 
-def _without_shared_words(names: Sequence[str]) -> Sequence[str]:
-    """Names without the words that all begin with, unless one is a part with them: asl_train, asl_test → train, test."""
-    if len(names) < 2 or any(map(_part_of, names)):
-        return names
-    words = zip(*(re.split(r"(?<=[\W_])", name) for name in names), strict=False)
-    shared = "".join(first for first, *_ in takewhile(lambda column: len(set(column)) == 1, words))
-    return [name.removeprefix(shared) for name in names]
-
-
 def _listed_part(source: Path, part: str) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Images and class names of a list, only those of `part` if its column of splits names several, and notes."""
+    """Images and class names of a list, only those of `part` if its columns name several parts, and notes."""
     listed, notes = read_labelled_list(source, ENDINGS)
-    rows = [(path, name) for path, name, _ in listed]
-    named = [_part_within(value) for *_, value in listed]
-    counts = Counter(named)
-    if None in counts:
-        others = sorted({value or "nothing" for (*_, value), known in zip(listed, named, strict=True) if not known})
-        doubt = f"{printable(source)}: its column of splits has {first_of(others)} as well; all rows are read"
-        return rows, [*notes, doubt] if len(counts) > 1 else notes
-    if len(counts) == 1:  # the list is one part, whichever is asked for
-        return rows, notes
+    counts = Counter(named for *_, named in listed)
+    if len(counts) == 1:  # the list is one part, whichever is asked for, or does not say
+        return [(path, name) for path, name, _ in listed], notes
     found = {wanted: counted(counts[wanted], "image", "images") for wanted in SPLIT_WORDS if counts[wanted]}
     if part not in found:
         raise FolderError(f"{printable(source)} is split into {', '.join(found)}; it has no {part} rows")
     note = _split_note(
         source, part, f"{part} ({found[part]})", [f"{name} ({n})" for name, n in found.items() if name != part]
     )
-    return [row for row, known in zip(rows, named, strict=True) if known == part], [*notes, note]
+    return [(path, name) for path, name, named in listed if named == part], [*notes, note]
 
 
 def _split_note(source: Path, part: str, reading: str, others: Sequence[str], unread: Sequence[str] = ()) -> str:
@@ -396,16 +250,27 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
     inner = _inner_folders(rows, classes)
     full = [name for name, found in inner.items() if found]
     usual = [name for name in names if name.lower() in _NO_CLASSES]
-    previews = [name for name in names if name.strip("._ ").lower() in _PREVIEWS]
-    shared = sorted(set.intersection(*inner.values())) if all("" not in found for found in inner.values()) else []
-    if named := [name for name in names if _part_of(name)]:
+    previews = [name for name in names if is_preview_name(name)]
+    around, shared = _shared_folders(rows, folder)
+    within = {name: part for name in names if (part := part_within(name))}
+    if named := [name for name in names if part_of(name)]:
         doubt = f"{first_of(named)} is read as a class; a split folder has train and val or test"
-    elif len(names) > 1 and len(shared) > 1:
+    elif is_split(set(within.values())):
         doubt = (
-            f"{first_of(names)} are read as the classes, though each has the folders {first_of(shared)}; if those are the "
+            f"{first_of(list(within))} are read as classes, though their names have the words of a split; if they are its parts, "
+            "put the class folders of each part into a folder train, val or test, or write a list with a column split"
+        )
+    elif len(full) > 1 and len(shared) > 1:
+        doubt = (
+            f"{first_of(full)} are read as the classes, though each has the folders {first_of(shared)}; if those are the "
             "classes, choose one of the former"
         )
-    elif split := [name for name in full if _is_split({_part_of(found) for found in inner[name]})]:
+    elif len(full) > 1 and around:
+        doubt = (
+            f"{first_of(full)} are read as the classes, though the photos of each are in folders of its only folder "
+            f"{printable(around)}; if those are the classes, move them into one folder"
+        )
+    elif split := [name for name in full if is_split({part_of(found) for found in inner[name]})]:
         doubt = (
             f"{first_of(split)} is read as a class, though all its photos are in a training, validation or test folder; if it "
             "contains the class folders, name it instead"
@@ -432,6 +297,22 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
     return [f"{printable(folder)}: {doubt}"]
 
 
+def _unlabelled(source: Path, folder: Path, names: Sequence[str]) -> list[str]:
+    """Notes on photos that probably have no class: in class folders that say so, and outside class folders."""
+    notes = []
+    if unnamed := [name for name in names if is_missing(name) or _NO_LABEL.fullmatch(name)]:
+        notes.append(
+            f"{printable(folder)}: {first_of(unnamed)} is read as a class, though programs write that where a label is missing; "
+            "if these photos have none, move them elsewhere"
+        )
+    for place in (folder, *folder.parents):
+        if place != source and source not in place.parents:
+            break
+        if loose := sum(map(is_image, Search(place).children(place))):
+            notes.append(f"{printable(place)}: photos outside class folders are skipped ({loose:,})")
+    return notes
+
+
 def _class_folders_at(source: Path, part: str) -> tuple[Path, dict[str, Path], list[str]]:
     """The folder that contains the class folders, the parts if `source` is split, and a note if a wrapper was skipped."""
     parts = split_folders(source)
@@ -450,15 +331,32 @@ def _without_wrapper(folder: Path, *, within_part: bool = False) -> tuple[Path, 
 
     The only folder is a wrapper if it contains a split, or several folders or a part and no image itself: else it is a class.
     """
-    folders = _folders(folder)
-    if len(folders) != 1 or (_part_of(folders[0].name) and not within_part):
+    folders = sub_folders(folder)
+    if len(folders) != 1 or (part_of(folders[0].name) and not within_part):
         return folder, folders
     inner, inside = _without_wrapper(folders[0])
-    wraps = len(inside) > 1 or (inside and (within_part or _part_of(inside[0].name)))
-    is_split = _is_split({_part_of(child.name) for child in inside})
-    if wraps and (is_split or not any(map(_is_image, _Search(folders[0]).children(folders[0])))):
+    wraps = len(inside) > 1 or (inside and (within_part or part_of(inside[0].name)))
+    parts = {part_of(child.name) for child in inside}
+    if wraps and (is_split(parts) or not any(map(is_image, Search(folders[0]).children(folders[0])))):
         return inner, inside
     return folder, folders
+
+
+def _shared_folders(rows: Sequence[tuple[Path, str]], folder: Path) -> tuple[str, list[str]]:
+    """The only folder around all photos of each class with photos, if it has no photos itself, and the folders in it of all.
+
+    Both are empty if a class has photos outside such folders.
+    """
+    depth = len(folder.parts) + 1
+    places = {name: set[tuple[str, ...]]() for _, name in rows}
+    for path, name in rows:
+        places[name].add(path.parts[depth:-1])
+    columns = zip(*set[tuple[str, ...]]().union(*places.values()), strict=False)
+    around = [first for first, *_ in takewhile(lambda column: len(set(column)) == 1, columns)]
+    inner = [{"/".join(place[len(around) :][:1]) for place in found} for found in places.values()]
+    if not inner or "" in set.union(*inner):
+        return "", []
+    return "/".join(around), sorted(set.intersection(*inner))
 
 
 def _inner_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -> dict[str, set[str]]:
@@ -470,19 +368,16 @@ def _inner_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) ->
     return inner
 
 
-def _is_split(parts: Collection[str | None]) -> bool:
-    """Whether these are parts alone, at least two, train among them."""
-    return None not in parts and len(parts) > 1 and "train" in parts
-
-
 def _no_class_folders(folder: Path) -> FolderError:
     """The error, with what the folder contains instead."""
-    children = _Search(folder).children(folder)
-    images = sum(map(_is_image, children))
+    children = Search(folder).children(folder)
+    images = sum(map(is_image, children))
     others = counted(len(children) - images, "other entry", "other entries")
     found = f"found {counted(images, 'photo', 'photos')} and {others}" if children else "it is empty"
+    lists = [child for child in children if child.suffix.lower() in LIST_ENDINGS]
+    give = f"; if {lists[0].name} has their labels, give it instead: {printable(lists[0])}" if lists else ""
     return FolderError(
-        f"{printable(folder)} holds no class folders ({found}); put the photos of each class into a folder of its own"
+        f"{printable(folder)} holds no class folders ({found}); put the photos of each class into a folder of its own{give}"
     )
 
 
@@ -497,28 +392,3 @@ def _labelled(root: Path, found: Sequence[tuple[Path, str]], names: Sequence[str
         of_all = counted(len(classes), "class", "classes")
         notes = [*notes, f"no photos in {len(empty):,} of {of_all}, only their names are used: {first_of(empty)}"]
     return ImageList(tuple(path for path, _ in rows), tuple(label for _, label in rows), classes, root, tuple(notes))
-
-
-def _is_output(folder: Path) -> bool:
-    """Whether it is a model or feature folder: `tip-adapter fit . --out model` can be run again."""
-    if all(_is_file(folder / name) for name in _MODEL_FILES):
-        return True
-    found = False
-    with suppress(OSError), os.scandir(folder) as entries:  # not listdir: a class may have very many images
-        for entry in entries:
-            if not entry.name.startswith("."):
-                if not re.fullmatch(_FEATURE_FILES, entry.name):
-                    return False
-                found = True
-    return found
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and not is_folder(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Set
-from numbers import Integral
+from numbers import Integral, Real
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 
 from tip_adapter.errors import LabelError, UsageError
 from tip_adapter.images.decode import MAX_BYTES
-from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
+from tip_adapter.images.labels import is_missing, label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.text import printable, shown
 from tip_adapter.validation import require
 
@@ -105,15 +105,16 @@ def listed_labels(labels: Any, name: str = "labels") -> list[str]:
     """
     texts = _listed(labels, name, "a list of texts")
     for label in texts:
-        if not isinstance(label, str) or not label.strip():
-            encoded = isinstance(label, Integral)
-            tools = (
-                "; scikit-learn's tools that number the labels, such as VotingClassifier, do not take photos"
-                if encoded
-                else ""
-            )
+        if isinstance(label, (Real, np.bool_)) and label == label:
+            tools = "; scikit-learn's tools that number the labels, such as VotingClassifier, do not take photos"
             raise LabelError(
-                f"label {shown(label)} is not text; labels are class names, such as 'cat': pass str(label){tools}"
+                f"label {shown(label)} is not text; labels are class names, such as 'cat': pass str(label)"
+                f"{tools if isinstance(label, Integral) else ''}"
+            )
+        if not isinstance(label, str) or not label.strip():
+            raise LabelError(
+                f"label {shown(label)} is missing or is not text; leave the image out, or give it the name of its class, such "
+                "as 'cat'"
             )
     refuse_lookalike_labels(texts)
     return [label_of(label, name) for label in texts]
@@ -125,11 +126,16 @@ def listed_pairs(images: Any, labels: Any) -> tuple[list[ImageLike], list[str]]:
     Raises
     ------
     UsageError, LabelError
-        As these; LabelError also if their numbers differ.
+        As these; LabelError also if their numbers differ, or a label is what programs write for a missing one.
     """
     listed, texts = listed_images(images), listed_labels(labels)
     if len(listed) != len(texts):
         raise LabelError(f"{len(listed):,} images but {len(texts):,} labels; give one label per image")
+    if missing := next(filter(is_missing, texts), None):
+        raise LabelError(
+            f"label {shown(missing)} is what programs write where a label is missing; leave the image out, or call its class "
+            "something else"
+        )
     return listed, texts
 
 

@@ -37,6 +37,18 @@ _LOOKALIKES = str.maketrans(
     | {character: unicodedata.normalize("NFKC", character) for character in _WIDE}
     | dict.fromkeys(_WITHOUT_WIDTH, "")
 )
+#: What programs and spreadsheets in any language write for a missing value or a failed formula, in lower case.
+_MISSING = re.compile(
+    r"|\\n|null|none|nat|undefined|n/a|[-+]?nan(\(.*\))?|[<(\[](null|none|nan|nat|na|n/a|blank|undefined)[>)\]]"
+    r"|#.*[!?]|#(nv|n/?d|n/?a( n/a)?|н/д|n/disp|brak|getting_data|loading\W*)|err:\d{3}|[-+]?\d\.?#(q?nan|snan|ind|inf)\d*"
+    r"|tensor\(nan\b.*\)|((np|numpy|pd|pandas|math|torch)\.)(na|nan|nat)|float\(\W*nan\W*\)"
+)
+
+
+def is_missing(text: str) -> bool:
+    """Whether a label is empty or what programs write for a missing value; NA only in capitals: "na" may be a name."""
+    text = text.strip(_BLANKS)
+    return text == "NA" or bool(_MISSING.fullmatch(text.casefold()))
 
 
 def label_of(text: str, where: str) -> str:
@@ -97,8 +109,8 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
 
 
 def _number(label: str) -> str:
-    """A whole number without leading zeros and decimals, in the digits 0 to 9; any other label as it is."""
-    number = re.fullmatch(r"0*(\d+?)(?:[.,]0+)?", "".join(str(unicodedata.decimal(c, c)) for c in label))
+    """A whole number without leading zeros and up to two decimals, in the digits 0 to 9; any other label as it is."""
+    number = re.fullmatch(r"0*(\d+?)(?:[.,]00?)?", "".join(str(unicodedata.decimal(c, c)) for c in label))
     return number[1] if number else label
 
 

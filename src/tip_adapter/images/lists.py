@@ -13,14 +13,16 @@ import math
 import mimetypes
 import os
 import re
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from tip_adapter.errors import FolderError, LabelError, OutputExists
-from tip_adapter.images.labels import folded, label_of
+from tip_adapter.images.labels import is_missing, label_of
+from tip_adapter.images.splits import divided, part_cells, plain_name
 from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import counted, first_of, printable, shown
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 #: Enough for half a million images.
 MAX_BYTES = 64 * 2**20
+#: Of a whole number in JSON lines.
+_MOST_DIGITS = 1_000
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 #: The first line of a list that spreadsheets write to name their separator.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\W*?(?=[\r\n])', re.IGNORECASE)
@@ -41,7 +45,7 @@ _NO_TEXT = {
     b"\x1f\x8b": "a gzip archive",
     b"%PDF": "a PDF document",
 }
-#: Known names of the columns, as `_plain` gives them; the first that a list has is read.
+#: Known names of the columns, as `plain_name` gives them; the first that a list has is read.
 _COLUMNS = {
     "file_name": (
         *("filename", "filepath", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "imgname"),
@@ -71,29 +75,20 @@ _COLUMNS = {
         *("метка", "класс", "категория"),  # Russian
     ),
     "confidence": ("confidence",),
-    "split": ("split", "splits", "datasplit", "subset", "partition", "set", "part", "dataset", "usage", "phase"),
-}
-#: Columns that say yes or no → what the split column would say.
-_SPLIT_FLAGS = {
-    **dict.fromkeys(("isvalid", "isval", "isvalidation"), ("val", "train")),
-    **dict.fromkeys(("istest", "istesting"), ("test", "train")),
-    **dict.fromkeys(("istrain", "istraining", "istrainingimg", "istrainingimage"), ("train", "test")),
 }
 #: Columns of data sets for detection: where an object is, and whether a class was found at all.
-_BOXES = frozenset(["xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "boundingbox", "bboxx", "bboxy"])
-_YES, _NO = frozenset(["1", "1.0", "true", "yes"]), frozenset(["0", "0.0", "false", "no"])
-#: What spreadsheets and programs write for a missing value or a failed formula, in lower case. NA only in capitals: "na" may be a name.
-_MISSING = frozenset(
-    {r"\n", "nan", "-nan", "+nan", "nat", "none", "null", "(null)", "<null>", "[null]", "(blank)"}
-    | {"n/a", "#n/a", "<na>", "#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!"}
+_BOXES = re.compile(
+    r"[xy](min|max|[0-2])|(min|max)[xy]|(roi|bb|b?box|bndbox|boundingbox)([xy]?(min|max|[0-2])?|[xywh]|left|top|right|bottom|width|height)"
 )
+#: Text that a program wrote for several labels: ['scab', 'rust'], {"choices": ["scab"]}.
+_LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*", re.DOTALL)
 _FLAGS = frozenset(["0", "1", "0.0", "1.0"])
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Line numbers and records of a list, by file_name, label and split; and what was found, for messages."""
+    """Line numbers and records of a list, by file_name, label and parts; and what was found, for messages."""
 
     records: list[tuple[int, dict[str, Any]]]
     found: str
@@ -105,13 +100,13 @@ class _Table:
 def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple[Path, str, str]], list[str]]:
     """Images, class names and parts of a list, and notes; `endings` are tried for an image that is listed without one.
 
-    The part is what the list has in a column such as split, or empty. Rows of confidence 0, if all are 0 or 1, name a
+    The part is as `divided`. Rows of confidence 0, if all are 0 or 1, name a
     class that the photo does not show: they are skipped.
 
     Raises
     ------
     FolderError
-        It cannot be read, is above `MAX_BYTES`, or a line lacks an image or a label, repeats a key, names a URL, or has
+        It cannot be read, is above `MAX_BYTES`, its columns of parts contradict each other, or a line lacks an image or a label, repeats a key, names a URL, or has
         a label that is neither text nor a finite number; the message names the line and what was found.
     LabelError
         As `label_of`; the message names the line.
@@ -122,7 +117,7 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
             f"{printable(path)}: no column label, but {_named([name.strip() for name in table.flags])} hold 0 and 1, as if each were a class; write the "
             f"name of each image's class into a column label; found {table.found}"
         )
-    rows, absent = [], 0
+    rows, cells, absent = [], [], 0
     sure = all(str(record.get("confidence")).strip() in _FLAGS for _, record in table.records)
     for line, record in table.records:
         if sure and float(record["confidence"]) == 0:
@@ -135,15 +130,26 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
                 f"{printable(where)}: the label {printable(name)} is not UTF-8; save the list as UTF-8; found {table.found}"
             )
         label_of(name, f"{where}; found {table.found}")
-        rows.append((_image(record, where, table.found, images), name, str(record.get("split") or "")))
+        rows.append((_image(record, where, table.found, images), name))
+        cells.append((line, record["parts"]))
     if not rows:
         raise FolderError(f"{printable(path)}: all rows have confidence 0; found {table.found}")
-    notes = [f"{counted(absent, 'row', 'rows')} of confidence 0: skipped"] if absent else []
+    try:
+        parts, notes = divided(cells)
+    except ValueError as error:
+        raise FolderError(f"{printable(path)}, {error}; found {table.found}") from error
+    notes += [f"{counted(absent, 'row', 'rows')} of confidence 0: skipped"] if absent else []
     if table.boxes:
         notes.append(f"its columns {_named(table.boxes)} are boxes around objects; whole photos are read")
-    if several := _several(dict.fromkeys(name for _, name, _ in rows)):
+    names = dict.fromkeys(name for _, name in rows)
+    if written := [name for name in names if _LIST_TEXT.fullmatch(name)]:
+        notes.append(
+            f"read as a class of its own, though written like a list of labels: {first_of(written)}; write one label"
+        )
+    if several := _several(names):
         notes.append(f"read as a class of its own, though other rows have its parts as labels: {first_of(several)}")
-    return rows, [f"{printable(path)}: {note}" for note in notes]
+    listed = [(*row, part) for row, part in zip(rows, parts, strict=True)]
+    return listed, [f"{printable(path)}: {note}" for note in notes]
 
 
 def read_list(path: Path, endings: Collection[str]) -> list[Path]:
@@ -191,11 +197,18 @@ def csv_cell(value: Any) -> str:
     return f"'{value}" if risky else "" if value is None else str(value)
 
 
+def cell_text(cell: str) -> str:
+    """The text of a cell that `csv_cell` has written."""
+    return cell[1:] if csv_cell(cell[1:]) == cell else cell
+
+
 def _several(names: Iterable[str]) -> list[str]:
     """Names that consist of other names, as lists with several labels a photo have them."""
     known = {name.strip() for name in names}
-    parts = {name: [part.strip() for part in re.split(r"[|;,/+]", name)] for name in known}
-    return sorted(name for name, found in parts.items() if len(found) > 1 and known.issuperset(found))
+    splits = [
+        (name, [part.strip() for part in re.split(mark, name)]) for name in known for mark in (r"[|;,/+]", r"\s+")
+    ]
+    return sorted({name for name, parts in splits if len(parts) > 1 and known.issuperset(parts)})
 
 
 def _table(path: Path) -> _Table:
@@ -223,8 +236,9 @@ def _decoded(content: bytes) -> tuple[str, str]:
         return content.decode("utf-32"), "UTF-32"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16"), "UTF-16"
-    if b"\0" in content:
-        for encoding in ("utf-16-le", "utf-16-be"):  # without a mark: what has lines and no NUL then
+    # Without a mark: each separator and line end has a NUL next to it. A stray NUL in UTF-8 is reported where it is.
+    if content.count(b"\0") >= max(1, len(re.findall(rb"[\n,;\t|]", content))):
+        for encoding in ("utf-16-le", "utf-16-be"):
             with suppress(UnicodeDecodeError):
                 text = content.decode(encoding)
                 if "\0" not in text and "\n" in text.strip():
@@ -309,7 +323,9 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=unique_keys)  # NaN is allowed in keys that we ignore
+            record = json.loads(
+                line, object_pairs_hook=unique_keys, parse_int=_whole
+            )  # NaN is allowed in keys that we ignore
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: not JSON ({error}); found {encoding}") from error
         if not isinstance(record, dict):
@@ -322,42 +338,37 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
     return _Table(records, found, boxes=_box_columns(keys))
 
 
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits; put it in quotes")
+    return int(digits)
+
+
 def _columns(names: Iterable[str]) -> dict[str, str]:
-    """file_name, label and split → the column that has each: one of that name, else the first known name in any case."""
+    """file_name, label and confidence → the column that has each: one of that name, else the first known name in any case."""
     names = list(names)
     plain: dict[str, str] = {}
     for name in names:
-        plain.setdefault(_plain(name), name)
+        plain.setdefault(plain_name(name), name)
     columns = {}
     for key, known in _COLUMNS.items():
         if key in names:
             columns[key] = key
-        elif matches := [plain[other] for other in map(_plain, known) if other in plain]:
+        elif matches := [plain[other] for other in map(plain_name, known) if other in plain]:
             columns[key] = matches[0]
-    if "split" not in columns and (flags := [name for name in names if _plain(name) in _SPLIT_FLAGS]):
-        columns["split"] = flags[0]
     return columns
 
 
 def _record(cells: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """What a row has in the known columns; a split that is yes or no as the name of a part."""
-    record = {key: cells.get(name) for key, name in columns.items()}
-    if parts := _SPLIT_FLAGS.get(_plain(columns.get("split", ""))):
-        word = str(record["split"]).strip().lower()
-        record["split"] = parts[0] if word in _YES else parts[1] if word in _NO else record["split"]
-    return record
+    """What a row has in the known columns, and what may say which part it is in."""
+    others = {name: value for name, value in cells.items() if name not in columns.values()}
+    return {**{key: cells.get(name) for key, name in columns.items()}, "parts": part_cells(others)}
 
 
 def _box_columns(names: Iterable[str]) -> list[str]:
     """Columns that say where an object is; one alone may mean something else."""
-    found = [name for name in names if _plain(name) in _BOXES]
-    return found if len(found) > 1 or any("b" in _plain(name) for name in found) else []
-
-
-@lru_cache(maxsize=1000)
-def _plain(name: str) -> str:
-    """The name of a column without case, accents, spaces and punctuation."""
-    return re.sub(r"[\W_]", "", folded(name))
+    found = [name for name in names if _BOXES.fullmatch(plain_name(name))]
+    return found if len(found) > 1 or any("b" in plain_name(name) for name in found) else []
 
 
 def _named(names: Sequence[str]) -> str:
@@ -370,27 +381,72 @@ class _Images:
 
     def __init__(self, folder: Path, endings: Collection[str]) -> None:
         self._folder, self._endings = folder, endings
-        self._by_stem: dict[Path, dict[str, list[Path]]] = {}
+        self._listings: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, name: str) -> list[Path]:
-        """The file of exactly this name, else that with `/` for each backslash and without outer spaces, else with an ending.
+        """The file of exactly this name, else of one that is written otherwise, else with an ending.
 
-        A name that no file has is returned as it is: an image that does not exist is reported where it is read.
+        Otherwise: with `/` for each backslash, without outer spaces, with %20 for a space, in another Unicode form, or, where one
+        file fits, in another case. A name that no file has is returned as it is: it is reported where it is read.
         """
-        exact = self._folder / name
-        if os.path.lexists(exact):
-            return [exact]
-        path = self._folder / name.strip().replace("\\", "/")
-        if path.suffix.lower() in self._endings or os.path.lexists(path):
-            return [path]
-        if path.parent not in self._by_stem:
-            files: dict[str, list[Path]] = {}
+        written = name.strip().replace("\\", "/")
+        for text in dict.fromkeys([name, written, unquote(written)]):
+            if os.path.lexists(self._folder / text):
+                return [self._folder / text]
+        similar = (self._similar(self._folder / text) for text in dict.fromkeys([written, unquote(written)]))
+        return next(filter(None, similar), [self._folder / written])
+
+    def _similar(self, path: Path) -> list[Path]:
+        """The files, in folders of similar names, that have a similar name: one, or several endings of it."""
+        folder, missing = path.parent, []
+        while not os.path.lexists(folder) and folder.name:
+            missing.append(folder.name)
+            folder = folder.parent
+        for name in reversed(missing):
+            found = self._alike(folder, name)
+            if len(found) != 1:
+                return []
+            folder = folder / found[0]
+        found = self._alike(folder, path.name)
+        if len(found) != 1:
+            found = []
+            if path.suffix.lower() not in self._endings:
+                found = self._alike(folder, path.name, self._endings)
+        return [folder / name for name in found]
+
+    def _alike(self, folder: Path, name: str, endings: Collection[str] = ()) -> list[str]:
+        """Entries of a folder of this name, in any Unicode form or else in any case; with one of the endings if there are any."""
+        if folder not in self._listings:
+            listing = self._listings[folder] = {}
             with suppress(OSError, ValueError):
-                for child in sorted(os.listdir(path.parent)):
-                    if Path(child).suffix.lower() in self._endings:
-                        files.setdefault(Path(child).stem, []).append(path.parent / child)
-            self._by_stem[path.parent] = files
-        return self._by_stem[path.parent].get(path.name, [path])
+                for entry in sorted(os.listdir(folder)):
+                    for key in {_nfc(entry).casefold(), _nfc(Path(entry).stem).casefold()}:
+                        listing.setdefault(key, []).append(entry)
+        wanted = _nfc(name)
+        known = [
+            (_nfc(Path(entry).stem if endings else entry), entry)
+            for entry in self._listings[folder].get(wanted.casefold(), [])
+            if not endings or Path(entry).suffix.lower() in endings
+        ]
+        same = [entry for text, entry in known if text == wanted]
+        return same or [entry for text, entry in known if text.casefold() == wanted.casefold()]
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def absent_images(folder: Path, images: Sequence[Any]) -> str:
+    """Where the images of a list were looked for, and which folder has the first, if none exists; else empty."""
+    paths = [Path(image) for image in images if isinstance(image, (str, os.PathLike))]
+    if not paths or len(paths) < len(images) or any(map(os.path.lexists, paths)):
+        return ""
+    name = os.path.relpath(paths[0], folder)
+    where = f"none is in {printable(os.path.realpath(folder))}, where their paths begin"
+    below: list[str] = []
+    with suppress(OSError):
+        below = [child for child in sorted(os.listdir(folder)) if os.path.lexists(folder / child / name)]
+    return f"{where}; {printable(below[0])} has {printable(name)}: move the list there" if below else where
 
 
 def _image(record: dict[str, Any], where: str, found: str, images: _Images) -> Path:
@@ -419,17 +475,20 @@ def _image(record: dict[str, Any], where: str, found: str, images: _Images) -> P
 
 
 def _label(record: dict[str, Any], where: str, found: str) -> str:
-    """A label as text; numbers are allowed, and whole ones have no decimals, whichever program wrote the list."""
+    """A label as text; numbers are allowed, and whole ones have no decimals, whichever program wrote the list.
+
+    Three zeros are no decimals: 1,000 may be a thousand.
+    """
     value = record.get("label")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         value = str(value)
     text = _text(value, "label", where, found)
-    if text.strip().casefold() in _MISSING or text.strip() == "NA":
+    if is_missing(text):
         or_rename = ", or call the class something else" if text.strip() == "NA" else ""
         raise FolderError(
             f"{printable(where)}: no label but {shown(text)}; label the photo or remove the line{or_rename}; found {found}"
         )
-    if number := re.fullmatch(r"\s*(-?(?:0|[1-9][0-9]*))[.,]0+\s*", text):
+    if number := re.fullmatch(r"\s*(-?(?:0|[1-9][0-9]*))[.,]00?\s*", text):
         return "0" if number[1] == "-0" else number[1]
     return text
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tip_adapter import validation
 from tip_adapter.errors import NotWritable, OutputExists
 from tip_adapter.images.labels import path_as_text
-from tip_adapter.images.lists import csv_cell, csv_line
+from tip_adapter.images.lists import cell_text, csv_cell, csv_line
 from tip_adapter.io.files import FolderWriter, file_digest, folder_writer, lock_folder, open_regular, write_file
 from tip_adapter.text import printable
 
@@ -88,7 +88,7 @@ class ImageSorter:
     def __init__(self, target: FolderWriter, *, link: bool) -> None:
         self.n_placed = self.n_present = 0
         self._target = target
-        self._rows: dict[str, list[str]] = {}
+        self._rows: dict[tuple[str, str], list[str]] = {}
         self._link = link
         self._present: dict[str, dict[str, str]] = {}
 
@@ -109,7 +109,7 @@ class ImageSorter:
         NotWritable
             With the reason of the operating system.
         """
-        path, place, error = Path(image), None, record["error"]
+        path, place, digest, error = Path(image), None, "", record["error"]
         with ExitStack() as stack:
             if error is None:
                 try:
@@ -117,23 +117,33 @@ class ImageSorter:
                 except OSError as reason:
                     error = f"cannot read {printable(path)}: {reason.strerror}"
                 else:
-                    place = self._place(file, path.name, folder_name(record["label"]))
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    place = self._place(file, digest, path.name, folder_name(record["label"]))
         where = None if place is None else path_as_text(place)
         row = [record["image"], where, record["label"], record["score"], strongest_reason(record), error]
-        self._rows[csv_cell(record["image"])] = [csv_cell(value) for value in row]
+        cells = [csv_cell(value) for value in row]
+        self._rows[cells[0], digest] = cells
         return place
 
     def write_table(self) -> None:
-        """Add the images of this run to ``sorted.csv``, after those that other runs have written there, if there are any."""
+        """Add the images of this run to ``sorted.csv``, after those that other runs have written there, if there are any.
+
+        A row of another run gives way to that of the same image: the same name, and the same content where it was placed.
+        """
         if self._rows:
             path = self._target.folder / TABLE
             with lock_folder(path.parent):  # read only now: another run may have ended meanwhile
-                lines = [csv_line(row) for row in [COLUMNS, *(_read_table(path) | self._rows).values()]]
+                rows = {}
+                images = {image for image, _ in self._rows}
+                for row in _read_table(path):
+                    image, place = row[:2]
+                    if place or image not in images:  # what could not be read may have been read now
+                        rows[image, self._digest(cell_text(place)) if image in images else place] = row
+                lines = [csv_line(row) for row in [COLUMNS, *(rows | self._rows).values()]]
                 write_file(path, "".join(f"{line}\n" for line in lines).encode())
 
-    def _place(self, file: BufferedReader, name: str, folder: str) -> str:
+    def _place(self, file: BufferedReader, digest: str, name: str, folder: str) -> str:
         """Path below the folder where the image is, once it is there."""
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
         present = self._present_as(folder, name)
         if digest in present:
             self.n_present += 1
@@ -217,10 +227,10 @@ def _numbered(folder: str, name: str, first: int) -> Iterator[str]:
         yield f"{folder}/{_cut(stem, _LONGEST_NAME - len(os.fsencode(tail)))}{tail}"
 
 
-def _read_table(path: Path) -> dict[str, list[str]]:
-    """Image → its row, from earlier runs; empty if there was none."""
+def _read_table(path: Path) -> list[list[str]]:
+    """The rows of earlier runs, if there were any."""
     if not os.path.lexists(path):
-        return {}
+        return []
     try:
         rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
     except (OSError, ValueError, csv.Error):
@@ -229,7 +239,7 @@ def _read_table(path: Path) -> dict[str, list[str]]:
         raise OutputExists(
             f"{printable(path)} exists and is not a table of sorted images; move it or choose another folder"
         )
-    return {row[0]: row for row in rows[1:]}
+    return rows[1:]
 
 
 def _cut(text: str, n_bytes: int) -> str:

@@ -22,7 +22,7 @@ from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import CLASS_SUMS, like, to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
-from tip_adapter.vectors import ClassEmbeddings, fixed_width, require_finite, require_labels, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, label_array, plain, require_finite, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,6 +99,9 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     _arrays: ClassVar[tuple[str, ...]]
     #: Larger values of learned arrays in a model folder are damage: most start as unit rows.
     _learned_bound: ClassVar[float] = 1e4
+
+    #: Settings that are one of several texts, or None where that is the default.
+    _choices: ClassVar[Mapping[str, Sequence[str]]] = {"class_sums": CLASS_SUMS}
 
     capabilities: ClassVar[Capabilities] = Capabilities()
 
@@ -359,13 +362,13 @@ class ExplainedClassifier(VectorClassifier):
         return explained
 
 
-def check_settings(classifier: BaseEstimator) -> None:
+def check_settings(classifier: VectorClassifier) -> None:
     """Validate constructor arguments.
 
     Raises
     ------
     ValueError
-        A number has another type, is not finite or out of bounds, or `class_embeddings` or `class_sums` is something else.
+        A number has another type, is not finite or out of bounds, or `class_embeddings` or one of `_choices` is something else.
     """
     defaults = inspect.signature(type(classifier)).parameters
     for name, value in classifier.get_params(deep=False).items():
@@ -381,9 +384,10 @@ def check_settings(classifier: BaseEstimator) -> None:
     if not isinstance(classifier.class_embeddings, ClassEmbeddings | None):
         found = type(classifier.class_embeddings).__name__
         raise ValueError(f"class_embeddings takes ClassEmbeddings(labels, vectors) or None, not a {found}")
-    if classifier.class_sums not in CLASS_SUMS:
-        known = " or ".join(CLASS_SUMS)
-        raise UsageError(f"class_sums must be {known}, found {shown(classifier.class_sums)}", arguments=("class_sums",))
+    for name, known in classifier._choices.items():
+        value = getattr(classifier, name)
+        if value not in known and not (value is None and defaults[name].default is None):
+            raise UsageError(f"unknown {name} {shown(value)}; choose one of {', '.join(known)}", arguments=(name,))
 
 
 def checked_labels(y: Any, n: int) -> NDArray[Any]:
@@ -392,18 +396,19 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        Their number is not `n`. LabelError: they are neither text nor whole numbers, or as `require_labels`.
+        Their number is not `n`. LabelError: they are neither text nor whole numbers, or as `label_array`.
     """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    given, y = y, column_or_1d(fixed_width(to_numpy(y)), warn=True)
+    array = to_numpy(y)
+    column = column_or_1d(array.astype(object) if array.dtype.kind == "T" else array, warn=True)
     try:
-        assert_all_finite(y, input_name="y")
+        assert_all_finite(column, input_name="y")
     except TypeError:
         pass  # pandas' NA is neither true nor false; it is refused below
     except ValueError as error:
         raise LabelError(str(error)) from None
-    require_labels(y if array_api_compat.is_torch_array(given) else given, "labels (y)")
+    y = label_array(column if array_api_compat.is_torch_array(y) else y, "labels (y)").ravel()
     if len(y) != n:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")
     # Not scikit-learn's type_of_target: it warns if many classes have one image.
@@ -438,7 +443,7 @@ def with_ids(
             while str(n_numbered) in counts or np.any(taken == str(n_numbered)):
                 n_numbered += 1
             given[row], n_numbered = str(n_numbered), n_numbered + 1
-    return np.array(given, dtype=np.str_), n_numbered
+    return np.array(list(map(plain, given)), dtype=np.str_), n_numbered
 
 
 def positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:

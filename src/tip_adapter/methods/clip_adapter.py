@@ -10,7 +10,7 @@ Everything except W₁ and W₂ stays frozen; the gradient is a few matrix produ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import array_api_compat
 import numpy as np
@@ -107,6 +107,7 @@ class CLIPAdapterClassifier(TrainedClassifier):
     """
 
     _arrays = ("weights_", "down_", "up_")
+    _choices: ClassVar = {**TrainedClassifier._choices, "optimiser": tuple(OPTIMISERS)}
     capabilities = Capabilities(takes_views=True, learned=("down_", "up_"))
 
     class_embeddings: ClassEmbeddings | None = None
@@ -126,8 +127,6 @@ class CLIPAdapterClassifier(TrainedClassifier):
         views: Callable[[int], Array] | None = None,
         after_epoch: AfterEpoch | None = None,
     ) -> None:
-        if self.optimiser not in OPTIMISERS:
-            raise ValueError(f"unknown optimiser {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
         ratio, scale = float(self.ratio), float(self.logit_scale)
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:

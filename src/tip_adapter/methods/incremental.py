@@ -14,9 +14,10 @@ import array_api_compat
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from tip_adapter.errors import LabelError
 from tip_adapter.methods.base import VectorClassifier, check_settings, checked_labels, label_kind, positions, with_ids
 from tip_adapter.methods.ops import like
-from tip_adapter.vectors import require_labels, unit_rows
+from tip_adapter.vectors import label_array, plain, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -128,7 +129,7 @@ class IncrementalClassifier(VectorClassifier):
             The class does not exist, or is the only one. Nothing is removed then.
         """
         check_is_fitted(self)
-        gone = np.flatnonzero(self.classes_ == label)
+        gone = np.flatnonzero(self.classes_ == plain(label))
         if not len(gone):
             raise ValueError(f"there is no class {label!r}; nothing was removed")
         if len(self.classes_) == 1:
@@ -154,6 +155,8 @@ class IncrementalClassifier(VectorClassifier):
         if first and label_kind(first[0]) is not label_kind(self.classes_[:1].tolist()[0]):
             raise ValueError(f"label {first[0]!r} is of another kind than the earlier ones")
         classes = np.unique(np.concatenate([self.classes_, y]))
+        if classes.tolist() != sorted({*self.classes_.tolist(), *y.tolist()}):
+            raise LabelError("labels (y) and earlier ones do not stay exact in one array; make all of them text")
         return classes, like(np.zeros((len(classes), self.keys_.shape[1])), self.keys_)
 
     def _keep(self, rows: NDArray[np.intp]) -> Self:
@@ -172,8 +175,8 @@ class IncrementalClassifier(VectorClassifier):
 
 def _refuse_others(labels: NDArray[Any], classes: Any) -> None:
     """Raise ValueError if one of the labels is not among `classes`."""
-    if classes is not None:
-        require_labels(classes, "classes")
-    others = [] if classes is None else sorted(set(labels.tolist()) - set(np.asarray(classes).tolist()), key=str)
-    if others:
+    if classes is None:
+        return
+    permitted = label_array(classes, "classes").tolist()
+    if others := sorted(set(labels.tolist()) - set(permitted), key=str):
         raise ValueError(f"label {others[0]!r} is not among the classes given")

@@ -23,21 +23,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
-from tip_adapter.errors import UsageError
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.explanation import ClassEvidence, decompose_sum
 from tip_adapter.methods.incremental import IncrementalClassifier
 from tip_adapter.methods.lbfgs import minimise
 from tip_adapter.methods.ops import like, text_logits, to_numpy
 from tip_adapter.methods.tuning import fit_temperature
-from tip_adapter.text import shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA
 from tip_adapter.vectors import softmax
 
@@ -115,6 +113,7 @@ class TextOffsetClassifier(IncrementalClassifier):
     """
 
     _arrays = ("coef_", "intercept_")
+    _choices: ClassVar = {**IncrementalClassifier._choices, "prior": PRIORS}
     _learned_bound = MAX_CHOSEN_ALPHA  # names that are sure by small differences of cosines have large coefficients
     capabilities = Capabilities(incremental=True, explains=True, leaves_out=True, learned=("coef_", "intercept_"))
 
@@ -249,10 +248,6 @@ class TextOffsetClassifier(IncrementalClassifier):
         self, penalty: float | None, text_weight: float | None, start: NDArray[np.float64] | None = None
     ) -> None:
         """Set the penalty and the text weight, chosen where they are None, and the coefficients, from B at the start."""
-        if self.prior not in PRIORS:
-            raise UsageError(
-                f"unknown prior {shown(self.prior)}; choose one of {', '.join(PRIORS)}", arguments=("prior",)
-            )
         regression = self._regression()
         with self._threads():
             self.penalty_, self.text_weight_, first = regression.chosen(penalty, text_weight)

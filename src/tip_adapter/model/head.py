@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
@@ -21,7 +23,7 @@ from tip_adapter.methods.tuning import Choice
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
 from tip_adapter.model.saving import CLASS_EMBEDDINGS, DIGESTS, read_model_folder
-from tip_adapter.text import printable
+from tip_adapter.text import printable, shown
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
 
 if TYPE_CHECKING:
@@ -313,6 +315,7 @@ class Head:
         support = SupportSet(arrays["support_vectors"], classes[arrays["support_labels"]], ids, digests)
         choice = Choice(**config["choice"]) if config["choice"] else None
         estimator = _restored(config, arrays, embeddings, support, choice)
+        _check_training(config, estimator)
         left_out = LeaveOneOutResult.from_record(config["left_out"]) if config["left_out"] else None
         method, templates, scale = config["method"], tuple(config["templates"]), float(config["logit_scale"])
         state = method, names, templates, embeddings, support, choice, estimator, scale, left_out
@@ -372,6 +375,25 @@ def _restored(
     if choice:
         _refuse_overflow(choice, estimator)
     return estimator
+
+
+def _check_training(config: Mapping[str, Any], estimator: VectorClassifier) -> None:
+    """Raise ValueError unless the record of the training is like the method's own, and `finetune_with` a method that is trained."""
+    found, usual = config["training"], estimator.training()
+    for name in found.keys() | usual.keys():
+        value = found.get(name)
+        if isinstance(usual.get(name), Real):
+            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+            wanted = "a number of 0 or more"
+        else:  # a method may record more, such as the prompt tower, that it does not know once it is restored
+            fits, wanted = isinstance(value, str) and value.isprintable(), "a text"
+        if not fits:
+            raise ValueError(f"training.{printable(name)} is {shown(value)}, not {wanted}")
+    trains = config["finetune_with"] is None
+    with suppress(UnknownName):
+        trains = trains or bool(method_class(config["finetune_with"]).capabilities.learned)
+    if not trains:
+        raise ValueError(f"finetune_with is {shown(config['finetune_with'])}, which is no method here that is trained")
 
 
 def _refuse_overflow(choice: Choice, estimator: VectorClassifier) -> None:

@@ -132,7 +132,7 @@ class ModelRecord(_Record):
     format: Literal[1, 2, 3]
     tip_adapter: Line
     encoder: EncoderRecord
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     method: Line
     parameters: dict[str, Setting]
     classes: Annotated[list[ClassRecord], Meta(min_length=1)]
@@ -403,6 +403,21 @@ def _check_stated(stated: Mapping[str, Any]) -> None:
             raise ValidationError(
                 f"is {shown(label)}, not in Unicode NFC without white space around it", f"classes[{row}].label"
             )
+    _check_names(stated, frozenset(labels))
+
+
+def _check_names(stated: Mapping[str, Any], labels: frozenset[str]) -> None:
+    """Raise ValueError unless class names and templates are text, and what was left out is of these classes."""
+    texts = {f"classes[{row}].name": entry["name"] for row, entry in enumerate(stated["classes"])}
+    texts |= {f"templates[{row}]": text for row, text in enumerate(stated["templates"])}
+    for place, text in texts.items():
+        if not text or "\0" in text:
+            raise ValidationError(f"is {shown(text)}, which is empty or contains NUL", place)
+    left_out = stated["left_out"] or {"per_class": [], "confusions": []}
+    measured = {entry["label"] for entry in left_out["per_class"] + left_out["confusions"]}
+    measured |= {entry["called"] for entry in left_out["confusions"]}
+    if unknown := sorted(measured - labels):
+        raise ValidationError(f"has {shown(unknown[0])}, which is no class", "left_out")
 
 
 def _check_shapes(stated: Mapping[str, Any], found: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:

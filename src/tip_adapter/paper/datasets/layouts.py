@@ -18,8 +18,8 @@ from msgspec import Meta, Struct
 
 from tip_adapter.encoders.prompts import readable
 from tip_adapter.errors import SplitError
-from tip_adapter.images.find import ENDINGS
 from tip_adapter.images.labels import label_of, numbered
+from tip_adapter.images.search import ENDINGS
 from tip_adapter.io.files import read_bounded
 from tip_adapter.io.json_schema import convert, parse_json
 from tip_adapter.paper.datasets.records import is_file, is_listed, packed

@@ -1,0 +1,186 @@
+"""Search folders for images: what counts as one, and what is skipped."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tip_adapter.errors import FolderError
+from tip_adapter.io.files import is_folder
+from tip_adapter.text import counted, first_of, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ENDINGS = (
+    ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
+)
+ENDINGS = frozenset(_ENDINGS.split())
+#: Folders that operating systems and network storage create, in lower case; no words that could name a class.
+SYSTEM_FOLDERS = frozenset(
+    {"__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"}
+    | {"@__thumb", "@synoresource", "@sharebin", "@appstore", "@database", "~snapshot", "$extend", "$winreagent"}
+    | {"system volume information", "lost+found", "lost.dir", "__pycache__", "_gsdata_", "onedrivetemp"}
+    | {"network trash folder", "temporary items", "thevolumesettingsfolder"}
+    | {"recycler", "windowsimagebackup", "node_modules", "ipod photo cache", "_thumbs", "_thumbnails", "msocache"}
+)
+#: Those whose names could be a class's in other letters.
+_RECYCLED = frozenset(["Recycled", "RECYCLED", "Recycle Bin", "RECYCLE BIN"])
+_NUMBERED = re.compile(r"found\.\d{3}|synofile_thumb.*")
+#: Endings of folders in which photo programs keep their libraries and previews.
+_LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".lrdata", ".lrlibrary", ".cocatalog")
+_OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+#: Names of folders for smaller copies of the photos around them, and what the names of such copies have before or after the
+#: names of those photos.
+_PREVIEWS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"})
+_AFFIX = r"(?:thumbs?|thumbnails?|previews?|small|sm|tn|th|t|\d+x\d+|\d+px|\d+w)"
+_AFFIXES = re.compile(rf"^{_AFFIX}[\W_]+|[\W_]+{_AFFIX}$")
+_MODEL_FILES = ("config.json", "adapter.safetensors")
+_FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
+
+
+class Search:
+    """A search for images below `root` that remembers what it skips."""
+
+    def __init__(self, root: Path) -> None:
+        real = Path(os.path.realpath(root))
+        self._name, self._root, self._above = printable(root), real, {real, *real.parents}
+        self._files: Counter[str] = Counter()
+        self._folders: Counter[str] = Counter()
+        self._links: list[str] = []
+        self._counted: list[str] = []
+
+    def children(self, folder: Path) -> list[Path]:
+        """What is in a folder, sorted, without what is hidden or a system's own."""
+        try:
+            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        except OSError as error:
+            raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
+        own = set(filter(_is_of_system, names))
+        self._folders.update(name for name in own if is_folder(folder / name))
+        return [folder / name for name in names if name not in own and name != "Icon\r"]
+
+    def enters(self, folder: Path) -> bool:
+        """Whether it is a folder that is searched: not a link to one above or within the root."""
+        if not is_folder(folder):
+            return False
+        if folder.is_symlink():
+            real = Path(os.path.realpath(folder))
+            # What a link finds in a hidden folder is found nowhere else.
+            within = self._root in real.parents and not re.search(r"/\.", f"/{real.relative_to(self._root).as_posix()}")
+            if real in self._above or within:
+                self._links.append(printable(folder))
+                return False
+        return True
+
+    def images(self, folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+        """Images below `folder` in order of their paths; a link to a folder in `above` is not followed."""
+        real = os.path.realpath(folder)
+        if real in above:
+            return
+        for child in self.children(folder):
+            if is_folder(child):
+                if is_preview_name(child.name) and _has_copies(child):
+                    self._folders[child.name] += 1
+                elif self.enters(child):
+                    if is_preview_name(child.name):
+                        self._counted.append(printable(child))
+                    yield from self.images(child, above | {real})
+            elif child.suffix.lower() in ENDINGS:
+                yield child
+            else:
+                self._files[child.suffix.lower() or "no ending"] += 1
+
+    def skipped_files(self) -> str:
+        """How many files are no images, by their endings; empty if there are none."""
+        if not self._files:
+            return ""
+        kinds = ", ".join(f"{kind} {number:,}" for kind, number in self._files.most_common(6))
+        total = counted(self._files.total(), "file that is no photo is", "files that are no photos are")
+        return f"{total} skipped: {kinds}"
+
+    def notes(self) -> list[str]:
+        """What was skipped, a line for each reason."""
+        skipped = self.skipped_files()
+        notes = [f"{self._name}: {skipped}"] if skipped else []
+        if self._folders:
+            notes.append(f"system folders and previews are skipped: {first_of(sorted(self._folders))}")
+        if self._counted:
+            notes.append(
+                f"counted as photos: {first_of(self._counted)}; if these are smaller copies of photos, move them elsewhere"
+            )
+        if self._links:
+            notes.append(f"links to folders that are searched anyway are skipped: {first_of(self._links)}")
+        return notes
+
+
+def sub_folders(folder: Path) -> list[Path]:
+    """Sub-folders that may be classes or parts."""
+    search = Search(folder)
+    return [child for child in search.children(folder) if search.enters(child) and not is_output(child)]
+
+
+def is_output(folder: Path) -> bool:
+    """Whether it is a model or feature folder: `tip-adapter fit . --out model` can be run again."""
+    if all(is_file(folder / name) for name in _MODEL_FILES):
+        return True
+    found = False
+    with suppress(OSError), os.scandir(folder) as entries:  # not listdir: a class may have very many images
+        for entry in entries:
+            if not entry.name.startswith("."):
+                if not re.fullmatch(_FEATURE_FILES, entry.name):
+                    return False
+                found = True
+    return found
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file; false for what is no path of a file system."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_image(path: Path) -> bool:
+    """Whether it is a file with the ending of an image."""
+    return path.suffix.lower() in ENDINGS and not is_folder(path)
+
+
+def is_preview_name(name: str) -> bool:
+    """Whether folders of smaller copies have this name."""
+    return name.strip("._ ").lower() in _PREVIEWS
+
+
+def _is_of_system(name: str) -> bool:
+    plain = name.strip().lower()
+    return (
+        plain in _OF_SYSTEMS
+        or plain.endswith(_LIBRARIES)
+        or name.strip() in _RECYCLED
+        or bool(_NUMBERED.fullmatch(plain))
+    )
+
+
+def _has_copies(folder: Path) -> bool:
+    """Whether at least half of the photos in a folder have the names of photos around it."""
+    around = {name for path in _images_below(folder.parent) if folder not in path.parents for name in _names(path)}
+    copies = [not around.isdisjoint(_names(path)) for path in _images_below(folder)]
+    return bool(copies) and 2 * sum(copies) >= len(copies)
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    for place, _, files in os.walk(folder):
+        yield from (Path(place, name) for name in files if Path(name).suffix.lower() in ENDINGS)
+
+
+def _names(path: Path) -> set[str]:
+    """The name of a photo without endings, and what it is a copy of by its name: 1_thumb.jpg, 1.jpg.png → 1."""
+    name = path.stem.lower()
+    while Path(name).suffix in ENDINGS:
+        name = Path(name).stem
+    return {name, _AFFIXES.sub("", name)}
