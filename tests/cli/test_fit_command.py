@@ -515,7 +515,7 @@ def test_a_folder_that_cannot_teach_is_a_failure_with_the_reason(
     [
         ("a.csv", b"", ["file_name,label"]),
         ("a.csv", b"file_name,label\n", ["lists no images"]),
-        ("a.csv", b"thing,class\nx.png,red\n", ["file_name,label"]),
+        ("a.csv", b"picked,class\nx.png,red\n", ["file_name,label"]),
         ("a.csv", b"file_name\nx.png\n", ["label"]),
         ("a.csv", b"file_name,label\nx.png\n", ["line 2", "label"]),
         ("a.csv", b"file_name,label\nx.png," + b"x" * 200_000, ["a.csv"]),

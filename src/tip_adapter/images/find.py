@@ -1,13 +1,10 @@
 """Find images and their labels: in class folders, in split folders, in CSV or JSONL lists.
 
-A *class folder* contains the images of one class, at any depth; its name in Unicode NFC is the label. Hidden files and
-folders and those that systems create (`SYSTEM_FOLDERS`) are skipped, file extensions may be in upper case (see
-`ENDINGS`); other files are skipped, and so are model folders and feature folders next to the class folders. Symbolic
-links are followed, except to a folder above or within the searched one, whose images are found there already. A *split
-folder* has sub-folders under the usual names of training, validation and test parts (`SPLIT_WORDS`), whose training
-part contains class folders. If one folder contains all others, the search begins in it. A *list* has the columns file_name and label
-(CSV, with a header) or those keys (JSONL), and may have a column split; paths are relative to the list. Notes report what is
-skipped.
+A *class folder* contains the images of one class, at any depth; its name in Unicode NFC is the label. `search` says which
+files and folders are skipped, such as model folders and feature folders next to the class folders. A *split folder* has
+sub-folders under the usual names of training, validation and test parts (`splits`), whose training part contains class
+folders. If one folder contains all others, the search begins in it. A *list* (`lists`) has the columns file_name and label, as
+CSV with a header or as JSON lines, and may say the part of each image. Notes report what is skipped and what is doubtful.
 """
 
 from __future__ import annotations

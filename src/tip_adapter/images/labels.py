@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import LabelError
@@ -18,25 +19,22 @@ if TYPE_CHECKING:
 
 #: Removed around a class name: white space, also that without a break, and characters without width.
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
-#: Characters without width: joiners, directions of writing, variants of emoji.
-_WITHOUT_WIDTH = "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufe0e\ufe0f\ufeff"
-#: Full-width and half-width forms.
-_WIDE = [chr(code) for code in range(0xFF01, 0xFFEF)]
-#: Cyrillic and Greek letters that look like Latin ones in most fonts, dashes, apostrophes, and letters of another width.
-_LOOKALIKES = str.maketrans(
-    dict(
-        zip(
-            "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u03bf"
-            "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405"
-            "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7"
-            "\u2010\u2011\u2012\u2013\u2212\u2018\u2019\u02bc",
-            "aeopcyxijso" + "ABEKMHOPCTXIJS" + "ABEZHIKMNOPTYX" + "-----" + "'''",
-            strict=True,
-        )
+#: Characters that show nothing and are of no category that says so.
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
+#: Cyrillic, Greek and phonetic letters that look like Latin ones in most fonts, dashes and apostrophes.
+_LOOKALIKES = dict(
+    zip(
+        "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u04cf\u051b\u051d\u0475\u03bf\u03bd\u03c1"
+        "\u0251\u0261\u0131"
+        "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405\u04c0"
+        "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7"
+        "\u2010\u2011\u2012\u2013\u2212\u2018\u2019\u02bc\u00b4\u2032\u02b9\u0060",
+        "aeopcyxijsdhlqwvovp" + "agi" + "ABEKMHOPCTXIJSI" + "ABEZHIKMNOPTYX" + "-----" + 7 * "'",
+        strict=True,
     )
-    | {character: unicodedata.normalize("NFKC", character) for character in _WIDE}
-    | dict.fromkeys(_WITHOUT_WIDTH, "")
 )
+#: Forms of a character that mean the same: of another width or font, ligatures, Roman numerals; not ² and ½.
+_SAME_FORMS = ("<font>", "<compat>", "<wide>", "<narrow>", "<noBreak>")
 #: What programs and spreadsheets in any language write for a missing value or a failed formula, in lower case.
 _MISSING = re.compile(
     r"|\\n|null|none|nat|undefined|n/a|[-+]?nan(\(.*\))?|[<(\[](null|none|nan|nat|na|n/a|blank|undefined)[>)\]]"
@@ -95,7 +93,7 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
                 "the characters between words",
                 " ".join(re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", spaced).casefold().split()),
             ),
-            ("letters that look alike", " ".join(spaced.translate(_LOOKALIKES).casefold().split())),
+            ("letters that look alike", " ".join(_look(spaced).casefold().split())),
             ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
         ]:
             other = seen.setdefault(key, name)
@@ -108,10 +106,36 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
                 raise LabelError(f"classes {both} differ only by {how}; rename or merge them")
 
 
+def _look(label: str) -> str:
+    """A label as it looks: without characters that show nothing, and with the usual letter for one that looks like it."""
+    return unicodedata.normalize("NFC", "".join(map(_seen, label)))
+
+
+@lru_cache(maxsize=10_000)
+def _seen(character: str) -> str:
+    """How a character looks."""
+    if character in _LOOKALIKES:
+        return _LOOKALIKES[character]
+    hidden = unicodedata.category(character) in ("Cc", "Cf") or "VARIATION SELECTOR" in unicodedata.name(character, "")
+    if hidden or character in _FILLERS:
+        return ""
+    same = unicodedata.decomposition(character).startswith(_SAME_FORMS)
+    return unicodedata.normalize("NFKC", character) if same else character
+
+
 def _number(label: str) -> str:
-    """A whole number without leading zeros and up to two decimals, in the digits 0 to 9; any other label as it is."""
-    number = re.fullmatch(r"0*(\d+?)(?:[.,]00?)?", "".join(str(unicodedata.decimal(c, c)) for c in label))
-    return number[1] if number else label
+    """A whole number as spreadsheets may write it, in the digits 0 to 9; any other label as it is.
+
+    They drop leading zeros, add up to two decimals, and write 100000 as 1E+05.
+    """
+    digits = "".join(str(unicodedata.decimal(c, c)) for c in label)
+    if number := re.fullmatch(r"(-?)0*(\d+?)(?:[.,]00?)?", digits):
+        return number[1].removesuffix("-" if number[2] == "0" else "") + number[2]
+    if power := re.fullmatch(r"(-?)(\d)(?:[.,](\d{0,9}))?E\+(\d\d)", digits):
+        decimals = power[3] or ""
+        if len(decimals) <= int(power[4]):
+            return power[1] + power[2] + decimals.ljust(int(power[4]), "0")
+    return label
 
 
 def folded(text: str) -> str:

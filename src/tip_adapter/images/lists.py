@@ -262,7 +262,7 @@ def _csv_table(text: str, encoding: str) -> _Table:
         raise _no_header(header, found)
     if doubled := [name for name in columns.values() if header.count(name) > 1]:
         raise ValueError(f"its column {doubled[0]!r} is there more than once; rename or remove one; found {found}")
-    records = []
+    records, excluded = [], set[str]()
     flags = [name for name in header if name.strip() and name not in columns.values()]
     try:
         for row in reader:
@@ -274,7 +274,7 @@ def _csv_table(text: str, encoding: str) -> _Table:
                         f"quote a cell that contains the separator; found {found}"
                     )
                 cells = dict(zip(header, row, strict=False))  # a short row lacks its last cells
-                records.append((reader.line_num, _record(cells, columns)))
+                records.append((reader.line_num, _record(cells, columns, excluded)))
                 flags = [name for name in flags if cells.get(name, "").strip() in _FLAGS]
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}; found {found}") from error
@@ -318,7 +318,7 @@ def _filled(row: Sequence[str]) -> bool:
 
 
 def _jsonl_table(text: str, encoding: str) -> _Table:
-    records, keys = [], dict[str, None]()
+    records, keys, excluded = [], dict[str, None](), set[str]()
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -333,7 +333,7 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
                 f"line {number}: not an object with file_name and label; found {encoding}, {shown(record)}"
             )
         keys.update(dict.fromkeys(record))
-        records.append((number, _record(record, _columns(record))))
+        records.append((number, _record(record, _columns(record), excluded)))
     found = f"{encoding}, JSON lines, keys {_named(list(keys))}"
     return _Table(records, found, boxes=_box_columns(keys))
 
@@ -359,10 +359,10 @@ def _columns(names: Iterable[str]) -> dict[str, str]:
     return columns
 
 
-def _record(cells: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """What a row has in the known columns, and what may say which part it is in."""
+def _record(cells: Mapping[str, Any], columns: Mapping[str, str], excluded: set[str]) -> dict[str, Any]:
+    """What a row has in the known columns, and what may say which part it is in, as `part_cells`."""
     others = {name: value for name, value in cells.items() if name not in columns.values()}
-    return {**{key: cells.get(name) for key, name in columns.items()}, "parts": part_cells(others)}
+    return {**{key: cells.get(name) for key, name in columns.items()}, "parts": part_cells(others, excluded)}
 
 
 def _box_columns(names: Iterable[str]) -> list[str]:

@@ -1,4 +1,9 @@
-"""Search folders for images: what counts as one, and what is skipped."""
+"""Search folders for images: what counts as one, and what is skipped.
+
+Hidden files and folders, those that systems create (`SYSTEM_FOLDERS`) and smaller copies of photos are skipped; file extensions
+may be in upper case (see `ENDINGS`). Symbolic links are followed, except to a folder above or within the searched one, whose
+images are found there already.
+"""
 
 from __future__ import annotations
 

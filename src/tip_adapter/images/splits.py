@@ -68,14 +68,21 @@ def is_split(parts: Collection[str | None]) -> bool:
     return None not in parts and len(parts) > 1 and "train" in parts
 
 
-def part_cells(cells: Mapping[str, object]) -> dict[str, str]:
-    """The cells of a row that may say which part it is in: by the name of their column, or by what they say."""
-    texts = {name: str(value).strip() for name, value in cells.items() if isinstance(value, (str, int, float))}
-    return {
-        name: text
-        for name, text in texts.items()
-        if len(text) <= _LONGEST_VALUE and (_is_named(name) or _flagged(name) or part_within(text))
-    }
+def part_cells(cells: Mapping[str, object], excluded: set[str]) -> dict[str, str]:
+    """The cells of a row that may say which part it is in: by the name of their column, or by what they say.
+
+    Columns of another name are added to `excluded`, and skipped in later rows, once a cell says something else.
+    """
+    found = {}
+    for name, value in cells.items():
+        if name not in excluded:
+            text = str(value).strip() if isinstance(value, (str, int, float)) else ""
+            fits = len(text) <= _LONGEST_VALUE
+            if _is_named(name) or _flagged(name) or (fits and part_within(text)):
+                found[name] = text
+            else:
+                excluded.add(name)
+    return found
 
 
 def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], list[str]]:
