@@ -38,7 +38,7 @@ NOT_RUN = {
     r"source \S+": "is for the reader's own shell",
     r"\.venv/bin/tip-adapter demo": "needs the environment created before it; the tutorial runs the demo",
     r"uvicorn .*": "serves until it is stopped; the test of the page calls the service without a network",
-    r"tip-adapter serve .*": "serves until it is stopped; the test of the page starts it",
+    r"tip-adapter serve( .*)?": "serves until it is stopped; the test of the page starts it",
     r"curl .*": "sends a request to a service; the test of the page does the same",
     r"docker .*": "needs a container engine; tests/serve sets the same variables",
     r"tip-adapter (fit|predict) .*\btiles.*": "needs the page's package installed; tests/encoders installs and runs it",
