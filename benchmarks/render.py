@@ -644,6 +644,42 @@ def labelling(record: dict[str, Any]) -> str:
     )
 
 
+def serving(record: dict[str, Any]) -> str:
+    """The service under load, and the time until a photo counts."""
+    classify = record["classify"]
+    alone = classify["encoder_alone"]["photos_per_second"]
+    rows = [["the encoder alone, photos in batches of 32", f"{alone:.1f}", "", "", ""]]
+    for name, words in (("batched", "the service"), ("unbatched", "the service with batches of one photo")):
+        row = classify[name]
+        share, grown = row["photos_per_second"] / alone, row["mib_more"]
+        figures = [f"{row['photos_per_second']:.1f}", f"{share:.2f}", f"{row['median_ms']:.0f} ms", f"{grown:+.0f} MiB"]
+        rows.append([words, *figures])
+    n_failed = classify["batched"]["failed"] + classify["unbatched"]["failed"]
+    steps = [
+        [
+            f"{step['n']:,}",
+            str(step["n_classes"]),
+            f"{step['median_ms']:.1f} ms",
+            f"{step['slowest_ms']:.1f} ms",
+            f"{step['fit_seconds']:.1f} s",
+            f"{step['largest_difference']:.1g}",
+        ]
+        for step in record["steps"]
+    ]
+    return "\n\n".join(
+        [
+            f"`POST /v1/classify` with {record['clients']} clients in another process, one photo a request: "
+            f"{record['n_requests']:,} requests of {record['n_photos']} photos of Caltech101, encoder pocket; {n_failed} failed. The best of {record['turns']} turns counts: "
+            "other programs ran on the machine. Memory is what the service took more at the end.",
+            table(["", "photos a second", "of the encoder alone", "median", "memory"], rows),
+            "A photo more for a project of random vectors of the same width, 20 times: from its vector to an answer that counts it, the "
+            "commit to SQLite included. All photos are fitted again in the background; the last column is by how much a probability of "
+            "200 other photos differed from that fit after these 20.",
+            table(["photos", "classes", "median", "slowest", "fit of all", "largest difference"], steps),
+        ]
+    )
+
+
 PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "caltech101": ("Caltech101 with the offline encoder", caltech101),
     "demo": ("The demo", demo),
@@ -653,6 +689,7 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "trust": ("Self-reported accuracy, label errors and rejection", trust),
     "calibration": ("Calibration of the scores", calibration),
     "speed": ("Speed", speed),
+    "serving": ("The web service", serving),
     "exported": ("Exported files, converted and in other runtimes", exported),
     "claims": ("The paper's claims", claims_page.claims),
     "protocols": ("What choosing is worth", claims_page.protocols),

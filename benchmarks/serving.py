@@ -3,7 +3,7 @@
     python -m benchmarks.serving --data-root DATA [--photos N] [--requests N]
 
 DATA as in benchmarks.caltech101. Requests come from another process on loopback; the encoder alone, the service and a service without
-common batches are measured one after the other.
+common batches are measured in turns.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import sys
 import tempfile
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from benchmarks.record import write_results
-from tip_adapter import FewShotClassifier, load_encoder
+from tip_adapter import FewShotClassifier, SupportSet, load_encoder
 from tip_adapter.features.encode import encode_photos
 from tip_adapter.serve import database as tables
 from tip_adapter.serve.batching import EncodedPhoto, PhotoQueue
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 CLIENTS = 16
+TURNS = 4
 #: Photos and classes of a project that is given one photo more.
 STEPS = ((1_000, 10), (10_000, 10), (10_000, 100))
 _UNBATCHED = "import tip_adapter.serve.batching as b; b.BATCH = 1; import tip_adapter.cli; tip_adapter.cli.main()"
@@ -71,6 +72,7 @@ def main() -> None:
         "n_requests": given.requests,
         "clients": CLIENTS,
         "classify": measure_classify(photos, given.requests),
+        "turns": TURNS,
         "steps": [measure_step(n, n_classes) for n, n_classes in STEPS],
     }
     command = "python -m benchmarks.serving --data-root $TIP_ADAPTER_DATA"
@@ -78,31 +80,45 @@ def main() -> None:
 
 
 def measure_classify(photos: Sequence[Path], requests: int) -> dict[str, Any]:
-    """Photos per second of the encoder alone, of the service with 16 clients, and of one that encodes photos one by one."""
+    """Photos per second of the encoder alone, of the service with 16 clients, and of one that encodes photos one by one.
+
+    They are measured in turns, so that whatever else the machine does meets all of them; the best turn of each counts.
+    """
     encoder = load_encoder("pocket")
     contents = [path.read_bytes() for path in photos]
-    encode_photos(contents[:32], encoder)
-    started = time.perf_counter()
-    encode_photos(contents, encoder)
-    alone = len(contents) / (time.perf_counter() - started)
-    with tempfile.TemporaryDirectory() as place:
+    best: dict[str, dict[str, Any]] = {"encoder_alone": {"photos_per_second": 0.0}}
+    with tempfile.TemporaryDirectory() as place, ExitStack() as services:
         model = Path(place) / "model"
         labels = [path.parent.name for path in photos]
         FewShotClassifier(encoder=encoder).fit(contents[:40], labels[:40]).save(model)
-        rows = {}
-        for name, program in (("batched", ["-m", "tip_adapter"]), ("unbatched", ["-c", _UNBATCHED])):
-            with service(*program, "serve", str(model)) as (process, url):
-                load = [sys.executable, "-c", _LOAD, url, str(CLIENTS), str(requests), *map(str, photos)]
-                memory = resident_mib(process.pid)
+        programs = {"batched": ["-m", "tip_adapter"], "unbatched": ["-c", _UNBATCHED]}
+        running = {name: services.enter_context(service(*p, "serve", str(model))) for name, p in programs.items()}
+        memory = {name: resident_mib(process.pid) for name, (process, _) in running.items()}
+        for _ in range(TURNS):
+            started = time.perf_counter()
+            encode_photos(contents, encoder)
+            alone = {"photos_per_second": len(contents) / (time.perf_counter() - started)}
+            best["encoder_alone"] = faster(best["encoder_alone"], alone)
+            for name, (process, url) in running.items():
+                load = [sys.executable, "-c", _LOAD, url, str(CLIENTS), str(requests // TURNS), *map(str, photos)]
                 done = json.loads(subprocess.run(load, capture_output=True, check=True, text=True).stdout)
-                rows[name] = {
-                    "photos_per_second": requests / done["seconds"],
-                    "failed": done["failed"],
+                turn = {
+                    "photos_per_second": len(done["each"]) / done["seconds"],
                     "median_ms": 1000 * float(np.median(done["each"])),
-                    "mib_before": memory,
-                    "mib_after": resident_mib(process.pid),
+                    "failed": done["failed"] + best.get(name, {"failed": 0})["failed"],
+                    "mib_more": resident_mib(process.pid) - memory[name],
                 }
-    return {"encoder_alone": alone, **rows}
+                best[name] = {
+                    **faster(best.get(name, turn), turn),
+                    "failed": turn["failed"],
+                    "mib_more": turn["mib_more"],
+                }
+    return best
+
+
+def faster(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The turn with more photos a second."""
+    return max(one, other, key=lambda turn: float(turn["photos_per_second"]))
 
 
 @contextmanager
@@ -137,9 +153,10 @@ def measure_step(n: int, n_classes: int, repeats: int = 20) -> dict[str, Any]:
         projects = Projects(Database(sqlite_url(Path(folder))), PhotoQueue(encoder, Limits()))
         p, ids, labels = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(n_classes)], rng.integers(0, n_classes, n)
         projects.put(p, "measured")
-        add_rows(projects.database, p, ids, labels, vectors(labels))
+        rows = vectors(labels)
+        add_rows(projects.database, p, ids, labels, rows)
+        choose_on_some(projects, p, labels[: 10 * n_classes], rows[: 10 * n_classes])
         project = projects.get(p)
-        project.settle(tune=True)
         steps = []
         (query,) = vectors(np.array([0]))
         for label in rng.integers(0, n_classes, repeats).tolist():
@@ -163,6 +180,17 @@ def measure_step(n: int, n_classes: int, repeats: int = 20) -> dict[str, Any]:
         "fit_seconds": fit_seconds,
         "largest_difference": float(np.abs(at_once - fitted).max()),
     }
+
+
+def choose_on_some(projects: Projects, p: str, labels: Any, vectors: Any) -> None:
+    """Store settings that are chosen on some photos, so that opening the project need not choose them on all."""
+    named = np.array([f"thing {label}" for label in labels.tolist()])
+    names = {name: name for name in named.tolist()}
+    some = SupportSet(vectors, named, np.arange(len(named)).astype(str))
+    tuned = projects.learner.fit(names, frozenset(), some).tuned
+    with projects.database.begin() as connection:
+        chosen = update(tables.projects).where(tables.projects.c.id == p)
+        connection.execute(chosen.values(settings=tuned.to_record()))
 
 
 def add_rows(database: Database, p: str, ids: Sequence[str], labels: Any, vectors: Any) -> None:

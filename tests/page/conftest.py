@@ -83,7 +83,7 @@ def open_page(browser: Any, service: Service) -> Iterator[Callable[..., Any]]:
 
     def opened(*, width: int = 1280, **options: Any) -> Any:
         context = browser.new_context(base_url=service.url, viewport={"width": width, "height": 900}, **options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: said.append(str(error)))

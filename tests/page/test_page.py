@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conftest import Service
 
 expect = pytest.importorskip("playwright.sync_api").expect
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ def scores(page: Any) -> dict[str, float]:
 
 def changed_scores(page: Any, before: dict[str, float]) -> dict[str, float]:
     """The bars, as soon as they say something else."""
-    for _ in range(100):
+    for _ in range(600):
         if (now := scores(page)) != before:
             return now
         page.wait_for_timeout(100)
@@ -79,7 +79,7 @@ def changed_scores(page: Any, before: dict[str, float]) -> dict[str, float]:
 def settled(page: Any) -> None:
     """Wait until the settings of the project have been chosen in the background."""
     path = page.evaluate("location.hash").split("/")[1]
-    for _ in range(200):
+    for _ in range(600):
         if not page.request.get(f"/v1/projects/{path}").json()["jobs"]["tuning"]:
             return
         page.wait_for_timeout(100)

@@ -350,6 +350,17 @@ def test_yes_and_not_this_learn_and_are_taken_back(api: Api, photo: Photo) -> No
     assert api.collection(state="all")["total"] == 1
 
 
+def test_a_photo_of_the_collection_changes_nothing_that_was_learned(api: Api, photo: Photo) -> None:
+    colours(api, photo, 2)
+    wait_until(lambda: not api.call("GET")["jobs"]["tuning"])
+    learned = api.client.app.state.projects.get(api.id).state.learned  # type: ignore[attr-defined]
+    i = api.collect(photo("grey"))
+    api.collection()
+    api.call("DELETE", f"/collection/{i}", 204)
+    assert api.client.app.state.projects.get(api.id).state.learned is learned  # type: ignore[attr-defined]
+    assert not api.call("GET")["jobs"]["tuning"]
+
+
 def test_a_photo_of_the_collection_that_cannot_be_read_is_counted(api: Api, photo: Photo) -> None:
     api.add_class("red")
     bad, good = api.collect(b"a cat", filename="cat.jpg"), api.collect(photo("red"))
@@ -454,3 +465,23 @@ def test_events_follow_changes(api: Api) -> None:
     assert len(lines) >= 2
     assert '"version": 1' in lines[0]
     assert np.all([line.endswith("}") for line in lines])
+
+
+def test_requests_are_counted_by_the_paths_of_routes(api: Api) -> None:
+    api.add_class("red")
+    lines = api.client.get("/metrics").text.splitlines()
+    assert 'tip_adapter_requests_total{method="PUT",path="/v1/projects/{p}/classes/{c}",status="201"} 1' in lines
+
+
+def test_a_service_of_a_model_has_no_projects(serving: Learning, learning: Learning) -> None:
+    client = serving()
+    assert client.get("/v1/info").json()["teaching"] is False
+    assert client.get("/v1/projects").status_code == 404
+    assert learning().get("/v1/info").json()["teaching"] is True
+    assert learning().post("/v1/classify").status_code == 404
+
+
+def test_the_methods_of_a_path_are_all_named(api: Api) -> None:
+    answer = api.client.request("POST", api.base)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, PATCH, PUT")
+    assert api.client.get("/v1/projects/import").headers["allow"] == "POST"

@@ -515,15 +515,23 @@ class Project:
     def _relearned(self, before: State, after: State, photos: Iterable[str]) -> Learned | None:
         """What is learned after a change, at once."""
         answering, learned = self.answering(after), before.learned
-        if not answering:
-            return None
-        if learned is None or learned.tuned.choice is None or self.answering(before) != answering:
+        relabelled = [
+            id
+            for id in photos
+            if before.label_of(before.all_photos.get(id), answering)
+            != after.label_of(after.all_photos.get(id), answering)
+        ]
+        is_other = learned is None or self.answering(before) != answering
+        if not answering or not (is_other or relabelled):  # such as a photo for the collection
+            return learned if answering else None
+        self.is_untuned = True
+        if learned is None or is_other or learned.tuned.choice is None:
             return self._fitted(after, learned.tuned if learned else None)
         size = len(after.examples) * len(answering) * self._learner.encoder.identity.width
         if size <= _QUICKLY_FITTED:
             return self._fitted(after, learned.tuned)
         self.moved = self.moved or time.monotonic()
-        return self._moved(learned, before, after, photos)
+        return self._moved(learned, before, after, relabelled)
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
@@ -554,7 +562,6 @@ class Project:
                 further(connection)
             self._write_version(connection, after.version)
         self.changed = time.monotonic()
-        self.is_untuned = True
         learned = state.learned
         try:
             learned = self._relearned(state, after, [*before["photos"]])

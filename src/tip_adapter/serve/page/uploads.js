@@ -7,11 +7,12 @@ import { t } from "./i18n.js";
 const AT_ONCE = 4;
 const IMAGE_NAME = /\.(avif|bmp|gif|heic|heif|jpe?g|jfif|png|tiff?|webp)$/i;
 
-const waiting = [];
+// Photos of classes go before those of a collection, which can be thousands.
+const waiting = { first: [], later: [] };
 let nSending = 0;
 
 /**
- * Send files; `first`: before those that wait already, which can be a collection of thousands.
+ * Send files; `first`: before those of a collection that wait already.
  *
  * Each job is {name, size, send}; `send()` is called again, with the same ids, if the person tries a failed one again.
  */
@@ -20,8 +21,7 @@ export function upload(jobs, { first = false } = {}) {
   const isOver = uploads.done + uploads.failed.length === uploads.total;
   const before = isOver ? { total: uploads.failed.length, done: 0, failed: uploads.failed } : uploads;
   update({ uploads: { ...before, total: before.total + jobs.length } });
-  if (first) waiting.unshift(...jobs);
-  else waiting.push(...jobs);
+  waiting[first ? "first" : "later"].push(...jobs);
   sendNext();
 }
 
@@ -34,7 +34,7 @@ export function retryFailed() {
 }
 
 /** Whether photos would be lost if the page were closed now. */
-export const isUploading = () => nSending + waiting.length > 0;
+export const isUploading = () => nSending + waiting.first.length + waiting.later.length > 0;
 
 /** Forget those that failed. */
 export function dismissFailed() {
@@ -43,9 +43,11 @@ export function dismissFailed() {
 }
 
 function sendNext() {
-  while (nSending < AT_ONCE && waiting.length) {
+  while (nSending < AT_ONCE) {
+    const job = waiting.first.shift() ?? waiting.later.shift();
+    if (!job) return;
     nSending += 1;
-    send(waiting.shift()).finally(() => {
+    send(job).finally(() => {
       nSending -= 1;
       sendNext();
     });
