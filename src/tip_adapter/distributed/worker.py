@@ -5,6 +5,7 @@ It ends when stdin does, so that no worker outlives its driver, not even one tha
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import queue
@@ -23,13 +24,13 @@ from tip_adapter.errors import TipAdapterError
 def main() -> None:
     """Load the job of the first line, then answer each further line until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
-    answers = os.dup(1)
+    answers = io.FileIO(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
     Thread(target=_receive, args=(requests,), daemon=True).start()
 
     def answer(**record: Any) -> None:
-        os.write(answers, json.dumps(record).encode() + b"\n")  # whole: shorter than a pipe's buffer
+        answers.write(json.dumps(record).encode() + b"\n")  # whole: shorter than a pipe's buffer
 
     try:
         runner = PartRunner.load(msgspec.convert(requests.get(), Job))
