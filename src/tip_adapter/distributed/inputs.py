@@ -31,9 +31,10 @@ from tip_adapter.distributed.storage import (
 from tip_adapter.errors import FolderError, ImageError, warn
 from tip_adapter.features.arrow import RecordBatch, load_pyarrow
 from tip_adapter.features.encode import BATCH
-from tip_adapter.images.find import ENDINGS, find_images
+from tip_adapter.images.find import find_images
 from tip_adapter.images.labels import numbered, path_as_text
 from tip_adapter.images.lists import LIST_ENDINGS, read_list
+from tip_adapter.images.search import ENDINGS
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import first_of, printable
 
