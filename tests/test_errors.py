@@ -83,6 +83,10 @@ def test_codes_do_not_change():
         "OutputExists": "output_exists",
         "NothingReadable": "nothing_readable",
         "ResultsError": "bad_results",
+        "InputChanged": "input_changed",
+        "InputUnavailable": "input_unavailable",
+        "JobStopped": "job_stopped",
+        "TooManyErrors": "too_many_errors",
     }
 
 

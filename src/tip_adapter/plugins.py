@@ -15,6 +15,16 @@ from tip_adapter.text import printable, shown, suggestion
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+_SERVE = (
+    "alembic>=1.16",
+    "fastapi>=0.128",
+    "pydantic-settings>=2.7",
+    "pysqlite3>=0.6.1; sys_platform == 'linux'",
+    "python-multipart>=0.0.27",
+    "sqlalchemy>=2.0.40",
+    "starlette>=1.3.1",
+    "uvicorn>=0.34",
+)
 #: Extra → what it installs, as in pyproject.toml. Messages name these packages, since they are on every package index; this
 #: package may be on none, for example if it was installed from a clone.
 EXTRAS = {
@@ -22,14 +32,9 @@ EXTRAS = {
     "features": ("pyarrow>=17",),
     "heic": ("pillow-heif>=1.6",),
     "paper": ("pyarrow>=17", "matplotlib>=3.8"),
+    "postgres": (*_SERVE, "psycopg[binary]>=3.2"),
     "ray": ("pyarrow>=17", "ray>=2.50"),
-    "serve": (
-        "fastapi>=0.128",
-        "pydantic-settings>=2.7",
-        "python-multipart>=0.0.27",
-        "starlette>=1.3.1",
-        "uvicorn>=0.34",
-    ),
+    "serve": _SERVE,
     "torch": ("open-clip-torch>=3.2", "torch>=2.6", "torchvision>=0.21", "transformers>=4.40"),
 }
 

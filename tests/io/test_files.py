@@ -528,7 +528,7 @@ def test_who_locks_a_folder_waits_and_then_locks_the_one_that_is_there(model):
 @pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
 def test_a_file_is_not_locked_as_a_folder(tmp_path):
     (tmp_path / "file").touch()
-    assert files._locked(tmp_path / "file") is None
+    assert files._locked(tmp_path / "file", wait=True) is None
 
 
 def test_a_name_too_long_or_impossible_is_no_folder(tmp_path):

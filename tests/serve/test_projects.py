@@ -168,7 +168,7 @@ def test_fault_16_fault_34_a_label_is_text_that_comes_back(api: Api, photo: Phot
     api.add(api.add_class(label), photo("red"), filename=label)
     api.add(api.add_class("other"), photo("blue"))
     assert api.predict(photo("red", 1))["label"] == label
-    assert api.call("GET", "/examples")["examples"][0]["filename"] == label
+    assert api.call("GET", "/examples")["examples"][-1]["filename"] == label
     api.collect(photo("red", 2), filename=label)
     api.collection()
     rows = list(csv.reader(io.StringIO(api.call("GET", "/collection.csv").decode(), newline="")))
@@ -342,7 +342,7 @@ def test_yes_and_not_this_learn_and_are_taken_back(api: Api, photo: Photo) -> No
     assert yes["class_id"] == ids["red"]
     assert api.collection()["total"] == 0
     assert api.collection(state="labelled")["total"] == 2
-    assert api.call("GET", "/examples")["examples"][-1]["origin"] == "collection"
+    assert api.call("GET", "/examples")["examples"][0]["origin"] == "collection"
     api.call("DELETE", f"/collection/{red}/label")
     api.call("DELETE", f"/examples/{grey}", 204)  # it stays in the collection
     assert api.collection(state="open")["total"] == 2

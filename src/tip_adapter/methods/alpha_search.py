@@ -6,7 +6,7 @@ class's line is on top. Sorting the ends of all intervals gives the accuracy at 
 On a few hundred rows, accuracy has wide steps and many ties, so the single best step is mostly noise. All (alpha, beta)
 within two standard errors of the best form a plateau. If the rows are the support images themselves, the plateau's centre
 is chosen, since a peak overfits them. On validation images the best step nearest to that centre is chosen; on few of them
-the pair within one standard error of the best that is nearest to the support's own choice.
+the alpha and beta within one standard error of the best that are nearest to the support's own choice.
 
 Rows may have weights, so that classes of different sizes count the same. Their sum is the effective number of rows: then
 the standard error is that of as many rows of weight 1.
