@@ -78,6 +78,7 @@ def decompose_sum(
     text: NDArray[Any],
     parts: NDArray[Any],
     logits: NDArray[Any],
+    labels: NDArray[Any],
     ids: NDArray[np.str_],
     classes: NDArray[Any],
     *,
@@ -88,16 +89,17 @@ def decompose_sum(
     Parameters
     ----------
     text, logits, classes : (n_classes,) text logits, logits and labels
-    parts, ids : (n, n_classes) terms of the images, (n,) their ids
+    parts, labels, ids : (n, n_classes) terms of the images, (n,) their class indices and ids
 
     Returns
     -------
-    the evidence for every class, highest logit first: the `top` images with the largest terms by size, largest first
+    the evidence for every class, highest logit first: of the class's own images, which people expect as its reasons, the `top`
+    with the largest terms by size, then of the others
     """
-    strongest = np.argsort(-np.abs(parts), axis=0, kind="stable")[:top]
 
     def evidence(c: int) -> ClassEvidence:
-        images = tuple(ImageEvidence(str(ids[row]), float(parts[row, c])) for row in strongest[:, c])
+        first = np.lexsort((-np.abs(parts[:, c]), labels != c))[:top]
+        images = tuple(ImageEvidence(str(ids[row]), float(parts[row, c])) for row in first)
         rest = float(logits[c] - text[c]) - sum(image.part for image in images)
         return ClassEvidence(classes[c], float(logits[c]), float(text[c]), images, rest, len(parts) - len(images))
 

@@ -196,7 +196,7 @@ class TextOffsetClassifier(IncrementalClassifier):
         Returns
         -------
         for each query a ClassEvidence for every class, highest logit first; text + images + others is the logit. `images` are
-        those with the largest terms by size, `others` has the remaining images and the intercept
+        those of the class with the largest terms by size, then of other classes; `others` has the rest and the intercept
 
         Raises
         ------
@@ -213,7 +213,7 @@ class TextOffsetClassifier(IncrementalClassifier):
         values = regression.values(self._image_coef(), self.text_weight_, self.penalty_)  # (n, N)  A
         cosines = (queries - regression.mean) @ (regression.vectors - regression.mean).T  # (m, n)
         return [
-            decompose_sum(text, closeness[:, None] * values, logit, self.ids_, self.classes_)
+            decompose_sum(text, closeness[:, None] * values, logit, self.labels_, self.ids_, self.classes_)
             for text, closeness, logit in zip(texts, cosines, logits, strict=True)
         ]
 
