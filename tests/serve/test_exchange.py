@@ -169,3 +169,18 @@ def noisy(shade: tuple[int, int, int], seed: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).resize((96, 96), Image.Resampling.NEAREST).save(file, "PNG")
     return file.getvalue()
+
+
+def test_a_model_with_photos_of_none_of_the_classes_is_exported(
+    api_with_photos: Api, photo: Photo, tmp_path: Path
+) -> None:
+    api = api_with_photos
+    grey = api.collection()["photos"][0]["id"]
+    c = api.call("GET")["classes"][0]["id"]
+    api.call("POST", f"/collection/{grey}/label", json={"not_class_id": c})
+    content = api.call("GET", "/export", params={"format": "model"})
+    zipfile.ZipFile(io.BytesIO(content)).extractall(tmp_path)
+    model = FewShotClassifier.load(tmp_path / "model")
+    assert "none of these" in model.names_
+    record = next(iter(model.predict_stream([photo("grey", 9)])))
+    assert api.predict(photo("grey", 9))["top"] == record["top"]

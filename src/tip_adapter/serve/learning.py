@@ -22,7 +22,7 @@ from tip_adapter.metrics import LeaveOneOutResult
 from tip_adapter.model.classifier import FewShotClassifier
 from tip_adapter.model.fitting import fit_by_settings
 from tip_adapter.model.head import Head, new_estimator
-from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -232,6 +232,6 @@ class Learner:
             return None
         labels = sorted(names)
         rows = {label: self._embedded(names[label]) for label in labels if label not in nameless}
-        neutral = np.mean([*rows.values()], axis=0) if rows else None
+        neutral = unit_rows(np.mean([*rows.values()], axis=0, keepdims=True))[0] if rows else None
         matrix = [rows.get(label, self._embedded(names[label]) if neutral is None else neutral) for label in labels]
         return ClassEmbeddings(np.array(labels, np.str_), np.stack(matrix))
