@@ -331,19 +331,21 @@ def test_the_guide_to_a_service_that_learns_works(home: Path, capsys: pytest.Cap
         pytest.importorskip(package)
     command = [sys.executable, "-m", "tip_adapter", "serve", "--port", "0", "--data", "projects"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        url = next(line.split()[-1] for line in process.stderr if "is served at" in line)
-        page = TEXTS[LIBRARY].replace("http://127.0.0.1:8000", url)
-        with_python, _, with_curl = page.partition("## With curl")
-        steps.follow(with_python, {})
-        assert re.fullmatch(r"(\d\.png (cat|dog) [01]\.\d+\n){2}", capsys.readouterr().out)
-        assert len(Path("library.csv").read_text().splitlines()) == 3
-        assert Path("model.zip").stat().st_size > 1000
-        requests = "\n".join(steps.commands(with_curl))
-        done = subprocess.run(["sh", "-ec", requests], capture_output=True, text=True, check=True)
-        assert '"label":"cat"' in done.stdout
-        assert '"explanation"' in done.stdout
-        process.terminate()
+        try:
+            assert process.stderr
+            url = next(line.split()[-1] for line in process.stderr if "is served at" in line)
+            page = TEXTS[LIBRARY].replace("http://127.0.0.1:8000", url)
+            with_python, _, with_curl = page.partition("## With curl")
+            steps.follow(with_python, {})
+            assert re.fullmatch(r"(\d\.png (cat|dog) [01]\.\d+\n){2}", capsys.readouterr().out)
+            assert len(Path("library.csv").read_text().splitlines()) == 3
+            assert Path("model.zip").stat().st_size > 1000
+            requests = "\n".join(steps.commands(with_curl))
+            done = subprocess.run(["sh", "-ec", requests], capture_output=True, text=True, check=True)
+            assert '"label":"cat"' in done.stdout
+            assert '"explanation"' in done.stdout
+        finally:
+            process.terminate()
 
 
 def test_the_guide_to_the_service_lists_every_code_of_its_errors() -> None:

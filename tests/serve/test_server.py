@@ -170,7 +170,7 @@ def test_without_the_extra_the_command_names_what_to_install(
     monkeypatch.setitem(sys.modules, "tip_adapter.serve.server", None)
     status, _, said = run("serve", folder)
     assert status == 1
-    assert said.startswith('error: the web service is not installed: pip install "fastapi')
+    assert said.startswith('error: the web service is not installed: pip install "alembic')
 
 
 @pytest.mark.slow
