@@ -336,7 +336,9 @@ def test_the_guide_to_a_service_that_learns_works(home: Path, capsys: pytest.Cap
             url = next(line.split()[-1] for line in process.stderr if "is served at" in line)
             page = TEXTS[LIBRARY].replace("http://127.0.0.1:8000", url)
             with_python, _, with_curl = page.partition("## With curl")
-            steps.follow(with_python, {})
+            names: dict[str, Any] = {}
+            steps.follow(with_python, names)
+            names["service"].close()
             assert re.fullmatch(r"(\d\.png (cat|dog) [01]\.\d+\n){2}", capsys.readouterr().out)
             assert len(Path("library.csv").read_text().splitlines()) == 3
             assert Path("model.zip").stat().st_size > 1000

@@ -42,7 +42,7 @@ def test_a_surprising_photo_counts_at_once_nearly_as_in_a_fit_to_all(learner: Le
     at_first, at_once, wanted = (head.probabilities(vector[None])[0] for head in (before.head, learned.head, exact))
     assert np.abs(wanted - at_first).max() > 0.3
     assert np.abs(at_once - wanted).max() < 0.2 * np.abs(wanted - at_first).max()
-    assert learned.counts["class 1"] == before.counts["class 1"] + 1
+    assert learned.step.counts[1] == before.step.counts[1] + 1
     again = learned.without_photo(vector, "class 1")
     assert np.abs(again.head.probabilities(vector[None])[0] - at_first).max() < 1e-3
 

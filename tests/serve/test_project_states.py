@@ -164,9 +164,9 @@ class ProjectMachine(RuleBasedStateMachine):
             return
         assert set(state.learned.head.names) == set(enabled)
         counts = {label: list(self.model["photos"].values()).count(c) for label, c in enabled.items()}
-        assert {label: n for label, n in state.learned.counts.items() if n} == {
-            label: n for label, n in counts.items() if n
-        }
+        assert {
+            label: n for label, n in zip(state.learned.head.names, state.learned.step.counts.tolist(), strict=True) if n
+        } == {label: n for label, n in counts.items() if n}
 
 
 @pytest.mark.slow

@@ -17,14 +17,14 @@ import numpy as np
 
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import class_means, cross_entropy, like, text_logits
-from tip_adapter.methods.training import SGD, AdamW, TrainedClassifier, cosine_after_warm_up
+from tip_adapter.methods.training import PLAIN, SGD, AdamW, TrainedClassifier, cosine_after_warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.training import AfterEpoch, LossAndGradients, Optimiser
+    from tip_adapter.methods.training import LossAndGradients, Optimiser, Passes
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 #: The optimiser of its public code, and the one that its paper states.
@@ -120,13 +120,7 @@ class CLIPAdapterClassifier(TrainedClassifier):
     learning_rate: float = 0.002
     seed: int = 0
 
-    def _fit(
-        self,
-        keys: Array,
-        labels: NDArray[Any],
-        views: Callable[[int], Array] | None = None,
-        after_epoch: AfterEpoch | None = None,
-    ) -> None:
+    def _fit(self, keys: Array, labels: NDArray[Any], passes: Passes = PLAIN) -> None:
         ratio, scale = float(self.ratio), float(self.logit_scale)
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
@@ -140,7 +134,7 @@ class CLIPAdapterClassifier(TrainedClassifier):
         # Uniform within ±1/√(number of inputs), as in torch.nn.Linear.
         layers = [like(rng.uniform(-1, 1, s) / np.sqrt(s[1]), keys) for s in self._shapes(keys).values()]
         optimiser = OPTIMISERS[self.optimiser](float(self.learning_rate))
-        self._train(layers, loss_and_gradients, keys, views, optimiser, cosine_after_warm_up, after_epoch)
+        self._train(layers, loss_and_gradients, keys, passes, optimiser, cosine_after_warm_up)
 
     def _set(self, learned: Sequence[Array]) -> None:
         self.down_, self.up_ = learned

@@ -17,7 +17,7 @@ import numpy as np
 
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.ops import cross_entropy, like, text_logits
-from tip_adapter.methods.training import SGD, TrainedClassifier, cosine_after_warm_up
+from tip_adapter.methods.training import PLAIN, SGD, TrainedClassifier, cosine_after_warm_up
 from tip_adapter.plugins import require_extra
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.training import AfterEpoch, LossAndGradients
+    from tip_adapter.methods.training import LossAndGradients, Passes
     from tip_adapter.vectors import Array, ClassEmbeddings
 
     #: (n_context, width) tensor → (n_names, d) tensor, differentiable.
@@ -122,13 +122,7 @@ class CoOpClassifier(TrainedClassifier):
     learning_rate: float = 0.002
     seed: int = 0
 
-    def _fit(
-        self,
-        keys: Array,
-        labels: NDArray[Any],
-        views: Callable[[int], Array] | None = None,
-        after_epoch: AfterEpoch | None = None,
-    ) -> None:
+    def _fit(self, keys: Array, labels: NDArray[Any], passes: Passes = PLAIN) -> None:
         tower, prompts = self._tower(), self._prompts()
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
@@ -145,7 +139,7 @@ class CoOpClassifier(TrainedClassifier):
         if width != keys.shape[1]:
             raise ValueError(f"X has {keys.shape[1]} features, the prompt tower's vectors have {width}")
         optimiser = SGD(float(self.learning_rate))
-        self._train([context], loss_and_gradients, keys, views, optimiser, cosine_after_warm_up, after_epoch)
+        self._train([context], loss_and_gradients, keys, passes, optimiser, cosine_after_warm_up)
 
     def _set(self, learned: Sequence[Array]) -> None:
         (self.context_,) = learned

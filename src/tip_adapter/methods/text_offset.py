@@ -523,12 +523,19 @@ def near_repeats(vectors: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.intp
     return groups
 
 
-def _balanced(labels: NDArray[Any]) -> NDArray[np.float64]:
-    """(n,) weights: each class has the same total, the harmonic mean of the classes' counts; 1 where counts are equal."""
-    counts = np.bincount(labels, minlength=1)
-    present = counts[counts > 0]
-    weights: NDArray[np.float64] = len(present) / (1 / present).sum() / counts[labels] if len(labels) else np.zeros(0)
+def class_weights(counts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """What each image of a class weighs, u, by (N,) numbers of images, all > 0: (N,) float array.
+
+    Each class has the same total, the harmonic mean of the numbers; 1 where they are equal.
+    """
+    weights: NDArray[np.float64] = len(counts) / (1 / counts).sum() / counts
     return np.where(np.abs(weights - 1) < 1e-12, 1.0, weights)
+
+
+def _balanced(labels: NDArray[Any]) -> NDArray[np.float64]:
+    """(n,) `class_weights` of images with these labels."""
+    present, positions, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return class_weights(counts)[positions] if len(present) else np.zeros(0)
 
 
 def _losses_and_errors(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -24,14 +24,14 @@ import numpy as np
 from tip_adapter.methods.base import Capabilities, ExplainedClassifier
 from tip_adapter.methods.incremental import IncrementalClassifier
 from tip_adapter.methods.ops import class_balance, cross_entropy, like, sum_by_class, text_logits
-from tip_adapter.methods.training import AdamW, TrainedClassifier, cosine
+from tip_adapter.methods.training import PLAIN, AdamW, TrainedClassifier, cosine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from tip_adapter.methods.training import AfterEpoch, LossAndGradients
+    from tip_adapter.methods.training import LossAndGradients, Passes
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 #: Whether a training image keeps or leaves out its own key; see `leaves_out_own_key`.
@@ -297,14 +297,8 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
     own_key: str | None = None
     seed: int = 0
 
-    def _fit(
-        self,
-        keys: Array,
-        labels: NDArray[Any],
-        views: Callable[[int], Array] | None = None,
-        after_epoch: AfterEpoch | None = None,
-    ) -> None:
-        leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=views is None), len(self.classes_)
+    def _fit(self, keys: Array, labels: NDArray[Any], passes: Passes = PLAIN) -> None:
+        leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=passes.views is None), len(self.classes_)
         alpha, beta = self._alpha_beta()
         balance = sum_factors(labels, n_classes, None, self.class_sums)  # (N,)
 
@@ -319,7 +313,7 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
 
         self.labels_ = labels
         optimiser = AdamW(float(self.learning_rate))
-        self._train([keys], loss_and_gradients, keys, views, optimiser, cosine, after_epoch)
+        self._train([keys], loss_and_gradients, keys, passes, optimiser, cosine)
 
     def _set(self, learned: Sequence[Array]) -> None:
         (self.keys_,) = learned

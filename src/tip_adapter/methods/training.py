@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
 from math import ceil, cos, isfinite, pi, sqrt
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import array_api_compat
 import numpy as np
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 
 # NumPy rows are updated in blocks that fit the processor's cache.
 _BLOCK_ENTRIES = 2**17
+
+
+class Passes(NamedTuple):
+    """What each epoch sees, and what is called after it: arguments of `TrainedClassifier.fit`."""
+
+    views: Callable[[int], Array] | None = None
+    after_epoch: AfterEpoch | None = None
+
+
+#: Each epoch sees the images themselves, and nothing watches.
+PLAIN = Passes()
 
 
 class TrainedClassifier(VectorClassifier):
@@ -67,47 +78,40 @@ class TrainedClassifier(VectorClassifier):
             As TipAdapterClassifier.fit; a setting is invalid; views have another shape, or contain NaN or infinity.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # `train` reports it as Diverged, `logits` as VectorError
-            self._fit(*self._support(X, y, ids), views, after_epoch)
+            self._fit(*self._support(X, y, ids), Passes(views, after_epoch))
         return self
 
     @abstractmethod
-    def _fit(
-        self,
-        keys: Array,
-        labels: NDArray[Any],
-        views: Callable[[int], Array] | None = None,
-        after_epoch: AfterEpoch | None = None,
-    ) -> None:
-        """Train on (n, d) unit rows and (n,) positions in `classes_`, or on `views` of each epoch."""
+    def _fit(self, keys: Array, labels: NDArray[Any], passes: Passes = PLAIN) -> None:
+        """Train on (n, d) unit rows and (n,) positions in `classes_`, or on the views of each epoch."""
 
     def _train(
         self,
         parameters: Sequence[Array],
         loss_and_gradients: Callable[[Sequence[Array], Array, NDArray[Any]], LossAndGradients],
         keys: Array,
-        views: Callable[[int], Array] | None,
+        passes: Passes,
         optimiser: Optimiser,
         schedule: Callable[[int, int, int], float],
-        after_epoch: AfterEpoch | None,
     ) -> None:
         """`train` on the keys or their views by the method's own settings; sets `losses_` and what was learned."""
 
         def watch(epochs_done: int, arrays: Sequence[Array]) -> None:
             self._set(arrays)
-            if after_epoch:
-                after_epoch(epochs_done, self)
+            if passes.after_epoch:
+                passes.after_epoch(epochs_done, self)
 
         learned, self.losses_ = train(
             parameters,
             loss_and_gradients,
-            unit_views(views, keys),
+            unit_views(passes.views, keys),
             optimiser,
             n_images=len(keys),
             epochs=int(self.training()["epochs"]),  # the paper's where none were given
             batch_size=int(self.batch_size),  # products of small NumPy integers would wrap
             seed=int(self.seed),
             schedule=schedule,
-            after_epoch=watch if after_epoch else None,
+            after_epoch=watch if passes.after_epoch else None,
         )
         self._set(learned)
 

@@ -1,28 +1,25 @@
-"""What a project learns: heads of the default method, fitted to all photos, or moved by one photo at once.
+"""What a project learns: heads of the default method, fitted to all photos, or changed by single photos at once.
 
-A photo that is added counts immediately by one step of dual coordinate ascent: its own term in the coefficients is found exactly,
-the terms of the other photos stay. That takes a millisecond at any number of photos. A fit of all follows in the background and
-corrects what is left of the difference.
+A photo that is added counts immediately, by `TextOffsetStep`; a fit to all follows in the background.
 """
 
 from __future__ import annotations
 
-import copy
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from tip_adapter.encoders.prompts import embed_classes, resolve_templates
 from tip_adapter.methods import DEFAULT_METHOD
+from tip_adapter.methods.text_offset_step import TextOffsetStep
 from tip_adapter.methods.tuning import Choice
 from tip_adapter.metrics import LeaveOneOutResult
 from tip_adapter.model.classifier import FewShotClassifier
 from tip_adapter.model.fitting import fit_by_settings
 from tip_adapter.model.head import Head, new_estimator
-from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax, unit_rows
+from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,10 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
-
-_NEWTON_STEPS = 30
-#: Newton's decrement below which the step has converged.
-_CONVERGED = 1e-9
 
 
 @dataclass(frozen=True)
@@ -73,103 +66,37 @@ class Tuned:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """A head, and how many photos of each class it has learned from since it was fitted to all.
+    """A head that learns and forgets single photos at once.
 
     Parameters
     ----------
     head : Head; its `support` are the photos of the last fit
     tuned : Tuned, what the head was fitted with
-    counts : label → number of photos
+    step : TextOffsetStep, the head's classifier
     """
 
     head: Head
     tuned: Tuned
-    counts: Mapping[str, int]
+    step: TextOffsetStep
 
-    @cached_property
-    def center(self) -> NDArray[np.float32]:
-        """(d,) mean of the class means, about which the method learns."""
-        support = self.head.support
-        means = [support.vectors[support.labels == label].mean(axis=0) for label in np.unique(support.labels)]
-        return np.mean(means, axis=0) if means else np.zeros(support.vectors.shape[1], np.float32)
+    @classmethod
+    def of(cls, head: Head, tuned: Tuned) -> Self:
+        """A head that was fitted to all photos."""
+        return cls(head, tuned, TextOffsetStep.of(head.estimator))
 
-    def with_photo(self, vector: NDArray[np.float32], label: str) -> Learned:
+    def with_photo(self, vector: NDArray[np.float32], label: str) -> Self:
         """Learned from one more photo, a (d,) unit vector, too."""
-        return self._moved(vector, label, +1)
+        return self._after(self.step.with_image(vector, self._position(label)))
 
-    def without_photo(self, vector: NDArray[np.float32], label: str) -> Learned:
+    def without_photo(self, vector: NDArray[np.float32], label: str) -> Self:
         """Without the term of one of the photos."""
-        return self._moved(vector, label, -1)
+        return self._after(self.step.without_image(vector, self._position(label)))
 
-    def _moved(self, vector: NDArray[np.float32], label: str, sign: int) -> Learned:
-        counts = {**self.counts, label: self.counts.get(label, 0) + sign}
-        counted = counts if sign > 0 else self.counts
-        present = [c for c, name in enumerate(self.head.names) if counted.get(name)]
-        own = present.index(self.head.classes.tolist().index(label))
-        n_of_class = np.array([counted[str(self.head.classes[c])] for c in present])
-        weight = len(present) / (1 / n_of_class).sum() / n_of_class[own]
-        estimator, inputs = self.head.estimator, vector - self.center
-        logits = (estimator.coef_[present] @ vector + estimator.intercept_[0, present]).astype(np.float64)
-        if sign > 0:
-            term = _own_term(logits, own, weight / estimator.penalty_, float(inputs @ inputs))
-        else:
-            term = -_pull(logits, own) * weight / estimator.penalty_
-        coef, intercept = estimator.coef_.copy(), estimator.intercept_.copy()
-        coef[present] += np.outer(term, inputs).astype(coef.dtype)
-        intercept[0, present] -= (term * float(inputs @ self.center)).astype(coef.dtype)
-        moved = copy.copy(estimator)
-        moved.coef_, moved.intercept_ = coef, intercept
-        made = Learned(replace(self.head, estimator=moved), self.tuned, counts)
-        made.__dict__["center"] = self.center
-        return made
+    def _position(self, label: str) -> int:
+        return int(np.searchsorted(self.head.classes, label))
 
-
-def _ready(learned: Learned) -> Learned:
-    """With its center, so that the next photo need not wait for it."""
-    learned.center  # noqa: B018 - computed once
-    return learned
-
-
-def _pull(logits: NDArray[np.float64], own: int) -> NDArray[np.float64]:
-    """One-hot label minus softmax of (P,) logits."""
-    errors: NDArray[np.float64] = -softmax(logits[None])[0]
-    errors[own] += 1
-    return errors
-
-
-def _own_term(logits: NDArray[np.float64], own: int, strength: float, length: float) -> NDArray[np.float64]:
-    """(P,) a with a = strength · (L − softmax(logits + length · a)): the photo's term once it has been learned, by Newton's method.
-
-    It is the minimum of the convex strength · cross-entropy(logits + length · a) + length / 2 · |a|², times 1 / length.
-    """
-    if not length:
-        return _pull(logits, own) * strength
-
-    def loss(term: NDArray[np.float64]) -> float:
-        moved = logits + length * term
-        top = moved.max()
-        surprise = top + np.log(np.exp(moved - top).sum()) - moved[own]
-        return float(strength * surprise + length / 2 * term @ term)
-
-    term = np.zeros_like(logits)
-    for _ in range(_NEWTON_STEPS):
-        pull = _pull(logits + length * term, own)
-        gradient = length * (term - strength * pull)
-        shares = -pull
-        shares[own] += 1
-        # The Hessian is diagonal plus rank one.
-        diagonal = length * (strength * length * shares + 1)
-        step, along = gradient / diagonal, shares / diagonal
-        factor = strength * length**2
-        step += factor * along * (shares @ step) / (1 - factor * (shares @ along))
-        decrease = float(gradient @ step)
-        if decrease < _CONVERGED:
-            break
-        size, before = 1.0, loss(term)
-        while loss(term - size * step) > before - 0.25 * size * decrease and size > 1e-6:
-            size /= 2
-        term = term - size * step
-    return term
+    def _after(self, step: TextOffsetStep) -> Self:
+        return replace(self, head=replace(self.head, estimator=step.estimator), step=step)
 
 
 class Learner:
@@ -210,7 +137,7 @@ class Learner:
         names = dict(sorted(names.items()))
         learned_from = support, names, self._templates, embeddings, self.encoder.logit_scale
         head = fit_by_settings(settings, self.encoder, DEFAULT_METHOD, *learned_from, progress=None)
-        return _ready(Learned(head, Tuned.of(head), Counter(support.labels.tolist())))
+        return Learned.of(head, Tuned.of(head))
 
     def refit(self, tuned: Tuned, names: Mapping[str, str], nameless: frozenset[str], support: SupportSet) -> Learned:
         """A head of all photos with settings that were chosen before; takes what `fit` does."""
@@ -222,7 +149,7 @@ class Learner:
         estimator.fit(support.vectors, support.labels, ids=support.ids.tolist())
         state = dict(sorted(names.items())), self._templates, embeddings, support, tuned.choice, estimator, scale
         head = Head(DEFAULT_METHOD, *state, tuned.left_out, training=estimator.training())
-        return _ready(Learned(head, tuned, Counter(support.labels.tolist())))
+        return Learned.of(head, tuned)
 
     def _embed(self, name: str) -> NDArray[np.float32]:
         return embed_classes({name: name}, self._templates, self.encoder.encode_texts).matrix[0]

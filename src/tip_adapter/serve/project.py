@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -603,8 +604,6 @@ class Project:
         self._learner.check_name(name)
 
     def _new_none_class(self) -> ClassRow:
-        import uuid
-
         label, n = NONE_OF_THESE, 2
         while self.state.class_labelled(label):
             label, n = f"{NONE_OF_THESE} {n}", n + 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binomtest
 
-from tip_adapter.metrics import accuracy_of
+from tip_adapter.metrics import accuracy_interval, accuracy_of
 from tip_adapter.model.label_issues import check_images
 
 if TYPE_CHECKING:
@@ -65,9 +64,8 @@ def _left_out(head: Head, ids: dict[str, str]) -> dict[str, Any]:
     for position, label in enumerate(head.classes.tolist()):
         n, right = int(counts[position].sum()), int(counts[position, position])
         if n:
-            bounds = binomtest(right, n).proportion_ci(method="wilson")
-            bounded = {"low": float(bounds.low), "high": float(bounds.high)}
-            per_class.append({"class_id": ids[label], "n": n, "right": right, **bounded})
+            least, most = accuracy_interval(right, n)
+            per_class.append({"class_id": ids[label], "n": n, "right": right, "low": least, "high": most})
     n_skipped = len(head.support) - len(rows)
     return {
         "accuracy": {"value": accuracy.accuracy, "low": low, "high": high, "n": len(rows)},
