@@ -67,7 +67,8 @@ def test_a_mistake_is_shown_with_its_photo_and_with_its_evidence_where_that_can_
     page = tmp_path / "report" / "index.html"
     assert run("evaluate", fitted, unseen, "--report", page.parent).status == 0
     assert n_pictures(page) == 1
-    assert str(Path("blue", "3.png")) in page.read_text(encoding="utf-8")  # a name, where the photo is not shown
+    named = re.findall(r">blue/\d\.png<", page.read_text(encoding="utf-8").replace("\\", "/"))
+    assert len(named) == 3  # by name only: which of the class's photos weigh most may turn on the last digit
     assert run("evaluate", fitted, unseen, "--report", page.parent, "--photos", train).status == 0
     assert n_pictures(page) == 7  # the photo, three for the answer, three for its own class
 
