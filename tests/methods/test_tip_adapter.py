@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
-from tip_adapter.methods import base, training
+from tip_adapter.methods import base, ops, training
 from tip_adapter.methods.ops import cross_entropy, to_numpy
 from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits, sum_affinities, sum_factors
 from tip_adapter.vectors import unit_rows
@@ -142,16 +142,26 @@ def test_blocks_do_not_change_the_answer(method, kind, monkeypatch):
     assert_near(clf.logits(KINDS[kind](example.queries)), np.asarray(whole), 1e-12)
 
 
-def test_no_query_by_key_matrix_is_formed(monkeypatch):
-    example = case([1000, 1500, 500], n_queries=3000, width=4, dtype=np.float32)
+def test_no_query_by_key_matrix_is_formed():
+    example = case([5000, 6000, 1000], n_queries=12_000, width=4, dtype=np.float32)
     clf = TipAdapterClassifier(**example.settings).fit(example.X, example.y)
-    monkeypatch.setattr(base, "_BLOCK_ENTRIES", 2**16)
     tracemalloc.start()
     clf.logits(example.queries)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    block, matrix = 2**16 * 4, 3000 * 3000 * 4
-    assert peak < 8 * block < matrix / 10
+    assert peak < 50 * 2**20 < 12_000 * 12_000 * 4 / 10
+
+
+@given(case=cases(), rows=st.integers(1, 5), keys=st.integers(1, 5), seed=st.integers(0, 9))
+def test_tiles_of_any_size_sum_what_the_whole_matrix_does(case, rows, keys, seed):
+    order = np.random.default_rng(seed).permutation(len(case.y))  # classes in any order
+    clf = TipAdapterClassifier(**case.settings).fit(case.X[order], case.y[order])
+    whole = clf.logits(case.queries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops, "_TILE", (rows, keys))
+        patch.setattr(ops, "_WORTH_TILES", 0)
+        tiled = clf.logits(case.queries)
+    assert_near(tiled, whole, 1e-12)
 
 
 @every_kind

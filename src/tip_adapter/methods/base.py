@@ -47,7 +47,7 @@ _NUMBERS: dict[str, tuple[type[Any], float, bool, float]] = {
     "n_context": (Integral, 1, True, MAX_SEED),
     "seed": (Integral, 0, True, MAX_SEED),
 }
-# Queries are processed in blocks, so that no array is larger than a block's affinities (16 MiB).
+# Queries are processed in blocks, so that no array is larger than a block's widest one (16 MiB).
 _BLOCK_ENTRIES = 2**22
 #: What scikit-learn's OutputCodeClassifier calls a group of classes and the others.
 _SIDES = {-1, 1}
@@ -165,12 +165,13 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             NaN or infinity, the width differs from that at fit, or the logits overflow.
         """
         state = copy.copy(self)  # another thread may change this one meanwhile
-        queries, arrays = state._queries_and_arrays(X)
-        block = max(1, _BLOCK_ENTRIES // max(len(array) for array in arrays))
-        starts = range(0, max(len(queries), 1), block)
-        xp = array_api_compat.array_namespace(queries)
+        X, arrays = state._checked_and_arrays(X)
+        block = max(1, _BLOCK_ENTRIES // max(X.shape[1], state._n_columns(X, *arrays)))
+        xp = array_api_compat.array_namespace(X)
+        logits = xp.empty((len(X), len(state.classes_)), dtype=X.dtype, device=array_api_compat.device(X))
         with np.errstate(over="ignore", invalid="ignore"):  # reported below
-            logits = xp.concat([state._logits(queries[i : i + block], *arrays) for i in starts])
+            for first in range(0, len(X), block):
+                logits[first : first + block] = state._logits(unit_rows(X[first : first + block]), *arrays)
         if not bool(xp.all(xp.isfinite(logits))):
             given = state.get_params(deep=False)
             settings = ", ".join(
@@ -178,6 +179,10 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             )
             raise VectorError(f"logits overflow {logits.dtype} ({settings}); choose smaller values")
         return logits
+
+    def _n_columns(self, queries: Array, *arrays: Array) -> int:
+        """Columns of the widest array that `_logits` makes of these."""
+        return max(len(array) for array in arrays)
 
     def decision_function(self, X: Array) -> Array:
         """`logits` in scikit-learn's shape: with two classes (n,), the second's logit minus the first's; raises likewise."""
@@ -258,11 +263,12 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         check_is_fitted(self)
         return unit_rows(self._checked(X, reset=False))
 
-    def _queries_and_arrays(self, X: Array) -> tuple[Array, list[Array]]:
-        """X as unit rows, and `_arrays` of its kind, dtype and device."""
-        queries = self.unit_queries(X)
+    def _checked_and_arrays(self, X: Array) -> tuple[Array, list[Array]]:
+        """X as validated rows, and `_arrays` of its kind, dtype and device."""
+        check_is_fitted(self)
+        X = self._checked(X, reset=False)
         check_settings(self)  # alpha and beta may have been set since `fit`
-        return queries, [like(getattr(self, name), queries) for name in self._arrays]
+        return X, [like(getattr(self, name), X) for name in self._arrays]
 
     def _support(self, X: Array, y: Any, ids: Sequence[str | None] | None) -> tuple[Array, NDArray[Any]]:
         """Validate; set `classes_`, `weights_` and `ids_`; return unit rows and positions in `classes_`."""
@@ -354,7 +360,8 @@ class ExplainedClassifier(VectorClassifier):
         cat a.jpg
         """
         state = copy.copy(self)  # as in `logits`
-        queries, arrays = state._queries_and_arrays(X)
+        X, arrays = state._checked_and_arrays(X)
+        queries = unit_rows(X)
         explained = []
         for i in range(len(queries)):
             text, parts = (to_numpy(a)[0].astype(np.float64) for a in state._parts(queries[i : i + 1], *arrays))

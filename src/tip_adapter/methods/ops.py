@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 import numpy as np
 from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
 
+from tip_adapter.io.processors import available_processors
 from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from tip_adapter.vectors import Array
 
 #: How equation 4 sums over a class's keys: balanced between classes of different sizes, or the plain sum.
 CLASS_SUMS = ("balanced", "raw")
+#: Queries × keys of a tile: few enough that its affinities stay in a processor's cache until they are summed.
+_TILE = 256, 2560
+#: Below so many multiplications one product on all threads is as fast as threads with tiles of their own; vectors count as
+#: if they had the least width at least, so that what is not tiled is small.
+_WORTH_TILES, _LEAST_WIDTH = 2**28, 64
 
 
 def text_logits(queries: Array, weights: Array, logit_scale: float) -> Array:
@@ -35,6 +45,38 @@ def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Arr
     affinities = affinities[:, order]
     columns = [xp.sum(affinities[:, bounds[c] : bounds[c + 1]], axis=1) for c in range(n_classes)]
     return xp.stack(columns, axis=1)
+
+
+def sum_affinities_by_class(
+    affinities: Callable[..., Array], queries: Array, keys: Array, labels: NDArray[Any], n_classes: int
+) -> Array:
+    """`sum_by_class` of `affinities(queries, keys)`: (m, d), (n, d) and (n,) → (m, n_classes).
+
+    `affinities` takes `out`, too, a NumPy array to write to.
+
+    Of many NumPy queries the (m, n) affinities never exist: each thread computes a tile, sums it by class and reuses its
+    memory, so that nothing but the product takes time.
+    """
+    work = len(queries) * len(keys) * max(queries.shape[1], _LEAST_WIDTH)
+    if not array_api_compat.is_numpy_array(queries) or work < _WORTH_TILES:
+        return sum_by_class(affinities(queries, keys), labels, n_classes)
+    n_rows, n_keys = _TILE
+    sums = np.empty((len(queries), n_classes), np.result_type(queries, keys))
+
+    def sum_rows(first: int) -> None:
+        rows = slice(first, first + n_rows)
+        tile = np.empty((n_keys, len(queries[rows])), sums.dtype)
+        totals = np.zeros((n_classes, len(queries[rows])), sums.dtype)
+        for start in range(0, len(keys), n_keys):
+            present, own = np.unique(labels[start : start + n_keys], return_inverse=True)
+            # Column-major, as the sum by class reads it.
+            values = affinities(queries[rows], keys[start : start + n_keys], out=tile[: len(own)].T)
+            totals[present] += sum_by_class(values, own, len(present)).T
+        sums[rows] = totals.T
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors(), "tiles") as threads:
+        list(threads.map(sum_rows, range(0, len(queries), n_rows)))
+    return sums
 
 
 def class_balance(labels: NDArray[Any], n_classes: int) -> NDArray[np.float64] | None:

@@ -37,7 +37,7 @@ from tip_adapter.methods.lbfgs import minimise
 from tip_adapter.methods.ops import like, text_logits, to_numpy
 from tip_adapter.methods.tuning import fit_temperature
 from tip_adapter.validation import MAX_CHOSEN_ALPHA
-from tip_adapter.vectors import softmax
+from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -203,7 +203,8 @@ class TextOffsetClassifier(IncrementalClassifier):
         ValueError
             As `logits`.
         """
-        queries, arrays = self._queries_and_arrays(X)
+        X, arrays = self._checked_and_arrays(X)
+        queries = unit_rows(X)
         logits = to_numpy(self._logits(queries, *arrays)).astype(np.float64)
         queries = to_numpy(queries).astype(np.float64)
         texts = self.text_weight_ * text_logits(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat
@@ -23,7 +24,14 @@ import numpy as np
 
 from tip_adapter.methods.base import Capabilities, ExplainedClassifier
 from tip_adapter.methods.incremental import IncrementalClassifier
-from tip_adapter.methods.ops import class_balance, cross_entropy, like, sum_by_class, text_logits
+from tip_adapter.methods.ops import (
+    class_balance,
+    cross_entropy,
+    like,
+    sum_affinities_by_class,
+    sum_by_class,
+    text_logits,
+)
 from tip_adapter.methods.training import PLAIN, AdamW, TrainedClassifier, cosine
 
 if TYPE_CHECKING:
@@ -44,7 +52,6 @@ def cache_logits(
     labels: NDArray[Any],
     n_classes: int,
     beta: float,
-    own_rows: NDArray[Any] | None = None,
     class_sums: str = "balanced",
 ) -> Array:
     """The cache's logits: affinities to the keys, summed by class.
@@ -55,7 +62,6 @@ def cache_logits(
     labels : (n,) int array, class index of each key
     n_classes : int
     beta : float, sharpness
-    own_rows : (m,) int array, the key that each query leaves out; its class's sum is rescaled by K_c / (K_c − 1)
     class_sums : ``"balanced"`` (sums times mean count / K_c, which is 1 where all counts K_c are equal) or ``"raw"``
 
     Returns
@@ -66,13 +72,19 @@ def cache_logits(
     -----
     Tip-Adapter (ECCV 2022), equations 3 and 4: A L, where the one-hot L is never formed.
     """
-    affinities = affinity(queries, keys, beta, own_rows)  # (m, n)  A
-    return sum_affinities(affinities, labels, n_classes, own_rows, class_sums)  # (m, N)  A L
+    sums = sum_affinities_by_class(partial(affinity, beta=beta), queries, keys, labels, n_classes)  # (m, N)  A L
+    factors = sum_factors(labels, n_classes, None, class_sums)
+    return sums if factors is None else sums * like(factors, sums)
 
 
-def affinity(queries: Array, keys: Array, beta: float, own_rows: NDArray[Any] | None = None) -> Array:
-    """Equation 3, A = exp(−beta (1 − f Fᵀ)): (m, d) and (n, d) → (m, n); 0 at each query's own key, if given."""
-    closeness = queries @ keys.T  # (m, n)
+def affinity(
+    queries: Array, keys: Array, beta: float, own_rows: NDArray[Any] | None = None, *, out: Array | None = None
+) -> Array:
+    """Equation 3, A = exp(−beta (1 − f Fᵀ)): (m, d) and (n, d) → (m, n); 0 at each query's own key, if given.
+
+    `out` is a NumPy array that A is written to.
+    """
+    closeness = queries @ keys.T if out is None else np.matmul(queries, keys.T, out=out)  # (m, n)
     closeness -= 1
     return sharpen(closeness, beta, own_rows, out=closeness)  # in place: these are the largest arrays
 
@@ -94,10 +106,10 @@ def sum_affinities(
     class_sums: str = "balanced",
     values: Array | None = None,
 ) -> Array:
-    """Equation 4's A L, (m, n) → (m, n_classes): the only place that computes it.
+    """Equation 4's A L from affinities that are there, (m, n) → (m, n_classes).
 
-    `own_rows` and `class_sums` as in `cache_logits`. `values`, (n, n_classes), replace the one-hot L: the paper's Table 6
-    trains them.
+    `own_rows`, (m,), is the key that each query leaves out: its class's sum is rescaled by K_c / (K_c − 1). `class_sums` as in
+    `cache_logits`. `values`, (n, n_classes), replace the one-hot L: the paper's Table 6 trains them.
     """
     sums = sum_by_class(affinities, labels, n_classes) if values is None else affinities @ values  # (m, N)
     factors = sum_factors(labels, n_classes, own_rows, class_sums)
@@ -140,7 +152,7 @@ def cache_gradient(
     errors : (m, n_classes) float array P, the loss's gradient with respect to the logits, (softmax − one-hot) / m
     labels : (n,) int array, class index of each key
     alpha, beta : float
-    own_rows, class_sums : as in `cache_logits`
+    own_rows, class_sums : as in `sum_affinities`
 
     Returns
     -------
@@ -178,10 +190,12 @@ class CacheClassifier(ExplainedClassifier):
 
     def _logits(self, queries: Array, weights: Array, keys: Array) -> Array:
         alpha, beta = self._alpha_beta()
-        cache = cache_logits(
-            queries, keys, self.labels_, len(self.classes_), beta, class_sums=self.class_sums
-        )  # (m, N)
+        cache = cache_logits(queries, keys, self.labels_, len(self.classes_), beta, self.class_sums)  # (m, N)
         return text_logits(queries, weights, self.logit_scale) + alpha * cache  # (m, N)
+
+    def _n_columns(self, queries: Array, *arrays: Array) -> int:
+        # NumPy's affinities exist in tiles only.
+        return len(self.classes_) if array_api_compat.is_numpy_array(queries) else super()._n_columns(queries, *arrays)
 
     def _parts(self, queries: Array, weights: Array, keys: Array) -> tuple[Array, Array]:
         """Equation 4 before the sum over keys: (m, N) text logits and (m, n) terms of the images."""
