@@ -51,6 +51,8 @@ _NOTES = {
     OUTDATED: "photos or classes have changed since, and the default method, which has learned them, answers; fine-tune again",
 }
 _INTERRUPTED = "the service was stopped during the training; start it again"
+#: The arrays of a head that are its own; vectors, labels and names are stored as the project's.
+_LEARNED = "learned."
 #: Differences that chance makes less often are called a difference.
 _CHANCE = 0.05
 
@@ -275,7 +277,8 @@ class FineTuner:
             present, arrays = state.learned.head.to_record()
             # Else photos or classes have changed since.
             if all(result["head"][name] == present[name] for name in ("classes", "images")):
-                head = Head.from_record(result["head"], {**arrays, **load(row["arrays"])})
+                known = {name: array for name, array in arrays.items() if not name.startswith(_LEARNED)}
+                head = Head.from_record(result["head"], {**known, **load(row["arrays"])})
                 job = replace(job, result=FineTuned(head, np.array(result["rows"]), np.array(result["predicted"])))
         self.job = job
         return job.result if row["accepted"] and self._is_current(state, job) else None
@@ -371,8 +374,7 @@ def _row(job: Job) -> dict[str, Any]:
     if job.result is not None:
         head, everything = job.result.head.to_record()
         result = {"head": head, "rows": job.result.rows.tolist(), "predicted": job.result.predicted.tolist()}
-        # Vectors, labels and names are stored as the project's own.
-        arrays = save({name: array for name, array in everything.items() if name.startswith("learned.")})
+        arrays = save({name: array for name, array in everything.items() if name.startswith(_LEARNED)})
     record = {
         **{name: getattr(job, name) for name in ("started_version", "epochs", "epoch", "state", "note")},
         "comparison": asdict(job.comparison) if job.comparison else None,
