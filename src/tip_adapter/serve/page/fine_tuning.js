@@ -12,7 +12,7 @@ const path = (...parts) => pathIn("fine-tune", ...parts);
 export function FineTuning() {
   const job = state.project.jobs?.fine_tuning ?? { state: "none" };
   const View = { running: Running, done: Done, accepted: Accepted }[job.state] ?? Start;
-  return html`<div class="panel is-wide fine-tuning" aria-live="polite">
+  return html`<div class="panel fine-tuning" aria-live="polite">
     <h3>${t("fine_tuning")}</h3>
     <${View} job=${job} />
   </div>`;

@@ -35,9 +35,10 @@ export function Quality() {
   </section>`;
 }
 
-function Accuracy({ report: { accuracy, per_class: perClass, n_examples: n } }) {
+function Accuracy({ report: { accuracy, per_class: perClass } }) {
+  const n = state.project.classes.reduce((sum, one) => sum + (one.enabled ? one.n_examples : 0), 0);
   const classes = perClass.filter((one) => classOf(one.class_id));
-  return html`<div class="panel">
+  return html`<div class="panel is-tall">
     <h3>${t("accuracy")}</h3>
     ${accuracy
       ? html`<p class="figure" aria-live="polite">${percent(accuracy.value, 1)}</p>
