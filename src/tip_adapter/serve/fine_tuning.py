@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -137,9 +138,8 @@ class FineTuner:
 
     def __init__(self, project: Project, database: Database, learner: Learner) -> None:
         self._project, self._database, self._learner = project, database, learner
-        #: Set to end the training that runs.
+        #: Set to end the training that runs; each has one of its own.
         self._cancelled = threading.Event()
-        self._given: tuple[Mapping[str, str], frozenset[str], SupportSet, list[NDArray[np.intp]], int] | None = None
         self._compared: tuple[State, Job, bool] | None = None
         self.job: Job | None = None
 
@@ -148,28 +148,31 @@ class FineTuner:
         """Whether it is being trained, or waits for that."""
         return self.job is not None and self.job.state == RUNNING
 
-    def answer(self) -> dict[str, Any] | None:
-        """The job, as GET /v1/projects/{p}/fine-tune answers; None if there is none."""
-        state, job = self._project.state, self.job
+    def answer(self, state: State) -> dict[str, Any] | None:
+        """The job as GET /v1/projects/{p}/fine-tune answers while the project has this state; None if there is none."""
+        job = self.job
         if job is None:
             return None
-        shown = job.state
-        if shown == DONE:
-            shown = ACCEPTED if state.fine_tuned is not None else DONE if self._is_current(state, job) else OUTDATED
+        name = job.state
+        if name == DONE:
+            name = ACCEPTED if state.fine_tuned is not None else DONE if self._is_current(state, job) else OUTDATED
         comparison = asdict(job.comparison) if job.comparison else dict.fromkeys(Comparison.__dataclass_fields__)
         return {
-            "state": shown,
+            "state": name,
             "epoch": job.epoch,
             "epochs": job.epochs,
             "started_version": job.started_version,
             **comparison,
-            "note": job.note or _NOTES.get(shown, ""),
+            "note": job.note or _NOTES.get(name, ""),
         }
 
     # ---- what a person does ------------------------------------------------------------------------------------------
 
-    def start(self, epochs: int) -> None:
-        """Prepare a training of so many epochs, which `run` does; Problem if there are too few photos, or one has been accepted."""
+    def start(self, epochs: int) -> Callable[[threading.Event], None]:
+        """Begin a job of so many epochs: the training, to call in the background with an event that ends it.
+
+        Problem if there are too few photos, or a result has been accepted.
+        """
         with self._project.writing:
             state, _ = self._project.answering_head()
             if state.fine_tuned is not None:
@@ -189,8 +192,11 @@ class FineTuner:
             with self._database.begin() as connection:
                 self._forget(connection)
                 connection.execute(insert(tables.fine_tunings).values(row))
-            self._given = self._project.answering(state), self._project.nameless(state), support, parts, epochs
             self._cancelled, self.job = threading.Event(), job
+            learned_from = self._project.answering(state), self._project.nameless(state), support
+            return partial(
+                self._train, self._cancelled, partial(fine_tune, self._learner, *learned_from, parts, epochs)
+            )
 
     def accept(self) -> None:
         """Answer by the result from now on; Problem if there is none, or photos or classes have changed since."""
@@ -225,35 +231,40 @@ class FineTuner:
 
     # ---- in the background -------------------------------------------------------------------------------------------
 
-    def run(self, stopping: threading.Event) -> None:
-        """Train as `start` prepared; end early if it is dropped, or when `stopping` is set: then the next start says so."""
-        cancelled, given = self._cancelled, self._given
-        assert given is not None
+    def _train(
+        self,
+        cancelled: threading.Event,
+        trained: Callable[[Callable[[int, Any], None]], tuple[FineTuned, Comparison]],
+        stopping: threading.Event,
+    ) -> None:
+        """`fine_tune`, until the job is cancelled, or the service stops: then the next start of it says so."""
+
+        def job() -> Job:
+            if cancelled.is_set() or stopping.is_set() or self.job is None:
+                raise _Cancelled
+            return self.job
 
         def after_epoch(epochs_done: int, _: Any) -> None:
             with self._project.writing:
-                if cancelled.is_set() or stopping.is_set() or self.job is None:
-                    raise _Cancelled
-                self.job = replace(self.job, epoch=self.job.epoch + (epochs_done > 0))
+                self.job = replace(job(), epoch=job().epoch + (epochs_done > 0))
 
         try:
             with warnings.catch_warnings():  # about classes that have one photo left in a fold
                 warnings.simplefilter("ignore", TipAdapterWarning)
-                result, comparison = fine_tune(self._learner, *given, after_epoch)
-            ended: dict[str, Any] = {"state": DONE, "result": result, "comparison": comparison}
+                result, comparison = trained(after_epoch)
+            with self._project.writing:
+                self._end(replace(job(), state=DONE, result=result, comparison=comparison))
         except _Cancelled:
             return
         except Exception as error:
             _LOG.exception("a project was not fine-tuned")
-            ended = {"state": FAILED, "note": printable(str(error))}
-        with self._project.writing:
-            if not cancelled.is_set() and self.job is not None:
-                self._end(replace(self.job, **ended))
+            with self._project.writing, suppress(_Cancelled):
+                self._end(Job(job().started_version, job().epochs, job().epoch, FAILED, printable(str(error))))
 
     def _end(self, job: Job) -> None:
+        self.job = job
         with self._database.begin() as connection:
             connection.execute(self._update().values(_row(job)))
-        self.job, self._given = job, None
 
     # ---- what is stored ----------------------------------------------------------------------------------------------
 

@@ -134,8 +134,7 @@ class Projects:
                     raise Problem(
                         "fine_tuning_runs", f"{name} is being fine-tuned; wait until that is done, or cancel it"
                     )
-            project.fine_tuner.start(epochs)
-            self._training.submit(project.fine_tuner.run, self.stopping)
+            self._training.submit(project.fine_tuner.start(epochs), self.stopping)
 
     @asynccontextmanager
     async def importing(self) -> AsyncIterator[None]:

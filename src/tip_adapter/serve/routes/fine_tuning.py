@@ -33,7 +33,8 @@ async def show(project: OneProject) -> Response:
 async def accept(project: OneProject) -> Response:
     """Answer by the fine-tuned head, until photos or classes change."""
     await asyncio.to_thread(project.fine_tuner.accept)
-    return JSONResponse({"version": project.state.version, "fine_tuning": project.fine_tuner.answer()})
+    state = project.state
+    return JSONResponse({"version": state.version, "fine_tuning": project.fine_tuner.answer(state)})
 
 
 @router.delete("", status_code=204)
@@ -45,7 +46,7 @@ async def drop(project: OneProject) -> Response:
 
 async def progress(project: OneProject, status: int = 200) -> Response:
     """The job; Problem if there is none."""
-    answer = await asyncio.to_thread(project.fine_tuner.answer)
+    answer = await asyncio.to_thread(project.fine_tuner.answer, project.state)
     if answer is None:
         raise Problem("not_found", "the project has not been fine-tuned; begin with POST")
     return JSONResponse(answer, status)

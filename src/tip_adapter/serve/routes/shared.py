@@ -63,7 +63,7 @@ def project_answer(project: Project) -> dict[str, Any]:
         "n_collection": len(state.collection),
         "classes": [class_answer(row, state) for row in state.classes.values()],
         "settings": settings,
-        "jobs": {"tuning": project.is_untuned, "fine_tuning": project.fine_tuner.answer()},
+        "jobs": {"tuning": project.is_untuned, "fine_tuning": project.fine_tuner.answer(state)},
         "can_undo": project.can_undo(),
     }
 
