@@ -124,7 +124,7 @@ class Job:
 
 
 class _Cancelled(Exception):
-    """Nobody waits for the training."""
+    """The training is cancelled, or the service stops."""
 
 
 class FineTuner:
