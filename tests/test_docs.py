@@ -20,6 +20,7 @@ import pytest
 from tip_adapter import FewShotClassifier, errors
 from tip_adapter.encoders.onnx.catalogue import named_clips
 from tip_adapter.encoders.pocket.encoder import PocketEncoder
+from tip_adapter.paper.reproduce import parse_request
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -30,7 +31,7 @@ import codes  # noqa: E402 - next to the pages
 import docstrings  # noqa: E402
 import navigation  # noqa: E402
 import steps  # noqa: E402
-from benchmarks import render  # noqa: E402 - benchmarks/ is next to src/
+from benchmarks import photos, render, results  # noqa: E402 - benchmarks/ is next to src/
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,6 +89,40 @@ def test_the_figures_in_a_readme_is_the_results_rendered_again(name: str) -> Non
     assert render.with_measured(text, name) == text
     assert len(re.findall(r"\d %", text.partition("\n## ")[0])) == 2  # the first screen has one figure, and zero-shot's
     assert text.partition("\n## ")[0].count("![") == 1
+
+
+def test_the_front_page_of_the_results_is_the_results_rendered_again() -> None:
+    text = render.FRONT.read_text(encoding="utf-8")
+    assert render.with_front(text) == text
+
+
+@pytest.mark.parametrize("name", render.PAGES)
+def test_make_results_runs_the_command_that_a_results_file_names(name: str) -> None:
+    (step,) = (step for step in results.STEPS if name in step.names)
+    assert render.read(name)["command"] == f"python -m {step.arguments}"
+
+
+def test_make_results_measures_only_what_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(photos, "RESULTS", tmp_path)
+    assert not any(step.complete for step in results.STEPS)
+    done: list[dict[str, str]] = []
+    for run in photos.RUNS:
+        assert photos.not_run(done)[0] == run
+        (tmp_path / "photos.json").write_text(json.dumps({"runs": done}), encoding="utf-8")
+        assert not results.STEPS[-1].complete
+        done.append({"command": run.command})
+    for name in render.PAGES:
+        (tmp_path / f"{name}.json").write_text(json.dumps({"runs": done}), encoding="utf-8")
+    assert all(step.complete for step in results.STEPS)
+
+
+@pytest.mark.parametrize("run", photos.RUNS, ids=lambda run: run.command)
+def test_a_run_on_photos_asks_for_what_its_command_does(run: photos.Run) -> None:
+    words = shlex.split(run.command)
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    asked = {axis: options[option] for axis, option in photos.OPTIONS.items() if option in options}
+    assert parse_request(words[2], asked) == parse_request(run.experiment, run.words)
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
