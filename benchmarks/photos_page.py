@@ -29,7 +29,7 @@ def page(record: dict[str, Any]) -> str:
             "encoders; and the `toy` encoder in table 6, which fine-tunes an encoder's own layers. Neither is the paper's encoder: "
             "orders and signs can be compared with the paper, numbers cannot. Nothing is shortened, except that CoOp has one seed beyond "
             f"4 shots. The titles are the paper's. {', '.join(name for name in experiments() if name not in names)}: not here, since "
-            f"they are ImageNet's. {progress(record)}",
+            f"they are ImageNet's. Times are of a machine whose load was {record['load']:.1f} over the last 15 minutes. {progress(record)}",
             *(section(name, record) for name in names),
         ]
     )
@@ -38,9 +38,9 @@ def page(record: dict[str, Any]) -> str:
 def progress(record: dict[str, Any]) -> str:
     """How many runs are complete, how long they took, and which have not run yet."""
     minutes = sum(run["seconds"] for run in record["runs"]) / 60
-    rest = ", ".join(f"{run.experiment} ({run.words.get('methods', 'all methods')})" for run in not_run(record["runs"]))
-    done = f"{len(record['runs'])} of {len(RUNS)} runs are complete, in {minutes:.0f} minutes"
-    return f"{done}; not run yet: {rest}." if rest else f"{done}."
+    done = f"{len(record['runs'])} of {len(RUNS)} runs are complete, in {minutes:.0f} minutes, of interrupted ones the last part only"
+    rest = "; ".join(run.title for run in not_run(record["runs"]))
+    return f"{done}. Not run yet: {rest}." if rest else f"{done}."
 
 
 def section(name: str, record: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ import codes  # noqa: E402 - next to the pages
 import docstrings  # noqa: E402
 import navigation  # noqa: E402
 import steps  # noqa: E402
-from benchmarks import photos, render, results  # noqa: E402 - benchmarks/ is next to src/
+from benchmarks import claims_page, photos, render, results  # noqa: E402 - benchmarks/ is next to src/
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,6 +123,48 @@ def test_a_run_on_photos_asks_for_what_its_command_does(run: photos.Run) -> None
     options = dict(zip(words[3::2], words[4::2], strict=True))
     asked = {axis: options[option] for axis, option in photos.OPTIONS.items() if option in options}
     assert parse_request(words[2], asked) == parse_request(run.experiment, run.words)
+
+
+@pytest.mark.parametrize(
+    ("check", "experiment", "field", "values", "holds"),
+    [
+        (claims_page.fewer_epochs, "figure5", "accuracy", {"tip-adapter-f": 0.8, "clip-adapter": 0.7}, True),
+        (claims_page.fewer_epochs, "figure5", "accuracy", {"tip-adapter-f": 0.7, "clip-adapter": 0.8}, False),
+        (claims_page.fewer_epochs, "figure5", "accuracy", {"tip-adapter-f": 0.7}, None),
+        (claims_page.adapter_costs_little, "table1", "inference_ms", {"zero-shot": 100.0, "tip-adapter": 102.9}, True),
+        (claims_page.adapter_costs_little, "table1", "inference_ms", {"zero-shot": 100.0, "tip-adapter": 103.1}, False),
+        (claims_page.adapter_costs_little, "table1", "inference_ms", {"zero-shot": 100.0}, None),
+        (claims_page.keys_are_the_part, "table6", "accuracy", {("", "keys"): 0.9, ("", "values"): 0.8}, True),
+        (claims_page.keys_are_the_part, "table6", "accuracy", {("", "keys"): 0.8, ("", "values"): 0.9}, False),
+        (claims_page.keys_are_the_part, "table1", "accuracy", {("", "keys"): 0.9}, None),
+    ],
+)
+def test_a_claim_of_the_paper_holds_by_its_numbers(
+    check: Callable[[claims_page.Set], tuple[bool, str] | None],
+    experiment: str,
+    field: str,
+    values: dict[Any, float],
+    holds: bool | None,
+) -> None:
+    rows = [
+        {"experiment": experiment, "method": name[0] or "tip-adapter-f", "variant": name[1], "shots": 16, field: value}
+        for name, value in ((key if isinstance(key, tuple) else (key, ""), value) for key, value in values.items())
+    ]
+    outcome = check(claims_page.Set("", [{"protocol": "leave-one-out", **row} for row in rows]))
+    assert (outcome[0] if outcome else None) == holds
+
+
+@pytest.mark.parametrize(("tip", "holds"), [(1.0, True), (3.0, False)])
+def test_prompts_matter_less_if_the_methods_gain_less_in_order(tip: float, holds: bool) -> None:
+    gains = {"zero-shot": 2.0, "tip-adapter": tip, "tip-adapter-f": 0.5}
+    rows = [
+        {"experiment": "figure6", "method": method, "variant": variant, "protocol": "leave-one-out", "accuracy": value}
+        for method, gain in gains.items()
+        for variant, value in (("single prompt", 0.5), ("ensemble", 0.5 + gain / 100))
+    ]
+    outcome = claims_page.prompts_matter_less(claims_page.Set("", rows))
+    assert outcome
+    assert outcome[0] == holds
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
