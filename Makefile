@@ -43,7 +43,7 @@ docs: $(VENV)/.has-dev
 
 # Writes docs/results/speed.json; run by hand, on an otherwise idle machine.
 bench: $(VENV)/.has-dev
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks
 
 # Writes docs/results/mutants.json: how many small changes of the code the tests notice. Takes ten minutes on two idle cores.
 mutants: $(VENV)/.has-dev
