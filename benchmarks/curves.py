@@ -17,7 +17,8 @@ STYLE = (
     ".end{text-anchor:end}.grid{stroke:#7d858e;stroke-opacity:.2}polyline{fill:none;stroke:currentColor;stroke-width:2}"
     "circle{fill:currentColor}.label{fill:currentColor}.default{color:#1f8f80}.default polyline{stroke-width:3.5}"
     ".default text{font-weight:600}.tip{color:#c8602f}.peer{color:#5b7fc7}.names{color:#8a8f98}"
-    ".names polyline{stroke-dasharray:3 5}"
+    ".names polyline{stroke-dasharray:3 5}.tuned{color:#c8602f}.tuned polyline{stroke-dasharray:8 4}.prompts{color:#8e5bb5}"
+    ".adapter{color:#b0882a}.gaussian{color:#c05a8e}"
 )
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 56, 600, 64, 396, 880, 452
 _LABEL_HEIGHT = 20

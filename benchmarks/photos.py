@@ -109,6 +109,7 @@ RUNS = (
     Run("table7", _CHOSEN, _CLIP),
     Run("table4", {**_POCKET, "methods": "tip-adapter", **_CHOSEN}),
     Run("figure5", {**_POCKET, "methods": "zero-shot,tip-adapter,tip-adapter-f,text-offset,gda", **_CHOSEN}),
+    Run("figure5", {**_POCKET, "methods": "tip-adapter,tip-adapter-f", "shots": "1", "protocols": "scale-free"}),
     Run("figure5", _COOP_FEW),
     Run("figure5", {**_POCKET, "methods": "linear-probe", **_CHOSEN}),
     Run("figure5", {**_POCKET, "methods": "clip-adapter"}),

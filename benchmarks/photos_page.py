@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import mean
 from typing import Any
 
+from benchmarks.claims_page import WITHOUT_VALIDATION
 from benchmarks.curves import curves
 from benchmarks.photos import RUNS, not_run
 from tip_adapter.paper.experiments import experiment, experiments
@@ -71,22 +72,22 @@ def outcome(run: dict[str, Any]) -> str:
 _CURVES = {
     "zero-shot": ("names", "class names alone (zero-shot)"),
     "linear-probe": ("peer", "linear probe"),
-    "coop": ("peer", "CoOp"),
-    "clip-adapter": ("peer", "CLIP-Adapter"),
-    "gda": ("peer", "gda"),
+    "coop": ("prompts", "CoOp"),
+    "clip-adapter": ("adapter", "CLIP-Adapter"),
+    "gda": ("gaussian", "gda"),
     "tip-adapter": ("tip", "Tip-Adapter"),
-    "tip-adapter-f": ("tip", "Tip-Adapter-F"),
+    "tip-adapter-f": ("tuned", "Tip-Adapter-F"),
     "text-offset": ("default", "text-offset, the default"),
 }
 
 
 def picture(record: dict[str, Any]) -> str:
-    """Accuracy over shots of every method that was measured on the photos, chosen by leave-one-out."""
+    """Accuracy over shots of every method that was measured on the photos, chosen by the support alone."""
     rows = [
         row
         for run in record["runs"]
         for row in run["rows"]
-        if row["experiment"] == "figure5" and row["protocol"] in ("fixed", "leave-one-out")
+        if row["experiment"] == "figure5" and row["protocol"] in WITHOUT_VALIDATION
     ]
     every = sorted({row["shots"] for row in rows} - {0})
     lines = []

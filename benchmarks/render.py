@@ -80,7 +80,7 @@ def with_front(index: str) -> str:
     record, found = read("photos"), [*claims_page.sets(read("claims")), *claims_page.photo_sets()]
     verdicts = Counter(holds for _, holds, _ in claims_page.verdicts(found))
     summary = (
-        f"Test accuracy on Caltech101, mean over seeds, alpha and beta by leave-one-out; the classes' names are bare: `{record['command']}`, "
+        f"Test accuracy on Caltech101, mean over seeds, bare class names, alpha and beta by leave-one-out, scale-free at one shot: `{record['command']}`, "
         f"{record['date']}, on {record['machine']}. On CLIP vectors and photos {verdicts[True]} of {verdicts.total()} checks of "
         f"[the paper's claims](claims.md) hold. [On photos](photos.md) {photos_page.progress(record)}"
     )

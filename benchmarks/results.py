@@ -45,7 +45,7 @@ STEPS = (
     Step(f"benchmarks.caltech101 {_DATA}", ("caltech101",)),
     Step(f"benchmarks.calibration {_DATA}", ("calibration",)),
     Step(f"benchmarks.trust {_DATA}", ("trust",)),
-    Step("benchmarks.run --photos $TIP_ADAPTER_DATA/caltech-101", ("speed",)),
+    Step("benchmarks --photos $TIP_ADAPTER_DATA/caltech-101", ("speed",)),
     Step(f"benchmarks.exported {_DATA} {_VECTORS}", ("exported",)),
     Step(f"benchmarks.serving {_DATA}", ("serving",)),
     Step(f"benchmarks.choosing {_DATA} {_VECTORS}", ("choosing",)),
