@@ -1,4 +1,4 @@
-"""The paper's experiments on the data set and the encoders at hand: Caltech101 with pocket, the toy encoder where towers learn.
+"""The paper's experiments on available photos: Caltech101 with pocket; the toy encoder where an encoder's own layers learn.
 
     python -m benchmarks.photos --data-root DATA --vectors DIR
 

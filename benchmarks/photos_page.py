@@ -25,7 +25,7 @@ def page(record: dict[str, Any]) -> str:
     names = [name for name in experiments() if any(run.experiment == name for run in RUNS)]
     return "\n\n".join(
         [
-            "The paper's tables and figures with what is at hand: Caltech101's photos (100 classes, 2,465 test photos of the few-shot "
+            "The paper's tables and figures with what is available: Caltech101's photos (100 classes, 2,465 test photos of the few-shot "
             "literature's split) with the offline encoder `pocket`; stored CLIP ViT-B/32 vectors of 58 classes, where a table compares "
             "encoders; and the `toy` encoder in table 6, which fine-tunes an encoder's own layers. Neither is the paper's encoder: "
             "orders and signs can be compared with the paper, numbers cannot. Nothing is shortened, except that CoOp has one seed beyond "
