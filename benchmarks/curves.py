@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import log2
 from typing import TYPE_CHECKING
 
+from benchmarks.tables import shots_words
 from tip_adapter.report.charts import tag
 
 if TYPE_CHECKING:
@@ -51,13 +52,14 @@ def curves(title: str, lines: Sequence[tuple[str, str, Mapping[int, float]]]) ->
     drawn = []
     last = [values[max(values)] for *_, values in lines]
     for (kind, text, values), value, height in zip(lines, last, label_heights([y(v) for v in last]), strict=True):
+        label = text if max(values) == shots[-1] else f"{text}, {shots_words(max(values))}"
         points = [(f"{x(k):.1f}", f"{y(values[k]):.1f}") for k in sorted(values)]
         drawn.append(
             tag(
                 "g",
                 tag("polyline", points=" ".join(map(",".join, points))),
                 *(tag("circle", cx=cx, cy=cy, r=4) for cx, cy in points),
-                tag("text", f"{value:.1f} %  {text}", x=_RIGHT + 14, y=f"{height + 5:.1f}", class_="label"),
+                tag("text", f"{value:.1f} %  {label}", x=_RIGHT + 14, y=f"{height + 5:.1f}", class_="label"),
                 class_=kind,
             )
         )

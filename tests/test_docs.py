@@ -117,6 +117,31 @@ def test_make_results_measures_only_what_is_not_stored(tmp_path: Path, monkeypat
     assert all(step.complete for step in results.STEPS)
 
 
+def test_make_results_runs_what_is_missing_and_says_how_long_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "STEPS", results.STEPS[:3])
+    monkeypatch.setattr(results.subprocess, "run", lambda command, **_: ran.append(command[1:]))
+    monkeypatch.setattr(results.render, "main", lambda: None)
+    monkeypatch.setenv("TIP_ADAPTER_DATA", "photos")
+    monkeypatch.delenv("TIP_ADAPTER_VECTORS", raising=False)
+    with pytest.raises(SystemExit, match=r"^TIP_ADAPTER_VECTORS: not set"):
+        results.main()
+    monkeypatch.setenv("TIP_ADAPTER_VECTORS", "vectors")
+    (tmp_path / "demo.json").touch()
+    results.main()
+    first, second, third, last = capsys.readouterr().out.splitlines()
+    assert ran == [
+        ["-m", "benchmarks.equations", "--vectors", "vectors"],
+        ["-m", "benchmarks.caltech101", "--data-root", "photos"],
+    ]
+    assert second == "demo: stored"
+    for line, name in ((first, "equations"), (third, "caltech101"), (last, "this took")):
+        assert re.search(rf"\b{name}\b.* 0\.0 minutes$", line)
+
+
 @pytest.mark.parametrize("run", photos.RUNS, ids=lambda run: run.command)
 def test_a_run_on_photos_asks_for_what_its_command_does(run: photos.Run) -> None:
     words = shlex.split(run.command)
