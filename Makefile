@@ -35,7 +35,7 @@ test: $(VENV)/.has-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mkdocs build --strict --quiet
-	$(BIN)/pytest --numprocesses auto --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses auto --dist loadgroup --cov --cov-report=term:skip-covered
 
 # The site in site/, from docs/ and the docstrings; a warning is an error.
 docs: $(VENV)/.has-dev

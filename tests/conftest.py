@@ -39,6 +39,13 @@ settings.load_profile("soak" if "TIP_ADAPTER_SOAK" in os.environ else "check")
 _COLOURS = {"red": (230, 30, 20), "green": (20, 220, 40), "blue": (30, 20, 230), "yellow": (230, 220, 20)}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups and slow tests first, so that no process is left with a long one at the end."""
+    items.sort(
+        key=lambda item: (item.get_closest_marker("xdist_group") is None, item.get_closest_marker("slow") is None)
+    )
+
+
 def _paint(label: str, number: int = 0) -> Image.Image:
     """A noisy photo of a colour, grey for any other label; the same label and number give the same photo."""
     rng = np.random.default_rng([number, *label.encode()])

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-pytestmark = pytest.mark.slow
+# One process makes the environment, see also `pytest_collection_modifyitems`.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
 ROOT = Path(__file__).parents[1]
 FROM_INSIDE = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -99,8 +100,18 @@ def test_the_wheel_holds_data_types_and_licence(python: Path, tmp_path: Path) ->
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
 
 
-@pytest.mark.parametrize("encoder", ["toy", "pocket"])
-@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-adapter-f", "linear-probe", "clip-adapter"])
+@pytest.mark.parametrize(
+    ("encoder", "method"),
+    [
+        ("toy", "zero-shot"),
+        ("toy", "gda"),
+        ("toy", "linear-probe"),
+        ("toy", "clip-adapter"),
+        ("pocket", "text-offset"),
+        ("pocket", "tip-adapter"),
+        ("pocket", "tip-adapter-f"),
+    ],
+)
 def test_fit_predict_and_evaluate_run(away: Callable[..., str], encoder: str, method: str) -> None:
     assert method in away("fit", "train", "--out", "model", "--encoder", encoder, "--method", method)
     answers = [json.loads(line) for line in away("predict", "model", "test", "--json").splitlines()]

@@ -45,3 +45,13 @@ def test_every_imported_module_is_there() -> None:
     for path in PAGE.glob("*.js"):
         for name in re.findall(r'from "\./([^"]+)"', path.read_text(encoding="utf-8")):
             assert (PAGE / name).is_file(), f"{path.name} imports {name}"
+
+
+def test_every_code_of_an_error_is_translated() -> None:
+    problems = pytest.importorskip("tip_adapter.serve.problems")
+    codes = {*problems.STATUSES, *(kind.code for kind in problems.STATUS_OF_ERROR)}
+    text = (PAGE / "i18n.js").read_text(encoding="utf-8")
+    translated = re.findall(
+        r"(\w+): \"", text[text.index("export const PROBLEMS") : text.index("export function explained")]
+    )
+    assert sorted(translated) == sorted(codes)

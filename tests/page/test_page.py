@@ -312,6 +312,62 @@ def test_a_wrong_label_is_found_and_the_photo_moved(open_page: Any, photo_files:
     seen(card(page, "blue").locator(".photo img"), 6)
 
 
+def test_a_fine_tuned_result_is_compared_and_accepted_until_a_photo_comes(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", photo_files("red", 3))
+    add_class(page, "blue", photo_files("blue", 3))
+    visit(page, "quality")
+    panel = page.locator(".fine-tuning")
+    panel.get_by_role("button", name="Fine-tune").focus()
+    page.keyboard.press("Enter")
+    panel.get_by_role("button", name="Use the fine-tuned result").wait_for()
+    expect(panel).to_contain_text("No clear difference: 0 photos became right")
+    bars = panel.locator(".bar").evaluate_all("bars => bars.map(bar => bar.ariaLabel)")
+    assert [bar.split(":")[0] for bar in bars] == ["Before", "After"]
+    page.keyboard.press("Tab")
+    panel.get_by_role("button", name="Use the fine-tuned result").press("Enter")
+    expect(panel).to_contain_text("The fine-tuned result answers, until photos or classes change.")
+    assert method(page) == "tip-adapter-f"
+    visit(page, "classes")
+    card(page, "red").locator("input[type=file]").set_input_files(photo_files("red", 1, first=60))
+    seen(card(page, "red").locator(".photo img"), 4)
+    visit(page, "quality")
+    expect(panel).to_contain_text("Photos or classes have changed since")
+    assert method(page) == "text-offset"
+
+
+def method(page: Any) -> str:
+    answer = page.request.get(f"/v1/projects/{page.evaluate('location.hash').split('/')[1]}")
+    return str(answer.json()["settings"]["method"])
+
+
+def test_a_training_shows_its_progress_and_can_be_cancelled(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", photo_files("red", 2))
+    add_class(page, "blue", photo_files("blue", 2))
+    cancelled = []
+
+    def project(route: Any) -> None:
+        answer = route.fetch()
+        record = answer.json()
+        record["jobs"]["fine_tuning"] = {"state": "cancelled" if cancelled else "running", "epoch": 30, "epochs": 120}
+        route.fulfill(response=answer, json=record)
+
+    def job(route: Any) -> None:
+        cancelled.append(route.request.method)
+        route.fulfill(status=204)
+
+    page.route(re.compile(r"/v1/projects/[0-9a-f-]{36}$"), project)
+    page.route(re.compile(r"/fine-tune$"), job)
+    visit(page, "quality")
+    bar = page.get_by_label("Epoch 30 of 120")
+    bar.wait_for()
+    assert bar.evaluate("bar => bar.position") == 0.25
+    page.locator(".fine-tuning").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".fine-tuning")).to_contain_text("Cancelled. Nothing has changed.")
+    assert cancelled == ["DELETE"]
+
+
 def test_a_project_is_downloaded_deleted_and_opened_again(open_page: Any, photo_files: Any) -> None:
     page = open_page()
     add_class(page, "red", photo_files("red", 2))
@@ -387,6 +443,9 @@ def taught(page: Any, photo_files: Any) -> None:
     add_class(page, "blue", photo_files("blue", 3))
     ask(page, photo_files("red", 1, first=50)[0])
     page.locator(".headline", has_text="red").wait_for()
+    visit(page, "quality")
+    page.locator(".fine-tuning button").click()
+    page.locator(".fine-tuning .bar").first.wait_for()
     collect(page, photo_files("green", 4))
 
 
@@ -452,6 +511,19 @@ def test_the_language_is_the_browsers_and_can_be_changed(open_page: Any) -> None
     page.get_by_role("heading", name="What should it recognise?").wait_for()
 
 
+def test_an_error_is_in_the_language_of_the_page_with_the_services_words(open_page: Any, photo_files: Any) -> None:
+    page = open_page(locale="zh-CN")
+    add_class(page, "red", photo_files("red", 1))
+    visit(page, "quality")
+    page.get_by_role("button", name="开始微调").click()
+    said = page.locator(".toast div")
+    expect(said).to_contain_text("照片太少")
+    expect(said.locator("small[lang=en]")).to_contain_text("fewer than two classes have two photos")
+    page.select_option("#language", "en")
+    expect(said).to_contain_text("fewer than two classes have two photos")
+    assert said.locator("small").count() == 0
+
+
 def test_every_text_exists_in_both_languages_and_is_used(open_page: Any) -> None:
     page = open_page()
     keys = page.evaluate(
@@ -461,7 +533,7 @@ def test_every_text_exists_in_both_languages_and_is_used(open_page: Any) -> None
     folder = ROOT / "src" / "tip_adapter" / "serve" / "page"
     code = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.js") if path.name != "i18n.js")
     in_code = set(re.findall(r"[\"`](\w+)[\"`]", code)) | set(VIEWS)
-    families = ("shown_", "export_")  # their keys are composed
+    families = ("shown_", "export_", "verdict_")  # their keys are composed
     assert [key for key in keys[0] if key not in in_code and not key.startswith(families)] == ["too_large"][:0]
 
 

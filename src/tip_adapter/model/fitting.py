@@ -49,6 +49,7 @@ def fit_by_settings(
     logit_scale: float,
     *,
     progress: Progress | None,
+    after_epoch: Callable[[int, Any], None] | None = None,
 ) -> Head:
     """`fit_head` by the constructor values of FewShotClassifier, which `check_settings` took.
 
@@ -59,6 +60,7 @@ def fit_by_settings(
     method : name of the method that is fitted, which need not be that of the settings
     support, names, templates, class_embeddings, logit_scale : as in `fit_head`
     progress : called with (photos done, photos in all) while validation photos are encoded
+    after_epoch : as in `fit_head`
 
     Raises
     ------
@@ -78,6 +80,7 @@ def fit_by_settings(
         given=given,
         settings={"seed": validation.seed(settings["seed"]), **method_settings(settings)},
         offers=encoder_parts(encoder, method),
+        after_epoch=after_epoch,
     )
 
 

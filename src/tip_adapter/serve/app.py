@@ -33,7 +33,7 @@ from tip_adapter.serve.guard import Guard
 from tip_adapter.serve.metrics import MEDIA_TYPE, Metrics
 from tip_adapter.serve.problems import Problem, problem_response
 from tip_adapter.serve.projects import Projects
-from tip_adapter.serve.routes import collection, examples, exchange
+from tip_adapter.serve.routes import collection, examples, exchange, fine_tuning
 from tip_adapter.serve.routes import projects as project_routes
 from tip_adapter.serve.settings import Limits
 from tip_adapter.serve.static import add_page
@@ -84,7 +84,7 @@ def create_projects_app(
     projects = Projects(database, queue)
     app = _application(queue, settings, projects)
     app.state.projects = projects
-    for routes in (exchange, project_routes, examples, collection):
+    for routes in (exchange, project_routes, examples, collection, fine_tuning):
         app.include_router(routes.router)
     add_page(app)
 

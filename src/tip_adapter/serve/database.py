@@ -110,6 +110,13 @@ changes = _part(
     Column("text", Text, nullable=False),
     Column("before", JSON, nullable=False),
 )
+#: The fine-tuning of a project: its record, its head's learned arrays as safetensors, and whether that head answers.
+fine_tunings = _part(
+    "fine_tunings",
+    Column("job", JSON, nullable=False),
+    Column("arrays", LargeBinary),
+    Column("accepted", Boolean, nullable=False),
+)
 
 
 class Database:

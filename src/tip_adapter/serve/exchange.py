@@ -133,15 +133,15 @@ def onnx_file(project: Project, encoder: Encoder) -> bytes:
 
 
 def _model(project: Project, encoder: Encoder) -> FewShotClassifier:
-    """What the project has learned, fitted to all its photos first."""
-    if project.is_untuned or project.moved:
+    """What the project has learned, fitted to all its photos first; or its fine-tuned head."""
+    if not project.state.fine_tuned and (project.is_untuned or project.moved):
         project.settle(tune=True)
-    state, learned = project.learned()
-    support = learned.head.support
+    state, head = project.answering_head()
+    support = head.support
     rows = [state.all_photos[id] for id in support.ids.tolist()]
     names = [row.filename or row.id for row in rows]
     ids = [name if names.count(name) == 1 else f"{row.id}/{name}" for name, row in zip(names, rows, strict=True)]
-    head = replace(learned.head, support=replace(support, ids=np.array(ids, np.str_)))
+    head = replace(head, support=replace(support, ids=np.array(ids, np.str_)))
     return FewShotClassifier.from_head(head, encoder)
 
 

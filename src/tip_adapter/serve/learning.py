@@ -1,6 +1,7 @@
 """What a project learns: heads of the default method, fitted to all photos, or changed by single photos at once.
 
-A photo that is added counts immediately, by `TextOffsetStep`; a fit to all follows in the background.
+A photo that is added counts immediately, by `TextOffsetStep`; a fit to all follows in the background. A head can be fine-tuned,
+too, which takes longer and learns no single photos.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
+
+#: The method of fine-tuned heads.
+FINE_TUNED = "tip-adapter-f"
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Learned:
 
 
 class Learner:
-    """Fits heads of the default method for one encoder.
+    """Fits heads for one encoder.
 
     Parameters
     ----------
@@ -132,12 +136,19 @@ class Learner:
         nameless : labels of classes without a name of their own: their embedding is the mean of the others'
         support : SupportSet of classes among `names`; for an encoder that reads no names each has photos
         """
-        settings = FewShotClassifier(encoder=self.encoder).get_params(deep=False)
-        embeddings = self._embeddings(names, nameless)
-        names = dict(sorted(names.items()))
-        learned_from = support, names, self._templates, embeddings, self.encoder.logit_scale
-        head = fit_by_settings(settings, self.encoder, DEFAULT_METHOD, *learned_from, progress=None)
+        head = self._fitted(DEFAULT_METHOD, names, nameless, support)
         return Learned.of(head, Tuned.of(head))
+
+    def fine_tune(
+        self,
+        names: Mapping[str, str],
+        nameless: frozenset[str],
+        support: SupportSet,
+        epochs: int,
+        after_epoch: Callable[[int, Any], None],
+    ) -> Head:
+        """A head of Tip-Adapter-F, trained on all photos; takes what `fit` does, and `after_epoch` of `fit_head`."""
+        return self._fitted(FINE_TUNED, names, nameless, support, epochs, after_epoch)
 
     def refit(self, tuned: Tuned, names: Mapping[str, str], nameless: frozenset[str], support: SupportSet) -> Learned:
         """A head of all photos with settings that were chosen before; takes what `fit` does."""
@@ -150,6 +161,21 @@ class Learner:
         state = dict(sorted(names.items())), self._templates, embeddings, support, tuned.choice, estimator, scale
         head = Head(DEFAULT_METHOD, *state, tuned.left_out, training=estimator.training())
         return Learned.of(head, tuned)
+
+    def _fitted(
+        self,
+        method: str,
+        names: Mapping[str, str],
+        nameless: frozenset[str],
+        support: SupportSet,
+        epochs: int | None = None,
+        after_epoch: Callable[[int, Any], None] | None = None,
+    ) -> Head:
+        settings = FewShotClassifier(encoder=self.encoder, method=method, epochs=epochs).get_params(deep=False)
+        embeddings = self._embeddings(names, nameless)
+        names = dict(sorted(names.items()))
+        learned_from = support, names, self._templates, embeddings, self.encoder.logit_scale
+        return fit_by_settings(settings, self.encoder, method, *learned_from, progress=None, after_epoch=after_epoch)
 
     def _embed(self, name: str) -> NDArray[np.float32]:
         return embed_classes({name: name}, self._templates, self.encoder.encode_texts).matrix[0]

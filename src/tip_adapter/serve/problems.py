@@ -30,8 +30,10 @@ STATUSES = {
     "method_not_allowed": 405,
     "receive_timeout": 408,
     "conflict": 409,
+    "fine_tuning_runs": 409,
     "not_encoded": 409,
     "nothing_to_undo": 409,
+    "photos_changed": 409,
     "wrong_encoder": 409,
     "body_too_large": 413,
     "limit_reached": 413,
@@ -40,6 +42,7 @@ STATUSES = {
     "host_not_allowed": 421,
     "bad_project_file": 422,
     "no_classes": 422,
+    "too_few_photos": 422,
     "too_many_pending": 429,
     "client_gone": 499,
     "internal_error": 500,
@@ -47,7 +50,7 @@ STATUSES = {
     "database_unavailable": 503,
 }
 #: The package's errors that a request may cause → their status; a subclass comes before its parent.
-_STATUS_OF_ERROR = {
+STATUS_OF_ERROR = {
     ImageTooLarge: 413,
     ImageError: 422,
     NothingReadable: 422,
@@ -88,9 +91,9 @@ def problem_response(error: Exception) -> JSONResponse:
     if isinstance(error, Problem):
         code, detail, headers = error.code, error.detail, error.headers
         status = STATUSES[code]
-    elif kinds := [kind for kind in _STATUS_OF_ERROR if isinstance(error, kind)]:
+    elif kinds := [kind for kind in STATUS_OF_ERROR if isinstance(error, kind)]:
         assert isinstance(error, TipAdapterError)
-        code, detail, status = error.code, str(error), _STATUS_OF_ERROR[kinds[0]]
+        code, detail, status = error.code, str(error), STATUS_OF_ERROR[kinds[0]]
     else:
         code, detail, status = "internal_error", "the request failed; the service's log says why", 500
     title = HTTPStatus(status).phrase if status != STATUSES["client_gone"] else "Client Closed Request"

@@ -9,9 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections import Counter
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,20 +17,24 @@ from sqlalchemy import delete, insert, select, update
 
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.serve import database as tables
+from tip_adapter.serve.fine_tuning import FineTuner
 from tip_adapter.serve.learning import Learned, Tuned
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.report import report_of
+from tip_adapter.serve.state import COLLECTION, UPLOAD, Change, ClassRow, PhotoRow, State
 from tip_adapter.text import counted, shown
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
+    from tip_adapter.model.head import Head
     from tip_adapter.serve.batching import EncodedPhoto
     from tip_adapter.serve.database import Database
+    from tip_adapter.serve.fine_tuning import FineTuned
     from tip_adapter.serve.learning import Learner
     from tip_adapter.serve.settings import Limits
     from tip_adapter.serve.sorting import Scores
@@ -41,121 +43,10 @@ _Result = TypeVar("_Result")
 
 #: Label of the class of photos that belong to none of the others.
 NONE_OF_THESE = "none of these"
-UPLOAD, COLLECTION = "upload", "collection"
 #: Changes that can be undone.
 _MOST_CHANGES = 100
 #: Up to so many photos × classes × width all photos are fitted again at every change: it takes 20 ms.
 _QUICKLY_FITTED = 200_000
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """A class as in the database; see `database.classes`."""
-
-    id: str
-    number: int
-    label: str
-    name: str
-    enabled: bool = True
-    is_none: bool = False
-    deleted: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class PhotoRow:
-    """A photo as in the database, see `database.photos`; (d,) float32 vector, None while it is not encoded."""
-
-    id: str
-    number: int
-    origin: str
-    filename: str
-    added: float
-    digest: str
-    class_id: str | None = None
-    deleted: bool = False
-    error: str | None = None
-    vector: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """A project at one moment.
-
-    Parameters
-    ----------
-    version : int, grows with every change of answers
-    name : of the project
-    all_classes, all_photos : by id, also deleted ones, whose deletion may be undone
-    learned : Learned; None where there is no class to answer
-    """
-
-    version: int
-    name: str
-    all_classes: Mapping[str, ClassRow]
-    all_photos: Mapping[str, PhotoRow]
-    learned: Learned | None = None
-
-    @cached_property
-    def classes(self) -> dict[str, ClassRow]:
-        """By id, in the order in which they were added."""
-        rows = sorted(self.all_classes.values(), key=lambda row: row.number)
-        return {row.id: row for row in rows if not row.deleted}
-
-    @cached_property
-    def examples(self) -> dict[str, PhotoRow]:
-        """Photos with a class, by id, in the order in which they were added."""
-        return {row.id: row for row in self._photos if row.class_id is not None and row.vector is not None}
-
-    @cached_property
-    def collection(self) -> dict[str, PhotoRow]:
-        """Photos of the collection, by id, in the order in which they were added."""
-        return {row.id: row for row in self._photos if row.origin == COLLECTION}
-
-    @cached_property
-    def pending(self) -> list[PhotoRow]:
-        """Photos of the collection that are not encoded yet."""
-        return [row for row in self.collection.values() if row.vector is None and row.error is None]
-
-    @cached_property
-    def n_examples(self) -> Counter[str]:
-        """By class id."""
-        return Counter(row.class_id for row in self.examples.values() if row.class_id)
-
-    @cached_property
-    def _photos(self) -> list[PhotoRow]:
-        return [row for row in self.all_photos.values() if not row.deleted]
-
-    def class_labelled(self, label: str) -> ClassRow | None:
-        """The class of a label."""
-        return next((row for row in self.classes.values() if row.label == label), None)
-
-    def label_of(self, photo: PhotoRow | None, answering: Mapping[str, str]) -> str | None:
-        """The label that a photo is an example of, if that is one of the answering classes."""
-        if photo is None or photo.deleted or photo.class_id is None or photo.vector is None:
-            return None
-        row = self.classes.get(photo.class_id)
-        return row.label if row is not None and row.label in answering else None
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a writer changes.
-
-    Parameters
-    ----------
-    text : what is done, for people, as in "added a photo to cat"
-    classes, photos : id → column → value
-    new : rows to add
-    stored : further columns of new photos: `thumbnail`, `content`
-    is_undoable : whether it can be undone
-    """
-
-    text: str
-    classes: Mapping[str, Mapping[str, Any]] | None = None
-    photos: Mapping[str, Mapping[str, Any]] | None = None
-    new: Sequence[ClassRow | PhotoRow] = ()
-    stored: Mapping[str, Any] | None = None
-    is_undoable: bool = True
 
 
 class Project:
@@ -181,16 +72,19 @@ class Project:
     ) -> None:
         self.id, self.created = id, created
         self._database, self._learner, self._limits = database, learner, limits
-        self._writing = threading.RLock()
+        #: Whoever changes the project takes it.
+        self.writing = threading.RLock()
         self._reads_names = learner.encoder.record.reads_names
         self._reporting = threading.Lock()
-        self._report: tuple[Learned | None, dict[str, Any]] | None = None
+        self._report: tuple[tuple[Learned | None, FineTuned | None], dict[str, Any]] | None = None
         #: Scores of the collection, and the state by which they were computed.
         self.scores: tuple[State, Scores] | None = None
         #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
         self.changed, self.moved, self.is_untuned = 0.0, 0.0, False
         self.state = replace(state, learned=self._fitted(state, tuned) if self.answering(state) else None)
         self.is_untuned = tuned is None and bool(state.examples)
+        self.fine_tuner = FineTuner(self, database, learner)
+        self.state = replace(self.state, fine_tuned=self.fine_tuner.restore(self.state))
 
     @property
     def encoder_name(self) -> str:
@@ -207,13 +101,13 @@ class Project:
             if row.enabled and (self._reads_names or state.n_examples[row.id])
         }
 
-    def learned(self) -> tuple[State, Learned]:
-        """The present state and what was learned; Problem if there is no class to answer."""
+    def answering_head(self) -> tuple[State, Head]:
+        """The present state and the head that answers; Problem if there is no class to answer."""
         state = self.state
-        if state.learned is None:
+        if state.head is None:
             what = "class" if self._reads_names else "class with a photo"
             raise Problem("no_classes", f"the project has no enabled {what} yet; add one")
-        return state, state.learned
+        return state, state.head
 
     def class_of(self, id: str) -> ClassRow:
         """A class by its id; Problem if there is none."""
@@ -242,7 +136,7 @@ class Project:
 
     def put_class(self, id: str, label: str, name: str | None) -> bool:
         """Add a class; False if it is there already with the same content."""
-        with self._writing:
+        with self.writing:
             label = label_of(label, "label")
             name = label.replace("_", " ") if name is None else label_of(name, "name")
             there = self.state.all_classes.get(id)
@@ -260,7 +154,7 @@ class Project:
 
     def change_class(self, id: str, label: str | None, name: str | None, enabled: bool | None) -> None:
         """Rename, disable or enable a class."""
-        with self._writing:
+        with self.writing:
             row = self.class_of(id)
             values: dict[str, Any] = {}
             if label is not None:
@@ -278,7 +172,7 @@ class Project:
 
     def delete_class(self, id: str) -> None:
         """Delete a class and its photos; those of the collection are open again."""
-        with self._writing:
+        with self.writing:
             row = self.class_of(id)
             gone = {"deleted": True}
             photos = {
@@ -314,7 +208,7 @@ class Project:
 
     def add_example(self, id: str, class_id: str, filename: str, encoded: EncodedPhoto) -> PhotoRow | None:
         """Learn a photo of a class; the earlier one of the same content where there is one, which is not changed."""
-        with self._writing:
+        with self.writing:
             row = self.class_of(class_id)
             if self.there(id, encoded.digest, UPLOAD, class_id):
                 return None
@@ -340,14 +234,14 @@ class Project:
 
     def move_example(self, id: str, class_id: str) -> None:
         """Give an example another class."""
-        with self._writing:
+        with self.writing:
             photo, row = self.example(id), self.class_of(class_id)
             if photo.class_id != class_id:
                 self._change(Change(f"moved a photo to {row.label}", photos={id: {"class_id": class_id}}))
 
     def delete_example(self, id: str) -> None:
         """Delete an example; one of the collection is open again."""
-        with self._writing:
+        with self.writing:
             photo = self.example(id)
             label = self.class_of(photo.class_id or "").label
             values = {"deleted": True} if photo.origin == UPLOAD else {"class_id": None}
@@ -357,7 +251,7 @@ class Project:
 
     def add_collected(self, id: str, filename: str, digest: str, content: bytes) -> PhotoRow | None:
         """Keep a photo until it is encoded; the earlier one of the same content where there is one."""
-        with self._writing:
+        with self.writing:
             if self.there(id, digest, COLLECTION, None):
                 return None
             if earlier := self.duplicate(id, digest, COLLECTION):
@@ -375,7 +269,7 @@ class Project:
 
     def keep_encoded(self, outcomes: Mapping[str, EncodedPhoto | Exception]) -> None:
         """Store the vectors of photos of the collection, or why they have none; their files are dropped."""
-        with self._writing:
+        with self.writing:
             rows = dict(self.state.all_photos)
             with self._database.begin() as connection:
                 for id, outcome in outcomes.items():
@@ -391,7 +285,7 @@ class Project:
 
     def label_collected(self, id: str, class_id: str | None, not_class_id: str | None = None) -> None:
         """Make a photo of the collection an example of a class; of "none of these" where it is not of a class; or open again."""
-        with self._writing:
+        with self.writing:
             photo = self.collected(id)
             if photo.vector is None:
                 raise Problem("not_encoded", f"photo {shown(id)} is not encoded yet, or cannot be; label another one")
@@ -412,7 +306,7 @@ class Project:
 
     def delete_collected(self, id: str) -> None:
         """Delete a photo of the collection."""
-        with self._writing:
+        with self.writing:
             self.collected(id)
             self._change(Change("removed a photo from the collection", photos={id: {"deleted": True}}))
 
@@ -420,7 +314,7 @@ class Project:
 
     def rename(self, name: str) -> None:
         """Give the project another name."""
-        with self._writing:
+        with self.writing:
             with self._database.begin() as connection:
                 query = update(tables.projects).where(tables.projects.c.id == self.id)
                 connection.execute(query.values(name=name))
@@ -434,7 +328,7 @@ class Project:
 
     def undo(self) -> str:
         """Take the last change back: what it was; Problem if there is none."""
-        with self._writing:
+        with self.writing:
             mine = tables.changes.c.project_id == self.id
             with self._database.read() as connection:
                 query = select(tables.changes).where(mine).order_by(tables.changes.c.number.desc()).limit(1)
@@ -452,24 +346,43 @@ class Project:
         """How good it is, see `report_of`; computed once for what was learned."""
         with self._reporting:
             state = self.state
-            if self._report is None or self._report[0] is not state.learned:
-                self._report = state.learned, report_of(state)
+            by = state.learned, state.fine_tuned
+            if self._report is None or self._report[0] != by:
+                self._report = by, report_of(state)
             return {**self._report[1], "version": state.version}
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 
-    def support(self, state: State) -> SupportSet:
-        """The examples of the classes that are answered, ids as in the database."""
+    def labels(self, state: State) -> dict[str, str]:
+        """Id → label of the examples of the classes that are answered."""
         answering = self.answering(state)
-        rows = [(row, state.label_of(row, answering)) for row in state.examples.values()]
-        kept = [(row, label) for row, label in rows if label is not None]
+        labels = {row.id: state.label_of(row, answering) for row in state.examples.values()}
+        return {id: label for id, label in labels.items() if label is not None}
+
+    def support(self, state: State) -> SupportSet:
+        """The same examples as a support set, ids as in the database."""
+        labels = self.labels(state)
+        rows = [state.examples[id] for id in labels]
         width = self._learner.encoder.identity.width
         return SupportSet(
-            np.array([row.vector for row, _ in kept], np.float32).reshape(len(kept), width),
-            np.array([label for _, label in kept], np.str_),
-            np.array([row.id for row, _ in kept], np.str_),
-            np.array([row.digest for row, _ in kept], np.str_),
+            np.array([row.vector for row in rows], np.float32).reshape(len(rows), width),
+            np.array([*labels.values()], np.str_),
+            np.array([*labels], np.str_),
+            np.array([row.digest for row in rows], np.str_),
         )
+
+    def nameless(self, state: State) -> frozenset[str]:
+        """Labels of classes without a name of their own."""
+        return frozenset(row.label for row in state.classes.values() if row.is_none)
+
+    def answer_by(self, fine_tuned: FineTuned | None, further: Callable[[Connection], None]) -> None:
+        """Let readers see the answers of a fine-tuned head, or without it; `further` is written with the new version."""
+        with self.writing:
+            state = replace(self.state, version=self.state.version + 1, fine_tuned=fine_tuned)
+            with self._database.begin() as connection:
+                self._write_version(connection, state.version)
+                further(connection)
+            self.state = state
 
     def settle(self, *, tune: bool) -> None:
         """Fit all photos, with settings that are chosen again or the present ones; changes of meanwhile count, too."""
@@ -479,7 +392,7 @@ class Project:
             self.moved, self.is_untuned = 0.0, False
             return
         learned = self._fitted(state, None if tune else state.learned.tuned)
-        with self._writing:
+        with self.writing:
             now = self.state
             if self.answering(now) != self.answering(state):
                 return  # a change of classes has fitted all again; what was chosen is chosen later
@@ -492,12 +405,8 @@ class Project:
             self._publish(replace(now, learned=later), learned.tuned if tune else None)
 
     def _fitted(self, state: State, tuned: Tuned | None) -> Learned:
-        names = self.answering(state)
-        nameless = frozenset(row.label for row in state.classes.values() if row.is_none)
-        support = self.support(state)
-        if tuned is None:
-            return self._learner.fit(names, nameless, support)
-        return self._learner.refit(tuned, names, nameless, support)
+        learned_from = self.answering(state), self.nameless(state), self.support(state)
+        return self._learner.fit(*learned_from) if tuned is None else self._learner.refit(tuned, *learned_from)
 
     def _moved(self, learned: Learned, before: State, after: State, photos: Iterable[str]) -> Learned:
         """`learned` from the photos of `before`, changed by those whose label is another one after."""
@@ -513,15 +422,19 @@ class Project:
                 learned = learned.with_photo(new.vector, labels[1])
         return learned
 
-    def _relearned(self, before: State, after: State, photos: Iterable[str]) -> Learned | None:
-        """What is learned after a change, at once."""
-        answering, learned = self.answering(after), before.learned
-        relabelled = [
+    def _relabelled(self, before: State, after: State, photos: Iterable[str]) -> list[str]:
+        """Those of the photos that are examples of another class after a change."""
+        answering = self.answering(after)
+        return [
             id
             for id in photos
             if before.label_of(before.all_photos.get(id), answering)
             != after.label_of(after.all_photos.get(id), answering)
         ]
+
+    def _relearned(self, before: State, after: State, relabelled: list[str]) -> Learned | None:
+        """What is learned after a change, at once."""
+        answering, learned = self.answering(after), before.learned
         is_other = learned is None or self.answering(before) != answering
         if not answering or not (is_other or relabelled):  # such as a photo for the collection
             return learned if answering else None
@@ -539,35 +452,45 @@ class Project:
     def _change(self, change: Change, further: Callable[[Connection], None] | None = None) -> None:
         """Write a change to the database, then learn it, then let readers see it."""
         state = self.state
-        rows: dict[str, dict[str, Any]] = {"classes": dict(state.all_classes), "photos": dict(state.all_photos)}
-        changed = {"classes": change.classes or {}, "photos": change.photos or {}}
-        before: dict[str, dict[str, Any]] = {"classes": {}, "photos": {}}
-        for row in change.new:
-            kind = "classes" if isinstance(row, ClassRow) else "photos"
-            rows[kind][row.id] = row
-            before[kind][row.id] = {"deleted": True}
-        for kind, values_of in changed.items():
-            for id, values in values_of.items():
-                before[kind][id] = {column: getattr(rows[kind][id], column) for column in values}
-                rows[kind][id] = replace(rows[kind][id], **values)
-        after = replace(state, version=state.version + 1, all_classes=rows["classes"], all_photos=rows["photos"])
+        after, before = self._changed(change)
+        relabelled = self._relabelled(state, after, before["photos"])
+        if relabelled or self.answering(state) != self.answering(after):
+            after = replace(after, fine_tuned=None)
         with self._database.begin() as connection:
             for row in change.new:
                 connection.execute(_inserted(self.id, row, change.stored or {}))
-            for kind, values_of in changed.items():
-                for id, values in values_of.items():
+            for kind, values_of in (("classes", change.classes), ("photos", change.photos)):
+                for id, values in (values_of or {}).items():
                     connection.execute(_row(getattr(tables, kind), self.id, id, values))
             if change.is_undoable:
                 self._remember(connection, change.text, before)
             if further:
                 further(connection)
+            if after.fine_tuned is not state.fine_tuned:
+                self.fine_tuner.mark(connection, accepted=False)
             self._write_version(connection, after.version)
         self.changed = time.monotonic()
         learned = state.learned
         try:
-            learned = self._relearned(state, after, [*before["photos"]])
+            learned = self._relearned(state, after, relabelled)
         finally:  # rows are seen even if learning fails: they are in the database
             self.state = replace(after, learned=learned)
+
+    def _changed(self, change: Change) -> tuple[State, dict[str, dict[str, Any]]]:
+        """The state with other rows, and by table and id what undoes that."""
+        state = self.state
+        rows: dict[str, dict[str, Any]] = {"classes": dict(state.all_classes), "photos": dict(state.all_photos)}
+        before: dict[str, dict[str, Any]] = {"classes": {}, "photos": {}}
+        for row in change.new:
+            kind = "classes" if isinstance(row, ClassRow) else "photos"
+            rows[kind][row.id] = row
+            before[kind][row.id] = {"deleted": True}
+        for kind, values_of in (("classes", change.classes), ("photos", change.photos)):
+            for id, values in (values_of or {}).items():
+                before[kind][id] = {column: getattr(rows[kind][id], column) for column in values}
+                rows[kind][id] = replace(rows[kind][id], **values)
+        after = replace(state, version=state.version + 1, all_classes=rows["classes"], all_photos=rows["photos"])
+        return after, before
 
     def _remember(self, connection: Connection, text: str, before: Mapping[str, Any]) -> None:
         """Store how a change is undone; the oldest ones are forgotten."""

@@ -53,6 +53,7 @@ class Projects:
         self._opening = threading.Lock()
         self._importing = asyncio.Lock()
         self._learning = ThreadPoolExecutor(1, "learn")
+        self._training = ThreadPoolExecutor(1, "fine-tune")
         #: Set when the service stops, so that streams of events end.
         self.stopping = threading.Event()
 
@@ -121,7 +122,19 @@ class Projects:
             found = connection.execute(delete(tables.projects).where(tables.projects.c.id == id))
             if not found.rowcount:
                 raise Problem("not_found", f"there is no project {shown(id)}")
-            self._open.pop(id, None)
+            if project := self._open.pop(id, None):
+                project.fine_tuner.stop()
+
+    def fine_tune(self, project: Project, epochs: int) -> None:
+        """Begin to fine-tune a project in the background; Problem if one is being fine-tuned, or as `FineTuner.start`."""
+        with self._opening:
+            for other in self._open.values():
+                if other.fine_tuner.is_running:
+                    name = "this project" if other is project else f"the project {shown(other.state.name)}"
+                    raise Problem(
+                        "fine_tuning_runs", f"{name} is being fine-tuned; wait until that is done, or cancel it"
+                    )
+            self._training.submit(project.fine_tuner.start(epochs), self.stopping)
 
     @asynccontextmanager
     async def importing(self) -> AsyncIterator[None]:
@@ -185,7 +198,8 @@ class Projects:
                         project.moved, project.is_untuned = 0.0, False
 
     def close(self) -> None:
-        """End the thread; the database is closed."""
+        """End the threads, a training after its present epoch; the database is closed."""
         self.stopping.set()
+        self._training.shutdown(cancel_futures=True)
         self._learning.shutdown(cancel_futures=True)
         self.database.close()

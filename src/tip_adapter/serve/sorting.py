@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.serve.project import PhotoRow, Project, State
+    from tip_adapter.serve.project import Project
+    from tip_adapter.serve.state import PhotoRow, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +36,14 @@ class Scores:
     @classmethod
     def of(cls, state: State, photos: Sequence[PhotoRow]) -> Scores:
         """By what a state has learned."""
-        labels = state.learned.head.classes.tolist() if state.learned else []
+        labels = state.head.classes.tolist() if state.head else []
         positions = {label: n for n, label in enumerate(labels)}
         class_ids = {row.id: positions[row.label] for row in state.classes.values() if row.label in positions}
         probabilities = np.full((len(photos), len(labels)), np.nan, np.float32)
         encoded = [row for row, photo in enumerate(photos) if photo.vector is not None]
-        if state.learned and encoded:
+        if state.head and encoded:
             vectors = np.array([photos[row].vector for row in encoded])
-            probabilities[encoded] = state.learned.head.probabilities(vectors)
+            probabilities[encoded] = state.head.probabilities(vectors)
         return cls(photos, probabilities, labels, class_ids)
 
     def ordered(self, class_id: str | None, order: str, wanted: str) -> NDArray[np.intp]:

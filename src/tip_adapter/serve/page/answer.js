@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 import { coalesced, html, state, update } from "./store.js";
-import { Bar, dropTarget, Icon, IconButton, percent, Picker, thumbnail } from "./parts.js";
+import { Bar, dropTarget, Icon, IconButton, percent, Picker, Said, thumbnail } from "./parts.js";
 import { addPhotos, afterChange, labelOf, pathIn } from "./project.js";
 import { Camera } from "./camera.js";
 import { t } from "./i18n.js";
@@ -32,7 +32,7 @@ async function askOnce() {
     const { predictions } = await request("POST", pathIn("predict"), { query, body: form, repeatable: true });
     changes = { prediction: predictions[0].error ? null : predictions[0], error: predictions[0].error };
   } catch (error) {
-    changes = { prediction: null, error: error.message };
+    changes = { prediction: null, error };
   }
   if (state.asked?.file === asked.file) update({ asked: { ...state.asked, ...changes, isWaiting: false } });
 }
@@ -84,7 +84,7 @@ function answerOf(prediction) {
 }
 
 function Headline({ asked: { prediction, error } }) {
-  if (error) return html`<p class="headline is-error">${error}</p>`;
+  if (error) return html`<p class="headline is-error"><${Said} what=${error} /></p>`;
   if (!prediction) return html`<p class="headline is-waiting">${t(state.project.classes.length ? "asking" : "needs_class")}</p>`;
   const { best, threshold, isNone, label } = answerOf(prediction);
   if (!isNone) return html`<p class="headline">${label} <span class="score">${percent(best.score, 1)}</span></p>`;

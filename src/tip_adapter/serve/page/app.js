@@ -3,7 +3,7 @@
 import { render } from "./vendor/preact.mjs";
 import { request, watchConnection } from "./api.js";
 import { attempt, html, state, update, whenChanged } from "./store.js";
-import { Icon, IconButton } from "./parts.js";
+import { Icon, IconButton, Said } from "./parts.js";
 import { addPhotos, keepUpToDate, openProject, readProjects, undo } from "./project.js";
 import { ask } from "./answer.js";
 import { addToCollection, Collection, readCollection } from "./collection.js";
@@ -12,7 +12,7 @@ import { Quality, readReport } from "./quality.js";
 import { Classes } from "./classes.js";
 import { Use } from "./use.js";
 import { dismissFailed, isUploading, photosOf, retryFailed } from "./uploads.js";
-import { chooseLanguage, LANGUAGES, t } from "./i18n.js";
+import { chooseLanguage, explained, LANGUAGES, t } from "./i18n.js";
 
 const VIEWS = { classes: Classes, collection: Collection, quality: Quality, use: Use };
 const SHOWN_FAILURES = 5;
@@ -26,7 +26,7 @@ function App() {
     <main id="main" tabindex="-1"><${View} /></main>
     <${Uploads} />
     <div class="toast" role="status">${state.message && html`<div>
-      <span>${state.message.text}</span>
+      <span><${Said} what=${state.message.said} /></span>
       ${state.message.undo && html`<button type="button" class="plain" onClick=${undo}>${t("undo")}</button>`}
     </div>`}</div>
     ${state.dialog === "projects" && html`<${Projects} />`}
@@ -69,7 +69,7 @@ function Uploads() {
     ${nEnded < total && html`<label>${t("uploading", nEnded, total)}<progress max=${total} value=${nEnded}></progress></label>`}
     ${failed.length > 0 && html`<div role="alert">
       <p>${t("failed", failed.length)}</p>
-      <ul>${failed.slice(0, SHOWN_FAILURES).map(({ job, reason }) => html`<li><b>${job.name}</b>: ${reason}</li>`)}</ul>
+      <ul>${failed.slice(0, SHOWN_FAILURES).map(({ job, reason }) => html`<li><b>${job.name}</b>: <${Said} what=${reason} /></li>`)}</ul>
       ${failed.length > SHOWN_FAILURES && html`<p class="note">${t("more_failed", failed.length - SHOWN_FAILURES)}</p>`}
       <div class="row">
         <button type="button" class="button" onClick=${retryFailed}>${t("try_again")}</button>
@@ -141,5 +141,5 @@ async function start() {
 }
 
 start().catch((error) => {
-  document.getElementById("app").textContent = error.status === 401 ? t("expired") : error.message;
+  document.getElementById("app").textContent = error.status === 401 ? t("expired") : explained(error).text;
 });

@@ -25,7 +25,7 @@ const EN = {
   // classes
   classes: "Classes", class_name: "Name of the class", add_class: "Add", first_class: "Name of a class, such as cat", next_class: "Name of the next class",
   welcome: "What should it recognise?",
-  welcome_more: "Name two things or more. It answers by their names at once, and better with each photo that you add. There is no Train button.",
+  welcome_more: "Name two things or more. It answers by their names at once, and better with each photo that you add. No training is needed.",
   folders_hint: "Or drop folders of photos here: each becomes a class.", choose_folder: "Folder", no_folders: "Found photos without folders: drop folders, whose names become classes.",
   n_photos: photos, by_name: "no photos yet: it is recognised by its name", disabled: "disabled: never answered", none_of_these: "None of these",
   edit_class: (label) => `Rename ${label}`, delete_class: (label) => `Delete ${label}`, class_deleted: (label) => `Deleted the class ${label} and its photos.`,
@@ -70,6 +70,20 @@ const EN = {
   looks_like: (is, looks, score) => `Labelled ${is} (${score} probable), looks like ${looks}`, move_to_class: (label) => `Move to ${label}`,
   duplicates: "Nearly the same photo twice", duplicates_hint: "The second of two adds little. They are left out together.", delete_second: "Delete the second", second_photo: "the second photo",
 
+  // fine-tuning
+  fine_tuning: "Fine-tuning", fine_tune: "Fine-tune",
+  fine_tuning_hint: "Trains on all photos for a while, and measures whether that helps. You decide then. The result learns no new photos: as soon as photos or classes change, the project learns at once again, without it.",
+  training: (epoch, epochs) => `Epoch ${count(epoch)} of ${count(epochs)}`, training_hint: "You can go on; what you change now is not in the result.",
+  training_outdated: "Photos or classes have changed since: the project learns at once again. Fine-tune again to compare.",
+  training_cancelled: "Cancelled. Nothing has changed.", training_failed: "The training ended early:",
+  training_accepted: "The fine-tuned result answers, until photos or classes change.",
+  before: "Before", after: "After", with_interval: (share, low, high) => `${share} (${low}–${high})`,
+  verdict_better: (better, worse) => `Fine-tuning helps: ${photos(better)} became right, ${count(worse)} became wrong.`,
+  verdict_worse: (better, worse) => `Fine-tuning does harm: ${photos(worse)} became wrong, ${count(better)} became right.`,
+  verdict_no_difference: (better, worse) => `No clear difference: ${photos(better)} became right, ${count(worse)} became wrong, and chance alone makes as much.`,
+  compared_on: (n) => `What is right of ${photos(n)} that neither had seen, with the 95 % interval: each was left out of one of several trainings.`,
+  use_fine_tuned: "Use the fine-tuned result", dismiss: "Dismiss", stop_using: "Stop using it",
+
   // projects
   projects: "Projects", new_project: "New project", open_file: "Open a project file", open: "Open", opened: "Opened", no_projects: "There are none yet.",
   rename_project: (name) => `Name of the project ${name}`, save_project: (name) => `Download ${name} as one file`, delete_project: (name) => `Delete the project ${name}`,
@@ -100,7 +114,7 @@ const ZH = {
 
   classes: "类别", class_name: "类别名称", add_class: "添加", first_class: "类别名称，例如：猫", next_class: "下一个类别的名称",
   welcome: "要识别什么？",
-  welcome_more: "说出两种或更多的东西。它立刻按名称回答，每添加一张照片就更准。没有“训练”按钮。",
+  welcome_more: "说出两种或更多的东西。它立刻按名称回答，每添加一张照片就更准，不需要训练。",
   folders_hint: "也可以把照片文件夹拖到这里：每个文件夹成为一个类别。", choose_folder: "文件夹", no_folders: "这些照片不在文件夹里：请拖入文件夹，其名称即类别。",
   n_photos: (k) => `${n(k)} 张照片`, by_name: "还没有照片：按名称识别", disabled: "已停用：不会作为答案", none_of_these: "都不是",
   edit_class: (label) => `重命名 ${label}`, delete_class: (label) => `删除 ${label}`, class_deleted: (label) => `已删除类别 ${label} 及其照片。`,
@@ -141,6 +155,19 @@ const ZH = {
   looks_like: (is, looks, score) => `标为 ${is}（概率 ${score}），看起来像 ${looks}`, move_to_class: (label) => `移动到 ${label}`,
   duplicates: "几乎相同的照片", duplicates_hint: "两张中的第二张帮助不大。它们会一起被留出。", delete_second: "删除第二张", second_photo: "第二张照片",
 
+  fine_tuning: "微调", fine_tune: "开始微调",
+  fine_tuning_hint: "用全部照片训练一段时间，并测量是否有帮助，然后由您决定。微调结果不会学习新照片：照片或类别一有变化，项目就回到即时学习，不再使用它。",
+  training: (epoch, epochs) => `第 ${n(epoch)} 轮，共 ${n(epochs)} 轮`, training_hint: "可以继续操作；此时的改动不会进入结果。",
+  training_outdated: "此后照片或类别有变化：项目已回到即时学习。可重新微调来比较。",
+  training_cancelled: "已取消，没有任何改变。", training_failed: "训练提前结束：",
+  training_accepted: "现在由微调结果回答，直到照片或类别有变化。",
+  before: "之前", after: "之后", with_interval: (share, low, high) => `${share}（${low}–${high}）`,
+  verdict_better: (better, worse) => `微调有帮助：${n(better)} 张照片由错变对，${n(worse)} 张由对变错。`,
+  verdict_worse: (better, worse) => `微调有害：${n(worse)} 张照片由对变错，${n(better)} 张由错变对。`,
+  verdict_no_difference: (better, worse) => `没有明显差别：${n(better)} 张照片由错变对，${n(worse)} 张由对变错，偶然也会如此。`,
+  compared_on: (k) => `对两者都没见过的 ${n(k)} 张照片的正确率和 95 % 区间：每张照片都在某次训练中被留出。`,
+  use_fine_tuned: "使用微调结果", dismiss: "放弃", stop_using: "停止使用",
+
   projects: "项目", new_project: "新项目", open_file: "打开项目文件", open: "打开", opened: "已打开", no_projects: "还没有项目。",
   rename_project: (name) => `项目 ${name} 的名称`, save_project: (name) => `把 ${name} 下载为一个文件`, delete_project: (name) => `删除项目 ${name}`,
   delete_project_sure: (name) => `删除项目“${name}”及其全部照片？此操作无法撤销。`, imported: (name) => `已打开 ${name}。`,
@@ -154,6 +181,30 @@ const ZH = {
 };
 
 export const TEXTS = { en: EN, zh: ZH };
+
+/** The service answers in English: what its codes mean in other languages. */
+export const PROBLEMS = {
+  zh: {
+    // of requests
+    bad_request: "请求无法理解。", unauthorized: "需要令牌。", cross_site: "来自其他网站的请求被拒绝。", not_found: "没有找到，可能已被删除。",
+    method_not_allowed: "不支持这种请求。", receive_timeout: "发送太慢，已中断；请重试。", conflict: "与已有的内容冲突。",
+    body_too_large: "内容太大。", limit_reached: "已达到上限，请先删除一些。", too_many_images: "一次发送的照片太多。", unsupported_media_type: "不支持这种内容类型。",
+    host_not_allowed: "不允许用这个主机名访问。", client_gone: "请求已中断。", internal_error: "服务内部出错，请查看它的日志。",
+    busy: "服务正忙，请稍后重试。", database_unavailable: "数据库暂时无法使用，没有任何改变；请重试。", usage: "输入的值无效。",
+    // of projects and photos
+    bad_labels: "类别名称无效或太相似。", bad_vectors: "编码器无法读取这个名称。", unreadable_image: "照片无法读取。", image_too_large: "照片的像素太多。", nothing_readable: "没有可以读取的照片。",
+    no_classes: "请先添加类别。", not_encoded: "照片还没有读取完，或无法读取。", too_many_pending: "等待读取的照片太多，请稍后重试。",
+    nothing_to_undo: "没有可撤销的操作。", wrong_encoder: "项目由另一个编码器制作。", bad_project_file: "这不是项目文件，或文件已损坏。", cannot_export: "无法导出。",
+    fine_tuning_runs: "已有一个微调正在进行，请等待或取消。", photos_changed: "照片或类别已有变化，请重新微调。",
+    too_few_photos: "照片太少：至少两个类别需要各有两张不同的照片。",
+  },
+};
+
+/** An error in the language of the page, as {text, detail}: `detail` are the service's own words where these are other. */
+export function explained({ code, message }) {
+  const text = PROBLEMS[state.language]?.[code];
+  return text ? { text, detail: message } : { text: message };
+}
 
 /** The text of a key in the language of the page. */
 export function t(key, ...about) {

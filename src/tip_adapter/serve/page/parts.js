@@ -3,7 +3,7 @@
 import { html } from "./store.js";
 import { droppedPhotos, photosOf } from "./uploads.js";
 import { pathIn } from "./project.js";
-import { t } from "./i18n.js";
+import { explained, t } from "./i18n.js";
 
 const ICONS = {
   add: "M12 5v14M5 12h14",
@@ -20,6 +20,13 @@ const ICONS = {
 
 export function Icon({ name }) {
   return html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${ICONS[name]} /></svg>`;
+}
+
+/** A text; or an error in the language of the page, with the service's own words in small print. */
+export function Said({ what }) {
+  if (!(what instanceof Error)) return what;
+  const { text, detail } = explained(what);
+  return html`${text}${detail && html` <small lang="en">${detail}</small>`}`;
 }
 
 /** A button with an icon only; `label` is its name for those who do not see it. */

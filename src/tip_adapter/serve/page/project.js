@@ -86,7 +86,7 @@ function follow() {
 }
 
 /** After a change made here: ask for the new answers at once, and for the project. */
-function changed() {
+export function changed() {
   follow();
   refresh();
 }

@@ -4,6 +4,7 @@ import { request } from "./api.js";
 import { coalesced, html, state, update } from "./store.js";
 import { Bar, IconButton, percent, thumbnail } from "./parts.js";
 import { afterChange, classOf, deletePhoto, labelOf, movePhoto, pathIn } from "./project.js";
+import { FineTuning } from "./fine_tuning.js";
 import { t } from "./i18n.js";
 
 /** Pairs and doubtful labels that are listed at once: the next ones follow when these are dealt with. */
@@ -27,15 +28,17 @@ export function Quality() {
     <h2 id="quality-title" class="unseen">${t("quality")}</h2>
     <${Accuracy} report=${report} />
     <${NextSteps} report=${report} />
+    <${FineTuning} />
     ${report.confusion?.labels.length > 0 && html`<${Confusion} confusion=${report.confusion} />`}
     ${report.suspicious.length > 0 && html`<${Suspicious} entries=${report.suspicious} />`}
     ${report.near_duplicates.length > 0 && html`<${Duplicates} pairs=${report.near_duplicates} />`}
   </section>`;
 }
 
-function Accuracy({ report: { accuracy, per_class: perClass, n_examples: n } }) {
+function Accuracy({ report: { accuracy, per_class: perClass } }) {
+  const n = state.project.classes.reduce((sum, one) => sum + (one.enabled ? one.n_examples : 0), 0);
   const classes = perClass.filter((one) => classOf(one.class_id));
-  return html`<div class="panel">
+  return html`<div class="panel is-tall">
     <h3>${t("accuracy")}</h3>
     ${accuracy
       ? html`<p class="figure" aria-live="polite">${percent(accuracy.value, 1)}</p>

@@ -25,7 +25,7 @@ export const state = {
   asked: null, // the photo in the test area: {file, url, prediction, error}
   collection: { classId: null, shown: "open", offset: 0, page: null, uncertain: [], selected: null },
   report: null,
-  message: null, // {text, undo: whether to offer it}
+  message: null, // {said: a text or an error, undo: whether to offer it}
   dialog: null, // "projects"
 };
 
@@ -51,9 +51,9 @@ export function update(changes = {}) {
 let expiry = 0;
 
 /** Show a message for some seconds; one with Undo stays longer. */
-export function say(text, { undo = false } = {}) {
+export function say(said, { undo = false } = {}) {
   clearTimeout(expiry);
-  update({ message: { text, undo } });
+  update({ message: { said, undo } });
   expiry = setTimeout(() => update({ message: null }), undo ? 10_000 : 6_000);
 }
 
@@ -63,7 +63,7 @@ export async function attempt(action) {
     return await action();
   } catch (error) {
     if (error.status === 401) update({ expired: true });
-    else say(error.message);
+    else say(error);
     return undefined;
   }
 }

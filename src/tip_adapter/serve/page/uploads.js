@@ -57,11 +57,11 @@ function sendNext() {
 async function send(job) {
   try {
     const most = state.info?.max_body_bytes ?? Infinity;
-    if (job.size > most) throw new Problem(413, { code: "body_too_large", detail: t("too_large", job.size, most) });
+    if (job.size > most) throw new Problem(413, { code: "too_large", detail: t("too_large", job.size, most) });
     await job.send();
     update({ uploads: { ...state.uploads, done: state.uploads.done + 1 } });
   } catch (error) {
-    update({ uploads: { ...state.uploads, failed: [...state.uploads.failed, { job, reason: error.message }] } });
+    update({ uploads: { ...state.uploads, failed: [...state.uploads.failed, { job, reason: error }] } });
   }
 }
 

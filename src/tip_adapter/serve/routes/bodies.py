@@ -84,6 +84,12 @@ class CollectionPage(Page):
     state: Literal["open", "labelled", "all"] = "open"
 
 
+class Training(_Given):
+    """How long to fine-tune."""
+
+    epochs: int = Field(20, ge=1, le=100, description="Passes over the photos; the paper has 20")
+
+
 class ExportQuery(BaseModel):
     """What a project is exported as."""
 
@@ -243,6 +249,37 @@ class Report(BaseModel):
     near_duplicates: list[list[str]]
     needs_photos: list[str]
     note: str
+
+
+class Measured(BaseModel):
+    """Accuracy on n photos that were held out, and its 95 % interval."""
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+
+
+class FineTuning(BaseModel):
+    """A fine-tuning: its progress in epochs of all trainings, and the default method and its own measured on the same photos."""
+
+    state: Literal["running", "done", "accepted", "outdated", "cancelled", "failed"]
+    epoch: int
+    epochs: int
+    started_version: int
+    before: Measured | None
+    after: Measured | None
+    n_better: int | None
+    n_worse: int | None
+    verdict: Literal["better", "worse", "no_difference"] | None
+    note: str
+
+
+class FineTuningChanged(BaseModel):
+    """A fine-tuning, and the version of the project."""
+
+    version: int
+    fine_tuning: FineTuning
 
 
 class Undone(BaseModel):

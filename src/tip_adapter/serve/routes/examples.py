@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse
 from tip_adapter.errors import ImageError
 from tip_adapter.model.prediction import least_score
 from tip_adapter.serve.answers import Options, image_body, photo_form, problems, unless_gone
-from tip_adapter.serve.project import UPLOAD
 from tip_adapter.serve.routes import bodies
 from tip_adapter.serve.routes.bodies import Id  # noqa: TC001 - FastAPI reads annotations at run time
 from tip_adapter.serve.routes.shared import (
@@ -28,6 +27,7 @@ from tip_adapter.serve.routes.shared import (
     photo_body,
     thumbnail_answer,
 )
+from tip_adapter.serve.state import UPLOAD
 from tip_adapter.serve.uploads import Photo, read_photos
 
 if TYPE_CHECKING:
@@ -124,13 +124,13 @@ async def predict(
     options: Annotated[Options, Query()], request: Request, project: OneProject, queue: Queue
 ) -> Response:
     """Classify photos by what the project has learned: records as POST /v1/classify answers."""
-    project.learned()
+    project.answering_head()
     with queue.place(1, body_length(request, queue)):
         photos = await read_photos(request, queue.limits)
-        state, learned = project.learned()
-        least = least_score(options.min_score, learned.head)
+        state, head = project.answering_head()
+        least = least_score(options.min_score, head)
         with queue.place(len(photos) - 1, 0):
-            work = queue.predict(learned.head, photos, top=options.top, min_score=least, explain=options.explain)
+            work = queue.predict(head, photos, top=options.top, min_score=least, explain=options.explain)
             records = await unless_gone(request, work)
     return JSONResponse({"version": state.version, "predictions": records})
 

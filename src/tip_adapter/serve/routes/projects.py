@@ -88,7 +88,7 @@ async def events(project: OneProject, projects: AllProjects) -> Response:
             news = {
                 "version": state.version,
                 "collection": {"n_pending": len(state.pending), "n_collection": len(state.collection)},
-                "jobs": {"tuning": project.is_untuned},
+                "jobs": {"tuning": project.is_untuned, "fine_tuning": project.fine_tuner.answer(state)},
             }
             if news != latest:
                 latest, silent = news, 0.0

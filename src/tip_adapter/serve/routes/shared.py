@@ -12,12 +12,14 @@ from tip_adapter.images.labels import label_of
 from tip_adapter.serve.answers import problems
 from tip_adapter.serve.batching import PhotoQueue
 from tip_adapter.serve.problems import Problem
-from tip_adapter.serve.project import ClassRow, PhotoRow, Project, State
+from tip_adapter.serve.project import Project
 from tip_adapter.serve.projects import Projects
 from tip_adapter.serve.routes.bodies import Id  # noqa: TC001 - FastAPI reads annotations at run time
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from tip_adapter.serve.state import ClassRow, PhotoRow, State
 
 #: Errors of every route of projects.
 COMMON = problems(400, 401, 403, 404, 408, 413, 421, 422, 503)
@@ -47,8 +49,7 @@ def project_answer(project: Project) -> dict[str, Any]:
     """A project, as GET /v1/projects/{p} answers."""
     state = project.state
     settings: dict[str, Any] = {"method": None, "threshold": None}
-    if state.learned is not None:
-        head = state.learned.head
+    if (head := state.head) is not None:
         settings = {"method": head.method, "threshold": head.left_out.threshold if head.left_out else None}
         settings |= head.estimator.settings()
     return {
@@ -62,7 +63,7 @@ def project_answer(project: Project) -> dict[str, Any]:
         "n_collection": len(state.collection),
         "classes": [class_answer(row, state) for row in state.classes.values()],
         "settings": settings,
-        "jobs": {"tuning": project.is_untuned, "fine_tuning": None},
+        "jobs": {"tuning": project.is_untuned, "fine_tuning": project.fine_tuner.answer(state)},
         "can_undo": project.can_undo(),
     }
 
