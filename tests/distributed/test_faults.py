@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -426,6 +427,26 @@ def test_fault_69_other_errors_of_an_encoder_are_not_tried_again(photos: Path) -
     encoder.encode_prepared = lambda _: (_ for _ in ()).throw(RuntimeError("wrong driver"))  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="wrong driver"):
         encode.encode_photos(sorted((photos / "green").iterdir())[:4], encoder)
+
+
+@linux
+@pytest.mark.slow
+def test_fault_70_a_full_disk_stops_the_job_and_leaves_no_half_of_a_part(
+    model: Path, photos: Path, tmp_path: Path, digests: Digests
+) -> None:
+    label = [sys.executable, "-m", "tip_adapter", "label", model, photos, "--workers", "1", "--vectors", "--out"]
+    command = " ".join(map(str, [*label, tmp_path / "labels"]))
+    # The plan has room, a part with vectors has not.
+    full = subprocess.run(["bash", "-c", f"ulimit -f 8; {command}"], capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    assert re.search(
+        r"error: cannot write \S*labels.parquet: File too large; free space or choose another", full.stderr
+    )
+    assert [path.name for path in (tmp_path / "labels").iterdir() if path.is_file()] == ["plan.parquet"]
+    assert not list((tmp_path / "labels").rglob(MANIFEST))
+    subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+    label_images(model, photos, tmp_path / "undisturbed", workers=1, vectors=True)
+    assert digests(tmp_path / "labels") == digests(tmp_path / "undisturbed")
 
 
 @pytest.mark.slow

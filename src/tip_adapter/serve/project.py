@@ -399,10 +399,11 @@ class Project:
             later = (
                 self._moved(learned, state, now, [*state.all_photos, *now.all_photos]) if now is not state else learned
             )
+            self._publish(replace(now, learned=later), learned.tuned if tune else None)
+            # Afterwards: who reads that nothing is due any more reads the new state, too.
             self.moved = self.moved if later is not learned else 0.0
             if tune:
                 self.is_untuned = self.changed > started
-            self._publish(replace(now, learned=later), learned.tuned if tune else None)
 
     def _fitted(self, state: State, tuned: Tuned | None) -> Learned:
         learned_from = self.answering(state), self.nameless(state), self.support(state)
