@@ -150,6 +150,9 @@ def test_a_run_on_photos_asks_for_what_its_command_does(run: photos.Run) -> None
     assert parse_request(words[2], asked) == parse_request(run.experiment, run.words)
 
 
+PAPERS = ("zero-shot", "clip-adapter", "tip-adapter", "tip-adapter-f")
+
+
 @pytest.mark.parametrize(
     ("check", "experiment", "field", "values", "holds"),
     [
@@ -162,6 +165,9 @@ def test_a_run_on_photos_asks_for_what_its_command_does(run: photos.Run) -> None
         (claims_page.keys_are_the_part, "table6", "accuracy", {("", "keys"): 0.9, ("", "values"): 0.8}, True),
         (claims_page.keys_are_the_part, "table6", "accuracy", {("", "keys"): 0.8, ("", "values"): 0.9}, False),
         (claims_page.keys_are_the_part, "table1", "accuracy", {("", "keys"): 0.9}, None),
+        (claims_page.order_holds, "table3", "accuracy", dict(zip(PAPERS, (0.5, 0.6, 0.55, 0.7), strict=True)), True),
+        (claims_page.order_holds, "table3", "accuracy", dict(zip(PAPERS, (0.5, 0.8, 0.55, 0.7), strict=True)), False),
+        (claims_page.order_holds, "table3", "accuracy", dict(zip(PAPERS[:3], (0.5, 0.8, 0.55), strict=True)), None),
     ],
 )
 def test_a_claim_of_the_paper_holds_by_its_numbers(
