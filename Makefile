@@ -8,7 +8,7 @@ WITHOUT_OPEN_CLIP := $(addprefix --ignore=,tests/encoders/test_open_clip.py test
 SOAKED := tests/distributed tests/faults tests/methods tests/cli/test_teach_commands.py tests/test_metrics.py tests/io/test_files.py tests/test_vectors.py tests/serve
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo setup fix check test docs bench mutants soak
+.PHONY: demo setup fix check test docs bench mutants results soak
 export NO_MKDOCS_2_WARNING := 1
 
 demo: $(VENV)/.has-base
@@ -49,6 +49,10 @@ bench: $(VENV)/.has-dev
 mutants: $(VENV)/.has-dev
 	$(BIN)/python -m benchmarks.mutants
 	$(BIN)/python -m benchmarks.render
+
+# Measures what docs/results lacks, and renders its pages: hours on two idle cores; the same command resumes.
+results: $(VENV)/.has-dev
+	$(BIN)/python -m benchmarks.results
 
 soak: $(VENV)/.has-dev
 	TIP_ADAPTER_SOAK=1 $(BIN)/pytest $(SOAKED)

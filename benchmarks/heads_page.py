@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from math import log2
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.curves import curves
 from benchmarks.heads import (
     CALTECH101,
     CLIP58,
@@ -22,7 +21,6 @@ from benchmarks.heads import (
 )
 from benchmarks.tables import mean_in_percent, shots_words, table
 from tip_adapter.methods import DEFAULT_METHOD
-from tip_adapter.report.charts import tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -287,72 +285,21 @@ def best_peer(rows: Rows) -> float:
 
 # ---- the picture -----------------------------------------------------------------------------------------------------
 
-#: Read on white and on black pages.
-STYLE = (
-    "text{font:14px system-ui,sans-serif;fill:#7d858e}.title{font-size:17px;font-weight:600}.middle{text-anchor:middle}"
-    ".end{text-anchor:end}.grid{stroke:#7d858e;stroke-opacity:.2}polyline{fill:none;stroke:currentColor;stroke-width:2}"
-    "circle{fill:currentColor}.label{fill:currentColor}.default{color:#1f8f80}.default polyline{stroke-width:3.5}"
-    ".default text{font-weight:600}.tip{color:#c8602f}.peer{color:#5b7fc7}.names{color:#8a8f98}"
-    ".names polyline{stroke-dasharray:3 5}"
-)
-_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 56, 600, 64, 396, 880, 452
-_LABEL_HEIGHT = 20
-
 
 def picture(record: dict[str, Any]) -> str:
     """Accuracy over shots, mean over the six photo sets."""
     rows = [row for row in record["rows"] if row["case"] == "accuracy" and row["set"] in DEVELOPMENT]
     shots = shots_of(rows)
 
-    def line(head: str) -> list[float]:
-        return [100 * mean(set_means(of(rows, head=head, shots=k))) for k in shots]
+    def line(head: str) -> dict[int, float]:
+        return {k: 100 * mean(set_means(of(rows, head=head, shots=k))) for k in shots}
 
-    best = [100 * best_peer(of(rows, shots=k)) for k in shots]
-    lines = [
-        ("names", "class names alone (zero-shot)", line("zero-shot")),
-        ("tip", "Tip-Adapter", line("tip-adapter")),
-        ("peer", "best of scikit-learn, no names", best),
-        ("default", "text-offset, the default", line(DEFAULT_METHOD)),
-    ]
-    low = 10 * int(min(min(values) for *_, values in lines) // 10)
-    high = 10 * int(-(-max(max(values) for *_, values in lines) // 10))
-
-    def x(k: int) -> float:
-        return _LEFT + (_RIGHT - _LEFT) * log2(k) / log2(shots[-1])
-
-    def y(percent: float) -> float:
-        return _BOTTOM - (_BOTTOM - _TOP) * (percent - low) / (high - low)
-
-    grid = [
-        tag("line", x1=_LEFT, x2=_RIGHT, y1=y(p), y2=y(p), class_="grid")
-        + tag("text", f"{p} %", x=_LEFT - 8, y=y(p) + 5, class_="end")
-        for p in range(low, high + 1, 10)
-    ]
-    axis = [tag("text", k, x=f"{x(k):.1f}", y=_BOTTOM + 22, class_="middle") for k in shots]
-    curves = []
-    heights = label_heights([y(values[-1]) for *_, values in lines])
-    for (kind, text, values), height in zip(lines, heights, strict=True):
-        points = [(f"{x(k):.1f}", f"{y(value):.1f}") for k, value in zip(shots, values, strict=True)]
-        curves.append(
-            tag(
-                "g",
-                tag("polyline", points=" ".join(map(",".join, points))),
-                *(tag("circle", cx=cx, cy=cy, r=4) for cx, cy in points),
-                tag("text", f"{values[-1]:.1f} %  {text}", x=_RIGHT + 14, y=f"{height + 5:.1f}", class_="label"),
-                class_=kind,
-            )
-        )
-    title = tag("text", "New photos classified correctly, mean of six photo sets", x=_LEFT, y=28, class_="title")
-    below = tag("text", "photos to learn from, for each class", x=(_LEFT + _RIGHT) / 2, y=_BOTTOM + 46, class_="middle")
-    size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Accuracy over the number of photos for each class"'
-    content = "".join([title, *grid, *axis, below, *curves])
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{STYLE}</style>{content}</svg>\n'
-
-
-def label_heights(wanted: Sequence[float]) -> list[float]:
-    """Heights of labels near the wanted ones, so far apart that none covers another."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    heights = list(wanted)
-    for above, below in pairwise(order):
-        heights[below] = max(heights[below], heights[above] + _LABEL_HEIGHT)
-    return heights
+    return curves(
+        "New photos classified correctly, mean of six photo sets",
+        [
+            ("names", "class names alone (zero-shot)", line("zero-shot")),
+            ("tip", "Tip-Adapter", line("tip-adapter")),
+            ("peer", "best of scikit-learn, no names", {k: 100 * best_peer(of(rows, shots=k)) for k in shots}),
+            ("default", "text-offset, the default", line(DEFAULT_METHOD)),
+        ],
+    )

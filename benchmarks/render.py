@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from math import ceil
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import claims_page, heads_page
+from benchmarks import claims_page, heads_page, photos_page
 from benchmarks.record import RESULTS, ROOT
 from benchmarks.tables import mean_in_percent, shots_words, table
 from tip_adapter.methods import DEFAULT_METHOD
@@ -35,6 +36,7 @@ METHOD_NAMES = {
 FIGURE = ("<!-- figure: python -m benchmarks.render -->", "<!-- /figure -->")
 MEASURED = ("<!-- measured: python -m benchmarks.render -->", "<!-- /measured -->")
 READMES = ("README.md", "README.zh-CN.md")
+FRONT = RESULTS / "index.md"
 #: The accuracy that `tip-adapter demo` shows: of photos that it does not have.
 SHIPPED = ROOT / "src" / "tip_adapter" / "cli" / "caltech101.json"
 
@@ -47,6 +49,7 @@ def main() -> None:
     for name in READMES:
         path = ROOT / name
         path.write_text(with_measured(path.read_text(encoding="utf-8"), name), encoding="utf-8")
+    FRONT.write_text(with_front(FRONT.read_text(encoding="utf-8")), encoding="utf-8")
     SHIPPED.write_text(shipped(), encoding="utf-8")
 
 
@@ -69,11 +72,26 @@ def render(name: str) -> str:
 def with_measured(readme: str, name: str) -> str:
     """A README with its figure and its tables rendered again."""
     words = WORDS[name]
-    for markers, text in ((FIGURE, figure(words)), (MEASURED, f"\n{measured(words)}\n")):
-        before, _, rest = readme.partition(markers[0])
-        _, _, after = rest.partition(markers[1])
-        readme = f"{before}{markers[0]}{text}{markers[1]}{after}"
-    return readme
+    return between(MEASURED, f"\n{measured(words)}\n", between(FIGURE, figure(words), readme))
+
+
+def with_front(index: str) -> str:
+    """The index of the results with its picture and its summary rendered again."""
+    record, found = read("photos"), [*claims_page.sets(read("claims")), *claims_page.photo_sets()]
+    verdicts = Counter(holds for _, holds, _ in claims_page.verdicts(found))
+    summary = (
+        f"Test accuracy on Caltech101, mean over seeds, bare class names, alpha and beta by leave-one-out, scale-free at one shot: `{record['command']}`, "
+        f"{record['date']}, on {record['machine']}. On CLIP vectors and photos {verdicts[True]} of {verdicts.total()} checks of "
+        f"[the paper's claims](claims.md) hold. [On photos](photos.md) {photos_page.progress(record)}"
+    )
+    return between(MEASURED, f"\n![{photos_page.ALT}](photos.svg)\n\n{summary}\n", index)
+
+
+def between(markers: tuple[str, str], text: str, page: str) -> str:
+    """A page with what is between two markers replaced."""
+    before, _, rest = page.partition(markers[0])
+    _, _, after = rest.partition(markers[1])
+    return f"{before}{markers[0]}{text}{markers[1]}{after}"
 
 
 def figure(words: dict[str, str]) -> str:
@@ -101,27 +119,31 @@ def shipped() -> str:
 
 
 def measured(words: dict[str, str]) -> str:
-    """Caltech101 and speed in short."""
-    record, timing = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("caltech101", "speed"))
+    """Caltech101, as a picture or in Chinese as a table that also has Chinese names, and speed in short."""
+    record, photos, timing = map(read, ("caltech101", "photos", "speed"))
     cases = {case["name"]: case for case in timing["cases"]}
-    shots = sorted({row["shots"] for row in record["rows"]})
-    named = {"": record["rows"], **({words["chinese"]: record["rows_chinese"]} if "chinese" in words else {})}
-    accuracy = table(
-        [words["caltech"], *(words.get("shots", shots_words(k)).format(k) for k in shots)],
-        [
-            [f"{name}{names}", *(mean_in_percent(accuracies(rows, k, method)) for k in shots)]
-            for names, rows in named.items()
-            for method, name in METHOD_NAMES.items()
-        ],
-    )
+    accuracy = accuracy_table(record, words) if "caltech" in words else f"![{photos_page.ALT}](docs/results/photos.svg)"
     lines = [f"| {words[name]} | {speed_figure(cases[name], words['times'])} |" for name in words if name in cases]
     header = f"| {words['speed']} | |\n| --- | --- |"
     return "\n\n".join(
         [
             accuracy,
             "\n".join([header, *lines]),
-            words["source"].format(**record, machine_zh=machine_zh(record["machine"]), timing=timing),
+            words["source"].format(**record, machine_zh=machine_zh(record["machine"]), photos=photos, timing=timing),
         ]
+    )
+
+
+def accuracy_table(record: dict[str, Any], words: dict[str, str]) -> str:
+    """Caltech101 by shots, by English and by Chinese names."""
+    shots = sorted({row["shots"] for row in record["rows"]})
+    return table(
+        [words["caltech"], *(words["shots"].format(k) for k in shots)],
+        [
+            [f"{name}{names}", *(mean_in_percent(accuracies(rows, k, method)) for k in shots)]
+            for names, rows in {"": record["rows"], words["chinese"]: record["rows_chinese"]}.items()
+            for method, name in METHOD_NAMES.items()
+        ],
     )
 
 
@@ -129,7 +151,6 @@ WORDS = {
     "README.md": {
         "figure": "**{accuracy} of {n_test} new photos** are classified correctly from {shots} photos for each of its 100 classes, "
         "everyday objects and animals; {zero_shot} from the class names alone. [More figures](#accuracy-and-speed).",
-        "caltech": "Caltech101, test accuracy in %",
         "speed": "speed",
         "pocket, 256 photos to vectors; reference: a plain loop in torch; limit: the processor seconds of decoding and encoding, spread over all processors": "256 photos to vectors, against torch in a plain loop",
         "predict one photo, process start to answer": "`predict` on one photo, from process start to answer",
@@ -137,9 +158,9 @@ WORDS = {
         "16 shots x 100 classes: Tip-Adapter-F": "16 shots × 100 classes: Tip-Adapter-F",
         "make demo from a fresh clone": "`make demo` from a fresh clone",
         "times": "{} times as fast ({} to {}); {} s",
-        "source": "Means of three seeds, bare class names: `{command}`, {date}. Medians: `{timing[command]}`, "
-        "{timing[date]}. Both on {machine}. "
-        "Spread, chosen alpha and beta, and Chinese names: [docs/results](docs/results/caltech101.md).",
+        "source": "Means over seeds, bare class names; the picture: `{photos[command]}`, {photos[date]}; the sentence at the top: "
+        "`{command}`, {date}. Medians: `{timing[command]}`, {timing[date]}. All on {machine}. "
+        "Spread, chosen alpha and beta, the paper's claims, all other figures: [docs/results](docs/results/index.md).",
     },
     "README.zh-CN.md": {
         "figure": "Caltech101 的 100 类日常物品和动物，每类 {shots} 张照片，{n_test} 张新照片的分类**准确率为 {accuracy}**；"
@@ -716,6 +737,7 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "serving": ("The web service", serving),
     "exported": ("Exported files, converted and in other runtimes", exported),
     "claims": ("The paper's claims", claims_page.claims),
+    "photos": ("The paper's experiments on photos", photos_page.page),
     "protocols": ("What choosing is worth", claims_page.protocols),
     "labelling": ("Labels of very many images", labelling),
     "mutants": ("Changes of the code that the tests notice", mutants),
@@ -725,6 +747,7 @@ PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 PICTURES: dict[str, Callable[[dict[str, Any]], str]] = {
     "calibration": reliability_curves,
     "heads": heads_page.picture,
+    "photos": photos_page.picture,
 }
 
 

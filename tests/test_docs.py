@@ -20,6 +20,7 @@ import pytest
 from tip_adapter import FewShotClassifier, errors
 from tip_adapter.encoders.onnx.catalogue import named_clips
 from tip_adapter.encoders.pocket.encoder import PocketEncoder
+from tip_adapter.paper.reproduce import parse_request
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -30,7 +31,7 @@ import codes  # noqa: E402 - next to the pages
 import docstrings  # noqa: E402
 import navigation  # noqa: E402
 import steps  # noqa: E402
-from benchmarks import render  # noqa: E402 - benchmarks/ is next to src/
+from benchmarks import claims_page, photos, render, results  # noqa: E402 - benchmarks/ is next to src/
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,6 +89,113 @@ def test_the_figures_in_a_readme_is_the_results_rendered_again(name: str) -> Non
     assert render.with_measured(text, name) == text
     assert len(re.findall(r"\d %", text.partition("\n## ")[0])) == 2  # the first screen has one figure, and zero-shot's
     assert text.partition("\n## ")[0].count("![") == 1
+
+
+def test_the_front_page_of_the_results_is_the_results_rendered_again() -> None:
+    text = render.FRONT.read_text(encoding="utf-8")
+    assert render.with_front(text) == text
+
+
+@pytest.mark.parametrize("name", render.PAGES)
+def test_make_results_runs_the_command_that_a_results_file_names(name: str) -> None:
+    (step,) = (step for step in results.STEPS if name in step.names)
+    assert render.read(name)["command"] == f"python -m {step.arguments}"
+
+
+def test_make_results_measures_only_what_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(photos, "RESULTS", tmp_path)
+    assert not any(step.complete for step in results.STEPS)
+    done: list[dict[str, str]] = []
+    for run in photos.RUNS:
+        assert photos.not_run(done)[0] == run
+        (tmp_path / "photos.json").write_text(json.dumps({"runs": done}), encoding="utf-8")
+        assert not results.STEPS[-1].complete
+        done.append({"command": run.command})
+    for name in render.PAGES:
+        (tmp_path / f"{name}.json").write_text(json.dumps({"runs": done}), encoding="utf-8")
+    assert all(step.complete for step in results.STEPS)
+
+
+def test_make_results_runs_what_is_missing_and_says_how_long_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "STEPS", results.STEPS[:3])
+    monkeypatch.setattr(results.subprocess, "run", lambda command, **_: ran.append(command[1:]))
+    monkeypatch.setattr(results.render, "main", lambda: None)
+    monkeypatch.setenv("TIP_ADAPTER_DATA", "photos")
+    monkeypatch.delenv("TIP_ADAPTER_VECTORS", raising=False)
+    with pytest.raises(SystemExit, match=r"^TIP_ADAPTER_VECTORS: not set"):
+        results.main()
+    monkeypatch.setenv("TIP_ADAPTER_VECTORS", "vectors")
+    (tmp_path / "demo.json").touch()
+    results.main()
+    first, second, third, last = capsys.readouterr().out.splitlines()
+    assert ran == [
+        ["-m", "benchmarks.equations", "--vectors", "vectors"],
+        ["-m", "benchmarks.caltech101", "--data-root", "photos"],
+    ]
+    assert second == "demo: stored"
+    for line, name in ((first, "equations"), (third, "caltech101"), (last, "this took")):
+        assert re.search(rf"\b{name}\b.* 0\.0 minutes$", line)
+
+
+@pytest.mark.parametrize("run", photos.RUNS, ids=lambda run: run.command)
+def test_a_run_on_photos_asks_for_what_its_command_does(run: photos.Run) -> None:
+    words = shlex.split(run.command)
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    asked = {axis: options[option] for axis, option in photos.OPTIONS.items() if option in options}
+    assert parse_request(words[2], asked) == parse_request(run.experiment, run.words)
+
+
+PAPERS = ("zero-shot", "clip-adapter", "tip-adapter", "tip-adapter-f")
+
+
+@pytest.mark.parametrize(
+    ("check", "experiment", "field", "values", "holds"),
+    [
+        (claims_page.fewer_epochs, "figure5", "accuracy", {"tip-adapter-f": 0.8, "clip-adapter": 0.7}, True),
+        (claims_page.fewer_epochs, "figure5", "accuracy", {"tip-adapter-f": 0.7, "clip-adapter": 0.8}, False),
+        (claims_page.fewer_epochs, "figure5", "accuracy", {"tip-adapter-f": 0.7}, None),
+        (claims_page.adapter_costs_little, "table1", "inference_ms", {"zero-shot": 100.0, "tip-adapter": 102.9}, True),
+        (claims_page.adapter_costs_little, "table1", "inference_ms", {"zero-shot": 100.0, "tip-adapter": 103.1}, False),
+        (claims_page.adapter_costs_little, "table1", "inference_ms", {"zero-shot": 100.0}, None),
+        (claims_page.keys_are_the_part, "table6", "accuracy", {("", "keys"): 0.9, ("", "values"): 0.8}, True),
+        (claims_page.keys_are_the_part, "table6", "accuracy", {("", "keys"): 0.8, ("", "values"): 0.9}, False),
+        (claims_page.keys_are_the_part, "table1", "accuracy", {("", "keys"): 0.9}, None),
+        (claims_page.order_holds, "table3", "accuracy", dict(zip(PAPERS, (0.5, 0.6, 0.55, 0.7), strict=True)), True),
+        (claims_page.order_holds, "table3", "accuracy", dict(zip(PAPERS, (0.5, 0.8, 0.55, 0.7), strict=True)), False),
+        (claims_page.order_holds, "table3", "accuracy", dict(zip(PAPERS[:3], (0.5, 0.8, 0.55), strict=True)), None),
+    ],
+)
+def test_a_claim_of_the_paper_holds_by_its_numbers(
+    check: Callable[[claims_page.Set], tuple[bool, str] | None],
+    experiment: str,
+    field: str,
+    values: dict[Any, float],
+    holds: bool | None,
+) -> None:
+    rows = [
+        {"experiment": experiment, "method": name[0] or "tip-adapter-f", "variant": name[1], "shots": 16, field: value}
+        for name, value in ((key if isinstance(key, tuple) else (key, ""), value) for key, value in values.items())
+    ]
+    outcome = check(claims_page.Set("", [{"protocol": "leave-one-out", **row} for row in rows]))
+    assert (outcome[0] if outcome else None) == holds
+
+
+@pytest.mark.parametrize(("tip", "holds"), [(1.0, True), (3.0, False)])
+def test_prompts_matter_less_if_the_methods_gain_less_in_order(tip: float, holds: bool) -> None:
+    gains = {"zero-shot": 2.0, "tip-adapter": tip, "tip-adapter-f": 0.5}
+    rows = [
+        {"experiment": "figure6", "method": method, "variant": variant, "protocol": "leave-one-out", "accuracy": value}
+        for method, gain in gains.items()
+        for variant, value in (("single prompt", 0.5), ("ensemble", 0.5 + gain / 100))
+    ]
+    outcome = claims_page.prompts_matter_less(claims_page.Set("", rows))
+    assert outcome
+    assert outcome[0] == holds
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
