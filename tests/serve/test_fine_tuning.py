@@ -365,6 +365,21 @@ def test_a_result_is_there_after_a_restart(
     assert api.call("GET")["settings"]["method"] == ("text-offset" if state == "outdated" else "tip-adapter-f")
 
 
+def test_photos_that_changed_places_outdate_a_result_also_after_a_restart(
+    learning: Callable[..., TestClient], varied: Varied
+) -> None:
+    api = Api(learning())
+    teach(api, varied)
+    train(api, accepts=True)
+    red, green, _ = (one["id"] for one in api.call("GET")["classes"])
+    (first, *_), (second, *_) = (api.call("GET", "/examples", params={"class_id": c})["examples"] for c in (red, green))
+    api.call("PATCH", f"/examples/{first['id']}", json={"class_id": green})
+    api.call("PATCH", f"/examples/{second['id']}", json={"class_id": red})
+    api.client = learning()
+    assert api.call("GET", "/fine-tune")["state"] == "outdated"
+    assert api.call("POST", "/fine-tune/accept", 409)["code"] == "photos_changed"
+
+
 def test_a_training_that_a_restart_ends_says_so(
     learning: Callable[..., TestClient], varied: Varied, at_epoch: Any
 ) -> None:

@@ -285,9 +285,10 @@ class FineTuner:
         if job.state == RUNNING:
             job = replace(job, state=FAILED, note=_INTERRUPTED)
         if result is not None and state.learned is not None:
+            support = state.learned.head.support
             present, arrays = state.learned.head.to_record()
-            # Else photos or classes have changed since.
-            if all(result["head"][name] == present[name] for name in ("classes", "images")):
+            is_same = all(result["head"][name] == present[name] for name in ("classes", "images"))
+            if is_same and result["labels"] == support.labels.tolist():  # else photos or classes have changed since
                 known = {name: array for name, array in arrays.items() if not name.startswith(_LEARNED)}
                 head = Head.from_record(result["head"], {**known, **load(row["arrays"])})
                 job = replace(job, result=FineTuned(head, np.array(result["rows"]), np.array(result["predicted"])))
@@ -384,7 +385,12 @@ def _row(job: Job) -> dict[str, Any]:
     result, arrays = None, None
     if job.result is not None:
         head, everything = job.result.head.to_record()
-        result = {"head": head, "rows": job.result.rows.tolist(), "predicted": job.result.predicted.tolist()}
+        result = {
+            "head": head,
+            "labels": job.result.head.support.labels.tolist(),
+            "rows": job.result.rows.tolist(),
+            "predicted": job.result.predicted.tolist(),
+        }
         arrays = save({name: array for name, array in everything.items() if name.startswith(_LEARNED)})
     record = {
         **{name: getattr(job, name) for name in ("started_version", "epochs", "epoch", "state", "note")},

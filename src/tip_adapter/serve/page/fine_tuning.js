@@ -12,18 +12,26 @@ const path = (...parts) => pathIn("fine-tune", ...parts);
 export function FineTuning() {
   const job = state.project.jobs?.fine_tuning ?? { state: "none" };
   const View = { running: Running, done: Done, accepted: Accepted }[job.state] ?? Start;
-  return html`<div class="panel fine-tuning" aria-live="polite">
+  return html`<div class="panel fine-tuning">
     <h3>${t("fine_tuning")}</h3>
+    <p role="status" class=${job.state === "failed" ? "is-error" : undefined}>${outcome(job)}</p>
     <${View} job=${job} />
   </div>`;
 }
 
-function Start({ job }) {
+/** What became of a job, in a sentence or two; nothing while there is none, or it runs. */
+function outcome({ state: name, verdict, n_better: better, n_worse: worse, note }) {
+  const compared = () => t(`verdict_${verdict}`, better, worse);
+  if (name === "done") return compared();
+  if (name === "accepted") return html`<strong>${t("training_accepted")}</strong> ${compared()}`;
+  if (name === "failed") return html`${t("training_failed")} <small lang="en">${note}</small>`;
+  if (name === "outdated") return t("training_outdated");
+  return name === "cancelled" ? t("training_cancelled") : "";
+}
+
+function Start() {
   return html`
     <p class="note">${t("fine_tuning_hint")}</p>
-    ${job.state === "outdated" && html`<p>${t("training_outdated")}</p>`}
-    ${job.state === "cancelled" && html`<p>${t("training_cancelled")}</p>`}
-    ${job.state === "failed" && html`<p class="is-error">${t("training_failed")} <small>${job.note}</small></p>`}
     <button type="button" class="button" onClick=${start}>${t("fine_tune")}</button>`;
 }
 
@@ -35,29 +43,27 @@ function Running({ job: { epoch, epochs } }) {
 }
 
 function Done({ job }) {
-  const helps = job.verdict === "better";
+  const main = job.verdict === "better" ? "button is-main" : "button";
   return html`
     <${Comparison} job=${job} />
     <div class="row">
-      <button type="button" class=${helps ? "button is-main" : "button"} onClick=${accept}>${t("use_fine_tuned")}</button>
+      <button type="button" class=${main} onClick=${accept}>${t("use_fine_tuned")}</button>
       <button type="button" class="button" onClick=${drop}>${t("dismiss")}</button>
     </div>`;
 }
 
 function Accepted({ job }) {
   return html`
-    <p><strong>${t("training_accepted")}</strong></p>
     <${Comparison} job=${job} />
     <button type="button" class="button" onClick=${drop}>${t("stop_using")}</button>`;
 }
 
-function Comparison({ job }) {
+function Comparison({ job: { before, after } }) {
   const bar = (key, { accuracy, low, high }, strong) => html`<${Bar} label=${t(key)} share=${accuracy} low=${low} high=${high}
     strong=${strong} text=${t("with_interval", percent(accuracy, 1), percent(low), percent(high))} />`;
   return html`
-    <p>${t(`verdict_${job.verdict}`, job.n_better, job.n_worse)}</p>
-    <ul class="bars">${bar("before", job.before, false)}${bar("after", job.after, true)}</ul>
-    <p class="note">${t("compared_on", job.after.n)}</p>`;
+    <ul class="bars">${bar("before", before, false)}${bar("after", after, true)}</ul>
+    <p class="note">${t("compared_on", after.n)}</p>`;
 }
 
 // ---- changing --------------------------------------------------------------------------------------------------------
