@@ -321,3 +321,7 @@ def test_text_of_variable_width_is_text() -> None:
     assert clf.predict(np.eye(2)).tolist() == ["cat", "dog"]
     assert clf.score(np.eye(2), labels) == 1
     assert SupportSet(np.eye(2, dtype=np.float32), labels, labels).labels.dtype.kind == "U"
+
+
+def test_rows_without_numbers_are_as_they_are():
+    assert unit_rows(np.zeros((2, 0))).shape == (2, 0)

@@ -715,3 +715,19 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
 def test_an_error_inside_the_block_is_not_changed(tmp_path):
     with pytest.raises(FileNotFoundError), append_lines(tmp_path / "lines"):
         (tmp_path / "nothing").read_bytes()
+
+
+def test_a_folder_that_is_claimed_is_claimed_once(tmp_path):
+    first = files.claim_folder(tmp_path)
+    assert first is not None
+    assert files.claim_folder(tmp_path) is None
+    os.close(first)
+    again = files.claim_folder(tmp_path)
+    assert again is not None
+    os.close(again)
+
+
+def test_a_failure_to_write_is_reported_in_the_systems_words_alone(tmp_path, monkeypatch):
+    full_disk_at(monkeypatch, os, "fsync", 1)
+    with pytest.raises(NotWritable, match=r"file: No space left on device; free space or choose another place$"):
+        write_file(tmp_path / "file", b"new")

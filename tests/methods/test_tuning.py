@@ -587,6 +587,19 @@ def test_blocks_do_not_change_the_units(monkeypatch):
     assert choose_alpha_beta(*given).alpha == pytest.approx(whole.alpha, rel=1e-9)
 
 
+def test_units_do_not_depend_on_the_other_betas_or_on_blocks(monkeypatch):
+    example = case([4, 4, 4], seed=3)
+    left_out, betas = support(example).left_out, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    units = [left_out.accuracy_curves([beta])[0].unit for beta in betas]
+    assert [curve.unit for curve in left_out.accuracy_curves(betas)] == pytest.approx(units, rel=1e-9)
+    uneven = replace(left_out, row_weights=np.linspace(1, 9, len(example.X)))
+    monkeypatch.setattr(leave_one_out, "_BLOCK_ENTRIES", 1)
+    one_by_one = uneven.accuracy_curves(betas)
+    monkeypatch.undo()
+    whole = uneven.accuracy_curves(betas)
+    assert [curve.unit for curve in one_by_one] == pytest.approx([curve.unit for curve in whole], rel=1e-9)
+
+
 @pytest.mark.parametrize("shots", [1, 4])
 def test_few_validation_images_that_tell_nothing_leave_the_choice_to_the_support(shots):
     example = case([shots] * 4, seed=5, noise=0.1, width=20)

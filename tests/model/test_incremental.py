@@ -416,7 +416,11 @@ def test_what_a_head_does_not_have_is_named_and_so_is_what_it_has_already(photos
         (lambda: without_images(head, ["image 0", "image 99"]), UnknownName, "the model has no photo 'image 99'"),
         (lambda: without_images(head, ["image 1", "image 1"]), UsageError, "photo 'image 1' is given twice"),
         (lambda: without_class(head, "rde"), UnknownName, "the model has no class 'rde'; did you mean red?"),
-        (lambda: with_images(head, head.support.take(slice(1))), UsageError, "photo image 0 is in the model already"),
+        (
+            lambda: with_images(head, head.support.take(slice(1))),
+            UsageError,
+            f"photo image 0 is in the model already, as {head.support.labels[0]}; relabel it",
+        ),
     ]:
         with pytest.raises(error, match=re.escape(reason)):
             change()
