@@ -133,6 +133,19 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
     return parts, []
 
 
+def parts_of_paths(rows: Sequence[tuple[Sequence[str], str]]) -> list[str]:
+    """The part of each row by the folders of its image, if all say one and it is a split; else empty.
+
+    Parameters
+    ----------
+    rows : folders of the image, and its label; a folder of the label's name is its class folder, not a part
+    """
+    found = [
+        next(filter(None, (part_of(name) for name in reversed(names) if name != label)), "") for names, label in rows
+    ]
+    return found if "" not in found and is_split(set(found)) else [""] * len(rows)
+
+
 def _allowed(column: str, value: str) -> frozenset[str]:
     """The parts that a cell allows; empty if it says nothing about them."""
     word, flag = value.lower(), _flagged(column)
