@@ -228,6 +228,7 @@ def test_an_image_without_an_id_of_the_file_is_refused(save: Callable[..., Path]
 # ---- which encoder ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.* those that the model learns from")
 def test_files_of_one_encoder_mix_and_others_do_not(save: Callable[..., Path]) -> None:
     clip, more = (save(ours(part=None, encoder=np.array("CLIP")), name) for name in ("clip.npz", "more.npz"))
     other = save(ours(part=None, encoder=np.array("another")), "other.npz")
