@@ -60,7 +60,7 @@ class Search:
         self._links: list[str] = []
         self._hidden: list[Path] = []
         self._counted: list[str] = []
-        self._twins: list[str] = []
+        self._derived: list[str] = []
 
     def children(self, folder: Path) -> list[Path]:
         """What is in a folder, sorted, without what is hidden or a system's own."""
@@ -94,7 +94,7 @@ class Search:
             return
         children = self.children(folder)
         around = {child.stem.lower() for child in children if child.suffix.lower() in ENDINGS}
-        self._twins += [
+        self._derived += [
             printable(child)
             for child in children
             if is_image(child) and around & (_names(child) - {child.stem.lower()})
@@ -128,9 +128,9 @@ class Search:
             notes.append(f"system folders and previews are skipped: {first_of(sorted(self._folders))}")
         if hidden := sorted({folder.name for folder in self._hidden if next(_images_below(folder), None)}):
             notes.append(f"hidden folders are skipped: {first_of(hidden)}")
-        if self._twins:
+        if self._derived:
             notes.append(
-                f"counted as photos, though named as if made of others: {first_of(self._twins)}; if these are masks or smaller "
+                f"counted as photos, though named as if made of others: {first_of(self._derived)}; if these are masks or smaller "
                 "copies, move them elsewhere"
             )
         if self._counted:
