@@ -27,7 +27,7 @@ from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import counted, first_of, printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 #: Enough for half a million images.
@@ -212,7 +212,7 @@ def _label_doubts(names: Collection[str]) -> list[str]:
     """What is doubtful about the labels of a list, a note for each reason."""
     read = "read as a class of its own, though"
     marks = "read as they are, though a program or spreadsheet wrote marks around the labels"
-    reasons = [
+    reasons: list[tuple[str, Callable[[str], object], str]] = [
         (f"{read} written like a list of labels", _LIST_TEXT.fullmatch, "write one label"),
         (marks, _CODE_TEXT.fullmatch, "write the label alone"),
         (
