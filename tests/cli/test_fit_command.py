@@ -204,7 +204,8 @@ def test_a_given_pair_is_used_as_it_is(
 def test_validation_photos_may_be_a_list(fit: Callable[..., Ran], train: Path, tmp_path: Path) -> None:
     (tmp_path / "val.csv").write_text("file_name,label\ntrain/red/0.png,red\ntrain/blue/0.png,blue\n")
     ran = fit(train, "--tune", tmp_path / "val.csv")
-    assert (ran.status, ran.err) == (0, "")
+    assert (ran.status, ran.err.count("\n")) == (0, 1)
+    assert "2 of 2 images are those that the model learns from" in ran.err
     assert "Validation accuracy: 100.0 % (2 images)" in ran.out
 
 

@@ -30,6 +30,7 @@ def fitted(folder: Path, photos: Path, **settings: Any) -> FewShotClassifier:
     return FewShotClassifier(encoder=f"onnx:{folder}", **settings).fit_folder(photos)
 
 
+@pytest.mark.filterwarnings("ignore:.* those that the model learns from")
 def test_a_model_keeps_the_folders_place_and_answers_from_there(
     clip_folder: Callable[..., Path],
     make_photos: Callable[..., Path],
@@ -65,6 +66,7 @@ def test_a_logit_scale_that_is_none_is_refused(scale: Any) -> None:
         FewShotClassifier(encoder="toy", logit_scale=scale).fit([np.zeros((8, 8, 3), np.uint8)], ["a"])
 
 
+@pytest.mark.filterwarnings("ignore:.* those that the model learns from")
 def test_a_folder_that_was_moved_is_told_and_its_new_place_taken(
     clip_folder: Callable[..., Path], make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:

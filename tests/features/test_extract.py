@@ -151,6 +151,7 @@ def test_a_vector_is_the_mean_over_views_of_raw_vectors_where_there_are_such(
 # ---- stored vectors instead of a folder -------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.* those that the model learns from")
 def test_a_model_of_stored_vectors_is_the_model_of_the_photos(photos: Path, tmp_path: Path) -> None:
     extract(photos, tmp_path / "features", FakeEncoder())
     for source, model in [(photos, "a"), (tmp_path / "features", "b")]:
@@ -165,6 +166,7 @@ def test_a_model_of_stored_vectors_is_the_model_of_the_photos(photos: Path, tmp_
     assert model.predict_folder(tmp_path / "features") == answers
 
 
+@pytest.mark.filterwarnings("ignore:.* those that the model learns from")
 def test_without_an_encoder_fit_takes_the_one_that_the_vectors_were_made_with(photos: Path, tmp_path: Path) -> None:
     extract(photos, tmp_path / "features", FakeEncoder())
     model = FewShotClassifier(tune=tmp_path / "features").fit_folder(tmp_path / "features")

@@ -228,6 +228,7 @@ def test_an_image_without_an_id_of_the_file_is_refused(save: Callable[..., Path]
 # ---- which encoder ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.* those that the model learns from")
 def test_files_of_one_encoder_mix_and_others_do_not(save: Callable[..., Path]) -> None:
     clip, more = (save(ours(part=None, encoder=np.array("CLIP")), name) for name in ("clip.npz", "more.npz"))
     other = save(ours(part=None, encoder=np.array("another")), "other.npz")
@@ -349,3 +350,15 @@ def test_a_missing_file_and_a_family_without_a_source_are_clear(tmp_path: Path) 
         load_encoder(f"vectors:{tmp_path / 'none.npz'}")
     with pytest.raises(UsageError, match="encoder vectors needs a source"):
         load_encoder("vectors")
+
+
+@pytest.mark.parametrize("label", ["nan", "None", "<NA>", "--"])
+def test_fault_79_a_missing_label_of_a_vector_file_is_refused(save: Callable[..., Path], label: str) -> None:
+    labels = np.array([*LABELS[:-1], label])
+    assert f"the label '{label}' is what programs write where a label is missing" in refused(save(ours(labels=labels)))
+
+
+@pytest.mark.parametrize("name", ["split", "subset", "Partition"])
+def test_fault_75_parts_under_another_name_are_refused(save: Callable[..., Path], name: str) -> None:
+    path = save(ours(part=None, **{name: np.array(PARTS)}))
+    assert f"its {name} may say the part of each vector, which is read from part" in refused(path)

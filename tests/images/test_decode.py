@@ -509,3 +509,10 @@ def test_text_about_a_photo_is_no_photo():
     text = PngInfo()
     text.add_text("Description", "a cat", zip=True)
     np.testing.assert_array_equal(pixels(encoded(NOISE, "PNG", pnginfo=text)), NOISE)
+
+
+def test_fault_80_masked_pixels_are_refused():
+    image = np.full((8, 8, 3), 9, np.uint8)
+    with pytest.raises(ImageError, match=r"masked pixels; fill them: array.filled\(0\)"):
+        open_image(np.ma.array(image, mask=image > 0))
+    assert open_image(np.ma.array(image)).size == (8, 8)

@@ -918,3 +918,55 @@ def test_fault_76_further_system_folders_are_skipped(tmp_path, system):
     )
     assert photos.counts() == {"cat": 1, "dog": 1}
     assert f"system folders and previews are skipped: {system}" in photos.notes
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("animals/cat/1", "animals/dog/1", "plants/rose/1", "plants/tulip/1"),
+        ("gallery/cat/1", "gallery/dog/1", "query/cat/1", "query/dog/1", "probe/cat/1"),
+        ("DCIM/Camera/1", "DCIM/100ANDRO/1", "Pictures/Screenshots/1"),
+    ],
+)
+def test_fault_75_folders_around_all_photos_of_the_classes_are_reported(tmp_path, paths):
+    place(tmp_path, *(f"{path}.jpg" for path in paths))
+    (note,) = find_labelled(tmp_path, part="train").notes
+    names = ", ".join(sorted({path.split("/")[1] for path in paths}))
+    assert f"though the photos of each are in the folders {names}; if those are the classes" in note
+
+
+@pytest.mark.parametrize("paths", [("cat/cat/1", "dog/dog/1"), ("cat/1", "cat/a/2", "dog/b/1", "dog/c/1")])
+def test_fault_75_other_folders_in_classes_are_not_reported(tmp_path, paths):
+    place(tmp_path, *(f"{path}.jpg" for path in paths))
+    assert find_labelled(tmp_path, part="train").notes == ()
+
+
+@pytest.mark.parametrize("other", ["1_thumb", "1-150x150", "1_mask", "mask_1", "1.segmentation", "tn_1"])
+def test_fault_76_masks_and_smaller_copies_next_to_their_photos_are_reported(tmp_path, other):
+    place(tmp_path, "cat/1.jpg", f"cat/{other}.png", "dog/1_2.jpg", "dog/2.jpg")
+    photos = find_labelled(tmp_path, part="train")
+    assert photos.counts() == {"cat": 2, "dog": 2}
+    (note,) = photos.notes
+    assert f"though named as if made of others: {tmp_path / 'cat' / other}.png; if these are masks" in note
+
+
+@pytest.mark.parametrize("name", ["resized", "128", "edited"])
+def test_fault_76_a_folder_that_repeats_the_names_around_it_is_reported(tmp_path, name):
+    place(tmp_path, *(f"{place}{i}.jpg" for place in ("cat/", f"cat/{name}/") for i in range(3)), "dog/1.jpg")
+    photos = find_labelled(tmp_path, part="train")
+    assert photos.counts() == {"cat": 6, "dog": 1}
+    assert f"counted as photos: {tmp_path / 'cat' / name}; if these are smaller copies" in photos.notes[0]
+
+
+def test_fault_77_hidden_folders_with_photos_are_skipped_in_a_line(tmp_path):
+    place(tmp_path, "cat/1.jpg", "cat/.thumbs/1.jpg", ".cow/1.jpg", ".git/objects/a.txt", "dog/1.jpg")
+    photos = find_labelled(tmp_path, part="train")
+    assert (photos.classes, photos.notes) == (("cat", "dog"), ("hidden folders are skipped: .cow, .thumbs",))
+
+
+@pytest.mark.parametrize("name", ["$WINDOWS.~BT", "Config.Msi", "PerfLogs", "CaptureOne"])
+def test_fault_76_folders_of_drives_and_photo_programs_are_no_classes(tmp_path, name):
+    place(tmp_path, "cat/1.jpg", f"{name}/1.jpg", "dog/1.jpg")
+    photos = find_labelled(tmp_path, part="train")
+    assert photos.classes == ("cat", "dog")
+    assert f"system folders and previews are skipped: {name}" in photos.notes

@@ -127,3 +127,9 @@ def test_other_labels_are_unlike():
 def test_fault_78_folders_of_one_number_are_refused(tmp_path):
     with pytest.raises(LabelError, match=r"'1' and '1\.0' differ only by how a number is written"):
         labels_by("folder", tmp_path, ["1", "1.0"])
+
+
+@pytest.mark.parametrize("written", ["1e+05", "1E5", "1e5"])
+def test_fault_78_numbers_as_programs_shorten_them_are_twins(written):
+    with pytest.raises(LabelError, match="differ only by how a number is written"):
+        refuse_lookalike_labels(["100000", written])

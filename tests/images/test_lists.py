@@ -509,3 +509,97 @@ def test_fault_79_a_number_of_too_many_digits_is_refused_in_own_words(tmp_path):
     path = written(tmp_path, f'{{"file_name": "a.jpg", "label": {"1" * 5001}}}\n', "list.jsonl")
     with pytest.raises(FolderError, match=r"line 1: not JSON .a number of 5,001 digits; put it in quotes"):
         find_labelled(path, part="train")
+
+
+def test_fault_79_a_list_of_r_with_names_of_rows_is_read(tmp_path):
+    path = written(tmp_path, '"","file_name","label"\n"1","a.jpg","cat"\n"2","b.jpg","dog"\n')
+    assert rows(path) == [("a.jpg", "cat"), ("b.jpg", "dog")]
+
+
+@pytest.mark.parametrize("line", ["# made, by hand", "# a comment", "file_name,label"])
+@pytest.mark.parametrize("first", [False, True])
+def test_fault_79_comments_and_headers_of_joined_lists_are_no_rows(tmp_path, line, first):
+    head = f"{line}\n" if first else ""
+    path = written(tmp_path, f"{head}file_name,label\na.jpg,cat\n{line}\n#1.jpg,dog\n")
+    assert rows(path) == [("a.jpg", "cat"), ("#1.jpg", "dog")]
+
+
+@pytest.mark.parametrize("text", ["file_name,label;\na.jpg,cat;\n", "file_name;label|\na.jpg;cat|\n"])
+def test_fault_79_two_separators_in_the_first_line_are_refused(tmp_path, text):
+    with pytest.raises(
+        FolderError, match=r"its column 'label.' has a separator in its name; .*columns file_name, label"
+    ):
+        find_labelled(written(tmp_path, text), part="train")
+
+
+@pytest.mark.parametrize("values", [("True", "False"), ("TRUE", "FALSE")])
+def test_fault_79_a_column_of_true_and_false_for_each_class_is_named(tmp_path, values):
+    with pytest.raises(FolderError, match="no column label, but cat, dog hold 0 and 1 or true and false"):
+        find_labelled(written(tmp_path, f"image,cat,dog\na.jpg,{','.join(values)}\n"), part="train")
+
+
+def test_fault_79_two_counts_among_other_columns_are_not_called_classes(tmp_path):
+    path = written(tmp_path, "filename,size,note,region_count,region_id\na.jpg,9,x,1,0\n")
+    with pytest.raises(FolderError, match=r"line 2: no label; .*columns filename, size, note, region_count, region_id"):
+        find_labelled(path, part="train")
+
+
+@pytest.mark.parametrize(
+    ("header", "read", "other"),
+    [
+        ("label,label_name", "0", "label_name"),
+        ("class_id,class_name", "cat", "class_id"),
+        ("label,Category", "0", "Category"),
+    ],
+)
+def test_fault_79_another_column_of_labels_is_named(tmp_path, header, read, other):
+    images = find_labelled(written(tmp_path, f"file_name,{header}\na.jpg,0,cat\n"), part="train")
+    assert (images.labels, images.notes) == (
+        (read,),
+        (f"{tmp_path / 'list.csv'}: not read as the label: {other}; rename the columns if it should be",),
+    )
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["--", "---", "[]", "{ }", "nil", "N.A.", "n.a.", "k.A.", "NA_character_", "'NaN'", "''", "(Leer)", "(vide)"],
+)
+def test_fault_79_other_signs_of_a_missing_label_are_no_class(tmp_path, label):
+    with pytest.raises(FolderError, match="line 2: no label but"):
+        find_labelled(written(tmp_path, f"file_name,label\na.jpg,{label}\n"), part="train")
+
+
+@pytest.mark.parametrize("label", ["-", "?", ".", "*"])
+def test_fault_79_a_sign_that_may_be_a_class_or_a_missing_label_is_reported(tmp_path, label):
+    images = find_labelled(written(tmp_path, f"file_name,label\na.jpg,{label}\nb.jpg,x\n"), part="train")
+    assert label in images.classes
+    assert f"though such signs are written where a label is missing: {label}; " in images.notes[0]
+
+
+@pytest.mark.parametrize("label", ["b'cat'", "np.str_('cat')", "tensor(3)", "'cat'", '=""7""', "np.int64(3)"])
+def test_fault_79_marks_that_a_program_wrote_around_a_label_are_reported(tmp_path, label):
+    (note,) = find_labelled(written(tmp_path, f'file_name,label\na.jpg,"{label}"\n'), part="train").notes
+    assert f"wrote marks around the labels: {label.replace(chr(34) * 2, chr(34))}; write the label alone" in note
+
+
+@pytest.mark.parametrize("root", ["", "data/", "train_me/"])
+def test_fault_75_the_folders_of_listed_photos_are_the_parts(tmp_path, root):
+    lines = "".join(f"{root}{part}/{i}.jpg,cat\n" for i, part in enumerate(["train", "Test", "train", "valid"]))
+    path = written(tmp_path, f"file_name,label\n{lines}")
+    images = find_labelled(path, part="train")
+    assert [image.name for image in images.paths] == ["0.jpg", "2.jpg"]
+    assert "reading train (2 images); val (1 image) and test (1 image): left for --tune" in images.notes[0]
+    assert [image.name for image in find_labelled(path, part="test").paths] == ["1.jpg"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["train/1.jpg,train\ntest/2.jpg,test\n", "train/1.jpg,cat\nbus/2.jpg,dog\n", "val/1.jpg,cat\ntest/2.jpg,cat\n"],
+)
+def test_fault_75_folders_of_listed_photos_that_may_be_classes_are_no_parts(tmp_path, lines):
+    assert len(rows(written(tmp_path, f"file_name,label\n{lines}"))) == 2
+
+
+def test_fault_79_a_column_of_parts_says_more_than_the_folders(tmp_path):
+    path = written(tmp_path, "file_name,label,split\ntrain/1.jpg,cat,test\ntest/2.jpg,cat,train\n")
+    assert rows(path) == [("test/2.jpg", "cat")]

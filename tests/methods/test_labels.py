@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from tip_adapter import ClassEmbeddings, FewShotClassifier, LinearProbeClassifier, TipAdapterClassifier
-from tip_adapter.errors import LabelError
+from tip_adapter.errors import LabelError, VectorError
 from tip_adapter.vectors import SupportSet
 
 X = np.eye(3)
@@ -191,3 +191,12 @@ def test_fault_80_missing_labels_of_a_few_shot_classifier_are_refused_without_ad
     with pytest.raises(LabelError, match="missing") as refusal:
         FewShotClassifier("toy").fit(images, ["cat", label])
     assert "pass str(label)" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("masked", [np.ma.array(X, mask=X > 0), np.ma.masked_less(X, 0.5)])
+def test_fault_80_masked_vectors_are_refused(masked):
+    fitted = TipAdapterClassifier().fit(X, ["a", "b", "c"])
+    for use in (lambda: TipAdapterClassifier().fit(masked, ["a", "b", "c"]), lambda: fitted.predict(masked)):
+        with pytest.raises(VectorError, match="the vectors hold masked values"):
+            use()
+    assert fitted.predict(np.ma.array(X)).tolist() == ["a", "b", "c"]

@@ -115,6 +115,7 @@ def test_a_known_photo_in_another_class_is_named_and_learned(folder: Path) -> No
     assert len(model.support_) == 13
 
 
+@quietly
 def test_what_is_evaluated_counts_every_photo(folder: Path) -> None:
     model = FewShotClassifier("toy").fit_folder(folder)
     shutil.copy(folder / "red" / "0.png", folder / "red" / "copy.png")
@@ -323,3 +324,35 @@ def test_contents_are_saved_and_read(folder: Path, tmp_path: Path) -> None:
     assert head.support.digests.tolist() == model.support_.digests.tolist()
     assert config["format"] == 3
     assert "support_digests" not in (tmp_path / "model" / CONFIG).read_text("utf-8")
+
+
+# ---- measured photos -------------------------------------------------------------------------------------------------
+
+
+def test_fault_88_measuring_on_the_photos_that_were_learned_is_said(folder: Path, make_photos: MakePhotos) -> None:
+    model, others = FewShotClassifier("toy").fit_folder(folder), make_photos("test", 50, red=2, green=2)
+    shutil.copy(folder / "red" / "0.png", others / "green" / "other-name.png")
+    learned = r"1 of 5 images are those that the model learns from: figures from them are too high; use others"
+    with pytest.warns(TipAdapterWarning, match=learned):
+        model.evaluate_folder(others)
+
+
+@quietly
+def test_fault_75_validation_photos_that_are_the_training_photos_are_said(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "split").mkdir()
+    for part in ("train", "val"):
+        (tmp_path / "split" / part).symlink_to(folder)
+    model = FewShotClassifier("toy", method="tip-adapter", tune=tmp_path / "split")
+    with pytest.warns(TipAdapterWarning, match=r"12 of 12 images are those that the model learns from"):
+        model.fit_folder(tmp_path / "split")
+
+
+def test_fault_75_a_photo_that_is_measured_twice_is_said(folder: Path, make_photos: MakePhotos) -> None:
+    model, others = FewShotClassifier("toy").fit_folder(folder), make_photos("test", 50, red=2, green=2)
+    photo = next((others / "red").iterdir())
+    (others / "list.csv").write_text(f"file_name,label\nred/{photo.name},red\n./red/{photo.name},red\n")
+    with pytest.warns(
+        TipAdapterWarning, match="1 image is identical to another of the same class, and counted as well"
+    ):
+        record = model.evaluate_folder(others / "list.csv")
+    assert record["n_images"] == 2

@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 from sklearn.base import clone, is_classifier
@@ -189,3 +190,10 @@ def test_support_vectors_of_any_length_and_precision_are_saved_as_they_are_used(
     np.testing.assert_allclose(np.linalg.norm(model.support_.vectors, axis=1), 1, rtol=1e-5)
     loaded = FewShotClassifier.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict_proba(photos()[0]), model.predict_proba(photos()[0]))
+
+
+def test_fault_80_labels_of_pyarrow_are_texts():
+    images, labels = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")], ["red", "blue"]
+    assert FewShotClassifier("toy").fit(images, pa.array(labels)).classes_.tolist() == ["blue", "red"]
+    with pytest.raises(LabelError, match="label None is missing"):
+        FewShotClassifier("toy").fit(images, pa.array(["red", None]))

@@ -20,7 +20,7 @@ from tip_adapter.features.store import is_feature_folder, read_manifest, read_sh
 from tip_adapter.features.vector_file import is_vector_file, open_vector_file
 from tip_adapter.images.find import Labelled, find_images, find_labelled
 from tip_adapter.images.inputs import image_name
-from tip_adapter.images.lists import absent_images
+from tip_adapter.images.named_files import absent_images
 from tip_adapter.text import first_three, printable
 from tip_adapter.vectors import SupportSet
 

@@ -21,7 +21,8 @@ from tip_adapter.encoders.prompts import readable
 from tip_adapter.errors import FeaturesError, TipAdapterError, VectorError
 from tip_adapter.features.arrow import ParquetFile
 from tip_adapter.features.npz import NpzFile
-from tip_adapter.images.labels import label_of, numbered, refuse_lookalike_labels
+from tip_adapter.images.labels import is_missing, label_of, numbered, refuse_lookalike_labels
+from tip_adapter.images.splits import is_part_column
 from tip_adapter.io.files import file_digest, open_regular
 from tip_adapter.text import printable, shown
 from tip_adapter.vectors import unit_rows
@@ -141,6 +142,10 @@ def open_vector_file(path: str | os.PathLike[str]) -> VectorFile:
 
 def _read_ours(file: ArrayFile) -> VectorFile:
     n, width = file.shape("vectors")
+    if "part" not in file.names and (others := list(filter(is_part_column, file.names))):
+        raise ValueError(
+            f"its {printable(others[0])} may say the part of each vector, which is read from part; rename or remove it"
+        )
     classes = None
     if "class_embeddings" in file.names:
         known = _labels(file.texts("class_labels"), file.path)
@@ -218,6 +223,10 @@ def _vector_file(
 def _labels(texts: Sequence[str], path: Path) -> tuple[str, ...]:
     distinct = dict.fromkeys(texts)
     refuse_lookalike_labels(distinct)
+    if missing := next((text for text in distinct if text.strip() and is_missing(text)), None):
+        raise ValueError(
+            f"the label {shown(missing)} is what programs write where a label is missing; leave these rows out"
+        )
     known = {text: label_of(text, os.fspath(path)) for text in distinct}  # one str object for all rows of a class
     return tuple(known[text] for text in texts)
 

@@ -219,6 +219,8 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
         raise ImageError(
             f"an image array is uint8 of shape (h, w), (h, w, 3) or (h, w, 4), not {pixels.dtype} {pixels.shape}{hint}"
         )
+    if np.ma.is_masked(pixels):
+        raise ImageError("an image array has masked pixels; fill them: array.filled(0)")
     if 0 in pixels.shape:
         raise ImageError(f"an image array of shape {pixels.shape} has no pixels")
     return Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)

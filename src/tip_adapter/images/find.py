@@ -248,7 +248,8 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
     full = [name for name, found in inner.items() if found]
     usual = [name for name in names if name.lower() in _NO_CLASSES]
     previews = [name for name in names if is_preview_name(name)]
-    around, shared = _shared_folders(rows, folder)
+    grouped = [name for name in full if "" not in inner[name]]
+    around, shared = _shared_folders([row for row in rows if row[1] in grouped], folder)
     within = {name: part for name in names if (part := part_within(name))}
     if named := [name for name in names if part_of(name)]:
         doubt = f"{first_of(named)} is read as a class; a split folder has train and val or test"
@@ -257,15 +258,17 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
             f"{first_of(list(within))} are read as classes, though their names have the words of a split; if they are its parts, "
             "put the class folders of each part into a folder train, val or test, or write a list with a column split"
         )
-    elif len(full) > 1 and len(shared) > 1:
+    elif len(grouped) > 1 and len(shared) > 1:
         doubt = (
-            f"{first_of(full)} are read as the classes, though each has the folders {first_of(shared)}; if those are the "
+            f"{first_of(grouped)} are read as the classes, though each has the folders {first_of(shared)}; if those are the "
             "classes, choose one of the former"
         )
-    elif len(full) > 1 and around:
+    elif len(full) > 1 and grouped == full and (around or any(len(inner[name]) > 1 for name in full)):
+        folders = sorted(set[str]().union(*inner.values()))
+        places = f"folders of its only folder {printable(around)}" if around else f"the folders {first_of(folders)}"
         doubt = (
-            f"{first_of(full)} are read as the classes, though the photos of each are in folders of its only folder "
-            f"{printable(around)}; if those are the classes, move them into one folder"
+            f"{first_of(full)} are read as the classes, though the photos of each are in {places}; if those are the classes, move "
+            "them into one folder"
         )
     elif split := [name for name in full if is_split({part_of(found) for found in inner[name]})]:
         doubt = (

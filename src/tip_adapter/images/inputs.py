@@ -164,4 +164,4 @@ def image_name(image: ImageInput, position: int) -> str:
 def _listed(values: Any, name: str, wanted: str) -> list[Any]:
     """An iterable as a list; not a text, a mapping or a set."""
     require(isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping, Set)), name, wanted, values)
-    return list(values)
+    return values.to_pylist() if hasattr(values, "to_pylist") else list(values)  # pyarrow's scalars are no texts

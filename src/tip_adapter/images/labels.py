@@ -37,8 +37,10 @@ _LOOKALIKES = dict(
 _SAME_FORMS = ("<font>", "<compat>", "<wide>", "<narrow>", "<noBreak>")
 #: What programs and spreadsheets in any language write for a missing value or a failed formula, in lower case.
 _MISSING = re.compile(
-    r"|\\n|null|none|nat|undefined|n/a|[-+]?nan(\(.*\))?|[<(\[](null|none|nan|nat|na|n/a|blank|undefined)[>)\]]"
+    r"|\\n|null|none|nat|undefined|n/a|[-+]?nan(\(.*\))?"
+    r"|[<(\[](null|none|nan|nat|na|n/a|blank|undefined|empty|leer|vide|vuoto|vazio|en blanco|空白)[>)\]]"
     r"|#.*[!?]|#(nv|n/?d|n/?a( n/a)?|н/д|n/disp|brak|getting_data|loading\W*)|err:\d{3}|[-+]?\d\.?#(q?nan|snan|ind|inf)\d*"
+    r"|-{2,}|\[\s*\]|\{\s*\}|nil|n\.a\.|k\.\s?a\.|na_(character|integer|real|complex)_|(?P<quote>[\"']+)(null|none|nan|nat|na|n/a)?(?P=quote)"
     r"|tensor\(nan\b.*\)|((np|numpy|pd|pandas|math|torch)\.)(na|nan|nat)|float\(\W*nan\W*\)"
 )
 
@@ -131,7 +133,7 @@ def _number(label: str) -> str:
     digits = "".join(str(unicodedata.decimal(c, c)) for c in label)
     if number := re.fullmatch(r"(-?)0*(\d+?)(?:[.,]00?)?", digits):
         return number[1].removesuffix("-" if number[2] == "0" else "") + number[2]
-    if power := re.fullmatch(r"(-?)(\d)(?:[.,](\d{0,9}))?E\+(\d\d)", digits):
+    if power := re.fullmatch(r"(-?)(\d)(?:[.,](\d{0,9}))?[Ee]\+?(\d{1,2})", digits):
         decimals = power[3] or ""
         if len(decimals) <= int(power[4]):
             return power[1] + power[2] + decimals.ljust(int(power[4]), "0")

@@ -13,22 +13,21 @@ import math
 import mimetypes
 import os
 import re
-import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from tip_adapter.errors import FolderError, LabelError, OutputExists
 from tip_adapter.images.labels import is_missing, label_of
-from tip_adapter.images.splits import divided, part_cells, plain_name
+from tip_adapter.images.named_files import NamedFiles
+from tip_adapter.images.splits import divided, part_cells, parts_of_paths, plain_name
 from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import counted, first_of, printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 #: Enough for half a million images.
@@ -82,7 +81,11 @@ _BOXES = re.compile(
 )
 #: Text that a program wrote for several labels: ['scab', 'rust'], {"choices": ["scab"]}.
 _LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*", re.DOTALL)
-_FLAGS = frozenset(["0", "1", "0.0", "1.0"])
+#: Text that a program or spreadsheet wrote with its marks around the label: b'cat', np.str_('cat'), tensor(3), 'cat', ="007".
+_CODE_TEXT = re.compile(r"(?:b|u|(?:np\.)?(?:str|bytes)_\(|=)?([\"']).+\1\)?|tensor\(.+\)|np\.\w+\(.+\)")
+#: What is written for a missing value, and may be the name of a class.
+_SIGNS = frozenset("-?.–—*")
+_FLAGS = frozenset(["0", "1", "0.0", "1.0", "true", "false"])
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
 
@@ -93,14 +96,16 @@ class _Table:
     records: list[tuple[int, dict[str, Any]]]
     found: str
     flags: list[str] = field(default_factory=list)
-    """Columns of CSV that are 0 or 1 in each row: without labels, they may be the classes."""
+    """Columns of CSV that are 0 or 1, or yes or no, in each row: without labels, they may be the classes if they are most columns."""
     boxes: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Columns that could be the label as well as the one that is read."""
 
 
 def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple[Path, str, str]], list[str]]:
     """Images, class names and parts of a list, and notes; `endings` are tried for an image that is listed without one.
 
-    The part is as `divided`. Rows of confidence 0, if all are 0 or 1, name a
+    The part is as `divided`, or as `parts_of_paths` if no column says it. Rows of confidence 0, if all are 0 or 1, name a
     class that the photo does not show: they are skipped.
 
     Raises
@@ -111,14 +116,14 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
     LabelError
         As `label_of`; the message names the line.
     """
-    table, images = _table(path), _Images(path.parent, endings)
+    table, images = _table(path), NamedFiles(path.parent, endings)
     if len(table.flags) > 1 and not any(record.get("label") for _, record in table.records):
         raise FolderError(
-            f"{printable(path)}: no column label, but {_named([name.strip() for name in table.flags])} hold 0 and 1, as if each were a class; write the "
+            f"{printable(path)}: no column label, but {_named([name.strip() for name in table.flags])} hold 0 and 1 or true and false, as if each were a class; write the "
             f"name of each image's class into a column label; found {table.found}"
         )
     rows, cells, absent = [], [], 0
-    sure = all(str(record.get("confidence")).strip() in _FLAGS for _, record in table.records)
+    sure = all(str(record.get("confidence")).strip() in _FLAGS - {"true", "false"} for _, record in table.records)
     for line, record in table.records:
         if sure and float(record["confidence"]) == 0:
             absent += 1
@@ -138,23 +143,24 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
         parts, notes = divided(cells)
     except ValueError as error:
         raise FolderError(f"{printable(path)}, {error}; found {table.found}") from error
+    if not any(parts):
+        depth = len(path.parent.parts)
+        parts = parts_of_paths(
+            [(image.parts[depth if image.is_relative_to(path.parent) else 0 : -1], name) for image, name in rows]
+        )
     notes += [f"{counted(absent, 'row', 'rows')} of confidence 0: skipped"] if absent else []
     if table.boxes:
         notes.append(f"its columns {_named(table.boxes)} are boxes around objects; whole photos are read")
-    names = dict.fromkeys(name for _, name in rows)
-    if written := [name for name in names if _LIST_TEXT.fullmatch(name)]:
-        notes.append(
-            f"read as a class of its own, though written like a list of labels: {first_of(written)}; write one label"
-        )
-    if several := _several(names):
-        notes.append(f"read as a class of its own, though other rows have its parts as labels: {first_of(several)}")
+    if table.others:
+        notes.append(f"not read as the label: {_named(table.others)}; rename the columns if it should be")
+    notes += _label_doubts(dict.fromkeys(name for _, name in rows))
     listed = [(*row, part) for row, part in zip(rows, parts, strict=True)]
     return listed, [f"{printable(path)}: {note}" for note in notes]
 
 
 def read_list(path: Path, endings: Collection[str]) -> list[Path]:
     """Images of a list; raises FolderError as `read_labelled_list`, but needs no labels."""
-    table, images = _table(path), _Images(path.parent, endings)
+    table, images = _table(path), NamedFiles(path.parent, endings)
     return [_image(record, f"{path}, line {line}", table.found, images) for line, record in table.records]
 
 
@@ -200,6 +206,29 @@ def csv_cell(value: Any) -> str:
 def cell_text(cell: str) -> str:
     """The text of a cell that `csv_cell` has written."""
     return cell[1:] if csv_cell(cell[1:]) == cell else cell
+
+
+def _label_doubts(names: Collection[str]) -> list[str]:
+    """What is doubtful about the labels of a list, a note for each reason."""
+    read = "read as a class of its own, though"
+    marks = "read as they are, though a program or spreadsheet wrote marks around the labels"
+    reasons: list[tuple[str, Callable[[str], object], str]] = [
+        (f"{read} written like a list of labels", _LIST_TEXT.fullmatch, "write one label"),
+        (marks, _CODE_TEXT.fullmatch, "write the label alone"),
+        (
+            f"{read} such signs are written where a label is missing",
+            _SIGNS.__contains__,
+            "if it is, remove these lines",
+        ),
+    ]
+    notes = [
+        f"{reason}: {first_of(found)}; {way_out}"
+        for reason, fits, way_out in reasons
+        if (found := [name for name in names if fits(name.strip())])
+    ]
+    if several := _several(names):
+        notes.append(f"{read} other rows have its parts as labels: {first_of(several)}")
+    return notes
 
 
 def _several(names: Iterable[str]) -> list[str]:
@@ -262,11 +291,13 @@ def _csv_table(text: str, encoding: str) -> _Table:
         raise _no_header(header, found)
     if doubled := [name for name in columns.values() if header.count(name) > 1]:
         raise ValueError(f"its column {doubled[0]!r} is there more than once; rename or remove one; found {found}")
+    if mixed := [name for name in columns.values() if any(mark in name for mark in _SEPARATORS)]:
+        raise ValueError(f"its column {mixed[0]!r} has a separator in its name; use one separator; found {found}")
     records, excluded = [], set[str]()
     flags = [name for name in header if name.strip() and name not in columns.values()]
     try:
         for row in reader:
-            if _filled(row):
+            if _filled(row) and row != header:  # repeated where lists were joined
                 # spreadsheets end rows with empty cells; other cells beyond the header are parts of an unquoted cell
                 if any(cell.strip() for cell in row[len(header) :]):
                     raise ValueError(
@@ -275,10 +306,16 @@ def _csv_table(text: str, encoding: str) -> _Table:
                     )
                 cells = dict(zip(header, row, strict=False))  # a short row lacks its last cells
                 records.append((reader.line_num, _record(cells, columns, excluded)))
-                flags = [name for name in flags if cells.get(name, "").strip() in _FLAGS]
+                flags = [name for name in flags if cells.get(name, "").strip().lower() in _FLAGS]
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}; found {found}") from error
-    return _Table(records, found, flags, _box_columns(header))
+    return _Table(
+        records,
+        found,
+        flags if 2 * len(flags) > len(header) - 1 else [],
+        _box_columns(header),
+        _other_labels(header, columns),
+    )
 
 
 def _csv_header(text: str, encoding: str) -> tuple[str, dict[str, str], list[str], Any]:
@@ -294,9 +331,12 @@ def _csv_header(text: str, encoding: str) -> tuple[str, dict[str, str], list[str
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=spaced, strict=True)
         try:
             header = next(filter(_filled, reader), [])
-        except csv.Error as error:
-            raise ValueError(f"{error}; its first line must be file_name,label; found {encoding}") from error
-        tried.append((separator, _columns(header), header, reader))
+        except csv.Error as error:  # in "a","b" the first quote of another separator is closed too early
+            refused = error
+        else:
+            tried.append((separator, _columns(header), header, reader))
+    if not tried:
+        raise ValueError(f"{refused}; its first line must be file_name,label; found {encoding}")
     # max takes the first of equals: the comma
     return max(tried, key=lambda one: ("file_name" in one[1], len(one[1]), len(one[2])))
 
@@ -305,7 +345,7 @@ def _no_header(header: Sequence[str], found: str) -> ValueError:
     """The error for a first line without a known column of file names."""
     if _surrogates("".join(header)):
         way_out = "save it as UTF-8"
-    elif any(str(mimetypes.guess_type(cell)[0]).startswith("image/") for cell in header):
+    elif any(map(_is_image_name, header)):
         way_out = "it names an image, so write those names above it"
     else:
         way_out = "filename, image, path, id"
@@ -313,8 +353,13 @@ def _no_header(header: Sequence[str], found: str) -> ValueError:
 
 
 def _filled(row: Sequence[str]) -> bool:
-    """Whether a row has a cell that is not blank: spreadsheets write empty rows as separators alone."""
-    return any(cell.strip() for cell in row)
+    """Whether a row is not empty: spreadsheets write empty rows as separators alone, and programs comments after a #."""
+    is_comment = bool(row) and row[0].startswith("#") and not any(map(_is_image_name, row))
+    return not is_comment and any(cell.strip() for cell in row)
+
+
+def _is_image_name(cell: str) -> bool:
+    return str(mimetypes.guess_type(cell)[0]).startswith("image/")
 
 
 def _jsonl_table(text: str, encoding: str) -> _Table:
@@ -335,7 +380,7 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
         keys.update(dict.fromkeys(record))
         records.append((number, _record(record, _columns(record), excluded)))
     found = f"{encoding}, JSON lines, keys {_named(list(keys))}"
-    return _Table(records, found, boxes=_box_columns(keys))
+    return _Table(records, found, boxes=_box_columns(keys), others=_other_labels(keys, _columns(keys)))
 
 
 def _whole(digits: str) -> int:
@@ -365,6 +410,11 @@ def _record(cells: Mapping[str, Any], columns: Mapping[str, str], excluded: set[
     return {**{key: cells.get(name) for key, name in columns.items()}, "parts": part_cells(others, excluded)}
 
 
+def _other_labels(names: Iterable[str], columns: Mapping[str, str]) -> list[str]:
+    """Columns under known names of the label that are not read, as another was chosen."""
+    return [name for name in names if plain_name(name) in _COLUMNS["label"] and name != columns.get("label")]
+
+
 def _box_columns(names: Iterable[str]) -> list[str]:
     """Columns that say where an object is; one alone may mean something else."""
     found = [name for name in names if _BOXES.fullmatch(plain_name(name))]
@@ -376,80 +426,7 @@ def _named(names: Sequence[str]) -> str:
     return first_of([name if len(name) <= 40 else f"{name[:40]}…" for name in names]) or "none"
 
 
-class _Images:
-    """Image files by the names that a list has for them."""
-
-    def __init__(self, folder: Path, endings: Collection[str]) -> None:
-        self._folder, self._endings = folder, endings
-        self._listings: dict[Path, dict[str, list[str]]] = {}
-
-    def find(self, name: str) -> list[Path]:
-        """The file of exactly this name, else of one that is written otherwise, else with an ending.
-
-        Otherwise: with `/` for each backslash, without outer spaces, with %20 for a space, in another Unicode form, or, where one
-        file fits, in another case. A name that no file has is returned as it is: it is reported where it is read.
-        """
-        written = name.strip().replace("\\", "/")
-        for text in dict.fromkeys([name, written, unquote(written)]):
-            if os.path.lexists(self._folder / text):
-                return [self._folder / text]
-        similar = (self._similar(self._folder / text) for text in dict.fromkeys([written, unquote(written)]))
-        return next(filter(None, similar), [self._folder / written])
-
-    def _similar(self, path: Path) -> list[Path]:
-        """The files, in folders of similar names, that have a similar name: one, or several endings of it."""
-        folder, missing = path.parent, []
-        while not os.path.lexists(folder) and folder.name:
-            missing.append(folder.name)
-            folder = folder.parent
-        for name in reversed(missing):
-            found = self._alike(folder, name)
-            if len(found) != 1:
-                return []
-            folder = folder / found[0]
-        found = self._alike(folder, path.name)
-        if len(found) != 1:
-            found = []
-            if path.suffix.lower() not in self._endings:
-                found = self._alike(folder, path.name, self._endings)
-        return [folder / name for name in found]
-
-    def _alike(self, folder: Path, name: str, endings: Collection[str] = ()) -> list[str]:
-        """Entries of a folder of this name, in any Unicode form or else in any case; with one of the endings if there are any."""
-        if folder not in self._listings:
-            listing = self._listings[folder] = {}
-            with suppress(OSError, ValueError):
-                for entry in sorted(os.listdir(folder)):
-                    for key in {_nfc(entry).casefold(), _nfc(Path(entry).stem).casefold()}:
-                        listing.setdefault(key, []).append(entry)
-        wanted = _nfc(name)
-        known = [
-            (_nfc(Path(entry).stem if endings else entry), entry)
-            for entry in self._listings[folder].get(wanted.casefold(), [])
-            if not endings or Path(entry).suffix.lower() in endings
-        ]
-        same = [entry for text, entry in known if text == wanted]
-        return same or [entry for text, entry in known if text.casefold() == wanted.casefold()]
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
-def absent_images(folder: Path, images: Sequence[Any]) -> str:
-    """Where the images of a list were looked for, and which folder has the first, if none exists; else empty."""
-    paths = [Path(image) for image in images if isinstance(image, (str, os.PathLike))]
-    if not paths or len(paths) < len(images) or any(map(os.path.lexists, paths)):
-        return ""
-    name = os.path.relpath(paths[0], folder)
-    where = f"none is in {printable(os.path.realpath(folder))}, where their paths begin"
-    below: list[str] = []
-    with suppress(OSError):
-        below = [child for child in sorted(os.listdir(folder)) if os.path.lexists(folder / child / name)]
-    return f"{where}; {printable(below[0])} has {printable(name)}: move the list there" if below else where
-
-
-def _image(record: dict[str, Any], where: str, found: str, images: _Images) -> Path:
+def _image(record: dict[str, Any], where: str, found: str, images: NamedFiles) -> Path:
     value = record.get("file_name")
     number = isinstance(value, int) and not isinstance(value, bool)  # an id
     name = str(value) if number else _text(value, "file_name", where, found)

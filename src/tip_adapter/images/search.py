@@ -32,6 +32,7 @@ SYSTEM_FOLDERS = frozenset(
     | {"system volume information", "lost+found", "lost.dir", "__pycache__", "_gsdata_", "onedrivetemp"}
     | {"network trash folder", "temporary items", "thevolumesettingsfolder"}
     | {"recycler", "windowsimagebackup", "node_modules", "ipod photo cache", "_thumbs", "_thumbnails", "msocache"}
+    | {"$windows.~bt", "$windows.~ws", "$sysreset", "$getcurrent", "config.msi", "perflogs", "captureone"}
 )
 #: Those whose names could be a class's in other letters.
 _RECYCLED = frozenset(["Recycled", "RECYCLED", "Recycle Bin", "RECYCLE BIN"])
@@ -39,10 +40,10 @@ _NUMBERED = re.compile(r"found\.\d{3}|synofile_thumb.*")
 #: Endings of folders in which photo programs keep their libraries and previews.
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".lrdata", ".lrlibrary", ".cocatalog")
 _OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
-#: Names of folders for smaller copies of the photos around them, and what the names of such copies have before or after the
-#: names of those photos.
+#: Names of folders for smaller copies of the photos around them, and what the names of such copies, and of masks, have before or
+#: after the names of those photos.
 _PREVIEWS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"})
-_AFFIX = r"(?:thumbs?|thumbnails?|previews?|small|sm|tn|th|t|\d+x\d+|\d+px|\d+w)"
+_AFFIX = r"(?:thumbs?|thumbnails?|previews?|small|sm|tn|th|t|\d+x\d+|\d+px|\d+w|masks?|segmentation|seg|gt)"
 _AFFIXES = re.compile(rf"^{_AFFIX}[\W_]+|[\W_]+{_AFFIX}$")
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 _FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
@@ -57,14 +58,18 @@ class Search:
         self._files: Counter[str] = Counter()
         self._folders: Counter[str] = Counter()
         self._links: list[str] = []
+        self._hidden: list[Path] = []
         self._counted: list[str] = []
+        self._derived: list[str] = []
 
     def children(self, folder: Path) -> list[Path]:
         """What is in a folder, sorted, without what is hidden or a system's own."""
         try:
-            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+            entries = sorted(os.listdir(folder))
         except OSError as error:
             raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
+        self._hidden += [folder / name for name in entries if name.startswith(".") and is_folder(folder / name)]
+        names = [name for name in entries if not name.startswith(".")]
         own = set(filter(_is_of_system, names))
         self._folders.update(name for name in own if is_folder(folder / name))
         return [folder / name for name in names if name not in own and name != "Icon\r"]
@@ -87,12 +92,19 @@ class Search:
         real = os.path.realpath(folder)
         if real in above:
             return
-        for child in self.children(folder):
+        children = self.children(folder)
+        around = {child.stem.lower() for child in children if child.suffix.lower() in ENDINGS}
+        self._derived += [
+            printable(child)
+            for child in children
+            if is_image(child) and around & (_names(child) - {child.stem.lower()})
+        ]
+        for child in children:
             if is_folder(child):
                 if is_preview_name(child.name) and _has_copies(child):
                     self._folders[child.name] += 1
                 elif self.enters(child):
-                    if is_preview_name(child.name):
+                    if is_preview_name(child.name) or (around and _repeats(child, around)):
                         self._counted.append(printable(child))
                     yield from self.images(child, above | {real})
             elif child.suffix.lower() in ENDINGS:
@@ -114,6 +126,13 @@ class Search:
         notes = [f"{self._name}: {skipped}"] if skipped else []
         if self._folders:
             notes.append(f"system folders and previews are skipped: {first_of(sorted(self._folders))}")
+        if hidden := sorted({folder.name for folder in self._hidden if next(_images_below(folder), None)}):
+            notes.append(f"hidden folders are skipped: {first_of(hidden)}")
+        if self._derived:
+            notes.append(
+                f"counted as photos, though named as if made of others: {first_of(self._derived)}; if these are masks or smaller "
+                "copies, move them elsewhere"
+            )
         if self._counted:
             notes.append(
                 f"counted as photos: {first_of(self._counted)}; if these are smaller copies of photos, move them elsewhere"
@@ -176,6 +195,12 @@ def _has_copies(folder: Path) -> bool:
     around = {name for path in _images_below(folder.parent) if folder not in path.parents for name in _names(path)}
     copies = [not around.isdisjoint(_names(path)) for path in _images_below(folder)]
     return bool(copies) and 2 * sum(copies) >= len(copies)
+
+
+def _repeats(folder: Path, names: set[str]) -> bool:
+    """Whether a folder has several photos itself, all of these names."""
+    stems = [path.stem.lower() for path in Search(folder).children(folder) if is_image(path)]
+    return len(stems) > 1 and names.issuperset(stems)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -78,7 +78,7 @@ def part_cells(cells: Mapping[str, object], excluded: set[str]) -> dict[str, str
         if name not in excluded:
             text = str(value).strip() if isinstance(value, (str, int, float)) else ""
             fits = len(text) <= _LONGEST_VALUE
-            if _is_named(name) or _flagged(name) or (fits and part_within(text)):
+            if is_part_column(name) or _flagged(name) or (fits and part_within(text)):
                 found[name] = text
             else:
                 excluded.add(name)
@@ -107,7 +107,7 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
         values = [cells.get(column, "") for _, cells in rows]
         known = {value: _allowed(column, value) for value in dict.fromkeys(values)}
         others = [value for value, allowed in known.items() if not allowed]
-        is_named = _is_named(column) or bool(_flagged(column))
+        is_named = is_part_column(column) or bool(_flagged(column))
         if not others:
             says = frozenset[str]().union(*known.values())
             if is_named or (len(known) <= _MOST_VALUES and len(says) > 1 and "train" in says):
@@ -115,7 +115,7 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
         elif is_named and len(others) < len(known):
             found = first_of(sorted(value or "nothing" for value in others))
             doubts.append(f"its column of splits has {found} as well; all rows are read")
-        elif _is_named(column) and 1 < len(known) <= _MOST_VALUES:
+        elif is_part_column(column) and 1 < len(known) <= _MOST_VALUES:
             doubts.append(
                 f"its column {printable(column)} has {first_of(sorted(filter(None, others)))}: no names of parts, so all rows are "
                 "read; if these are parts, write train, val or test instead"
@@ -133,17 +133,31 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
     return parts, []
 
 
+def parts_of_paths(rows: Sequence[tuple[Sequence[str], str]]) -> list[str]:
+    """The part of each row by the folders of its image, if all say one and it is a split; else empty.
+
+    Parameters
+    ----------
+    rows : folders of the image, and its label; a folder of the label's name is its class folder, not a part
+    """
+    found = [
+        next(filter(None, (part_of(name) for name in reversed(names) if name != label)), "") for names, label in rows
+    ]
+    return found if "" not in found and is_split(set(found)) else [""] * len(rows)
+
+
 def _allowed(column: str, value: str) -> frozenset[str]:
     """The parts that a cell allows; empty if it says nothing about them."""
     word, flag = value.lower(), _flagged(column)
     if flag and word in _YES | _NO:
         return frozenset([flag]) if word in _YES else frozenset(SPLIT_WORDS) - {flag}
-    part = part_within(value) or (_CODES.get(word) if _is_named(column) else None)
+    part = part_within(value) or (_CODES.get(word) if is_part_column(column) else None)
     return frozenset([part] if part else [])
 
 
 @lru_cache(maxsize=1000)
-def _is_named(column: str) -> bool:
+def is_part_column(column: str) -> bool:
+    """Whether a column of this name says which part an image is in."""
     return plain_name(column) in _COLUMNS
 
 

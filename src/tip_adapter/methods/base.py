@@ -306,6 +306,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
     def _checked(self, X: Array, *, reset: bool) -> Array:
         """Validated rows; with `reset` sets `n_features_in_`, else compares with it."""
         least = 1 if reset and self.class_embeddings is None else 0
+        if np.ma.is_masked(X):  # which scikit-learn reads as if they were not masked
+            raise VectorError("the vectors hold masked values, which are missing; leave these rows out")
         if not array_api_compat.is_torch_array(X):
             return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=least)
         # validate_data would turn a tensor into NumPy.

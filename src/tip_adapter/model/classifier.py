@@ -29,7 +29,7 @@ from tip_adapter.images.sampling import draw
 from tip_adapter.methods import AUTO, method_class
 from tip_adapter.methods.kernel_weights import kernel_weights
 from tip_adapter.methods.tuning import LEAVE_ONE_OUT
-from tip_adapter.model.contents import Changes, distinct
+from tip_adapter.model.contents import Changes, distinct, measured
 from tip_adapter.model.fitting import (
     encoder_parts,
     fit_by_settings,
@@ -632,7 +632,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         refuse_unknown(photos, list(head.names))
         accumulator = head.new_accumulator() if accumulator is None else accumulator
         with closing(stream_labelled(photos, self.encoder_, threads=self.threads, progress=progress)) as batches:
-            for batch in batches:
+            for batch in measured(batches, head.support):
                 head.count(batch, accumulator)
         accumulator.add_unreadable(photos.ids, photos.labels)
         n, seconds = len(accumulator), time.perf_counter() - started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from tip_adapter.images.labels import path_as_text
 from tip_adapter.text import counted, first_three, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Iterator
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.model.head import Head
@@ -69,6 +70,31 @@ def distinct(photos: SupportSet, known: SupportSet) -> SupportSet:
         conflicts, "remove one (tip-adapter remove --photo), or relabel the first (tip-adapter relabel-photo)"
     )
     return photos.take(np.array(kept, dtype=np.intp))
+
+
+def measured(batches: Iterable[SupportSet], learned: SupportSet) -> Iterator[SupportSet]:
+    """The same batches of photos that a model is measured on; warns at their end of those that make the figures wrong.
+
+    These are photos of the same content as those that the model has `learned`, and those that are there more than once in one
+    class. Photos of unknown content are none of these.
+    """
+    contents, seen = set(filter(None, learned.digests.tolist())), set[tuple[bytes, str]]()
+    n = n_learned = n_again = 0
+    for photos in batches:
+        for digest, label, _ in filter(itemgetter(0), _rows(photos)):
+            key = (bytes.fromhex(digest)[:16], label)
+            n_learned += digest in contents
+            n_again += key in seen
+            seen.add(key)
+        n += len(photos)
+        yield photos
+    if n_learned:
+        warn(
+            f"{n_learned:,} of {n:,} images are those that the model learns from: figures from them are too high; use others"
+        )
+    if n_again:
+        found = counted(n_again, "image is identical to another", "images are identical to others")
+        warn(f"{found} of the same class, and counted as well")
 
 
 @dataclass(frozen=True, eq=False)

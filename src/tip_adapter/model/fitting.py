@@ -18,6 +18,7 @@ from tip_adapter.methods.ops import row_weights, to_numpy
 from tip_adapter.methods.text_offset import near_repeats
 from tip_adapter.methods.tuning import Choice, TuningData
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator, expected_refused
+from tip_adapter.model.contents import measured
 from tip_adapter.model.head import Head, new_estimator, support_cache
 from tip_adapter.model.settings import given_alpha_beta, method_settings, rule_for
 from tip_adapter.text import counted, first_three, printable
@@ -67,7 +68,7 @@ def fit_by_settings(
     FolderError, LabelError, FeaturesError, WrongEncoder, UsageError
         As `fit_head`, `encoder_parts` and, where `tune` names validation photos, `labelled_source`.
     """
-    rule, given = _rule_by(settings, support.labels, list(names), encoder, progress)
+    rule, given = _rule_by(settings, support, list(names), encoder, progress)
     return fit_head(
         method,
         support,
@@ -174,7 +175,7 @@ def with_choice(head: Head, settings: Mapping[str, Any], encoder: Encoder) -> He
         support = head.support
         estimator.fit(support.vectors, support.labels, ids=support.ids.tolist())
         return _measured(replace(head, estimator=estimator), calibrate=True)
-    rule, given = _rule_by(settings, head.support.labels, list(head.names), encoder, None)
+    rule, given = _rule_by(settings, head.support, list(head.names), encoder, None)
     choice, left_out = _choose(head.cache, rule, given, head.classes, calibrate=True)
     estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
     return replace(head, choice=choice, estimator=estimator, left_out=left_out)
@@ -235,21 +236,22 @@ def refuse_singles(labels: Iterable[str | int]) -> None:
 
 def _rule_by(
     settings: Mapping[str, Any],
-    support_labels: NDArray[np.str_],
+    support: SupportSet,
     classes: Sequence[str],
     encoder: Encoder,
     progress: Progress | None,
 ) -> tuple[str, TuningData]:
     """The rule that chooses alpha and beta, and the data that it may use in addition to the support."""
     tune, fixed, photos = settings["tune"], given_alpha_beta(settings["alpha"], settings["beta"]), None
-    rule = rule_for(tune, fixed, support_labels)
+    rule = rule_for(tune, fixed, support.labels)
     if rule == tuning.VALIDATION:
-        photos = _encode_validation(tune, classes, encoder, threads=settings["threads"], progress=progress)
+        photos = _encode_validation(tune, support, classes, encoder, threads=settings["threads"], progress=progress)
     return rule, TuningData(encoder.record.scale_free_ratio, photos, fixed)
 
 
 def _encode_validation(
     source: str | os.PathLike[str],
+    support: SupportSet,
     labels: Sequence[str],
     encoder: Encoder,
     *,
@@ -272,8 +274,9 @@ def _encode_validation(
         unknown = counted(len(photos) - len(known), "validation photo is", "validation photos are")
         warn(f"{unknown} of classes without support, and skipped")
     photos = photos.take(known)
-    support, _ = encode_labelled(photos, encoder, threads=threads, progress=progress)
-    return support.vectors, np.searchsorted(np.array(labels), support.labels)
+    encoded, _ = encode_labelled(photos, encoder, threads=threads, progress=progress)
+    (checked,) = measured([encoded], support)
+    return checked.vectors, np.searchsorted(np.array(labels), checked.labels)
 
 
 def _choose(

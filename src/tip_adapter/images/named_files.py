@@ -1,0 +1,88 @@
+"""Find the files that a list names, though the names may be written otherwise than those of the files."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from tip_adapter.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+
+class NamedFiles:
+    """Image files by the names that a list has for them."""
+
+    def __init__(self, folder: Path, endings: Collection[str]) -> None:
+        self._folder, self._endings = folder, endings
+        self._listings: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, name: str) -> list[Path]:
+        """The file of exactly this name, else of one that is written otherwise, else with an ending.
+
+        Otherwise: with `/` for each backslash, without outer spaces, with %20 for a space, in another Unicode form, or, where one
+        file fits, in another case. A name that no file has is returned as it is: it is reported where it is read.
+        """
+        written = name.strip().replace("\\", "/")
+        for text in dict.fromkeys([name, written, unquote(written)]):
+            if os.path.lexists(self._folder / text):
+                return [self._folder / text]
+        similar = (self._similar(self._folder / text) for text in dict.fromkeys([written, unquote(written)]))
+        return next(filter(None, similar), [self._folder / written])
+
+    def _similar(self, path: Path) -> list[Path]:
+        """The files, in folders of similar names, that have a similar name: one, or several endings of it."""
+        folder, missing = path.parent, []
+        while not os.path.lexists(folder) and folder.name:
+            missing.append(folder.name)
+            folder = folder.parent
+        for name in reversed(missing):
+            found = self._alike(folder, name)
+            if len(found) != 1:
+                return []
+            folder = folder / found[0]
+        found = self._alike(folder, path.name)
+        if len(found) != 1:
+            found = []
+            if path.suffix.lower() not in self._endings:
+                found = self._alike(folder, path.name, self._endings)
+        return [folder / name for name in found]
+
+    def _alike(self, folder: Path, name: str, endings: Collection[str] = ()) -> list[str]:
+        """Entries of a folder of this name, in any Unicode form or else in any case; with one of the endings if there are any."""
+        if folder not in self._listings:
+            listing = self._listings[folder] = {}
+            with suppress(OSError, ValueError):
+                for entry in sorted(os.listdir(folder)):
+                    for key in {_nfc(entry).casefold(), _nfc(Path(entry).stem).casefold()}:
+                        listing.setdefault(key, []).append(entry)
+        wanted = _nfc(name)
+        known = [
+            (_nfc(Path(entry).stem if endings else entry), entry)
+            for entry in self._listings[folder].get(wanted.casefold(), [])
+            if not endings or Path(entry).suffix.lower() in endings
+        ]
+        same = [entry for text, entry in known if text == wanted]
+        return same or [entry for text, entry in known if text.casefold() == wanted.casefold()]
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def absent_images(folder: Path, images: Sequence[Any]) -> str:
+    """Where the images of a list were looked for, and which folder has the first, if none exists; else empty."""
+    paths = [Path(image) for image in images if isinstance(image, (str, os.PathLike))]
+    if not paths or len(paths) < len(images) or any(map(os.path.lexists, paths)):
+        return ""
+    name = os.path.relpath(paths[0], folder)
+    where = f"none is in {printable(os.path.realpath(folder))}, where their paths begin"
+    below: list[str] = []
+    with suppress(OSError):
+        below = [child for child in sorted(os.listdir(folder)) if os.path.lexists(folder / child / name)]
+    return f"{where}; {printable(below[0])} has {printable(name)}: move the list there" if below else where
