@@ -36,11 +36,9 @@ def text_logits(queries: Array, weights: Array, logit_scale: float) -> Array:
 
 def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Array:
     """Sum the columns of each class: (m, n) and (n,) → (m, n_classes). A class without columns gets 0."""
-    order = np.argsort(labels, kind="stable")
-    bounds = np.searchsorted(labels[order], np.arange(n_classes + 1))
     if array_api_compat.is_numpy_array(affinities):
-        values = csr_array((np.ones(len(labels), affinities.dtype), order, bounds), shape=(n_classes, len(labels)))
-        return (values @ affinities.T).T  # Lᵀ Aᵀ with a sparse L
+        return (_class_matrix(labels, n_classes, affinities.dtype) @ affinities.T).T  # Lᵀ Aᵀ with a sparse L
+    order, bounds = _grouped(labels, n_classes)
     xp = array_api_compat.array_namespace(affinities)
     affinities = affinities[:, order]
     columns = [xp.sum(affinities[:, bounds[c] : bounds[c + 1]], axis=1) for c in range(n_classes)]
@@ -52,7 +50,7 @@ def sum_affinities_by_class(
 ) -> Array:
     """`sum_by_class` of `affinities(queries, keys)`: (m, d), (n, d) and (n,) → (m, n_classes).
 
-    `affinities` takes `out`, too, a NumPy array to write to.
+    `affinities` takes `out`, too, an (n, m) NumPy array to write the transpose to.
 
     Of many NumPy queries the (m, n) affinities never exist: each thread computes a tile, sums it by class and reuses its
     memory, so that nothing but the product takes time.
@@ -62,21 +60,34 @@ def sum_affinities_by_class(
         return sum_by_class(affinities(queries, keys), labels, n_classes)
     n_rows, n_keys = _TILE
     sums = np.empty((len(queries), n_classes), np.result_type(queries, keys))
+    parts = []
+    for start in range(0, len(keys), n_keys):
+        present, own = np.unique(labels[start : start + n_keys], return_inverse=True)
+        parts.append((keys[start : start + n_keys], present, _class_matrix(own, len(present), sums.dtype)))
 
     def sum_rows(first: int) -> None:
-        rows = slice(first, first + n_rows)
-        tile = np.empty((n_keys, len(queries[rows])), sums.dtype)
-        totals = np.zeros((n_classes, len(queries[rows])), sums.dtype)
-        for start in range(0, len(keys), n_keys):
-            present, own = np.unique(labels[start : start + n_keys], return_inverse=True)
-            # Column-major, as the sum by class reads it.
-            values = affinities(queries[rows], keys[start : start + n_keys], out=tile[: len(own)].T)
-            totals[present] += sum_by_class(values, own, len(present)).T
-        sums[rows] = totals.T
+        rows = queries[first : first + n_rows]
+        tile = np.empty((n_keys, len(rows)), sums.dtype)
+        totals = np.zeros((n_classes, len(rows)), sums.dtype)
+        for part, present, classes in parts:
+            totals[present] += classes @ affinities(rows, part, out=tile[: len(part)]).T
+        sums[first : first + n_rows] = totals.T
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors(), "tiles") as threads:
         list(threads.map(sum_rows, range(0, len(queries), n_rows)))
     return sums
+
+
+def _class_matrix(labels: NDArray[Any], n_classes: int, dtype: Any) -> Any:
+    """Lᵀ, the transposed one-hot labels, as a sparse (n_classes, n) array."""
+    order, bounds = _grouped(labels, n_classes)
+    return csr_array((np.ones(len(labels), dtype), order, bounds), shape=(n_classes, len(labels)))
+
+
+def _grouped(labels: NDArray[Any], n_classes: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Positions of (n,) labels class by class, and where each class begins among them: (n,), (n_classes + 1,)."""
+    order = np.argsort(labels, kind="stable")
+    return order, np.searchsorted(labels[order], np.arange(n_classes + 1))
 
 
 def class_balance(labels: NDArray[Any], n_classes: int) -> NDArray[np.float64] | None:

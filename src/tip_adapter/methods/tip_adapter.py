@@ -82,9 +82,9 @@ def affinity(
 ) -> Array:
     """Equation 3, A = exp(−beta (1 − f Fᵀ)): (m, d) and (n, d) → (m, n); 0 at each query's own key, if given.
 
-    `out` is a NumPy array that A is written to.
+    A is column-major, as sums by class read it. `out` is an (n, m) NumPy array that Aᵀ is written to.
     """
-    closeness = queries @ keys.T if out is None else np.matmul(queries, keys.T, out=out)  # (m, n)
+    closeness = (keys @ queries.T if out is None else np.matmul(keys, queries.T, out=out)).T  # (m, n)
     closeness -= 1
     return sharpen(closeness, beta, own_rows, out=closeness)  # in place: these are the largest arrays
 
@@ -161,10 +161,10 @@ def cache_gradient(
     factors = sum_factors(labels, errors.shape[1], own_rows, class_sums)
     if factors is not None:
         errors = errors * like(factors, errors)  # (m, N)  as the sums were
-    gradients = errors[:, labels]  # (m, n)  P Lᵀ
-    gradients *= affinities  # (m, n)  A ∘ (P Lᵀ)
-    gradients *= alpha * beta  # (m, n)  alpha · beta · A ∘ (P Lᵀ)
-    return gradients.T @ queries  # (n, d)
+    gradients = errors.T[labels]  # (n, m)  L Pᵀ
+    gradients *= affinities.T  # (n, m)  Aᵀ ∘ (L Pᵀ)
+    gradients *= alpha * beta  # (n, m)  alpha · beta · Aᵀ ∘ (L Pᵀ)
+    return gradients @ queries  # (n, d)
 
 
 def leaves_out_own_key(own_key: str | None, labels: NDArray[Any], *, plain: bool) -> bool:
