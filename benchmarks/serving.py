@@ -40,6 +40,19 @@ TURNS = 4
 #: Photos and classes of a project that is given one photo more.
 STEPS = ((1_000, 10), (10_000, 10), (10_000, 100))
 _UNBATCHED = "import tip_adapter.serve.batching as b; b.BATCH = 1; import tip_adapter.cli; tip_adapter.cli.main()"
+#: What one writes first: `predict` in a function of FastAPI, which runs it in a thread for each request.
+_PLAIN = """
+import socket, sys, uvicorn
+from fastapi import FastAPI, UploadFile
+from tip_adapter import FewShotClassifier
+model, app = FewShotClassifier.load(sys.argv[1]), FastAPI()
+@app.post("/v1/classify")
+def classify(images: list[UploadFile]):
+    return [str(label) for label in model.predict([image.file.read() for image in images])]
+bound = socket.create_server(("127.0.0.1", 0))
+print(f"is served at http://127.0.0.1:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
+uvicorn.Server(uvicorn.Config(app, log_level="error")).run([bound])
+"""
 #: The load: a program of its own, which prints the seconds of each request and of all.
 _LOAD = """
 import json, sys, time, httpx
@@ -75,7 +88,7 @@ def main() -> None:
         "turns": TURNS,
         "steps": [measure_step(n, n_classes) for n, n_classes in STEPS],
     }
-    command = "python -m benchmarks.serving --data-root $TIP_ADAPTER_DATA"
+    command = f"python -m benchmarks.serving --data-root $TIP_ADAPTER_DATA --photos {given.photos} --requests {given.requests}"
     write_results("serving", command, results)
 
 
@@ -91,8 +104,12 @@ def measure_classify(photos: Sequence[Path], requests: int) -> dict[str, Any]:
         model = Path(place) / "model"
         labels = [path.parent.name for path in photos]
         FewShotClassifier(encoder=encoder).fit(contents[:40], labels[:40]).save(model)
-        programs = {"batched": ["-m", "tip_adapter"], "unbatched": ["-c", _UNBATCHED]}
-        running = {name: services.enter_context(service(*p, "serve", str(model))) for name, p in programs.items()}
+        programs = {
+            "batched": ["-m", "tip_adapter", "serve", str(model), "--port", "0"],
+            "unbatched": ["-c", _UNBATCHED, "serve", str(model), "--port", "0"],
+            "plain": ["-c", _PLAIN, str(model)],
+        }
+        running = {name: services.enter_context(service(*program)) for name, program in programs.items()}
         memory = {name: resident_mib(process.pid) for name, (process, _) in running.items()}
         for _ in range(TURNS):
             started = time.perf_counter()
@@ -106,7 +123,10 @@ def measure_classify(photos: Sequence[Path], requests: int) -> dict[str, Any]:
                     "photos_per_second": len(done["each"]) / done["seconds"],
                     "median_ms": 1000 * float(np.median(done["each"])),
                     "failed": done["failed"] + best.get(name, {"failed": 0})["failed"],
-                    "mib_more": resident_mib(process.pid) - memory[name],
+                    "mib_more": [
+                        *best.get(name, {"mib_more": []})["mib_more"],
+                        resident_mib(process.pid) - memory[name],
+                    ],
                 }
                 best[name] = {
                     **faster(best.get(name, turn), turn),
@@ -124,8 +144,7 @@ def faster(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def service(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A program that serves on a free port, and its address."""
-    command = [sys.executable, *arguments, "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         found = next(re.search(r"is served at (\S+)", line) for line in process.stderr if "served at" in line)
         assert found
