@@ -47,7 +47,7 @@ STEPS = (
     Step(f"benchmarks.trust {_DATA}", ("trust",)),
     Step("benchmarks --photos $TIP_ADAPTER_DATA/caltech-101", ("speed",)),
     Step(f"benchmarks.exported {_DATA} {_VECTORS}", ("exported",)),
-    Step(f"benchmarks.serving {_DATA}", ("serving",)),
+    Step(f"benchmarks.serving {_DATA} --photos 160 --requests 2400", ("serving",)),
     Step(f"benchmarks.choosing {_DATA} {_VECTORS}", ("choosing",)),
     Step("benchmarks.mutants", ("mutants",)),
     Step(f"benchmarks.claims {_VECTORS}", ("claims", "protocols")),
