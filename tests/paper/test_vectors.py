@@ -181,9 +181,9 @@ def test_before_during_and_after_are_of_one_training(split: SplitVectors) -> Non
         shown = replace(task("tip-adapter-f", "fixed", epochs=4, trained=share), shown_classes=2)
         head = fit.learner(shown, "fixed", split, split.support(2, 0), split.test())()
         np.testing.assert_array_equal(head.estimator.keys_, keys)
-        result = measure(shown, lambda *_: split, Heads(), Draws())
-        assert {label for *_, label in result["points"]} == {0, 1}
-        assert result["n_classes"] == len(split.names) > 2
+    result = measure(shown, lambda *_: split, Heads(), Draws())
+    assert {label for *_, label in result["points"]} == {0, 1}
+    assert result["n_classes"] == len(split.names) > 2
 
 
 def test_an_upper_bound_has_the_test_accuracy_of_every_epoch(split: SplitVectors) -> None:
