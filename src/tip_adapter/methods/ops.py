@@ -53,7 +53,7 @@ def sum_affinities_by_class(
     `affinities` takes `out`, too, an (n, m) NumPy array to write the transpose to.
 
     Of many NumPy queries the (m, n) affinities never exist: each thread computes a tile, sums it by class and reuses its
-    memory, so that nothing but the product takes time.
+    memory, so that little but the product takes time.
     """
     work = len(queries) * len(keys) * max(queries.shape[1], _LEAST_WIDTH)
     if not array_api_compat.is_numpy_array(queries) or work < _WORTH_TILES:
