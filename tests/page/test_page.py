@@ -345,13 +345,13 @@ def test_a_training_shows_its_progress_and_can_be_cancelled(open_page: Any, phot
     page = open_page()
     add_class(page, "red", photo_files("red", 2))
     add_class(page, "blue", photo_files("blue", 2))
+    settled(page)
+    record = page.request.get(f"/v1/projects/{page.evaluate('location.hash').split('/')[1]}").json()
     cancelled = []
 
     def project(route: Any) -> None:
-        answer = route.fetch()
-        record = answer.json()
         record["jobs"]["fine_tuning"] = {"state": "cancelled" if cancelled else "running", "epoch": 30, "epochs": 120}
-        route.fulfill(response=answer, json=record)
+        route.fulfill(json=record)
 
     def job(route: Any) -> None:
         cancelled.append(route.request.method)
