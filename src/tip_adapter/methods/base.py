@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import array_api_compat
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -207,6 +206,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     def score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
         """Accuracy of `predict` on (n,) labels y, which are checked as at `fit`; raises likewise."""
+        from sklearn.metrics import accuracy_score  # slow to import, and a program that predicts does not need it
+
         predicted = self.predict(X)
         y, known = checked_labels(y, len(predicted)), self.classes_[:1].tolist()[0]
         first = y[:1].tolist()

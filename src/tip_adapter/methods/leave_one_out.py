@@ -7,30 +7,26 @@ they are.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.io.processors import available_processors
 from tip_adapter.methods.alpha_search import AccuracyCurve, correct_between
-from tip_adapter.methods.ops import row_weights, text_logits, to_numpy
-from tip_adapter.methods.tip_adapter import sharpen, sum_affinities
+from tip_adapter.methods.ops import class_balance, class_matrix, in_threads, row_weights, text_logits, to_numpy
+from tip_adapter.methods.tip_adapter import sharpen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from tip_adapter.methods.base import VectorClassifier
     from tip_adapter.vectors import Array
 
-# Affinities are computed in blocks of this many entries.
-_BLOCK_ENTRIES = 2**22
-# Betas are searched in parallel; more threads would wait for memory.
-_THREADS = min(available_processors(), 4)
+# Affinities are computed in blocks of this many entries: few enough to stay in a processor's cache.
+_BLOCK_ENTRIES = 2**18
 # Rescaling a left-out query's own class by K_c / (K_c − 1) rounds. If other classes contain the same vectors, the logits
 # should tie; shrink the own-class logit by more than rounding so that it cannot win such a tie.
 _OWN_CLASS_FACTOR = 1 - 1e-5
@@ -81,15 +77,26 @@ class Cache:
 
         Every pair of classes counts the same.
         """
-        counts, weights = np.bincount(self.labels), self.row_weights
-        if len(self.labels) ** 2 - np.square(counts).sum() < 4:  # two pairs of images, each counted in both directions
+        weights = self.row_weights
+        if (
+            len(self.labels) ** 2 - np.square(self.counts).sum() < 4
+        ):  # two pairs of images, each counted in both directions
             return None
-        sums = np.zeros(3)
-        for rows in _blocks(len(self.queries), len(self.keys)):
-            sums += _moments(self.queries[rows] @ self.keys.T, weights[rows], weights)
-        for own in np.split(np.argsort(self.labels, kind="stable"), np.cumsum(counts)[:-1]):
-            sums -= _moments(self.queries[own] @ self.keys[own].T, weights[own], weights[own])
-        weight, total, squares = sums
+        # Around the mean of all cosines, so that rounding does not matter; of the same class are then taken out.
+        mean = float(np.average(self.queries, 0, weights) @ np.average(self.keys, 0, weights))
+        columns = weights.astype(self.keys.dtype)
+
+        def moments(rows: NDArray[np.intp]) -> NDArray[np.float64]:
+            deviations = self.queries[rows] @ self.keys.T
+            deviations -= mean
+            deviations *= self.labels[rows][:, None] != self.labels
+            total = deviations @ columns
+            return np.array([weights[rows] @ total, weights[rows] @ (np.square(deviations, out=deviations) @ columns)])
+
+        blocks = _blocks(len(self.queries), len(self.keys))
+        total, squares = np.sum(in_threads(moments, blocks), axis=0)
+        own = np.bincount(self.labels, weights)
+        weight = own.sum() ** 2 - np.square(own).sum()
         sigma = float(np.sqrt(max(squares / weight - (total / weight) ** 2, 0)))
         return sigma if sigma >= 1e-6 else None
 
@@ -98,10 +105,20 @@ class Cache:
         """What each support image counts, so that classes count the same: (n,), 1 where all have equally many."""
         return row_weights(self.labels, len(self.weights))
 
+    @cached_property
+    def class_matrix(self) -> Any:
+        """Lᵀ, the transposed one-hot labels, sparse: (n_classes, n)."""
+        return class_matrix(self.labels, len(self.weights), self.keys.dtype)
+
+    @cached_property
+    def counts(self) -> NDArray[np.intp]:
+        """The number of images of each class, (n_classes,)."""
+        return np.bincount(self.labels, minlength=len(self.weights))
+
     @property
     def left_out(self) -> HeldOutQueries:
         """Every support image, scored without its own key; the only image of a class does not count."""
-        scored = np.bincount(self.labels, minlength=1)[self.labels] > 1
+        scored = self.counts[self.labels] > 1
         return HeldOutQueries(self, self.queries, self.labels, scored, np.arange(len(self.labels)), self.row_weights)
 
     def held_out(self, queries: NDArray[Any], labels: NDArray[Any]) -> HeldOutQueries:
@@ -151,7 +168,8 @@ class HeldOutQueries:
         """(n_scored, n_classes) logits of the rows that count."""
         logits = np.empty((self.n_scored, len(self.cache.weights)), self.queries.dtype)
         first = 0
-        for rows, text, closeness in self._blocks():
+        for rows in self._row_blocks:
+            text, closeness = self._block(rows)
             cache = self._without_ties(self._sums(closeness, rows, beta, out=closeness), rows)
             block = (text + alpha * cache)[self.scored[rows]]
             logits[first : first + len(block)] = block
@@ -159,50 +177,59 @@ class HeldOutQueries:
         return logits
 
     def accuracy_curves(self, betas: Sequence[float]) -> list[AccuracyCurve]:
-        """Accuracy as a function of alpha, for each beta in ascending order; every thread takes a part of the betas."""
-        n_threads = min(_THREADS, len(betas))
-        with ThreadPoolExecutor(n_threads, thread_name_prefix="curves") as pool:
-            found = list(pool.map(self._curves, [betas[thread::n_threads] for thread in range(n_threads)]))
-        return sorted((curve for part in found for curve in part), key=lambda curve: curve.beta)
-
-    def _curves(self, betas: Sequence[float]) -> list[AccuracyCurve]:
-        """`accuracy_curves` of one thread."""
-        weights = self.row_weights
+        """Accuracy as a function of alpha, for each beta in ascending order."""
+        betas = sorted(betas)
         between = np.empty((len(betas), 2, len(self.labels)), self.queries.dtype)
-        spreads = [_Spread() for _ in range(len(betas) + 1)]
-        for rows, text, closeness in self._blocks():
-            spreads[-1].add(text, weights[rows])
-            behind = text - text[np.arange(len(rows)), self.labels[rows]][:, None]
+
+        def search(rows: NDArray[np.intp]) -> list[NDArray[np.float64]]:
+            """Fill in `between` for these rows; the moments of the text's spread, then of each beta's."""
+            weights, own = self.row_weights[rows], self.labels[rows]
+            text, closeness = self._block(rows)
+            spreads = [_spread(text, weights)]
+            behind = text - text[np.arange(len(rows)), own][:, None]
             affinities = np.empty_like(closeness)
             for b, beta in enumerate(betas):
                 cache = self._sums(closeness, rows, beta, out=affinities)
-                spreads[b].add(cache, weights[rows])
-                between[b][:, rows] = correct_between(behind, self._without_ties(cache, rows), self.labels[rows])
-        text_spread = spreads[-1].mean
-        units = [text_spread / s.mean if text_spread > 0 and s.mean > 0 else None for s in spreads[:-1]]
+                spreads.append(_spread(cache, weights))
+                between[b][:, rows] = correct_between(behind, self._without_ties(cache, rows), own)
+            return spreads
+
+        spreads = np.array(in_threads(search, self._row_blocks)).reshape(-1, 1 + len(betas), 3)
+        weight, totals, largest = np.moveaxis(spreads, -1, 0)
+        spreads = totals.sum(axis=0) / (weight.sum(axis=0).max() or 1.0)
+        spreads[spreads <= 1e-12 * largest.max(axis=0, initial=0)] = 0  # within rounding
+        text_spread = spreads[0]
+        units = [float(text_spread / spread) if text_spread > 0 and spread > 0 else None for spread in spreads[1:]]
         return [
             AccuracyCurve.of(between[b][:, self.scored], beta, unit, self.scored_weights)
             for b, (beta, unit) in enumerate(zip(betas, units, strict=True))
         ]
 
-    def _blocks(self) -> Iterator[tuple[NDArray[np.intp], NDArray[Any], NDArray[Any]]]:
-        """Row numbers, their text logits and their closeness to the keys, f Fᵀ − 1."""
-        cache = self.cache
-        for rows in _blocks(len(self.queries), max(len(cache.keys), len(cache.weights))):
-            queries = self.queries[rows]
-            # Column-major, so that sums by class and loops over classes read contiguous memory.
-            closeness = (cache.keys @ queries.T).T
-            closeness -= 1
-            text = np.asfortranarray(text_logits(queries, cache.weights, cache.logit_scale))
-            yield rows, text, closeness
+    @property
+    def _row_blocks(self) -> list[NDArray[np.intp]]:
+        """Row numbers, in blocks of bounded area."""
+        return _blocks(len(self.queries), max(len(self.cache.keys), len(self.cache.weights)))
+
+    def _block(self, rows: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The text logits of these rows, and their closeness to the keys, f Fᵀ − 1."""
+        queries = self.queries[rows]
+        # Column-major, so that sums by class and loops over classes read contiguous memory.
+        closeness = (self.cache.keys @ queries.T).T
+        closeness -= 1
+        return np.asfortranarray(text_logits(queries, self.cache.weights, self.cache.logit_scale)), closeness
 
     def _sums(self, closeness: NDArray[Any], rows: NDArray[np.intp], beta: float, *, out: NDArray[Any]) -> NDArray[Any]:
-        """Cache logits of a block; its affinities are written to `out`."""
-        own_rows = None if self.own_rows is None else self.own_rows[rows]
-        affinities = sharpen(closeness, beta, own_rows, out=out)
+        """Cache logits of a block, as `sum_affinities` gives them; its affinities are written to `out`."""
+        affinities = sharpen(closeness, beta, None if self.own_rows is None else self.own_rows[rows], out=out)
         cache = self.cache
-        logits: NDArray[Any] = sum_affinities(affinities, cache.labels, len(cache.weights), own_rows, cache.class_sums)
-        return logits
+        sums: NDArray[Any] = (cache.class_matrix @ affinities.T).T
+        if cache.class_sums == "balanced" and (balance := class_balance(cache.labels, len(cache.weights))) is not None:
+            sums *= balance.astype(sums.dtype)
+        if self.own_rows is not None:
+            own = self.labels[rows]
+            counts = cache.counts[own]
+            sums[np.arange(len(rows)), own] *= (counts / np.maximum(counts - 1, 1)).astype(sums.dtype)
+        return sums
 
     def _without_ties(self, cache: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
         """Shrink the own-class logits of left-out queries, in place."""
@@ -211,34 +238,13 @@ class HeldOutQueries:
         return cache
 
 
-def _moments(cosines: NDArray[Any], rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Number, sum and sum of squares of the cosines, weighted by those of their rows and columns; overwrites them."""
-    weights = [rows.astype(cosines.dtype)[:, None], columns.astype(cosines.dtype)]
-    for factor in weights:
-        cosines *= factor
-    total = cosines.sum(dtype=np.float64)
-    np.square(cosines, out=cosines)
-    for factor in weights:
-        cosines /= factor
-    return np.array([rows.sum() * columns.sum(), total, cosines.sum(dtype=np.float64)])
-
-
-class _Spread:
-    """Weighted mean over rows of the standard deviation over classes, block by block."""
-
-    def __init__(self) -> None:
-        self._total, self._weight, self._largest = 0.0, 0.0, 0.0
-
-    def add(self, logits: NDArray[Any], weights: NDArray[np.float64]) -> None:
-        self._total += float((weights * logits.std(axis=1, dtype=np.float64)).sum())
-        self._weight += float(weights.sum())
-        self._largest = max(self._largest, float(np.abs(logits).max(initial=0)))
-
-    @property
-    def mean(self) -> float:
-        """0 if the spread is within rounding."""
-        mean = self._total / self._weight if self._weight else 0.0
-        return mean if mean > 1e-12 * self._largest else 0.0
+def _spread(logits: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Σ w, Σ w · standard deviation over classes, and the largest logit: of (m, n_classes) logits and (m,) weights."""
+    share = np.full(logits.shape[1], 1 / logits.shape[1], logits.dtype)
+    deviations = logits - logits[:, :1]  # exactly 0 where all logits of a row are equal
+    deviations -= (deviations @ share)[:, None]
+    spreads = np.sqrt(np.square(deviations, out=deviations) @ share)
+    return np.array([weights.sum(), weights @ spreads, max(logits.max(), -logits.min())])
 
 
 def _blocks(n_rows: int, n_columns: int) -> list[NDArray[np.intp]]:

@@ -14,7 +14,7 @@ from tip_adapter.io.processors import available_processors
 from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,7 +37,7 @@ def text_logits(queries: Array, weights: Array, logit_scale: float) -> Array:
 def sum_by_class(affinities: Array, labels: NDArray[Any], n_classes: int) -> Array:
     """Sum the columns of each class: (m, n) and (n,) → (m, n_classes). A class without columns gets 0."""
     if array_api_compat.is_numpy_array(affinities):
-        return (_class_matrix(labels, n_classes, affinities.dtype) @ affinities.T).T  # Lᵀ Aᵀ with a sparse L
+        return (class_matrix(labels, n_classes, affinities.dtype) @ affinities.T).T  # Lᵀ Aᵀ with a sparse L
     order, bounds = _grouped(labels, n_classes)
     xp = array_api_compat.array_namespace(affinities)
     affinities = affinities[:, order]
@@ -63,7 +63,7 @@ def sum_affinities_by_class(
     parts = []
     for start in range(0, len(keys), n_keys):
         present, own = np.unique(labels[start : start + n_keys], return_inverse=True)
-        parts.append((keys[start : start + n_keys], present, _class_matrix(own, len(present), sums.dtype)))
+        parts.append((keys[start : start + n_keys], present, class_matrix(own, len(present), sums.dtype)))
 
     def sum_rows(first: int) -> None:
         rows = queries[first : first + n_rows]
@@ -73,12 +73,19 @@ def sum_affinities_by_class(
             totals[present] += classes @ affinities(rows, part, out=tile[: len(part)]).T
         sums[first : first + n_rows] = totals.T
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors(), "tiles") as threads:
-        list(threads.map(sum_rows, range(0, len(queries), n_rows)))
+    in_threads(sum_rows, range(0, len(queries), n_rows))
     return sums
 
 
-def _class_matrix(labels: NDArray[Any], n_classes: int, dtype: Any) -> Any:
+def in_threads(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    """`work` of each part, in the order of the parts: a thread for each processor, with one BLAS thread each."""
+    if len(parts) < 2:
+        return [work(part) for part in parts]
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors(), "parts") as threads:
+        return list(threads.map(work, parts))
+
+
+def class_matrix(labels: NDArray[Any], n_classes: int, dtype: Any) -> Any:
     """Lᵀ, the transposed one-hot labels, as a sparse (n_classes, n) array."""
     order, bounds = _grouped(labels, n_classes)
     return csr_array((np.ones(len(labels), dtype), order, bounds), shape=(n_classes, len(labels)))
