@@ -51,8 +51,9 @@ def distinct(photos: SupportSet, known: SupportSet) -> SupportSet:
 
     A photo of a content that `known` has in another class stays, and a warning names both. Photos of unknown content stay.
     """
-    seen = {(digest, label): name for digest, label, name in _rows(known) if digest}
-    labels = {digest: label for digest, label, _ in _rows(known)}
+    with_content = [row for row in _rows(known) if row[0]]
+    seen = {(digest, label): name for digest, label, name in with_content}
+    labels = {digest: label for digest, label, _ in with_content}
     kept, identical, conflicts = [], [], []
     for row, (digest, label, name) in enumerate(_rows(photos)):
         earlier = seen.setdefault((digest, label), name) if digest else name
