@@ -27,6 +27,8 @@ from tip_adapter.methods.incremental import IncrementalClassifier
 from tip_adapter.methods.ops import (
     class_balance,
     cross_entropy,
+    in_threads,
+    key_parts,
     like,
     sum_affinities_by_class,
     sum_by_class,
@@ -84,6 +86,11 @@ def affinity(
 
     A is column-major, as sums by class read it. `out` is an (n, m) NumPy array that Aᵀ is written to.
     """
+    parts = key_parts(queries, keys) if out is None else []
+    if len(parts) > 1:  # of many NumPy keys each thread computes some
+        filled = np.empty((len(keys), len(queries)), np.result_type(queries, keys))
+        in_threads(lambda part: affinity(queries, keys[part], beta, out=filled[part]), parts)
+        return _without_own(filled.T, own_rows)
     closeness = (keys @ queries.T if out is None else np.matmul(keys, queries.T, out=out)).T  # (m, n)
     closeness -= 1
     return sharpen(closeness, beta, own_rows, out=closeness)  # in place: these are the largest arrays
@@ -92,7 +99,11 @@ def affinity(
 def sharpen(closeness: Array, beta: float, own_rows: NDArray[Any] | None = None, *, out: Array) -> Array:
     """Equation 3 from precomputed closeness f Fᵀ − 1, written to `out`."""
     xp = array_api_compat.array_namespace(closeness)
-    affinities = xp.exp(xp.multiply(closeness, beta, out=out), out=out)  # (m, n)
+    return _without_own(xp.exp(xp.multiply(closeness, beta, out=out), out=out), own_rows)  # (m, n)
+
+
+def _without_own(affinities: Array, own_rows: NDArray[Any] | None) -> Array:
+    """0 at each query's own key, in place."""
     if own_rows is not None:
         affinities[np.arange(len(own_rows)), own_rows] = 0
     return affinities
@@ -161,10 +172,19 @@ def cache_gradient(
     factors = sum_factors(labels, errors.shape[1], own_rows, class_sums)
     if factors is not None:
         errors = errors * like(factors, errors)  # (m, N)  as the sums were
-    gradients = errors.T[labels]  # (n, m)  L Pᵀ
-    gradients *= affinities.T  # (n, m)  Aᵀ ∘ (L Pᵀ)
-    gradients *= alpha * beta  # (n, m)  alpha · beta · Aᵀ ∘ (L Pᵀ)
-    return gradients @ queries  # (n, d)
+
+    def of(part: slice, out: Array | None = None) -> Array:
+        gradients = errors.T[labels[part]]  # (n, m)  L Pᵀ
+        gradients *= affinities.T[part]  # (n, m)  Aᵀ ∘ (L Pᵀ)
+        gradients *= alpha * beta  # (n, m)  alpha · beta · Aᵀ ∘ (L Pᵀ)
+        return gradients @ queries if out is None else np.matmul(gradients, queries, out=out)  # (n, d)
+
+    parts = key_parts(queries, affinities.T)
+    if len(parts) < 2:
+        return of(slice(None))
+    gradient = np.empty((len(labels), queries.shape[1]), np.result_type(errors, queries))
+    in_threads(lambda part: of(part, gradient[part]), parts)
+    return gradient
 
 
 def leaves_out_own_key(own_key: str | None, labels: NDArray[Any], *, plain: bool) -> bool:
