@@ -217,12 +217,19 @@ def _texts(given: NDArray[Any], one: str) -> NDArray[np.str_]:
 
 
 def label_array(labels: Any, what: str) -> NDArray[Any]:
-    """Labels as an array, as `plain_array`; LabelError also if one is blank."""
+    """Labels as an array, as `plain_array`; LabelError also if one is blank, or two differ only by white space."""
     array = plain_array(labels, what)
     texts = array.astype(np.str_) if array.dtype == object else array
     if texts.dtype.kind == "U" and (blank := np.flatnonzero(np.char.strip(texts) == "")).size:
         found = shown(texts.ravel()[blank[0]].item())
         raise LabelError(f"{what} hold {found}, a label that is missing; remove it or give it a name")
+    if texts.dtype.kind == "U":
+        seen: dict[str, str] = {}
+        for text in dict.fromkeys(texts.ravel().tolist()):
+            if (other := seen.setdefault(" ".join(text.split()), text)) != text:
+                raise LabelError(
+                    f"{what} hold {shown(other)} and {shown(text)}, which differ only by white space; merge them"
+                )
     return array
 
 

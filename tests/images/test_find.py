@@ -672,7 +672,7 @@ def test_a_photo_that_is_listed_again_has_an_id_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"file_name": "a.jpg", "label": NaN}\n', "line 1: label nan is not text"),
+        ('{"file_name": "a.jpg", "label": NaN}\n', "line 1: no label but 'nan'; label the photo"),
         ('{"file_name": "a.jpg", "label": 1e400}\n', "line 1: label inf is not text"),
         ('{"file_name": "a.jpg", "label": true}\n', "line 1: label True is not text"),
         ('{"file_name": "a.jpg", "label": ["cat"]}\n', "line 1: label .* is not text"),
@@ -970,3 +970,83 @@ def test_fault_76_folders_of_drives_and_photo_programs_are_no_classes(tmp_path, 
     photos = find_labelled(tmp_path, part="train")
     assert photos.classes == ("cat", "dog")
     assert f"system folders and previews are skipped: {name}" in photos.notes
+
+
+# ---- what real folders have
+
+
+@pytest.mark.parametrize("names", [("rps", "rps-test-set"), ("A", "B")])
+def test_fault_75_class_folders_within_a_folder_of_its_own_in_each_are_doubted(tmp_path, names):
+    place(tmp_path, *(f"{name}/{name}/{label}/1.jpg" for name in names for label in ("cat", "dog")))
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert f"{', '.join(names)} are read as the classes, though each has the folders cat, dog" in note
+
+
+def test_fault_75_a_class_folder_within_another_class_is_doubted(tmp_path):
+    place(tmp_path, "cat/1.jpg", "cat/dog/2.jpg", "dog/1.jpg")
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert "cat is read as a class, though it has folders of the same names as other classes (dog)" in note
+
+
+@pytest.mark.parametrize("part", ["train", "train_images"])
+def test_fault_75_a_list_next_to_a_part_without_class_folders_is_named(tmp_path, part):
+    place(tmp_path, f"{part}/1.jpg", "test_images/2.jpg", "sample_submission.csv", "train.csv")
+    with pytest.raises(FolderError, match=r"if train\.csv has their labels, give it instead: .*/train\.csv"):
+        find_labelled(tmp_path, part="train")
+
+
+@pytest.mark.parametrize(
+    "system",
+    ["@eaDir (1)", "#recycle (2)", "System Volume Information (1)", "_vti_cnf", "resource.frk", "@ActiveBackup"],
+)
+def test_fault_76_system_folders_of_other_systems_and_their_copies_are_skipped(tmp_path, system):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{system}/2.jpg"), part="train")
+    assert photos.classes == ("cat", "dog")
+    assert photos.notes == (f"system folders and previews are skipped: {system}",)
+
+
+@pytest.mark.parametrize("system", ["@surveillance", "$OF", "#archive", "~tmp"])
+def test_fault_76_a_folder_named_like_those_of_systems_is_doubted(tmp_path, system):
+    (note,) = find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{system}/2.jpg"), part="train").notes
+    assert f"{system} is read as a class, though systems name their own folders so" in note
+
+
+def test_fault_76_classes_that_all_begin_with_a_sign_are_not_doubted(tmp_path):
+    assert find_labelled(place(tmp_path, "#cats/1.jpg", "#dogs/1.jpg"), part="train").notes == ()
+
+
+def test_fault_77_photos_that_are_not_downloaded_are_counted(tmp_path):
+    place(tmp_path, "cat/1.jpg", "cat/.2.jpg.icloud", "dog/1.jpg", "dog/.2.heic.icloud")
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert "2 files that are no photos are skipped: photos that are not downloaded (.icloud) 2" in note
+
+
+def test_fault_77_only_photos_that_are_not_downloaded_are_an_error(tmp_path):
+    with pytest.raises(
+        FolderError, match=r"no photos in 1 class folder .* photos that are not downloaded \(\.icloud\) 1"
+    ):
+        find_labelled(place(tmp_path, "cat/.1.jpg.icloud"), part="train")
+
+
+@pytest.mark.parametrize("copy", ["cat (1)", "Cat - Copy (2)", "cat-DESKTOP-AB12", "Kopie von cat"])
+def test_fault_78_a_class_folder_that_is_named_like_a_copy_is_doubted(tmp_path, copy):
+    photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{copy}/2.jpg"), part="train")
+    assert copy in photos.classes
+    (note,) = photos.notes
+    assert f"read as a class of its own, though named like a copy of another class: {copy}; " in note
+
+
+def test_fault_78_names_of_characters_that_show_nothing_are_refused(tmp_path):
+    with pytest.raises(LabelError, match="has only characters that show nothing"):
+        find_labelled(place(tmp_path, "cat/1.jpg", "\u2800/1.jpg"), part="train")
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "class_names.json", "data.yaml", "train/labels.txt"])
+def test_fault_79_a_file_that_may_have_the_names_of_numbered_classes_is_named(tmp_path, file):
+    place(tmp_path, "train/0/1.jpg", "train/1/1.jpg", "test/0/2.jpg", file)
+    notes = find_labelled(tmp_path, part="train").notes
+    assert any(f"classes are numbers (0, 1); if {Path(file).name} has their names" in note for note in notes)
+
+
+def test_fault_79_such_a_file_next_to_named_classes_says_nothing(tmp_path):
+    assert find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", "classes.txt"), part="train").notes == ()

@@ -573,7 +573,7 @@ def test_fault_79_other_signs_of_a_missing_label_are_no_class(tmp_path, label):
 def test_fault_79_a_sign_that_may_be_a_class_or_a_missing_label_is_reported(tmp_path, label):
     images = find_labelled(written(tmp_path, f"file_name,label\na.jpg,{label}\nb.jpg,x\n"), part="train")
     assert label in images.classes
-    assert f"though such signs are written where a label is missing: {label}; " in images.notes[0]
+    assert f"though such names are written where a label is missing: {label}; " in images.notes[0]
 
 
 @pytest.mark.parametrize("label", ["b'cat'", "np.str_('cat')", "tensor(3)", "'cat'", '=""7""', "np.int64(3)"])
@@ -603,3 +603,52 @@ def test_fault_75_folders_of_listed_photos_that_may_be_classes_are_no_parts(tmp_
 def test_fault_79_a_column_of_parts_says_more_than_the_folders(tmp_path):
     path = written(tmp_path, "file_name,label,split\ntrain/1.jpg,cat,test\ntest/2.jpg,cat,train\n")
     assert rows(path) == [("test/2.jpg", "cat")]
+
+
+MARK = "\ufeff"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{MARK}file_name,label\n1.jpg,cat\n{MARK}2.jpg,dog\n",
+        f"{MARK}file_name,label\n1.jpg,cat\n{MARK}file_name,label\n2.jpg,dog\n",
+        f"{MARK}{MARK}file_name,label\n1.jpg,cat\n2.jpg,dog\n",
+    ],
+    ids=["a row", "a header", "twice"],
+)
+def test_fault_79_byte_order_marks_within_a_joined_list_are_ignored(tmp_path, text):
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    photos = find_labelled(tmp_path / "list.csv", part="train")
+    assert [(path.name, label) for path, label in zip(photos.paths, photos.labels, strict=True)] == [
+        ("1.jpg", "cat"),
+        ("2.jpg", "dog"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "column"),
+    [
+        ('1.jpg,"cat\n2.jpg,dog"\n', "label"),
+        ('1.jpg,cat"\n2.jpg,"dog\n3.jpg,x"\n', "label"),
+        ('"1.jpg,cat\n2.jpg",dog\n', "file_name"),
+    ],
+)
+def test_fault_79_rows_that_a_quote_joins_are_an_error_that_shows_the_cell(tmp_path, rows, column):
+    (tmp_path / "list.csv").write_text(f"file_name,label\n{rows}")
+    with pytest.raises(
+        FolderError, match=rf"line \d: quotes join lines into one cell, {column} '.*\\n.*'; close the quotes"
+    ):
+        find_labelled(tmp_path / "list.csv", part="train")
+
+
+def test_fault_79_a_line_break_in_a_cell_or_a_column_that_is_not_read_is_no_error(tmp_path):
+    (tmp_path / "list.csv").write_text('file_name,label,remark\n"1.jpg\n",cat,"a,\nb, c"\n2.jpg,dog,\n')
+    assert find_labelled(tmp_path / "list.csv", part="train").labels == ("cat", "dog")
+
+
+def test_fault_79_a_list_of_numbered_classes_names_the_file_of_their_names(tmp_path):
+    (tmp_path / "classes.txt").touch()
+    (tmp_path / "list.csv").write_text("file_name,label\n1.jpg,0\n2.jpg,1\n")
+    (note,) = find_labelled(tmp_path / "list.csv", part="train").notes
+    assert "classes are numbers (0, 1); if classes.txt has their names, give them as class names" in note

@@ -20,6 +20,7 @@ from tip_adapter.features.store import is_feature_folder, read_manifest, read_sh
 from tip_adapter.features.vector_file import is_vector_file, open_vector_file
 from tip_adapter.images.find import Labelled, find_images, find_labelled
 from tip_adapter.images.inputs import image_name
+from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.named_files import absent_images
 from tip_adapter.text import first_three, printable
 from tip_adapter.vectors import SupportSet
@@ -194,7 +195,9 @@ def _stored_source(path: Path) -> tuple[VectorSource, Sequence[str]]:
     file = open_vector_file(path)
     classes = tuple(sorted({*(file.classes.labels if file.classes else ()), *file.labels}))
     rows = np.arange(len(file.ids))
-    return VectorSource(file.ids, file.labels, classes, path, FileReader(file), rows, (), file.name), file.parts
+    return VectorSource(
+        file.ids, file.labels, classes, path, FileReader(file), rows, tuple(label_doubts(classes)), file.name
+    ), file.parts
 
 
 def _folder_source(path: Path) -> tuple[VectorSource, Sequence[str]]:

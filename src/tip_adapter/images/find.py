@@ -10,7 +10,6 @@ CSV with a header or as JSON lines, and may say the part of each image. Notes re
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -19,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
+from tip_adapter.images.label_doubts import NO_LABEL, label_doubts
 from tip_adapter.images.labels import is_missing, label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
+from tip_adapter.images.named_files import numbered_names
 from tip_adapter.images.search import ENDINGS, Search, is_file, is_image, is_output, is_preview_name, sub_folders
 from tip_adapter.images.splits import SPLIT_WORDS, is_split, part_of, part_within, without_shared_words
 from tip_adapter.io.files import is_folder
@@ -38,8 +39,8 @@ _NO_CLASSES = frozenset(
     | {"jpegimages", "imagesets", "segmentationclass", "segmentationobject", "bboxes", "thumbnails"}
     | {"data", "metadata", "fields", "annots", "labelmap", "xml", "xmls"}
 )
-#: Names of folders for photos without a class.
-_NO_LABEL = re.compile(r"(no|without|missing)[\W_]*labels?|unlabell?ed", re.IGNORECASE)
+#: How names of folders begin that systems create for themselves.
+_SYSTEM_SIGNS = ("@", "#", "$", "~")
 
 
 class Labelled(ABC):
@@ -133,7 +134,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     if not classes:
         raise _no_class_folders(folder)
     if len(classes) == 1 and part_of(classes[0].name) and not parts:  # not even folders in it: no split, and no class
-        raise _no_class_folders(classes[0])
+        raise _no_class_folders(classes[0], folder)
     rows = [(path, child.name) for child in classes for path in search.images(child)]
     if not rows and (skipped := search.skipped_files()):  # without any file, the folders give the names of the classes
         names = first_of([child.name for child in classes])
@@ -195,7 +196,7 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
         both = " and ".join(child.name for part, child in named if part == twice)
         raise FolderError(f"{printable(folder)} has two {twice} folders, {both}; keep one, or name the one to read")
     if "train" in parts and not sub_folders(parts["train"]):
-        raise _no_class_folders(parts["train"])
+        raise _no_class_folders(parts["train"], folder)
     return parts
 
 
@@ -275,10 +276,11 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
             f"{first_of(split)} is read as a class, though all its photos are in a training, validation or test folder; if it "
             "contains the class folders, name it instead"
         )
-    elif copies := [name for name in full if len(inner[name].intersection(names)) > 1]:
+    elif copies := [name for name in full if inner[name].intersection(names) - {name}]:
+        twice = sorted(set[str]().union(*(inner[name].intersection(names) - {name} for name in copies)))
         doubt = (
-            f"{first_of(copies)} is read as a class, though it has folders of the same names as other classes; remove it if "
-            "it is a copy"
+            f"{first_of(copies)} is read as a class, though it has folders of the same names as other classes "
+            f"({first_of(twice)}); remove it if it is a copy, or move these folders"
         )
     elif len(full) == 1 and (folders := sorted(inner[full[0]] - {""})):
         doubt = (
@@ -298,16 +300,24 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
 
 
 def _unlabelled(source: Path, folder: Path, names: Sequence[str]) -> list[str]:
-    """Notes on photos that probably have no class: in class folders that say so, and outside class folders."""
-    notes = []
-    if unnamed := [name for name in names if is_missing(name) or _NO_LABEL.fullmatch(name)]:
+    """Notes on names of classes that are probably none, and on photos outside class folders."""
+    notes = [
+        f"{printable(folder)}: {note}" for note in label_doubts(name for name in names if not NO_LABEL.fullmatch(name))
+    ]
+    around = [place for place in (folder, *folder.parents) if place == source or source in place.parents]
+    notes += [f"{printable(folder)}: {note}" for note in numbered_names(names, around)]
+    own = [name for name in names if name.startswith(_SYSTEM_SIGNS) and not is_missing(name)]
+    if own and len(own) < len(names):
+        notes.append(
+            f"{printable(folder)}: {first_of(own)} is read as a class, though systems name their own folders so; if it is one, "
+            "move it elsewhere"
+        )
+    if unnamed := [name for name in names if is_missing(name) or NO_LABEL.fullmatch(name)]:
         notes.append(
             f"{printable(folder)}: {first_of(unnamed)} is read as a class, though programs write that where a label is missing; "
             "if these photos have none, move them elsewhere"
         )
-    for place in (folder, *folder.parents):
-        if place != source and source not in place.parents:
-            break
+    for place in around:
         if loose := sum(map(is_image, Search(place).children(place))):
             notes.append(f"{printable(place)}: photos outside class folders are skipped ({loose:,})")
     return notes
@@ -356,7 +366,14 @@ def _shared_folders(rows: Sequence[tuple[Path, str]], folder: Path) -> tuple[str
     inner = [{"/".join(place[len(around) :][:1]) for place in found} for found in places.values()]
     if not inner or "" in set.union(*inner):
         return "", []
-    return "/".join(around), sorted(set.intersection(*inner))
+    below = set.intersection(*map(_below_only_folders, places.values()))  # rps/rps/…, rps-test/rps-test/…
+    return "/".join(around), sorted(set.intersection(*inner) or below)
+
+
+def _below_only_folders(places: set[tuple[str, ...]]) -> set[str]:
+    """The first folders of these paths that are not the same in all."""
+    depth = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*places, strict=False)))
+    return {"/".join(place[depth : depth + 1]) for place in places} - {""}
 
 
 def _inner_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -> dict[str, set[str]]:
@@ -368,13 +385,16 @@ def _inner_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) ->
     return inner
 
 
-def _no_class_folders(folder: Path) -> FolderError:
-    """The error, with what the folder contains instead."""
+def _no_class_folders(folder: Path, around: Path | None = None) -> FolderError:
+    """The error, with what the folder contains instead; a list there, or else in the folder `around` it, may have the labels."""
     children = Search(folder).children(folder)
     images = sum(map(is_image, children))
     others = counted(len(children) - images, "other entry", "other entries")
     found = f"found {counted(images, 'photo', 'photos')} and {others}" if children else "it is empty"
     lists = [child for child in children if child.suffix.lower() in LIST_ENDINGS]
+    if not lists and around:
+        found_around = [child for child in Search(around).children(around) if child.suffix.lower() in LIST_ENDINGS]
+        lists = sorted(found_around, key=lambda child: part_within(child.stem) != part_of(folder.name))
     give = f"; if {lists[0].name} has their labels, give it instead: {printable(lists[0])}" if lists else ""
     return FolderError(
         f"{printable(folder)} holds no class folders ({found}); put the photos of each class into a folder of its own{give}"

@@ -57,7 +57,7 @@ def label_of(text: str, where: str) -> str:
     Raises
     ------
     LabelError
-        It is empty, longer than `MAX_TEXT`, not UTF-8, or contains NUL.
+        It is empty, longer than `MAX_TEXT`, not UTF-8, contains NUL, or shows nothing.
     """
     if len(text) > MAX_TEXT:
         raise LabelError(
@@ -71,6 +71,8 @@ def label_of(text: str, where: str) -> str:
         raise LabelError(f"class name {printable(text)} ({printable(where)}) is not UTF-8; rename it") from None
     if not label or "\0" in label:
         raise LabelError(f"class name '{printable(text)}' ({printable(where)}) is empty or contains NUL; rename it")
+    if not _look(label).strip():
+        raise LabelError(f"class name {label!a} ({printable(where)}) has only characters that show nothing; rename it")
     return label
 
 
@@ -126,13 +128,16 @@ def _seen(character: str) -> str:
 
 
 def _number(label: str) -> str:
-    """A whole number as spreadsheets may write it, in the digits 0 to 9; any other label as it is.
+    """A number as spreadsheets may write it, in the digits 0 to 9; any other label as it is.
 
-    They drop leading zeros, add up to two decimals, and write 100000 as 1E+05.
+    They drop leading zeros and a plus sign, add up to two decimals, and write 100000 as 1E+05. Decimals have a point, whichever
+    mark the language writes: 1,5 and 1.5.
     """
     digits = "".join(str(unicodedata.decimal(c, c)) for c in label)
-    if number := re.fullmatch(r"(-?)0*(\d+?)(?:[.,]00?)?", digits):
+    if number := re.fullmatch(r"[+]?(-?)0*(\d+?)(?:[.,]0?0?)?", digits):
         return number[1].removesuffix("-" if number[2] == "0" else "") + number[2]
+    if fraction := re.fullmatch(r"[+]?(-?)0*(\d*)[.,](\d+)", digits):
+        return f"{fraction[1]}{fraction[2] or '0'}.{fraction[3]}"
     if power := re.fullmatch(r"(-?)(\d)(?:[.,](\d{0,9}))?[Ee]\+?(\d{1,2})", digits):
         decimals = power[3] or ""
         if len(decimals) <= int(power[4]):

@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import FolderError, LabelError, OutputExists
+from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.labels import is_missing, label_of
-from tip_adapter.images.named_files import NamedFiles
+from tip_adapter.images.named_files import NamedFiles, numbered_names
 from tip_adapter.images.splits import divided, part_cells, parts_of_paths, plain_name
 from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import counted, first_of, printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 LIST_ENDINGS = frozenset([".csv", ".jsonl"])
 #: Enough for half a million images.
@@ -79,12 +80,6 @@ _COLUMNS = {
 _BOXES = re.compile(
     r"[xy](min|max|[0-2])|(min|max)[xy]|(roi|bb|b?box|bndbox|boundingbox)([xy]?(min|max|[0-2])?|[xywh]|left|top|right|bottom|width|height)"
 )
-#: Text that a program wrote for several labels: ['scab', 'rust'], {"choices": ["scab"]}.
-_LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*", re.DOTALL)
-#: Text that a program or spreadsheet wrote with its marks around the label: b'cat', np.str_('cat'), tensor(3), 'cat', ="007".
-_CODE_TEXT = re.compile(r"(?:b|u|(?:np\.)?(?:str|bytes)_\(|=)?([\"']).+\1\)?|tensor\(.+\)|np\.\w+\(.+\)")
-#: What is written for a missing value, and may be the name of a class.
-_SIGNS = frozenset("-?.–—*")
 _FLAGS = frozenset(["0", "1", "0.0", "1.0", "true", "false"])
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
@@ -153,7 +148,8 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
         notes.append(f"its columns {_named(table.boxes)} are boxes around objects; whole photos are read")
     if table.others:
         notes.append(f"not read as the label: {_named(table.others)}; rename the columns if it should be")
-    notes += _label_doubts(dict.fromkeys(name for _, name in rows))
+    names = list(dict.fromkeys(name for _, name in rows))
+    notes += [*label_doubts(names), *numbered_names(names, [path.parent])]
     listed = [(*row, part) for row, part in zip(rows, parts, strict=True)]
     return listed, [f"{printable(path)}: {note}" for note in notes]
 
@@ -208,38 +204,6 @@ def cell_text(cell: str) -> str:
     return cell[1:] if csv_cell(cell[1:]) == cell else cell
 
 
-def _label_doubts(names: Collection[str]) -> list[str]:
-    """What is doubtful about the labels of a list, a note for each reason."""
-    read = "read as a class of its own, though"
-    marks = "read as they are, though a program or spreadsheet wrote marks around the labels"
-    reasons: list[tuple[str, Callable[[str], object], str]] = [
-        (f"{read} written like a list of labels", _LIST_TEXT.fullmatch, "write one label"),
-        (marks, _CODE_TEXT.fullmatch, "write the label alone"),
-        (
-            f"{read} such signs are written where a label is missing",
-            _SIGNS.__contains__,
-            "if it is, remove these lines",
-        ),
-    ]
-    notes = [
-        f"{reason}: {first_of(found)}; {way_out}"
-        for reason, fits, way_out in reasons
-        if (found := [name for name in names if fits(name.strip())])
-    ]
-    if several := _several(names):
-        notes.append(f"{read} other rows have its parts as labels: {first_of(several)}")
-    return notes
-
-
-def _several(names: Iterable[str]) -> list[str]:
-    """Names that consist of other names, as lists with several labels a photo have them."""
-    known = {name.strip() for name in names}
-    splits = [
-        (name, [part.strip() for part in re.split(mark, name)]) for name in known for mark in (r"[|;,/+]", r"\s+")
-    ]
-    return sorted({name for name, parts in splits if len(parts) > 1 and known.issuperset(parts)})
-
-
 def _table(path: Path) -> _Table:
     read = {".csv": _csv_table, ".jsonl": _jsonl_table}.get(path.suffix.lower())
     if read is None:
@@ -272,7 +236,8 @@ def _decoded(content: bytes) -> tuple[str, str]:
                 text = content.decode(encoding)
                 if "\0" not in text and "\n" in text.strip():
                     return text, encoding.upper()
-    text = content.decode("utf-8-sig", "surrogateescape")
+    # lists that were joined have a mark within
+    text = re.sub(r"^\ufeff+", "", content.decode("utf-8", "surrogateescape"), flags=re.MULTILINE)
     if not (strange := _surrogates(text)):
         return text, "UTF-8"
     return text, f"bytes that are not UTF-8 in line {text.count(chr(10), 0, strange.start()) + 1}"
@@ -305,6 +270,11 @@ def _csv_table(text: str, encoding: str) -> _Table:
                         f"quote a cell that contains the separator; found {found}"
                     )
                 cells = dict(zip(header, row, strict=False))  # a short row lacks its last cells
+                if joined := next((name for name in columns.values() if _joins_rows(cells.get(name), separator)), None):
+                    raise ValueError(
+                        f"line {reader.line_num}: quotes join lines into one cell, {joined} {shown(cells[joined])}; close the "
+                        f"quotes or remove them; found {found}"
+                    )
                 records.append((reader.line_num, _record(cells, columns, excluded)))
                 flags = [name for name in flags if cells.get(name, "").strip().lower() in _FLAGS]
     except csv.Error as error:
@@ -356,6 +326,11 @@ def _filled(row: Sequence[str]) -> bool:
     """Whether a row is not empty: spreadsheets write empty rows as separators alone, and programs comments after a #."""
     is_comment = bool(row) and row[0].startswith("#") and not any(map(_is_image_name, row))
     return not is_comment and any(cell.strip() for cell in row)
+
+
+def _joins_rows(cell: str | None, separator: str) -> bool:
+    """Whether a cell contains the end of a line and a separator: a quote was not closed, and the next one ends it."""
+    return bool(re.search(r"[\r\n]", (cell or "").strip())) and separator in (cell or "")
 
 
 def _is_image_name(cell: str) -> bool:
@@ -457,7 +432,7 @@ def _label(record: dict[str, Any], where: str, found: str) -> str:
     Three zeros are no decimals: 1,000 may be a thousand.
     """
     value = record.get("label")
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isinf(value):
         value = str(value)
     text = _text(value, "label", where, found)
     if is_missing(text):

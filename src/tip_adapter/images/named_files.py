@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from tip_adapter.text import printable
+from tip_adapter.text import first_of, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 
 class NamedFiles:
@@ -69,6 +70,28 @@ class NamedFiles:
         ]
         same = [entry for text, entry in known if text == wanted]
         return same or [entry for text, entry in known if text.casefold() == wanted.casefold()]
+
+
+#: Files in which data sets and programs list the names of numbered classes.
+_CLASS_FILES = re.compile(
+    r"(class(es)?|labels?|label[\W_]?map|names|categories|synsets?|cat_to_name|idx|index|id)([\W_]?\w+)?\.(txt|names|json|ya?ml|pbtxt|csv)"
+    r"|(data|dataset)\.ya?ml|obj\.names|_classes\.csv"
+)
+
+
+def numbered_names(labels: Sequence[str], folders: Iterable[Path]) -> list[str]:
+    """A note if all labels are numbers and a file in one of the folders probably has the names of these classes."""
+    if not labels or not all(label.strip().isdecimal() for label in labels):
+        return []
+    for folder in folders:
+        with suppress(OSError):
+            for name in sorted(os.listdir(folder)):
+                if _CLASS_FILES.fullmatch(name.lower()):
+                    return [
+                        f"classes are numbers ({first_of(labels)}); if {printable(name)} has their names, give them as "
+                        "class names (--class-names, a list of label,name)"
+                    ]
+    return []
 
 
 def _nfc(text: str) -> str:

@@ -30,7 +30,9 @@ SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"}
     | {"@__thumb", "@synoresource", "@sharebin", "@appstore", "@database", "~snapshot", "$extend", "$winreagent"}
     | {"system volume information", "lost+found", "lost.dir", "__pycache__", "_gsdata_", "onedrivetemp"}
-    | {"network trash folder", "temporary items", "thevolumesettingsfolder"}
+    | {"network trash folder", "temporary items", "thevolumesettingsfolder", "thefindbycontentfolder", "resource.frk"}
+    | {"@sharesnap", "@snapshot", "@activebackup", "@downloadstation", "@quarantine", "@antivirus", "backup.backupdb"}
+    | {"_vti_cnf", "_vti_pvt", "_svn"}
     | {"recycler", "windowsimagebackup", "node_modules", "ipod photo cache", "_thumbs", "_thumbnails", "msocache"}
     | {"$windows.~bt", "$windows.~ws", "$sysreset", "$getcurrent", "config.msi", "perflogs", "captureone"}
 )
@@ -68,6 +70,8 @@ class Search:
             entries = sorted(os.listdir(folder))
         except OSError as error:
             raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
+        if absent := sum(name.startswith(".") and name.lower().endswith(".icloud") for name in entries):
+            self._files["photos that are not downloaded (.icloud)"] += absent
         self._hidden += [folder / name for name in entries if name.startswith(".") and is_folder(folder / name)]
         names = [name for name in entries if not name.startswith(".")]
         own = set(filter(_is_of_system, names))
@@ -181,7 +185,7 @@ def is_preview_name(name: str) -> bool:
 
 
 def _is_of_system(name: str) -> bool:
-    plain = name.strip().lower()
+    plain = re.sub(r"\s*\(\d+\)$", "", name.strip().lower())  # copied with the photos a second time: @eaDir (1)
     return (
         plain in _OF_SYSTEMS
         or plain.endswith(_LIBRARIES)

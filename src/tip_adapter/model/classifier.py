@@ -24,6 +24,7 @@ from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_te
 from tip_adapter.errors import LabelError, WrongEncoder, warn
 from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
 from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_ids, listed_labels, listed_pairs
+from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import AUTO, method_class
@@ -167,7 +168,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._check()
         photos, texts = listed_pairs(images, labels)
         with self._writing:
-            return self._fit_images(listed_source(photos, texts, image_ids(photos)), None)
+            source = listed_source(photos, texts, image_ids(photos)).noted(*label_doubts(texts))
+            return self._fit_images(source, None)
 
     def fit_folder(
         self, folder: str | os.PathLike[str], shots: int | None = None, *, progress: Progress | None = None

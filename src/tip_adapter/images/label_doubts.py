@@ -1,0 +1,126 @@
+"""Labels that are probably not meant as classes: copies of another class, missing labels, marks of programs, damaged letters."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tip_adapter.images.labels import folded
+from tip_adapter.text import first_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+#: Text that a program wrote for several labels: ['scab', 'rust'], {"choices": ["scab"]}.
+_LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*", re.DOTALL)
+#: Text that a program or spreadsheet wrote with its marks around the label: b'cat', np.str_('cat'), tensor(3), 'cat', ="007",
+#: '007 (text in a spreadsheet), two quoted labels in one cell, &amp; of a page.
+_CODE_TEXT = re.compile(
+    r"(?:b|u|(?:np\.)?(?:str|bytes)_\(|=)?([\"']).+\1\)?|tensor\(.+\)|np\.\w+\(.+\)|'[-+=@\d].*|.*\w\"\w.*|.*&(?:amp|lt|gt|quot|apos|nbsp|#\w+);.*",
+    re.DOTALL,
+)
+#: What is written for a missing label, and may be the name of a class.
+_SIGNS = frozenset("-?.–—*")
+NO_LABEL = re.compile(r"(no|without|missing)[\W_]*labels?|(un|not[\W_]*)labell?ed", re.IGNORECASE)
+#: Names that file managers give to a new folder.
+_UNNAMED = re.compile(
+    r"(new|untitled|unnamed)[ _-]?folder|neuer ordner|nouveau dossier|dossier sans titre|nueva carpeta|carpeta sin titulo"
+    r"|nova pasta|pasta sem titulo|nuova cartella|cartella senza titolo|nieuwe map|nowy folder|yeni klasor|новая папка"
+    r"|新建文件夹|新增資料夾|未命名文件夹|新しいフォルダー|名称未設定フォルダ|새 폴더"
+)
+_COPY = "copy|copie|kopie|kopia|kopi|copia|kopya|копия|副本|复件|複製|コピー|복사본"
+#: What file managers and programs that synchronise folders add to the name of a copy, as `folded` gives it; never a number alone.
+_COPIES = re.compile(
+    rf"(?:{folded(_COPY)})(?: \(?\d+\)?)? (?:of|von|de|di|av|van) (?P<of>.+)"
+    r"|(?P<name>.+?)(?:"
+    r"\s*\(\d{1,3}\)"  # cat (1)
+    # cat - Copy (2), cat (another copy), cat のコピー
+    rf"|(?:[\s_.-]+|\s*\((?:another )?|(?=[^\x00-\x7f]))の?(?:{folded(_COPY)})\)?(?:\s*\(?\d{{1,3}}\)?)?"
+    r"|[\s_.-]+(?:sync-)?(?:conflict|konflikt|conflit)\w*\b.*"  # cat.sync-conflict-20240102-…
+    r"|\s*\([^()]*(?:conflict|konflikt|conflit)[^()]*\)"  # cat (Anna's conflicted copy 2024-01-02)
+    r"|[\s_-](?:(?:desktop|laptop|win)(?:-\w+)+|macbook(?:-\w+)*)"  # cat-DESKTOP-AB12
+    r"|-\d{8}t\d{6}z(?:-\d+)*"  # cat-20240102T120000Z-001
+    r"|[\s_.-]+(?:bak|backup|orig)\d*|~\d*"
+    r")",
+    re.DOTALL,
+)
+
+
+def label_doubts(names: Iterable[str]) -> list[str]:
+    """Notes on labels that are read as they are but look as if something else were meant, one for each reason.
+
+    Parameters
+    ----------
+    names : labels, of folders, lists or programs; repeated ones count once
+    """
+    names = list(dict.fromkeys(names))
+    read = "read as a class of its own, though"
+    reasons: list[tuple[str, Callable[[str], object], str]] = [
+        (f"{read} written like a list of labels", _LIST_TEXT.fullmatch, "write one label"),
+        (
+            "read as they are, though a program or spreadsheet wrote marks around the labels",
+            _CODE_TEXT.fullmatch,
+            "write the label alone",
+        ),
+        (
+            f"{read} such names are written where a label is missing",
+            lambda name: name in _SIGNS or NO_LABEL.fullmatch(name),
+            "if it is, leave these photos out",
+        ),
+        (
+            "read as they are, though letters were lost when these names were written in another encoding",
+            _is_damaged,
+            "correct the names",
+        ),
+        (f"{read} programs give this name to a new folder", _is_unnamed, "rename it"),
+    ]
+    notes = [
+        f"{reason}: {first_of(found)}; {way_out}"
+        for reason, fits, way_out in reasons
+        if (found := [name for name in names if fits(name.strip())])
+    ]
+    if several := _several(names):
+        notes.append(f"{read} other rows have its parts as labels: {first_of(several)}")
+    if copies := _copies(names):
+        notes.append(
+            f"{read} named like a copy of another class: {first_of(copies)}; if it is one, move its photos to that class or "
+            "remove it"
+        )
+    return notes
+
+
+def without_copy_mark(name: str) -> str:
+    """A name as `folded`, without what is added to the name of a copy: cat (1), cat - Copy, cat-DESKTOP-AB12 → cat."""
+    name = folded(name).strip()
+    while copy := _COPIES.fullmatch(name):
+        name = (copy["of"] or copy["name"]).strip()
+    return name
+
+
+def _copies(names: Collection[str]) -> list[str]:
+    """Names that are those of other classes but for the mark of a copy."""
+    known = {folded(name).strip() for name in names}
+    return sorted(name for name in names if (of := without_copy_mark(name)) in known and of != folded(name).strip())
+
+
+def _several(names: Iterable[str]) -> list[str]:
+    """Names that consist of other names, as lists with several labels a photo have them."""
+    known = {name.strip() for name in names}
+    splits = [
+        (name, [part.strip() for part in re.split(mark, name)]) for name in known for mark in (r"[|;,/+]", r"\s+")
+    ]
+    return sorted({name for name, parts in splits if len(parts) > 1 and known.issuperset(parts)})
+
+
+def _is_damaged(name: str) -> bool:
+    """Whether letters were replaced by U+FFFD, or UTF-8 was read as Windows' Latin letters: kÃ¤tzchen."""
+    if "\ufffd" in name:
+        return True
+    with suppress(UnicodeError):
+        return not name.isascii() and name.encode("cp1252").decode("utf-8") != name
+    return False
+
+
+def _is_unnamed(name: str) -> bool:
+    return bool(_UNNAMED.fullmatch(re.sub(r" \d+$", "", without_copy_mark(name))))

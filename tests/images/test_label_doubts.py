@@ -1,0 +1,123 @@
+"""Labels that are probably not meant as classes are named, by every route."""
+
+import numpy as np
+import pytest
+
+from tip_adapter import ClassEmbeddings, FewShotClassifier, TipAdapterClassifier
+from tip_adapter.errors import LabelError, TipAdapterWarning
+from tip_adapter.images.label_doubts import label_doubts
+from tip_adapter.images.labels import refuse_lookalike_labels
+
+COPIES = [
+    *(
+        "cat (1)",
+        "cat - Copy",
+        "cat - Copy (2)",
+        "cat copy",
+        "cat_copy",
+        "cat (copy)",
+        "cat (another copy)",
+        "Copy of cat",
+    ),
+    *(
+        "cat - Kopie",
+        "Kopie von cat",
+        "cat (Kopie)",
+        "cat - Copie",
+        "Copie de cat",
+        "cat - Copia",
+        "cat - 副本",
+        "cat 副本",
+    ),
+    *(
+        "cat のコピー",
+        "cat-DESKTOP-AB12",
+        "cat-LAPTOP-8J2K9",
+        "cat_MacBook-Pro",
+        "cat (Case Conflict)",
+        "cat.bak",
+        "cat~",
+    ),
+    *("cat (conflicted copy 2024-01-02)", "cat (Anna's conflicted copy 2024-01-02)", "cat (Selective Sync Conflict)"),
+    *("cat.sync-conflict-20240102-120000-ABCDEFG", "cat-20240102T120000Z-001", "cat (1) (1)", "CAT (2)"),
+]
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_fault_78_a_label_that_is_another_one_with_the_mark_of_a_copy_is_doubted(copy):
+    (note,) = label_doubts(["cat", copy, "dog"])
+    assert f"named like a copy of another class: {copy}; if it is one" in note
+
+
+@pytest.mark.parametrize(
+    "other", ["cats", "cat 2", "cat_old", "copycat", "wildcat (1)", "cat (black)", "golden cat", "catwin-1"]
+)
+def test_fault_78_other_labels_are_not_doubted(other):
+    assert label_doubts(["cat", other, "dog"]) == []
+
+
+def test_fault_78_the_mark_of_a_copy_without_the_copied_class_is_not_doubted():
+    assert label_doubts(["jaguar (1)", "house - Copy", "dog"]) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["New folder", "New Folder (2)", "untitled folder 3", "Neuer Ordner", "Nouveau dossier", "新建文件夹"]
+)
+def test_fault_75_the_name_of_a_new_folder_is_doubted(name):
+    assert label_doubts(["cat", name]) == [
+        f"read as a class of its own, though programs give this name to a new folder: {name}; rename it"
+    ]
+
+
+@pytest.mark.parametrize("label", ["k\ufffdtzchen", "kÃ¤tzchen", "cafÃ©"])
+def test_fault_79_letters_that_another_encoding_lost_are_doubted(label):
+    (note,) = label_doubts(["dog", label])
+    assert f"letters were lost when these names were written in another encoding: {label}" in note
+
+
+@pytest.mark.parametrize("label", ["kätzchen", "café", "猫", "Ångström", "Ã"])
+def test_fault_79_letters_that_are_right_are_not_doubted(label):
+    assert label_doubts(["dog", label]) == []
+
+
+@pytest.mark.parametrize("label", ["'007", "'007'", "'-1", "'=x", 'cat"dog', "cat &amp; dog", "&#39;s"])
+def test_fault_79_marks_of_spreadsheets_and_pages_are_doubted(label):
+    (note,) = label_doubts(["owl", label])
+    assert f"wrote marks around the labels: {label}; write the label alone" in note
+
+
+@pytest.mark.parametrize("label", ['5" disk', "rock & roll", "AT&T; old", "'s-Hertogenbosch", "o'hara"])
+def test_fault_79_labels_with_such_signs_in_them_are_not_doubted(label):
+    assert label_doubts(["owl", label]) == []
+
+
+@pytest.mark.parametrize("label", ["unlabeled", "no_label", "not labelled", "-", "?"])
+def test_fault_79_labels_of_a_program_that_say_that_there_is_none_are_doubted(label):
+    dark, light = np.zeros((2, 8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
+    with pytest.warns(TipAdapterWarning, match="such names are written where a label is missing"):
+        FewShotClassifier("toy").fit([dark[0], light], ["cat", label])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1,5", "1.5"), (".5", "0.5"), ("+1", "1"), ("1.", "1"), ("1,000", "1.000"), ("-0,5", "-.5")]
+)
+def test_fault_79_one_number_in_the_ways_of_two_languages_is_refused(one, other):
+    with pytest.raises(LabelError, match="differ only by how a number is written"):
+        refuse_lookalike_labels([one, other])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1.1", "1.10"), ("1,5", "15"), ("1.5", "-1.5"), ("1,000", "1000"), ("A+", "A")]
+)
+def test_fault_79_other_numbers_are_two_labels(one, other):
+    refuse_lookalike_labels([one, other])
+
+
+@pytest.mark.parametrize("twin", ["cat ", "\u00a0cat", "cat\t"])
+def test_fault_78_labels_of_vectors_that_differ_only_by_white_space_are_refused(twin):
+    for made in (
+        lambda labels: TipAdapterClassifier().fit(np.eye(3), labels),
+        lambda labels: ClassEmbeddings(labels, np.eye(3)),
+    ):
+        with pytest.raises(LabelError, match="differ only by white space; merge them"):
+            made(["cat", twin, "dog"])
