@@ -188,7 +188,7 @@ class FineTuner:
                     "differ; add photos",
                 )
             job = Job(state.version, epochs * (len(parts) + 1))
-            row = {"project_id": self._project.id, **_row(job), "accepted": False}
+            row = {"project_id": self._project.id, **columns_of(job), "accepted": False}
             with self._database.begin() as connection:
                 self._forget(connection)
                 connection.execute(insert(tables.fine_tunings).values(row))
@@ -264,7 +264,7 @@ class FineTuner:
     def _end(self, job: Job) -> None:
         self.job = job
         with self._database.begin() as connection:
-            connection.execute(self._update().values(_row(job)))
+            connection.execute(self._update().values(columns_of(job)))
 
     # ---- what is stored ----------------------------------------------------------------------------------------------
 
@@ -380,7 +380,7 @@ def _measured(truth: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
     }
 
 
-def _row(job: Job) -> dict[str, Any]:
+def columns_of(job: Job) -> dict[str, Any]:
     """A job as columns of its table."""
     result, arrays = None, None
     if job.result is not None:
