@@ -392,7 +392,7 @@ def test_a_training_that_a_restart_ends_says_so(
         api.client.app.state.projects.stopping.set()  # type: ignore[attr-defined]
     api.client = learning()
     job = api.call("GET", "/fine-tune")
-    assert job["state"] == "failed"
+    assert (job["state"], job["code"]) == ("failed", "interrupted")
     assert "service was stopped" in job["note"]
     train(api, accepts=True)
 

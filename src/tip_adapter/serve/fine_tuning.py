@@ -164,6 +164,7 @@ class FineTuner:
             "started_version": job.started_version,
             **comparison,
             "note": job.note or _NOTES.get(name, ""),
+            "code": "interrupted" if job.note == _INTERRUPTED else "internal_error" if name == FAILED else None,
         }
 
     # ---- what a person does ------------------------------------------------------------------------------------------
