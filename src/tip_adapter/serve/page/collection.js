@@ -125,7 +125,7 @@ export function Collection() {
     ${!isEmpty && one && html`
       <${Choices} one=${one} />
       ${uncertain.length > 0 && html`<h3>${t("least_certain")}</h3>
-        <p class="note">${t("least_certain_hint")}</p>
+        <p class="note">${t("least_certain_hint", labelOf(one))}</p>
         <${PhotoList} photos=${uncertain} one=${one} name=${t("least_certain")} kind="strip" />`}
       <h3 aria-live="polite">${t("sorted_by", labelOf(one), page.total)}</h3>
       <p class="note keys-hint">${t("keys_hint")}</p>
