@@ -529,6 +529,62 @@ def test_an_error_is_in_the_language_of_the_page_with_the_services_words(open_pa
     assert said.locator("small").count() == 0
 
 
+def test_what_is_undone_is_in_the_language_of_the_page(open_page: Any, photo_files: Any) -> None:
+    page = open_page(locale="zh-CN")
+    add_class(page, "red", photo_files("red", 1))
+    page.get_by_role("button", name="停用 red").click()
+    page.locator("article.is-disabled").wait_for()
+    page.get_by_role("button", name="删除 red").click()
+    card(page, "red").wait_for(state="detached")
+    for said in ("已撤销：删除类别 red", "已撤销：停用类别 red", "已撤销：添加照片到 red", "已撤销：添加类别 red"):
+        page.locator("body").press("Control+z")
+        expect(page.locator(".toast div")).to_have_text(said)
+
+
+def test_a_project_that_is_deleted_in_another_tab_is_left(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red", photo_files("red", 1))
+    id = page.evaluate("location.hash").split("/")[1]
+    assert page.request.delete(f"/v1/projects/{id}").status == 204
+    expect(page.locator(".toast div")).to_contain_text("The project New project was deleted elsewhere.")
+    page.get_by_role("heading", name="What should it recognise?").wait_for()
+    add_class(page, "blue", photo_files("blue", 1))
+    assert id not in page.evaluate("location.hash")
+
+
+def test_while_nothing_can_be_stored_the_page_says_so_and_goes_on(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red")
+    problem = {"code": "database_unavailable", "detail": "the database cannot be used"}
+    failing = {"status": 503, "content_type": "application/problem+json", "body": json.dumps(problem)}
+    page.route("**/examples/*?class_id=*", lambda route: route.fulfill(headers={"retry-after": "1"}, **failing))
+    card(page, "red").locator("input[type=file]").set_input_files(photo_files("red", 2))
+    expect(page.locator(".notices .is-error")).to_contain_text("cannot store anything at present")
+    page.unroute_all(behavior="wait")
+    seen(card(page, "red").locator(".photo img"), 2)
+    page.locator(".notices .is-error").wait_for(state="detached")
+
+
+def test_an_empty_file_is_named_in_the_language_of_the_page(open_page: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    page = open_page(locale="zh-CN")
+    add_class(page, "red")
+    card(page, "red").locator("input[type=file]").set_input_files(tmp_path / "empty.png")
+    expect(page.locator(".uploads [role=alert] li")).to_have_text("empty.png: 文件是空的（0 字节）")
+
+
+@pytest.mark.parametrize("label", ["👩🏽‍🚀" * 20, "קטים ונמרים", "a" * 200])
+def test_a_name_of_any_script_and_length_fits(open_page: Any, photo_files: Any, label: str) -> None:
+    page = open_page(width=390)
+    add_class(page, label, photo_files("red", 1))
+    add_class(page, "blue", photo_files("blue", 1))
+    ask(page, photo_files("red", 1, first=50)[0])
+    expect(page.locator(".headline")).to_contain_text(label)
+    for view in VIEWS:
+        visit(page, view)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+
+
 def test_every_text_exists_in_both_languages_and_is_used(open_page: Any) -> None:
     page = open_page()
     keys = page.evaluate(

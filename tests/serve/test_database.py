@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sqlite3
@@ -11,9 +12,11 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from PIL import Image
 from sqlalchemy import text
 
 from tip_adapter.errors import NotWritable, UsageError
@@ -161,5 +164,53 @@ def test_fault_46_a_kill_loses_no_acknowledged_photo(
                         ledger.add(e)
     assert len(ledger) >= 3  # how many depends on how busy the machine is
     if kind == "sqlite":
-        with closing(sqlite3.connect(tmp_path / tables.FILE)) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        require_sound(tmp_path)
+
+
+def require_sound(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / tables.FILE)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.slow
+def test_fault_46_a_kill_during_a_fine_tuning_loses_no_photo_and_is_reported(tmp_path: Path) -> None:
+    p, ids, ledger, rng = new_id(), {"red": new_id(), "blue": new_id()}, set(), np.random.default_rng(0)
+    n_interrupted = 0
+
+    def tinted(label: str) -> bytes:
+        """A PNG, tinted so that none nearly repeats another."""
+        colour, file = {"red": (220, 40, 40), "blue": (40, 40, 220)}[label], io.BytesIO()
+        pixels = np.array(colour) * 0.55 + rng.integers(0, 256, (1, 1, 3)) * 0.45
+        Image.fromarray(np.tile(pixels, (32, 32, 1)).astype(np.uint8)).save(file, "PNG")
+        return file.getvalue()
+
+    for kill in range(20 if SOAK else 3):
+        with running("--data", str(tmp_path)) as (group, url), httpx.Client(timeout=30) as client:
+            base = f"{url}/v1/projects/{p}"
+            client.put(base, json={"name": "killed"}).raise_for_status()
+            for label, c in ids.items():
+                client.put(f"{base}/classes/{c}", json={"label": label}).raise_for_status()
+            listed = [row["id"] for row in client.get(f"{base}/examples", params={"limit": 300}).json()["examples"]]
+            assert len(listed) == len(set(listed))
+            assert ledger <= set(listed)
+            if kill:
+                job = client.get(f"{base}/fine-tune").json()
+                assert (job["state"], "service was stopped" in job["note"]) == ("failed", True)
+                n_interrupted += 1
+
+            def add(label: str, client: httpx.Client = client, base: str = base) -> None:
+                e = new_id()
+                query = {"class_id": ids[label]}
+                if client.put(f"{base}/examples/{e}", params=query, content=tinted(label)).status_code == 201:
+                    ledger.add(e)
+
+            for label in [*ids] * 4 if not kill else []:
+                add(label)
+            client.post(f"{base}/fine-tune", json={"epochs": 100}).raise_for_status()
+            assert client.get(f"{base}/fine-tune").json()["state"] == "running"
+            threading.Timer(0.05 + kill % 7 * 0.03, os.killpg, (group, signal.SIGKILL)).start()
+            with suppress(httpx.TransportError):
+                while True:
+                    add("red")
+    assert n_interrupted == kill
+    require_sound(tmp_path)

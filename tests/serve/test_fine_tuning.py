@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load, save
 
 from tip_adapter import FewShotClassifier, TipAdapterFClassifier
 from tip_adapter.encoders import load_encoder
@@ -391,7 +392,7 @@ def test_a_training_that_a_restart_ends_says_so(
         api.client.app.state.projects.stopping.set()  # type: ignore[attr-defined]
     api.client = learning()
     job = api.call("GET", "/fine-tune")
-    assert job["state"] == "failed"
+    assert (job["state"], job["code"]) == ("failed", "interrupted")
     assert "service was stopped" in job["note"]
     train(api, accepts=True)
 
@@ -408,6 +409,79 @@ def test_the_model_folder_and_onnx_are_those_of_the_accepted_head(taught: Api, v
     )
     vector = model.encoder_.encode_images([np.asarray(Image.open(io.BytesIO(varied("green", 80))))])
     assert np.abs(onnx.run(None, {onnx.get_inputs()[0].name: vector})[-1].max() - record["score"]) < 1e-5
+
+
+def test_a_project_file_has_the_accepted_head(
+    learning: Callable[..., TestClient], taught: Api, varied: Varied, tmp_path: Path
+) -> None:
+    without = taught.call("GET", "/export")
+    train(taught, accepts=True)
+    content = taught.call("GET", "/export")
+    answer, job = taught.predict(varied("green", 80)), taught.call("GET", "/fine-tune")
+    copies = [imported(taught, content), imported(taught, without)]
+    assert copies[1].call("GET", "/fine-tune", 404)["code"] == "not_found"
+    report = copies[0].call("GET", "/report")
+    for _ in range(2):
+        assert {**copies[0].call("GET", "/fine-tune"), "started_version": job["started_version"]} == job
+        assert copies[0].predict(varied("green", 80)) == answer
+        assert copies[0].call("GET", "/report") == report
+        copies[0].client = learning()  # and after a restart
+    copies[0].add(copies[0].call("GET")["classes"][0]["id"], varied("red", 41))
+    assert copies[0].call("GET", "/fine-tune")["state"] == "outdated"
+
+
+def imported(api: Api, content: bytes) -> Api:
+    """The project of a file, which has a new id."""
+    made = api.client.post("/v1/projects/import", content=content)
+    assert made.status_code == 201, made.text
+    copy = Api.__new__(Api)
+    copy.client, copy.id = api.client, made.json()["id"]
+    copy.base = f"/v1/projects/{copy.id}"
+    return copy
+
+
+def test_fault_39_fault_42_a_forged_fine_tuned_head_is_refused(taught: Api) -> None:
+    train(taught, accepts=True)
+    with zipfile.ZipFile(io.BytesIO(taught.call("GET", "/export"))) as archive:
+        text, stored = archive.read("project.json"), archive.read("project.safetensors")
+    arrays = load(stored)
+    keys = arrays["learned.keys_"]
+
+    def refused(reason: str, change: Callable[[dict[str, Any]], Any] = lambda _: None, **other: Any) -> None:
+        record = json.loads(text)
+        change(record["fine_tuned"])
+        kept = {name: array for name, array in {**arrays, **other}.items() if array is not None}
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as writer:
+            writer.writestr("project.json", json.dumps(record))
+            writer.writestr("project.safetensors", save(kept))
+        answer = taught.client.post("/v1/projects/import", content=content.getvalue())
+        assert (answer.status_code, answer.json()["code"]) == (422, "bad_project_file"), reason
+        assert reason in answer.json()["detail"]
+
+    for wrong in (None, keys[:-1].copy(), keys[:, :-1].copy(), keys.astype(np.float64)):
+        refused("its arrays are", **{"learned.keys_": wrong})
+    refused("its arrays are", **{"learned.more": keys})
+    for value in (np.nan, np.inf, 1e9):
+        refused("contains NaN, or values beyond", **{"learned.keys_": np.full_like(keys, value)})
+    refused("of other photos", lambda r: r["images"].reverse())
+    refused("its arrays are", lambda r: r["images"].pop())
+    refused("parameters", lambda r: r["parameters"].update(run="rm"))
+    refused("parameters", lambda r: r["parameters"].clear())
+    refused("method", lambda r: r.update(method="coop"))
+    refused("training", lambda r: r["training"].update(run=[]))
+    refused("choice.alpha", lambda r: r["choice"].update(alpha=-1))
+    refused("choice", lambda r: r.update(choice=None))
+    refused("alpha must be a number", lambda r: r["choice"].update(alpha=None, beta=None))
+    refused("photos that it has not", lambda r: r["rows"].__setitem__(0, 10**6))
+    refused("photos that it has not", lambda r: r["rows"].__setitem__(0, r["rows"][1]))
+    refused("several numbers of photos", lambda r: r["predicted"].pop())
+    refused("several numbers of photos", lambda r: r["comparison"].update(n_better=10**6))
+    refused("a class that does not exist", lambda r: r["predicted"].__setitem__(0, "cat"))
+    refused("a class that does not exist", lambda r: r["left_out"]["per_class"][0].update(label="cat"))
+    refused("is not that of its predictions", lambda r: r.update(predicted=["red"] * len(r["predicted"])))
+    refused("verdict", lambda r: r["comparison"].update(verdict="<b>"))
+    assert len(taught.client.get("/v1/projects").json()["projects"]) == 1
 
 
 def test_the_collection_is_sorted_by_the_accepted_head(taught: Api, varied: Varied) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from tip_adapter import FewShotClassifier
@@ -485,3 +487,117 @@ def test_the_methods_of_a_path_are_all_named(api: Api) -> None:
     answer = api.client.request("POST", api.base)
     assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, PATCH, PUT")
     assert api.client.get("/v1/projects/import").headers["allow"] == "POST"
+
+
+# ---- at the same time, and at wrong times ----------------------------------------------------------------------------
+
+
+def test_photos_deleted_while_the_collection_is_encoded_are_gone_and_the_others_sorted(api: Api, photo: Photo) -> None:
+    c = api.add_class("red")
+    ids = [api.collect(photo("red", number)) for number in range(24)]
+    gone = ids[::3]
+    for i in reversed(gone):
+        api.call("DELETE", f"/collection/{i}", 204)
+    listed = api.collection(class_id=c, limit=100)
+    assert {row["id"] for row in listed["photos"]} == set(ids) - set(gone)
+    assert (listed["total"], listed["n_failed"]) == (16, 0)
+    api.call("POST", "/undo")
+    assert api.collection(class_id=c, limit=100)["total"] == 17
+
+
+def test_an_imported_project_has_nothing_to_undo_until_it_is_changed(api: Api, photo: Photo) -> None:
+    colours(api, photo)
+    made = api.client.post("/v1/projects/import", content=api.call("GET", "/export")).json()
+    base = f"/v1/projects/{made['id']}"
+    assert made["can_undo"] is False
+    refused(api.client.post(f"{base}/undo"), 409, "nothing_to_undo", "no change that can be undone")
+    assert api.client.delete(f"{base}/classes/{made['classes'][0]['id']}").status_code == 204
+    assert api.client.post(f"{base}/undo").json()["undone"] == "deleted class red"
+    assert api.client.get(base).json()["n_examples"] == 9
+
+
+def test_a_photo_that_arrives_as_its_project_is_deleted_is_answered_that_there_is_none(
+    api: Api, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c, queue = api.add_class("red"), api.client.app.state.projects.queue  # type: ignore[attr-defined]
+    encode = queue.encode
+
+    async def deleted_meanwhile(photos: Any) -> Any:
+        api.client.app.state.projects.delete(api.id)  # type: ignore[attr-defined]
+        return await encode(photos)
+
+    monkeypatch.setattr(queue, "encode", deleted_meanwhile)
+    query = {"class_id": c}
+    refused(
+        api.client.put(f"{api.base}/examples/{new_id()}", params=query, content=photo("red")),
+        404,
+        "not_found",
+        "deleted",
+    )
+
+
+@pytest.mark.parametrize("label", ["👩🏽‍🚀🐈", "קטים ‏נמר", "ก" * 500, "a" * 500])
+def test_fault_16_a_long_label_or_of_another_script_is_saved_and_opened(
+    api: Api, photo: Photo, learning: Learning, label: str
+) -> None:
+    api.add(api.add_class(label), photo("red"), filename=f"{label}.png")
+    api.add(api.add_class("other"), photo("blue"))
+    answer = api.predict(photo("red", 1))
+    assert answer["label"] == label
+    content = api.call("GET", "/export")
+    api.client = learning()
+    assert api.predict(photo("red", 1))["label"] == label
+    made = api.client.post("/v1/projects/import", content=content).json()
+    assert [one["label"] for one in made["classes"]] == [label, "other"]
+
+
+def test_fault_01_fault_06_an_empty_photo_and_one_of_300_megapixels_are_refused(api: Api, photo: Photo) -> None:
+    c = api.add_class("red")
+    file = io.BytesIO()
+    Image.new("1", (20_000, 15_000)).save(file, "PNG")
+    for path in (f"/examples/{new_id()}?class_id={c}", f"/collection/{new_id()}"):
+        refused(api.client.put(f"{api.base}{path}", content=b""), 400, "bad_request", "the body is empty")
+    path = f"/examples/{new_id()}"
+    too_large = api.client.put(f"{api.base}{path}", params={"class_id": c}, content=file.getvalue())
+    refused(too_large, 413, "image_too_large", "pixels")
+    refused(api.client.post(f"{api.base}/predict", files={"images": ("", b"")}), 400, "bad_request", "images")
+    api.collect(file.getvalue())
+    (row,) = api.collection()["photos"]
+    assert "pixels" in row["error"]
+    assert api.predict(photo("red"))["label"] == "red"
+
+
+def test_a_database_that_becomes_read_only_refuses_photos_and_goes_on_when_it_is_not(api: Api, photo: Photo) -> None:
+    c, engine = api.add_class("red"), api.client.app.state.projects.database._engine  # type: ignore[attr-defined]
+
+    def read_only(connection: Any, *_: Any) -> None:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+
+    event.listen(engine, "begin", read_only)
+    e = new_id()
+    answer = api.client.put(f"{api.base}/examples/{e}", params={"class_id": c}, content=photo("red"))
+    refused(answer, 503, "database_unavailable", "nothing was changed")
+    assert answer.headers["retry-after"] == "1"
+    assert api.client.get("/readyz").status_code == 503
+    assert api.call("GET")["n_examples"] == 0
+    assert api.predict(photo("red"))["label"] == "red"
+    event.remove(engine, "begin", read_only)
+    engine.dispose()  # the connections that only read
+    api.add(c, photo("red"), e)
+    assert api.call("GET")["n_examples"] == 1
+
+
+def test_fault_51_a_clock_that_goes_backwards_changes_no_order(
+    api: Api, photo: Photo, monkeypatch: pytest.MonkeyPatch, learning: Learning
+) -> None:
+    c, now = api.add_class("red"), iter(range(2_000_000_000, 0, -86_400))
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: float(next(now)))
+        ids = [api.add(c, photo("red", number))["example"]["id"] for number in range(5)]
+        version = api.call("GET")["version"]
+        api.call("DELETE", f"/examples/{ids[-1]}", 204)
+        assert api.call("POST", "/undo")["undone"] == "removed a photo from red"
+    assert api.call("GET")["version"] > version
+    for _ in range(2):
+        assert [row["id"] for row in api.call("GET", "/examples")["examples"]] == ids[::-1]
+        api.client = learning()

@@ -10,7 +10,7 @@ import io
 import json
 import uuid
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -25,9 +25,15 @@ from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.io.files import scratch_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.classifier import FewShotClassifier
+from tip_adapter.model.head import Head
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
+from tip_adapter.model.saving import ChoiceRecord, Count, LeftOutRecord, Setting, Share  # noqa: TC001 - msgspec reads annotations at run time
 from tip_adapter.serve import database as tables
+from tip_adapter.serve.fine_tuning import DONE, Comparison, FineTuned, Job, columns_of
+from tip_adapter.serve.learning import FINE_TUNED
 from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.project import Project
+from tip_adapter.serve.state import ClassRow, PhotoRow, State
 from tip_adapter.text import printable, shown
 from tip_adapter.validation import MAX_TEXT
 from tip_adapter.vectors import unit_rows
@@ -37,12 +43,14 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.serve.database import Database
-    from tip_adapter.serve.project import Project
+    from tip_adapter.serve.learning import Learner
     from tip_adapter.serve.settings import Limits
 
 _RECORD, _ARRAYS = "project.json", "project.safetensors"
 _MOST_RECORD, _MOST_HEADER, _MOST_THUMBNAIL = 64 * 2**20, 2**20, 2**17
 _JPEG = b"\xff\xd8\xff"
+#: The array of a fine-tuned head.
+_KEYS = "learned.keys_"
 
 _Id = Annotated[str, Meta(pattern=r"^[0-9a-f-]{36}\Z")]
 _Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
@@ -70,6 +78,35 @@ class _Photo(_Part):
     class_id: _Id | None
 
 
+class _Measured(_Part):
+    accuracy: Share
+    low: Share
+    high: Share
+    n: Count
+
+
+class _Comparison(_Part):
+    before: _Measured
+    after: _Measured
+    n_better: Count
+    n_worse: Count
+    verdict: Literal["better", "worse", "no_difference"]
+
+
+class _FineTuned(_Part):
+    """A head that was accepted: what is its own, while photos, names and their embeddings are those of the project."""
+
+    epochs: Annotated[int, Meta(ge=1, le=10_000)]
+    images: list[_Id]
+    parameters: dict[str, Setting]
+    choice: ChoiceRecord
+    left_out: LeftOutRecord | None
+    training: dict[str, Setting]
+    rows: list[Count]
+    predicted: list[str]
+    comparison: _Comparison
+
+
 class _Record(_Part):
     format: Literal[1]
     id: _Id
@@ -79,19 +116,21 @@ class _Record(_Part):
     created: _Time
     classes: list[_Class]
     photos: list[_Photo]
+    fine_tuned: _FineTuned | None = None
 
 
 # ---- out -------------------------------------------------------------------------------------------------------------
 
 
 def project_file(project: Project, encoder: Encoder, database: Database) -> bytes:
-    """A project with its vectors and thumbnails; photos that are not encoded are left out."""
+    """A project with its vectors and thumbnails, and its fine-tuned head if that answers; photos that are not encoded are left out."""
     state = project.state
     photos = [row for row in state.all_photos.values() if not row.deleted and row.vector is not None]
     query = select(tables.photos.c.id, tables.photos.c.thumbnail).where(tables.photos.c.project_id == project.id)
     with database.read() as connection:
         thumbnails = {row.id: row.thumbnail or b"" for row in connection.execute(query)}
     pictures = [thumbnails.get(row.id, b"") for row in photos]
+    fine_tuned, learned = _described(state.fine_tuned, project.fine_tuner.job)
     record = _Record(
         1,
         project.id,
@@ -101,14 +140,27 @@ def project_file(project: Project, encoder: Encoder, database: Database) -> byte
         project.created,
         [_Class(row.id, row.label, row.name, row.enabled, row.is_none) for row in state.classes.values()],
         [_Photo(row.id, row.origin, row.filename, row.added, row.digest, row.class_id) for row in photos],  # type: ignore[arg-type]
+        fine_tuned,
     )
     arrays: dict[str, NDArray[Any]] = {
         "vectors": np.array([row.vector for row in photos], np.float32).reshape(len(photos), encoder.identity.width),
         "thumbnails": np.frombuffer(b"".join(pictures), np.uint8),
         "thumbnail_ends": np.cumsum([len(picture) for picture in pictures], dtype=np.int64),
+        **learned,
     }
     text = json.dumps(msgspec.to_builtins(record), ensure_ascii=False).encode()
     return _zipped({_RECORD: text, _ARRAYS: save(arrays)})
+
+
+def _described(result: FineTuned | None, job: Job | None) -> tuple[_FineTuned | None, dict[str, NDArray[Any]]]:
+    """A fine-tuned head that answers, as its part of the record, and as arrays."""
+    if result is None or job is None or job.comparison is None:
+        return None, {}
+    head, arrays = result.head.to_record()
+    own = {name: head[name] for name in ("images", "parameters", "choice", "left_out", "training")}
+    measured = {"rows": result.rows.tolist(), "predicted": result.predicted.tolist()}
+    described = {**own, **measured, "epochs": job.epochs, "comparison": asdict(job.comparison)}
+    return convert(described, _FineTuned), {_KEYS: arrays[_KEYS]}
 
 
 def model_file(project: Project, encoder: Encoder) -> bytes:
@@ -156,14 +208,16 @@ def _zipped(files: dict[str, bytes]) -> bytes:
 # ---- in --------------------------------------------------------------------------------------------------------------
 
 
-def import_project(content: bytes, encoder: Encoder, database: Database, limits: Limits) -> str:
+def import_project(content: bytes, learner: Learner, database: Database, limits: Limits) -> str:
     """Store a project file as a project: its id, a new one where the file's is taken.
 
     Raises Problem if it is damaged, of another encoder or too large; nothing is stored then.
     """
+    encoder = learner.encoder
     try:
         record, arrays = _read(content, limits)
         _check(record, arrays, encoder, limits)
+        fine_tuning = _fine_tuning(record, arrays, learner, database, limits)
     except (
         ValueError,
         KeyError,
@@ -209,7 +263,63 @@ def import_project(content: bytes, encoder: Encoder, database: Database, limits:
         ]
         if pictures:
             connection.execute(insert(tables.photos), pictures)
+        if fine_tuning:
+            connection.execute(insert(tables.fine_tunings).values(project_id=id, **fine_tuning, accepted=True))
     return id
+
+
+def _fine_tuning(
+    record: _Record, arrays: dict[str, NDArray[Any]], learner: Learner, database: Database, limits: Limits
+) -> dict[str, Any] | None:
+    """The columns of a file's fine-tuned head, restored on its photos as they will be opened; None without one."""
+    described = record.fine_tuned
+    if described is None:
+        return None
+    classes = [ClassRow(**msgspec.structs.asdict(row), number=n) for n, row in enumerate(record.classes)]
+    photos = [
+        PhotoRow(**msgspec.structs.asdict(row), number=n, vector=vector)
+        for n, (row, vector) in enumerate(zip(record.photos, unit_rows(arrays["vectors"]), strict=True))
+    ]
+    state = State(1, record.name, {row.id: row for row in classes}, {row.id: row for row in photos})
+    learned = Project("", record.created, state, None, database, learner, limits).state.learned
+    if learned is None:
+        raise _Damaged("it has a fine-tuned result and no class that answers")
+    usual, usual_arrays = learned.head.to_record()
+    known = {name: array for name, array in usual_arrays.items() if not name.startswith("learned.")}
+    config = usual | msgspec.to_builtins(described) | {"method": FINE_TUNED, "finetune_with": None}
+    if config["images"] != usual["images"]:
+        raise _Damaged("its fine-tuned result is of other photos")
+    try:
+        head = Head.from_record(config, {**known, _KEYS: arrays[_KEYS]})
+    except (ValueError, TypeError) as error:
+        raise _Damaged(f"its fine-tuned result: {error}") from error
+    rows, predicted = np.array(described.rows, np.intp), np.array(described.predicted, np.str_)
+    _check_measured(described, head)
+    comparison = Comparison(**config["comparison"])
+    job = Job(
+        1, described.epochs, described.epochs, DONE, comparison=comparison, result=FineTuned(head, rows, predicted)
+    )
+    return columns_of(job)
+
+
+def _check_measured(described: _FineTuned, head: Head) -> None:
+    """Raise ValueError if what is said about the photos that were held out contradicts them."""
+    labels, rows, comparison = set(head.classes.tolist()), described.rows, described.comparison
+    if not rows or len(set(rows)) < len(rows) or max(rows) >= len(head.support):
+        raise _Damaged("its fine-tuned result was measured on photos that it has not")
+    counts = (len(described.predicted), comparison.before.n, comparison.after.n)
+    if set(counts) != {len(rows)} or comparison.n_better + comparison.n_worse > len(rows):
+        raise _Damaged("its fine-tuned result was measured on several numbers of photos")
+    left_out = described.left_out
+    named: set[str] = set()
+    if left_out is not None:
+        named = {row.label for row in left_out.per_class}
+        named |= {label for row in left_out.confusions for label in (row.label, row.called)}
+    if not {*described.predicted, *named} <= labels:
+        raise _Damaged("its fine-tuned result predicts a class that does not exist")
+    right = np.array(described.predicted) == head.support.labels[rows]
+    if abs(right.mean() - comparison.after.accuracy) > 1e-6:
+        raise _Damaged("the accuracy of its fine-tuned result is not that of its predictions")
 
 
 class _Damaged(ValueError):
@@ -258,17 +368,19 @@ def _check(record: _Record, arrays: dict[str, NDArray[Any]], encoder: Encoder, l
         raise _Damaged("a class or photo occurs twice")
     if sum(row.is_none for row in record.classes) > 1 or not {r.class_id for r in record.photos} <= {None, *class_ids}:
         raise _Damaged("a photo is of a class that does not exist, or two classes are none of these")
-    _check_arrays(arrays, len(record.photos), encoder.identity.width)
+    _check_arrays(
+        arrays, len(record.photos), encoder.identity.width, len(record.fine_tuned.images) if record.fine_tuned else None
+    )
 
 
-def _check_arrays(arrays: dict[str, NDArray[Any]], n: int, width: int) -> None:
-    """The same of the arrays of n photos."""
+def _check_arrays(arrays: dict[str, NDArray[Any]], n: int, width: int, n_keys: int | None) -> None:
+    """The same of the arrays of n photos, and of `n_keys` fine-tuned keys, if there are any."""
     shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
     wanted = {
         "vectors": ("<f4", (n, width)),
         "thumbnails": ("|u1", arrays["thumbnails"].shape[:1]),
         "thumbnail_ends": ("<i8", (n,)),
-    }
+    } | ({} if n_keys is None else {_KEYS: ("<f4", (n_keys, width))})
     if shapes != wanted:
         raise _Damaged(f"its arrays are {shapes}")
     vectors, sizes = arrays["vectors"], np.diff(arrays["thumbnail_ends"], prepend=0)

@@ -164,6 +164,7 @@ class FineTuner:
             "started_version": job.started_version,
             **comparison,
             "note": job.note or _NOTES.get(name, ""),
+            "code": "interrupted" if job.note == _INTERRUPTED else "internal_error" if name == FAILED else None,
         }
 
     # ---- what a person does ------------------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ class FineTuner:
                     "differ; add photos",
                 )
             job = Job(state.version, epochs * (len(parts) + 1))
-            row = {"project_id": self._project.id, **_row(job), "accepted": False}
+            row = {"project_id": self._project.id, **columns_of(job), "accepted": False}
             with self._database.begin() as connection:
                 self._forget(connection)
                 connection.execute(insert(tables.fine_tunings).values(row))
@@ -264,7 +265,7 @@ class FineTuner:
     def _end(self, job: Job) -> None:
         self.job = job
         with self._database.begin() as connection:
-            connection.execute(self._update().values(_row(job)))
+            connection.execute(self._update().values(columns_of(job)))
 
     # ---- what is stored ----------------------------------------------------------------------------------------------
 
@@ -380,7 +381,7 @@ def _measured(truth: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
     }
 
 
-def _row(job: Job) -> dict[str, Any]:
+def columns_of(job: Job) -> dict[str, Any]:
     """A job as columns of its table."""
     result, arrays = None, None
     if job.result is not None:

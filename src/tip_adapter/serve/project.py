@@ -458,6 +458,7 @@ class Project:
         if relabelled or self.answering(state) != self.answering(after):
             after = replace(after, fine_tuned=None)
         with self._database.begin() as connection:
+            self._write_version(connection, after.version)
             for row in change.new:
                 connection.execute(_inserted(self.id, row, change.stored or {}))
             for kind, values_of in (("classes", change.classes), ("photos", change.photos)):
@@ -469,7 +470,6 @@ class Project:
                 further(connection)
             if after.fine_tuned is not state.fine_tuned:
                 self.fine_tuner.mark(connection, accepted=False)
-            self._write_version(connection, after.version)
         self.changed = time.monotonic()
         learned = state.learned
         try:
@@ -515,7 +515,10 @@ class Project:
         self.state = state
 
     def _write_version(self, connection: Connection, version: int) -> None:
-        connection.execute(update(tables.projects).where(tables.projects.c.id == self.id).values(version=version))
+        """Store the version; Problem if the project was deleted since the request found it."""
+        query = update(tables.projects).where(tables.projects.c.id == self.id).values(version=version)
+        if not connection.execute(query).rowcount:
+            raise Problem("not_found", f"the project {shown(self.id)} was deleted")
 
     def _check_class(self, label: str, name: str, but: str | None = None) -> None:
         """Raise Problem or LabelError if a class cannot be added or renamed so."""

@@ -193,6 +193,8 @@ class Projects:
                 if tunes or (project.moved and (quiet > _QUIET or now - project.moved > _LONGEST)):
                     try:
                         await loop.run_in_executor(self._learning, partial(project.settle, tune=tunes))
+                    except Problem:
+                        continue  # it was deleted meanwhile
                     except Exception:
                         _LOG.exception("a project was not fitted again; it is tried again after the next change")
                         project.moved, project.is_untuned = 0.0, False

@@ -7,7 +7,7 @@ const LONGEST_PAUSE_MS = 4000;
 /** Statuses that say, before anything is done, that the same request may be accepted a little later. */
 const BUSY = [429, 503];
 const watchers = new Set();
-let connected = true;
+let trouble = "";
 
 /** An answer that says no: `code` is stable, `message` says what was found and what to do. */
 export class Problem extends Error {
@@ -33,14 +33,14 @@ export function address(path, query = {}) {
   return `/v1${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
-/** watchConnection(f): f(true or false) is called when the service is reached again, or no longer. */
+/** watchConnection(f): f("", "disconnected" or "not_stored") is called when the service works again, or no longer. */
 export function watchConnection(watcher) {
   watchers.add(watcher);
 }
 
-function setConnected(value) {
-  if (connected === value) return;
-  connected = value;
+function setTrouble(value) {
+  if (trouble === value) return;
+  trouble = value;
   for (const watcher of watchers) watcher(value);
 }
 
@@ -61,19 +61,22 @@ export async function request(method, path, { query, json, body, repeatable = me
     try {
       response = await fetch(address(path, query), options);
       text = await response.text();
-      setConnected(true);
     } catch {
       if (!(await canBeRead(body))) throw new Problem(0, { code: "unreadable_file", detail: t("unreadable_file") });
-      setConnected(false);
+      setTrouble("disconnected");
       if (!repeatable) throw new Problem(0, { code: "unreachable", detail: t("unreachable") });
       await pause(wait);
       continue;
     }
+    const isJson = /[/+]json/.test(response.headers.get("content-type") ?? "");
     if (BUSY.includes(response.status)) {
+      // A database may be read-only for hours: whoever waits for a photo is to know why.
+      if (isJson && JSON.parse(text).code === "database_unavailable") setTrouble("not_stored");
       await pause(1000 * Number(response.headers.get("retry-after") ?? wait / 1000));
       continue;
     }
-    const isJson = /[/+]json/.test(response.headers.get("content-type") ?? "");
+    // Reading may work while nothing can be stored.
+    if (trouble === "disconnected" || method !== "GET") setTrouble("");
     if (!response.ok) throw new Problem(response.status, isJson ? JSON.parse(text) : {});
     return isJson ? JSON.parse(text) : null;
   }

@@ -56,8 +56,8 @@ function Header() {
 function Notices() {
   return html`<div class="notices" role="status">
     ${state.expired && html`<p class="is-error">${t("expired")}</p>`}
-    ${!state.connected && html`<p class="is-error">${t("disconnected")}</p>`}
-    ${state.connected && state.restarted && html`<p>${t("restarted")} <button type="button" class="plain" onClick=${() => update({ restarted: false })}>${t("close")}</button></p>`}
+    ${state.trouble && html`<p class="is-error">${t(state.trouble)}</p>`}
+    ${!state.trouble && state.restarted && html`<p>${t("restarted")} <button type="button" class="plain" onClick=${() => update({ restarted: false })}>${t("close")}</button></p>`}
   </div>`;
 }
 
@@ -118,7 +118,7 @@ const keepPage = (event) => event.preventDefault();
 
 async function start() {
   chooseLanguage();
-  watchConnection((connected) => update({ connected }));
+  watchConnection((trouble) => update({ trouble }));
   const [info] = await Promise.all([request("GET", "/info"), readProjects()]);
   update({ info });
   const [, inAddress, view] = location.hash.split("/");

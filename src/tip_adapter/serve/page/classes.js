@@ -84,7 +84,7 @@ function ClassHead({ one }) {
   const label = labelOf(one);
   const count = one.n_examples ? t("n_photos", one.n_examples) : t("by_name");
   return html`<header class="class-head">
-    <h3>${label}</h3>
+    <h3 dir="auto">${label}</h3>
     <span class="note">${one.enabled ? count : t("disabled")}</span>
     <span class="actions">
       ${!one.is_none && html`<${IconButton} name="edit" label=${t("edit_class", label)} onClick=${() => update({ editing: one.id })} />`}

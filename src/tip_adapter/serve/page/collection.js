@@ -115,7 +115,7 @@ export function Collection() {
       <div class="row">
         <${Picker} label=${t("choose_folder")} icon="folder" folder onPhotos=${addToCollection} />
         <${Picker} label=${t("photos")} onPhotos=${addToCollection} />
-        ${!isEmpty && html`<a class="button" href=${address(pathIn("collection.csv"))} download>${t("csv")}</a>`}
+        ${!isEmpty && html`<a class="button" href=${address(pathIn("collection.csv"))} download><${Icon} name="download" /><span>${t("csv")}</span></a>`}
       </div>
     </header>
     ${isEmpty && html`<p class="drop-hint"><${Icon} name="folder" />${t("collection_empty")}</p>`}
@@ -125,10 +125,10 @@ export function Collection() {
     ${!isEmpty && one && html`
       <${Choices} one=${one} />
       ${uncertain.length > 0 && html`<h3>${t("least_certain")}</h3>
-        <p class="note">${t("least_certain_hint")}</p>
+        <p class="note">${t("least_certain_hint", labelOf(one))}</p>
         <${PhotoList} photos=${uncertain} one=${one} name=${t("least_certain")} kind="strip" />`}
       <h3 aria-live="polite">${t("sorted_by", labelOf(one), page.total)}</h3>
-      <p class="note">${t("keys_hint")}</p>
+      <p class="note keys-hint">${t("keys_hint")}</p>
       ${photo && html`<${Selected} photo=${photo} one=${one} />`}
       <${PhotoList} photos=${page.photos} one=${one} name=${t("sorted_by", labelOf(one), page.total)} kind="grid" />
       <${Pages} total=${page.total} offset=${page.offset ?? state.collection.offset} size=${PAGE} onOffset=${(offset) => read({ offset })} />`}
@@ -211,7 +211,8 @@ function described(photo, one) {
 /** What is known about a photo. */
 function said(photo, one) {
   if (photo.class_id) return t("labelled_as", labelOf(classOf(photo.class_id) ?? one));
-  return isEncoded(photo) ? t("answered_as", photo.label, percent(photo.label_score, 1)) : (photo.error ?? t("pending", 1));
+  if (photo.error) return html`${t("unreadable_photo")} <small lang="en">${photo.error}</small>`;
+  return isEncoded(photo) ? t("answered_as", photo.label, percent(photo.label_score, 1)) : t("pending", 1);
 }
 
 function Selected({ photo, one }) {

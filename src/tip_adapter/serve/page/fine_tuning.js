@@ -20,10 +20,11 @@ export function FineTuning() {
 }
 
 /** What became of a job, in a sentence or two; nothing while there is none, or it runs. */
-function outcome({ state: name, verdict, n_better: better, n_worse: worse, note }) {
+function outcome({ state: name, verdict, n_better: better, n_worse: worse, note, code }) {
   const compared = () => t(`verdict_${verdict}`, better, worse);
   if (name === "done") return compared();
   if (name === "accepted") return html`<strong>${t("training_accepted")}</strong> ${compared()}`;
+  if (code === "interrupted") return t("training_interrupted");
   if (name === "failed") return html`${t("training_failed")} <small lang="en">${note}</small>`;
   if (name === "outdated") return t("training_outdated");
   return name === "cancelled" ? t("training_cancelled") : "";

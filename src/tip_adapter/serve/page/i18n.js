@@ -14,12 +14,13 @@ const EN = {
   collection: "Collection", quality: "How good is it?", use: "Use it",
   undo: "Undo", undo_keys: "Undo (Ctrl+Z)", undone: (what) => `Undone: ${what}`, nothing_to_undo: "There is nothing to undo.",
   disconnected: "The service does not answer. Trying again; what you sent is kept.",
+  not_stored: "The service cannot store anything at present. Trying again; what you sent is kept here.", project_gone: (name) => `The project ${name} was deleted elsewhere.`,
   unreachable: "The service does not answer; try again when it does.", unreadable_file: "the file was moved, deleted or changed since it was chosen",
   restarted: "The service was restarted. Nothing is lost: go on.",
   expired: "The service asks for its token: open its address followed by /?token= and TIP_ADAPTER_TOKEN.",
   uploads: "Uploads", uploading: (done, total) => `Sending photos: ${count(done)} of ${count(total)}`,
   failed: (n) => (n === 1 ? "1 photo was not accepted:" : `${count(n)} photos were not accepted:`), more_failed: (n) => `and ${count(n)} more`,
-  try_again: "Try again", too_large: (size, most) => `it has ${mib(size)}, at most ${mib(most)} are accepted`,
+  try_again: "Try again", empty_file: "the file is empty: it has 0 bytes", too_large: (size, most) => `it has ${mib(size)}, at most ${mib(most)} are accepted`,
   pages: "Pages", previous: "Previous", next: "Next", range: (first, last, total) => `${count(first)}–${count(last)} of ${count(total)}`,
 
   // classes
@@ -51,8 +52,8 @@ const EN = {
   // collection
   collection_hint: "Photos without labels: all of them are sorted by a class that you choose. They are read in the background; only small versions are kept.",
   collection_empty: "Drop a folder of photos here: thousands are fine.", csv: "CSV", csv_hint: "Each photo of the collection with its answer and the scores of all classes.",
-  pending: (n) => `Reading ${photos(n)} …`, unreadable: (n) => `${photos(n)} could not be read: they are last, with the reason.`, unreadable_mark: "unreadable",
-  least_certain: "Least certain: label these next", least_certain_hint: "It learns most from your answers for these.",
+  pending: (n) => `Reading ${photos(n)} …`, unreadable: (n) => `${photos(n)} could not be read: they are last, with the reason.`, unreadable_mark: "unreadable", unreadable_photo: "It could not be read:",
+  least_certain: "Least certain: label these next", least_certain_hint: (label) => `Is it ${label}? It learns most from your answers for these.`,
   sorted_by: (label, n) => `Most like ${label} first: ${photos(n)}`, keys_hint: "Keys on a photo: Y yes, N not this, arrows for the next one.",
   sorting_class: "Sorted by", which_photos: "Which photos", shown_open: "Without label", shown_labelled: "Labelled", shown_all: "All",
   yes: "Yes", not_this: "Not this", yes_photo: (name, label) => `Yes: ${name} is ${label}`, not_photo: (name, label) => `Not this: ${name} is not ${label}`,
@@ -75,7 +76,7 @@ const EN = {
   fine_tuning_hint: "Trains on all photos for a while, and measures whether that helps. You decide then. The result learns no new photos: as soon as photos or classes change, the project learns at once again, without it.",
   training: (epoch, epochs) => `Epoch ${count(epoch)} of ${count(epochs)}`, training_hint: "You can go on; what you change now is not in the result.",
   training_outdated: "Photos or classes have changed since: the project learns at once again. Fine-tune again to compare.",
-  training_cancelled: "Cancelled. Nothing has changed.", training_failed: "The training ended early:",
+  training_cancelled: "Cancelled. Nothing has changed.", training_failed: "The training ended early:", training_interrupted: "The service was stopped during the training. Start it again.",
   training_accepted: "The fine-tuned result answers, until photos or classes change.",
   before: "Before", after: "After", with_interval: (share, low, high) => `${share} (${low}–${high})`,
   verdict_better: (better, worse) => `Fine-tuning helps: ${photos(better)} became right, ${count(worse)} became wrong.`,
@@ -104,12 +105,13 @@ const ZH = {
   collection: "图库", quality: "效果如何？", use: "使用",
   undo: "撤销", undo_keys: "撤销（Ctrl+Z）", undone: (what) => `已撤销：${what}`, nothing_to_undo: "没有可撤销的操作。",
   disconnected: "服务没有响应，正在重试；已发送的内容不会丢失。",
+  not_stored: "服务暂时无法保存任何内容，正在重试；已发送的内容保留在这里。", project_gone: (name) => `项目 ${name} 已在别处被删除。`,
   unreachable: "服务没有响应；请在恢复后重试。", unreadable_file: "选择之后，文件被移动、删除或修改了",
   restarted: "服务已重新启动。没有任何丢失，请继续。",
   expired: "服务要求令牌：请打开它的网址并加上 /?token= 和 TIP_ADAPTER_TOKEN。",
   uploads: "上传", uploading: (done, total) => `正在发送照片：${n(done)} / ${n(total)}`,
   failed: (k) => `${n(k)} 张照片未被接受：`, more_failed: (k) => `还有 ${n(k)} 张`,
-  try_again: "重试", too_large: (size, most) => `大小为 ${mib(size)}，最多接受 ${mib(most)}`,
+  try_again: "重试", empty_file: "文件是空的（0 字节）", too_large: (size, most) => `大小为 ${mib(size)}，最多接受 ${mib(most)}`,
   pages: "分页", previous: "上一页", next: "下一页", range: (first, last, total) => `第 ${n(first)}–${n(last)} 张，共 ${n(total)} 张`,
 
   classes: "类别", class_name: "类别名称", add_class: "添加", first_class: "类别名称，例如：猫", next_class: "下一个类别的名称",
@@ -137,8 +139,8 @@ const ZH = {
 
   collection_hint: "没有标签的照片：全部按所选类别排序。照片在后台读取，只保留缩略图。",
   collection_empty: "把照片文件夹拖到这里：几千张也没问题。", csv: "CSV", csv_hint: "图库中每张照片的答案和所有类别的分数。",
-  pending: (k) => `正在读取 ${n(k)} 张照片…`, unreadable: (k) => `${n(k)} 张照片无法读取：排在最后，并附有原因。`, unreadable_mark: "无法读取",
-  least_certain: "最不确定：请先标注这些", least_certain_hint: "为这些照片作答最有帮助。",
+  pending: (k) => `正在读取 ${n(k)} 张照片…`, unreadable: (k) => `${n(k)} 张照片无法读取：排在最后，并附有原因。`, unreadable_mark: "无法读取", unreadable_photo: "照片无法读取：",
+  least_certain: "最不确定：请先标注这些", least_certain_hint: (label) => `是 ${label} 吗？为这些照片作答最有帮助。`,
   sorted_by: (label, k) => `最像 ${label} 的在前：${n(k)} 张照片`, keys_hint: "选中照片时的按键：Y 是，N 不是，方向键换下一张。",
   sorting_class: "排序类别", which_photos: "显示哪些照片", shown_open: "未标注", shown_labelled: "已标注", shown_all: "全部",
   yes: "是", not_this: "不是", yes_photo: (name, label) => `是：${name} 是 ${label}`, not_photo: (name, label) => `不是：${name} 不是 ${label}`,
@@ -159,7 +161,7 @@ const ZH = {
   fine_tuning_hint: "用全部照片训练一段时间，并测量是否有帮助，然后由您决定。微调结果不会学习新照片：照片或类别一有变化，项目就回到即时学习，不再使用它。",
   training: (epoch, epochs) => `第 ${n(epoch)} 轮，共 ${n(epochs)} 轮`, training_hint: "可以继续操作；此时的改动不会进入结果。",
   training_outdated: "此后照片或类别有变化：项目已回到即时学习。可重新微调来比较。",
-  training_cancelled: "已取消，没有任何改变。", training_failed: "训练提前结束：",
+  training_cancelled: "已取消，没有任何改变。", training_failed: "训练提前结束：", training_interrupted: "训练时服务被停止，请重新开始。",
   training_accepted: "现在由微调结果回答，直到照片或类别有变化。",
   before: "之前", after: "之后", with_interval: (share, low, high) => `${share}（${low}–${high}）`,
   verdict_better: (better, worse) => `微调有帮助：${n(better)} 张照片由错变对，${n(worse)} 张由对变错。`,
@@ -199,6 +201,27 @@ export const PROBLEMS = {
     too_few_photos: "照片太少：至少两个类别需要各有两张不同的照片。",
   },
 };
+
+/** What was undone, as the service words it → in other languages. */
+const UNDONE = {
+  zh: [
+    [/^added class (.*)$/s, (label) => `添加类别 ${label}`], [/^deleted class (.*)$/s, (label) => `删除类别 ${label}`],
+    [/^renamed class (.*)$/s, (label) => `重命名类别 ${label}`], [/^enabled class (.*)$/s, (label) => `启用类别 ${label}`],
+    [/^disabled class (.*)$/s, (label) => `停用类别 ${label}`], [/^added a photo to (.*)$/s, (label) => `添加照片到 ${label}`],
+    [/^moved a photo to (.*)$/s, (label) => `移动照片到 ${label}`], [/^removed a photo from the collection$/, () => "从图库删除照片"],
+    [/^removed a photo from (.*)$/s, (label) => `从 ${label} 删除照片`], [/^said that a photo is not (.*)$/s, (label) => `标为不是 ${label}`],
+    [/^took the label of a photo back$/, () => "取消照片的标签"],
+  ],
+};
+
+/** What was undone, in the language of the page. */
+export function undoneText(what) {
+  for (const [pattern, text] of UNDONE[state.language] ?? []) {
+    const found = pattern.exec(what);
+    if (found) return text(found[1]);
+  }
+  return what;
+}
 
 /** An error in the language of the page, as {text, detail}: `detail` are the service's own words where these are other. */
 export function explained({ code, message }) {

@@ -83,7 +83,7 @@ export function percent(share, digits = 0) {
 export function Bar({ label, share, text = percent(share), strong = false, mark = null, low = null, high = null }) {
   const width = (value) => `${100 * Math.max(0, Math.min(1, value))}%`;
   return html`<li class=${strong ? "bar is-strong" : "bar"} aria-label=${`${label}: ${text}`}>
-    <span class="bar-label" title=${label}>${label}</span>
+    <span class="bar-label" dir="auto" title=${label}>${label}</span>
     <span class="bar-track" aria-hidden="true">
       <span class="bar-fill" style=${{ width: width(share) }}></span>
       ${low !== null && html`<span class="bar-interval" style=${{ left: width(low), width: width(high - low) }}></span>`}

@@ -3,7 +3,7 @@
 import { newId, request } from "./api.js";
 import { attempt, coalesced, say, state, update } from "./store.js";
 import { pathOf, upload } from "./uploads.js";
-import { t } from "./i18n.js";
+import { t, undoneText } from "./i18n.js";
 
 const POLL_MS = 2000;
 /** Photos of classes that are drawn at once, all classes together; a page of one opened class comes in addition. */
@@ -72,13 +72,24 @@ export const refresh = coalesced(readProject);
 async function readProject() {
   if (state.project.draft) return;
   const { id, version } = state.project;
-  const project = await request("GET", `/projects/${id}`);
-  if (state.project.id !== id || project.version < state.project.version) return; // an answer that was overtaken
+  const project = await request("GET", `/projects/${id}`).catch((error) => leaveDeleted(id, error));
+  if (!project || state.project.id !== id || project.version < state.project.version) return; // an answer that was overtaken
   const known = new Map(state.project.classes.map((one) => [one.id, one.n_examples]));
   update({ project });
   const changed = project.classes.filter((one) => known.get(one.id) !== one.n_examples || !state.photos[one.id]);
   await Promise.all(changed.map((one) => readPhotos(one.id, state.photos[one.id]?.offset)));
   if (project.version !== version) follow();
+}
+
+/** Open another project where the open one was deleted elsewhere; other errors are thrown again. */
+async function leaveDeleted(id, error) {
+  if (error.status !== 404) throw error;
+  if (state.project.id !== id) return;
+  const { name } = state.project;
+  await readProjects();
+  await openProject(state.projects[0]?.id ?? null);
+  location.hash = `#/${state.project.draft ? "" : state.project.id}/${state.view}`;
+  say(t("project_gone", name));
 }
 
 function follow() {
@@ -151,7 +162,7 @@ export function undo() {
   if (!state.project.can_undo) return say(t("nothing_to_undo"));
   return attempt(async () => {
     const { undone } = await request("POST", pathIn("undo"));
-    say(t("undone", undone));
+    say(t("undone", undoneText(undone)));
     await readProject();
     await Promise.all(state.project.classes.map((one) => readPhotos(one.id)));
   });

@@ -10,7 +10,7 @@ export const html = htm.bind(h);
 export const state = {
   language: "en",
   view: "classes", // classes, collection, quality, use
-  connected: true,
+  trouble: "", // why the service does not work at present: disconnected, not_stored
   restarted: false, // since this page was opened
   expired: false, // the service no longer knows this browser
   info: null, // GET /v1/info

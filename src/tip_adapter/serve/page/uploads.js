@@ -57,6 +57,7 @@ function sendNext() {
 async function send(job) {
   try {
     const most = state.info?.max_body_bytes ?? Infinity;
+    if (job.size === 0) throw new Problem(422, { code: "empty_file", detail: t("empty_file") });
     if (job.size > most) throw new Problem(413, { code: "too_large", detail: t("too_large", job.size, most) });
     await job.send();
     update({ uploads: { ...state.uploads, done: state.uploads.done + 1 } });

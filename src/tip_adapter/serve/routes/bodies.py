@@ -273,6 +273,7 @@ class FineTuning(BaseModel):
     n_worse: int | None
     verdict: Literal["better", "worse", "no_difference"] | None
     note: str
+    code: Literal["interrupted", "internal_error"] | None
 
 
 class FineTuningChanged(BaseModel):

@@ -64,6 +64,6 @@ async def import_file(request: Request, projects: AllProjects) -> Response:
     """Add the project of a file that `export` gave."""
     async with projects.importing():
         content = await request.body()
-        of_file = content, projects.queue.encoder, projects.database, projects.limits
+        of_file = content, projects.learner, projects.database, projects.limits
         p = await asyncio.to_thread(import_project, *of_file)
     return JSONResponse(await asyncio.to_thread(lambda: project_answer(projects.get(p))), 201)
