@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -20,7 +22,7 @@ from tip_adapter.distributed import cluster
 from tip_adapter.distributed.core import Labeller
 from tip_adapter.distributed.job import label_images
 from tip_adapter.distributed.manifests import Job
-from tip_adapter.errors import ModelFolderError
+from tip_adapter.errors import ModelFolderError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,8 +153,14 @@ def wait_for(pattern: str, out: Path, program: subprocess.Popen[str]) -> None:
 def test_fault_74_ray_writes_the_bytes_of_the_local_engine(
     program: Program, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
 ) -> None:
-    body = "print('answer:', label_images(model, photos, out, address=address, **options).n_images)"
-    assert answer(program(body, photos, tmp_path / "labels")) == "150"
+    body = """
+    from tip_adapter.__main__ import main
+    given = ["--engine", "ray", "--address", address, "--workers", "2", "--part-rows", "32", "--json"]
+    sys.argv = ["tip-adapter", "label", model, photos, "--out", out, *given]
+    sys.exit(main())
+    """
+    shown, err = program(body, photos, tmp_path / "labels").communicate(timeout=400)
+    assert json.loads(shown)["n_images"] == 150, err
     assert digests(tmp_path / "labels") == digests(undisturbed)
 
 
@@ -346,3 +354,14 @@ def test_fault_72_a_cluster_that_is_too_small_is_an_error(program: Program, phot
     shown = answer(program(body, photos, tmp_path / "labels"))
     assert "Ray has 0 GPUs here, and 1 worker of the device cuda need one each" in shown
     assert "Ray has 1 processor here; it needs two" in shown
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "127.0.0.1:99999", "no such host:6379"])
+def test_an_address_where_no_cluster_listens_is_a_usage_error(
+    address: str, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        given = address.format(free.getsockname()[1])
+        with pytest.raises(UsageError, match=f"no Ray answers at {re.escape(given)}: "):
+            label_images(model, photos, tmp_path / "labels", engine="ray", address=given)

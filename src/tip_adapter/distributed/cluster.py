@@ -8,6 +8,7 @@ photos of the part anywhere, 256 at a time, and the actor gets them in order as 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections import deque
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ _CHUNK = 8 * BATCH
 #: Tasks of an actor that are decoding, or wait for its encoder.
 _CHUNKS_AHEAD = 4
 _SECONDS_BETWEEN_REPORTS = 1.0
+_SECONDS_TO_CONNECT = 10
 
 
 @contextmanager
@@ -70,8 +72,10 @@ def connected(address: str | None, workers: int | None, device: str | None) -> I
         # "local": without an address Ray would join any cluster that it finds on this machine.
         options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
         try:
+            _require_listener(address or "")
             ray.init(**options, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:  # RuntimeError: another version, or none in time
+        # RuntimeError: a cluster of another version. SystemExit: one that has ended, after minutes.
+        except (OSError, ValueError, OverflowError, RuntimeError, SystemExit) as error:
             raise UsageError(
                 f"no Ray answers at {printable(address or 'this machine')}: {printable(str(error))}"
             ) from error
@@ -91,6 +95,16 @@ def connected(address: str | None, workers: int | None, device: str | None) -> I
     finally:
         if ours:
             ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError, ValueError or OverflowError if an address is a host and a port where nothing listens.
+
+    Ray would try for seven minutes, and then end the program.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_CONNECT).close()
 
 
 def _gpus(device: str | None) -> int:
