@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -148,11 +149,12 @@ def run(
             if victim is None or kills == 5:
                 driver.wait()
                 break
-            time.sleep(rng.uniform(4, 8))
+            time.sleep(rng.uniform(8, 16) if options else rng.uniform(4, 8))  # Ray takes longer to start
             pids = [driver.pid] if victim == "driver" else workers_of(driver.pid)
             if driver.poll() is None and pids:
-                os.kill(rng.choice(pids), 9)
-                kills += 1
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(rng.choice(pids), 9)
+                    kills += 1
             if victim == "driver":
                 driver.wait()
         if driver.returncode == 0:

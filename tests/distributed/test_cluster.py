@@ -47,8 +47,8 @@ ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-cluster.add_node(num_cpus=2)
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
 print(cluster.address, flush=True)
 for line in sys.stdin:
     exec(line)
@@ -64,7 +64,7 @@ from tip_adapter.distributed.job import label_images
 from tip_adapter.errors import TipAdapterError
 
 model, photos, out, address = sys.argv[1:]
-options = {"engine": "ray", "part_rows": 32}
+options = {"engine": "ray", "part_rows": 32, "workers": 2}
 
 def connect(change=None):
     changed = {"worker_process_setup_hook": change} if change else {}
@@ -192,8 +192,8 @@ def test_fault_63_a_node_is_lost(
     digests: Digests,
 ) -> None:
     _, run = nodes
-    run("lost = cluster.add_node(num_cpus=2)")
-    body = f"{SLOW}\nconnect(change)\nprint('answer:', label_images(model, photos, out, workers=3, **options).n_images)"
+    run("lost = cluster.add_node(num_cpus=1)")
+    body = f"{SLOW}\nconnect(change)\nprint('answer:', label_images(model, photos, out, **options | {'workers': 3}).n_images)"
     labelling = program(body, photos, tmp_path / "labels")
     wait_for("part-*", tmp_path / "labels", labelling)
     run("cluster.remove_node(lost, allow_graceful=False)")
@@ -285,17 +285,16 @@ def test_fault_68_a_photo_that_ends_an_actor_is_found_and_excluded(
     program: Program, photos: Path, tmp_path: Path, table: Callable[[Path], list[dict[str, str]]]
 ) -> None:
     (tmp_path / "new").mkdir()
-    for name in ("100.png", "101.png", "103.png"):
-        shutil.copy(photos / "green" / name, tmp_path / "new")
-    Image.new("RGB", (40, 48)).save(tmp_path / "new" / "102.png")
+    shutil.copy(photos / "green" / "100.png", tmp_path / "new")
+    Image.new("RGB", (40, 48)).save(tmp_path / "new" / "101.png")
     body = """
     def change():
-        import os
+        import ctypes
         from tip_adapter.encoders.toy import ToyEncoder
         encode = ToyEncoder.encode_prepared
         def fatal(self, prepared):
             if (prepared.reshape(len(prepared), -1).max(axis=1) == 0).any():
-                os.kill(os.getpid(), 11)
+                ctypes.string_at(0)
             return encode(self, prepared)
         ToyEncoder.encode_prepared = fatal
     connect(change)
@@ -303,9 +302,8 @@ def test_fault_68_a_photo_that_ends_an_actor_is_found_and_excluded(
     """
     assert answer(program(body, tmp_path / "new", tmp_path / "labels")) == "1"
     assert [row["error"] for row in table(tmp_path / "labels")] == [
-        *(None, None),
-        "cannot use 102.png: it ends the program that reads it",
         None,
+        "cannot use 101.png: it ends the program that reads it",
     ]
 
 
