@@ -193,12 +193,36 @@ def test_fault_63_a_node_is_lost(
 ) -> None:
     _, run = nodes
     run("lost = cluster.add_node(num_cpus=1)")
-    body = f"{SLOW}\nconnect(change)\nprint('answer:', label_images(model, photos, out, **options | {'workers': 3}).n_images)"
+    body = f"{SLOW}\nconnect(change)\noptions['workers'] = 3\nprint('answer:', label_images(model, photos, out, **options).n_images)"
     labelling = program(body, photos, tmp_path / "labels")
     wait_for("part-*", tmp_path / "labels", labelling)
     run("cluster.remove_node(lost, allow_graceful=False)")
     assert answer(labelling) == "150"
     assert digests(tmp_path / "labels") == digests(undisturbed)
+
+
+def test_fault_63_the_node_of_the_driver_is_lost(program: Program, photos: Path, tmp_path: Path) -> None:
+    body = """
+    def change():
+        import time
+        from tip_adapter.encoders.toy import ToyEncoder
+        ToyEncoder.encode_prepared = lambda *_: time.sleep(500)
+    address = "local"
+    connect(change)
+    def kill():
+        while not list(Path(out).glob(".tip-adapter-*")):
+            time.sleep(0.2)
+        for folder in Path("/proc").glob("[0-9]*"):
+            name, _, status = (folder / "stat").read_text().rpartition(")")
+            if "raylet" in name and int(status.split()[1]) == os.getpid():
+                os.kill(int(folder.name), signal.SIGKILL)
+    threading.Thread(target=kill, daemon=True).start()
+    try:
+        label_images(model, photos, out, **options)
+    except TipAdapterError as error:
+        print("answer:", error)
+    """
+    assert answer(program(body, photos, tmp_path / "labels")).startswith("Ray has ended on this machine")
 
 
 def test_fault_62_the_driver_of_a_cluster_is_killed(
@@ -350,7 +374,7 @@ def test_fault_72_a_cluster_that_is_too_small_is_an_error(program: Program, phot
     print("answer:", without_gpus, refused())
     """
     shown = answer(program(body, photos, tmp_path / "labels"))
-    assert "Ray has 0 GPUs here, and 1 worker of the device cuda need one each" in shown
+    assert "Ray has 0 GPUs here, and 2 workers of the device cuda need one each" in shown
     assert "Ray has 1 processor here; it needs two" in shown
 
 

@@ -24,7 +24,7 @@ from tip_adapter.distributed.inputs import read_photos
 from tip_adapter.distributed.lanes import WorkerDied, reported_error
 from tip_adapter.distributed.manifests import Job, PartManifest
 from tip_adapter.distributed.parts import PartRunner, load_labeller, without
-from tip_adapter.errors import TipAdapterError, UsageError
+from tip_adapter.errors import JobStopped, TipAdapterError, UsageError
 from tip_adapter.features.arrow import load_pyarrow
 from tip_adapter.features.encode import BATCH
 from tip_adapter.images.decoding_pool import DecodingPool
@@ -43,6 +43,8 @@ _CHUNK = 8 * BATCH
 _CHUNKS_AHEAD = 4
 _SECONDS_BETWEEN_REPORTS = 1.0
 _SECONDS_TO_CONNECT = 10
+#: Without progress for so long, the driver looks whether its own node is there.
+_SECONDS_UNTIL_CHECKED = 10
 
 
 @contextmanager
@@ -107,6 +109,14 @@ def _require_listener(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_CONNECT).close()
 
 
+def _require_own_node() -> None:
+    """Raise JobStopped if the node that this program is connected to has ended: actors would be waited for in vain."""
+    ray = load_ray()
+    own = ray.get_runtime_context().get_node_id()
+    if not any(node["Alive"] and node["NodeID"] == own for node in ray.nodes()):
+        raise JobStopped("Ray has ended on this machine; start it and the job again: finished parts are kept")
+
+
 def _gpus(device: str | None) -> int:
     """How many GPUs an actor needs."""
     return int(device is not None and device.startswith("cuda"))
@@ -150,6 +160,8 @@ class ActorWorker:
                 if report and (done := ray.get(self._actor.progress.remote(), timeout=60)) != rows:
                     rows, since = done, monotonic()
                     report(rows)
+                if monotonic() - since > _SECONDS_UNTIL_CHECKED:
+                    _require_own_node()
                 if monotonic() - since > lanes.SECONDS_WITHOUT_PROGRESS:
                     self.kill()
                     raise WorkerDied(f"no progress for {lanes.SECONDS_WITHOUT_PROGRESS} s")
