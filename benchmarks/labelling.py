@@ -2,7 +2,7 @@
 
     python -m benchmarks.labelling --images 50000
 
-With Ray installed, a run of that engine is compared as well. Needs 100 MB of disk for 10,000 images.
+With Ray installed, that engine is measured as well. Needs 100 MB of disk for 10,000 images.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import json
 import os
 import random
 import resource
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -28,7 +30,7 @@ import pyarrow as pa
 from PIL import Image
 
 from benchmarks.record import write_results
-from tip_adapter import FewShotClassifier
+from tip_adapter import FewShotClassifier, load_encoder
 from tip_adapter.distributed.core import Labeller, label_vectors
 from tip_adapter.distributed.inputs import plan_schema
 from tip_adapter.distributed.job import finished_files, label_images
@@ -53,13 +55,14 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        model, photos = make_model(root / "model"), make_photos(root / "photos", given.images)
+        model, photos = make_model(root / "model", "toy"), make_photos(root / "photos", given.images)
         load = os.getloadavg()[0]
         results = {
             "images": given.images,
             "load": load,
             "workers": workers(model, root),
             "runs": runs(model, photos, root),
+            "engines": engines(model, photos, root, given.images // 10),
             "plan": planning(model, root, given.plan_rows),
             "row": cost_of_a_row(model, root),
         }
@@ -67,9 +70,9 @@ def main() -> None:
     write_results("labelling", command, results)
 
 
-def make_model(folder: Path) -> Path:
+def make_model(folder: Path, encoder: str) -> Path:
     labels = [label for label in COLOURS for _ in range(4)]
-    FewShotClassifier(encoder="toy").fit([paint(label, n) for n, label in enumerate(labels)], labels).save(folder)
+    FewShotClassifier(encoder=encoder).fit([paint(label, n) for n, label in enumerate(labels)], labels).save(folder)
     return folder
 
 
@@ -92,20 +95,30 @@ def paint(label: str, number: int, size: int = 64) -> Image.Image:
 
 
 def runs(model: Path, photos: Path, root: Path) -> list[dict[str, Any]]:
-    """The same images: undisturbed, with a killed driver, with killed workers, on Ray; seconds, kills, equality."""
+    """The same images: undisturbed, with a killed driver, with killed workers, on each engine; seconds, kills, equality."""
     found: list[dict[str, Any]] = []
     run(model, photos, root / "undisturbed", found, "undisturbed", [])
     undisturbed = digest_of(root / "undisturbed")
+    ray = ["--engine", "ray"]
+    on_ray = [
+        ("Ray, undisturbed", ray, None),
+        ("Ray, the driver is killed", ray, "driver"),
+        ("Ray, actors and tasks are killed", ray, "worker"),
+    ]
     for name, options, victim in [
         ("the driver is killed", [], "driver"),
         ("workers are killed", [], "worker"),
-        *([("Ray", ["--engine", "ray"], None)] if importlib.util.find_spec("ray") else []),
+        *(on_ray if has_ray() else []),
     ]:
         out = root / name.replace(" ", "-")
         run(model, photos, out, found, name, options, victim)
         found[-1]["same"] = digest_of(out) == undisturbed
         shutil.rmtree(out)
     return found
+
+
+def has_ray() -> bool:
+    return importlib.util.find_spec("ray") is not None
 
 
 def run(
@@ -136,11 +149,12 @@ def run(
             if victim is None or kills == 5:
                 driver.wait()
                 break
-            time.sleep(rng.uniform(4, 8))
-            pids = [driver.pid] if victim == "driver" else children(driver.pid)
+            time.sleep(rng.uniform(8, 16) if options else rng.uniform(4, 8))  # Ray takes longer to start
+            pids = [driver.pid] if victim == "driver" else workers_of(driver.pid)
             if driver.poll() is None and pids:
-                os.kill(rng.choice(pids), 9)
-                kills += 1
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(rng.choice(pids), 9)
+                    kills += 1
             if victim == "driver":
                 driver.wait()
         if driver.returncode == 0:
@@ -150,9 +164,15 @@ def run(
     found.append({"name": name, "seconds": time.perf_counter() - started, "kills": kills})
 
 
-def children(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return [int(line) for line in listed.stdout.split()]
+def workers_of(driver: int) -> list[int]:
+    """Its worker processes, or the actors and tasks that its Ray runs."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    processes = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    family = [driver]
+    for parent in family:
+        family += [int(pid) for pid, ppid, _ in processes if int(ppid) == parent]
+    ours = ("tip_adapter.distributed.worker", "ray::_")
+    return [int(pid) for pid, _, command in processes if int(pid) in family and any(name in command for name in ours)]
 
 
 def digest_of(out: Path) -> str:
@@ -168,18 +188,52 @@ def digest_of(out: Path) -> str:
 def workers(model: Path, root: Path) -> dict[str, float]:
     """Images per second with one worker and with two, once all have begun, where decoding takes most of the time."""
     photos = make_photos(root / "large", LARGE, 1024)
-    rates = {}
-    for n in (1, 2):
-        reports: list[tuple[float, int]] = []
-        note = partial(note_time, reports)
-        label_images(model, photos, root / f"with-{n}", workers=n, part_rows=64, progress=note)
-        steady = [report for report in reports if report[1] >= LARGE // 4]
-        rates[str(n)] = (steady[-1][1] - steady[0][1]) / (steady[-1][0] - steady[0][0])
-    return rates
+    options = {"part_rows": 64}
+    return {str(n): rate(model, photos, root / f"with-{n}", LARGE, workers=n, **options) for n in (1, 2)}
+
+
+def rate(model: Path, photos: Path, out: Path, n_images: int, **options: Any) -> float:
+    """Images per second after the first quarter."""
+    reports: list[tuple[float, int]] = []
+    label_images(model, photos, out, progress=partial(note_time, reports), **options)
+    steady = [report for report in reports if report[1] >= n_images // 4]
+    return (steady[-1][1] - steady[0][1]) / (steady[-1][0] - steady[0][0])
 
 
 def note_time(reports: list[tuple[float, int]], done: int, _: int) -> None:
     reports.append((time.perf_counter(), done))
+
+
+def engines(model: Path, photos: Path, root: Path, n_images: int) -> dict[str, Any]:
+    """Of each engine with two workers: microseconds a row where the encoder does next to nothing, and images per second of
+    `pocket`, with the seconds that an encoder alone takes; whether both engines wrote the same.
+    """
+    images = make_photos(root / "for-pocket", n_images, 256)
+    pocket = make_model(root / "pocket", "pocket")
+    n_toy = sum(1 for _ in photos.rglob("*.jpg"))
+    found: dict[str, Any] = {"images_of_pocket": n_images}
+    digests = set()
+    for engine in ("local", *(["ray"] if has_ray() else [])):
+        options = {"engine": engine, "workers": 2}
+        out = root / f"pocket-on-{engine}"
+        found[engine] = {
+            "microseconds_per_row": 1e6 / rate(model, photos, root / f"toy-on-{engine}", n_toy, **options),
+            "pocket_images_per_second": rate(pocket, images, out, n_images, part_rows=256, **options),
+        }
+        digests.add(digest_of(out))
+    found["same"] = len(digests) == 1
+    found["toy_microseconds"] = toy_microseconds()
+    return found
+
+
+def toy_microseconds() -> float:
+    """What the toy encoder takes for a prepared image, in batches of 32."""
+    encoder = load_encoder("toy")
+    prepared = np.stack([encoder.prepare(np.asarray(paint("red", n))) for n in range(32)])
+    started = time.perf_counter()
+    for _ in range(100):
+        encoder.encode_prepared(prepared)
+    return 1e6 * (time.perf_counter() - started) / 3200
 
 
 # ---- plans -----------------------------------------------------------------------------------------------------------
@@ -205,23 +259,46 @@ def planning(model: Path, root: Path, n_rows: int) -> dict[str, Any]:
         (folder / LABELS).write_bytes(b"")
         manifest = PartManifest("label", part, key, size, 0, LABELS, 0, "0" * 64, job.model, job.encoder, vectors=False)
         (folder / MANIFEST).write_bytes(manifest.to_json())
-    again = (
-        "import resource, sys, time; from tip_adapter.distributed.job import label_images; started = time.perf_counter(); "
-        "done = label_images(sys.argv[1], sys.argv[2], sys.argv[3], part_rows=int(sys.argv[4])); "
-        "assert done.n_labelled == 0, done; "
-        "print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    command = [sys.executable, "-c", again, str(model), str(source), str(out), str(size)]
-    seconds, mebibytes = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    finished = timed_again(model, source, out, size)
+    for folder in sorted(out.glob("part-*"))[::2]:
+        shutil.rmtree(folder)
+    resumed = timed_again(model, source, out, size)
     return {
         "rows": n_rows,
         "parts": PARTS,
         "microseconds_per_row": 1e6 * planned / n_rows,
         "bytes_per_row": (out / "plan.parquet").stat().st_size / n_rows,
         "planning_mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "rerun_seconds": seconds,
-        "rerun_mebibytes": mebibytes,
+        "manifests_seconds": finished["manifests"],
+        "rerun_seconds": finished["seconds"],
+        "rerun_mebibytes": finished["mebibytes"],
+        "resume_seconds": resumed["seconds"],
+        "resume_mebibytes": resumed["mebibytes"],
     }
+
+
+#: Runs a job up to the labelling itself. VmHWM, since ru_maxrss begins with the memory of the parent.
+AGAIN = """
+import json, re, sys, time
+from pathlib import Path
+from tip_adapter.distributed import job
+started = time.perf_counter()
+job.parts_at(Path(sys.argv[3]))
+manifests = time.perf_counter() - started
+job.run_parts = lambda *_, **__: None
+started = time.perf_counter()
+job.label_images(sys.argv[1], sys.argv[2], sys.argv[3], part_rows=int(sys.argv[4]))
+seconds = time.perf_counter() - started
+kibibytes = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(json.dumps({"manifests": manifests, "seconds": seconds, "mebibytes": kibibytes / 1024}))
+"""
+
+
+def timed_again(model: Path, source: Path, out: Path, size: int) -> dict[str, float]:
+    """Another run of a planned job: seconds and peak memory, without what labels the parts that are not done."""
+    command = [sys.executable, "-c", AGAIN, *map(str, (model, source, out, size))]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return dict(json.loads(printed))
 
 
 def synthetic(n_rows: int) -> Iterator[pa.RecordBatch]:

@@ -662,6 +662,17 @@ def labelling(record: dict[str, Any]) -> str:
             for run in record["runs"]
         ],
     )
+    resumed = (
+        [
+            [f"reading {plan['parts']:,} manifests", f"{plan['manifests_seconds']:.1f} s"],
+            [
+                f"resuming a job of {plan['parts']:,} parts, half of them done, until labelling begins",
+                f"{plan['resume_seconds']:.1f} s, {plan['resume_mebibytes']:.0f} MiB",
+            ],
+        ]
+        if "resume_seconds" in plan
+        else []
+    )
     figures = table(
         ["what", "figure"],
         [
@@ -670,7 +681,9 @@ def labelling(record: dict[str, Any]) -> str:
                 f"running a finished job of {plan['parts']:,} parts",
                 f"{plan['rerun_seconds']:.1f} s, {plan['rerun_mebibytes']:.0f} MiB",
             ],
+            *resumed,
             ["labelling and writing a row, without encoder", f"{row['label_and_write']:.0f} µs"],
+            *_by_engine(record.get("engines", {})),
             ["decoding a JPEG of 1,024 x 1,024", f"{row['decode'] / 1000:.1f} ms"],
             [
                 "images of that size a second, one worker and two",
@@ -687,6 +700,27 @@ def labelling(record: dict[str, Any]) -> str:
         f"{5 * plan['bytes_per_row']:.0f} GB; 1,000 processors decode {1000 * 86400 / (row['decode'] / 1e6) / 1e9:.1f} billion such images a day, "
         "if GPUs encode as many: the smaller of processors × images decoded and GPUs × images encoded."
     )
+
+
+def _by_engine(engines: dict[str, Any]) -> list[list[str]]:
+    """Rows of what each engine takes with two workers."""
+    names = {"local": "worker processes", "ray": "Ray"}
+    rows = []
+    for name in (name for name in names if name in engines):
+        found = engines[name]
+        rows += [
+            [
+                f"a row of 64 x 64 by {names[name]} with the toy encoder, which takes {engines['toy_microseconds']:.0f} µs of it",
+                f"{found['microseconds_per_row']:.0f} µs",
+            ],
+            [
+                f"images of 256 x 256 a second by {names[name]} with `pocket`, {engines['images_of_pocket']:,} images",
+                f"{found['pocket_images_per_second']:.0f}",
+            ],
+        ]
+    if "ray" in engines:
+        rows.append(["whether both engines wrote the same files with `pocket`", "yes" if engines["same"] else "**no**"])
+    return rows
 
 
 def serving(record: dict[str, Any]) -> str:

@@ -43,6 +43,7 @@ NOT_RUN = {
     r"docker .*": "needs a container engine; tests/serve sets the same variables",
     r"tip-adapter (fit|predict) .*\btiles.*": "needs the page's package installed; tests/encoders installs and runs it",
     r"tip-adapter fit .* --encoder (clip|onnx:immich-app/\S+) .*": "downloads weights; tests/encoders does, from a hub on loopback",
+    r"ray start .*": "starts a cluster; tests/distributed starts one on this machine",
     r"tip-adapter label .* --address .*": "needs a cluster; tests/distributed runs one on this machine",
     r"hf download .*": "downloads weights",
     r"tip-adapter reproduce \w+ (?!--vectors).*": "needs the paper's data sets; tests/paper runs each on a small one",

@@ -271,7 +271,14 @@ def lay_out_dtd(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WITH_STEPS)
+@pytest.mark.parametrize(
+    "name",
+    # In the group of the tests of clusters: one on a machine.
+    [
+        pytest.param(name, marks=[pytest.mark.xdist_group("ray")] * ("ray" in NEEDS.get(name, ())))
+        for name in WITH_STEPS
+    ],
+)
 def test_the_commands_and_code_of_a_page_run(name: str, home: Path) -> None:
     for package in NEEDS.get(name, ()):
         pytest.importorskip(package)

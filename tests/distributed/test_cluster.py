@@ -1,51 +1,95 @@
-"""`--engine ray`: the bytes of the local engine, whatever dies. Each test is a program with a cluster of its own on this machine."""
+"""`--engine ray`: the bytes of the local engine, whatever dies. Programs of their own label on one cluster on this machine."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import random
+import re
+import shutil
+import socket
 import subprocess
 import sys
 import textwrap
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
+from tip_adapter.distributed import cluster
+from tip_adapter.distributed.core import Labeller
 from tip_adapter.distributed.job import label_images
+from tip_adapter.distributed.manifests import Job
+from tip_adapter.errors import ModelFolderError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Digests = Callable[[Path], dict[str, str]]
+    #: program(body, source, out): start it.
+    Program = Callable[[str, Path, Path], subprocess.Popen[str]]
 
+# One group: two clusters at once would need more than two processors.
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install ray"),
 ]
 
-#: What a program begins with.
+#: Kills of a driver.
+KILLS = 30 if "TIP_ADAPTER_SOAK" in os.environ else 1
+#: Ray runs what it starts at a low priority, so that nothing else would let the tests end.
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+#: A cluster of two nodes; each line that it reads is run, so that a test can add a node and remove it.
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
+cluster.shutdown()
+"""
+#: What a program begins with; `change` runs in every process that Ray starts for it.
 BEGIN = """
-import os, sys, threading, time, random, signal
+import os, random, signal, sys, threading, time
 from pathlib import Path
 import ray
 from tip_adapter.distributed.job import label_images
 from tip_adapter.errors import TipAdapterError
 
-def processes(name):
+model, photos, out, address = sys.argv[1:]
+options = {"engine": "ray", "part_rows": 32, "workers": 2}
+
+def connect(change=None):
+    changed = {"worker_process_setup_hook": change} if change else {}
+    environment = {"OPENBLAS_NUM_THREADS": "1", "TEST_OF": out}
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(address=address, runtime_env={"env_vars": environment, **changed}, **quiet)
+
+def actors():
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            command = (folder / "cmdline").read_bytes().decode(errors="replace")
-            if command.startswith(name) and MARK.encode() in (folder / "environ").read_bytes():
+            command, environment = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
+            if command.startswith(b"ray::_Actor") and f"TEST_OF={out}".encode() in environment:
                 found.append(int(folder.name))
         except OSError:
             pass
     return found
-
-model, photos, out = sys.argv[1:4]
-MARK = f"TEST_OF={out}"
-options = {"engine": "ray", "part_rows": 32}
+"""
+#: A `change`: actors take half a second more for each batch.
+SLOW = """
+def change():
+    import time
+    from tip_adapter.encoders.toy import ToyEncoder
+    encode = ToyEncoder.encode_prepared
+    ToyEncoder.encode_prepared = lambda self, prepared: (time.sleep(0.5), encode(self, prepared))[1]
 """
 
 
@@ -57,109 +101,289 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: Path, photos: P
     return out
 
 
-def started(body: str, model: Path, photos: Path, out: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "TEST_OF": str(out),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", BEGIN + textwrap.dedent(body), model, photos, out],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[tuple[str, Callable[[str], None]]]:
+    """The address of a cluster, and what runs a line in its program."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", CLUSTER], text=True, env=os.environ | ENVIRONMENT, **pipes) as program:  # type: ignore[call-overload]
+        address = program.stdout.readline().strip()
+
+        def run(line: str) -> None:
+            program.stdin.write(line + "\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "done\n"
+
+        assert address
+        yield address, run
+        program.stdin.close()
 
 
-def finished(body: str, model: Path, photos: Path, out: Path) -> str:
-    """The last line that a program prints; it must succeed."""
-    program = started(body, model, photos, out)
-    printed, err = program.communicate(timeout=400)
+@pytest.fixture
+def program(nodes: tuple[str, Callable[[str], None]], model: Path) -> Iterator[Program]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(body: str, source: Path, out: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", BEGIN + textwrap.dedent(body), *map(str, (model, source, out)), nodes[0]]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, text=True, env=os.environ | ENVIRONMENT, **pipes))  # type: ignore[call-overload]
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def answer(program: subprocess.Popen[str]) -> str:
+    """What a program that succeeds answers: Ray prints, too."""
+    shown, err = program.communicate(timeout=400)
     assert program.returncode == 0, err
-    return printed.rstrip().rpartition("\n")[2]
+    return next(line.removeprefix("answer: ") for line in shown.splitlines() if line.startswith("answer: "))
+
+
+def wait_for(pattern: str, out: Path, program: subprocess.Popen[str]) -> None:
+    """Wait until something in `out` has such a name."""
+    deadline = time.monotonic() + 300
+    while not list(out.glob(pattern)):
+        assert program.poll() is None, program.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_fault_74_ray_writes_the_bytes_of_the_local_engine(
-    model: Path, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
+    program: Program, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
 ) -> None:
-    printed = finished(
-        "print(label_images(model, photos, out, **options).n_images)", model, photos, tmp_path / "labels"
-    )
-    assert printed.split() == ["150"]
+    body = """
+    from tip_adapter.__main__ import main
+    given = ["--engine", "ray", "--address", address, "--workers", "2", "--part-rows", "32", "--json"]
+    sys.argv = ["tip-adapter", "label", model, photos, "--out", out, *given]
+    sys.exit(main())
+    """
+    shown, err = program(body, photos, tmp_path / "labels").communicate(timeout=400)
+    assert json.loads(shown)["n_images"] == 150, err
     assert digests(tmp_path / "labels") == digests(undisturbed)
 
 
 def test_fault_63_actors_are_killed(
-    model: Path, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
+    program: Program, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
 ) -> None:
-    body = """
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-    killed = []
-    def kill():
-        while len(killed) < 3:
-            time.sleep(random.uniform(1, 3))
-            for pid in processes("ray::_Actor")[:1]:
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-    threading.Thread(target=kill, daemon=True).start()
-    done = label_images(model, photos, out, **options)
-    print(done.n_images, len(killed) > 0)
-    """
-    assert finished(body, model, photos, tmp_path / "labels").split() == ["150", "True"]
+    body = f"""{SLOW}
+connect(change)
+killed = []
+def kill():
+    while len(killed) < 3:
+        time.sleep(random.uniform(0.2, 2))
+        for pid in actors()[:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+threading.Thread(target=kill, daemon=True).start()
+print("answer:", label_images(model, photos, out, **options).n_images, len(killed) > 0)
+"""
+    assert answer(program(body, photos, tmp_path / "labels")) == "150 True"
     assert digests(tmp_path / "labels") == digests(undisturbed)
 
 
 def test_fault_63_a_node_is_lost(
-    model: Path, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
+    program: Program,
+    nodes: tuple[str, Callable[[str], None]],
+    photos: Path,
+    tmp_path: Path,
+    undisturbed: Path,
+    digests: Digests,
 ) -> None:
-    body = """
-    from ray.cluster_utils import Cluster
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    lost = cluster.add_node(num_cpus=2)
-    ray.init(address=cluster.address, log_to_driver=False)
-    threading.Timer(4, lambda: cluster.remove_node(lost, allow_graceful=False)).start()
-    print(label_images(model, photos, out, workers=3, **options).n_images)
-    """
-    assert finished(body, model, photos, tmp_path / "labels").split() == ["150"]
+    _, run = nodes
+    run("lost = cluster.add_node(num_cpus=1)")
+    body = f"{SLOW}\nconnect(change)\noptions['workers'] = 3\nprint('answer:', label_images(model, photos, out, **options).n_images)"
+    labelling = program(body, photos, tmp_path / "labels")
+    wait_for("part-*", tmp_path / "labels", labelling)
+    run("cluster.remove_node(lost, allow_graceful=False)")
+    assert answer(labelling) == "150"
     assert digests(tmp_path / "labels") == digests(undisturbed)
 
 
-def test_fault_62_the_driver_of_a_cluster_is_killed(
-    model: Path, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
-) -> None:
-    program = started("label_images(model, photos, out, **options)", model, photos, tmp_path / "labels")
-    with pytest.raises(subprocess.TimeoutExpired):
-        program.wait(timeout=8)
-    program.kill()
-    program.communicate()
-    finished("label_images(model, photos, out, **options)", model, photos, tmp_path / "labels")
-    assert digests(tmp_path / "labels") == digests(undisturbed)
-
-
-def test_fault_72_a_cluster_of_one_processor_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_fault_63_the_node_of_the_driver_is_lost(program: Program, photos: Path, tmp_path: Path) -> None:
     body = """
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    def change():
+        import time
+        from tip_adapter.encoders.toy import ToyEncoder
+        ToyEncoder.encode_prepared = lambda *_: time.sleep(500)
+    address = "local"
+    connect(change)
+    def kill():
+        while not list(Path(out).glob(".tip-adapter-*")):
+            time.sleep(0.2)
+        for folder in Path("/proc").glob("[0-9]*"):
+            name, _, status = (folder / "stat").read_text().rpartition(")")
+            if "raylet" in name and int(status.split()[1]) == os.getpid():
+                os.kill(int(folder.name), signal.SIGKILL)
+    threading.Thread(target=kill, daemon=True).start()
     try:
         label_images(model, photos, out, **options)
     except TipAdapterError as error:
-        print(error)
+        print("answer:", error)
     """
-    printed = finished(body, model, photos, tmp_path / "labels")
-    assert "Ray has 1 processor here; it needs two" in printed
+    assert answer(program(body, photos, tmp_path / "labels")).startswith("Ray has ended on this machine")
 
 
-def test_an_error_of_a_task_is_the_error_of_the_job(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_fault_62_the_driver_of_a_cluster_is_killed(
+    program: Program, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
+) -> None:
+    body = f"{SLOW}\nconnect(change)\nlabel_images(model, photos, out, **options)"
+    for kill in range(KILLS):
+        labelling = program(body, photos, tmp_path / "labels")
+        if kill == 0:
+            wait_for("part-*", tmp_path / "labels", labelling)
+        else:
+            time.sleep(random.uniform(0, 15))
+        labelling.kill()
+        labelling.communicate()
+    body = "print('answer:', label_images(model, photos, out, address=address, **options).n_images)"
+    assert answer(program(body, photos, tmp_path / "labels")) == "150"
+    assert digests(tmp_path / "labels") == digests(undisturbed)
+
+
+def test_fault_64_actors_are_killed_before_the_manifest_and_half_way_through_it(
+    program: Program, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
+) -> None:
+    body = """
+    def change():
+        import os, signal
+        from pathlib import Path
+        from tip_adapter.distributed import parts
+        write = parts.write_file
+        def killed(path, content):
+            for name, n_bytes in (("before", None), ("half", len(content) // 2)):
+                try:
+                    Path(os.environ["TEST_OF"] + "-" + name).open("x").close()
+                except FileExistsError:
+                    continue
+                if n_bytes is not None:
+                    path.write_bytes(content[:n_bytes])
+                os.kill(os.getpid(), signal.SIGKILL)
+            write(path, content)
+        parts.write_file = killed
+    connect(change)
+    print("answer:", label_images(model, photos, out, **options).n_images)
+    """
+    assert answer(program(body, photos, tmp_path / "labels")) == "150"
+    assert (tmp_path / "labels-half").exists()
+    assert digests(tmp_path / "labels") == digests(undisturbed)
+
+
+def test_fault_64_of_two_drivers_on_a_cluster_the_second_is_refused(
+    program: Program, photos: Path, tmp_path: Path, undisturbed: Path, digests: Digests
+) -> None:
+    first = program(
+        f"{SLOW}\nconnect(change)\nlabel_images(model, photos, out, **options)", photos, tmp_path / "labels"
+    )
+    wait_for("plan.parquet", tmp_path / "labels", first)
+    body = """
+    try:
+        label_images(model, photos, out, address=address, **options)
+    except TipAdapterError as error:
+        print("answer:", error.code)
+    """
+    assert answer(program(body, photos, tmp_path / "labels")) == "not_writable"
+    first.communicate(timeout=400)
+    assert first.returncode == 0
+    assert digests(tmp_path / "labels") == digests(undisturbed)
+
+
+def test_fault_65_an_error_of_a_task_is_the_error_of_the_job(program: Program, photos: Path, tmp_path: Path) -> None:
     body = """
     import shutil
-    shutil.copytree(photos, out + "-new")
-    label_images(model, out + "-new", out, part_rows=32, workers=1)
+    label_images(model, photos, out, part_rows=32, workers=1)
     shutil.rmtree(next(iter(sorted(Path(out).glob("part-*")))))
-    first = sorted(Path(out + "-new").rglob("*.png"))[0]
+    first = sorted(Path(photos).rglob("*.png"))[0]
     first.write_bytes(first.read_bytes() + b" ")
     try:
-        label_images(model, out + "-new", out, **options)
+        label_images(model, photos, out, address=address, **options)
     except TipAdapterError as error:
-        print(error.code)
+        print("answer:", error.code)
     """
-    assert finished(body, model, photos, tmp_path / "labels").split() == ["input_changed"]
+    shutil.copytree(photos / "green", tmp_path / "new")
+    assert answer(program(body, tmp_path / "new", tmp_path / "labels")) == "input_changed"
+
+
+def test_fault_68_a_photo_that_ends_an_actor_is_found_and_excluded(
+    program: Program, photos: Path, tmp_path: Path, table: Callable[[Path], list[dict[str, str]]]
+) -> None:
+    (tmp_path / "new").mkdir()
+    shutil.copy(photos / "green" / "100.png", tmp_path / "new")
+    Image.new("RGB", (40, 48)).save(tmp_path / "new" / "101.png")
+    body = """
+    def change():
+        import ctypes
+        from tip_adapter.encoders.toy import ToyEncoder
+        encode = ToyEncoder.encode_prepared
+        def fatal(self, prepared):
+            if (prepared.reshape(len(prepared), -1).max(axis=1) == 0).any():
+                ctypes.string_at(0)
+            return encode(self, prepared)
+        ToyEncoder.encode_prepared = fatal
+    connect(change)
+    print("answer:", label_images(model, photos, out, max_error_rate=1, **options).n_errors)
+    """
+    assert answer(program(body, tmp_path / "new", tmp_path / "labels")) == "1"
+    assert [row["error"] for row in table(tmp_path / "labels")] == [
+        None,
+        "cannot use 101.png: it ends the program that reads it",
+    ]
+
+
+def test_fault_70_a_full_disk_of_an_actor_stops_the_job(program: Program, photos: Path, tmp_path: Path) -> None:
+    body = """
+    def change():
+        from tip_adapter.distributed import parts
+        def full(*_):
+            raise OSError(28, "No space left on device")
+        parts._write_labels = full
+    connect(change)
+    try:
+        label_images(model, photos, out, **options)
+    except TipAdapterError as error:
+        print("answer:", error)
+    """
+    assert re.search(
+        r"cannot write \S+labels.parquet: No space left on device; free space or choose another",
+        answer(program(body, photos, tmp_path / "labels")),
+    )
+    assert [path.name for path in (tmp_path / "labels").iterdir()] == ["plan.parquet"]
+
+
+def test_fault_71_a_task_refuses_another_model_than_the_job_began_with(
+    model: Path, other_model: Path, tmp_path: Path
+) -> None:
+    labeller = Labeller.load(model)
+    job = Job("label", str(tmp_path), str(other_model), labeller.model, labeller.encoder.identity.fingerprint)
+    with pytest.raises(ModelFolderError, match="was replaced by another model after the job had begun"):
+        cluster._encoder(job)
+
+
+def test_fault_72_a_cluster_that_is_too_small_is_an_error(program: Program, photos: Path, tmp_path: Path) -> None:
+    body = """
+    def refused(**given):
+        try:
+            label_images(model, photos, out, **options, **given)
+        except TipAdapterError as error:
+            return str(error)
+    connect()
+    without_gpus = refused(device="cuda")
+    ray.shutdown()
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    print("answer:", without_gpus, refused())
+    """
+    shown = answer(program(body, photos, tmp_path / "labels"))
+    assert "Ray has 0 GPUs here, and 2 workers of the device cuda need one each" in shown
+    assert "Ray has 1 processor here; it needs two" in shown
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "127.0.0.1:99999", "no such host:6379"])
+def test_an_address_where_no_cluster_listens_is_a_usage_error(
+    address: str, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        given = address.format(free.getsockname()[1])
+        with pytest.raises(UsageError, match=f"no Ray answers at {re.escape(given)}: "):
+            label_images(model, photos, tmp_path / "labels", engine="ray", address=given)

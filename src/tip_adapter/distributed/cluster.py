@@ -8,6 +8,7 @@ photos of the part anywhere, 256 at a time, and the actor gets them in order as 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections import deque
 from contextlib import contextmanager
@@ -18,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tip_adapter.distributed import lanes
-from tip_adapter.distributed.core import Labeller, label_prepared, prepare_photos
+from tip_adapter.distributed.core import label_prepared, prepare_photos
 from tip_adapter.distributed.inputs import read_photos
 from tip_adapter.distributed.lanes import WorkerDied, reported_error
 from tip_adapter.distributed.manifests import Job, PartManifest
-from tip_adapter.distributed.parts import PartRunner, without
-from tip_adapter.errors import TipAdapterError, UsageError
+from tip_adapter.distributed.parts import PartRunner, load_labeller, without
+from tip_adapter.errors import JobStopped, TipAdapterError, UsageError
 from tip_adapter.features.arrow import load_pyarrow
 from tip_adapter.features.encode import BATCH
 from tip_adapter.images.decoding_pool import DecodingPool
 from tip_adapter.plugins import require_extra
-from tip_adapter.text import printable
+from tip_adapter.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -41,20 +42,29 @@ _CHUNK = 8 * BATCH
 #: Tasks of an actor that are decoding, or wait for its encoder.
 _CHUNKS_AHEAD = 4
 _SECONDS_BETWEEN_REPORTS = 1.0
+_SECONDS_TO_CONNECT = 10
+#: Without progress for so long, the driver looks whether its own node is there.
+_SECONDS_UNTIL_CHECKED = 10
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[int]:
-    """A connection to Ray at an address, or to a Ray of this machine without one: the number of its processors.
+def connected(address: str | None, workers: int | None, device: str | None) -> Iterator[int]:
+    """A connection to Ray at an address, or to a Ray of this machine without one: how many actors label.
 
     A connection that the program has already is used and kept.
+
+    Parameters
+    ----------
+    address : of a cluster, as `ray.init` takes it
+    workers : int, actors that are asked for; None for one for each GPU if they use it, else for half the processors
+    device : of each actor
 
     Raises
     ------
     MissingExtra
         Ray is not installed.
     UsageError
-        There is no cluster at the address, or it has fewer than two processors.
+        There is no cluster at the address, or it has fewer than two processors, or fewer GPUs than actors that need one.
     """
     ray = load_ray()
     ours = not ray.is_initialized()
@@ -64,27 +74,52 @@ def connected(address: str | None) -> Iterator[int]:
         # "local": without an address Ray would join any cluster that it finds on this machine.
         options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
         try:
+            _require_listener(address or "")
             ray.init(**options, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError) as error:
+        # RuntimeError: a cluster of another version. SystemExit: one that has ended, after minutes.
+        except (OSError, ValueError, OverflowError, RuntimeError, SystemExit) as error:
             raise UsageError(
                 f"no Ray answers at {printable(address or 'this machine')}: {printable(str(error))}"
             ) from error
     try:
-        processors = int(ray.cluster_resources().get("CPU", 0))
+        processors, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
         if processors < 2:
             raise UsageError(
-                f"Ray has {processors} processor here; it needs two, one to decode and one to label: add a node, or use "
-                "--engine local"
+                f"Ray has {counted(processors, 'processor', 'processors')} here; it needs two, one to decode and one to label: "
+                "add a node, or use --engine local"
             )
-        yield processors
+        if _gpus(device) * (workers or 1) > gpus:  # such an actor would never start
+            raise UsageError(
+                f"Ray has {counted(gpus, 'GPU', 'GPUs')} here, and {counted(workers or 1, 'worker', 'workers')} of the device "
+                f"{printable(str(device))} need one each: add a node, or take fewer workers or another device"
+            )
+        yield workers or (gpus if _gpus(device) else processors // 2)
     finally:
         if ours:
             ray.shutdown()
 
 
-def actors(processors: int, workers: int | None) -> int:
-    """How many actors label: as many as are asked for, else half the processors."""
-    return workers or max(1, processors // 2)
+def _require_listener(address: str) -> None:
+    """Raise OSError, ValueError or OverflowError if an address is a host and a port where nothing listens.
+
+    Ray would try for seven minutes, and then end the program.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_CONNECT).close()
+
+
+def _require_own_node() -> None:
+    """Raise JobStopped if the node that this program is connected to has ended: actors would be waited for in vain."""
+    ray = load_ray()
+    own = ray.get_runtime_context().get_node_id()
+    if not any(node["Alive"] and node["NodeID"] == own for node in ray.nodes()):
+        raise JobStopped("Ray has ended on this machine; start it and the job again: finished parts are kept")
+
+
+def _gpus(device: str | None) -> int:
+    """How many GPUs an actor needs."""
+    return int(device is not None and device.startswith("cuda"))
 
 
 class ActorWorker:
@@ -93,7 +128,7 @@ class ActorWorker:
     def __init__(self, job: Job) -> None:
         self._errors = load_ray().exceptions
         # An actor reserves no processor: if nodes are lost, those that are left must not be all actors' that wait for tasks.
-        needs = {"num_cpus": 0, "num_gpus": 1 if job.device and job.device.startswith("cuda") else 0}
+        needs = {"num_cpus": 0, "num_gpus": _gpus(job.device)}
         remote = load_ray().remote(**needs, max_concurrency=2, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
         self._actor = remote.remote(msgspec.to_builtins(job))
 
@@ -125,12 +160,14 @@ class ActorWorker:
                 if report and (done := ray.get(self._actor.progress.remote(), timeout=60)) != rows:
                     rows, since = done, monotonic()
                     report(rows)
+                if monotonic() - since > _SECONDS_UNTIL_CHECKED:
+                    _require_own_node()
                 if monotonic() - since > lanes.SECONDS_WITHOUT_PROGRESS:
                     self.kill()
                     raise WorkerDied(f"no progress for {lanes.SECONDS_WITHOUT_PROGRESS} s")
             answer = ray.get(reference)
         except (self._errors.RayError, TimeoutError) as error:
-            raise WorkerDied(printable(str(error).partition("\n")[0])) from error
+            raise WorkerDied(printable(_reason(error))) from error
         if isinstance(answer, dict) and "error" in answer:
             raise reported_error(answer["code"], answer["error"])
         return answer
@@ -179,7 +216,7 @@ class _ClusterRunner(PartRunner):
             # Copied: a slice would be sent with the whole part.
             chunk = rows.take(load_pyarrow().array(range(start, min(start + _CHUNK, len(rows)))))
             here = [row - start for row in excluded if start <= row < start + _CHUNK]
-            pending.append((chunk, decode.remote(self.job.model_dir, self.job.model, chunk, here)))
+            pending.append((chunk, decode.remote(msgspec.to_builtins(self.job), chunk, here)))
             if len(pending) > _CHUNKS_AHEAD:
                 yield from self._labelled(*pending.popleft())
         while pending:
@@ -193,11 +230,11 @@ class _ClusterRunner(PartRunner):
         yield from label_prepared(ids, uris, photos, self.labeller)
 
 
-def _decode(model_dir: str, model: str, rows: Any, excluded: Collection[int]) -> Any:
+def _decode(job: dict[str, Any], rows: Any, excluded: Collection[int]) -> Any:
     """A task: read and decode planned photos; what `prepare_photos` gives, or an error as `_Actor` answers it."""
 
     def decoded() -> list[Any]:
-        encoder = _encoder(model_dir, model)
+        encoder = _encoder(msgspec.convert(job, Job))
         with DecodingPool() as processes:
             batches = without(read_photos(rows), excluded)
             return [photo for batch in batches for photo in prepare_photos(batch, encoder, processes)]
@@ -206,17 +243,27 @@ def _decode(model_dir: str, model: str, rows: Any, excluded: Collection[int]) ->
 
 
 @lru_cache(maxsize=1)
-def _encoder(model_dir: str, model: str) -> Encoder:
-    """The encoder of a model, for its preprocessing; `model` is its digest, so that another model is loaded anew."""
-    del model
-    return Labeller.load(model_dir, threads=1).encoder
+def _encoder(job: Job) -> Encoder:
+    """The encoder of a job's model, for its preprocessing."""
+    return load_labeller(msgspec.structs.replace(job, device=None, threads=1)).encoder
 
 
 def _reported(call: Callable[[], Any]) -> Any:
+    """What a call gives, or the code and message of its error; errors of Ray are raised, since another attempt may succeed."""
     try:
         return call()
+    except load_ray().exceptions.RayError:
+        raise
     except TipAdapterError as error:
         return {"code": error.code, "error": str(error)}
+    except Exception as error:  # as in worker.py: an engine's answer to a defect must not differ from the other's
+        return {"code": "error", "error": f"{type(error).__name__}: {error}"}
+
+
+def _reason(error: Exception) -> str:
+    """Why a worker died; of an error that Ray passes on from a task, its own message, which is in the last line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if isinstance(error, load_ray().exceptions.RayTaskError) else 0]
 
 
 def load_ray() -> Any:

@@ -203,8 +203,7 @@ class _Run:
                 partial(local.WorkerProcess, self.job), plan, parts, workers=workers or available_processors(), **calls
             )
         else:
-            with cluster.connected(self.address) as processors:
-                n_actors = cluster.actors(processors, workers)
+            with cluster.connected(self.address, workers, self.job.device) as n_actors:
                 run_parts(partial(cluster.ActorWorker, self.job), plan, parts, workers=n_actors, **calls)
 
     def _refuse_foreign(self, out: Path) -> None:

@@ -41,15 +41,8 @@ class PartRunner:
 
     @classmethod
     def load(cls, job: Job) -> Self:
-        """Load the model of a job; raises ModelFolderError if it is not the one that the job began with."""
-        options: dict[str, Any] = {"vectors": job.vectors, "device": job.device, "threads": job.threads}
-        labeller = Labeller.load(job.model_dir, **options)
-        if (labeller.model, labeller.encoder.identity.fingerprint) != (job.model, job.encoder):
-            raise ModelFolderError(
-                f"{printable(job.model_dir)} was replaced by another model after the job had begun; restore it, or choose "
-                "another output folder"
-            )
-        return cls(job, Plan.read(job.plan_path), labeller)
+        """Load the model and the plan of a job; raises as `load_labeller`."""
+        return cls(job, Plan.read(job.plan_path), load_labeller(job))
 
     def run(self, part: int, report: Callable[[int], object], excluded: Collection[int] = ()) -> PartManifest:
         """Label a part and write it.
@@ -83,6 +76,17 @@ class PartRunner:
             yield batch
             done += len(batch)
             report(done)
+
+
+def load_labeller(job: Job) -> Labeller:
+    """Load the model of a job; raises ModelFolderError if it is not the one that the job began with."""
+    labeller = Labeller.load(job.model_dir, vectors=job.vectors, device=job.device, threads=job.threads)
+    if (labeller.model, labeller.encoder.identity.fingerprint) != (job.model, job.encoder):
+        raise ModelFolderError(
+            f"{printable(job.model_dir)} was replaced by another model after the job had begun; restore it, or choose "
+            "another output folder"
+        )
+    return labeller
 
 
 def without(batches: Iterable[RecordBatch], excluded: Collection[int]) -> Iterator[RecordBatch]:
