@@ -88,26 +88,30 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
     """
     seen: dict[tuple[str, str], str] = {}
     for name in dict.fromkeys(text.strip(_BLANKS) for text in names):
-        normal = unicodedata.normalize("NFC", name)
-        spaced = " ".join(normal.split())
-        for key in [
-            ("case", normal.casefold()),
-            ("white space", spaced.casefold()),
-            (
-                "the characters between words",
-                " ".join(re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", spaced).casefold().split()),
-            ),
-            ("letters that look alike", " ".join(_look(spaced).casefold().split())),
-            ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
-        ]:
+        for key in _forms(name):
             other = seen.setdefault(key, name)
             if other != name:
                 how, both = key[0], f"'{printable(other)}' and '{printable(name)}'"
-                if unicodedata.normalize("NFC", other) == normal:
+                if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name):
                     how = "Unicode form"
                 if how != "case":
                     both = f"{other!a} and {name!a}"
                 raise LabelError(f"classes {both} differ only by {how}; rename or merge them")
+
+
+@lru_cache(maxsize=100_000)  # a model checks all its classes at every photo that it learns
+def _forms(name: str) -> list[tuple[str, str]]:
+    """What a class name has in common with those that differ only by something: what that is, and the name without it."""
+    normal = unicodedata.normalize("NFC", name)
+    spaced = " ".join(normal.split())
+    joined = re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", spaced)
+    return [
+        ("case", normal.casefold()),
+        ("white space", spaced.casefold()),
+        ("the characters between words", " ".join(joined.casefold().split())),
+        ("letters that look alike", " ".join(_look(spaced).casefold().split())),
+        ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
+    ]
 
 
 def _look(label: str) -> str:
