@@ -121,3 +121,8 @@ def test_fault_78_labels_of_vectors_that_differ_only_by_white_space_are_refused(
     ):
         with pytest.raises(LabelError, match="differ only by white space; merge them"):
             made(["cat", twin, "dog"])
+
+
+def test_fault_78_long_labels_are_not_searched_for_the_mark_of_a_copy():
+    assert label_doubts(["x" * 97, "x" * 97 + " (1)"]) == []  # 1,000 characters would take half a second each
+    assert len(label_doubts(["x" * 96, "x" * 96 + " (1)"])) == 1

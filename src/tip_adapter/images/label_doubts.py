@@ -46,6 +46,9 @@ _COPIES = re.compile(
     re.DOTALL,
 )
 
+#: The time to match grows with the square of the length; no name of a folder that a program copied is longer.
+_LONGEST_COPY = 100
+
 
 def label_doubts(names: Iterable[str]) -> list[str]:
     """Notes on labels that are read as they are but look as if something else were meant, one for each reason.
@@ -93,7 +96,7 @@ def label_doubts(names: Iterable[str]) -> list[str]:
 def without_copy_mark(name: str) -> str:
     """A name as `folded`, without what is added to the name of a copy: cat (1), cat - Copy, cat-DESKTOP-AB12 → cat."""
     name = folded(name).strip()
-    while copy := _COPIES.fullmatch(name):
+    while len(name) <= _LONGEST_COPY and (copy := _COPIES.fullmatch(name)):
         name = (copy["of"] or copy["name"]).strip()
     return name
 
