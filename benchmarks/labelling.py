@@ -229,7 +229,7 @@ def engines(model: Path, photos: Path, root: Path, n_images: int) -> dict[str, A
 def toy_microseconds() -> float:
     """What the toy encoder takes for a prepared image, in batches of 32."""
     encoder = load_encoder("toy")
-    prepared = np.stack([encoder.prepare(np.asarray(paint("red", n))) for n in range(32)])
+    prepared = np.stack([encoder.prepare(paint("red", n)) for n in range(32)])
     started = time.perf_counter()
     for _ in range(100):
         encoder.encode_prepared(prepared)
