@@ -317,7 +317,9 @@ def test_an_accepted_head_is_dropped(taught: Api, varied: Varied) -> None:
     taught.call("DELETE", "/fine-tune", 204)
     assert taught.call("GET")["version"] == version + 1
     project_of(taught).settle(tune=False)
-    assert taught.predict(varied("blue", 70)) == before
+    after = taught.predict(varied("blue", 70))
+    assert [one["label"] for one in after["top"]] == [one["label"] for one in before["top"]]
+    assert [one["score"] for one in after["top"]] == pytest.approx([one["score"] for one in before["top"]], abs=1e-5)
 
 
 def test_too_few_photos_are_refused_and_a_failure_says_why(
@@ -355,13 +357,13 @@ def test_a_result_is_there_after_a_restart(
         api.add(api.call("GET")["classes"][0]["id"], varied("red", 41))
     project_of(api).settle(tune=True)
     answer, job = api.predict(varied("green", 80)), api.call("GET", "/fine-tune")
-    report = api.call("GET", "/report")
+    report = {**api.call("GET", "/report"), "version": None}  # settings that are chosen later make a new version
     assert job["state"] == state
     api.client = learning(url=database_url)
     assert api.call("GET", "/fine-tune") == job
     if state == "accepted":
         assert api.predict(varied("green", 80)) == answer
-    assert api.call("GET", "/report") == report
+    assert {**api.call("GET", "/report"), "version": None} == report
     if state == "done":
         api.call("POST", "/fine-tune/accept")
     assert api.call("GET")["settings"]["method"] == ("text-offset" if state == "outdated" else "tip-adapter-f")
@@ -421,11 +423,11 @@ def test_a_project_file_has_the_accepted_head(
     answer, job = taught.predict(varied("green", 80)), taught.call("GET", "/fine-tune")
     copies = [imported(taught, content), imported(taught, without)]
     assert copies[1].call("GET", "/fine-tune", 404)["code"] == "not_found"
-    report = copies[0].call("GET", "/report")
+    report = {**copies[0].call("GET", "/report"), "version": None}  # settings that are chosen later make a new version
     for _ in range(2):
         assert {**copies[0].call("GET", "/fine-tune"), "started_version": job["started_version"]} == job
         assert copies[0].predict(varied("green", 80)) == answer
-        assert copies[0].call("GET", "/report") == report
+        assert {**copies[0].call("GET", "/report"), "version": None} == report
         copies[0].client = learning()  # and after a restart
     copies[0].add(copies[0].call("GET")["classes"][0]["id"], varied("red", 41))
     assert copies[0].call("GET", "/fine-tune")["state"] == "outdated"
