@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 CLASS_SUMS = ("balanced", "raw")
 #: Queries × keys of a tile: few enough that its affinities stay in a processor's cache until they are summed.
 _TILE = 256, 2560
-#: Below so many multiplications threads gain nothing; vectors count as if they had the least width at least, so that what
-#: is not tiled is small.
-_WORTH_THREADS, _LEAST_WIDTH = 2**28, 64
+#: Below so many multiplications one product on all threads is as fast as threads with tiles of their own; vectors count as
+#: if they had the least width at least, so that what is not tiled is small.
+_WORTH_TILES, _LEAST_WIDTH = 2**28, 64
 
 
 def text_logits(queries: Array, weights: Array, logit_scale: float) -> Array:
@@ -55,15 +55,15 @@ def sum_affinities_by_class(
     Of many NumPy queries the (m, n) affinities never exist: each thread computes a tile, sums it by class and reuses its
     memory, so that little but the product takes time.
     """
-    tiles = key_parts(queries, keys)
-    if len(tiles) < 2:
+    work = len(queries) * len(keys) * max(queries.shape[1], _LEAST_WIDTH)
+    if not array_api_compat.is_numpy_array(queries) or work < _WORTH_TILES:
         return sum_by_class(affinities(queries, keys), labels, n_classes)
     n_rows, n_keys = _TILE
     sums = np.empty((len(queries), n_classes), np.result_type(queries, keys))
     parts = []
-    for tile in tiles:
-        present, own = np.unique(labels[tile], return_inverse=True)
-        parts.append((keys[tile], present, class_matrix(own, len(present), sums.dtype)))
+    for start in range(0, len(keys), n_keys):
+        present, own = np.unique(labels[start : start + n_keys], return_inverse=True)
+        parts.append((keys[start : start + n_keys], present, class_matrix(own, len(present), sums.dtype)))
 
     def sum_rows(first: int) -> None:
         rows = queries[first : first + n_rows]
@@ -75,14 +75,6 @@ def sum_affinities_by_class(
 
     in_threads(sum_rows, range(0, len(queries), n_rows))
     return sums
-
-
-def key_parts(queries: Array, keys: Array) -> list[slice]:
-    """Which keys make a tile, where the product of (m, d) queries and (n, d) keys is worth threads; all keys elsewhere."""
-    work = len(queries) * len(keys) * max(queries.shape[1], _LEAST_WIDTH)
-    threads = array_api_compat.is_numpy_array(queries) and work >= _WORTH_THREADS
-    size = _TILE[1] if threads else max(len(keys), 1)
-    return [slice(start, start + size) for start in range(0, len(keys), size)]
 
 
 def in_threads(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:

@@ -27,8 +27,6 @@ from tip_adapter.methods.incremental import IncrementalClassifier
 from tip_adapter.methods.ops import (
     class_balance,
     cross_entropy,
-    in_threads,
-    key_parts,
     like,
     sum_affinities_by_class,
     sum_by_class,
@@ -86,11 +84,6 @@ def affinity(
 
     A is column-major, as sums by class read it. `out` is an (n, m) NumPy array that Aᵀ is written to.
     """
-    parts = key_parts(queries, keys) if out is None else []
-    if len(parts) > 1:  # of many NumPy keys each thread computes some
-        filled = np.empty((len(keys), len(queries)), np.result_type(queries, keys))
-        in_threads(lambda part: affinity(queries, keys[part], beta, out=filled[part]), parts)
-        return _without_own(filled.T, own_rows)
     closeness = (keys @ queries.T if out is None else np.matmul(keys, queries.T, out=out)).T  # (m, n)
     closeness -= 1
     return sharpen(closeness, beta, own_rows, out=closeness)  # in place: these are the largest arrays
@@ -99,11 +92,7 @@ def affinity(
 def sharpen(closeness: Array, beta: float, own_rows: NDArray[Any] | None = None, *, out: Array) -> Array:
     """Equation 3 from precomputed closeness f Fᵀ − 1, written to `out`."""
     xp = array_api_compat.array_namespace(closeness)
-    return _without_own(xp.exp(xp.multiply(closeness, beta, out=out), out=out), own_rows)  # (m, n)
-
-
-def _without_own(affinities: Array, own_rows: NDArray[Any] | None) -> Array:
-    """0 at each query's own key, in place."""
+    affinities = xp.exp(xp.multiply(closeness, beta, out=out), out=out)  # (m, n)
     if own_rows is not None:
         affinities[np.arange(len(own_rows)), own_rows] = 0
     return affinities
@@ -153,6 +142,8 @@ def cache_gradient(
     beta: float,
     own_rows: NDArray[Any] | None = None,
     class_sums: str = "balanced",
+    *,
+    out: NDArray[Any] | None = None,
 ) -> Array:
     """Gradient of the loss with respect to the keys: alpha · beta · (A ∘ (P Lᵀ))ᵀ f.
 
@@ -164,6 +155,7 @@ def cache_gradient(
     labels : (n,) int array, class index of each key
     alpha, beta : float
     own_rows, class_sums : as in `sum_affinities`
+    out : (n, d) NumPy array that the gradient is written to, or None
 
     Returns
     -------
@@ -172,19 +164,10 @@ def cache_gradient(
     factors = sum_factors(labels, errors.shape[1], own_rows, class_sums)
     if factors is not None:
         errors = errors * like(factors, errors)  # (m, N)  as the sums were
-
-    def of(part: slice, out: Array | None = None) -> Array:
-        gradients = errors.T[labels[part]]  # (n, m)  L Pᵀ
-        gradients *= affinities.T[part]  # (n, m)  Aᵀ ∘ (L Pᵀ)
-        gradients *= alpha * beta  # (n, m)  alpha · beta · Aᵀ ∘ (L Pᵀ)
-        return gradients @ queries if out is None else np.matmul(gradients, queries, out=out)  # (n, d)
-
-    parts = key_parts(queries, affinities.T)
-    if len(parts) < 2:
-        return of(slice(None))
-    gradient = np.empty((len(labels), queries.shape[1]), np.result_type(errors, queries))
-    in_threads(lambda part: of(part, gradient[part]), parts)
-    return gradient
+    gradients = errors.T[labels]  # (n, m)  L Pᵀ
+    gradients *= affinities.T  # (n, m)  Aᵀ ∘ (L Pᵀ)
+    gradients *= alpha * beta  # (n, m)  alpha · beta · Aᵀ ∘ (L Pᵀ)
+    return gradients @ queries if out is None else np.matmul(gradients, queries, out=out)  # (n, d)
 
 
 def leaves_out_own_key(own_key: str | None, labels: NDArray[Any], *, plain: bool) -> bool:
@@ -335,6 +318,8 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
         leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=passes.views is None), len(self.classes_)
         alpha, beta = self._alpha_beta()
         balance = sum_factors(labels, n_classes, None, self.class_sums)  # (N,)
+        # One array for the gradients of all steps: a new one costs a third of the product that fills it.
+        gradient = np.empty_like(keys) if array_api_compat.is_numpy_array(keys) else None
 
         def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
             own_rows = rows if leave_out else None
@@ -343,7 +328,7 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
             text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
             loss, errors = cross_entropy(text + alpha * cache, labels[rows], balance)  # (m, N)  P
             given = labels, alpha, beta, own_rows, self.class_sums
-            return loss, [cache_gradient(queries, affinities, errors, *given)]
+            return loss, [cache_gradient(queries, affinities, errors, *given, out=gradient)]
 
         self.labels_ = labels
         optimiser = AdamW(float(self.learning_rate))

@@ -12,7 +12,7 @@ import numpy as np
 
 from tip_adapter.errors import Diverged
 from tip_adapter.methods.base import VectorClassifier
-from tip_adapter.methods.ops import in_threads, like, zeros_like
+from tip_adapter.methods.ops import like, zeros_like
 from tip_adapter.vectors import require_finite, unit_rows
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 # NumPy rows are updated in blocks that fit the processor's cache.
 _BLOCK_ENTRIES = 2**17
-# Threads gain nothing for fewer blocks.
-_WORTH_THREADS = 16
 
 
 class Passes(NamedTuple):
@@ -250,19 +248,12 @@ class AdamW:
         self._steps += 1
         rate = lr_factor * self.learning_rate
         for array, gradient, (first, second) in zip(parameters, gradients, self._moments, strict=True):
-            blocks = [slice(None)]  # torch updates whole arrays fast by itself
+            block = len(array)  # torch updates whole arrays fast by itself
             if array_api_compat.is_numpy_array(array):
-                size = max(1, _BLOCK_ENTRIES // array.shape[1])
-                blocks = [slice(start, start + size) for start in range(0, len(array), size)]
-
-            def update(rows: slice, of: Sequence[Array] = (array, gradient, first, second)) -> None:
-                self._step_rows(of[0][rows], of[1][rows], of[2][rows], of[3][rows], rate)
-
-            if len(blocks) < _WORTH_THREADS:
-                for rows in blocks:
-                    update(rows)
-            else:
-                in_threads(update, blocks)
+                block = max(1, _BLOCK_ENTRIES // array.shape[1])
+            for start in range(0, len(array), max(block, 1)):
+                rows = slice(start, start + block)
+                self._step_rows(array[rows], gradient[rows], first[rows], second[rows], rate)
 
     def _step_rows(self, parameters: Array, gradient: Array, first: Array, second: Array, rate: float) -> None:
         decay_1, decay_2 = self.betas
