@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tip_adapter.methods.base import VectorClassifier
     from tip_adapter.vectors import Array
 
-# Affinities are computed in blocks of this many entries: few enough to stay in a processor's cache.
-_BLOCK_ENTRIES = 2**18
+# Affinities are computed in blocks of this many entries: they stay near a processor, and Python takes little of the time.
+_BLOCK_ENTRIES = 2**20
 # Rescaling a left-out query's own class by K_c / (K_c − 1) rounds. If other classes contain the same vectors, the logits
 # should tie; shrink the own-class logit by more than rounding so that it cannot win such a tie.
 _OWN_CLASS_FACTOR = 1 - 1e-5

@@ -51,9 +51,11 @@ def distinct(photos: SupportSet, known: SupportSet) -> SupportSet:
 
     A photo of a content that `known` has in another class stays, and a warning names both. Photos of unknown content stay.
     """
-    with_content = [row for row in _rows(known) if row[0]]
-    seen = {(digest, label): name for digest, label, name in with_content}
-    labels = {digest: label for digest, label, _ in with_content}
+    contents = set(filter(None, photos.digests.tolist()))
+    present = [row for row, digest in enumerate(known.digests.tolist()) if digest in contents]
+    same = _rows(known.take(np.array(present, dtype=np.intp)))
+    seen = {(digest, label): name for digest, label, name in same}
+    labels = {digest: label for digest, label, _ in same}
     kept, identical, conflicts = [], [], []
     for row, (digest, label, name) in enumerate(_rows(photos)):
         earlier = seen.setdefault((digest, label), name) if digest else name
