@@ -205,8 +205,8 @@ def note_time(reports: list[tuple[float, int]], done: int, _: int) -> None:
 
 
 def engines(model: Path, photos: Path, root: Path, n_images: int) -> dict[str, Any]:
-    """Of each engine with two workers: microseconds a row where the encoder does next to nothing, and images per second of
-    `pocket`, with the seconds that an encoder alone takes; whether both engines wrote the same.
+    """Of each engine with two workers: microseconds a row with the toy encoder, of which it takes `toy_microseconds`, and images
+    per second with `pocket`; whether both engines wrote the same.
     """
     images = make_photos(root / "for-pocket", n_images, 256)
     pocket = make_model(root / "pocket", "pocket")

@@ -78,9 +78,8 @@ class Cache:
         Every pair of classes counts the same.
         """
         weights = self.row_weights
-        if (
-            len(self.labels) ** 2 - np.square(self.counts).sum() < 4
-        ):  # two pairs of images, each counted in both directions
+        n_pairs = len(self.labels) ** 2 - np.square(self.counts).sum()  # each pair of images counts in both directions
+        if n_pairs < 4:
             return None
         # Around the mean of all cosines, so that rounding does not matter; of the same class are then taken out.
         mean = float(np.average(self.queries, 0, weights) @ np.average(self.keys, 0, weights))
@@ -114,6 +113,12 @@ class Cache:
     def counts(self) -> NDArray[np.intp]:
         """The number of images of each class, (n_classes,)."""
         return np.bincount(self.labels, minlength=len(self.weights))
+
+    @cached_property
+    def balance(self) -> NDArray[Any] | None:
+        """What each class's sum is multiplied by, (n_classes,); None for nothing."""
+        balance = class_balance(self.labels, len(self.weights)) if self.class_sums == "balanced" else None
+        return None if balance is None else balance.astype(self.keys.dtype)
 
     @property
     def left_out(self) -> HeldOutQueries:
@@ -182,7 +187,7 @@ class HeldOutQueries:
         between = np.empty((len(betas), 2, len(self.labels)), self.queries.dtype)
 
         def search(rows: NDArray[np.intp]) -> list[NDArray[np.float64]]:
-            """Fill in `between` for these rows; the moments of the text's spread, then of each beta's."""
+            """Fill in `between` for these rows; `_spread` of their text logits, then of their cache logits at each beta."""
             weights, own = self.row_weights[rows], self.labels[rows]
             text, closeness = self._block(rows)
             spreads = [_spread(text, weights)]
@@ -194,10 +199,9 @@ class HeldOutQueries:
                 between[b][:, rows] = correct_between(behind, self._without_ties(cache, rows), own)
             return spreads
 
-        spreads = np.array(in_threads(search, self._row_blocks)).reshape(-1, 1 + len(betas), 3)
-        weight, totals, largest = np.moveaxis(spreads, -1, 0)
-        spreads = totals.sum(axis=0) / (weight.sum(axis=0).max() or 1.0)
-        spreads[spreads <= 1e-12 * largest.max(axis=0, initial=0)] = 0  # within rounding
+        found = np.array(in_threads(search, self._row_blocks)).reshape(-1, 1 + len(betas), 2)
+        spreads = found[..., 0].sum(axis=0) / (self.row_weights.sum() or 1.0)
+        spreads[spreads <= 1e-12 * found[..., 1].max(axis=0, initial=0)] = 0  # within rounding
         text_spread = spreads[0]
         units = [float(text_spread / spread) if text_spread > 0 and spread > 0 else None for spread in spreads[1:]]
         return [
@@ -223,8 +227,8 @@ class HeldOutQueries:
         affinities = sharpen(closeness, beta, None if self.own_rows is None else self.own_rows[rows], out=out)
         cache = self.cache
         sums: NDArray[Any] = (cache.class_matrix @ affinities.T).T
-        if cache.class_sums == "balanced" and (balance := class_balance(cache.labels, len(cache.weights))) is not None:
-            sums *= balance.astype(sums.dtype)
+        if cache.balance is not None:
+            sums *= cache.balance
         if self.own_rows is not None:
             own = self.labels[rows]
             counts = cache.counts[own]
@@ -239,12 +243,12 @@ class HeldOutQueries:
 
 
 def _spread(logits: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Σ w, Σ w · standard deviation over classes, and the largest logit: of (m, n_classes) logits and (m,) weights."""
+    """Sum of weight · standard deviation over classes, and the largest logit, of (m, n_classes) logits and (m,) weights."""
     share = np.full(logits.shape[1], 1 / logits.shape[1], logits.dtype)
     deviations = logits - logits[:, :1]  # exactly 0 where all logits of a row are equal
     deviations -= (deviations @ share)[:, None]
     spreads = np.sqrt(np.square(deviations, out=deviations) @ share)
-    return np.array([weights.sum(), weights @ spreads, max(logits.max(), -logits.min())])
+    return np.array([weights @ spreads, max(logits.max(), -logits.min())])
 
 
 def _blocks(n_rows: int, n_columns: int) -> list[NDArray[np.intp]]:
