@@ -161,6 +161,29 @@ def test_a_class_is_renamed_disabled_and_deleted_and_undo_brings_it_back(open_pa
     seen(card(page, "sky").locator(".photo img"), 2)
 
 
+def test_a_name_being_typed_stays_when_the_page_is_drawn_again(open_page: Any, photo_files: Any) -> None:
+    page = open_page()
+    add_class(page, "red")
+    page.get_by_role("button", name="Rename red").click()
+    page.locator(".class-names input[name=label]").fill("crimson")
+    page.locator(".class-names input[name=spoken]").fill("deep red")
+    card(page, "red").locator("input[type=file]").set_input_files(photo_files("red", 2))
+    seen(card(page, "red").locator(".photo img"), 2)
+    page.locator(".class-names input[name=label]").press("Enter")
+    card(page, "crimson").wait_for()
+    path = page.evaluate("location.hash").split("/")[1]
+    [one] = page.request.get(f"/v1/projects/{path}").json()["classes"]
+    assert (one["label"], one["name"]) == ("crimson", "deep red")
+    page.locator(".project-name").click()
+    page.locator(".projects input").fill("Colours")
+    before = page.locator(".projects .note").inner_text()
+    card(page, "crimson").locator("input[type=file]").set_input_files(photo_files("red", 1, first=9))
+    seen(card(page, "crimson").locator(".photo img"), 3)
+    assert page.locator(".projects .note").inner_text() == before
+    page.locator(".projects input").press("Enter")
+    expect(page.locator("h1")).to_contain_text("Colours")
+
+
 def test_a_photo_is_moved_and_deleted_and_undone(open_page: Any, photo_files: Any) -> None:
     page = open_page()
     add_class(page, "red", [*photo_files("red", 2), *photo_files("blue", 1)])

@@ -105,8 +105,8 @@ function ClassNames({ one }) {
   };
   const stop = (event) => event.key === "Escape" && update({ editing: null });
   return html`<form class="class-names" onSubmit=${save} onKeyDown=${stop}>
-    <label>${t("class_name")}<input name="label" required maxlength="200" value=${one.label} ref=${focusOnce} /></label>
-    <label>${t("read_name")}<input name="spoken" maxlength="200" placeholder=${one.label} value=${one.name === one.label ? "" : one.name} /></label>
+    <label>${t("class_name")}<input name="label" required maxlength="200" defaultValue=${one.label} ref=${focusOnce} /></label>
+    <label>${t("read_name")}<input name="spoken" maxlength="200" placeholder=${one.label} defaultValue=${one.name === one.label ? "" : one.name} /></label>
     <p class="note">${t("read_name_hint")}</p>
     <div class="row">
       <button class="button is-main" type="submit">${t("save")}</button>

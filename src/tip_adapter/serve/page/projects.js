@@ -64,7 +64,7 @@ function Project({ project }) {
   const isOpen = project.id === state.project.id;
   return html`<li class=${isOpen ? "is-open" : ""}>
     <div>
-      <input aria-label=${t("rename_project", project.name)} value=${project.name} maxlength="200" onChange=${(event) => rename(project, event.target.value.trim())} />
+      <input aria-label=${t("rename_project", project.name)} defaultValue=${project.name} maxlength="200" onChange=${(event) => rename(project, event.target.value.trim())} />
       <p class="note">${t("project_size", project.n_classes, project.n_examples, project.n_collection)}</p>
     </div>
     <button type="button" class="button" aria-current=${isOpen} onClick=${() => goTo(project.id)}>${t(isOpen ? "opened" : "open")}</button>
