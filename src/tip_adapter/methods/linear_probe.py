@@ -179,6 +179,8 @@ def best_strength(score: Callable[[float], float]) -> float:
     def at(exponent: float) -> float:
         return score(10.0**exponent)
 
+    for exponent in _COARSE:  # from the smallest C up, each fit starts near the one before
+        at(exponent)
     peak = max(reversed(_COARSE), key=at)
     low, high = peak - 1.0, peak + 1.0
     for _ in range(_STEPS):
