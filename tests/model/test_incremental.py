@@ -803,7 +803,7 @@ def test_fault_83_a_reader_does_not_wait_for_a_change(photos: Any, monkeypatch: 
         go_on.wait(60)
         raise UsageError("stopped")
 
-    monkeypatch.setattr("tip_adapter.model.classifier.fit_by_settings", lambda *_, **__: slowly())
+    monkeypatch.setattr("tip_adapter.model.learning.fit_by_settings", lambda *_, **__: slowly())
     raised: list[BaseException] = []
     thread = threading.Thread(target=lambda: raised.extend(in_threads([model.retune])))
     thread.start()

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -20,33 +20,24 @@ from sklearn.exceptions import NotFittedError
 from tip_adapter import validation
 from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.joined import JoinedEncoder
-from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_templates
-from tip_adapter.errors import LabelError, WrongEncoder, warn
+from tip_adapter.errors import WrongEncoder, warn
 from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
 from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.label_doubts import label_doubts
-from tip_adapter.images.labels import label_of, refuse_lookalike_labels
+from tip_adapter.images.labels import label_of
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import AUTO, method_class
-from tip_adapter.methods.kernel_weights import kernel_weights
-from tip_adapter.methods.tuning import LEAVE_ONE_OUT
 from tip_adapter.model.contents import Changes, distinct, measured
-from tip_adapter.model.fitting import (
-    encoder_parts,
-    fit_by_settings,
-    refuse_nameless,
-    refuse_singles,
-    refuse_unknown,
-    with_choice,
-)
+from tip_adapter.model.fitting import encoder_parts, lacks_choice, refuse_unknown, with_choice
 from tip_adapter.model.head import Head, load_head
-from tip_adapter.model.incremental import (
-    relabelled,
-    with_classes,
-    with_images,
-    with_only,
-    without_class,
-    without_images,
+from tip_adapter.model.incremental import relabelled, with_images, without_class, without_images
+from tip_adapter.model.learning import (
+    encode_support,
+    learn_again,
+    learn_changes,
+    learn_images,
+    learn_support,
+    with_named,
 )
 from tip_adapter.model.prediction import encode_readable, least_score, predictions
 from tip_adapter.model.saving import write_model_folder
@@ -56,9 +47,7 @@ from tip_adapter.model.settings import (
     check_settings,
     is_loadable,
     listed_support,
-    logit_scale_of,
-    method_for,
-    settings_of,
+    method_of,
 )
 from tip_adapter.text import counted, printable
 from tip_adapter.validation import require
@@ -169,7 +158,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         photos, texts = listed_pairs(images, labels)
         with self._writing:
             source = listed_source(photos, texts, image_ids(photos)).noted(*label_doubts(texts))
-            return self._fit_images(source, None)
+            return self._learn(source, None)
 
     def fit_folder(
         self, folder: str | os.PathLike[str], shots: int | None = None, *, progress: Progress | None = None
@@ -198,7 +187,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._use_encoder_of(photos)
             if n_shots is not None:
                 photos = draw(photos, n_shots, validation.seed(self.seed))
-            return self._fit_images(photos, progress)
+            return self._learn(photos, progress)
 
     def fit_support(
         self, support: SupportSet, classes: Iterable[str] = (), *, progress: Progress | None = None
@@ -218,7 +207,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._check()
         with self._writing:
-            return self._fit_support(support, classes, self.encoder_, progress)
+            self._head = learn_support(support, classes, vars(self), self.encoder_, progress=progress)
+            return self
 
     # ---- a scikit-learn estimator ----------------------------------------------------------------------------------
 
@@ -361,7 +351,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with self._writing:
             head = self.head_
             if not head.estimator.capabilities.needs_images:
-                return self._set_head(self._with_named(head, sorted(set(texts))))
+                return self._set_head(with_named(head, sorted(set(texts)), vars(self), self.encoder_))
             # Photos without a name are numbered after those of this head: no other thread may add one meanwhile.
             source = listed_source(photos, texts, image_ids(photos, head.support.ids.tolist()))
             support, _ = encode_labelled(source, self.encoder_, threads=self.threads)
@@ -377,12 +367,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             fresh = distinct(photos, self.head_.support)
             if len(photos) and not len(fresh):
                 return self
-            head = with_images(self._with_named(self.head_, sorted(set(fresh.labels.tolist()))), fresh)
-            # Without photos there was nothing to choose its settings by.
-            capabilities = method_class(head.finetune_with or head.method).capabilities
-            chooses = capabilities.has_alpha_beta or capabilities.leaves_out
-            unchosen = head.choice is None and chooses and len(head.support)
-            return self._relearn(head) if unchosen else self._set_head(head)
+            head = with_named(self.head_, sorted(set(fresh.labels.tolist())), vars(self), self.encoder_)
+            head = with_images(head, fresh)
+            return self._relearn(head, None) if lacks_choice(head, head.refit_method) else self._set_head(head)
 
     def relabel(self, photo: str, label: str) -> Self:
         """Give a photo, by its id (`support_.ids`), another label of the model; what was chosen stays until `retune`.
@@ -443,8 +430,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         head, photos = self.head_, labelled_source(folder, part="train")
         warn(*photos.notes)
-        method = head.finetune_with or head.method
-        support = self._read(photos.reusing(head.support), method, self.encoder_, progress)
+        known = photos.reusing(head.support)
+        support = encode_support(known, head.refit_method, self.encoder_, threads=self.threads, progress=progress)
         return Changes.between(head, support, photos.classes)
 
     def apply_changes(self, changes: Changes, *, progress: Progress | None = None) -> Self:
@@ -462,11 +449,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         require(isinstance(changes, Changes), "changes", "what compare_folder returns", changes)
         with self._writing:
             head = self.head_
-            _warn_of_one_class(changes.classes)
-            own = self.tune is not None or self.alpha is not None
-            settings = {} if own or head.choice is None else settings_of(head.choice, head.support.labels)
-            head = with_only(self._with_new(head, changes.new_classes), changes.classes, changes.support)
-            return self._relearn(head, progress, settings)
+            self._check()
+            self._head = learn_changes(head, changes, vars(self), self.encoder_, progress=progress)
+            return self
 
     # ---- prediction -----------------------------------------------------------------------------------------------
 
@@ -788,51 +773,30 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         one = is_image(images)
         return encode_readable([images] if one else images, self.encoder_, threads=self.threads), one
 
-    def _fit_images(self, photos: VectorSource, progress: Progress | None) -> Self:
-        if not self.encoder_.record.reads_names:
-            refuse_nameless(self._method, photos.classes, photos.labels)
-        warn(*photos.notes)
-        if self.tune in ("loo", LEAVE_ONE_OUT):
-            refuse_singles(photos.labels)
-        # Weights that an earlier fit chose are chosen anew.
-        encoder, weights = self.encoder_, None
+    def _learn(self, photos: VectorSource, progress: Progress | None) -> Self:
+        """Learn from photos instead of what was learned before; weights that an earlier fit chose are chosen anew."""
+        encoder = self.encoder_
         if isinstance(encoder, JoinedEncoder) and self._weights:
             encoder = encoder.weighted(None)
-        support = self._read(photos, self._method, encoder, progress)
-        if isinstance(encoder, JoinedEncoder) and encoder.weights is None and len(support):
-            rows = encoder.split(support.vectors)
-            weights = kernel_weights(rows, support.labels)
-            encoder = encoder.weighted(weights)
-            support = replace(support, vectors=encoder.join(rows))
-        self._fit_support(support, photos.classes, encoder, progress)
-        self._weights = weights
+        head, encoder, weights = learn_images(photos, vars(self), encoder, progress=progress)
+        self.__dict__["encoder_"], self._head, self._weights = encoder, head, weights
         return self
 
-    def _fit_support(
-        self, support: SupportSet, classes: Iterable[str], encoder: Encoder, progress: Progress | None
-    ) -> Self:
-        """`fit_support` by an encoder, which is that of the classifier from then on."""
-        support = listed_support(support, "support", encoder.identity.width)
-        labels = sorted({*listed_labels(classes, "classes"), *listed_labels(np.unique(support.labels))})
-        if not labels:
-            raise LabelError("there are no classes to learn; give at least one photo or class name")
-        _warn_of_one_class(labels)
-        names = self._names(labels)
-        templates = self._prompts()
-        embeddings = _embedded(names, templates, encoder)
-        learned_from = support, names, templates, embeddings, logit_scale_of(encoder, self.logit_scale)
-        head = fit_by_settings(vars(self), encoder, self._method, *learned_from, progress=progress)
-        self.__dict__["encoder_"], self._head = encoder, head
+    def _relearn(self, head: Head, progress: Progress | None) -> Self:
+        """Learn again from the photos of a head."""
+        self._check()
+        self._head = learn_again(head, vars(self), self.encoder_, progress=progress)
         return self
 
-    def _read(self, photos: VectorSource, method: str, encoder: Encoder, progress: Progress | None) -> SupportSet:
-        """The photos that a method learns from, each content once in a class."""
-        used = photos if method_class(method).capabilities.needs_images else photos.take(())
-        support, _ = encode_labelled(used, encoder, threads=self.threads, progress=progress)
-        lost = sorted(set(used.labels) - set(support.labels.tolist()))
-        if lost and self.encoder_.record.reads_names:
-            warn(f"not one photo can be read of class {', '.join(map(printable, lost[:5]))}; its name alone is used")
-        return distinct(support, support.take(slice(0)))
+    def _set_head(self, head: Head) -> Self:
+        """Use a head that photos or classes were added to or removed from."""
+        if head.finetune_with and not self.head_.finetune_with:
+            warn(
+                f"{head.finetune_with} cannot be updated in place: predictions use the photos' own vectors until it is "
+                "fine-tuned again (retune)"
+            )
+        self._head = with_choice(head, vars(self), self.encoder_) if lacks_choice(head, head.method) else head
+        return self
 
     def _use_encoder_of(self, photos: VectorSource) -> None:
         """If no encoder was given, use the one that the vectors were made with."""
@@ -855,68 +819,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check(self) -> None:
         """Check the settings before any photo is read."""
         check_settings(vars(self))
-        if method_class(self._method).capabilities.encoder_parts:
-            encoder_parts(self.encoder_, self._method)
-
-    @property
-    def _method(self) -> str:
-        """The method that is fitted, also where `method` is ``auto``."""
-        return method_for(self.method, self.tune, self.alpha, self.beta)
-
-    def _names(self, labels: Sequence[str], known: Iterable[str] = ()) -> dict[str, str]:
-        record = self.encoder_.record
-        reads = record.reads if record.reads_names else lambda _: True  # a name that is only shown may be in any script
-        return name_classes(labels, self.class_names or {}, reads, known)
-
-    def _prompts(self) -> tuple[str, ...]:
-        """The prompt templates; where the encoder reads no names there are none, and a warning says what is not used."""
-        record = self.encoder_.record
-        if record.reads_names:
-            return resolve_templates(self.templates or record.templates)
-        if self.templates or self.class_names:
-            encoder = printable(self.encoder_.identity.name)
-            warn(f"{encoder} reads no names: templates are not used, and class names are only shown")
-        return ()
-
-    def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
-        """The head with those of the labels, too, that are new to it."""
-        refuse_lookalike_labels([*head.names, *labels])
-        return self._with_new(head, labels)
-
-    def _with_new(self, head: Head, labels: Sequence[str]) -> Head:
-        """`_with_named` for labels that may look like one of a class that is removed afterwards."""
-        fresh = [label for label in labels if label not in head.names]
-        if not fresh:
-            return head
-        names = self._names(fresh, head.names)
-        return with_classes(head, names, _embedded(names, head.templates, self.encoder_))
-
-    def _set_head(self, head: Head) -> Self:
-        if head.finetune_with and not self.head_.finetune_with:
-            warn(
-                f"{head.finetune_with} cannot be updated in place: predictions use the photos' own vectors until it is "
-                "fine-tuned again (retune)"
-            )
-        capabilities = head.estimator.capabilities
-        if head.choice is None and (capabilities.has_alpha_beta or capabilities.leaves_out) and len(head.support):
-            head = with_choice(head, vars(self), self.encoder_)
-        self._head = head
-        return self
-
-    def _relearn(self, head: Head, progress: Progress | None = None, settings: Mapping[str, Any] | None = None) -> Self:
-        """Choose and fit again on the head's own support; `settings` are used instead of those of this object."""
-        self._check()
-        method, used = head.finetune_with or head.method, {**vars(self), **(settings or {})}
-        learned_from = head.support, head.names, head.templates, head.class_embeddings, head.logit_scale
-        self._head = fit_by_settings(used, self.encoder_, method, *learned_from, progress=progress)
-        return self
-
-
-def _embedded(names: Mapping[str, str], templates: Sequence[str], encoder: Encoder) -> ClassEmbeddings | None:
-    """The embeddings of label → name; None where the encoder reads no names."""
-    return embed_classes(names, templates, encoder.encode_texts) if encoder.record.reads_names else None
-
-
-def _warn_of_one_class(labels: Sequence[str]) -> None:
-    if len(labels) == 1:
-        warn(f"there is one class only ({printable(labels[0])}): every photo will be predicted as that")
+        method = method_of(vars(self))
+        if method_class(method).capabilities.encoder_parts:
+            encoder_parts(self.encoder_, method)

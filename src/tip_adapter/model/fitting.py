@@ -165,6 +165,12 @@ def fit_head(
     return _measured(head, calibrate=calibrate) if capabilities.leaves_out and len(support) else head
 
 
+def lacks_choice(head: Head, method: str) -> bool:
+    """Whether the method would choose settings on the head's photos, and they are not chosen: there were no photos before."""
+    capabilities = method_class(method).capabilities
+    return head.choice is None and (capabilities.has_alpha_beta or capabilities.leaves_out) and len(head.support) > 0
+
+
 def with_choice(head: Head, settings: Mapping[str, Any], encoder: Encoder) -> Head:
     """The head with its settings chosen now, for a training-free method that had no photos to choose them by.
 

@@ -115,6 +115,11 @@ class Head:
         return np.flatnonzero(photos.scored), photos.logits(self.choice.alpha, self.choice.beta)
 
     @property
+    def refit_method(self) -> str:
+        """The method that `retune` fits: its own, or the one with learned keys that it fell back from."""
+        return self.finetune_with or self.method
+
+    @property
     def has_pairs(self) -> bool:
         """Whether a class has two photos; they may differ too little for one to be left out."""
         return len(np.unique(self.support.labels)) < len(self.support)

@@ -60,9 +60,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     check_encoder(settings["encoder"])
     for name, (kinds, wanted) in _TAKES.items():
         require(isinstance(settings[name], kinds), name, wanted, settings[name])
-    given = settings["tune"], settings["alpha"], settings["beta"]
-    method = method_for(settings["method"], *given)
-    check_tuning(method, *given)
+    method = method_of(settings)
+    check_tuning(method, settings["tune"], settings["alpha"], settings["beta"])
     for name in METHOD_SETTINGS:
         value = settings[name]
         if value is None:
@@ -121,13 +120,12 @@ def listed_support(support: Any, name: str, width: int) -> SupportSet:
     return replace(support, labels=labels, vectors=unit_rows(support.vectors))
 
 
-def method_for(
-    method: str, tune: str | os.PathLike[str] | None = None, alpha: float | None = None, beta: float | None = None
-) -> str:
-    """The method that a name stands for: for ``auto`` the default, or Tip-Adapter where a setting of its own is given."""
-    if method != AUTO:
-        return method
-    return TIP_ADAPTER if (tune, alpha, beta) != (None, None, None) else DEFAULT_METHOD
+def method_of(settings: Mapping[str, Any]) -> str:
+    """The method that is fitted: for ``auto`` the default, or Tip-Adapter where a setting of its own is given."""
+    if settings["method"] != AUTO:
+        return str(settings["method"])
+    tuned = any(settings[name] is not None for name in ("tune", "alpha", "beta"))
+    return TIP_ADAPTER if tuned else DEFAULT_METHOD
 
 
 def check_tuning(method: str, tune: str | os.PathLike[str] | None, alpha: float | None, beta: float | None) -> None:
