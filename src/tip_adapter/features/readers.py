@@ -1,4 +1,4 @@
-"""Readers of a VectorSource: they give the vectors of its rows, from image files, a features folder or a vector file."""
+"""Readers give the vectors of chosen rows, in ascending order, from image files, a features folder or a vector file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tip_adapter.encoders import Encoder
-    from tip_adapter.features.sources import VectorSource
     from tip_adapter.features.store import Manifest
     from tip_adapter.features.vector_file import VectorFile
     from tip_adapter.images.decode import ImageLike
@@ -39,15 +38,17 @@ class ImageReader:
     """Images that are decoded and encoded, except files of `known` content; or, if the encoder is a vector file, looked up by their ids."""
 
     images: Sequence[ImageLike]
+    ids: Sequence[str]
+    root: Path
     known: SupportSet | None = None
 
-    def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
+    def stream(self, rows: NDArray[np.intp], encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """Vectors by the encoder."""
-        chosen = [self.images[row] for row in source.rows]
+        chosen = [self.images[row] for row in rows]
         if isinstance(encoder, VectorsFileEncoder):
-            return _looked_up(source, chosen, encoder.file)
+            return _looked_up(chosen, [self.ids[row] for row in rows], self.root, encoder.file)
         if self.known is not None:
-            return _reused(source.photos, self.known, encoder, threads)
+            return _reused(chosen, self.known, encoder, threads)
         return stream_vectors(chosen, encoder, threads=threads)
 
 
@@ -58,25 +59,25 @@ class FolderReader:
     folder: Path
     manifest: Manifest
 
-    def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
+    def stream(self, rows: NDArray[np.intp], encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """The stored vectors; an image without one is an entry in `errors`."""
         made_with = self.manifest.encoder
         _require_encoder(encoder, made_with.fingerprint, made_with.name, self.folder)
         start = 0
         for shard in self.manifest.shards:
-            first, last = np.searchsorted(source.rows, [start, start + shard.rows])
-            positions, rows = np.arange(first, last), source.rows[first:last] - start
+            first, last = np.searchsorted(rows, [start, start + shard.rows])
+            positions, here = np.arange(first, last), rows[first:last] - start
             start += shard.rows
-            if not len(rows):
+            if not len(here):
                 continue
             table = read_shard(self.folder, shard, made_with.width)
-            errors = [table.errors[row] for row in rows.tolist()]
+            errors = [table.errors[row] for row in here.tolist()]
             failed = {
                 int(row): ImageError(error) for row, error in zip(positions, errors, strict=True) if error is not None
             }
             usable = np.array([error is None for error in errors], dtype=bool)
-            digests = tuple(str(table.sha256[row]) for row in rows[usable].tolist())
-            yield VectorBatch(positions[usable], table.vectors[rows[usable]], digests, failed)
+            digests = tuple(str(table.sha256[row]) for row in here[usable].tolist())
+            yield VectorBatch(positions[usable], table.vectors[here[usable]], digests, failed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +86,10 @@ class FileReader:
 
     file: VectorFile
 
-    def stream(self, source: VectorSource, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
+    def stream(self, rows: NDArray[np.intp], encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
         """The stored vectors, as unit rows."""
         _require_encoder(encoder, self.file.fingerprint, self.file.encoder, self.file.path)
-        return _blocks_of(self.file, source.rows)
+        return _blocks_of(self.file, rows)
 
 
 def _require_encoder(encoder: Encoder, fingerprint: str, name: str | None, where: Path) -> None:
@@ -111,7 +112,9 @@ def _blocks_of(file: VectorFile, rows: NDArray[np.intp]) -> Generator[VectorBatc
             yield VectorBatch(np.arange(first, last), vectors, _digests(vectors), {})
 
 
-def _reused(images: Sequence[Path], known: SupportSet, encoder: Encoder, threads: int | None) -> Generator[VectorBatch]:
+def _reused(
+    images: Sequence[ImageLike], known: SupportSet, encoder: Encoder, threads: int | None
+) -> Generator[VectorBatch]:
     """Vectors of image files in order: those of `known` for a content that is there, else by the encoder."""
     rows = {digest: row for row, digest in enumerate(known.digests.tolist()) if digest}
     with ThreadPoolExecutor(threads or available_processors(), thread_name_prefix="hash") as pool:
@@ -138,17 +141,16 @@ def _reused(images: Sequence[Path], known: SupportSet, encoder: Encoder, threads
             )
 
 
-def _looked_up(source: VectorSource, images: Sequence[ImageLike], file: VectorFile) -> Generator[VectorBatch]:
-    """Vectors of images by their ids, or by their paths from the source's root; a missing one is that image's error.
+def _looked_up(images: Sequence[ImageLike], ids: Sequence[str], root: Path, file: VectorFile) -> Generator[VectorBatch]:
+    """Vectors of images by their ids, or by their paths from `root`; a missing one is that image's error.
 
     The file has its own order, so all vectors are kept in memory until they are given in that of the images.
     """
     known = {name: row for row, name in enumerate(file.ids)}
     paths = [
-        path_as_text(os.path.relpath(image, source.root)) if isinstance(image, (str, os.PathLike)) else ""
-        for image in images
+        path_as_text(os.path.relpath(image, root)) if isinstance(image, (str, os.PathLike)) else "" for image in images
     ]
-    found = np.array([known.get(i, known.get(path, -1)) for i, path in zip(source.ids, paths, strict=True)], np.intp)
+    found = np.array([known.get(i, known.get(path, -1)) for i, path in zip(ids, paths, strict=True)], np.intp)
     rows = np.unique(found[found >= 0])
     vectors = np.concatenate([np.zeros((0, file.width), np.float32), *(b.vectors for b in _blocks_of(file, rows))])
     for start in range(0, len(found), BATCH):
@@ -157,7 +159,7 @@ def _looked_up(source: VectorSource, images: Sequence[ImageLike], file: VectorFi
         taken = vectors[np.searchsorted(rows, found[there])]
         errors = {
             position: ImageError(
-                f"cannot use {printable(source.ids[position])}: {printable(file.path)} holds no vector of that id; "
+                f"cannot use {printable(ids[position])}: {printable(file.path)} holds no vector of that id; "
                 "add it, or remove the photo"
             )
             for position in missing.tolist()

@@ -112,7 +112,7 @@ class VectorSource(Labelled):
         FeaturesError
             Stored vectors cannot be read.
         """
-        return self.reader.stream(self, encoder, threads)
+        return self.reader.stream(self.rows, encoder, threads)
 
 
 # ---- sources from what a user names, or a program passes -------------------------------------------------------------
@@ -172,7 +172,8 @@ def image_source(source: str | os.PathLike[str]) -> VectorSource:
 def found_source(images: ImageList) -> VectorSource:
     """Labelled images that were found in a folder or list."""
     ids, rows = tuple(images.ids()), np.arange(len(images))
-    return VectorSource(ids, images.labels, images.classes, images.root, ImageReader(images.paths), rows, images.notes)
+    reader = ImageReader(images.paths, ids, images.root)
+    return VectorSource(ids, images.labels, images.classes, images.root, reader, rows, images.notes)
 
 
 def listed_source(
@@ -183,9 +184,9 @@ def listed_source(
     root: str | os.PathLike[str] = ".",
 ) -> VectorSource:
     """Images passed from Python, with or without labels; by default a path's text is the image's id."""
-    names = [image_name(image, position) for position, image in enumerate(images)] if ids is None else ids
-    rows = np.arange(len(images))
-    return VectorSource(tuple(names), tuple(labels), tuple(sorted(set(labels))), Path(root), ImageReader(images), rows)
+    names = tuple([image_name(image, position) for position, image in enumerate(images)] if ids is None else ids)
+    reader, rows = ImageReader(images, names, Path(root)), np.arange(len(images))
+    return VectorSource(names, tuple(labels), tuple(sorted(set(labels))), Path(root), reader, rows)
 
 
 def _stored_source(path: Path) -> tuple[VectorSource, Sequence[str]]:
