@@ -280,7 +280,13 @@ def _fine_tuning(
         PhotoRow(**msgspec.structs.asdict(row), number=n, vector=vector)
         for n, (row, vector) in enumerate(zip(record.photos, unit_rows(arrays["vectors"]), strict=True))
     ]
-    state = State(1, record.name, {row.id: row for row in classes}, {row.id: row for row in photos})
+    state = State(
+        1,
+        record.name,
+        {row.id: row for row in classes},
+        {row.id: row for row in photos},
+        learner.encoder.record.reads_names,
+    )
     learned = Project("", record.created, state, None, database, learner, limits).state.learned
     if learned is None:
         raise _Damaged("it has a fine-tuned result and no class that answers")

@@ -23,7 +23,6 @@ from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.report import report_of
 from tip_adapter.serve.state import COLLECTION, UPLOAD, Change, ClassRow, PhotoRow, State
 from tip_adapter.text import counted, shown
-from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -74,14 +73,13 @@ class Project:
         self._database, self._learner, self._limits = database, learner, limits
         #: Whoever changes the project takes it.
         self.writing = threading.RLock()
-        self._reads_names = learner.encoder.record.reads_names
         self._reporting = threading.Lock()
         self._report: tuple[tuple[Learned | None, FineTuned | None], dict[str, Any]] | None = None
         #: Scores of the collection, and the state by which they were computed.
         self.scores: tuple[State, Scores] | None = None
         #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
         self.changed, self.moved, self.is_untuned = 0.0, 0.0, False
-        self.state = replace(state, learned=self._fitted(state, tuned) if self.answering(state) else None)
+        self.state = replace(state, learned=self._fitted(state, tuned) if state.answering else None)
         self.is_untuned = tuned is None and bool(state.examples)
         self.fine_tuner = FineTuner(self, database, learner)
         self.state = replace(self.state, fine_tuned=self.fine_tuner.restore(self.state))
@@ -93,19 +91,11 @@ class Project:
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
-    def answering(self, state: State) -> dict[str, str]:
-        """Label → name of the classes that can be answered: enabled ones, with photos where the encoder reads no names."""
-        return {
-            row.label: row.name
-            for row in state.classes.values()
-            if row.enabled and (self._reads_names or state.n_examples[row.id])
-        }
-
     def answering_head(self) -> tuple[State, Head]:
         """The present state and the head that answers; Problem if there is no class to answer."""
         state = self.state
         if state.head is None:
-            what = "class" if self._reads_names else "class with a photo"
+            what = "class" if state.reads_names else "class with a photo"
             raise Problem("no_classes", f"the project has no enabled {what} yet; add one")
         return state, state.head
 
@@ -182,10 +172,6 @@ class Project:
             }
             self._change(Change(f"deleted class {row.label}", classes={id: gone}, photos=photos))
 
-    def none_class(self) -> ClassRow | None:
-        """The class "none of these", where there is one."""
-        return next((row for row in self.state.classes.values() if row.is_none), None)
-
     # ---- photos ------------------------------------------------------------------------------------------------------
 
     def there(self, id: str, digest: str, origin: str, class_id: str | None) -> bool:
@@ -201,18 +187,13 @@ class Project:
             raise Problem("conflict", f"photo {shown(id)} is in another class; move it with PATCH")
         return True
 
-    def duplicate(self, id: str, digest: str, origin: str) -> PhotoRow | None:
-        """A photo of the same content among the examples, or in the collection."""
-        rows = self.state.examples if origin == UPLOAD else self.state.collection
-        return next((row for row in rows.values() if row.digest == digest and row.id != id), None)
-
     def add_example(self, id: str, class_id: str, filename: str, encoded: EncodedPhoto) -> PhotoRow | None:
         """Learn a photo of a class; the earlier one of the same content where there is one, which is not changed."""
         with self.writing:
             row = self.class_of(class_id)
             if self.there(id, encoded.digest, UPLOAD, class_id):
                 return None
-            if earlier := self.duplicate(id, encoded.digest, UPLOAD):
+            if earlier := self.state.duplicate(id, encoded.digest, UPLOAD):
                 return earlier
             text = f"added a photo to {row.label}"
             if id in self.state.all_photos:  # deleted before
@@ -254,7 +235,7 @@ class Project:
         with self.writing:
             if self.there(id, digest, COLLECTION, None):
                 return None
-            if earlier := self.duplicate(id, digest, COLLECTION):
+            if earlier := self.state.duplicate(id, digest, COLLECTION):
                 return earlier
             if len(self.state.pending) >= self._limits.pending_photos:
                 waiting = counted(len(self.state.pending), "photo waits", "photos wait")
@@ -292,7 +273,7 @@ class Project:
             new: list[ClassRow] = []
             if not_class_id is not None:
                 no = self.class_of(not_class_id)
-                none = self.none_class()
+                none = self.state.none_class
                 if none is None:
                     none = self._new_none_class()
                     new = [none]
@@ -353,28 +334,6 @@ class Project:
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 
-    def labels(self, state: State) -> dict[str, str]:
-        """Id → label of the examples of the classes that are answered."""
-        answering = self.answering(state)
-        labels = {row.id: state.label_of(row, answering) for row in state.examples.values()}
-        return {id: label for id, label in labels.items() if label is not None}
-
-    def support(self, state: State) -> SupportSet:
-        """The same examples as a support set, ids as in the database."""
-        labels = self.labels(state)
-        rows = [state.examples[id] for id in labels]
-        width = self._learner.encoder.identity.width
-        return SupportSet(
-            np.array([row.vector for row in rows], np.float32).reshape(len(rows), width),
-            np.array([*labels.values()], np.str_),
-            np.array([*labels], np.str_),
-            np.array([row.digest for row in rows], np.str_),
-        )
-
-    def nameless(self, state: State) -> frozenset[str]:
-        """Labels of classes without a name of their own."""
-        return frozenset(row.label for row in state.classes.values() if row.is_none)
-
     def answer_by(self, fine_tuned: FineTuned | None, further: Callable[[Connection], None]) -> None:
         """Let readers see the answers of a fine-tuned head, or without it; `further` is written with the new version."""
         with self.writing:
@@ -394,11 +353,12 @@ class Project:
         learned = self._fitted(state, None if tune else state.learned.tuned)
         with self.writing:
             now = self.state
-            if self.answering(now) != self.answering(state):
+            if now.answering != state.answering:
                 return  # a change of classes has fitted all again; what was chosen is chosen later
-            later = (
-                self._moved(learned, state, now, [*state.all_photos, *now.all_photos]) if now is not state else learned
-            )
+            later = learned
+            if now is not state:
+                relabelled = state.relabelled(now, {**state.all_photos, **now.all_photos})
+                later = _moved(learned, state, now, relabelled)
             self._publish(replace(now, learned=later), learned.tuned if tune else None)
             # Afterwards: who reads that nothing is due any more reads the new state, too.
             self.moved = self.moved if later is not learned else 0.0
@@ -406,56 +366,32 @@ class Project:
                 self.is_untuned = self.changed > started
 
     def _fitted(self, state: State, tuned: Tuned | None) -> Learned:
-        learned_from = self.answering(state), self.nameless(state), self.support(state)
+        learned_from = state.answering, state.nameless, state.support(self._learner.encoder.identity.width)
         return self._learner.fit(*learned_from) if tuned is None else self._learner.refit(tuned, *learned_from)
-
-    def _moved(self, learned: Learned, before: State, after: State, photos: Iterable[str]) -> Learned:
-        """`learned` from the photos of `before`, changed by those whose label is another one after."""
-        answering = self.answering(after)
-        for id in dict.fromkeys(photos):
-            old, new = before.all_photos.get(id), after.all_photos.get(id)
-            labels = before.label_of(old, answering), after.label_of(new, answering)
-            if labels[0] == labels[1]:
-                continue
-            if old is not None and old.vector is not None and labels[0] is not None:
-                learned = learned.without_photo(old.vector, labels[0])
-            if new is not None and new.vector is not None and labels[1] is not None:
-                learned = learned.with_photo(new.vector, labels[1])
-        return learned
-
-    def _relabelled(self, before: State, after: State, photos: Iterable[str]) -> list[str]:
-        """Those of the photos that are examples of another class after a change."""
-        answering = self.answering(after)
-        return [
-            id
-            for id in photos
-            if before.label_of(before.all_photos.get(id), answering)
-            != after.label_of(after.all_photos.get(id), answering)
-        ]
 
     def _relearned(self, before: State, after: State, relabelled: list[str]) -> Learned | None:
         """What is learned after a change, at once."""
-        answering, learned = self.answering(after), before.learned
-        is_other = learned is None or self.answering(before) != answering
-        if not answering or not (is_other or relabelled):  # such as a photo for the collection
-            return learned if answering else None
+        learned = before.learned
+        is_other = learned is None or before.answering != after.answering
+        if not after.answering or not (is_other or relabelled):  # such as a photo for the collection
+            return learned if after.answering else None
         self.is_untuned = True
         if learned is None or is_other or learned.tuned.choice is None:
             return self._fitted(after, learned.tuned if learned else None)
-        size = len(after.examples) * len(answering) * self._learner.encoder.identity.width
+        size = len(after.examples) * len(after.answering) * self._learner.encoder.identity.width
         if size <= _QUICKLY_FITTED:
             return self._fitted(after, learned.tuned)
         self.moved = self.moved or time.monotonic()
-        return self._moved(learned, before, after, relabelled)
+        return _moved(learned, before, after, relabelled)
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def _change(self, change: Change, further: Callable[[Connection], None] | None = None) -> None:
         """Write a change to the database, then learn it, then let readers see it."""
         state = self.state
-        after, before = self._changed(change)
-        relabelled = self._relabelled(state, after, before["photos"])
-        if relabelled or self.answering(state) != self.answering(after):
+        after, before = state.changed(change)
+        relabelled = state.relabelled(after, before["photos"])
+        if relabelled or state.answering != after.answering:
             after = replace(after, fine_tuned=None)
         with self._database.begin() as connection:
             self._write_version(connection, after.version)
@@ -476,22 +412,6 @@ class Project:
             learned = self._relearned(state, after, relabelled)
         finally:  # rows are seen even if learning fails: they are in the database
             self.state = replace(after, learned=learned)
-
-    def _changed(self, change: Change) -> tuple[State, dict[str, dict[str, Any]]]:
-        """The state with other rows, and by table and id what undoes that."""
-        state = self.state
-        rows: dict[str, dict[str, Any]] = {"classes": dict(state.all_classes), "photos": dict(state.all_photos)}
-        before: dict[str, dict[str, Any]] = {"classes": {}, "photos": {}}
-        for row in change.new:
-            kind = "classes" if isinstance(row, ClassRow) else "photos"
-            rows[kind][row.id] = row
-            before[kind][row.id] = {"deleted": True}
-        for kind, values_of in (("classes", change.classes), ("photos", change.photos)):
-            for id, values in (values_of or {}).items():
-                before[kind][id] = {column: getattr(rows[kind][id], column) for column in values}
-                rows[kind][id] = replace(rows[kind][id], **values)
-        after = replace(state, version=state.version + 1, all_classes=rows["classes"], all_photos=rows["photos"])
-        return after, before
 
     def _remember(self, connection: Connection, text: str, before: Mapping[str, Any]) -> None:
         """Store how a change is undone; the oldest ones are forgotten."""
@@ -563,7 +483,13 @@ def open_project(id: str, database: Database, learner: Learner, limits: Limits) 
             PhotoRow(**{**row, "vector": None if row["vector"] is None else np.frombuffer(row["vector"], "<f4")})
             for row in connection.execute(query).mappings()
         ]
-    state = State(project["version"], project["name"], {r.id: r for r in all_classes}, {r.id: r for r in all_photos})
+    state = State(
+        project["version"],
+        project["name"],
+        {r.id: r for r in all_classes},
+        {r.id: r for r in all_photos},
+        learner.encoder.record.reads_names,
+    )
     tuned = Tuned.from_record(project["settings"]) if project["settings"] else None
     return Project(id, project["created"], state, tuned, database, learner, limits)
 
@@ -576,6 +502,18 @@ def _remove_deleted(connection: Connection, id: str) -> None:
         gone = connection.scalars(select(table.c.id).where(table.c.project_id == id, table.c.deleted)).all()
         for row in set(gone) - kept:
             connection.execute(delete(table).where(table.c.project_id == id, table.c.id == row))
+
+
+def _moved(learned: Learned, before: State, after: State, relabelled: Iterable[str]) -> Learned:
+    """`learned` from the photos of `before`, changed by those whose label is another one after."""
+    for id in relabelled:
+        old, new = before.all_photos.get(id), after.all_photos.get(id)
+        labels = before.label_of(old), after.label_of(new)
+        if old is not None and old.vector is not None and labels[0] is not None:
+            learned = learned.without_photo(old.vector, labels[0])
+        if new is not None and new.vector is not None and labels[1] is not None:
+            learned = learned.with_photo(new.vector, labels[1])
+    return learned
 
 
 def _found(rows: Mapping[str, _Result], id: str, kind: str) -> _Result:
