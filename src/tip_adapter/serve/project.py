@@ -1,7 +1,7 @@
-"""One project: its classes and photos as they are in the database, and what was learned from them.
+"""One project: its classes and photos, what was learned from them, and each change of them, which can be undone.
 
 Readers take `Project.state`, one frozen record that is replaced as a whole. Writers are serialised by a lock: a change is
-written to the database, then learned, then seen by readers.
+written to the database, by `Rows`, then learned, then seen by readers.
 """
 
 from __future__ import annotations
@@ -9,32 +9,28 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-from sqlalchemy import delete, insert, select, update
-
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
-from tip_adapter.serve import database as tables
 from tip_adapter.serve.fine_tuning import FineTuner
-from tip_adapter.serve.learning import Learned, Tuned
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.report import report_of
+from tip_adapter.serve.rows import Rows
 from tip_adapter.serve.state import COLLECTION, UPLOAD, Change, ClassRow, PhotoRow, State
 from tip_adapter.text import counted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from tip_adapter.model.head import Head
     from tip_adapter.serve.batching import EncodedPhoto
     from tip_adapter.serve.database import Database
     from tip_adapter.serve.fine_tuning import FineTuned
-    from tip_adapter.serve.learning import Learner
+    from tip_adapter.serve.learning import Learned, Learner, Tuned
     from tip_adapter.serve.settings import Limits
     from tip_adapter.serve.sorting import Scores
 
@@ -42,8 +38,6 @@ _Result = TypeVar("_Result")
 
 #: Label of the class of photos that belong to none of the others.
 NONE_OF_THESE = "none of these"
-#: Changes that can be undone.
-_MOST_CHANGES = 100
 #: Up to so many photos × classes × width all photos are fitted again at every change: it takes 20 ms.
 _QUICKLY_FITTED = 200_000
 
@@ -53,24 +47,18 @@ class Project:
 
     Parameters
     ----------
-    id, created : as in the database
-    state : State, without what is learned
-    tuned : Tuned, as it was chosen before; or None
+    id : str
     database, learner, limits : Database, Learner, Limits
+
+    Raises
+    ------
+    Problem
+        There is none of that id.
     """
 
-    def __init__(
-        self,
-        id: str,
-        created: float,
-        state: State,
-        tuned: Tuned | None,
-        database: Database,
-        learner: Learner,
-        limits: Limits,
-    ) -> None:
-        self.id, self.created = id, created
-        self._database, self._learner, self._limits = database, learner, limits
+    def __init__(self, id: str, database: Database, learner: Learner, limits: Limits) -> None:
+        self.id, self.rows = id, Rows(id, database)
+        self._learner, self._limits = learner, limits
         #: Whoever changes the project takes it.
         self.writing = threading.RLock()
         self._reporting = threading.Lock()
@@ -79,6 +67,7 @@ class Project:
         self.scores: tuple[State, Scores] | None = None
         #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
         self.changed, self.moved, self.is_untuned = 0.0, 0.0, False
+        self.created, state, tuned = self.rows.read(reads_names=learner.encoder.record.reads_names)
         self.state = replace(state, learned=self._fitted(state, tuned) if state.answering else None)
         self.is_untuned = tuned is None and bool(state.examples)
         self.fine_tuner = FineTuner(self, database, learner)
@@ -110,17 +99,6 @@ class Project:
     def collected(self, id: str) -> PhotoRow:
         """A photo of the collection by its id; Problem if there is none."""
         return _found(self.state.collection, id, "photo of the collection")
-
-    def stored(self, id: str, column: str) -> bytes:
-        """The thumbnail, or the content, of a photo; Problem if there is none."""
-        query = select(tables.photos.c[column]).where(
-            tables.photos.c.project_id == self.id, tables.photos.c.id == id, tables.photos.c.deleted.is_(False)
-        )
-        with self._database.read() as connection:
-            found = connection.scalar(query)
-        if found is None:
-            raise Problem("not_found", f"the project has no {column} of photo {shown(id)}")
-        return bytes(found)
 
     # ---- classes -----------------------------------------------------------------------------------------------------
 
@@ -251,18 +229,14 @@ class Project:
     def keep_encoded(self, outcomes: Mapping[str, EncodedPhoto | Exception]) -> None:
         """Store the vectors of photos of the collection, or why they have none; their files are dropped."""
         with self.writing:
-            rows = dict(self.state.all_photos)
-            with self._database.begin() as connection:
-                for id, outcome in outcomes.items():
-                    values: dict[str, Any] = {"content": None}
-                    if isinstance(outcome, Exception):
-                        rows[id] = replace(rows[id], error=str(outcome))
-                        values["error"] = str(outcome)
-                    else:
-                        rows[id] = replace(rows[id], vector=outcome.vector)
-                        values |= {"vector": _as_bytes(outcome.vector), "thumbnail": outcome.thumbnail}
-                    connection.execute(_row(tables.photos, self.id, id, values))
-            self.state = replace(self.state, all_photos=rows)
+            photos = dict(self.state.all_photos)
+            for id, outcome in outcomes.items():
+                if isinstance(outcome, Exception):
+                    photos[id] = replace(photos[id], error=str(outcome))
+                else:
+                    photos[id] = replace(photos[id], vector=outcome.vector)
+            self.rows.keep_encoded(outcomes)
+            self.state = replace(self.state, all_photos=photos)
 
     def label_collected(self, id: str, class_id: str | None, not_class_id: str | None = None) -> None:
         """Make a photo of the collection an example of a class; of "none of these" where it is not of a class; or open again."""
@@ -296,31 +270,17 @@ class Project:
     def rename(self, name: str) -> None:
         """Give the project another name."""
         with self.writing:
-            with self._database.begin() as connection:
-                query = update(tables.projects).where(tables.projects.c.id == self.id)
-                connection.execute(query.values(name=name))
+            self.rows.rename(name)
             self.state = replace(self.state, name=name)
-
-    def can_undo(self) -> bool:
-        """Whether there is a change that can be undone."""
-        query = select(tables.changes.c.number).where(tables.changes.c.project_id == self.id).limit(1)
-        with self._database.read() as connection:
-            return connection.scalar(query) is not None
 
     def undo(self) -> str:
         """Take the last change back: what it was; Problem if there is none."""
         with self.writing:
-            mine = tables.changes.c.project_id == self.id
-            with self._database.read() as connection:
-                query = select(tables.changes).where(mine).order_by(tables.changes.c.number.desc()).limit(1)
-                last = connection.execute(query).mappings().first()
+            last = self.rows.last_change()
             if last is None:
                 raise Problem("nothing_to_undo", "there is no change that can be undone")
-
-            def forget(connection: Connection) -> None:
-                connection.execute(delete(tables.changes).where(mine, tables.changes.c.number == last["number"]))
-
-            self._change(Change("", last["before"]["classes"], last["before"]["photos"], is_undoable=False), forget)
+            undone = Change("", last["before"]["classes"], last["before"]["photos"], is_undoable=False)
+            self._change(undone, partial(self.rows.forget, number=last["number"]))
             return str(last["text"])
 
     def report(self) -> dict[str, Any]:
@@ -338,8 +298,7 @@ class Project:
         """Let readers see the answers of a fine-tuned head, or without it; `further` is written with the new version."""
         with self.writing:
             state = replace(self.state, version=self.state.version + 1, fine_tuned=fine_tuned)
-            with self._database.begin() as connection:
-                self._write_version(connection, state.version)
+            with self.rows.new_version(state.version) as connection:
                 further(connection)
             self.state = state
 
@@ -393,15 +352,8 @@ class Project:
         relabelled = state.relabelled(after, before["photos"])
         if relabelled or state.answering != after.answering:
             after = replace(after, fine_tuned=None)
-        with self._database.begin() as connection:
-            self._write_version(connection, after.version)
-            for row in change.new:
-                connection.execute(_inserted(self.id, row, change.stored or {}))
-            for kind, values_of in (("classes", change.classes), ("photos", change.photos)):
-                for id, values in (values_of or {}).items():
-                    connection.execute(_row(getattr(tables, kind), self.id, id, values))
-            if change.is_undoable:
-                self._remember(connection, change.text, before)
+        with self.rows.new_version(after.version) as connection:
+            self.rows.write(connection, change, before)
             if further:
                 further(connection)
             if after.fine_tuned is not state.fine_tuned:
@@ -413,32 +365,13 @@ class Project:
         finally:  # rows are seen even if learning fails: they are in the database
             self.state = replace(after, learned=learned)
 
-    def _remember(self, connection: Connection, text: str, before: Mapping[str, Any]) -> None:
-        """Store how a change is undone; the oldest ones are forgotten."""
-        mine = tables.changes.c.project_id == self.id
-        numbers = connection.scalars(
-            select(tables.changes.c.number).where(mine).order_by(tables.changes.c.number)
-        ).all()
-        number = numbers[-1] + 1 if numbers else 1
-        connection.execute(insert(tables.changes).values(project_id=self.id, number=number, text=text, before=before))
-        if len(numbers) >= _MOST_CHANGES:
-            connection.execute(delete(tables.changes).where(mine, tables.changes.c.number <= numbers[-_MOST_CHANGES]))
-
     def _publish(self, state: State, tuned: Tuned | None) -> None:
         """Let readers see a state that differs in what is learned only."""
         state = replace(state, version=state.version + 1)
-        with self._database.begin() as connection:
-            self._write_version(connection, state.version)
+        with self.rows.new_version(state.version) as connection:
             if tuned is not None:
-                query = update(tables.projects).where(tables.projects.c.id == self.id)
-                connection.execute(query.values(settings=tuned.to_record()))
+                self.rows.keep_tuned(connection, tuned)
         self.state = state
-
-    def _write_version(self, connection: Connection, version: int) -> None:
-        """Store the version; Problem if the project was deleted since the request found it."""
-        query = update(tables.projects).where(tables.projects.c.id == self.id).values(version=version)
-        if not connection.execute(query).rowcount:
-            raise Problem("not_found", f"the project {shown(self.id)} was deleted")
 
     def _check_class(self, label: str, name: str, but: str | None = None) -> None:
         """Raise Problem or LabelError if a class cannot be added or renamed so."""
@@ -468,51 +401,15 @@ class Project:
         return max((row.number for row in rows.values()), default=0) + 1
 
 
-def open_project(id: str, database: Database, learner: Learner, limits: Limits) -> Project:
-    """Read a project and learn its photos, whose vectors are stored; Problem if there is none of that id."""
-    with database.begin() as connection:
-        project = connection.execute(select(tables.projects).where(tables.projects.c.id == id)).mappings().first()
-        if project is None:
-            raise Problem("not_found", f"there is no project {shown(id)}")
-        _remove_deleted(connection, id)
-        classes = connection.execute(select(tables.classes).where(tables.classes.c.project_id == id)).mappings()
-        all_classes = [ClassRow(**{c: row[c] for c in ClassRow.__dataclass_fields__}) for row in classes]
-        columns = [tables.photos.c[c] for c in PhotoRow.__dataclass_fields__]
-        query = select(*columns).where(tables.photos.c.project_id == id).order_by(tables.photos.c.number)
-        all_photos = [
-            PhotoRow(**{**row, "vector": None if row["vector"] is None else np.frombuffer(row["vector"], "<f4")})
-            for row in connection.execute(query).mappings()
-        ]
-    state = State(
-        project["version"],
-        project["name"],
-        {r.id: r for r in all_classes},
-        {r.id: r for r in all_photos},
-        learner.encoder.record.reads_names,
-    )
-    tuned = Tuned.from_record(project["settings"]) if project["settings"] else None
-    return Project(id, project["created"], state, tuned, database, learner, limits)
-
-
-def _remove_deleted(connection: Connection, id: str) -> None:
-    """Delete the rows that no change can bring back."""
-    query = select(tables.changes.c.before).where(tables.changes.c.project_id == id)
-    kept = {row for before in connection.scalars(query) for rows in before.values() for row in rows}
-    for table in (tables.classes, tables.photos):
-        gone = connection.scalars(select(table.c.id).where(table.c.project_id == id, table.c.deleted)).all()
-        for row in set(gone) - kept:
-            connection.execute(delete(table).where(table.c.project_id == id, table.c.id == row))
-
-
 def _moved(learned: Learned, before: State, after: State, relabelled: Iterable[str]) -> Learned:
     """`learned` from the photos of `before`, changed by those whose label is another one after."""
     for id in relabelled:
         old, new = before.all_photos.get(id), after.all_photos.get(id)
-        labels = before.label_of(old), after.label_of(new)
-        if old is not None and old.vector is not None and labels[0] is not None:
-            learned = learned.without_photo(old.vector, labels[0])
-        if new is not None and new.vector is not None and labels[1] is not None:
-            learned = learned.with_photo(new.vector, labels[1])
+        old_label, new_label = before.label_of(old), after.label_of(new)
+        if old is not None and old.vector is not None and old_label is not None:
+            learned = learned.without_photo(old.vector, old_label)
+        if new is not None and new.vector is not None and new_label is not None:
+            learned = learned.with_photo(new.vector, new_label)
     return learned
 
 
@@ -520,18 +417,3 @@ def _found(rows: Mapping[str, _Result], id: str, kind: str) -> _Result:
     if id not in rows:
         raise Problem("not_found", f"the project has no {kind} {shown(id)}")
     return rows[id]
-
-
-def _inserted(project: str, row: ClassRow | PhotoRow, stored: Mapping[str, Any]) -> Any:
-    if isinstance(row, ClassRow):
-        return insert(tables.classes).values(project_id=project, **asdict(row))
-    values = {**vars(row), "vector": None if row.vector is None else _as_bytes(row.vector)}
-    return insert(tables.photos).values(project_id=project, **values, **stored)
-
-
-def _row(table: Any, project: str, id: str, values: Mapping[str, Any]) -> Any:
-    return update(table).where(table.c.project_id == project, table.c.id == id).values(**values)
-
-
-def _as_bytes(vector: NDArray[np.float32]) -> bytes:
-    return vector.astype("<f4").tobytes()

@@ -1,4 +1,7 @@
-"""What readers see of a project: its rows as they are in the database, and what was learned from them, as frozen records."""
+"""What readers see of a project: its rows as they are in the database, and what was learned from them, as frozen records.
+
+What follows from a state alone is asked of it: which classes answer, what there is to learn, what a change makes of it.
+"""
 
 from __future__ import annotations
 
