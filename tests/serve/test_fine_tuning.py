@@ -85,8 +85,7 @@ def project_of(api: Api) -> Any:
 
 
 def support_of(api: Api) -> SupportSet:
-    project = project_of(api)
-    support: SupportSet = project.support(project.state)
+    support: SupportSet = project_of(api).state.support(load_encoder("toy").identity.width)
     return support
 
 

@@ -32,7 +32,6 @@ from tip_adapter.serve import database as tables
 from tip_adapter.serve.fine_tuning import DONE, Comparison, FineTuned, Job, columns_of
 from tip_adapter.serve.learning import FINE_TUNED
 from tip_adapter.serve.problems import Problem
-from tip_adapter.serve.project import Project
 from tip_adapter.serve.state import ClassRow, PhotoRow, State
 from tip_adapter.text import printable, shown
 from tip_adapter.validation import MAX_TEXT
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.serve.database import Database
     from tip_adapter.serve.learning import Learner
+    from tip_adapter.serve.project import Project
     from tip_adapter.serve.settings import Limits
 
 _RECORD, _ARRAYS = "project.json", "project.safetensors"
@@ -122,13 +122,11 @@ class _Record(_Part):
 # ---- out -------------------------------------------------------------------------------------------------------------
 
 
-def project_file(project: Project, encoder: Encoder, database: Database) -> bytes:
+def project_file(project: Project, encoder: Encoder) -> bytes:
     """A project with its vectors and thumbnails, and its fine-tuned head if that answers; photos that are not encoded are left out."""
     state = project.state
     photos = [row for row in state.all_photos.values() if not row.deleted and row.vector is not None]
-    query = select(tables.photos.c.id, tables.photos.c.thumbnail).where(tables.photos.c.project_id == project.id)
-    with database.read() as connection:
-        thumbnails = {row.id: row.thumbnail or b"" for row in connection.execute(query)}
+    thumbnails = project.rows.thumbnails()
     pictures = [thumbnails.get(row.id, b"") for row in photos]
     fine_tuned, learned = _described(state.fine_tuned, project.fine_tuner.job)
     record = _Record(
@@ -217,7 +215,7 @@ def import_project(content: bytes, learner: Learner, database: Database, limits:
     try:
         record, arrays = _read(content, limits)
         _check(record, arrays, encoder, limits)
-        fine_tuning = _fine_tuning(record, arrays, learner, database, limits)
+        fine_tuning = _fine_tuning(record, arrays, learner)
     except (
         ValueError,
         KeyError,
@@ -268,9 +266,7 @@ def import_project(content: bytes, learner: Learner, database: Database, limits:
     return id
 
 
-def _fine_tuning(
-    record: _Record, arrays: dict[str, NDArray[Any]], learner: Learner, database: Database, limits: Limits
-) -> dict[str, Any] | None:
+def _fine_tuning(record: _Record, arrays: dict[str, NDArray[Any]], learner: Learner) -> dict[str, Any] | None:
     """The columns of a file's fine-tuned head, restored on its photos as they will be opened; None without one."""
     described = record.fine_tuned
     if described is None:
@@ -280,11 +276,12 @@ def _fine_tuning(
         PhotoRow(**msgspec.structs.asdict(row), number=n, vector=vector)
         for n, (row, vector) in enumerate(zip(record.photos, unit_rows(arrays["vectors"]), strict=True))
     ]
-    state = State(1, record.name, {row.id: row for row in classes}, {row.id: row for row in photos})
-    learned = Project("", record.created, state, None, database, learner, limits).state.learned
-    if learned is None:
+    by_id = {row.id: row for row in classes}, {row.id: row for row in photos}
+    state = State(1, record.name, *by_id, learner.encoder.record.reads_names)
+    if not state.answering:
         raise _Damaged("it has a fine-tuned result and no class that answers")
-    usual, usual_arrays = learned.head.to_record()
+    support = state.support(learner.encoder.identity.width)
+    usual, usual_arrays = learner.fit(state.answering, state.nameless, support).head.to_record()
     known = {name: array for name, array in usual_arrays.items() if not name.startswith("learned.")}
     config = usual | msgspec.to_builtins(described) | {"method": FINE_TUNED, "finetune_with": None}
     if config["images"] != usual["images"]:

@@ -180,7 +180,7 @@ class FineTuner:
                 raise Problem(
                     "conflict", "the project has a fine-tuned head of these photos; drop it first, with DELETE"
                 )
-            support = self._project.support(state)
+            support = state.support(self._learner.encoder.identity.width)
             parts = folds(support)
             if not parts:
                 raise Problem(
@@ -194,7 +194,7 @@ class FineTuner:
                 self._forget(connection)
                 connection.execute(insert(tables.fine_tunings).values(row))
             self._cancelled, self.job = threading.Event(), job
-            learned_from = self._project.answering(state), self._project.nameless(state), support
+            learned_from = state.answering, state.nameless, support
             return partial(
                 self._train, self._cancelled, partial(fine_tune, self._learner, *learned_from, parts, epochs)
             )
@@ -309,8 +309,7 @@ class FineTuner:
         if self._compared is None or self._compared[0] is not state or self._compared[1] is not job:
             head = job.result.head
             labels = dict(zip(head.support.ids.tolist(), head.support.labels.tolist(), strict=True))
-            names = self._project.answering(state)
-            is_same = head.names == names and labels == self._project.labels(state)
+            is_same = head.names == state.answering and labels == state.labels
             self._compared = state, job, is_same
         return self._compared[2]
 

@@ -1,7 +1,7 @@
-"""One project: its classes and photos as they are in the database, and what was learned from them.
+"""One project: its classes and photos, what was learned from them, and each change of them, which can be undone.
 
 Readers take `Project.state`, one frozen record that is replaced as a whole. Writers are serialised by a lock: a change is
-written to the database, then learned, then seen by readers.
+written to the database, by `Rows`, then learned, then seen by readers.
 """
 
 from __future__ import annotations
@@ -9,33 +9,28 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-from sqlalchemy import delete, insert, select, update
-
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
-from tip_adapter.serve import database as tables
 from tip_adapter.serve.fine_tuning import FineTuner
-from tip_adapter.serve.learning import Learned, Tuned
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.report import report_of
+from tip_adapter.serve.rows import Rows
 from tip_adapter.serve.state import COLLECTION, UPLOAD, Change, ClassRow, PhotoRow, State
 from tip_adapter.text import counted, shown
-from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from tip_adapter.model.head import Head
     from tip_adapter.serve.batching import EncodedPhoto
     from tip_adapter.serve.database import Database
     from tip_adapter.serve.fine_tuning import FineTuned
-    from tip_adapter.serve.learning import Learner
+    from tip_adapter.serve.learning import Learned, Learner, Tuned
     from tip_adapter.serve.settings import Limits
     from tip_adapter.serve.sorting import Scores
 
@@ -43,8 +38,6 @@ _Result = TypeVar("_Result")
 
 #: Label of the class of photos that belong to none of the others.
 NONE_OF_THESE = "none of these"
-#: Changes that can be undone.
-_MOST_CHANGES = 100
 #: Up to so many photos × classes × width all photos are fitted again at every change: it takes 20 ms.
 _QUICKLY_FITTED = 200_000
 
@@ -54,34 +47,28 @@ class Project:
 
     Parameters
     ----------
-    id, created : as in the database
-    state : State, without what is learned
-    tuned : Tuned, as it was chosen before; or None
+    id : str
     database, learner, limits : Database, Learner, Limits
+
+    Raises
+    ------
+    Problem
+        There is none of that id.
     """
 
-    def __init__(
-        self,
-        id: str,
-        created: float,
-        state: State,
-        tuned: Tuned | None,
-        database: Database,
-        learner: Learner,
-        limits: Limits,
-    ) -> None:
-        self.id, self.created = id, created
-        self._database, self._learner, self._limits = database, learner, limits
+    def __init__(self, id: str, database: Database, learner: Learner, limits: Limits) -> None:
+        self.id, self.rows = id, Rows(id, database)
+        self._learner, self._limits = learner, limits
         #: Whoever changes the project takes it.
         self.writing = threading.RLock()
-        self._reads_names = learner.encoder.record.reads_names
         self._reporting = threading.Lock()
         self._report: tuple[tuple[Learned | None, FineTuned | None], dict[str, Any]] | None = None
         #: Scores of the collection, and the state by which they were computed.
         self.scores: tuple[State, Scores] | None = None
         #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
         self.changed, self.moved, self.is_untuned = 0.0, 0.0, False
-        self.state = replace(state, learned=self._fitted(state, tuned) if self.answering(state) else None)
+        self.created, state, tuned = self.rows.read(reads_names=learner.encoder.record.reads_names)
+        self.state = replace(state, learned=self._fitted(state, tuned) if state.answering else None)
         self.is_untuned = tuned is None and bool(state.examples)
         self.fine_tuner = FineTuner(self, database, learner)
         self.state = replace(self.state, fine_tuned=self.fine_tuner.restore(self.state))
@@ -93,19 +80,11 @@ class Project:
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
-    def answering(self, state: State) -> dict[str, str]:
-        """Label → name of the classes that can be answered: enabled ones, with photos where the encoder reads no names."""
-        return {
-            row.label: row.name
-            for row in state.classes.values()
-            if row.enabled and (self._reads_names or state.n_examples[row.id])
-        }
-
     def answering_head(self) -> tuple[State, Head]:
         """The present state and the head that answers; Problem if there is no class to answer."""
         state = self.state
         if state.head is None:
-            what = "class" if self._reads_names else "class with a photo"
+            what = "class" if state.reads_names else "class with a photo"
             raise Problem("no_classes", f"the project has no enabled {what} yet; add one")
         return state, state.head
 
@@ -120,17 +99,6 @@ class Project:
     def collected(self, id: str) -> PhotoRow:
         """A photo of the collection by its id; Problem if there is none."""
         return _found(self.state.collection, id, "photo of the collection")
-
-    def stored(self, id: str, column: str) -> bytes:
-        """The thumbnail, or the content, of a photo; Problem if there is none."""
-        query = select(tables.photos.c[column]).where(
-            tables.photos.c.project_id == self.id, tables.photos.c.id == id, tables.photos.c.deleted.is_(False)
-        )
-        with self._database.read() as connection:
-            found = connection.scalar(query)
-        if found is None:
-            raise Problem("not_found", f"the project has no {column} of photo {shown(id)}")
-        return bytes(found)
 
     # ---- classes -----------------------------------------------------------------------------------------------------
 
@@ -182,10 +150,6 @@ class Project:
             }
             self._change(Change(f"deleted class {row.label}", classes={id: gone}, photos=photos))
 
-    def none_class(self) -> ClassRow | None:
-        """The class "none of these", where there is one."""
-        return next((row for row in self.state.classes.values() if row.is_none), None)
-
     # ---- photos ------------------------------------------------------------------------------------------------------
 
     def there(self, id: str, digest: str, origin: str, class_id: str | None) -> bool:
@@ -201,18 +165,13 @@ class Project:
             raise Problem("conflict", f"photo {shown(id)} is in another class; move it with PATCH")
         return True
 
-    def duplicate(self, id: str, digest: str, origin: str) -> PhotoRow | None:
-        """A photo of the same content among the examples, or in the collection."""
-        rows = self.state.examples if origin == UPLOAD else self.state.collection
-        return next((row for row in rows.values() if row.digest == digest and row.id != id), None)
-
     def add_example(self, id: str, class_id: str, filename: str, encoded: EncodedPhoto) -> PhotoRow | None:
         """Learn a photo of a class; the earlier one of the same content where there is one, which is not changed."""
         with self.writing:
             row = self.class_of(class_id)
             if self.there(id, encoded.digest, UPLOAD, class_id):
                 return None
-            if earlier := self.duplicate(id, encoded.digest, UPLOAD):
+            if earlier := self.state.duplicate(id, encoded.digest, UPLOAD):
                 return earlier
             text = f"added a photo to {row.label}"
             if id in self.state.all_photos:  # deleted before
@@ -254,7 +213,7 @@ class Project:
         with self.writing:
             if self.there(id, digest, COLLECTION, None):
                 return None
-            if earlier := self.duplicate(id, digest, COLLECTION):
+            if earlier := self.state.duplicate(id, digest, COLLECTION):
                 return earlier
             if len(self.state.pending) >= self._limits.pending_photos:
                 waiting = counted(len(self.state.pending), "photo waits", "photos wait")
@@ -270,18 +229,14 @@ class Project:
     def keep_encoded(self, outcomes: Mapping[str, EncodedPhoto | Exception]) -> None:
         """Store the vectors of photos of the collection, or why they have none; their files are dropped."""
         with self.writing:
-            rows = dict(self.state.all_photos)
-            with self._database.begin() as connection:
-                for id, outcome in outcomes.items():
-                    values: dict[str, Any] = {"content": None}
-                    if isinstance(outcome, Exception):
-                        rows[id] = replace(rows[id], error=str(outcome))
-                        values["error"] = str(outcome)
-                    else:
-                        rows[id] = replace(rows[id], vector=outcome.vector)
-                        values |= {"vector": _as_bytes(outcome.vector), "thumbnail": outcome.thumbnail}
-                    connection.execute(_row(tables.photos, self.id, id, values))
-            self.state = replace(self.state, all_photos=rows)
+            photos = dict(self.state.all_photos)
+            for id, outcome in outcomes.items():
+                if isinstance(outcome, Exception):
+                    photos[id] = replace(photos[id], error=str(outcome))
+                else:
+                    photos[id] = replace(photos[id], vector=outcome.vector)
+            self.rows.keep_encoded(outcomes)
+            self.state = replace(self.state, all_photos=photos)
 
     def label_collected(self, id: str, class_id: str | None, not_class_id: str | None = None) -> None:
         """Make a photo of the collection an example of a class; of "none of these" where it is not of a class; or open again."""
@@ -292,7 +247,7 @@ class Project:
             new: list[ClassRow] = []
             if not_class_id is not None:
                 no = self.class_of(not_class_id)
-                none = self.none_class()
+                none = self.state.none_class
                 if none is None:
                     none = self._new_none_class()
                     new = [none]
@@ -315,31 +270,17 @@ class Project:
     def rename(self, name: str) -> None:
         """Give the project another name."""
         with self.writing:
-            with self._database.begin() as connection:
-                query = update(tables.projects).where(tables.projects.c.id == self.id)
-                connection.execute(query.values(name=name))
+            self.rows.rename(name)
             self.state = replace(self.state, name=name)
-
-    def can_undo(self) -> bool:
-        """Whether there is a change that can be undone."""
-        query = select(tables.changes.c.number).where(tables.changes.c.project_id == self.id).limit(1)
-        with self._database.read() as connection:
-            return connection.scalar(query) is not None
 
     def undo(self) -> str:
         """Take the last change back: what it was; Problem if there is none."""
         with self.writing:
-            mine = tables.changes.c.project_id == self.id
-            with self._database.read() as connection:
-                query = select(tables.changes).where(mine).order_by(tables.changes.c.number.desc()).limit(1)
-                last = connection.execute(query).mappings().first()
+            last = self.rows.last_change()
             if last is None:
                 raise Problem("nothing_to_undo", "there is no change that can be undone")
-
-            def forget(connection: Connection) -> None:
-                connection.execute(delete(tables.changes).where(mine, tables.changes.c.number == last["number"]))
-
-            self._change(Change("", last["before"]["classes"], last["before"]["photos"], is_undoable=False), forget)
+            undone = Change("", last["before"]["classes"], last["before"]["photos"], is_undoable=False)
+            self._change(undone, partial(self.rows.forget, number=last["number"]))
             return str(last["text"])
 
     def report(self) -> dict[str, Any]:
@@ -353,34 +294,11 @@ class Project:
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 
-    def labels(self, state: State) -> dict[str, str]:
-        """Id → label of the examples of the classes that are answered."""
-        answering = self.answering(state)
-        labels = {row.id: state.label_of(row, answering) for row in state.examples.values()}
-        return {id: label for id, label in labels.items() if label is not None}
-
-    def support(self, state: State) -> SupportSet:
-        """The same examples as a support set, ids as in the database."""
-        labels = self.labels(state)
-        rows = [state.examples[id] for id in labels]
-        width = self._learner.encoder.identity.width
-        return SupportSet(
-            np.array([row.vector for row in rows], np.float32).reshape(len(rows), width),
-            np.array([*labels.values()], np.str_),
-            np.array([*labels], np.str_),
-            np.array([row.digest for row in rows], np.str_),
-        )
-
-    def nameless(self, state: State) -> frozenset[str]:
-        """Labels of classes without a name of their own."""
-        return frozenset(row.label for row in state.classes.values() if row.is_none)
-
     def answer_by(self, fine_tuned: FineTuned | None, further: Callable[[Connection], None]) -> None:
         """Let readers see the answers of a fine-tuned head, or without it; `further` is written with the new version."""
         with self.writing:
             state = replace(self.state, version=self.state.version + 1, fine_tuned=fine_tuned)
-            with self._database.begin() as connection:
-                self._write_version(connection, state.version)
+            with self.rows.new_version(state.version) as connection:
                 further(connection)
             self.state = state
 
@@ -394,11 +312,12 @@ class Project:
         learned = self._fitted(state, None if tune else state.learned.tuned)
         with self.writing:
             now = self.state
-            if self.answering(now) != self.answering(state):
+            if now.answering != state.answering:
                 return  # a change of classes has fitted all again; what was chosen is chosen later
-            later = (
-                self._moved(learned, state, now, [*state.all_photos, *now.all_photos]) if now is not state else learned
-            )
+            later = learned
+            if now is not state:
+                relabelled = state.relabelled(now, {**state.all_photos, **now.all_photos})
+                later = _moved(learned, state, now, relabelled)
             self._publish(replace(now, learned=later), learned.tuned if tune else None)
             # Afterwards: who reads that nothing is due any more reads the new state, too.
             self.moved = self.moved if later is not learned else 0.0
@@ -406,66 +325,35 @@ class Project:
                 self.is_untuned = self.changed > started
 
     def _fitted(self, state: State, tuned: Tuned | None) -> Learned:
-        learned_from = self.answering(state), self.nameless(state), self.support(state)
+        learned_from = state.answering, state.nameless, state.support(self._learner.encoder.identity.width)
         return self._learner.fit(*learned_from) if tuned is None else self._learner.refit(tuned, *learned_from)
-
-    def _moved(self, learned: Learned, before: State, after: State, photos: Iterable[str]) -> Learned:
-        """`learned` from the photos of `before`, changed by those whose label is another one after."""
-        answering = self.answering(after)
-        for id in dict.fromkeys(photos):
-            old, new = before.all_photos.get(id), after.all_photos.get(id)
-            labels = before.label_of(old, answering), after.label_of(new, answering)
-            if labels[0] == labels[1]:
-                continue
-            if old is not None and old.vector is not None and labels[0] is not None:
-                learned = learned.without_photo(old.vector, labels[0])
-            if new is not None and new.vector is not None and labels[1] is not None:
-                learned = learned.with_photo(new.vector, labels[1])
-        return learned
-
-    def _relabelled(self, before: State, after: State, photos: Iterable[str]) -> list[str]:
-        """Those of the photos that are examples of another class after a change."""
-        answering = self.answering(after)
-        return [
-            id
-            for id in photos
-            if before.label_of(before.all_photos.get(id), answering)
-            != after.label_of(after.all_photos.get(id), answering)
-        ]
 
     def _relearned(self, before: State, after: State, relabelled: list[str]) -> Learned | None:
         """What is learned after a change, at once."""
-        answering, learned = self.answering(after), before.learned
-        is_other = learned is None or self.answering(before) != answering
-        if not answering or not (is_other or relabelled):  # such as a photo for the collection
-            return learned if answering else None
+        learned = before.learned
+        is_other = learned is None or before.answering != after.answering
+        if not after.answering or not (is_other or relabelled):  # such as a photo for the collection
+            return learned if after.answering else None
         self.is_untuned = True
         if learned is None or is_other or learned.tuned.choice is None:
             return self._fitted(after, learned.tuned if learned else None)
-        size = len(after.examples) * len(answering) * self._learner.encoder.identity.width
+        size = len(after.examples) * len(after.answering) * self._learner.encoder.identity.width
         if size <= _QUICKLY_FITTED:
             return self._fitted(after, learned.tuned)
         self.moved = self.moved or time.monotonic()
-        return self._moved(learned, before, after, relabelled)
+        return _moved(learned, before, after, relabelled)
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def _change(self, change: Change, further: Callable[[Connection], None] | None = None) -> None:
         """Write a change to the database, then learn it, then let readers see it."""
         state = self.state
-        after, before = self._changed(change)
-        relabelled = self._relabelled(state, after, before["photos"])
-        if relabelled or self.answering(state) != self.answering(after):
+        after, before = state.changed(change)
+        relabelled = state.relabelled(after, before["photos"])
+        if relabelled or state.answering != after.answering:
             after = replace(after, fine_tuned=None)
-        with self._database.begin() as connection:
-            self._write_version(connection, after.version)
-            for row in change.new:
-                connection.execute(_inserted(self.id, row, change.stored or {}))
-            for kind, values_of in (("classes", change.classes), ("photos", change.photos)):
-                for id, values in (values_of or {}).items():
-                    connection.execute(_row(getattr(tables, kind), self.id, id, values))
-            if change.is_undoable:
-                self._remember(connection, change.text, before)
+        with self.rows.new_version(after.version) as connection:
+            self.rows.write(connection, change, before)
             if further:
                 further(connection)
             if after.fine_tuned is not state.fine_tuned:
@@ -477,48 +365,13 @@ class Project:
         finally:  # rows are seen even if learning fails: they are in the database
             self.state = replace(after, learned=learned)
 
-    def _changed(self, change: Change) -> tuple[State, dict[str, dict[str, Any]]]:
-        """The state with other rows, and by table and id what undoes that."""
-        state = self.state
-        rows: dict[str, dict[str, Any]] = {"classes": dict(state.all_classes), "photos": dict(state.all_photos)}
-        before: dict[str, dict[str, Any]] = {"classes": {}, "photos": {}}
-        for row in change.new:
-            kind = "classes" if isinstance(row, ClassRow) else "photos"
-            rows[kind][row.id] = row
-            before[kind][row.id] = {"deleted": True}
-        for kind, values_of in (("classes", change.classes), ("photos", change.photos)):
-            for id, values in (values_of or {}).items():
-                before[kind][id] = {column: getattr(rows[kind][id], column) for column in values}
-                rows[kind][id] = replace(rows[kind][id], **values)
-        after = replace(state, version=state.version + 1, all_classes=rows["classes"], all_photos=rows["photos"])
-        return after, before
-
-    def _remember(self, connection: Connection, text: str, before: Mapping[str, Any]) -> None:
-        """Store how a change is undone; the oldest ones are forgotten."""
-        mine = tables.changes.c.project_id == self.id
-        numbers = connection.scalars(
-            select(tables.changes.c.number).where(mine).order_by(tables.changes.c.number)
-        ).all()
-        number = numbers[-1] + 1 if numbers else 1
-        connection.execute(insert(tables.changes).values(project_id=self.id, number=number, text=text, before=before))
-        if len(numbers) >= _MOST_CHANGES:
-            connection.execute(delete(tables.changes).where(mine, tables.changes.c.number <= numbers[-_MOST_CHANGES]))
-
     def _publish(self, state: State, tuned: Tuned | None) -> None:
         """Let readers see a state that differs in what is learned only."""
         state = replace(state, version=state.version + 1)
-        with self._database.begin() as connection:
-            self._write_version(connection, state.version)
+        with self.rows.new_version(state.version) as connection:
             if tuned is not None:
-                query = update(tables.projects).where(tables.projects.c.id == self.id)
-                connection.execute(query.values(settings=tuned.to_record()))
+                self.rows.keep_tuned(connection, tuned)
         self.state = state
-
-    def _write_version(self, connection: Connection, version: int) -> None:
-        """Store the version; Problem if the project was deleted since the request found it."""
-        query = update(tables.projects).where(tables.projects.c.id == self.id).values(version=version)
-        if not connection.execute(query).rowcount:
-            raise Problem("not_found", f"the project {shown(self.id)} was deleted")
 
     def _check_class(self, label: str, name: str, but: str | None = None) -> None:
         """Raise Problem or LabelError if a class cannot be added or renamed so."""
@@ -548,52 +401,19 @@ class Project:
         return max((row.number for row in rows.values()), default=0) + 1
 
 
-def open_project(id: str, database: Database, learner: Learner, limits: Limits) -> Project:
-    """Read a project and learn its photos, whose vectors are stored; Problem if there is none of that id."""
-    with database.begin() as connection:
-        project = connection.execute(select(tables.projects).where(tables.projects.c.id == id)).mappings().first()
-        if project is None:
-            raise Problem("not_found", f"there is no project {shown(id)}")
-        _remove_deleted(connection, id)
-        classes = connection.execute(select(tables.classes).where(tables.classes.c.project_id == id)).mappings()
-        all_classes = [ClassRow(**{c: row[c] for c in ClassRow.__dataclass_fields__}) for row in classes]
-        columns = [tables.photos.c[c] for c in PhotoRow.__dataclass_fields__]
-        query = select(*columns).where(tables.photos.c.project_id == id).order_by(tables.photos.c.number)
-        all_photos = [
-            PhotoRow(**{**row, "vector": None if row["vector"] is None else np.frombuffer(row["vector"], "<f4")})
-            for row in connection.execute(query).mappings()
-        ]
-    state = State(project["version"], project["name"], {r.id: r for r in all_classes}, {r.id: r for r in all_photos})
-    tuned = Tuned.from_record(project["settings"]) if project["settings"] else None
-    return Project(id, project["created"], state, tuned, database, learner, limits)
-
-
-def _remove_deleted(connection: Connection, id: str) -> None:
-    """Delete the rows that no change can bring back."""
-    query = select(tables.changes.c.before).where(tables.changes.c.project_id == id)
-    kept = {row for before in connection.scalars(query) for rows in before.values() for row in rows}
-    for table in (tables.classes, tables.photos):
-        gone = connection.scalars(select(table.c.id).where(table.c.project_id == id, table.c.deleted)).all()
-        for row in set(gone) - kept:
-            connection.execute(delete(table).where(table.c.project_id == id, table.c.id == row))
+def _moved(learned: Learned, before: State, after: State, relabelled: Iterable[str]) -> Learned:
+    """`learned` from the photos of `before`, changed by those whose label is another one after."""
+    for id in relabelled:
+        old, new = before.all_photos.get(id), after.all_photos.get(id)
+        old_label, new_label = before.label_of(old), after.label_of(new)
+        if old is not None and old.vector is not None and old_label is not None:
+            learned = learned.without_photo(old.vector, old_label)
+        if new is not None and new.vector is not None and new_label is not None:
+            learned = learned.with_photo(new.vector, new_label)
+    return learned
 
 
 def _found(rows: Mapping[str, _Result], id: str, kind: str) -> _Result:
     if id not in rows:
         raise Problem("not_found", f"the project has no {kind} {shown(id)}")
     return rows[id]
-
-
-def _inserted(project: str, row: ClassRow | PhotoRow, stored: Mapping[str, Any]) -> Any:
-    if isinstance(row, ClassRow):
-        return insert(tables.classes).values(project_id=project, **asdict(row))
-    values = {**vars(row), "vector": None if row.vector is None else _as_bytes(row.vector)}
-    return insert(tables.photos).values(project_id=project, **values, **stored)
-
-
-def _row(table: Any, project: str, id: str, values: Mapping[str, Any]) -> Any:
-    return update(table).where(table.c.project_id == project, table.c.id == id).values(**values)
-
-
-def _as_bytes(vector: NDArray[np.float32]) -> bytes:
-    return vector.astype("<f4").tobytes()

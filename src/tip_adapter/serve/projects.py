@@ -17,7 +17,7 @@ from tip_adapter.images.labels import label_of
 from tip_adapter.serve import database as tables
 from tip_adapter.serve.learning import Learner
 from tip_adapter.serve.problems import Problem
-from tip_adapter.serve.project import Project, open_project
+from tip_adapter.serve.project import Project
 from tip_adapter.serve.uploads import Photo
 from tip_adapter.text import shown
 
@@ -113,7 +113,7 @@ class Projects:
                         f"the project was made with the encoder {shown(made_with.encoder)} and this service has "
                         f"{shown(identity.name)}; start it with --encoder {made_with.encoder}",
                     )
-                self._open[id] = open_project(id, self.database, self.learner, self.limits)
+                self._open[id] = Project(id, self.database, self.learner, self.limits)
             return self._open[id]
 
     def delete(self, id: str) -> None:
@@ -175,7 +175,7 @@ class Projects:
 
     async def _encode_some(self, project: Project) -> None:
         rows = project.state.pending[:_TOGETHER]
-        contents = await asyncio.to_thread(lambda: [project.stored(row.id, "content") for row in rows])
+        contents = await asyncio.to_thread(lambda: [project.rows.stored(row.id, "content") for row in rows])
         photos = [Photo(row.filename, content) for row, content in zip(rows, contents, strict=True)]
         outcomes = await self.queue.encode(photos)
         await asyncio.to_thread(

@@ -32,7 +32,7 @@ async def export(query: Annotated[bodies.ExportQuery, Query()], project: OneProj
     """The project as one file to import again; or what it has learned as a model folder (zip), or as an ONNX file."""
     encoder = projects.queue.encoder
     if query.format == "project":
-        content, name = await asyncio.to_thread(project_file, project, encoder, projects.database), "project.zip"
+        content, name = await asyncio.to_thread(project_file, project, encoder), "project.zip"
     elif query.format == "model":
         content, name = await asyncio.to_thread(model_file, project, encoder), "model.zip"
     else:

@@ -73,7 +73,7 @@ async def delete_project(p: Id, projects: AllProjects) -> Response:
 async def undo(project: OneProject) -> Response:
     """Take the last change of a class or an example back."""
     text = await asyncio.to_thread(project.undo)
-    can_undo = await asyncio.to_thread(project.can_undo)
+    can_undo = await asyncio.to_thread(project.rows.can_undo)
     return JSONResponse({"version": project.state.version, "undone": text, "can_undo": can_undo})
 
 

@@ -64,7 +64,7 @@ def project_answer(project: Project) -> dict[str, Any]:
         "classes": [class_answer(row, state) for row in state.classes.values()],
         "settings": settings,
         "jobs": {"tuning": project.is_untuned, "fine_tuning": project.fine_tuner.answer(state)},
-        "can_undo": project.can_undo(),
+        "can_undo": project.rows.can_undo(),
     }
 
 
@@ -93,7 +93,7 @@ def example_answer(row: PhotoRow) -> dict[str, Any]:
 
 async def thumbnail_answer(project: Project, photo: str) -> Response:
     """The thumbnail of a photo."""
-    content = await asyncio.to_thread(project.stored, photo, "thumbnail")
+    content = await asyncio.to_thread(project.rows.stored, photo, "thumbnail")
     return Response(content, media_type="image/jpeg", headers=_CACHED)
 
 
