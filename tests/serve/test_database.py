@@ -144,7 +144,8 @@ def test_fault_46_a_kill_loses_no_acknowledged_photo(
 ) -> None:
     where = ["--data", str(tmp_path)] if kind == "sqlite" else ["--database", request.getfixturevalue("postgres")()]
     p, c, ledger, n = new_id(), new_id(), set(), 0
-    for kill in range(100 if SOAK else 10 if kind == "sqlite" else 3):
+    kills = 100 if SOAK else 10 if kind == "sqlite" else 3
+    for kill in range(kills):
         with running(*where) as (group, url), httpx.Client(timeout=30) as client:
             base = f"{url}/v1/projects/{p}"
             client.put(base, json={"name": "killed"}).raise_for_status()
@@ -155,14 +156,17 @@ def test_fault_46_a_kill_loses_no_acknowledged_photo(
             ]
             assert len(listed) == len(set(listed))
             assert ledger <= set(listed), kill
-            threading.Timer(0.1 + kill % 7 * 0.05, os.killpg, (group, signal.SIGKILL)).start()
+            killed = threading.Timer(kill % 7 * 0.05, os.killpg, (group, signal.SIGKILL))
             with suppress(httpx.TransportError):
                 while True:
                     e, n = new_id(), n + 1
                     answer = client.put(f"{base}/examples/{e}", params={"class_id": c}, content=photo("red", n))
                     if answer.status_code == 201:
                         ledger.add(e)
-    assert len(ledger) >= 3  # how many depends on how busy the machine is
+                    # After the first photo, however busy the machine is.
+                    if not killed.ident:
+                        killed.start()
+    assert len(ledger) >= kills
     if kind == "sqlite":
         require_sound(tmp_path)
 
