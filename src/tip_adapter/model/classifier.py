@@ -24,7 +24,7 @@ from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_te
 from tip_adapter.errors import LabelError, WrongEncoder, warn
 from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
 from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_ids, listed_labels, listed_pairs
-from tip_adapter.images.label_doubts import label_doubts
+from tip_adapter.images.label_doubts import label_doubts, new_doubts
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import AUTO, method_class
@@ -881,6 +881,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _with_named(self, head: Head, labels: Sequence[str]) -> Head:
         """The head with those of the labels, too, that are new to it."""
         refuse_lookalike_labels([*head.names, *labels])
+        warn(*new_doubts(head.names, labels))
         return self._with_new(head, labels)
 
     def _with_new(self, head: Head, labels: Sequence[str]) -> Head:
