@@ -105,8 +105,11 @@ def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
         )
     kinds = {axis: int if axis in ("shots", "seed") else str for axis in AXES}
     accuracy, identity = result.get("accuracy"), result.get("encoder_identity")
+    texts = (result.get("notes", []), result.get("support_ids", []))
     if not (
         all(type(result.get(axis)) is kind for axis, kind in kinds.items())
+        and all(isinstance(listed, list) and all(type(text) is str for text in listed) for listed in texts)
+        and isinstance(result.get("settings", {}), dict)
         and (isinstance(identity, dict) and type(identity.get("fingerprint")) is str)
         and (accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 1))
     ):
