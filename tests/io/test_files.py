@@ -25,6 +25,7 @@ from tip_adapter.io.files import (
     cache_folder,
     folder_writer,
     lock_folder,
+    make_folder,
     open_regular,
     read_bounded,
     readable_path,
@@ -756,3 +757,5 @@ def test_fault_79_a_file_where_a_folder_is_needed_is_named(tmp_path):
     (tmp_path / "cat").touch()
     with pytest.raises(NotWritable, match=f"{tmp_path / 'cat'} is no folder; move it"), folder_writer(tmp_path) as to:
         to.link(tmp_path / "cat", "cat/1.png")
+    with pytest.raises(NotWritable, match=f"write {tmp_path / 'cat'}: {tmp_path / 'cat'} is no folder"):
+        make_folder(tmp_path / "cat")

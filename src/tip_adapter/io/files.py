@@ -317,7 +317,7 @@ def refuse_existing(path: str | os.PathLike[str]) -> None:
 def not_writable(path: str | os.PathLike[str], error: OSError) -> NotWritable:
     """The system's error as NotWritable, with its reason."""
     if isinstance(error, (FileExistsError, NotADirectoryError)):
-        for above in Path(path).parents:
+        for above in (Path(path), *Path(path).parents):
             if os.path.lexists(above) and not above.is_dir():
                 return NotWritable(
                     f"cannot write {printable(path)}: {printable(above)} is no folder; move it or choose another place"
