@@ -176,6 +176,9 @@ def test_what_a_stopped_run_left_unfinished_goes(tmp_path: Path, end: bytes) -> 
         {"notes": [1]},
         {"support_ids": 3},
         {"settings": []},
+        {"settings": {"cache_size": "16"}},
+        {"silhouette": "0.5"},
+        {"points": [[1.0, 2.0]]},
     ],
 )
 def test_fault_40_a_result_of_other_kinds_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
