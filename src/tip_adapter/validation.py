@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
@@ -30,6 +31,16 @@ MAX_TEMPERATURE = 1e6
 MAX_RATE = 1e6
 #: `min_score`: use the model's own threshold.
 AUTO = "auto"
+#: Removed around a class name: white space, also that without a break, and characters without width.
+BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
+#: What programs and spreadsheets in any language write for a missing value or a failed formula, in lower case.
+_MISSING = re.compile(
+    r"|\\n|null|none|nat|undefined|n/a|[-+]?nan(\(.*\))?"
+    r"|[<(\[](null|none|nan|nat|na|n/a|blank|undefined|empty|leer|vide|vuoto|vazio|en blanco|空白)[>)\]]"
+    r"|#.*[!?]|#(nv|n/?d|n/?a( n/a)?|н/д|n/disp|brak|getting_data|loading\W*)|err:\d{3}|[-+]?\d\.?#(q?nan|snan|ind|inf)\d*"
+    r"|-{2,}|\[\s*\]|\{\s*\}|nil|n\.a\.|k\.\s?a\.|na_(character|integer|real|complex)_|(?P<quote>[\"']+)(null|none|nan|nat|na|n/a)?(?P=quote)"
+    r"|tensor\(nan\b.*\)|((np|numpy|pd|pandas|math|torch)\.)(na|nan|nat)|float\(\W*nan\W*\)"
+)
 
 
 def require(fits: bool, name: str, wanted: str, value: object) -> None:
@@ -77,3 +88,9 @@ def path(value: Any, name: str) -> Path:
 def is_whole_text(text: object) -> bool:
     """Whether it is a text without unpaired surrogates."""
     return isinstance(text, str) and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def is_missing(text: str) -> bool:
+    """Whether a label is empty or what programs write for a missing value; NA only in capitals: "na" may be a name."""
+    text = text.strip(BLANKS)
+    return text == "NA" or bool(_MISSING.fullmatch(text.casefold()))

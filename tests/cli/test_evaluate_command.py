@@ -249,3 +249,19 @@ def test_quiet_hides_notes_before_and_after_the_command(run: Callable[..., Ran],
 
 def test_threads_do_not_change_the_record(evaluate: Callable[..., Any], unseen: Path) -> None:
     assert untimed(evaluate(unseen, "--threads", "1")) == untimed(evaluate(unseen, "--threads", "3"))
+
+
+def test_fault_84_predictions_that_another_program_wrote_meanwhile_are_not_replaced(
+    run: Callable[..., Ran], model: Path, unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, table = FewShotClassifier.evaluate_folder, tmp_path / "table.csv"
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        table.write_text("theirs")
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(FewShotClassifier, "evaluate_folder", meanwhile)
+    ran = run("evaluate", model, unseen, "--predictions", table)
+    assert ran.status == 1
+    assert f"{table} exists; choose another place or pass --force" in ran.err
+    assert table.read_text() == "theirs"

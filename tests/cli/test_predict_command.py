@@ -540,3 +540,32 @@ def test_an_empty_argument_is_a_usage_error(run: Callable[..., Ran], model: Path
     ran = run("predict", model, "")
     assert (ran.status, ran.out) == (2, "")
     assert "an argument is empty" in ran.err
+
+
+@pytest.mark.parametrize(
+    "as_written",
+    [
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.replace("\n", "\0").encode(),
+    ],
+    ids=["UTF-8 with a mark", "UTF-16", "ended by NUL"],
+)
+def test_fault_79_stdin_is_read_in_the_encodings_of_lists_and_as_find_print0_writes_it(
+    run: Callable[..., Ran], model: Path, unseen: Path, as_written: Callable[[str], bytes]
+) -> None:
+    paths = f"{unseen / 'green' / '100.png'}\n{unseen / 'blue' / '100.png'}\n"
+    ran = run("predict", model, "-", "--json", stdin=as_written(paths))
+    assert ran.err == ""
+    assert [record["label"] for record in rows(ran)] == ["green", "blue"]
+
+
+def test_fault_16_csv_has_the_exact_names_also_where_stdout_lacks_their_letters(
+    run: Callable[..., Ran], model: Path, unseen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = unseen / "red" / "🐱é.png"
+    (unseen / "red" / "100.png").rename(photo)
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="cp1252"))
+    assert run("predict", model, photo, "--csv").status == 0
+    assert out.getvalue().decode("utf-8").splitlines()[1].startswith(f"{photo},red,")

@@ -572,3 +572,46 @@ def test_relabel_photo_names_what_is_near(
     assert (ran.status, ran.out) == (2, "")
     assert reason in ran.err
     assert contents(tmp_path / "model") == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "list", "vectors"])
+def test_fault_75_added_images_that_are_of_other_classes_by_their_own_account_are_reported(
+    run: Callable[..., Ran], taught: Path, make_photos: Callable[..., Path], kind: str
+) -> None:
+    place = make_photos("several", red=2, blue=2)
+    others = "blue"
+    if kind == "list":
+        place = place / "list.csv"
+        place.write_text("file_name,label\nred/0.png,red\nblue/0.png,azure\n")
+        others = "azure"
+    elif kind == "vectors":
+        assert run("extract", place, "--out", place.parent / "vectors", "--encoder", "toy", "--quiet").status == 0
+        place = place.parent / "vectors"
+    ran = run("add", taught, "red", place)
+    assert ran.status == 0
+    assert f"{place} names other classes ({others}); all of its images are added to red" in ran.err
+
+
+def test_fault_75_folders_within_a_class_are_no_other_classes(
+    run: Callable[..., Ran], taught: Path, yellow: Path
+) -> None:
+    (yellow / "deep").mkdir()
+    for photo in list(yellow.glob("*.png"))[:1]:
+        photo.rename(yellow / "deep" / photo.name)
+    assert run("add", taught, "yellow", yellow).err == ""
+
+
+def test_fault_79_a_file_in_a_model_folder_is_named_where_it_prevents_an_update(
+    run: Callable[..., Ran], taught: Path, yellow: Path
+) -> None:
+    (taught / "model.onnx").write_bytes(b"mine")
+    ran = run("add", taught, "yellow", yellow)
+    assert ran.status == 1
+    assert f"{taught} holds model.onnx, which is no part of a model, and is not replaced" in ran.err
+
+
+@pytest.mark.parametrize("label", ["-", "red (1)"])
+def test_fault_78_an_added_class_that_is_probably_none_is_reported(
+    run: Callable[..., Ran], taught: Path, yellow: Path, label: str
+) -> None:
+    assert f": {label}; if it is" in run("add", taught, label, yellow).err

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tip_adapter.encoders.prompts import embed_classes, read_class_names, readable, resolve_templates, template_sets
+from tip_adapter.encoders.prompts import (
+    embed_classes,
+    name_classes,
+    read_class_names,
+    readable,
+    resolve_templates,
+    template_sets,
+)
 from tip_adapter.encoders.toy import ToyEncoder
-from tip_adapter.errors import UsageError
+from tip_adapter.errors import TipAdapterWarning, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -237,3 +244,15 @@ def test_toy_reads_latin(name: str) -> None:
 @pytest.mark.parametrize("name", ["猫", "кошка", "red кот", "ﾈｺ"])
 def test_toy_reads_no_other_script(name: str) -> None:
     assert not ToyEncoder.record.reads(name)
+
+
+def test_fault_79_the_columns_of_a_file_of_class_names_are_named(tmp_path):
+    (tmp_path / "names.csv").write_text("label;name\ncat;a cat\n")
+    with pytest.raises(UsageError, match=r"its first line has label;name, not the columns label and name"):
+        read_class_names(tmp_path / "names.csv")
+
+
+@pytest.mark.parametrize("name", ["nan", "None", "#N/A"])
+def test_fault_79_a_class_name_that_is_missing_as_text_is_reported(name):
+    with pytest.warns(TipAdapterWarning, match=f"written where a name is missing: {name} for cat"):
+        name_classes(["cat", "nan"], {"cat": name}, lambda _: True)

@@ -370,7 +370,7 @@ def test_fault_79_class_folders_that_are_named_like_a_missing_label_are_doubted(
     photos = find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", f"{label}/2.jpg"), part="train")
     assert photos.counts()[label] == 1
     (note,) = photos.notes
-    assert f"{label} is read as a class, though programs write that where a label is missing" in note
+    assert f"such names are written where a label is missing: {label}; if it is" in note
 
 
 def test_fault_77_skipped_files_are_counted_by_kind(tmp_path):
@@ -1050,3 +1050,15 @@ def test_fault_79_a_file_that_may_have_the_names_of_numbered_classes_is_named(tm
 
 def test_fault_79_such_a_file_next_to_named_classes_says_nothing(tmp_path):
     assert find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", "classes.txt"), part="train").notes == ()
+
+
+def test_fault_77_what_is_behind_a_path_that_is_too_long_is_counted_as_that(tmp_path, monkeypatch):
+    place(tmp_path, "cat/1.jpg", "dog/1.jpg")
+    monkeypatch.chdir(tmp_path / "cat")
+    for _ in range(20):
+        Path("d" * 250).mkdir()
+        os.chdir("d" * 250)
+    Path("2.jpg").touch()
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert note.endswith("1 file that is no photo is skipped: paths longer than the system reads 1")
+    os.chdir(tmp_path)

@@ -1,11 +1,13 @@
 """Labels that are probably not meant as classes are named, by every route."""
 
+import re
+
 import numpy as np
 import pytest
 
 from tip_adapter import ClassEmbeddings, FewShotClassifier, TipAdapterClassifier
 from tip_adapter.errors import LabelError, TipAdapterWarning
-from tip_adapter.images.label_doubts import label_doubts
+from tip_adapter.images.label_doubts import label_doubts, new_doubts
 from tip_adapter.images.labels import refuse_lookalike_labels
 
 COPIES = [
@@ -126,3 +128,30 @@ def test_fault_78_labels_of_vectors_that_differ_only_by_white_space_are_refused(
 def test_fault_78_long_labels_are_not_searched_for_the_mark_of_a_copy():
     assert label_doubts(["x" * 97, "x" * 97 + " (1)"]) == []  # 1,000 characters would take half a second each
     assert len(label_doubts(["x" * 96, "x" * 96 + " (1)"])) == 1
+
+
+def test_fault_78_only_what_an_added_label_brings_is_doubted():
+    assert new_doubts(["cat", "cat (1)"], ["dog"]) == []
+    (note,) = new_doubts(["cat (1)"], ["cat"])
+    assert "named like a copy of another class: cat (1)" in note
+
+
+@pytest.mark.parametrize("label", ["cat (1)", "-", "new folder"])
+def test_fault_78_partial_fit_doubts_what_fit_doubts(label):
+    shades = [np.full((8, 8, 3), shade, np.uint8) for shade in (0, 100, 200)]
+    model = FewShotClassifier("toy").fit(shades[:2], ["cat", "dog"])
+    with pytest.warns(TipAdapterWarning, match=f"read as a class of its own.*: {re.escape(label)};"):
+        model.partial_fit(shades[2:], [label])
+
+
+@pytest.mark.parametrize("label", ["nan", "None", "N/A"])
+def test_fault_79_a_missing_label_as_text_is_reported_by_estimators_of_vectors(label):
+    vectors = np.eye(3)
+    reason = f"hold '{label}', which is written where a label is missing"
+    for labels in (["cat", label, "dog"], np.array(["cat", label, "dog"])):
+        with pytest.warns(TipAdapterWarning, match=reason):
+            TipAdapterClassifier().fit(vectors, labels)
+    clf = TipAdapterClassifier().fit(vectors, ["cat", "dog", "dog"])
+    with pytest.warns(TipAdapterWarning, match=reason):
+        clf.partial_fit(vectors[:1], [label])
+    clf.partial_fit(vectors[:1], [label])  # known by now

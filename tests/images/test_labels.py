@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -133,3 +134,10 @@ def test_fault_78_folders_of_one_number_are_refused(tmp_path):
 def test_fault_78_numbers_as_programs_shorten_them_are_twins(written):
     with pytest.raises(LabelError, match="differ only by how a number is written"):
         refuse_lookalike_labels(["100000", written])
+
+
+def test_fault_79_a_name_in_utf8_is_read_where_the_system_has_another_encoding(monkeypatch):
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("ascii", "surrogateescape"))
+    assert label_of("猫".encode().decode("ascii", "surrogateescape"), "here") == "猫"
+    with pytest.raises(LabelError, match="is not UTF-8"):
+        label_of(b"\xff".decode("ascii", "surrogateescape"), "here")

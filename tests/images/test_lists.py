@@ -464,7 +464,7 @@ def test_fault_79_a_name_that_could_be_several_files_is_only_itself(tmp_path, fi
     assert find_images(written(tmp_path, f"file_name\n{found}\n")) == [tmp_path / found]
 
 
-@pytest.mark.parametrize(("folder", "hint"), [("train", "; train has 1.jpg: move the list there"), ("other/deep", "")])
+@pytest.mark.parametrize(("folder", "hint"), [("train", "; write train/1.jpg, which is there"), ("other/deep", "")])
 def test_fault_79_a_list_of_photos_that_are_elsewhere_says_where_they_were_looked_for(tmp_path, folder, hint):
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / "1.jpg").touch()

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -22,7 +23,9 @@ from tip_adapter.io import files
 from tip_adapter.io.files import (
     append_lines,
     cache_folder,
+    folder_writer,
     lock_folder,
+    make_folder,
     open_regular,
     read_bounded,
     readable_path,
@@ -731,3 +734,28 @@ def test_a_failure_to_write_is_reported_in_the_systems_words_alone(tmp_path, mon
     full_disk_at(monkeypatch, os, "fsync", 1)
     with pytest.raises(NotWritable, match=r"file: No space left on device; free space or choose another place$"):
         write_file(tmp_path / "file", b"new")
+
+
+def test_fault_84_of_several_writers_of_a_file_that_may_not_replace_one_wins(tmp_path):
+    place = tmp_path / "file"
+    write_file(place, b"first", replace=False)
+    with pytest.raises(OutputExists, match="file exists"):
+        write_file(place, b"second", replace=False)
+    assert (place.read_bytes(), os.listdir(tmp_path)) == (b"first", ["file"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_what_is_replaced_keeps_its_permissions(model):
+    model.chmod(0o700)
+    (model / "config.json").chmod(0o640)
+    write_folder(model, {"config.json": b"{}"}, replace=True)
+    write_file(model / "config.json", b"{ }")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (model, model / "config.json")] == [0o700, 0o640]
+
+
+def test_fault_79_a_file_where_a_folder_is_needed_is_named(tmp_path):
+    (tmp_path / "cat").touch()
+    with pytest.raises(NotWritable, match=f"{tmp_path / 'cat'} is no folder; move it"), folder_writer(tmp_path) as to:
+        to.link(tmp_path / "cat", "cat/1.png")
+    with pytest.raises(NotWritable, match=f"write {tmp_path / 'cat'}: {tmp_path / 'cat'} is no folder"):
+        make_folder(tmp_path / "cat")

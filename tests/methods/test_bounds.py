@@ -3,6 +3,7 @@
 from decimal import Decimal
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -168,3 +169,23 @@ def test_fault_82_extreme_settings_give_an_error_of_ours_or_probabilities(method
     except TipAdapterError:
         return
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_fault_82_half_precision_of_numpy_answers_in_float32_as_that_of_torch(dtype):
+    vectors = np.eye(3).astype(dtype)
+    clf = TipAdapterClassifier().fit(vectors, ["a", "b", "c"])
+    assert clf.logits(vectors).dtype == clf.predict_proba(vectors).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensor"),
+    [
+        ("sparse_coo", torch.eye(3).to_sparse()),
+        ("meta", torch.eye(3, device="meta")),
+        ("nested", torch.nested.nested_tensor([torch.ones(3), torch.ones(3), torch.ones(3)], layout=torch.jagged)),
+    ],
+)
+def test_fault_82_a_tensor_that_is_not_dense_is_refused_by_its_kind(kind, tensor):
+    with pytest.raises(VectorError, match=f"expected a dense tensor of numbers, got a {kind} one"):
+        TipAdapterClassifier().fit(tensor, ["a", "b", "c"])

@@ -172,6 +172,13 @@ def test_what_a_stopped_run_left_unfinished_goes(tmp_path: Path, end: bytes) -> 
         {"accuracy": float("nan")},
         {"encoder_identity": None},
         {"encoder_identity": {}},
+        {"notes": None},
+        {"notes": [1]},
+        {"support_ids": 3},
+        {"settings": []},
+        {"settings": {"cache_size": "16"}},
+        {"silhouette": "0.5"},
+        {"points": [[1.0, 2.0]]},
     ],
 )
 def test_fault_40_a_result_of_other_kinds_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -443,3 +450,27 @@ def test_a_file_of_vectors_that_has_changed_is_measured_anew_and_one_that_was_mo
     assert go(there).n_measured == 0
     write(here)
     assert go(here).n_measured == 1
+
+
+@pytest.mark.parametrize(
+    ("without", "reason"), [("part", "does not say which vectors"), ("class_", "class_embeddings")]
+)
+def test_fault_75_a_file_of_vectors_that_lacks_what_an_experiment_needs_is_refused(
+    tmp_path: Path, without: str, reason: str
+) -> None:
+    arrays = {
+        "ids": np.array([f"{part}/{n}" for part in ("train", "test") for n in range(4)]),
+        "vectors": np.tile(np.eye(2, dtype=np.float32), (4, 1)),
+        "labels": np.array(["cat", "dog"] * 4),
+        "part": np.array(["train"] * 4 + ["test"] * 4),
+        "class_labels": np.array(["cat", "dog"]),
+        "class_embeddings": np.eye(2, dtype=np.float32),
+    }
+    path = tmp_path / "vectors.npz"
+    np.savez(path, **{name: array for name, array in arrays.items() if not name.startswith(without)})
+    said: list[str] = []
+    wanted = parse_request("figure5", {"shots": "2", "seeds": "1", "methods": "tip-adapter"})
+    done = reproduce(wanted, FileProvider(path), tmp_path / "out", say=said.append)
+    assert done.results == []
+    assert len(said) == 1
+    assert reason in said[0]

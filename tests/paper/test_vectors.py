@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from itertools import chain
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tip_adapter import TipAdapterFClassifier, choose_alpha_beta
-from tip_adapter.errors import FeaturesError, UsageError
+from tip_adapter.errors import FeaturesError, MissingDataset, UsageError
 from tip_adapter.methods.prototypes import cycled
 from tip_adapter.paper import fit
 from tip_adapter.paper.datasets.records import dataset_record
@@ -229,3 +230,34 @@ def test_draws_are_recorded_and_differ(store: Callable[[int], ImageStore]) -> No
         ids[draws] = result["support_ids"]
     assert len(ids[NESTED]) == len(ids[LITERATURE])
     assert ids[NESTED] != ids[LITERATURE]
+
+
+@pytest.mark.parametrize("what", ["content", "label"])
+def test_kept_vectors_of_images_that_are_others_now_are_made_again(
+    store: Callable[[int], ImageStore], what: str
+) -> None:
+    before = store(0).part("test")
+    changed = store(0)
+    if what == "content":
+        first, second = (changed.splits.photos("test").paths[row] for row in (0, 1))
+        first.write_bytes(second.read_bytes())
+    else:
+        (split,) = changed.splits.photos("test").root.parent.glob("split_*.json")
+        split.write_text(split.read_text("utf-8").replace('"dusk"', '"evening"'), "utf-8")
+        changed = store(0)
+    after = changed.part("test")
+    assert set(after.ids.tolist()) == set(before.ids.tolist())
+    if what == "content":
+        assert (after.vectors[0] == before.vectors[1]).all()
+        assert changed.n_encoded <= 1
+    else:
+        assert changed.n_encoded == 0
+        assert set(after.labels.tolist()) - set(before.labels.tolist()) == {"evening"}
+
+
+def test_a_part_without_photos_is_missing(store: Callable[[int], ImageStore]) -> None:
+    opened = store(0)
+    (split,) = opened.splits.photos("test").root.parent.glob("split_*.json")
+    split.write_text(json.dumps({**json.loads(split.read_text("utf-8")), "test": []}), "utf-8")
+    with pytest.raises(MissingDataset, match="has no photos in its part test"):
+        store(0).part("test")

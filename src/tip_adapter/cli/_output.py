@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -68,6 +69,12 @@ def print_json(record: Mapping[str, Any]) -> None:
     """One object on one line of stdout; in ASCII where stdout is not UTF-8."""
     text = json.dumps(record, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", allow_nan=False)
     print(text.translate(_LINE_ENDS), flush=True)
+
+
+def stdout_in_unicode() -> None:
+    """For CSV, whose names are exact: UTF-8 where stdout has an encoding that lacks letters, such as that of a pipe on Windows."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.encoding.lower().startswith("utf"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -75,7 +75,7 @@ def evaluate(
         record["none_of_these"] = _none_of_these(answers, least, record["unknown_classes"])
     if predictions:
         rows = [csv_line(COLUMNS), *map(csv_line, answers)]
-        write_file(predictions, "".join(f"{row}\n" for row in rows).encode())
+        write_file(predictions, "".join(f"{row}\n" for row in rows).encode(), replace=force)
     if json:
         print_json(record)
     else:

@@ -14,11 +14,11 @@ from typer import Argument, Option
 
 import tip_adapter
 from tip_adapter.cli._options import Json, MinScore, ModelDir, whole
-from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say
+from tip_adapter.cli._output import notes, print_json, print_line, print_table, progress_bars, say, stdout_in_unicode
 from tip_adapter.errors import NothingReadable, UsageError, warn
 from tip_adapter.features.sources import image_source, is_stored, listed_source
 from tip_adapter.images.find import find_images
-from tip_adapter.images.lists import csv_line
+from tip_adapter.images.lists import csv_line, decoded
 from tip_adapter.images.sorting import TABLE, outside, sorting
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, percent, printable
@@ -86,6 +86,7 @@ def predict(
         sources = _sources(images, sort_into)
         n_images = sum(map(len, sources))
         if as_csv:
+            stdout_in_unicode()
             print(csv_line(COLUMNS), flush=True)
         answer = model.explain_stream if explain else model.predict_stream
         records = (record for source in sources for record in answer(source, top=top, min_score=min_score))
@@ -128,9 +129,16 @@ def _sources(images: Sequence[str], sort_into: Path | None) -> list[VectorSource
 
 
 def _stdin_paths() -> list[str]:
-    """One path a line; split at newlines only, since paths may contain the other line ends of Unicode."""
-    lines = (line.removesuffix(b"\r") for line in sys.stdin.buffer.read().split(b"\n"))
-    return [os.fsdecode(line) for line in lines if line]
+    """One path a line, or each ended by NUL (`find -print0`); other line ends of Unicode may be in a path."""
+    content = sys.stdin.buffer.read()
+    text = content.decode("utf-8", "surrogateescape")
+    if b"\0" in content or text.startswith("\ufeff"):
+        try:
+            text, _ = decoded(content)
+        except ValueError as error:
+            raise UsageError(f"cannot read paths from stdin: {printable(str(error))}") from error
+    lines = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
+    return [os.fsdecode(line.encode("utf-8", "surrogateescape")) for line in lines if line.strip()]
 
 
 # ---- answers out -----------------------------------------------------------------------------------------------------

@@ -12,16 +12,16 @@ import tip_adapter
 from tip_adapter.cli._options import ModelDir
 from tip_adapter.cli._output import notes, print_line, progress_bars
 from tip_adapter.cli._words import chosen_settings, outcome_in_words
-from tip_adapter.errors import ModelFolderError, UsageError
-from tip_adapter.features.sources import encode_labelled, image_source, is_stored
+from tip_adapter.errors import ModelFolderError, UsageError, warn
+from tip_adapter.features.sources import classes_within, encode_labelled, image_source, is_stored
 from tip_adapter.images.find import find_images
 from tip_adapter.io.files import lock_folder
 from tip_adapter.model.contents import id_of
 from tip_adapter.model.saving import read_config
-from tip_adapter.text import counted, first_three, printable
+from tip_adapter.text import counted, first_of, first_three, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from tip_adapter import Choice, FewShotClassifier
     from tip_adapter.model.contents import Changes
@@ -44,13 +44,15 @@ def add(
     paths = [path for place in photos if not is_stored(place) for path in find_images(place)]
     with notes(quiet), _updating(model_dir, device, threads) as model:
         before, known, chosen = len(model.support_), len(model.classes_), model.choice_
+        for place in photos:
+            _warn_of_other_classes(place, label, model.names_)
         for source in stored:
             model.add_support(encode_labelled(source, model.encoder_)[0])
         if paths:
             model.partial_fit(paths, [label] * len(paths))
     n_added = len(model.support_) - before
     if model.estimator_.capabilities.needs_images:
-        done = f"Added {counted(n_added, 'image', 'images')} to {label}."
+        done = f"Added {counted(n_added, 'image', 'images')} to {label.strip()}."
     else:
         done = f"Images are not stored: {model.method} uses class names only."
     print_line(f"{done} {_now(model)}")
@@ -141,6 +143,16 @@ def retune(model_dir: ModelDir, device: str | None = None, threads: int | None =
         model.retune()
     print_line(_now(model))
     print_line(_about_settings(model, None, model_dir))
+
+
+def _warn_of_other_classes(place: str, label: str, known: Collection[str]) -> None:
+    """Warn if what is added says itself that its images are of other classes; names of folders, only if the model has them."""
+    named = classes_within(place) - {label.strip()}
+    others = sorted(named if is_stored(place) or not Path(place).is_dir() else named.intersection(known))
+    if others:
+        warn(
+            f"{printable(place)} names other classes ({first_of(others)}); all of its images are added to {printable(label)}"
+        )
 
 
 @contextmanager

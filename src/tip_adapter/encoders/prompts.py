@@ -15,8 +15,8 @@ import numpy as np
 
 from tip_adapter.errors import UnknownName, UsageError, VectorError, warn
 from tip_adapter.io.files import read_bounded
-from tip_adapter.text import counted, printable, shown, suggestion
-from tip_adapter.validation import MAX_TEXT, is_whole_text, require
+from tip_adapter.text import counted, first_of, printable, shown, suggestion
+from tip_adapter.validation import MAX_TEXT, is_missing, is_whole_text, require
 from tip_adapter.vectors import ClassEmbeddings, unit_rows
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def _label_name_pairs(text: str) -> list[tuple[Any, Any]]:
         return pairs
     reader = csv.DictReader(io.StringIO(text))
     if not {"label", "name"} <= set(reader.fieldnames or []):
-        raise ValueError("its first line lacks the columns label and name")
+        found = first_of(list(reader.fieldnames or [])) or "nothing"
+        raise ValueError(f"its first line has {found}, not the columns label and name")
     return [(row["label"], row["name"]) for row in reader]
 
 
@@ -151,6 +152,9 @@ def name_classes(
     unknown = [printable(label) for label in checked if label not in {*known, *labels}]
     if unknown:
         warn(f"class names are given for unknown labels: {', '.join(unknown[:5])}")
+    missing = [f"{printable(name)} for {printable(label)}" for label, name in checked.items() if is_missing(name)]
+    if missing:
+        warn(f"used as class names, though written where a name is missing: {', '.join(missing[:5])}")
     foreign = [name for name in names.values() if not reads(name)]
     if foreign:
         which = counted(len(foreign), "class name is", "class names are")

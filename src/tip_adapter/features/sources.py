@@ -6,7 +6,7 @@ from another program. Vectors are read in batches, in the order of a source's ro
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tip_adapter import validation
-from tip_adapter.errors import FeaturesError, FolderError, NothingReadable, UsageError, warn
+from tip_adapter.errors import FeaturesError, FolderError, LabelError, NothingReadable, UsageError, warn
 from tip_adapter.features.readers import FileReader, FolderReader, ImageReader
 from tip_adapter.features.store import is_feature_folder, read_manifest, read_shard
 from tip_adapter.features.vector_file import is_vector_file, open_vector_file
 from tip_adapter.images.find import Labelled, find_images, find_labelled
 from tip_adapter.images.inputs import image_name
 from tip_adapter.images.label_doubts import label_doubts
+from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list
 from tip_adapter.images.named_files import absent_images
+from tip_adapter.images.search import ENDINGS, is_file, sub_folders
+from tip_adapter.io.files import is_folder
 from tip_adapter.text import first_three, printable
 from tip_adapter.vectors import SupportSet
 
@@ -167,6 +170,19 @@ def image_source(source: str | os.PathLike[str]) -> VectorSource:
     """
     path = validation.path(source, "folder")
     return _stored_source(path)[0] if is_stored(path) else listed_source(find_images(path), root=path)
+
+
+def classes_within(source: str | os.PathLike[str]) -> set[str]:
+    """What says the classes of the images that `image_source` gives: stored or listed labels, or names of folders."""
+    path = validation.path(source, "folder")
+    if is_stored(path):
+        return set(_stored_source(path)[0].labels)
+    if is_folder(path):
+        return {path.resolve().name, *(folder.name for folder in sub_folders(path))}
+    if path.suffix.lower() in LIST_ENDINGS and is_file(path):
+        with suppress(FolderError, LabelError):
+            return {name for _, name, _ in read_labelled_list(path, ENDINGS)[0]}
+    return set()
 
 
 def found_source(images: ImageList) -> VectorSource:

@@ -21,10 +21,11 @@ from tip_adapter.encoders.prompts import readable
 from tip_adapter.errors import FeaturesError, TipAdapterError, VectorError
 from tip_adapter.features.arrow import ParquetFile
 from tip_adapter.features.npz import NpzFile
-from tip_adapter.images.labels import is_missing, label_of, numbered, refuse_lookalike_labels
+from tip_adapter.images.labels import label_of, numbered, refuse_lookalike_labels
 from tip_adapter.images.splits import is_part_column
 from tip_adapter.io.files import file_digest, open_regular
 from tip_adapter.text import printable, shown
+from tip_adapter.validation import is_missing
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
-from tip_adapter.images.label_doubts import NO_LABEL, label_doubts
-from tip_adapter.images.labels import is_missing, label_of, numbered, path_as_text, refuse_lookalike_labels
+from tip_adapter.images.label_doubts import label_doubts
+from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
 from tip_adapter.images.named_files import numbered_names
 from tip_adapter.images.search import ENDINGS, Search, is_file, is_image, is_output, is_preview_name, sub_folders
 from tip_adapter.images.splits import SPLIT_WORDS, is_split, part_of, part_within, without_shared_words
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, first_of, printable
+from tip_adapter.validation import is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -301,25 +302,16 @@ def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Pa
 
 def _unlabelled(source: Path, folder: Path, names: Sequence[str]) -> list[str]:
     """Notes on names of classes that are probably none, and on photos outside class folders."""
-    notes = [
-        f"{printable(folder)}: {note}" for note in label_doubts(name for name in names if not NO_LABEL.fullmatch(name))
-    ]
     around = [place for place in (folder, *folder.parents) if place == source or source in place.parents]
-    notes += [f"{printable(folder)}: {note}" for note in numbered_names(names, around)]
+    notes = [f"{printable(folder)}: {note}" for note in [*label_doubts(names), *numbered_names(names, around)]]
     own = [name for name in names if name.startswith(_SYSTEM_SIGNS) and not is_missing(name)]
     if own and len(own) < len(names):
         notes.append(
             f"{printable(folder)}: {first_of(own)} is read as a class, though systems name their own folders so; if it is one, "
             "move it elsewhere"
         )
-    if unnamed := [name for name in names if is_missing(name) or NO_LABEL.fullmatch(name)]:
-        notes.append(
-            f"{printable(folder)}: {first_of(unnamed)} is read as a class, though programs write that where a label is missing; "
-            "if these photos have none, move them elsewhere"
-        )
-    for place in around:
-        if loose := sum(map(is_image, Search(place).children(place))):
-            notes.append(f"{printable(place)}: photos outside class folders are skipped ({loose:,})")
+    loose = [(place, sum(map(is_image, Search(place).children(place)))) for place in around]
+    notes += [f"{printable(place)}: photos outside class folders are skipped ({n:,})" for place, n in loose if n]
     return notes
 
 

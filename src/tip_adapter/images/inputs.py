@@ -13,9 +13,9 @@ from PIL import Image
 
 from tip_adapter.errors import LabelError, UsageError
 from tip_adapter.images.decode import MAX_BYTES
-from tip_adapter.images.labels import is_missing, label_of, numbered, path_as_text, refuse_lookalike_labels
+from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.text import printable, shown
-from tip_adapter.validation import require
+from tip_adapter.validation import is_missing, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

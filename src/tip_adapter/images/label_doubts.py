@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tip_adapter.images.labels import folded
 from tip_adapter.text import first_of
+from tip_adapter.validation import is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -22,7 +23,7 @@ _CODE_TEXT = re.compile(
 )
 #: What is written for a missing label, and may be the name of a class.
 _SIGNS = frozenset("-?.–—*")
-NO_LABEL = re.compile(r"(no|without|missing)[\W_]*labels?|(un|not[\W_]*)labell?ed", re.IGNORECASE)
+_NO_LABEL = re.compile(r"(no|without|missing)[\W_]*labels?|(un|not[\W_]*)labell?ed", re.IGNORECASE)
 #: Names that file managers give to a new folder.
 _UNNAMED = re.compile(
     r"(new|untitled|unnamed)[ _-]?folder|neuer ordner|nouveau dossier|dossier sans titre|nueva carpeta|carpeta sin titulo"
@@ -68,7 +69,7 @@ def label_doubts(names: Iterable[str]) -> list[str]:
         ),
         (
             f"{read} such names are written where a label is missing",
-            lambda name: name in _SIGNS or NO_LABEL.fullmatch(name),
+            lambda name: name in _SIGNS or _NO_LABEL.fullmatch(name) or is_missing(name),
             "if it is, leave these photos out",
         ),
         (
@@ -91,6 +92,13 @@ def label_doubts(names: Iterable[str]) -> list[str]:
             "remove it"
         )
     return notes
+
+
+def new_doubts(known: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Notes on labels that are added to known ones: those of `label_doubts` that these do not have without them."""
+    known = list(known)
+    before = label_doubts(known)
+    return [note for note in label_doubts([*known, *names]) if note not in before]
 
 
 def without_copy_mark(name: str) -> str:

@@ -6,19 +6,18 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import LabelError
 from tip_adapter.text import printable
-from tip_adapter.validation import MAX_TEXT
+from tip_adapter.validation import BLANKS, MAX_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-#: Removed around a class name: white space, also that without a break, and characters without width.
-_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
 #: Characters that show nothing and are of no category that says so.
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
 #: Cyrillic, Greek and phonetic letters that look like Latin ones in most fonts, dashes and apostrophes.
@@ -35,20 +34,6 @@ _LOOKALIKES = dict(
 )
 #: Forms of a character that mean the same: of another width or font, ligatures, Roman numerals; not ² and ½.
 _SAME_FORMS = ("<font>", "<compat>", "<wide>", "<narrow>", "<noBreak>")
-#: What programs and spreadsheets in any language write for a missing value or a failed formula, in lower case.
-_MISSING = re.compile(
-    r"|\\n|null|none|nat|undefined|n/a|[-+]?nan(\(.*\))?"
-    r"|[<(\[](null|none|nan|nat|na|n/a|blank|undefined|empty|leer|vide|vuoto|vazio|en blanco|空白)[>)\]]"
-    r"|#.*[!?]|#(nv|n/?d|n/?a( n/a)?|н/д|n/disp|brak|getting_data|loading\W*)|err:\d{3}|[-+]?\d\.?#(q?nan|snan|ind|inf)\d*"
-    r"|-{2,}|\[\s*\]|\{\s*\}|nil|n\.a\.|k\.\s?a\.|na_(character|integer|real|complex)_|(?P<quote>[\"']+)(null|none|nan|nat|na|n/a)?(?P=quote)"
-    r"|tensor\(nan\b.*\)|((np|numpy|pd|pandas|math|torch)\.)(na|nan|nat)|float\(\W*nan\W*\)"
-)
-
-
-def is_missing(text: str) -> bool:
-    """Whether a label is empty or what programs write for a missing value; NA only in capitals: "na" may be a name."""
-    text = text.strip(_BLANKS)
-    return text == "NA" or bool(_MISSING.fullmatch(text.casefold()))
 
 
 def label_of(text: str, where: str) -> str:
@@ -64,7 +49,9 @@ def label_of(text: str, where: str) -> str:
             f"class name '{printable(text[:40])}…' ({printable(where)}) has {len(text):,} characters; "
             f"shorten it to {MAX_TEXT:,}"
         )
-    label = unicodedata.normalize("NFC", text).strip(_BLANKS)
+    with suppress(UnicodeError):  # where the system's encoding is not UTF-8, the name of a folder may be
+        text = os.fsencode(text).decode("utf-8")
+    label = unicodedata.normalize("NFC", text).strip(BLANKS)
     try:
         label.encode("utf-8")
     except UnicodeEncodeError:
@@ -87,7 +74,7 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
         The message names the first two.
     """
     seen: dict[tuple[str, str], str] = {}
-    for name in dict.fromkeys(text.strip(_BLANKS) for text in names):
+    for name in dict.fromkeys(text.strip(BLANKS) for text in names):
         for key in _forms(name):
             other = seen.setdefault(key, name)
             if other != name:

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import FolderError, LabelError, OutputExists
 from tip_adapter.images.label_doubts import label_doubts
-from tip_adapter.images.labels import is_missing, label_of
+from tip_adapter.images.labels import label_of
 from tip_adapter.images.named_files import NamedFiles, numbered_names
 from tip_adapter.images.splits import divided, part_cells, parts_of_paths, plain_name
 from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import counted, first_of, printable, shown
+from tip_adapter.validation import is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -209,7 +210,7 @@ def _table(path: Path) -> _Table:
     if read is None:
         raise FolderError(f"{printable(path)} is neither a folder nor a list; lists end in .csv or .jsonl")
     try:
-        text, encoding = _decoded(read_bounded(path, MAX_BYTES))
+        text, encoding = decoded(read_bounded(path, MAX_BYTES))
         table = read(text, encoding)
     except OSError as error:
         raise FolderError(f"cannot read {printable(path)}: {error.strerror}") from error
@@ -220,7 +221,7 @@ def _table(path: Path) -> _Table:
     return table
 
 
-def _decoded(content: bytes) -> tuple[str, str]:
+def decoded(content: bytes) -> tuple[str, str]:
     """The text of a list, and its encoding for messages; bytes that are not UTF-8 become surrogates, as in file names."""
     for start, what in _NO_TEXT.items():
         if content.startswith(start):

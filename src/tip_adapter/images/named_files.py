@@ -108,4 +108,4 @@ def absent_images(folder: Path, images: Sequence[Any]) -> str:
     below: list[str] = []
     with suppress(OSError):
         below = [child for child in sorted(os.listdir(folder)) if os.path.lexists(folder / child / name)]
-    return f"{where}; {printable(below[0])} has {printable(name)}: move the list there" if below else where
+    return f"{where}; write {printable(Path(below[0], name))}, which is there" if below else where

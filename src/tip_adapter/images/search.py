@@ -7,6 +7,7 @@ images are found there already.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import Counter
@@ -114,7 +115,7 @@ class Search:
             elif child.suffix.lower() in ENDINGS:
                 yield child
             else:
-                self._files[child.suffix.lower() or "no ending"] += 1
+                self._files[_kind(child)] += 1
 
     def skipped_files(self) -> str:
         """How many files are no images, by their endings; empty if there are none."""
@@ -192,6 +193,16 @@ def _is_of_system(name: str) -> bool:
         or name.strip() in _RECYCLED
         or bool(_NUMBERED.fullmatch(plain))
     )
+
+
+def _kind(path: Path) -> str:
+    """What a file that is no photo is counted as: its ending; or that nothing can be known, as of a folder below too many."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return "paths longer than the system reads"
+    return path.suffix.lower() or "no ending"
 
 
 def _has_copies(folder: Path) -> bool:

@@ -48,11 +48,29 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
-def write_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write one file durably, replacing what was there; raises NotWritable with the system's reason."""
+def write_file(path: str | os.PathLike[str], content: bytes, *, replace: bool = True) -> None:
+    """Write one file durably.
+
+    Parameters
+    ----------
+    path : path of the file; a link is followed
+    content : bytes
+    replace : whether what is there may be replaced. Of several concurrent writers without it, one succeeds.
+
+    Raises
+    ------
+    OutputExists
+        Something is at `path`, and `replace` is false.
+    NotWritable
+        With the system's reason.
+    """
     with _staging(path) as (place, new):
         _write_synced(new, content)
-        os.replace(new, place)
+        if replace:
+            _keep_mode(place, new)
+            os.replace(new, place)
+        elif not _move_if_free(new, place):
+            raise _output_exists(path)
         _sync_folder(place.parent)
 
 
@@ -298,6 +316,12 @@ def refuse_existing(path: str | os.PathLike[str]) -> None:
 
 def not_writable(path: str | os.PathLike[str], error: OSError) -> NotWritable:
     """The system's error as NotWritable, with its reason."""
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        for above in (Path(path), *Path(path).parents):
+            if os.path.lexists(above) and not above.is_dir():
+                return NotWritable(
+                    f"cannot write {printable(path)}: {printable(above)} is no folder; move it or choose another place"
+                )
     return NotWritable(f"cannot write {printable(path)}: {error.strerror or error}; free space or choose another place")
 
 
@@ -389,6 +413,7 @@ def _move_in(new: Path, place: Path, *, replace: bool) -> None:
             raise
         if not replace:
             raise _output_exists(place) from error
+        _keep_mode(place, new)
         _exchange(place, new)
         undo = _exchange
     try:
@@ -396,6 +421,15 @@ def _move_in(new: Path, place: Path, *, replace: bool) -> None:
     except OSError:
         undo(place, new)
         raise
+
+
+def _keep_mode(place: Path, new: Path) -> None:
+    """Give a new path, and the files in it, the permissions of what it replaces: who may not read that may not read this."""
+    with suppress(OSError):
+        for name in os.listdir(new) if new.is_dir() else ():
+            with suppress(OSError):
+                shutil.copymode(place / name, new / name)
+        shutil.copymode(place, new)
 
 
 def _exchange(place: Path, new: Path) -> None:

@@ -20,7 +20,14 @@ from tip_adapter.errors import LabelError, UsageError, VectorError, warn
 from tip_adapter.methods.explanation import ClassEvidence, decompose
 from tip_adapter.methods.ops import CLASS_SUMS, like, to_numpy
 from tip_adapter.text import shown
-from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_RATE, MAX_SEED
+from tip_adapter.validation import (
+    MAX_CHOSEN_ALPHA,
+    MAX_CHOSEN_BETA,
+    MAX_LOGIT_SCALE,
+    MAX_RATE,
+    MAX_SEED,
+    is_missing,
+)
 from tip_adapter.vectors import ClassEmbeddings, label_array, plain, require_finite, softmax, unit_rows
 
 if TYPE_CHECKING:
@@ -145,6 +152,8 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             NaN or infinity; width differs from the class embeddings; a label without class embedding; a repeated id.
         """
         self._fit(*self._support(X, y, ids))
+        if self.class_embeddings is None:
+            warn_of_missing(self.classes_)
         return self
 
     def logits(self, X: Array) -> Array:
@@ -310,9 +319,14 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         if np.ma.is_masked(X):  # which scikit-learn reads as if they were not masked
             raise VectorError("the vectors hold masked values, which are missing; leave these rows out")
         if not array_api_compat.is_torch_array(X):
+            if isinstance(X, np.ndarray) and X.dtype.name in ("float16", "bfloat16"):
+                X = X.astype(np.float32)  # half precision is for storage
             return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=least)
         # validate_data would turn a tensor into NumPy.
         xp = array_api_compat.array_namespace(X)
+        if X.is_nested or X.is_meta or str(X.layout) != "torch.strided":
+            kind = "nested" if X.is_nested else "meta" if X.is_meta else str(X.layout).removeprefix("torch.")
+            raise VectorError(f"expected a dense tensor of numbers, got a {kind} one; convert it")
         if X.ndim != 2 or not xp.isdtype(X.dtype, "real floating"):
             raise ValueError(f"expected a 2-D tensor of floats, got {X.dtype} of shape {tuple(X.shape)}")
         if len(X) < least:
@@ -425,6 +439,16 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     if y.dtype.kind == "f" and np.any(y != np.floor(y)):
         raise LabelError("Unknown label type: continuous; labels are names or whole numbers")
     return y
+
+
+def warn_of_missing(labels: NDArray[Any]) -> None:
+    """Warn of a label of those in use that is what programs write for a missing one, such as the text nan."""
+    missing = [label for label in labels.tolist() if isinstance(label, str) and is_missing(label)]
+    if missing:
+        warn(
+            f"labels (y) hold {shown(missing[0])}, which is written where a label is missing, and is a class now; if it is none, leave "
+            "these rows out"
+        )
 
 
 def with_ids(

@@ -15,7 +15,15 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter.errors import LabelError
-from tip_adapter.methods.base import VectorClassifier, check_settings, checked_labels, label_kind, positions, with_ids
+from tip_adapter.methods.base import (
+    VectorClassifier,
+    check_settings,
+    checked_labels,
+    label_kind,
+    positions,
+    warn_of_missing,
+    with_ids,
+)
 from tip_adapter.methods.ops import like
 from tip_adapter.vectors import label_array, plain, unit_rows
 
@@ -88,6 +96,8 @@ class IncrementalClassifier(VectorClassifier):
             present, earlier = np.unique(earlier, return_inverse=True)
             earlier = positions(self.classes_[present], known)[earlier]
         added = positions(y, known)
+        if self.class_embeddings is None:
+            warn_of_missing(known[~np.isin(known, self.classes_)])
         names, self._n_numbered = with_ids(ids, len(keys), self.ids_, self._n_numbered)
         xp = array_api_compat.array_namespace(self.keys_)
         self.classes_, self.weights_, self._weights_from = known, weights, self.class_embeddings

@@ -17,6 +17,7 @@ from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_te
 from tip_adapter.errors import LabelError, warn
 from tip_adapter.features.sources import encode_labelled
 from tip_adapter.images.inputs import listed_labels
+from tip_adapter.images.label_doubts import new_doubts
 from tip_adapter.images.labels import refuse_lookalike_labels
 from tip_adapter.methods import method_class
 from tip_adapter.methods.kernel_weights import kernel_weights
@@ -136,6 +137,7 @@ def learn_changes(
 def with_named(head: Head, labels: Sequence[str], settings: Mapping[str, Any], encoder: Encoder) -> Head:
     """The head with those of the labels, too, that are new to it, by their names; LabelError if two look alike."""
     refuse_lookalike_labels([*head.names, *labels])
+    warn(*new_doubts(head.names, labels))
     return _with_new(head, labels, settings, encoder)
 
 

@@ -69,7 +69,7 @@ def export_vectors(
         refuse_existing(path)
     _refuse_large(GraphWriter().model, head)
     vectors = _random_vectors(head)
-    return _check_and_write(_from_vectors(head, identity), {"vectors": vectors}, head, vectors, path)
+    return _check_and_write(_from_vectors(head, identity), {"vectors": vectors}, head, vectors, path, force)
 
 
 def export_pixels(head: Head, encoder: Encoder, path: str | os.PathLike[str], *, force: bool = False) -> float:
@@ -107,7 +107,7 @@ def export_pixels(head: Head, encoder: Encoder, path: str | os.PathLike[str], *,
         )
     del model.graph.output[:]  # the head follows
     content = _finished(GraphWriter(model, prefix="tip_adapter/"), "vectors", head, encoder.identity)
-    return _check_and_write(content, {"pixels": pixels}, head, vectors, path)
+    return _check_and_write(content, {"pixels": pixels}, head, vectors, path, force)
 
 
 # ---- the graph -------------------------------------------------------------------------------------------------------
@@ -217,6 +217,7 @@ def _check_and_write(
     head: Head,
     vectors: NDArray[np.float32],
     path: str | os.PathLike[str],
+    force: bool,
 ) -> float:
     """Write the file if its probabilities for the inputs are those of the head for `vectors`; return the difference."""
     wanted = head.probabilities(vectors)
@@ -226,7 +227,7 @@ def _check_and_write(
             f"the exported graph's probabilities differ from Python's by {gap:.2g}, above {TOLERANCE:g}; {printable(path)} "
             "is not written; try another version of onnxruntime"
         )
-    write_file(path, content)
+    write_file(path, content, replace=force)
     return gap
 
 

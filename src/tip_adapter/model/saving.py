@@ -25,7 +25,7 @@ from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.io.files import is_folder, not_writable, open_regular, read_bounded, readable_path, write_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.card import model_card
-from tip_adapter.text import printable, shown
+from tip_adapter.text import first_of, printable, shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_TEMPERATURE
 
 if TYPE_CHECKING:
@@ -285,6 +285,11 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
         return
     except OSError as error:
         raise not_writable(folder, error) from error
+    others = sorted(names - {CONFIG, ARRAYS, CARD})
+    if others and {CONFIG, ARRAYS} <= names:
+        raise OutputExists(
+            f"{printable(folder)} holds {first_of(others)}, which is no part of a model, and is not replaced; move that elsewhere"
+        )
     if names not in (set(), {CONFIG, ARRAYS, CARD}):
         raise OutputExists(f"{printable(folder)} is not a model folder and is not replaced; choose another place")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from tip_adapter.encoders.prompts import readable, resolve_templates
 from tip_adapter.errors import FolderError, MissingDataset
 from tip_adapter.features.extract import extract_listed
 from tip_adapter.features.sources import encode_labelled, labelled_source
-from tip_adapter.features.store import MANIFEST
+from tip_adapter.features.store import MANIFEST, read_manifest, read_shard
 from tip_adapter.images.augment import NO_AUGMENTATION, Augmentation
 from tip_adapter.io.files import cache_folder, file_digest
 from tip_adapter.paper.datasets.records import dataset_record
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
+    from tip_adapter.features.file_encoder import VectorsFileEncoder
     from tip_adapter.images.find import ImageList
     from tip_adapter.paper.datasets.splits import DatasetSplits
 
@@ -60,6 +62,7 @@ class ImageStore:
     _parts: dict[str, SupportSet] = field(default_factory=dict)
     _drawn: dict[Augmentation, SupportSet] = field(default_factory=dict)
     _lists: dict[str, tuple[ImageList, list[str]]] = field(default_factory=dict)
+    _checked: set[Path] = field(default_factory=set)
 
     def split_vectors(self, templates: tuple[str, ...]) -> SplitVectors:
         """The data set with its vectors computed on demand."""
@@ -112,6 +115,10 @@ class ImageStore:
             raise MissingDataset(f"{self.splits.record.title} has no part {part}; it is a target only")
         if part not in self._lists:
             photos = self.splits.photos(part)
+            if not len(photos):
+                raise MissingDataset(
+                    f"{self.splits.record.title} has no photos in its part {part}; get its split again"
+                )
             self._lists[part] = photos, photos.ids()
         return self._lists[part]
 
@@ -132,13 +139,13 @@ class ImageStore:
         return set[str]().union(*(self._drawn_ids(*draw) for draw in self.shots_and_seeds))
 
     def _vectors(self, part: str, needed: set[str], wanted: set[str], views: Augmentation) -> SupportSet:
-        """Vectors of the wanted images; needed ones that are not stored yet are encoded in one run."""
+        """Vectors of the wanted images; needed ones that are not stored yet, or have changed, are encoded in one run."""
         suffixes = {0: "", 1: f"-view-{views.seed}"}
         kept = f"{self.splits.record.name}-{part}{suffixes.get(views.number, f'-of-{views.number}-views')}"
         place = self.folder / self.encoder.identity.fingerprint[:12] / kept
         source = labelled_source(place, part=part) if (place / MANIFEST).is_file() else None
         stored = set(source.ids) if source else set()
-        if source is None or not needed <= stored:
+        if source is None or not needed <= stored or not self._is_current(place, part, needed):
             photos, ids = self._listed(part)
             rows = [row for row, name in enumerate(ids) if name in needed | stored]
             done = extract_listed(
@@ -152,8 +159,35 @@ class ImageStore:
             )
             self.n_encoded += done.n_encoded
             source = labelled_source(place, part=part)
+            self._checked.add(place)
         source = source.take([row for row, name in enumerate(source.ids) if name in wanted])
         return encode_labelled(source, self.encoder)[0]
+
+    def _is_current(self, place: Path, part: str, needed: set[str]) -> bool:
+        """Whether stored vectors are of images with the content and label that these ids have now: another data root, or copy of
+        the data, may have others. Each store is checked once.
+        """
+        if place in self._checked:
+            return True
+        self._checked.add(place)
+        photos, ids = self._listed(part)
+        rows = {name: row for row, name in enumerate(ids) if name in needed}
+        manifest = read_manifest(place)
+        known: list[tuple[int, str | None, str | None]] = []
+        for shard in manifest.shards:
+            table = read_shard(place, shard, manifest.encoder.width)
+            columns = zip(table.ids, table.labels, table.sha256, strict=True)
+            known += [(rows[name], label, digest) for name, label, digest in columns if name in rows]
+
+        def is_same(image: tuple[int, str | None, str | None]) -> bool:
+            row, label, digest = image
+            try:
+                return label == photos.labels[row] and digest in (None, file_digest(photos.paths[row]))
+            except OSError:  # encoding gives the reason
+                return False
+
+        with ThreadPoolExecutor(thread_name_prefix="hash") as pool:
+            return all(pool.map(is_same, known))
 
 
 @dataclass(eq=False)
@@ -256,6 +290,17 @@ class FileProvider:
         return load_encoder(f"vectors:{self.path}")
 
     def _opened(self, draws: str) -> SplitVectors:
+        file = cast("VectorsFileEncoder", self._encoder).file
+        if not file.parts:
+            raise MissingDataset(
+                f"{printable(self.path)} does not say which vectors are for training and which for the test; add part, see "
+                "docs/reference/vectors.md"
+            )
+        if file.classes is None:
+            raise MissingDataset(
+                f"{printable(self.path)} holds no class_embeddings, which experiments need; add them, see "
+                "docs/reference/vectors.md"
+            )
         parts = tuple(part for part in ("train", "val", "test") if self._has(part))
         absent = [part for part in ("train", "test") if part not in parts]
         if absent:

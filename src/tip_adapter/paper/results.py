@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import Struct, field
 from scipy.stats import t
 
 from tip_adapter.errors import ResultsError
 from tip_adapter.io.files import append_lines, open_regular
+from tip_adapter.io.json_schema import convert
 from tip_adapter.paper.draws import NESTED
 from tip_adapter.paper.experiments import AXES
 from tip_adapter.text import printable
@@ -107,11 +109,34 @@ def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
     accuracy, identity = result.get("accuracy"), result.get("encoder_identity")
     if not (
         all(type(result.get(axis)) is kind for axis, kind in kinds.items())
+        and _is_drawable(result)
         and (isinstance(identity, dict) and type(identity.get("fingerprint")) is str)
         and (accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 1))
     ):
         raise _no_result(number, path)
     return result
+
+
+class _Settings(Struct):
+    cache_size: int = 1
+
+
+class _Drawn(Struct):
+    """What tables and figures read of a result, where it is there, besides its axes and numbers."""
+
+    notes: list[str] = []
+    support_ids: list[str] = []
+    settings: _Settings = field(default_factory=_Settings)
+    silhouette: float | None = None
+    points: list[tuple[float, float, int]] = []
+
+
+def _is_drawable(result: dict[str, Any]) -> bool:
+    try:
+        convert(result, _Drawn)
+    except ValueError:
+        return False
+    return True
 
 
 def _no_result(number: int, path: Path) -> ResultsError:
