@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from tip_adapter import FewShotClassifier, TipAdapterFClassifier
 from tip_adapter.encoders import load_encoder
 from tip_adapter.metrics import accuracy_interval
-from tip_adapter.serve import fine_tuning
+from tip_adapter.serve import fine_tuner
 from tip_adapter.serve.fine_tuning import Comparison, folds
 from tip_adapter.vectors import SupportSet, softmax, unit_rows
 
@@ -99,7 +99,7 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     @contextmanager
     def waiting(n: int) -> Iterator[Callable[[], None]]:
-        reached, goes_on, train = threading.Event(), threading.Event(), fine_tuning.fine_tune
+        reached, goes_on, train = threading.Event(), threading.Event(), fine_tuner.fine_tune
         done: list[int] = []
 
         def trained(*args: Any) -> Any:
@@ -112,12 +112,12 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
             return train(*args[:-1], after_epoch)
 
-        monkeypatch.setattr(fine_tuning, "fine_tune", trained)
+        monkeypatch.setattr(fine_tuner, "fine_tune", trained)
         try:
             yield lambda: require(reached.wait(30))
         finally:
             goes_on.set()
-            monkeypatch.setattr(fine_tuning, "fine_tune", train)
+            monkeypatch.setattr(fine_tuner, "fine_tune", train)
 
     return waiting
 
@@ -334,7 +334,7 @@ def test_too_few_photos_are_refused_and_a_failure_says_why(
     for epochs in (0, 101, 1.5, "3", None):
         assert api.call("POST", "/fine-tune", 422, json={"epochs": epochs})["code"] == "usage"
     api.add(blue, varied("blue", 1))
-    monkeypatch.setattr(fine_tuning, "fine_tune", lambda *_: 1 / 0)
+    monkeypatch.setattr(fine_tuner, "fine_tune", lambda *_: 1 / 0)
     api.call("POST", "/fine-tune", 202)
     job = ended(api)
     assert (job["state"], job["note"], job["after"]) == ("failed", "division by zero", None)

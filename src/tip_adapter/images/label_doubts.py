@@ -96,9 +96,12 @@ def label_doubts(names: Iterable[str]) -> list[str]:
 
 def new_doubts(known: Iterable[str], names: Iterable[str]) -> list[str]:
     """Notes on labels that are added to known ones: those of `label_doubts` that these do not have without them."""
-    known = list(known)
+    known = dict.fromkeys(known)
+    new = [name for name in names if name not in known]
+    if not new:  # as for nearly every photo that is added
+        return []
     before = label_doubts(known)
-    return [note for note in label_doubts([*known, *names]) if note not in before]
+    return [note for note in label_doubts([*known, *new]) if note not in before]
 
 
 def without_copy_mark(name: str) -> str:

@@ -29,7 +29,8 @@ from tip_adapter.model.head import Head
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
 from tip_adapter.model.saving import ChoiceRecord, Count, LeftOutRecord, Setting, Share  # noqa: TC001 - msgspec reads annotations at run time
 from tip_adapter.serve import database as tables
-from tip_adapter.serve.fine_tuning import DONE, Comparison, FineTuned, Job, columns_of
+from tip_adapter.serve.fine_tuner import DONE, Job, columns_of
+from tip_adapter.serve.fine_tuning import Comparison, FineTuned
 from tip_adapter.serve.learning import FINE_TUNED
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.state import ClassRow, PhotoRow, State

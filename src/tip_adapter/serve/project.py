@@ -14,10 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
-from tip_adapter.serve.fine_tuning import FineTuner
+from tip_adapter.serve.fine_tuner import FineTuner
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.report import report_of
 from tip_adapter.serve.rows import Rows
+from tip_adapter.serve.sorting import Scores
 from tip_adapter.serve.state import COLLECTION, UPLOAD, Change, ClassRow, PhotoRow, State
 from tip_adapter.text import counted, shown
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from tip_adapter.serve.fine_tuning import FineTuned
     from tip_adapter.serve.learning import Learned, Learner, Tuned
     from tip_adapter.serve.settings import Limits
-    from tip_adapter.serve.sorting import Scores
 
 _Result = TypeVar("_Result")
 
@@ -63,8 +63,7 @@ class Project:
         self.writing = threading.RLock()
         self._reporting = threading.Lock()
         self._report: tuple[tuple[Learned | None, FineTuned | None], dict[str, Any]] | None = None
-        #: Scores of the collection, and the state by which they were computed.
-        self.scores: tuple[State, Scores] | None = None
+        self._scores: tuple[State, Scores] | None = None
         #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
         self.changed, self.moved, self.is_untuned = 0.0, 0.0, False
         self.created, state, tuned = self.rows.read(reads_names=learner.encoder.record.reads_names)
@@ -99,6 +98,12 @@ class Project:
     def collected(self, id: str) -> PhotoRow:
         """A photo of the collection by its id; Problem if there is none."""
         return _found(self.state.collection, id, "photo of the collection")
+
+    def scores_of(self, state: State) -> Scores:
+        """The scores of all photos of the collection, computed once for a state."""
+        if self._scores is None or self._scores[0] is not state:
+            self._scores = state, Scores.of(state, [*state.collection.values()])
+        return self._scores[1]
 
     # ---- classes -----------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.serve.project import Project
     from tip_adapter.serve.state import PhotoRow, State
 
 
@@ -85,10 +84,3 @@ class Scores:
             "class_id": photo.class_id,
             "error": photo.error,
         }
-
-
-def scores_of(project: Project, state: State) -> Scores:
-    """The scores of all photos of a collection, computed once for a state."""
-    if project.scores is None or project.scores[0] is not state:
-        project.scores = state, Scores.of(state, [*state.collection.values()])
-    return project.scores[1]

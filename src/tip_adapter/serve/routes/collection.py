@@ -24,7 +24,7 @@ from tip_adapter.serve.routes.shared import (
     photo_body,
     thumbnail_answer,
 )
-from tip_adapter.serve.sorting import Scores, scores_of
+from tip_adapter.serve.sorting import Scores
 
 router = APIRouter(prefix="/v1/projects", responses=COMMON)
 #: What a spreadsheet takes for a formula at the beginning of a text.
@@ -57,7 +57,7 @@ async def list_collection(page: Annotated[bodies.CollectionPage, Query()], proje
         state = project.state
         if page.class_id is not None:
             project.class_of(page.class_id)
-        scores = scores_of(project, state)
+        scores = project.scores_of(state)
         order = scores.ordered(page.class_id, page.order, page.state)
         part = order[page.offset : page.offset + page.limit].tolist()
         return {
@@ -76,7 +76,7 @@ async def collection_table(project: OneProject) -> Response:
     """Every photo with the class predicted, the one given, and the score of each class."""
 
     def written() -> str:
-        scores = scores_of(project, project.state)
+        scores = project.scores_of(project.state)
         file = io.StringIO()
         table = csv.writer(file)
         table.writerow(["id", "filename", "label", "score", "given", *map(_cell, scores.labels)])
