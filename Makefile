@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Importing open_clip takes seconds in every process, so its tests run in `test` only.
 WITHOUT_OPEN_CLIP := $(addprefix --ignore=,tests/encoders/test_open_clip.py tests/encoders/test_open_clip_towers.py src/tip_adapter/encoders/open_clip/towers.py)
 # Tests with more cases under TIP_ADAPTER_SOAK: more damage, more interruptions, more random examples.
-SOAKED := tests/distributed tests/faults tests/methods tests/cli/test_teach_commands.py tests/test_metrics.py tests/io/test_files.py tests/test_vectors.py tests/serve
+SOAKED := tests/distributed tests/faults tests/features tests/methods tests/cli/test_teach_commands.py tests/test_metrics.py tests/io/test_files.py tests/test_vectors.py tests/serve
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo setup fix check test docs bench mutants results soak

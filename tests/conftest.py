@@ -39,8 +39,15 @@ settings.load_profile("soak" if "TIP_ADAPTER_SOAK" in os.environ else "check")
 _COLOURS = {"red": (230, 30, 20), "green": (20, 220, 40), "blue": (30, 20, 230), "yellow": (230, 220, 20)}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups and slow tests first, so that no process is left with a long one at the end."""
+    """Groups and slow tests first, so that no process is left with a long one at the end.
+
+    What imports open_clip is a group: the import, and the small model that is exported with it, take each process half a minute.
+    """
+    for item in items:
+        if "small_clip" in getattr(item, "fixturenames", ()) or item.path.name.startswith("test_open_clip"):
+            item.add_marker(pytest.mark.xdist_group("open_clip"))
     items.sort(
         key=lambda item: (item.get_closest_marker("xdist_group") is None, item.get_closest_marker("slow") is None)
     )

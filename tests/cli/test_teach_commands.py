@@ -427,7 +427,7 @@ def test_fault_46_kill_9_at_any_moment_of_add_leaves_the_old_or_the_new_model(
     with subprocess.Popen(
         [sys.executable, "-c", _ADDERS, taught, photos], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as adders:
-        for _ in range(1000 if SOAK else 20):
+        for _ in range(1000 if SOAK else 8):
             acknowledged = killed_while_adding(adders, moments)
             learned = [label for label in images_of(taught) if label.startswith("class ")]
             assert acknowledged <= len(learned) <= acknowledged + 1

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SIGLIP = "ViT-B-16-SigLIP"
 #: The paper's smallest and largest convolutional one, a transformer, and one of another family → pixels a side.
-LARGE = {"RN50": 224, "RN50x16": 384, "ViT-B-32-quickgelu": 224, SIGLIP: 224}
+LARGE = {"RN50": 224, "RN50x4": 288, "ViT-B-32-quickgelu": 224, SIGLIP: 224}
 #: The smallest of open_clip's architectures that needs nothing but torch.
 SMALL = "ViT-S-32-alt"
 SENTENCES = ["cat", "a photo of a dog.", "", "x" * 500, "naïve café, №5!"]

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+#: Kills at random moments.
+KILLS = 100 if "TIP_ADAPTER_SOAK" in os.environ else 8
+
 
 class Counting(FakeEncoder):
     """Knows how many photos it encoded."""
@@ -685,7 +688,7 @@ def test_fault_46_killed_at_random_moments_a_rerun_finishes_and_encodes_one_batc
     notes.touch()
     kills = spared = 0
     rng = random.Random(0)
-    while kills < 20:
+    while kills < KILLS:
         finished = {name: path for path in features.glob("shard-*") for name in ids_in(path)}
         noted = len(notes.read_text())
         enough = notes.read_text().count("\n") + rng.randrange(1, 80)  # photos that the encoder has seen by then
@@ -704,7 +707,7 @@ def test_fault_46_killed_at_random_moments_a_rerun_finishes_and_encodes_one_batc
             notes.write_text("")
             check_and_clear(photos, features, tmp_path / "clean")
     check_and_clear(photos, features, tmp_path / "clean")
-    assert spared > 5  # runs that found finished shards of a killed one
+    assert spared > KILLS // 4  # runs that found finished shards of a killed one
 
 
 def ids_in(shard: Path) -> list[str]:

@@ -144,7 +144,7 @@ def test_fault_46_a_kill_loses_no_acknowledged_photo(
 ) -> None:
     where = ["--data", str(tmp_path)] if kind == "sqlite" else ["--database", request.getfixturevalue("postgres")()]
     p, c, ledger, n = new_id(), new_id(), set(), 0
-    kills = 100 if SOAK else 10 if kind == "sqlite" else 3
+    kills = 100 if SOAK else 4 if kind == "sqlite" else 2
     for kill in range(kills):
         with running(*where) as (group, url), httpx.Client(timeout=30) as client:
             base = f"{url}/v1/projects/{p}"
