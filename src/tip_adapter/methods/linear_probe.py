@@ -37,7 +37,7 @@ _TOLERANCE, _FLAT = 1e-4, 1e4
 #: Solutions of the nearest C that the start of another is extrapolated from.
 _NEAREST = 3
 #: Multiplications per gradient above which several threads are faster.
-_WORTH_THREADS = 2**26
+_WORTH_THREADS = 2**24
 
 
 @dataclass(eq=False, repr=False)
