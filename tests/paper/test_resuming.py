@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from tip_adapter.errors import (
     DownloadError,
@@ -126,6 +127,30 @@ def test_results_of_another_encoder_of_the_same_name_are_refused(go: Callable[..
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_results_of_photos_that_changed_since_are_not_mixed_with_new_ones(
+    tmp_path: Path, lay_out: Callable[..., None], part: str
+) -> None:
+    lay_out(tmp_path / "data", train=2, test=1, val=1)
+
+    def go(seeds: str) -> Reproduction:
+        wanted = parse_request("figure4", {**WORDS, "shots": "1,2", "seeds": seeds})
+        return reproduce(wanted, ImageProvider(tmp_path / "data"), tmp_path / "out", say=print)
+
+    first = go("1")
+    photos = sorted((tmp_path / "data").rglob(f"{part}_*.png"))
+    with Image.open(photos[0]) as photo:
+        ImageOps.invert(photo).save(photos[0])
+    again = go("1")
+    assert (first.n_measured > 0, again.n_measured) == (True, 0)  # nothing is mixed where nothing is measured
+    before = (tmp_path / "out" / "results.jsonl").read_bytes()
+    what = "the test part" if part == "test" else photos[0].name
+    with pytest.raises(ResultsError, match=rf"other photos of caltech101: .*{what} changed .*choose another --out"):
+        go("1,2")
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
 def test_an_unfinished_last_line_is_cut_off_and_measured_again(go: Callable[..., Reproduction], lines: Path) -> None:
     whole = go().results
     content = lines.read_bytes()
@@ -175,6 +200,8 @@ def test_what_a_stopped_run_left_unfinished_goes(tmp_path: Path, end: bytes) -> 
         {"notes": None},
         {"notes": [1]},
         {"support_ids": 3},
+        {"support_contents": [3]},
+        {"test_content": None},
         {"settings": []},
         {"settings": {"cache_size": "16"}},
         {"silhouette": "0.5"},

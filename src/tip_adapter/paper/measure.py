@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     #: (data set, encoder) → what is measured on.
     Find = Callable[[str, str], SplitVectors]
 
+#: Characters of a digest that tell whether a photo changed, and the name of all test photos among the photos.
+_CONTENT, _TEST = 8, "the test part"
 #: A loss that no key will move for.
 _NOTHING_TO_LEARN = 1e-6
 #: How the linear probe found its C → what a reader should know of that.
@@ -59,11 +62,11 @@ def run(
     Raises
     ------
     ResultsError
-        What is known was measured with another encoder of the same name.
+        What is known was measured with another encoder of the same name, or on photos that have changed since.
     """
     found = {key_of(result): result for result in known}
     find = _checked(find, {result["encoder"]: result["encoder_identity"]["fingerprint"] for result in found.values()})
-    said, heads, draws = set(), Heads(), Draws()
+    said, heads, draws = set(), Heads(), Draws(found.values())
     for task in tasks:
         result = found.get(key_of(task.axes()))
         try:
@@ -106,10 +109,34 @@ def _checked(find: Find, fingerprints: Mapping[str, str]) -> Find:
 
 
 class Draws:
-    """The photos that each result is measured on, so that none is measured, or averaged over, twice."""
+    """The photos that each result is measured on: no draw is measured, or averaged over, twice, and no photo may change
+    between results.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    known : results that are there
+    """
+
+    def __init__(self, known: Iterable[dict[str, Any]] = ()) -> None:
         self._first: dict[tuple[Any, ...], Task] = {}
+        self._contents: dict[tuple[str, str, str], str] = {}
+        for result in known:
+            contents = zip(result.get("support_ids", ()), result.get("support_contents", ()), strict=False)
+            encoder = result["encoder"]
+            self._contents.update({(encoder, result["dataset"], name): content for name, content in contents})
+            if result.get("test_content"):
+                self._contents[encoder, result["target"], _TEST] = result["test_content"]
+
+    def require_unchanged(self, encoder: str, dataset: str, contents: Mapping[str, str]) -> None:
+        """Raise ResultsError if a photo of a data set, or all of its test photos, had another content, or another label,
+        when an earlier result of the encoder was measured.
+        """
+        for name, content in contents.items():
+            if self._contents.setdefault((encoder, dataset, name), content) != content:
+                raise ResultsError(
+                    f"the results that are there were measured on other photos of {printable(dataset)}: {printable(name)} "
+                    "changed since, in content or label; choose another --out"
+                )
 
     def claim(self, task: Task, ids: Sequence[str]) -> None:
         """Raise UsageError if another task that differs in shots or seed alone has the same photos."""
@@ -153,6 +180,10 @@ def measure(task: Task, find: Find, heads: Heads, draws: Draws) -> dict[str, Any
         )
     draws.claim(task, support.ids.tolist())
     test = target.test()
+    support_contents, test_content = _contents(support), "".join(_contents(test))
+    test_content = hashlib.sha256(test_content.encode()).hexdigest()[:_CONTENT] if test_content else ""
+    draws.require_unchanged(task.encoder, task.dataset, dict(zip(support.ids.tolist(), support_contents, strict=False)))
+    draws.require_unchanged(task.encoder, task.target, {_TEST: test_content} if test_content else {})
     zero_shot = ZeroShotClassifier(split.embeddings(task.settings.get("templates")))
     none = test.take(slice(0))
     zero_shot_accuracy = accuracy_of(zero_shot.fit(none.vectors, none.labels).predict, test)
@@ -170,6 +201,8 @@ def measure(task: Task, find: Find, heads: Heads, draws: Draws) -> dict[str, Any
         "n_test": len(test),
         "n_classes": len(split.names),
         "support_ids": support.ids.tolist(),
+        "support_contents": support_contents,
+        "test_content": test_content,
         "notes": [*result.get("notes", []), *_short_of_photos(task, support)],
         "templates": list(split.templates_or_own(task.settings.get("templates"))),
         "support_views": split.encoder.record.support_views if split.prepared else None,
@@ -177,6 +210,12 @@ def measure(task: Task, find: Find, heads: Heads, draws: Draws) -> dict[str, Any
         "encoder_identity": asdict(split.encoder.identity),
         **origin(),
     }
+
+
+def _contents(photos: SupportSet) -> list[str]:
+    """A short digest of each photo's content and label; none where the content is not known."""
+    known = zip(photos.labels.tolist(), photos.digests.tolist(), strict=True)
+    return [hashlib.sha256(f"{label}\0{digest}".encode()).hexdigest()[:_CONTENT] for label, digest in known if digest]
 
 
 # ---- a method --------------------------------------------------------------------------------------------------------

@@ -122,10 +122,12 @@ class _Settings(Struct):
 
 
 class _Drawn(Struct):
-    """What tables and figures read of a result, where it is there, besides its axes and numbers."""
+    """What is read of a result, where it is there, besides its axes and numbers."""
 
     notes: list[str] = []
     support_ids: list[str] = []
+    support_contents: list[str] = []
+    test_content: str = ""
     settings: _Settings = field(default_factory=_Settings)
     silhouette: float | None = None
     points: list[tuple[float, float, int]] = []
