@@ -187,7 +187,8 @@ def _model(project: Project, encoder: Encoder) -> FewShotClassifier:
     """What the project has learned, fitted to all its photos first; or its fine-tuned head."""
     if not project.state.fine_tuned and (project.is_untuned or project.moved):
         project.settle(tune=True)
-    state, head = project.answering_head()
+    state = project.state
+    head = state.answering_head()
     support = head.support
     rows = [state.all_photos[id] for id in support.ids.tolist()]
     names = [row.filename or row.id for row in rows]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.serve.problems import Problem
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -105,6 +106,13 @@ class State:
         if self.fine_tuned is not None:
             return self.fine_tuned.head
         return self.learned.head if self.learned else None
+
+    def answering_head(self) -> Head:
+        """What answers; Problem if there is no class to answer."""
+        if self.head is None:
+            what = "class" if self.reads_names else "class with a photo"
+            raise Problem("no_classes", f"the project has no enabled {what} yet; add one")
+        return self.head
 
     @cached_property
     def classes(self) -> dict[str, ClassRow]:
