@@ -13,9 +13,9 @@ from tip_adapter import validation
 from tip_adapter.errors import FolderError, LabelError, UsageError, warn
 from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
+from tip_adapter.methods.folds import near_repeats
 from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.ops import row_weights, to_numpy
-from tip_adapter.methods.text_offset import near_repeats
 from tip_adapter.methods.tuning import Choice, TuningData
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator, expected_refused
 from tip_adapter.model.contents import measured

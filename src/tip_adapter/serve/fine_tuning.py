@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import bdtr
 
-from tip_adapter.methods.linear_probe import held_out_parts
+from tip_adapter.methods.folds import held_out_parts, near_repeats
 from tip_adapter.methods.ops import row_weights
-from tip_adapter.methods.text_offset import near_repeats
 from tip_adapter.methods.tuning import fit_temperature
 from tip_adapter.metrics import LeaveOneOutResult, accuracy_of
 from tip_adapter.vectors import softmax
