@@ -206,7 +206,7 @@ def choose_on_some(projects: Projects, p: str, labels: Any, vectors: Any) -> Non
     named = np.array([f"thing {label}" for label in labels.tolist()])
     names = {name: name for name in named.tolist()}
     some = SupportSet(vectors, named, np.arange(len(named)).astype(str))
-    tuned = projects.learner.fit(names, frozenset(), some).tuned
+    tuned = projects.learner.fit(projects.learner.training_data(names, frozenset(), some)).tuned
     with projects.database.begin() as connection:
         chosen = update(tables.projects).where(tables.projects.c.id == p)
         connection.execute(chosen.values(settings=tuned.to_record()))

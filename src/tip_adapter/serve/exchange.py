@@ -283,7 +283,8 @@ def _fine_tuning(record: _Record, arrays: dict[str, NDArray[Any]], learner: Lear
     if not state.answering:
         raise _Damaged("it has a fine-tuned result and no class that answers")
     support = state.support(learner.encoder.identity.width)
-    usual, usual_arrays = learner.fit(state.answering, state.nameless, support).head.to_record()
+    data = learner.training_data(state.answering, state.nameless, support)
+    usual, usual_arrays = learner.fit(data).head.to_record()
     known = {name: array for name, array in usual_arrays.items() if not name.startswith("learned.")}
     config = usual | msgspec.to_builtins(described) | {"method": FINE_TUNED, "finetune_with": None}
     if config["images"] != usual["images"]:

@@ -142,10 +142,8 @@ class FineTuner:
                 self._forget(connection)
                 connection.execute(insert(tables.fine_tunings).values(row))
             self._cancelled, self.job = threading.Event(), job
-            learned_from = state.answering, state.nameless, support
-            return partial(
-                self._train, self._cancelled, partial(fine_tune, self._learner, *learned_from, parts, epochs)
-            )
+            data = self._learner.training_data(state.answering, state.nameless, support)
+            return partial(self._train, self._cancelled, partial(fine_tune, self._learner, data, parts, epochs))
 
     def accept(self) -> None:
         """Answer by the result from now on; Problem if there is none, or photos or classes have changed since."""

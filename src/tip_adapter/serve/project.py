@@ -320,8 +320,9 @@ class Project:
                 self.is_untuned = self.changed > started
 
     def _fitted(self, state: State, tuned: Tuned | None) -> Learned:
-        learned_from = state.answering, state.nameless, state.support(self._learner.encoder.identity.width)
-        return self._learner.fit(*learned_from) if tuned is None else self._learner.refit(tuned, *learned_from)
+        support = state.support(self._learner.encoder.identity.width)
+        data = self._learner.training_data(state.answering, state.nameless, support)
+        return self._learner.fit(data) if tuned is None else self._learner.refit(tuned, data)
 
     def _relearned(self, before: State, after: State, relabelled: list[str]) -> Learned | None:
         """What is learned after a change, at once."""
