@@ -22,7 +22,8 @@ from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.tuning import Choice
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
-from tip_adapter.model.saving import CLASS_EMBEDDINGS, DIGESTS, read_model_folder
+from tip_adapter.model.format import CLASS_EMBEDDINGS, DIGESTS
+from tip_adapter.model.saving import read_model_folder
 from tip_adapter.text import printable, shown
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
 

@@ -25,9 +25,9 @@ from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.io.files import scratch_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.classifier import FewShotClassifier
+from tip_adapter.model.format import ChoiceRecord, Count, LeftOutRecord, Setting, Share  # noqa: TC001 - msgspec reads annotations at run time
 from tip_adapter.model.head import Head
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
-from tip_adapter.model.saving import ChoiceRecord, Count, LeftOutRecord, Setting, Share  # noqa: TC001 - msgspec reads annotations at run time
 from tip_adapter.serve import database as tables
 from tip_adapter.serve.fine_tuner import DONE, Job, columns_of
 from tip_adapter.serve.fine_tuning import Comparison, FineTuned
