@@ -233,39 +233,38 @@ def import_project(content: bytes, learner: Learner, database: Database, limits:
         raise Problem(
             "bad_project_file", f"the file is no project, or it is damaged ({printable(where)}); export it again"
         ) from None
-    vectors, ends = unit_rows(arrays["vectors"]), [0, *arrays["thumbnail_ends"].tolist()]
-    thumbnails = arrays["thumbnails"].tobytes()
-    projects = tables.projects
+    made_with = {"encoder": encoder.identity.name, "fingerprint": encoder.identity.fingerprint}
     with database.begin() as connection:
-        ids = set(connection.scalars(select(projects.c.id)))
+        ids = set(connection.scalars(select(tables.projects.c.id)))
         if len(ids) >= limits.projects:
             raise Problem("limit_reached", f"there are {limits.projects:,} projects; delete some")
         id = record.id if record.id not in ids else str(uuid.uuid4())
-        made_with = {"encoder": encoder.identity.name, "fingerprint": encoder.identity.fingerprint}
-        values = {"id": id, "name": label_of(record.name, "name"), "created": record.created, **made_with}
-        connection.execute(insert(projects).values(**values, version=1, settings={}))
-        rows = [
-            {**msgspec.structs.asdict(row), "project_id": id, "number": n, "deleted": False}
-            for n, row in enumerate(record.classes, 1)
-        ]
-        if rows:
-            connection.execute(insert(tables.classes), rows)
-        pictures = [
-            {
-                **msgspec.structs.asdict(row),
-                "project_id": id,
-                "number": n,
-                "deleted": False,
-                "vector": vectors[n - 1].astype("<f4").tobytes(),
-                "thumbnail": thumbnails[ends[n - 1] : ends[n]],
-            }
-            for n, row in enumerate(record.photos, 1)
-        ]
-        if pictures:
-            connection.execute(insert(tables.photos), pictures)
+        project = {"id": id, "name": label_of(record.name, "name"), "created": record.created, **made_with}
+        connection.execute(insert(tables.projects).values(**project, version=1, settings={}))
+        for table, rows in ((tables.classes, _class_columns(record)), (tables.photos, _photo_columns(record, arrays))):
+            if rows:
+                connection.execute(insert(table), [{**row, "project_id": id, "deleted": False} for row in rows])
         if fine_tuning:
             connection.execute(insert(tables.fine_tunings).values(project_id=id, **fine_tuning, accepted=True))
     return id
+
+
+def _class_columns(record: _Record) -> list[dict[str, Any]]:
+    return [{**msgspec.structs.asdict(row), "number": n} for n, row in enumerate(record.classes, 1)]
+
+
+def _photo_columns(record: _Record, arrays: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    vectors, ends = unit_rows(arrays["vectors"]), [0, *arrays["thumbnail_ends"].tolist()]
+    thumbnails = arrays["thumbnails"].tobytes()
+    return [
+        {
+            **msgspec.structs.asdict(row),
+            "number": n,
+            "vector": vectors[n - 1].astype("<f4").tobytes(),
+            "thumbnail": thumbnails[ends[n - 1] : ends[n]],
+        }
+        for n, row in enumerate(record.photos, 1)
+    ]
 
 
 def _fine_tuning(record: _Record, arrays: dict[str, NDArray[Any]], learner: Learner) -> dict[str, Any] | None:
