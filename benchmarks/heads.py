@@ -4,7 +4,7 @@
 
 DATA as in benchmarks.caltech101, DIR as in benchmarks.equations, with the `dev_*.npz` of six photo sets; by default the folders
 that TIP_ADAPTER_DATA and TIP_ADAPTER_VECTORS name. Results are stored as they come: a second run measures only what is missing
-from docs/results/heads.json, so remove that file to measure anew.
+from docs/results/heads.json, so remove that file to measure again.
 """
 
 from __future__ import annotations

@@ -774,7 +774,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return encode_readable([images] if one else images, self.encoder_, threads=self.threads), one
 
     def _learn(self, photos: VectorSource, progress: Progress | None) -> Self:
-        """Learn from photos instead of what was learned before; weights that an earlier fit chose are chosen anew."""
+        """Learn from photos instead of what was learned before; weights that an earlier fit chose are chosen again."""
         encoder = self.encoder_
         if isinstance(encoder, JoinedEncoder) and self._weights:
             encoder = encoder.weighted(None)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted method, how long that took, and the most memory that the process held meanwhile.
+    """A fitted method, how long that took, and the peak memory of the process during that time.
 
     Parameters
     ----------

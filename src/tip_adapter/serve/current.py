@@ -26,7 +26,7 @@ class CurrentState:
 
     def __init__(self, rows: Rows, state: State) -> None:
         self.rows, self.state = rows, state
-        #: Whoever changes the project takes it.
+        #: Held during every change of the project.
         self.writing = threading.RLock()
 
     def publish(self, state: State, further: Callable[[Connection], None] | None = None) -> None:

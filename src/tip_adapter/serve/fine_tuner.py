@@ -85,7 +85,7 @@ class FineTuner:
 
     def __init__(self, project_id: str, current: CurrentState, database: Database, learner: Learner) -> None:
         self._project_id, self._current, self._database, self._learner = project_id, current, database, learner
-        #: Set to end the training that runs; each has one of its own.
+        #: Set to end the training that runs; a new one for each training.
         self._cancelled = threading.Event()
         self._compared: tuple[State, Job, bool] | None = None
         self.job: Job | None = None

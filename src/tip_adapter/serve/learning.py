@@ -41,7 +41,7 @@ class Tuned:
     ----------
     parameters : constructor values of the method
     choice : Choice, or None where there were no photos to choose by
-    left_out : leave-one-out accuracy of that time, from which the threshold follows; None where no photo could be left out
+    left_out : leave-one-out accuracy when it was chosen, from which the threshold follows; None where no photo could be left out
     """
 
     parameters: Mapping[str, Any]

@@ -62,7 +62,7 @@ class Project:
         self._reporting = threading.Lock()
         self._report: tuple[tuple[Learned | None, FineTuned | None], dict[str, Any]] | None = None
         self._scores: tuple[State, Scores] | None = None
-        #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
+        #: Time of the last change; of the first change since all photos were fitted, or 0; whether settings must be chosen again.
         self.changed, self.moved, self.is_untuned = 0.0, 0.0, False
         self.created, state, tuned = self.rows.read(reads_names=learner.encoder.record.reads_names)
         self.is_untuned = tuned is None and bool(state.examples)
@@ -297,7 +297,7 @@ class Project:
     # ---- learning ----------------------------------------------------------------------------------------------------
 
     def settle(self, *, tune: bool) -> None:
-        """Fit all photos, with settings that are chosen again or the present ones; changes of meanwhile count, too."""
+        """Fit all photos, with settings that are chosen again or the present ones; changes made during the fit are kept."""
         state = self.state
         started = time.monotonic()
         if state.learned is None:

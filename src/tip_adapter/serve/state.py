@@ -1,6 +1,6 @@
 """What readers see of a project: its rows as they are in the database, and what was learned from them, as frozen records.
 
-What follows from a state alone is asked of it: which classes answer, what there is to learn, what a change makes of it.
+`State` computes what follows from it alone: which classes answer, what there is to learn, and the state after a change.
 """
 
 from __future__ import annotations
