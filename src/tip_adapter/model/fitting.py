@@ -18,7 +18,7 @@ from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.ops import row_weights, to_numpy
 from tip_adapter.methods.tuning import Choice, TuningData
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator, expected_refused
-from tip_adapter.model.contents import measured
+from tip_adapter.model.contents import warning_of_overlap
 from tip_adapter.model.head import Head, new_estimator
 from tip_adapter.model.settings import given_alpha_beta, method_settings, rule_for
 from tip_adapter.text import counted, first_three, printable
@@ -143,7 +143,7 @@ def fit_head(
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured with the previous alpha and beta
     head = Head.of(method, data, estimator, choice, left_out)
-    return _measured(head, calibrate=calibrate) if capabilities.leaves_out and has_photos else head
+    return _with_left_out_figures(head, calibrate=calibrate) if capabilities.leaves_out and has_photos else head
 
 
 def lacks_choice(head: Head, method: str) -> bool:
@@ -161,7 +161,7 @@ def with_choice(head: Head, settings: Mapping[str, Any], encoder: Encoder) -> He
         estimator = copy.copy(head.estimator).set_params(penalty=None, text_weight=None)
         support = head.support
         estimator.fit(support.vectors, support.labels, ids=support.ids.tolist())
-        return _measured(replace(head, estimator=estimator), calibrate=True)
+        return _with_left_out_figures(replace(head, estimator=estimator), calibrate=True)
     rule, given = _rule_by(settings, head.support, list(head.names), encoder, None)
     choice, left_out = _choose(head.cache, rule, given, head.classes, calibrate=True)
     estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
@@ -262,7 +262,7 @@ def _encode_validation(
         warn(f"{unknown} of classes without support, and skipped")
     photos = photos.take(known)
     encoded, _ = encode_labelled(photos, encoder, threads=threads, progress=progress)
-    (checked,) = measured([encoded], support)
+    (checked,) = warning_of_overlap([encoded], support)
     return checked.vectors, np.searchsorted(np.array(labels), checked.labels)
 
 
@@ -284,8 +284,8 @@ def _choose(
     return choice, LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
 
 
-def _measured(head: Head, *, calibrate: bool) -> Head:
-    """The head of a method that chooses its own settings, with them as constructor values, its left-out accuracy and a temperature.
+def _with_left_out_figures(head: Head, *, calibrate: bool) -> Head:
+    """The head of a method that leaves photos out by itself, with the settings that it chose, its left-out accuracy and a temperature.
 
     The temperature is kept where it makes the calibration of the left-out photos no worse.
     """
