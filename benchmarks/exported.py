@@ -33,6 +33,7 @@ from tip_adapter.images.decode import decode_file
 from tip_adapter.images.sampling import draw_shots
 from tip_adapter.methods.tuning import LEAVE_ONE_OUT, TuningData
 from tip_adapter.model.fitting import fit_head
+from tip_adapter.model.head import TrainingData
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
 from tip_adapter.vectors import unit_rows
 
@@ -82,11 +83,7 @@ def measure_vectors(folder: Path, path: Path) -> Iterator[dict[str, Any]]:
     for method in METHODS:
         head = fit_head(
             method,
-            support,
-            names,
-            ("{}",),
-            embeddings,
-            logit_scale=100.0,
+            TrainingData(support, names, ("{}",), embeddings, 100.0),
             rule=LEAVE_ONE_OUT,
             calibrate=True,
             given=TuningData(),

@@ -4,7 +4,7 @@
 
 DATA as in benchmarks.caltech101, DIR as in benchmarks.equations, with the `dev_*.npz` of six photo sets; by default the folders
 that TIP_ADAPTER_DATA and TIP_ADAPTER_VECTORS name. Results are stored as they come: a second run measures only what is missing
-from docs/results/heads.json, so remove that file to measure anew.
+from docs/results/heads.json, so remove that file to measure again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tip_adapter.images.sampling import draw_shots
 from tip_adapter.methods.tuning import TuningData, default_rule
 from tip_adapter.metrics import accuracy_of, calibration_of
 from tip_adapter.model.fitting import fit_head
+from tip_adapter.model.head import TrainingData
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -255,13 +256,10 @@ def measure(head: str, photos: PhotoSet, support: Part) -> dict[str, Any]:
 def fit_method(method: str, photos: PhotoSet, support: Part) -> Any:
     """A method of this library as `FewShotClassifier` fits it by default, from vectors."""
     labels = photos.names.labels.tolist()
+    known = SupportSet(support.X, support.y, numbered(np.arange(len(support.y))))
     return fit_head(
         method,
-        SupportSet(support.X, support.y, numbered(np.arange(len(support.y)))),
-        dict(zip(labels, labels, strict=True)),
-        ("{}",),
-        photos.names,
-        logit_scale=photos.logit_scale,
+        TrainingData(known, dict(zip(labels, labels, strict=True)), ("{}",), photos.names, photos.logit_scale),
         rule=default_rule(np.searchsorted(photos.names.labels, support.y)),
         calibrate=True,
         given=TuningData(photos.ratio),

@@ -117,7 +117,7 @@ def values(function: ast.FunctionDef) -> tuple[int, int]:
 
 
 def changed_lines(original: ast.FunctionDef, mutant: ast.FunctionDef) -> dict[str, str]:
-    """The lines before and after the change, as Python writes a function anew: without comments."""
+    """The lines before and after the change, as Python unparses a function: without comments."""
     before, after = ([ast.unparse(line) for line in function.body] for function in (original, mutant))
     lines = list(difflib.ndiff("\n".join(before).splitlines(), "\n".join(after).splitlines()))
     return {

@@ -101,7 +101,7 @@ _CLIP = "caltech58_vitb32"
 #: CoOp: three seeds up to 4 shots, one beyond.
 _COOP_FEW = {**_POCKET, "methods": "coop", "shots": "1,2,4"}
 _COOP_MANY = {**_POCKET, "methods": "coop", "seeds": "1"}
-#: From cheap to dear.
+#: Cheapest first.
 RUNS = (
     Run("figure8", {**_POCKET, **_CHOSEN}),
     Run("figure7", _POCKET),
@@ -153,7 +153,7 @@ def stored() -> list[dict[str, Any]]:
 
 
 def not_run(complete: Iterable[Mapping[str, Any]]) -> list[Run]:
-    """The runs whose results are not stored yet, from cheap to dear."""
+    """The runs whose results are not stored yet, cheapest first."""
     commands = {run["command"] for run in complete}
     return [run for run in RUNS if run.command not in commands]
 

@@ -1,9 +1,9 @@
-"""All results: runs what docs/results lacks, from cheap to dear, and renders the pages. `make results`.
+"""All results: runs what docs/results lacks, cheapest first, and renders the pages. `make results`.
 
     python -m benchmarks.results
 
 The variables TIP_ADAPTER_DATA and TIP_ADAPTER_VECTORS name the folders of photos and of vectors. A results file that is there
-is not measured again: delete it to measure it anew. An interrupted run resumes at the benchmark that it was in.
+is not measured again: delete it to measure it again. An interrupted run resumes at the benchmark that it was in.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Step(NamedTuple):
 
 
 _DATA, _VECTORS = "--data-root $TIP_ADAPTER_DATA", "--vectors $TIP_ADAPTER_VECTORS"
-#: From cheap to dear.
+#: Cheapest first.
 STEPS = (
     Step(f"benchmarks.equations {_VECTORS}", ("equations",)),
     Step("benchmarks.demo", ("demo",)),

@@ -182,14 +182,14 @@ def measure_step(n: int, n_classes: int, repeats: int = 20) -> dict[str, Any]:
             photo = EncodedPhoto(vectors(np.array([label]))[0], uuid.uuid4().hex * 2, b"\xff\xd8\xff" + bytes(4000))
             started = time.perf_counter()
             project.add_example(str(uuid.uuid4()), ids[label], "a.jpg", photo)
-            project.answering_head()[1].answers(query[None], 5, 0.0)
+            project.state.answering_head().answers(query[None], 5, 0.0)
             steps.append(1000 * (time.perf_counter() - started))
         queries = vectors(np.arange(200) % n_classes)
-        at_once = project.answering_head()[1].probabilities(queries)
+        at_once = project.state.answering_head().probabilities(queries)
         started = time.perf_counter()
         project.settle(tune=False)
         fit_seconds = time.perf_counter() - started
-        fitted = project.answering_head()[1].probabilities(queries)
+        fitted = project.state.answering_head().probabilities(queries)
         projects.database.close()
     return {
         "n": n,
@@ -206,7 +206,7 @@ def choose_on_some(projects: Projects, p: str, labels: Any, vectors: Any) -> Non
     named = np.array([f"thing {label}" for label in labels.tolist()])
     names = {name: name for name in named.tolist()}
     some = SupportSet(vectors, named, np.arange(len(named)).astype(str))
-    tuned = projects.learner.fit(names, frozenset(), some).tuned
+    tuned = projects.learner.fit(projects.learner.training_data(names, frozenset(), some)).tuned
     with projects.database.begin() as connection:
         chosen = update(tables.projects).where(tables.projects.c.id == p)
         connection.execute(chosen.values(settings=tuned.to_record()))

@@ -400,7 +400,7 @@ def startup(given: Given) -> Iterator[Case]:
 
 
 def make_demo(clone: Path) -> None:
-    """`make demo` in a clone that is made anew, the installation of the base included."""
+    """`make demo` in a fresh clone, the installation of the base included."""
     shutil.rmtree(clone, ignore_errors=True)
     run("git", "clone", "--quiet", str(ROOT), str(clone))
     run("make", "-C", str(clone), "demo")

@@ -1,4 +1,4 @@
-"""What a classifier says of itself: wrong labels found, unknown photos told, left-out against true accuracy.
+"""Self-reported figures of a classifier: wrong labels found, unknown photos recognised, left-out against true accuracy.
 
     python -m benchmarks.trust --data-root DATA
 

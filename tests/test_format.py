@@ -13,7 +13,7 @@ import pytest
 
 from image_only import FILES
 from tip_adapter import FewShotClassifier
-from tip_adapter.model.saving import ARRAYS, CARD, CONFIG, FORMATS, MOST_HEADER, MOST_TEXT_MIB, MOST_VALUES
+from tip_adapter.model.format import ARRAYS, CARD, CONFIG, FORMATS, MOST_HEADER, MOST_TEXT_MIB, MOST_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

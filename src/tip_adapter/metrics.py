@@ -248,7 +248,7 @@ class MetricAccumulator:
         self._unreadable: list[tuple[str, str]] = []
         self._n_mistakes = n_mistakes
         self._worst: list[Mistake] = []  # of known classes, the most confident first
-        self._strangest: list[Mistake] = []  # of classes that the model does not have, the most confident first
+        self._worst_unknown: list[Mistake] = []  # of classes that the model does not have, the most confident first
 
     def __len__(self) -> int:
         return self._n
@@ -316,7 +316,7 @@ class MetricAccumulator:
 
     def unknown_images(self) -> list[Mistake]:
         """The most confident images of classes that the model does not have, in the order of `mistakes`."""
-        return [*self._strangest]
+        return [*self._worst_unknown]
 
     def unknown_classes(self) -> list[str]:
         """Sorted labels of images that the model does not have."""
@@ -357,7 +357,10 @@ class MetricAccumulator:
     def _keep_worst(self, images: SupportSet, batch: _Batch) -> None:
         scores, called = batch.confidence[:, 1], self._labels(batch.predicted)
         unknown = batch.truth >= self._n_classes
-        for kept, chosen in ((self._worst, ~unknown & (batch.truth != batch.predicted)), (self._strangest, unknown)):
+        for kept, chosen in (
+            (self._worst, ~unknown & (batch.truth != batch.predicted)),
+            (self._worst_unknown, unknown),
+        ):
             for row in heapq.nlargest(self._n_mistakes, np.flatnonzero(chosen).tolist(), key=scores.__getitem__):
                 names = str(images.ids[row]), str(images.labels[row]), str(called[row])
                 kept.append(Mistake(*names, float(scores[row]), images.vectors[row].copy()))
@@ -459,9 +462,9 @@ def expected_refused(
     float; None without a group
     """
     refused: list[NDArray[np.bool_]] = []
-    for group, strange in unknown:
+    for group, of_unknown in unknown:
         known = np.delete(logits[~np.isin(labels, group)], group, axis=1)
-        refused.append(softmax(strange).max(axis=1) < keeping_threshold(softmax(known).max(axis=1), KEPT))
+        refused.append(softmax(of_unknown).max(axis=1) < keeping_threshold(softmax(known).max(axis=1), KEPT))
     return float(np.concatenate(refused).mean()) if refused else None
 
 

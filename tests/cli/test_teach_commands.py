@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from tip_adapter import FewShotClassifier
+from tip_adapter.model.format import ARRAYS, CARD, CONFIG
 from tip_adapter.model.head import load_head
-from tip_adapter.model.saving import ARRAYS, CARD, CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,8 +25,8 @@ from tip_adapter import FewShotClassifier
 from tip_adapter.cli import main
 from tip_adapter.errors import DamagedModelFolder, ModelFolderError, TipAdapterError, WrongEncoder
 from tip_adapter.model import saving
+from tip_adapter.model.format import ARRAYS, CARD, CONFIG
 from tip_adapter.model.head import load_head
-from tip_adapter.model.saving import ARRAYS, CARD, CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -796,14 +796,14 @@ def only_of_small_files(require_digest: Callable[[str, bytes], None]) -> Callabl
 
 def while_arrays_are_read(patch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Let something happen once, after the header of the arrays was read and before the arrays are."""
-    real, changes = saving._check_shapes, [change]
+    real, changes = saving.check_shapes, [change]
 
     def check_shapes(*args: Any) -> None:
         real(*args)
         while changes:
             changes.pop()()
 
-    patch.setattr(saving, "_check_shapes", check_shapes)
+    patch.setattr(saving, "check_shapes", check_shapes)
 
 
 def test_fault_43_a_model_replaced_while_it_is_read_is_the_old_or_the_new(

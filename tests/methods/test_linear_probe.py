@@ -7,7 +7,8 @@ from formulas import unit
 from sklearn.linear_model import LogisticRegression
 
 from tip_adapter import LinearProbeClassifier
-from tip_adapter.methods.linear_probe import best_strength, held_out_parts
+from tip_adapter.methods.folds import held_out_parts
+from tip_adapter.methods.linear_probe import best_strength
 
 
 def photos(n_classes, per_class, seed=0, width=6, spread=0.8):

@@ -11,7 +11,7 @@ from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TextOffsetClassifier
 from tip_adapter.errors import UsageError
-from tip_adapter.methods.text_offset import near_repeats
+from tip_adapter.methods.folds import near_repeats
 
 PENALTIES = st.sampled_from([0.03, 0.1, 1.0, 10.0])
 TEXT_WEIGHTS = st.sampled_from([0.0, 0.05, 0.5, 1.0])

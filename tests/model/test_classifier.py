@@ -37,7 +37,7 @@ from tip_adapter.features.encode import encode_photos
 from tip_adapter.images import decode, inputs
 from tip_adapter.methods import METHODS, method_class
 from tip_adapter.metrics import accuracy_interval
-from tip_adapter.model.saving import ARRAYS
+from tip_adapter.model.format import ARRAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

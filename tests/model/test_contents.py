@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tip_adapter import FewShotClassifier, SupportSet
 from tip_adapter.errors import FolderError, TipAdapterWarning, UnknownName, UsageError
 from tip_adapter.features import encode, extract, readers
+from tip_adapter.model.format import CONFIG
 from tip_adapter.model.head import load_head
-from tip_adapter.model.saving import CONFIG, read_config
+from tip_adapter.model.saving import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable

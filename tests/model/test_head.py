@@ -13,7 +13,7 @@ from tip_adapter.methods import tuning
 from tip_adapter.methods.tuning import TuningData
 from tip_adapter.model import head as head_module
 from tip_adapter.model.fitting import fit_head
-from tip_adapter.model.head import Head
+from tip_adapter.model.head import Head, TrainingData
 from tip_adapter.model.incremental import with_images
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
 
@@ -31,11 +31,13 @@ def fitted(method: str, support: SupportSet, given: TuningData | None = None, **
     """By leave-one-out, or with the pair that is given."""
     return fit_head(
         method,
-        support,
-        {label: f"a {label}" for label in LABELS},
-        ("{}", "a photo of {}"),
-        ClassEmbeddings(LABELS, np.eye(3, 8, dtype=np.float32)),
-        logit_scale=30.0,
+        TrainingData(
+            support,
+            {label: f"a {label}" for label in LABELS},
+            ("{}", "a photo of {}"),
+            ClassEmbeddings(LABELS, np.eye(3, 8, dtype=np.float32)),
+            30.0,
+        ),
         rule=tuning.FIXED if given else tuning.LEAVE_ONE_OUT,
         calibrate=True,
         given=given or TuningData(1.0),

@@ -29,7 +29,7 @@ from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.tuning import FIXED, Choice, TuningData
 from tip_adapter.model import onnx_export
 from tip_adapter.model.fitting import fit_head
-from tip_adapter.model.head import Head
+from tip_adapter.model.head import Head, TrainingData
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
 
@@ -69,11 +69,7 @@ def random_head(
     pair = TuningData(1.5, None, (alpha, beta))
     return fit_head(
         method,
-        support,
-        names,
-        ("{}",),
-        embeddings,
-        logit_scale=30.0,
+        TrainingData(support, names, ("{}",), embeddings, 30.0),
         rule=FIXED,
         calibrate=True,
         given=pair,

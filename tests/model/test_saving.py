@@ -17,17 +17,8 @@ from tip_adapter.io import files
 from tip_adapter.io.files import refuse_existing
 from tip_adapter.model import saving
 from tip_adapter.model.card import model_card
-from tip_adapter.model.saving import (
-    ARRAYS,
-    CARD,
-    CONFIG,
-    DIGESTS,
-    FORMATS,
-    read_config,
-    read_model_folder,
-    refuse_unreplaceable,
-    write_model_folder,
-)
+from tip_adapter.model.format import ARRAYS, CARD, CONFIG, DIGESTS, FORMATS
+from tip_adapter.model.saving import read_config, read_model_folder, refuse_unreplaceable, write_model_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +147,7 @@ def test_long_names_below_the_limit_are_written_and_read(tmp_path: Path) -> None
 def test_a_learned_array_has_as_many_rows_as_the_largest_of_classes_images_and_width(
     n_classes: int, n_images: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "MOST_ROWS", 4)
+    monkeypatch.setattr("tip_adapter.model.format.MOST_ROWS", 4)
     classes = [{"label": f"{c}", "name": "a name", "n_images": n_images if c == 0 else 0} for c in range(n_classes)]
     stated = CONFIGURATION | {"classes": classes, "images": [f"{row}.jpg" for row in range(n_images)]}
     stated |= {"encoder": CONFIGURATION["encoder"] | {"width": width}, "left_out": None}

@@ -166,9 +166,10 @@ def test_before_and_after_are_measured_on_photos_that_neither_has_seen(taught: A
     right = {"before": 0, "after": 0}
     for part in parts:
         known, held_out = support.take(np.delete(np.arange(len(support)), part)), support.take(part)
+        data = learner.training_data(names, frozenset(), known)
         heads = {
-            "before": learner.fit(names, frozenset(), known).head,
-            "after": learner.fine_tune(names, frozenset(), known, 2, lambda *_: None),
+            "before": learner.fit(data).head,
+            "after": learner.fine_tune(data, 2, lambda *_: None),
         }
         for name, head in heads.items():
             right[name] += int((head.predict(held_out.vectors) == held_out.labels).sum())

@@ -27,9 +27,8 @@ def learner() -> Learner:
 
 def fitted(learner: Learner, photos: SupportSet, tuned: Tuned | None = None) -> Learned:
     names = {str(label): str(label) for label in np.unique(photos.labels)}
-    if tuned is None:
-        return learner.fit(names, frozenset(), photos)
-    return learner.refit(tuned, names, frozenset(), photos)
+    data = learner.training_data(names, frozenset(), photos)
+    return learner.fit(data) if tuned is None else learner.refit(tuned, data)
 
 
 @pytest.mark.parametrize("n_classes", [2, 5, 20])
@@ -64,7 +63,7 @@ def test_what_was_chosen_is_stored_and_restored(learner: Learner) -> None:
 def test_a_class_without_a_name_is_where_the_others_are_on_average(learner: Learner) -> None:
     photos = support(0, 1)
     names = {"none": "none", "red": "red", "blue": "blue"}
-    head = learner.fit(names, frozenset({"none"}), photos).head
+    head = learner.fit(learner.training_data(names, frozenset({"none"}), photos)).head
     logits = head.estimator.logits(support(5, 2, 4).vectors)
     at = dict(zip(head.classes.tolist(), logits.T, strict=True))
     assert np.corrcoef(at["none"], at["red"] + at["blue"])[0, 1] == pytest.approx(1)

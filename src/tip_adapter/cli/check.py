@@ -14,9 +14,9 @@ from tip_adapter.cli._output import notes, print_json, print_line, print_table, 
 from tip_adapter.cli._words import accuracy_in_words, interval_in_words, left_out_accuracy, too_few_in_words
 from tip_adapter.errors import UsageError
 from tip_adapter.io.files import readable_path
+from tip_adapter.model.format import CONFIG
 from tip_adapter.model.head import load_head
 from tip_adapter.model.label_issues import check_images
-from tip_adapter.model.saving import CONFIG
 from tip_adapter.text import percent
 
 if TYPE_CHECKING:

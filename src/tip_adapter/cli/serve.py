@@ -80,16 +80,22 @@ def serve(
             from tip_adapter.images.decoding_pool import start_decoding  # here: help needs no NumPy
 
             start_decoding()  # the first decoding process starts while the model loads
-            app = (
-                server.model_app(model_dir, chosen, device=device, threads=threads)
-                if model_dir
-                else server.projects_app(chosen, device=device, threads=threads)
-            )
             url = server.url_of(listening)
-            if not quiet:
-                say(f"note: {model_dir or 'the page'} is served at {url}")
-                if chosen.token is not None and model_dir is None:
-                    say("note: a browser opens it first at that address followed by /?token= and TIP_ADAPTER_TOKEN")
-            if model_dir is None and chosen.token is None and sys.stderr.isatty():
-                webbrowser.open(url)
+            if model_dir is not None:
+                app = server.model_app(model_dir, chosen, device=device, threads=threads)
+                if not quiet:
+                    say(f"note: {model_dir} is served at {url}")
+            else:
+                app = server.projects_app(chosen, device=device, threads=threads)
+                _show_page(url, needs_token=chosen.token is not None, quiet=quiet)
             server.serve(app, listening)
+
+
+def _show_page(url: str, *, needs_token: bool, quiet: bool) -> None:
+    """Say where the page of projects is, and open it where a person is at the terminal."""
+    if not quiet:
+        say(f"note: the page is served at {url}")
+        if needs_token:
+            say("note: a browser opens it first at that address followed by /?token= and TIP_ADAPTER_TOKEN")
+    if not needs_token and sys.stderr.isatty():
+        webbrowser.open(url)

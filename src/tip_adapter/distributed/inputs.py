@@ -178,7 +178,7 @@ def _status(address: str) -> Status:
 
 
 def _whole_files(ids: Sequence[str], addresses: Sequence[str], statuses: Sequence[Status]) -> Iterator[RecordBatch]:
-    """Photos that are files of their own, sorted."""
+    """Photos, one per file, sorted."""
     order = sorted(range(len(ids)), key=lambda row: (addresses[row], ids[row]))
     for start in range(0, len(order), _ROWS):
         rows = order[start : start + _ROWS]

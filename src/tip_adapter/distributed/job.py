@@ -77,7 +77,7 @@ def label_images(
     source : as `inputs.list_photos` takes it
     out : folder for the plan and the parts: new, empty, or of an earlier run
     engine : ``local``, processes of this machine, or ``ray``, a cluster; the output is the same
-    workers : int, each with a model of its own; None for one per available processor, or what the cluster has room for
+    workers : int, each loads the model; None for one per available processor, or what the cluster has room for
     part_rows : int, images of the largest parts
     vectors : bool, whether rows keep their vector, as float16
     max_error_rate : float, the share of unreadable images above which the run stops

@@ -1,4 +1,4 @@
-"""What every engine does with its workers: gives each a part, replaces those that die, and finds the photos that they die of."""
+"""The work of every engine: give each worker a part, replace workers that crash, and find the photos that crash them."""
 
 from __future__ import annotations
 

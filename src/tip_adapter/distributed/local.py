@@ -1,6 +1,6 @@
 """The local engine: worker processes of this machine.
 
-Plain processes that are started anew, not forked or `multiprocessing`: see `images.decoding_pool`.
+Plain processes, each started from scratch, not forked or `multiprocessing`: see `images.decoding_pool`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a job is, and what each of its parts says of itself: the records of the output folder.
+"""Records of the output folder: the job, and the manifest of each part.
 
 A part's key is the SHA-256 of its inputs, the model, the encoder and the options. A part with a manifest of its key is done;
 without one it is done again.

@@ -34,7 +34,7 @@ Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a plan says of itself.
+    """The metadata of a plan.
 
     Parameters
     ----------

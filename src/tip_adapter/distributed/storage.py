@@ -88,7 +88,7 @@ def status_of(address: str) -> Status:
 
 
 def status_in(info: Mapping[str, Any]) -> Status:
-    """Size and etag in what fsspec says of an object."""
+    """Size and etag in what fsspec returns for an object."""
     size = int(info.get("size") or 0)
     version = next((info[name] for name in _ETAGS if info.get(name)), size)
     if isinstance(version, (datetime, float)):  # of one object, a listing and a query may give either

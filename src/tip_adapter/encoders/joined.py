@@ -128,7 +128,7 @@ class JoinedEncoder(Encoder):
         return np.concatenate(rows, axis=1)
 
     def _joined_record(self, names: Sequence[str]) -> EncoderRecord:
-        """What both have in common; what is said of names, by the parts that read them."""
+        """What both have in common; what concerns names is that of the parts that read them."""
         records = [part.record for part in self.parts]
         reading = [record for record in records if record.reads_names]
         named = (reading or records)[0]

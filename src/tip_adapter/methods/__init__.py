@@ -9,7 +9,7 @@ __all__ = ["AUTO", "DEFAULT_METHOD", "METHODS", "TIP_ADAPTER", "VectorClassifier
 
 _GROUP = "tip_adapter.methods"
 
-#: Chooses the default method, or Tip-Adapter where a setting of its own is given.
+#: Chooses the default method, or Tip-Adapter if alpha, beta or `tune` is given.
 AUTO = "auto"
 DEFAULT_METHOD, TIP_ADAPTER = "text-offset", "tip-adapter"
 

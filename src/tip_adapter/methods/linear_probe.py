@@ -14,12 +14,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.methods.base import Capabilities, VectorClassifier, checked_labels, positions
+from tip_adapter.methods.folds import held_out_parts
 from tip_adapter.methods.lbfgs import minimise, summed_cross_entropy
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,7 +31,6 @@ _COARSE = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 _STEPS = 8
 #: C if nothing can be held out.
 _UNSEARCHED = 1.0
-_FOLDS = 5
 #: Norm of the gradient of the loss summed over images at which the solver stops; a mean over images would stop it far from
 #: the optimum. Above this C it falls with 1 / √C, since the loss is then as flat as 1 / C in some directions.
 _TOLERANCE, _FLAT = 1e-4, 1e4
@@ -187,24 +187,6 @@ def best_strength(score: Callable[[float], float]) -> float:
         better, middle = high if at(low) < at(high) else low, (low + high) / 2
         low, high = (middle, high) if better == high else (low, middle)
     return float(10.0**better)
-
-
-def held_out_parts(labels: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
-    """Rows of at most five cross-validation folds of (n,) labels; the only image of a class is never held out.
-
-    No folds if fewer than two classes have a second image: the likeliest probe would always predict that class.
-    (scikit-learn's StratifiedKFold rejects classes with fewer images than folds.)
-    """
-    rng = np.random.default_rng(seed)
-    part = np.full(len(labels), -1)
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        if len(own) > 1:
-            part[rng.permutation(own)] = np.arange(len(own)) % _FOLDS
-    if len(np.unique(labels[part >= 0])) < 2:
-        return
-    for number in range(part.max(initial=-1) + 1):
-        yield np.flatnonzero(part == number)
 
 
 # ---- the solver ------------------------------------------------------------------------------------------------------

@@ -13,31 +13,28 @@ each image, which `explain` lists. The choices, none of which needs validation i
 - v, the trust in the names: a share of the scale at which the names alone are likeliest on the support. The names do not depend
   on the images, so that scale is honest even at one image per class; names that are wrong make it 0.
 - λ and the share of v, together: few classes need a small λ and half the scale, many classes a larger λ and three quarters.
-  `_PATH` is left only for what is likelier on left-out images by more than two standard errors.
+  `offset_regression.PATH` is left only for what is likelier on left-out images by more than two standard errors.
 - u: every class has the same total, the harmonic mean of the classes' numbers of images.
 - b: 0 where all classes have as many images. Else a class with few images fits its own too well and loses others to classes with
-  many; b makes up for it, see `_Regression.intercepts`.
+  many; b makes up for it, see `OffsetRegression.intercepts`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.explanation import ClassEvidence, decompose_sum
+from tip_adapter.methods.folds import N_FOLDS
 from tip_adapter.methods.incremental import IncrementalClassifier
-from tip_adapter.methods.lbfgs import minimise
+from tip_adapter.methods.offset_regression import COSINE_IN_CLASS, OffsetRegression
 from tip_adapter.methods.ops import like, text_logits, to_numpy
-from tip_adapter.methods.tuning import fit_temperature
 from tip_adapter.validation import MAX_CHOSEN_ALPHA
-from tip_adapter.vectors import softmax, unit_rows
+from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,28 +44,11 @@ if TYPE_CHECKING:
     from tip_adapter.vectors import Array, ClassEmbeddings
 
 PRIORS = ("balanced", "counts")
-#: λ and the share of the names' likeliest scale, from what suits few classes to what suits many.
-_PATH = ((0.01, 0.5), (0.03, 0.625), (0.1, 0.75))
-_STANDARD_ERRORS = 2.0
-#: Norm of the gradient at which the solver stops, relative to √n: while λ is chosen, for left-out classes, for left-out images, and
-#: for what is used, in single and in double precision.
-_ROUGH, _LEFT_OUT_CLASSES, _LEFT_OUT, _SINGLE, _DOUBLE = 1e-2, 3e-3, 1e-3, 1e-4, 1e-6
-#: Folds of left-out images: many up to `_FEW` logits, since each then leaves more to learn from.
-_FEW, _FOLDS_OF_FEW, _FOLDS = 2**13, 20, 5
-#: λ is chosen on the first folds that have so many images together.
-_ENOUGH = 200
+#: Norm of the gradient at which the solver stops, relative to √n: for left-out classes, for left-out images, and for what is used, in
+#: single and in double precision.
+_LEFT_OUT_CLASSES, _LEFT_OUT, _SINGLE, _DOUBLE = 3e-3, 1e-3, 1e-4, 1e-6
 #: Classes that leave something to choose from where one is left out.
 _FEWEST_CLASSES = 3
-#: The cosine that is assumed between two images of a class, about the mean of all.
-_COSINE_IN_CLASS = 0.4
-#: λ of the intercepts b.
-_INTERCEPT_PENALTY = 0.1
-#: Images of a class are near-repeats below this share of the median distance (1 − cosine) of images of different classes.
-_NEAR_REPEAT = 0.12
-#: Rows from which that median is taken.
-_SAMPLE = 1000
-#: With more logits than this the support is fitted in single precision, whose rounding is below the tolerance.
-_SINGLE_PRECISION = 2**15
 #: Multiplications per gradient above which several threads are faster.
 _WORTH_THREADS = 2**27
 
@@ -162,7 +142,7 @@ class TextOffsetClassifier(IncrementalClassifier):
         present = np.unique(self.labels_)
         if len(present) < _FEWEST_CLASSES:
             return []
-        groups = np.array_split(np.random.default_rng(0).permutation(present), min(_FOLDS, len(present)))
+        groups = np.array_split(np.random.default_rng(0).permutation(present), min(N_FOLDS, len(present)))
         coef, logits = self._image_coef(), []
         with self._threads():
             for group in groups:
@@ -182,7 +162,7 @@ class TextOffsetClassifier(IncrementalClassifier):
         regression = self._regression()
         values = regression.values(self._image_coef(), self.text_weight_, self.penalty_)
         logits = to_numpy(self._logits(self.keys_, self.coef_, self.intercept_)).astype(np.float64)
-        return logits - (1 - _COSINE_IN_CLASS) * (regression.inputs**2).sum(axis=1, keepdims=True) * values
+        return logits - (1 - COSINE_IN_CLASS) * (regression.inputs**2).sum(axis=1, keepdims=True) * values
 
     def explain(self, X: Array) -> list[tuple[ClassEvidence, ...]]:
         """Decompose the logits of each query into the name's term and a term for each image of the support.
@@ -261,9 +241,9 @@ class TextOffsetClassifier(IncrementalClassifier):
         coef = coef + self.text_weight_ * float(self.logit_scale) * to_numpy(self.weights_)
         self.coef_, self.intercept_ = like(coef, self.keys_), like(intercept[None], self.keys_)
 
-    def _regression(self, rows: NDArray[np.intp] | slice = slice(None)) -> _Regression:
+    def _regression(self, rows: NDArray[np.intp] | slice = slice(None)) -> OffsetRegression:
         """The problem of these images."""
-        return _Regression.of(
+        return OffsetRegression.of(
             to_numpy(self.keys_)[rows],
             self.labels_[rows],
             to_numpy(self.weights_),
@@ -276,7 +256,7 @@ class TextOffsetClassifier(IncrementalClassifier):
         coef: NDArray[Any] = to_numpy(self.coef_).astype(np.float64)
         return coef - self.text_weight_ * float(self.logit_scale) * to_numpy(self.weights_)
 
-    def _logits_by(self, part: _Regression, solution: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    def _logits_by(self, part: OffsetRegression, solution: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
         """Logits of images that the problem of `part` does not have, by its solution."""
         coef, intercept = part.as_linear(solution, self.text_weight_, self.penalty_)
         vectors = to_numpy(self.keys_)[rows]
@@ -288,264 +268,3 @@ class TextOffsetClassifier(IncrementalClassifier):
         return threadpool_limits(
             1 if len(self.keys_) * self.n_features_in_ * len(self.classes_) < _WORTH_THREADS else None
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Regression:
-    """The convex problem of one support, over the classes that have images.
-
-    Parameters
-    ----------
-    vectors : (n, d) float array
-    labels : (n,) positions in `present`
-    text : (n, P) float array, logits of the names of the classes that have images
-    present : (P,) positions of those among all classes
-    n_classes : int
-    mean : (d,) float array m, the mean of the class means
-    inputs : (n, d) float array, vectors − mean
-    weights : (n,) float array u
-    log_prior : (n_classes,) float array
-    """
-
-    vectors: NDArray[Any]
-    labels: NDArray[Any]
-    text: NDArray[Any]
-    present: NDArray[np.intp]
-    n_classes: int
-    mean: NDArray[Any]
-    inputs: NDArray[Any]
-    weights: NDArray[Any]
-    log_prior: NDArray[np.float64]
-
-    @classmethod
-    def of(
-        cls,
-        vectors: NDArray[Any],
-        labels: NDArray[Any],
-        embeddings: NDArray[Any],
-        logit_scale: float,
-        *,
-        by_count: bool,
-    ) -> _Regression:
-        """That of (n, d) vectors, (n,) positions of their classes, and (n_classes, d) class embeddings."""
-        present, positions = np.unique(labels, return_inverse=True)
-        single = len(labels) * len(present) > _SINGLE_PRECISION
-        vectors = vectors.astype(np.float32 if single else np.float64)
-        counts = np.bincount(positions, minlength=1)
-        means = np.zeros((len(counts), vectors.shape[1]), vectors.dtype)
-        np.add.at(means, positions, vectors)
-        mean = (means / np.maximum(counts, 1)[:, None]).mean(axis=0).astype(vectors.dtype)
-        text = text_logits(vectors, embeddings[present].astype(vectors.dtype), logit_scale)
-        log_prior = np.zeros(len(embeddings))
-        if by_count:
-            frequency = np.bincount(labels, minlength=len(embeddings)) + 1
-            log_prior = np.log(frequency / frequency.sum())
-        weights = _balanced(positions).astype(vectors.dtype)
-        return cls(vectors, positions, text, present, len(embeddings), mean, vectors - mean, weights, log_prior)
-
-    def without(self, rows: NDArray[np.intp]) -> _Regression:
-        """That of the other images, about the same mean and with the same prior; each class keeps an image."""
-        kept = np.delete(np.arange(len(self.labels)), rows)
-        return replace(
-            self,
-            vectors=self.vectors[kept],
-            labels=self.labels[kept],
-            text=self.text[kept],
-            inputs=self.inputs[kept],
-            weights=_balanced(self.labels[kept]).astype(self.weights.dtype),
-        )
-
-    # ---- the solution ------------------------------------------------------------------------------------------------
-
-    def solve(
-        self, text_weight: float, penalty: float, tolerance: float, start: NDArray[Any] | None = None
-    ) -> NDArray[Any]:
-        """B of the classes that have images at the minimum, (P, d), from `start` or 0."""
-        start = np.zeros((len(self.present), len(self.mean)), self.inputs.dtype) if start is None else start
-        if len(self.present) < 2:
-            return start
-        offset = text_weight * self.text
-
-        def loss_and_gradient(coef: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-            losses, errors = _losses_and_errors(offset + self.inputs @ coef.T, self.labels)
-            errors *= self.weights[:, None]
-            loss = float(self.weights @ losses) + penalty / 2 * float(np.vdot(coef, coef))
-            return loss, errors.T @ self.inputs + penalty * coef
-
-        # The curvature by class and coordinate, were each image as sure of a class as all are on average before the fit.
-        probabilities = softmax(offset)
-        spread = np.average(probabilities * (1 - probabilities), axis=0, weights=self.weights)
-        scale = 1 / (np.outer(spread, self.weights @ self.inputs**2) + penalty)
-        return minimise(loss_and_gradient, start, scale.astype(start.dtype), tolerance * len(self.labels) ** 0.5)
-
-    def as_linear(
-        self, solution: NDArray[Any], text_weight: float, penalty: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(P, d) solution → B of all classes, (n_classes, d), and their intercepts b − m Bᵀ, (n_classes,)."""
-        coef, intercept = np.zeros((self.n_classes, len(self.mean))), self.log_prior.copy()
-        coef[self.present] = solution
-        intercept[self.present] += self.intercepts(solution, text_weight, penalty)
-        return coef, intercept - coef @ self.mean
-
-    def solution_of(self, coef: NDArray[Any]) -> NDArray[Any]:
-        """The inverse of `as_linear`: B of all classes → (P, d)."""
-        return coef[self.present].astype(self.inputs.dtype)
-
-    def values(self, coef: NDArray[Any], text_weight: float, penalty: float) -> NDArray[np.float64]:
-        """(n, n_classes) array A = u (L − softmax) / λ, by which B is a sum over the images; 0 for classes without images."""
-        values = np.zeros((len(self.labels), self.n_classes))
-        values[:, self.present] = self._errors(self.solution_of(coef), text_weight)[1] / penalty
-        return values
-
-    def intercepts(self, solution: NDArray[Any], text_weight: float, penalty: float) -> NDArray[Any]:
-        """(P,) array b.
-
-        Each image is scored as if it were another one of its class, at the cosine `_COSINE_IN_CLASS` to itself, so that its own
-        term in the logits counts that much only. b makes the labels likeliest then, every class with the same weight. It counts
-        by how unequal the classes are: 1 − harmonic mean / mean of their numbers of images.
-        """
-        counts = np.bincount(self.labels, minlength=len(self.present))
-        n_present = len(self.present)
-        inequality = 1 - n_present / (1 / counts).sum() / counts.mean() if n_present > 1 else 0
-        if inequality < 1e-9:
-            return np.zeros(n_present)
-        logits = self._as_another(solution, text_weight, penalty)
-        shares = 1 / counts[self.labels]
-
-        def loss_and_gradient(b: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-            losses, errors = _losses_and_errors(logits + b, self.labels)
-            return float(shares @ losses) + _INTERCEPT_PENALTY / 2 * float(
-                b @ b
-            ), shares @ errors + _INTERCEPT_PENALTY * b
-
-        b = minimise(loss_and_gradient, np.zeros(n_present), np.ones(n_present), 1e-6)
-        return inequality * b
-
-    def _as_another(self, solution: NDArray[Any], text_weight: float, penalty: float) -> NDArray[Any]:
-        """(n, P) logits of each image as if it were another of its class."""
-        logits, values = self._errors(solution, text_weight)
-        own_term = (self.inputs**2).sum(axis=1, keepdims=True) * values / penalty
-        return logits - (1 - _COSINE_IN_CLASS) * own_term
-
-    def _errors(self, solution: NDArray[Any], text_weight: float) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(n, P) logits of the images and u (L − softmax)."""
-        logits = text_weight * self.text + self.inputs @ solution.T
-        return logits, -self.weights[:, None] * _losses_and_errors(logits, self.labels)[1]
-
-    # ---- the choice --------------------------------------------------------------------------------------------------
-
-    def chosen(self, penalty: float | None, text_weight: float | None) -> tuple[float, float, NDArray[Any] | None]:
-        """λ and v, those given where they are, and a (P, d) B to start from; with one class or no image the names alone decide."""
-        if len(self.present) < 2:
-            return _PATH[0][0] if penalty is None else penalty, 1.0 if text_weight is None else text_weight, None
-        scale = 0.0
-        if text_weight is None and np.ptp(self.text) > 0:
-            scale = 1 / fit_temperature(self.text, self.labels, self.weights)
-        path = [(step, scale * share if text_weight is None else text_weight) for step, share in _PATH]
-        if penalty is not None:
-            return penalty, path[0][1], None
-        best, *others = path
-        losses, solutions = self._left_out_losses(*best, [])
-        for other in others:
-            less, starts = self._left_out_losses(*other, solutions)
-            gain = losses - less
-            if gain.mean() <= _STANDARD_ERRORS * gain.std() / max(len(gain) - 1, 1) ** 0.5:
-                break
-            best, losses, solutions = other, less, starts
-        return *best, solutions[0]
-
-    def _left_out_losses(
-        self, penalty: float, text_weight: float, starts: list[NDArray[Any]]
-    ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-        """Cross-entropy of images that are left out, at their best temperature, and the B of each fold, found from `starts` if any.
-
-        If none can be left out, each is scored as another of its class.
-        """
-        folds = self.folds
-        sizes = np.cumsum([len(rows) for rows in folds])
-        used = folds[: int(np.searchsorted(sizes, _ENOUGH)) + 1]
-        parts = [self.without(rows) for rows in used] or [self]
-        begin: list[NDArray[Any] | None] = [*starts] or [None for _ in parts]
-        solutions = [part.solve(text_weight, penalty, _ROUGH, b) for part, b in zip(parts, begin, strict=True)]
-        if used:
-            labels = self.labels[np.concatenate(used)]
-            rows_of = zip(used, solutions, strict=True)
-            logits = np.concatenate([text_weight * self.text[rows] + self.inputs[rows] @ b.T for rows, b in rows_of])
-        else:
-            labels, logits = self.labels, self._as_another(solutions[0], text_weight, penalty)
-        return _losses_and_errors(logits / fit_temperature(logits, labels), labels)[0], solutions
-
-    @cached_property
-    def folds(self) -> list[NDArray[np.intp]]:
-        """Rows to leave out together: near-repeats are in one fold, and each class keeps an image.
-
-        None if fewer than half the classes with images have a second one that is no near-repeat.
-        """
-        groups = near_repeats(self.vectors, self.labels)
-        n_folds = _FOLDS_OF_FEW if self.text.size <= _FEW else _FOLDS
-        fold, first, n_classes = np.full(len(self.labels), -1), 0, 0
-        rng = np.random.default_rng(0)
-        for label in range(len(self.present)):
-            own = np.flatnonzero(self.labels == label)
-            _, numbers = np.unique(groups[own], return_inverse=True)
-            n_groups = numbers.max(initial=-1) + 1
-            if n_groups > 1:  # in consecutive folds, from where the class before ended
-                fold[own] = (first + rng.permutation(n_groups)[numbers]) % n_folds
-                first, n_classes = first + n_groups, n_classes + 1
-        if n_classes < max(2, len(self.present) / 2):
-            return []
-        return [rows for rows in (np.flatnonzero(fold == number) for number in range(n_folds)) if len(rows)]
-
-
-def near_repeats(vectors: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.intp]:
-    """A number for each image; images of a class that differ by little, as in a burst, have the same.
-
-    Parameters
-    ----------
-    vectors : (n, d) float array, unit rows
-    labels : (n,) int array
-
-    Returns
-    -------
-    (n,) int array
-    """
-    rows = np.random.default_rng(0).permutation(len(labels))[:_SAMPLE]
-    apart = labels[rows][:, None] != labels[rows]
-    if not apart.any():
-        return np.arange(len(labels))
-    near = 1 - _NEAR_REPEAT * float(np.median((1 - vectors[rows] @ vectors[rows].T)[apart]))
-    links = [np.zeros((2, 0), np.intp)]
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        links.append(own[np.array(np.nonzero(np.triu(vectors[own] @ vectors[own].T > near, k=1)))])
-    first, second = np.concatenate(links, axis=1)
-    graph = coo_array((np.ones(len(first), np.bool_), (first, second)), shape=(len(labels), len(labels)))
-    groups: NDArray[np.intp] = connected_components(graph, directed=False)[1]
-    return groups
-
-
-def class_weights(counts: NDArray[np.intp]) -> NDArray[np.float64]:
-    """What each image of a class weighs, u, by (N,) numbers of images, all > 0: (N,) float array.
-
-    Each class has the same total, the harmonic mean of the numbers; 1 where they are equal.
-    """
-    weights: NDArray[np.float64] = len(counts) / (1 / counts).sum() / counts
-    return np.where(np.abs(weights - 1) < 1e-12, 1.0, weights)
-
-
-def _balanced(labels: NDArray[Any]) -> NDArray[np.float64]:
-    """(n,) `class_weights` of images with these labels."""
-    present, positions, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return class_weights(counts)[positions] if len(present) else np.zeros(0)
-
-
-def _losses_and_errors(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Cross-entropy of each of (m, P) logits for (m,) labels, and its gradient: softmax minus one-hot."""
-    logits = logits - logits.max(axis=1, keepdims=True, initial=-np.inf)  # without images there are no columns
-    own = np.arange(len(labels)), labels
-    behind = logits[own]
-    errors = np.exp(logits, out=logits)
-    sums = errors.sum(axis=1, keepdims=True)
-    errors /= sums
-    errors[own] -= 1
-    return np.log(sums[:, 0]) - behind, errors

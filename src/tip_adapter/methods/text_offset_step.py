@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from tip_adapter.methods.offset_regression import class_weights
 from tip_adapter.methods.ops import sum_by_class, to_numpy
-from tip_adapter.methods.text_offset import class_weights
 from tip_adapter.vectors import softmax
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.labels import label_of
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import AUTO, method_class
-from tip_adapter.model.contents import Changes, distinct, measured
+from tip_adapter.model.contents import Changes, distinct, warning_of_overlap
 from tip_adapter.model.fitting import encoder_parts, lacks_choice, refuse_unknown, with_choice
 from tip_adapter.model.head import Head, load_head
 from tip_adapter.model.incremental import relabelled, with_images, without_class, without_images
@@ -619,7 +619,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         refuse_unknown(photos, list(head.names))
         accumulator = head.new_accumulator() if accumulator is None else accumulator
         with closing(stream_labelled(photos, self.encoder_, threads=self.threads, progress=progress)) as batches:
-            for batch in measured(batches, head.support):
+            for batch in warning_of_overlap(batches, head.support):
                 head.count(batch, accumulator)
         accumulator.add_unreadable(photos.ids, photos.labels)
         n, seconds = len(accumulator), time.perf_counter() - started
@@ -774,7 +774,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return encode_readable([images] if one else images, self.encoder_, threads=self.threads), one
 
     def _learn(self, photos: VectorSource, progress: Progress | None) -> Self:
-        """Learn from photos instead of what was learned before; weights that an earlier fit chose are chosen anew."""
+        """Learn from photos instead of what was learned before; weights that an earlier fit chose are chosen again."""
         encoder = self.encoder_
         if isinstance(encoder, JoinedEncoder) and self._weights:
             encoder = encoder.weighted(None)

@@ -75,8 +75,8 @@ def distinct(photos: SupportSet, known: SupportSet) -> SupportSet:
     return photos.take(np.array(kept, dtype=np.intp))
 
 
-def measured(batches: Iterable[SupportSet], learned: SupportSet) -> Iterator[SupportSet]:
-    """The same batches of photos that a model is measured on; warns at their end of those that make the figures wrong.
+def warning_of_overlap(batches: Iterable[SupportSet], learned: SupportSet) -> Iterator[SupportSet]:
+    """The same batches of photos that a model is measured on; after the last, warn of photos that make the figures wrong.
 
     These are photos of the same content as those that the model has `learned`, and those that are there more than once in one
     class. Photos of unknown content are none of these.

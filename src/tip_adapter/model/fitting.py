@@ -13,13 +13,13 @@ from tip_adapter import validation
 from tip_adapter.errors import FolderError, LabelError, UsageError, warn
 from tip_adapter.features.sources import encode_labelled, labelled_source
 from tip_adapter.methods import method_class, tuning
+from tip_adapter.methods.folds import near_repeats
 from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.ops import row_weights, to_numpy
-from tip_adapter.methods.text_offset import near_repeats
 from tip_adapter.methods.tuning import Choice, TuningData
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator, expected_refused
-from tip_adapter.model.contents import measured
-from tip_adapter.model.head import Head, new_estimator, support_cache
+from tip_adapter.model.contents import warning_of_overlap
+from tip_adapter.model.head import Head, new_estimator
 from tip_adapter.model.settings import given_alpha_beta, method_settings, rule_for
 from tip_adapter.text import counted, first_three, printable
 from tip_adapter.vectors import softmax, unit_rows
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.encode import Progress
     from tip_adapter.features.sources import VectorSource
-    from tip_adapter.vectors import ClassEmbeddings, SupportSet
+    from tip_adapter.methods import VectorClassifier
+    from tip_adapter.model.head import TrainingData
+    from tip_adapter.vectors import SupportSet
 
 #: At one shot, the number of photos with which a temperature has half of its effect.
 _PHOTOS_FOR_HALF = 20
@@ -43,11 +45,7 @@ def fit_by_settings(
     settings: Mapping[str, Any],
     encoder: Encoder,
     method: str,
-    support: SupportSet,
-    names: Mapping[str, str],
-    templates: tuple[str, ...],
-    class_embeddings: ClassEmbeddings | None,
-    logit_scale: float,
+    data: TrainingData,
     *,
     progress: Progress | None,
     after_epoch: Callable[[int, Any], None] | None = None,
@@ -59,7 +57,7 @@ def fit_by_settings(
     settings : name → value
     encoder : Encoder, of the support
     method : name of the method that is fitted, which need not be that of the settings
-    support, names, templates, class_embeddings, logit_scale : as in `fit_head`
+    data : TrainingData
     progress : called with (photos done, photos in all) while validation photos are encoded
     after_epoch : as in `fit_head`
 
@@ -68,14 +66,10 @@ def fit_by_settings(
     FolderError, LabelError, FeaturesError, WrongEncoder, UsageError
         As `fit_head`, `encoder_parts` and, where `tune` names validation photos, `labelled_source`.
     """
-    rule, given = _rule_by(settings, support, list(names), encoder, progress)
+    rule, given = _rule_by(settings, data.support, list(data.names), encoder, progress)
     return fit_head(
         method,
-        support,
-        names,
-        templates,
-        class_embeddings,
-        logit_scale=logit_scale,
+        data,
         rule=rule,
         calibrate=settings["calibrate"],
         given=given,
@@ -87,12 +81,8 @@ def fit_by_settings(
 
 def fit_head(
     method: str,
-    support: SupportSet,
-    names: Mapping[str, str],
-    templates: tuple[str, ...],
-    class_embeddings: ClassEmbeddings | None,
+    data: TrainingData,
     *,
-    logit_scale: float,
     rule: str,
     calibrate: bool,
     given: TuningData,
@@ -107,8 +97,7 @@ def fit_head(
     Parameters
     ----------
     method : name of a method
-    support, names, templates, class_embeddings : as in Head
-    logit_scale : float, the encoder's
+    data : TrainingData
     rule : key of `tuning.RULES`
     calibrate : bool, whether the choice keeps its temperature; else it is 1
     given : TuningData, what the rule may use in addition to the support
@@ -124,30 +113,23 @@ def fit_head(
         There is no such method; leave-one-out was asked for and no class has two photos, or there are none to train on;
         or as `refuse_nameless`, without class embeddings.
     """
-    made = method_class(method)
-    if class_embeddings is None:
-        refuse_nameless(method, names, support.labels.tolist())
-    capabilities = made.capabilities
-    if not len(support) and capabilities.needs_images and not (capabilities.has_alpha_beta or capabilities.leaves_out):
+    made, names = method_class(method), data.names
+    if data.class_embeddings is None:
+        refuse_nameless(method, names, data.support.labels.tolist())
+    capabilities, has_photos = made.capabilities, len(data.support) > 0
+    if not has_photos and capabilities.needs_images and not (capabilities.has_alpha_beta or capabilities.leaves_out):
         raise UsageError(f"{method} learns from photos, and there are none; give it photos, or use zero-shot")
-    support = replace(support, vectors=unit_rows(support.vectors))
+    data = replace(data, support=replace(data.support, vectors=unit_rows(data.support.vectors)))
     choice = left_out = None
-    if capabilities.has_alpha_beta and (len(support) or rule != tuning.SCALE_FREE):
-        class_sums = settings.get("class_sums", made.class_sums)
-        cache = support_cache(support, class_embeddings, logit_scale, given.queries, class_sums)
+    if capabilities.has_alpha_beta and (has_photos or rule != tuning.SCALE_FREE):
+        cache = data.cache(settings.get("class_sums", made.class_sums), given.queries)
         choice, left_out = _choose(cache, rule, given, np.array(list(names), dtype=np.str_), calibrate=calibrate)
-    estimator = new_estimator(method, class_embeddings, logit_scale, choice, {**settings, **offers, "names": names})
+    of_method = {**settings, **offers, "names": names}
+    estimator = new_estimator(method, data.class_embeddings, data.logit_scale, choice, of_method)
     chosen_again = choice is not None and given.validation is not None and bool(capabilities.learned)
     if chosen_again and initial_alpha_beta:
         estimator.set_params(alpha=initial_alpha_beta[0], beta=initial_alpha_beta[1])
-    others: dict[str, Any] = {}
-    if capabilities.takes_validation:
-        others["validation"] = _of_classes(given.validation, support, names)
-    if capabilities.takes_views:
-        others["views"] = views
-    if after_epoch:
-        others["after_epoch"] = after_epoch
-    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)
+    _fit(estimator, data, given.validation, views, after_epoch)
     estimator.set_params(**dict.fromkeys(offers))  # prediction needs none of it
     unknown = sorted(set(names) - set(estimator.classes_.tolist()))
     if unknown:
@@ -156,13 +138,12 @@ def fit_head(
         warn(f"{who} never predicted, because {method} learns from photos only: {listed}")
     if chosen_again:
         pair = estimator.alpha, estimator.beta
-        choice = tuning.RULES[rule](Cache.of(estimator, support.vectors), replace(given, start=pair))
+        choice = tuning.RULES[rule](Cache.of(estimator, data.support.vectors), replace(given, start=pair))
         choice = choice if calibrate else replace(choice, temperature=1.0)
         estimator.set_params(alpha=choice.alpha, beta=choice.beta)
         left_out = None  # it was measured with the previous alpha and beta
-    state = method, names, templates, class_embeddings, support, choice, estimator, logit_scale, left_out
-    head = Head(*state, training=estimator.training())
-    return _measured(head, calibrate=calibrate) if capabilities.leaves_out and len(support) else head
+    head = Head.of(method, data, estimator, choice, left_out)
+    return _with_left_out_figures(head, calibrate=calibrate) if capabilities.leaves_out and has_photos else head
 
 
 def lacks_choice(head: Head, method: str) -> bool:
@@ -180,7 +161,7 @@ def with_choice(head: Head, settings: Mapping[str, Any], encoder: Encoder) -> He
         estimator = copy.copy(head.estimator).set_params(penalty=None, text_weight=None)
         support = head.support
         estimator.fit(support.vectors, support.labels, ids=support.ids.tolist())
-        return _measured(replace(head, estimator=estimator), calibrate=True)
+        return _with_left_out_figures(replace(head, estimator=estimator), calibrate=True)
     rule, given = _rule_by(settings, head.support, list(head.names), encoder, None)
     choice, left_out = _choose(head.cache, rule, given, head.classes, calibrate=True)
     estimator = copy.copy(head.estimator).set_params(alpha=choice.alpha, beta=choice.beta)
@@ -281,7 +262,7 @@ def _encode_validation(
         warn(f"{unknown} of classes without support, and skipped")
     photos = photos.take(known)
     encoded, _ = encode_labelled(photos, encoder, threads=threads, progress=progress)
-    (checked,) = measured([encoded], support)
+    (checked,) = warning_of_overlap([encoded], support)
     return checked.vectors, np.searchsorted(np.array(labels), checked.labels)
 
 
@@ -303,8 +284,8 @@ def _choose(
     return choice, LeaveOneOutResult.of(classes[photos.scored_labels], probabilities, classes)
 
 
-def _measured(head: Head, *, calibrate: bool) -> Head:
-    """The head of a method that chooses its own settings, with them as constructor values, its left-out accuracy and a temperature.
+def _with_left_out_figures(head: Head, *, calibrate: bool) -> Head:
+    """The head of a method that leaves photos out by itself, with the settings that it chose, its left-out accuracy and a temperature.
 
     The temperature is kept where it makes the calibration of the left-out photos no worse.
     """
@@ -339,13 +320,28 @@ def _one_shot_temperature(head: Head) -> float:
     return float(tuning.fit_temperature(head.estimator.as_another(), labels) ** weight)
 
 
-def _of_classes(
-    validation: tuple[Any, Any] | None, support: SupportSet, names: Mapping[str, str]
-) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Vectors and labels of the validation photos (as in `TuningData`) whose class has support; None without any."""
-    if validation is None:
-        return None
-    vectors, positions = validation
-    labels = np.array(list(names), dtype=np.str_)[positions]
-    known = np.isin(labels, support.labels)
-    return (vectors[known], labels[known]) if known.any() else None
+def _fit(
+    estimator: VectorClassifier,
+    data: TrainingData,
+    validation: tuple[Any, Any] | None,
+    views: Callable[[int], NDArray[Any]] | None,
+    after_epoch: Callable[[int, Any], None] | None,
+) -> None:
+    """Fit a method to the support, with those of the other arguments, as in `fit_head`, that it takes.
+
+    Of the validation photos (as in `TuningData`) it gets those whose class has support.
+    """
+    support = data.support
+    others: dict[str, Any] = {}
+    if estimator.capabilities.takes_validation:
+        others["validation"] = None
+        if validation is not None:
+            vectors, positions = validation
+            labels = np.array(list(data.names), dtype=np.str_)[positions]
+            known = np.isin(labels, support.labels)
+            others["validation"] = (vectors[known], labels[known]) if known.any() else None
+    if estimator.capabilities.takes_views:
+        others["views"] = views
+    if after_epoch:
+        others["after_epoch"] = after_epoch
+    estimator.fit(support.vectors, support.labels, ids=support.ids.tolist(), **others)

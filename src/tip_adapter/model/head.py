@@ -22,7 +22,8 @@ from tip_adapter.methods.tip_adapter import TipAdapterClassifier
 from tip_adapter.methods.tuning import Choice
 from tip_adapter.methods.zero_shot import ZeroShotClassifier
 from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator
-from tip_adapter.model.saving import CLASS_EMBEDDINGS, DIGESTS, read_model_folder
+from tip_adapter.model.format import CLASS_EMBEDDINGS, DIGESTS
+from tip_adapter.model.saving import read_model_folder
 from tip_adapter.text import printable, shown
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, softmax
 
@@ -53,6 +54,34 @@ class Answer(TypedDict):
     score: float | None
     top: list[ClassScore]
     explanation: NotRequired[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a method is fitted to.
+
+    Parameters
+    ----------
+    support : SupportSet, the labelled photos
+    names : label → name, in the order of the sorted labels
+    templates : the prompt templates of the names
+    class_embeddings : ClassEmbeddings of every label; None where the encoder reads no names
+    logit_scale : float, the encoder's
+    """
+
+    support: SupportSet
+    names: Mapping[str, str]
+    templates: tuple[str, ...]
+    class_embeddings: ClassEmbeddings | None
+    logit_scale: float
+
+    def cache(self, class_sums: str, queries: NDArray[Any] | None = None) -> Cache:
+        """The support as a cache for the tuning rules, queried by (n, d) plain views of its photos, or by their own vectors."""
+        head = TipAdapterClassifier(
+            class_embeddings=self.class_embeddings, logit_scale=self.logit_scale, class_sums=class_sums
+        )
+        head.fit(self.support.vectors, self.support.labels)
+        return Cache.of(head, head.keys_ if queries is None else head.unit_queries(queries))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +116,34 @@ class Head:
     finetune_with: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        method: str,
+        data: TrainingData,
+        estimator: VectorClassifier,
+        choice: Choice | None,
+        left_out: LeaveOneOutResult | None,
+    ) -> Head:
+        """That of a method that was just fitted to the data."""
+        return cls(
+            method=method,
+            names=data.names,
+            templates=data.templates,
+            class_embeddings=data.class_embeddings,
+            support=data.support,
+            choice=choice,
+            estimator=estimator,
+            logit_scale=data.logit_scale,
+            left_out=left_out,
+            training=estimator.training(),
+        )
+
+    @property
+    def training_data(self) -> TrainingData:
+        """What a refit is fitted to."""
+        return TrainingData(self.support, self.names, self.templates, self.class_embeddings, self.logit_scale)
+
     @cached_property
     def classes(self) -> NDArray[np.str_]:
         """(n_classes,) sorted labels."""
@@ -101,8 +158,7 @@ class Head:
     @cached_property
     def cache(self) -> Cache:
         """The support as a cache with its own vectors as keys: what the tuning rules use."""
-        class_sums = self.estimator.class_sums
-        return support_cache(self.support, self.class_embeddings, self.logit_scale, None, class_sums)
+        return self.training_data.cache(self.estimator.class_sums)
 
     @cached_property
     def left_out_logits(self) -> tuple[NDArray[np.intp], NDArray[Any]]:
@@ -339,19 +395,6 @@ def load_head(folder: str | os.PathLike[str]) -> tuple[Head, dict[str, Any]]:
         raise
     except ValueError as error:
         raise DamagedModelFolder(f"{printable(folder)} is damaged: {error}; restore it or fit again") from error
-
-
-def support_cache(
-    support: SupportSet,
-    class_embeddings: ClassEmbeddings | None,
-    logit_scale: float,
-    queries: NDArray[Any] | None,
-    class_sums: str,
-) -> Cache:
-    """The support as a cache for the tuning rules, queried by plain views of its photos, or by their own vectors."""
-    head = TipAdapterClassifier(class_embeddings=class_embeddings, logit_scale=logit_scale, class_sums=class_sums)
-    head.fit(support.vectors, support.labels)
-    return Cache.of(head, head.keys_ if queries is None else head.unit_queries(queries))
 
 
 def _restored(

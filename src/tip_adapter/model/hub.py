@@ -14,7 +14,8 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from tip_adapter.errors import DownloadError, UploadError, warn
 from tip_adapter.io.hub_errors import as_errors
-from tip_adapter.model.saving import ARRAYS, CARD, CONFIG, model_folder_files, read_config
+from tip_adapter.model.format import ARRAYS, CARD, CONFIG
+from tip_adapter.model.saving import model_folder_files, read_config
 from tip_adapter.text import counted, printable, shown
 from tip_adapter.validation import require
 

@@ -24,6 +24,7 @@ from tip_adapter.methods.kernel_weights import kernel_weights
 from tip_adapter.methods.tuning import LEAVE_ONE_OUT
 from tip_adapter.model.contents import distinct
 from tip_adapter.model.fitting import fit_by_settings, refuse_nameless, refuse_singles
+from tip_adapter.model.head import TrainingData
 from tip_adapter.model.incremental import with_classes, with_only
 from tip_adapter.model.settings import listed_support, logit_scale_of, method_of, settings_of
 from tip_adapter.text import printable
@@ -109,8 +110,8 @@ def learn_support(
     names = _names(labels, settings, encoder)
     templates = _templates(settings, encoder)
     embeddings = _embeddings(names, templates, encoder)
-    learned_from = support, names, templates, embeddings, logit_scale_of(encoder, settings["logit_scale"])
-    return fit_by_settings(settings, encoder, method_of(settings), *learned_from, progress=progress)
+    data = TrainingData(support, names, templates, embeddings, logit_scale_of(encoder, settings["logit_scale"]))
+    return fit_by_settings(settings, encoder, method_of(settings), data, progress=progress)
 
 
 # ---- from a head to another -------------------------------------------------------------------------------------------
@@ -118,8 +119,7 @@ def learn_support(
 
 def learn_again(head: Head, settings: Mapping[str, Any], encoder: Encoder, *, progress: Progress | None) -> Head:
     """Learn from the head's own photos and names, by its own method; what is chosen or trained is so again."""
-    learned_from = head.support, head.names, head.templates, head.class_embeddings, head.logit_scale
-    return fit_by_settings(settings, encoder, head.refit_method, *learned_from, progress=progress)
+    return fit_by_settings(settings, encoder, head.refit_method, head.training_data, progress=progress)
 
 
 def learn_changes(

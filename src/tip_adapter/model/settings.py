@@ -121,7 +121,7 @@ def listed_support(support: Any, name: str, width: int) -> SupportSet:
 
 
 def method_of(settings: Mapping[str, Any]) -> str:
-    """The method that is fitted: for ``auto`` the default, or Tip-Adapter where a setting of its own is given."""
+    """The method that is fitted: for ``auto`` the default, or Tip-Adapter if alpha, beta or `tune` is given."""
     if settings["method"] != AUTO:
         return str(settings["method"])
     tuned = any(settings[name] is not None for name in ("tune", "alpha", "beta"))

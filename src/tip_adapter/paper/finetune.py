@@ -170,7 +170,7 @@ def fine_tune(
     sentences : for each class the same number of them: its name in the templates
     parts : Parts
     equation : Equation, trained and answered with
-    views : epoch → the support, prepared anew under an augmentation; None uses it as it is, each photo then leaving out
+    views : epoch → the support, prepared again under an augmentation; None uses it as it is, each photo then leaving out
         its own key while training, as TipAdapterFClassifier does
     epochs, batch_size, learning_rate, seed : as in TipAdapterFClassifier; encoders learn at a thousandth of the rate
 
@@ -230,7 +230,7 @@ class _Side:
         def rows_of(run: torch.Tensor) -> Any:
             return torch.func.functional_call(self.module, dict(zip(self.names, leaves, strict=True)), (run,))
 
-        # Of several runs none is remembered: each goes forward anew when its gradient is asked for.
+        # Of several runs none is stored: the forward pass of each is repeated when its gradient is computed.
         forward = partial(checkpoint, rows_of, use_reentrant=False) if leaves and len(runs) > 1 else rows_of
         with torch.set_grad_enabled(bool(leaves)):
             rows = self.finish(torch.cat([forward(run) for run in runs]))

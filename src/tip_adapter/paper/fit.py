@@ -14,6 +14,7 @@ from tip_adapter.methods.leave_one_out import Cache
 from tip_adapter.methods.prototypes import cycled, draw_prototypes
 from tip_adapter.methods.tuning import TuningData
 from tip_adapter.model.fitting import encoder_parts, fit_head
+from tip_adapter.model.head import TrainingData
 from tip_adapter.paper.protocols import PAPERS_PAIR, PROTOCOLS
 from tip_adapter.paper.timing import PeakMemory
 from tip_adapter.vectors import SupportSet
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted method, how long that took, and the most memory that the process held meanwhile.
+    """A fitted method, how long that took, and the peak memory of the process during that time.
 
     Parameters
     ----------
@@ -157,6 +158,9 @@ def learner(
     share = settings.pop("trained", None)
     seen, offers = _seen(task, protocol, split, test), encoder_parts(split.encoder, task.method)
 
+    own_templates = split.templates_or_own(templates)
+    data = TrainingData(cache.support, split.names, own_templates, embeddings, split.encoder.logit_scale)
+
     def fit() -> Head:
         keys = []
 
@@ -166,11 +170,7 @@ def learner(
 
         head = fit_head(
             task.method,
-            cache.support,
-            split.names,
-            split.templates_or_own(templates),
-            embeddings,
-            logit_scale=split.encoder.logit_scale,
+            data,
             rule=rule,
             calibrate=True,
             given=TuningData(split.encoder.record.scale_free_ratio, seen, pair, cache.queries),

@@ -27,7 +27,7 @@ LARGE, SMALL, TINY = 360, 192, 120
 
 
 class Thumbnails(AbstractContextManager["Thumbnails"]):
-    """Photos by their ids, made small when asked for; files are decoded in processes of their own.
+    """Photos by their ids, made small when asked for; files are decoded in separate processes.
 
     Parameters
     ----------

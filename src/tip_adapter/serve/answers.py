@@ -64,7 +64,7 @@ class ClassInfo(BaseModel):
 
 
 class ServiceInfo(BaseModel):
-    """The service: its encoder, what one request may contain, and a name of its own that another start does not have."""
+    """The service: its encoder, what one request may contain, and a name that differs at every start."""
 
     tip_adapter: str
     instance: str

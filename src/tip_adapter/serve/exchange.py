@@ -25,9 +25,9 @@ from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.io.files import scratch_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.classifier import FewShotClassifier
+from tip_adapter.model.format import ChoiceRecord, Count, LeftOutRecord, Setting, Share  # noqa: TC001 - msgspec reads annotations at run time
 from tip_adapter.model.head import Head
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
-from tip_adapter.model.saving import ChoiceRecord, Count, LeftOutRecord, Setting, Share  # noqa: TC001 - msgspec reads annotations at run time
 from tip_adapter.serve import database as tables
 from tip_adapter.serve.fine_tuner import DONE, Job, columns_of
 from tip_adapter.serve.fine_tuning import Comparison, FineTuned
@@ -187,7 +187,8 @@ def _model(project: Project, encoder: Encoder) -> FewShotClassifier:
     """What the project has learned, fitted to all its photos first; or its fine-tuned head."""
     if not project.state.fine_tuned and (project.is_untuned or project.moved):
         project.settle(tune=True)
-    state, head = project.answering_head()
+    state = project.state
+    head = state.answering_head()
     support = head.support
     rows = [state.all_photos[id] for id in support.ids.tolist()]
     names = [row.filename or row.id for row in rows]
@@ -232,39 +233,38 @@ def import_project(content: bytes, learner: Learner, database: Database, limits:
         raise Problem(
             "bad_project_file", f"the file is no project, or it is damaged ({printable(where)}); export it again"
         ) from None
-    vectors, ends = unit_rows(arrays["vectors"]), [0, *arrays["thumbnail_ends"].tolist()]
-    thumbnails = arrays["thumbnails"].tobytes()
-    projects = tables.projects
+    made_with = {"encoder": encoder.identity.name, "fingerprint": encoder.identity.fingerprint}
     with database.begin() as connection:
-        ids = set(connection.scalars(select(projects.c.id)))
+        ids = set(connection.scalars(select(tables.projects.c.id)))
         if len(ids) >= limits.projects:
             raise Problem("limit_reached", f"there are {limits.projects:,} projects; delete some")
         id = record.id if record.id not in ids else str(uuid.uuid4())
-        made_with = {"encoder": encoder.identity.name, "fingerprint": encoder.identity.fingerprint}
-        values = {"id": id, "name": label_of(record.name, "name"), "created": record.created, **made_with}
-        connection.execute(insert(projects).values(**values, version=1, settings={}))
-        rows = [
-            {**msgspec.structs.asdict(row), "project_id": id, "number": n, "deleted": False}
-            for n, row in enumerate(record.classes, 1)
-        ]
-        if rows:
-            connection.execute(insert(tables.classes), rows)
-        pictures = [
-            {
-                **msgspec.structs.asdict(row),
-                "project_id": id,
-                "number": n,
-                "deleted": False,
-                "vector": vectors[n - 1].astype("<f4").tobytes(),
-                "thumbnail": thumbnails[ends[n - 1] : ends[n]],
-            }
-            for n, row in enumerate(record.photos, 1)
-        ]
-        if pictures:
-            connection.execute(insert(tables.photos), pictures)
+        project = {"id": id, "name": label_of(record.name, "name"), "created": record.created, **made_with}
+        connection.execute(insert(tables.projects).values(**project, version=1, settings={}))
+        for table, rows in ((tables.classes, _class_columns(record)), (tables.photos, _photo_columns(record, arrays))):
+            if rows:
+                connection.execute(insert(table), [{**row, "project_id": id, "deleted": False} for row in rows])
         if fine_tuning:
             connection.execute(insert(tables.fine_tunings).values(project_id=id, **fine_tuning, accepted=True))
     return id
+
+
+def _class_columns(record: _Record) -> list[dict[str, Any]]:
+    return [{**msgspec.structs.asdict(row), "number": n} for n, row in enumerate(record.classes, 1)]
+
+
+def _photo_columns(record: _Record, arrays: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    vectors, ends = unit_rows(arrays["vectors"]), [0, *arrays["thumbnail_ends"].tolist()]
+    thumbnails = arrays["thumbnails"].tobytes()
+    return [
+        {
+            **msgspec.structs.asdict(row),
+            "number": n,
+            "vector": vectors[n - 1].astype("<f4").tobytes(),
+            "thumbnail": thumbnails[ends[n - 1] : ends[n]],
+        }
+        for n, row in enumerate(record.photos, 1)
+    ]
 
 
 def _fine_tuning(record: _Record, arrays: dict[str, NDArray[Any]], learner: Learner) -> dict[str, Any] | None:
@@ -282,7 +282,8 @@ def _fine_tuning(record: _Record, arrays: dict[str, NDArray[Any]], learner: Lear
     if not state.answering:
         raise _Damaged("it has a fine-tuned result and no class that answers")
     support = state.support(learner.encoder.identity.width)
-    usual, usual_arrays = learner.fit(state.answering, state.nameless, support).head.to_record()
+    data = learner.training_data(state.answering, state.nameless, support)
+    usual, usual_arrays = learner.fit(data).head.to_record()
     known = {name: array for name, array in usual_arrays.items() if not name.startswith("learned.")}
     config = usual | msgspec.to_builtins(described) | {"method": FINE_TUNED, "finetune_with": None}
     if config["images"] != usual["images"]:

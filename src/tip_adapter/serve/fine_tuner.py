@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from tip_adapter.serve.current import CurrentState
     from tip_adapter.serve.database import Database
     from tip_adapter.serve.learning import Learner
-    from tip_adapter.serve.project import Project
     from tip_adapter.serve.state import State
 
 _LOG = logging.getLogger(__name__)
@@ -78,13 +78,14 @@ class FineTuner:
 
     Parameters
     ----------
-    project : Project, whose photos are learned
+    project_id : str
+    current : CurrentState of the project, whose photos are learned
     database, learner : Database, Learner
     """
 
-    def __init__(self, project: Project, database: Database, learner: Learner) -> None:
-        self._project, self._database, self._learner = project, database, learner
-        #: Set to end the training that runs; each has one of its own.
+    def __init__(self, project_id: str, current: CurrentState, database: Database, learner: Learner) -> None:
+        self._project_id, self._current, self._database, self._learner = project_id, current, database, learner
+        #: Set to end the training that runs; a new one for each training.
         self._cancelled = threading.Event()
         self._compared: tuple[State, Job, bool] | None = None
         self.job: Job | None = None
@@ -120,8 +121,9 @@ class FineTuner:
 
         Problem if there are too few photos, or a result has been accepted.
         """
-        with self._project.writing:
-            state, _ = self._project.answering_head()
+        with self._current.writing:
+            state = self._current.state
+            state.answering_head()  # there must be one to compare with
             if state.fine_tuned is not None:
                 raise Problem(
                     "conflict", "the project has a fine-tuned head of these photos; drop it first, with DELETE"
@@ -135,38 +137,37 @@ class FineTuner:
                     "differ; add photos",
                 )
             job = Job(state.version, epochs * (len(parts) + 1))
-            row = {"project_id": self._project.id, **columns_of(job), "accepted": False}
+            row = {"project_id": self._project_id, **columns_of(job), "accepted": False}
             with self._database.begin() as connection:
                 self._forget(connection)
                 connection.execute(insert(tables.fine_tunings).values(row))
             self._cancelled, self.job = threading.Event(), job
-            learned_from = state.answering, state.nameless, support
-            return partial(
-                self._train, self._cancelled, partial(fine_tune, self._learner, *learned_from, parts, epochs)
-            )
+            data = self._learner.training_data(state.answering, state.nameless, support)
+            return partial(self._train, self._cancelled, partial(fine_tune, self._learner, data, parts, epochs))
 
     def accept(self) -> None:
         """Answer by the result from now on; Problem if there is none, or photos or classes have changed since."""
-        with self._project.writing:
-            state, job = self._project.state, self.job
+        with self._current.writing:
+            state, job = self._current.state, self.job
             if job is None or job.state != DONE:
                 raise Problem("conflict", "there is no result to accept; fine-tune first, and wait until it is done")
             if job.result is None or not self._is_current(state, job):
                 raise Problem("photos_changed", _NOTES[OUTDATED])
             if state.fine_tuned is None:
-                self._project.answer_by(job.result, partial(self.mark, accepted=True))
+                self._current.publish(replace(state, fine_tuned=job.result), partial(self.mark, accepted=True))
 
     def drop(self) -> None:
         """Cancel a job that runs; forget one that does not, and its result; Problem if there is none."""
-        with self._project.writing:
+        with self._current.writing:
             if self.job is None:
                 raise Problem("not_found", "the project is not being fine-tuned, and has no result of it")
             if self.is_running:
                 self.stop()
                 self._end(replace(self.job, state=CANCELLED))
                 return
-            if self._project.state.fine_tuned is not None:
-                self._project.answer_by(None, self._forget)
+            state = self._current.state
+            if state.fine_tuned is not None:
+                self._current.publish(replace(state, fine_tuned=None), self._forget)
             else:
                 with self._database.begin() as connection:
                     self._forget(connection)
@@ -192,20 +193,20 @@ class FineTuner:
             return self.job
 
         def after_epoch(epochs_done: int, _: Any) -> None:
-            with self._project.writing:
+            with self._current.writing:
                 self.job = replace(job(), epoch=job().epoch + (epochs_done > 0))
 
         try:
             with warnings.catch_warnings():  # about classes that have one photo left in a fold
                 warnings.simplefilter("ignore", TipAdapterWarning)
                 result, comparison = trained(after_epoch)
-            with self._project.writing:
+            with self._current.writing:
                 self._end(replace(job(), state=DONE, result=result, comparison=comparison))
         except _Cancelled:
             return
         except Exception as error:
             _LOG.exception("a project was not fine-tuned")
-            with self._project.writing, suppress(_Cancelled):
+            with self._current.writing, suppress(_Cancelled):
                 self._end(Job(job().started_version, job().epochs, job().epoch, FAILED, printable(str(error))))
 
     def _end(self, job: Job) -> None:
@@ -221,7 +222,7 @@ class FineTuner:
 
     def restore(self, state: State) -> FineTuned | None:
         """Read the job from the database; the result that answers, if one was accepted, whose photos are those of `state`."""
-        query = select(tables.fine_tunings).where(tables.fine_tunings.c.project_id == self._project.id)
+        query = select(tables.fine_tunings).where(tables.fine_tunings.c.project_id == self._project_id)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
         if row is None:
@@ -243,10 +244,10 @@ class FineTuner:
         return job.result if row["accepted"] and self._is_current(state, job) else None
 
     def _update(self) -> Any:
-        return update(tables.fine_tunings).where(tables.fine_tunings.c.project_id == self._project.id)
+        return update(tables.fine_tunings).where(tables.fine_tunings.c.project_id == self._project_id)
 
     def _forget(self, connection: Connection) -> None:
-        connection.execute(delete(tables.fine_tunings).where(tables.fine_tunings.c.project_id == self._project.id))
+        connection.execute(delete(tables.fine_tunings).where(tables.fine_tunings.c.project_id == self._project_id))
 
     def _is_current(self, state: State, job: Job) -> bool:
         """Whether photos and classes are those that a job's result was trained on; computed once for a state."""

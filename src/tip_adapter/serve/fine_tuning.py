@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import bdtr
 
-from tip_adapter.methods.linear_probe import held_out_parts
+from tip_adapter.methods.folds import held_out_parts, near_repeats
 from tip_adapter.methods.ops import row_weights
-from tip_adapter.methods.text_offset import near_repeats
 from tip_adapter.methods.tuning import fit_temperature
 from tip_adapter.metrics import LeaveOneOutResult, accuracy_of
 from tip_adapter.vectors import softmax
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tip_adapter.model.head import Head
+    from tip_adapter.model.head import Head, TrainingData
     from tip_adapter.serve.learning import Learner
     from tip_adapter.vectors import SupportSet
 
@@ -87,9 +86,7 @@ def folds(support: SupportSet) -> list[NDArray[np.intp]]:
 
 def fine_tune(
     learner: Learner,
-    names: Mapping[str, str],
-    nameless: frozenset[str],
-    support: SupportSet,
+    data: TrainingData,
     parts: list[NDArray[np.intp]],
     epochs: int,
     after_epoch: Callable[[int, Any], None],
@@ -98,7 +95,7 @@ def fine_tune(
 
     Parameters
     ----------
-    learner, names, nameless, support : Learner, and what its `fit` takes
+    learner, data : Learner, and what its `fit` takes
     parts : rows of each fold, at least one
     epochs : int, of each training
     after_epoch : as in `Learner.fine_tune`, for every training
@@ -107,13 +104,14 @@ def fine_tune(
     -------
     FineTuned, whose temperature and threshold are those of the photos held out; Comparison of both methods on these
     """
-    before, logits = [], []
+    support, before, logits = data.support, [], []
     for part in parts:
-        known, held_out = support.take(np.delete(np.arange(len(support)), part)), support.take(part)
-        before.append(learner.fit(names, nameless, known).head.predict(held_out.vectors))
-        tuned = learner.fine_tune(names, nameless, known, epochs, after_epoch)
+        known = replace(data, support=support.take(np.delete(np.arange(len(support)), part)))
+        held_out = support.take(part)
+        before.append(learner.fit(known).head.predict(held_out.vectors))
+        tuned = learner.fine_tune(known, epochs, after_epoch)
         logits.append(tuned.estimator.logits(held_out.vectors))
-    head = learner.fine_tune(names, nameless, support, epochs, after_epoch)
+    head = learner.fine_tune(data, epochs, after_epoch)
     rows, scores = np.concatenate(parts), np.concatenate(logits)
     photos = support.take(rows)
     after = head.classes[scores.argmax(axis=1)]

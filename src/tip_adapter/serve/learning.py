@@ -19,7 +19,7 @@ from tip_adapter.methods.tuning import Choice
 from tip_adapter.metrics import LeaveOneOutResult
 from tip_adapter.model.classifier import FewShotClassifier
 from tip_adapter.model.fitting import fit_by_settings
-from tip_adapter.model.head import Head, new_estimator
+from tip_adapter.model.head import Head, TrainingData, new_estimator
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Tuned:
     ----------
     parameters : constructor values of the method
     choice : Choice, or None where there were no photos to choose by
-    left_out : leave-one-out accuracy of that time, from which the threshold follows; None where no photo could be left out
+    left_out : leave-one-out accuracy when it was chosen, from which the threshold follows; None where no photo could be left out
     """
 
     parameters: Mapping[str, Any]
@@ -120,15 +120,16 @@ class Learner:
         """Load what the first fit loads, so that no request waits for it."""
         vectors = np.eye(2, self.encoder.identity.width, dtype=np.float32)
         labels = np.array(["a", "b"])
-        self.fit({label: label for label in labels.tolist()}, frozenset(), SupportSet(vectors, labels, labels))
+        names = {label: label for label in labels.tolist()}
+        self.fit(self.training_data(names, frozenset(), SupportSet(vectors, labels, labels)))
 
     def check_name(self, name: str) -> None:
         """Raise VectorError if the encoder cannot read a class name."""
         if self.encoder.record.reads_names:
             self._embedded(name)
 
-    def fit(self, names: Mapping[str, str], nameless: frozenset[str], support: SupportSet) -> Learned:
-        """A head of all photos whose settings are chosen on them.
+    def training_data(self, names: Mapping[str, str], nameless: frozenset[str], support: SupportSet) -> TrainingData:
+        """What heads are fitted to.
 
         Parameters
         ----------
@@ -136,46 +137,38 @@ class Learner:
         nameless : labels of classes without a name of their own: their embedding is the mean of the others'
         support : SupportSet of classes among `names`; for an encoder that reads no names each has photos
         """
-        head = self._fitted(DEFAULT_METHOD, names, nameless, support)
+        embeddings = self._embeddings(names, nameless)
+        return TrainingData(support, dict(sorted(names.items())), self._templates, embeddings, self.encoder.logit_scale)
+
+    def fit(self, data: TrainingData) -> Learned:
+        """A head of all photos whose settings are chosen on them."""
+        head = self._fitted(DEFAULT_METHOD, data)
         return Learned.of(head, Tuned.of(head))
 
-    def fine_tune(
-        self,
-        names: Mapping[str, str],
-        nameless: frozenset[str],
-        support: SupportSet,
-        epochs: int,
-        after_epoch: Callable[[int, Any], None],
-    ) -> Head:
-        """A head of Tip-Adapter-F, trained on all photos; takes what `fit` does, and `after_epoch` of `fit_head`."""
-        return self._fitted(FINE_TUNED, names, nameless, support, epochs, after_epoch)
-
-    def refit(self, tuned: Tuned, names: Mapping[str, str], nameless: frozenset[str], support: SupportSet) -> Learned:
-        """A head of all photos with settings that were chosen before; takes what `fit` does."""
+    def refit(self, tuned: Tuned, data: TrainingData) -> Learned:
+        """A head of all photos with settings that were chosen before."""
+        support = data.support
         if tuned.choice is None and len(support):
-            return self.fit(names, nameless, support)
-        embeddings = self._embeddings(names, nameless)
-        scale = self.encoder.logit_scale
-        estimator = new_estimator(DEFAULT_METHOD, embeddings, scale, tuned.choice, tuned.parameters)
+            return self.fit(data)
+        estimator = new_estimator(
+            DEFAULT_METHOD, data.class_embeddings, data.logit_scale, tuned.choice, tuned.parameters
+        )
         estimator.fit(support.vectors, support.labels, ids=support.ids.tolist())
-        state = dict(sorted(names.items())), self._templates, embeddings, support, tuned.choice, estimator, scale
-        head = Head(DEFAULT_METHOD, *state, tuned.left_out, training=estimator.training())
-        return Learned.of(head, tuned)
+        return Learned.of(Head.of(DEFAULT_METHOD, data, estimator, tuned.choice, tuned.left_out), tuned)
+
+    def fine_tune(self, data: TrainingData, epochs: int, after_epoch: Callable[[int, Any], None]) -> Head:
+        """A head of Tip-Adapter-F, trained on all photos; `after_epoch` as in `fit_head`."""
+        return self._fitted(FINE_TUNED, data, epochs, after_epoch)
 
     def _fitted(
         self,
         method: str,
-        names: Mapping[str, str],
-        nameless: frozenset[str],
-        support: SupportSet,
+        data: TrainingData,
         epochs: int | None = None,
         after_epoch: Callable[[int, Any], None] | None = None,
     ) -> Head:
         settings = FewShotClassifier(encoder=self.encoder, method=method, epochs=epochs).get_params(deep=False)
-        embeddings = self._embeddings(names, nameless)
-        names = dict(sorted(names.items()))
-        learned_from = support, names, self._templates, embeddings, self.encoder.logit_scale
-        return fit_by_settings(settings, self.encoder, method, *learned_from, progress=None, after_epoch=after_epoch)
+        return fit_by_settings(settings, self.encoder, method, data, progress=None, after_epoch=after_epoch)
 
     def _embed(self, name: str) -> NDArray[np.float32]:
         return embed_classes({name: name}, self._templates, self.encoder.encode_texts).matrix[0]

@@ -1,7 +1,7 @@
 """One project: its classes and photos, what was learned from them, and each change of them, which can be undone.
 
-Readers take `Project.state`, one frozen record that is replaced as a whole. Writers are serialised by a lock: a change is
-written to the database, by `Rows`, then learned, then seen by readers.
+Readers take `Project.state`, which `CurrentState` holds. Writers are serialised by its lock: a change is written to the database,
+by `Rows`, then learned, then seen by readers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
+from tip_adapter.serve.current import CurrentState
 from tip_adapter.serve.fine_tuner import FineTuner
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.report import report_of
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from tip_adapter.model.head import Head
     from tip_adapter.serve.batching import EncodedPhoto
     from tip_adapter.serve.database import Database
     from tip_adapter.serve.fine_tuning import FineTuned
@@ -59,18 +59,23 @@ class Project:
     def __init__(self, id: str, database: Database, learner: Learner, limits: Limits) -> None:
         self.id, self.rows = id, Rows(id, database)
         self._learner, self._limits = learner, limits
-        #: Whoever changes the project takes it.
-        self.writing = threading.RLock()
         self._reporting = threading.Lock()
         self._report: tuple[tuple[Learned | None, FineTuned | None], dict[str, Any]] | None = None
         self._scores: tuple[State, Scores] | None = None
-        #: Times of the last change, and of the first since all photos were fitted; whether settings are to be chosen again.
+        #: Time of the last change; of the first change since all photos were fitted, or 0; whether settings must be chosen again.
         self.changed, self.moved, self.is_untuned = 0.0, 0.0, False
         self.created, state, tuned = self.rows.read(reads_names=learner.encoder.record.reads_names)
-        self.state = replace(state, learned=self._fitted(state, tuned) if state.answering else None)
         self.is_untuned = tuned is None and bool(state.examples)
-        self.fine_tuner = FineTuner(self, database, learner)
-        self.state = replace(self.state, fine_tuned=self.fine_tuner.restore(self.state))
+        state = replace(state, learned=self._fitted(state, tuned) if state.answering else None)
+        self._current = CurrentState(self.rows, state)
+        self._writing = self._current.writing
+        self.fine_tuner = FineTuner(id, self._current, database, learner)
+        self._current.state = replace(state, fine_tuned=self.fine_tuner.restore(state))
+
+    @property
+    def state(self) -> State:
+        """The present state."""
+        return self._current.state
 
     @property
     def encoder_name(self) -> str:
@@ -78,14 +83,6 @@ class Project:
         return self._learner.encoder.identity.name
 
     # ---- reading -----------------------------------------------------------------------------------------------------
-
-    def answering_head(self) -> tuple[State, Head]:
-        """The present state and the head that answers; Problem if there is no class to answer."""
-        state = self.state
-        if state.head is None:
-            what = "class" if state.reads_names else "class with a photo"
-            raise Problem("no_classes", f"the project has no enabled {what} yet; add one")
-        return state, state.head
 
     def class_of(self, id: str) -> ClassRow:
         """A class by its id; Problem if there is none."""
@@ -109,7 +106,7 @@ class Project:
 
     def put_class(self, id: str, label: str, name: str | None) -> bool:
         """Add a class; False if it is there already with the same content."""
-        with self.writing:
+        with self._writing:
             label = label_of(label, "label")
             name = label.replace("_", " ") if name is None else label_of(name, "name")
             there = self.state.all_classes.get(id)
@@ -127,7 +124,7 @@ class Project:
 
     def change_class(self, id: str, label: str | None, name: str | None, enabled: bool | None) -> None:
         """Rename, disable or enable a class."""
-        with self.writing:
+        with self._writing:
             row = self.class_of(id)
             values: dict[str, Any] = {}
             if label is not None:
@@ -145,7 +142,7 @@ class Project:
 
     def delete_class(self, id: str) -> None:
         """Delete a class and its photos; those of the collection are open again."""
-        with self.writing:
+        with self._writing:
             row = self.class_of(id)
             gone = {"deleted": True}
             photos = {
@@ -172,7 +169,7 @@ class Project:
 
     def add_example(self, id: str, class_id: str, filename: str, encoded: EncodedPhoto) -> PhotoRow | None:
         """Learn a photo of a class; the earlier one of the same content where there is one, which is not changed."""
-        with self.writing:
+        with self._writing:
             row = self.class_of(class_id)
             if self.there(id, encoded.digest, UPLOAD, class_id):
                 return None
@@ -198,14 +195,14 @@ class Project:
 
     def move_example(self, id: str, class_id: str) -> None:
         """Give an example another class."""
-        with self.writing:
+        with self._writing:
             photo, row = self.example(id), self.class_of(class_id)
             if photo.class_id != class_id:
                 self._change(Change(f"moved a photo to {row.label}", photos={id: {"class_id": class_id}}))
 
     def delete_example(self, id: str) -> None:
         """Delete an example; one of the collection is open again."""
-        with self.writing:
+        with self._writing:
             photo = self.example(id)
             label = self.class_of(photo.class_id or "").label
             values = {"deleted": True} if photo.origin == UPLOAD else {"class_id": None}
@@ -215,7 +212,7 @@ class Project:
 
     def add_collected(self, id: str, filename: str, digest: str, content: bytes) -> PhotoRow | None:
         """Keep a photo until it is encoded; the earlier one of the same content where there is one."""
-        with self.writing:
+        with self._writing:
             if self.there(id, digest, COLLECTION, None):
                 return None
             if earlier := self.state.duplicate(id, digest, COLLECTION):
@@ -233,7 +230,7 @@ class Project:
 
     def keep_encoded(self, outcomes: Mapping[str, EncodedPhoto | Exception]) -> None:
         """Store the vectors of photos of the collection, or why they have none; their files are dropped."""
-        with self.writing:
+        with self._writing:
             photos = dict(self.state.all_photos)
             for id, outcome in outcomes.items():
                 if isinstance(outcome, Exception):
@@ -241,11 +238,11 @@ class Project:
                 else:
                     photos[id] = replace(photos[id], vector=outcome.vector)
             self.rows.keep_encoded(outcomes)
-            self.state = replace(self.state, all_photos=photos)
+            self._current.state = replace(self.state, all_photos=photos)
 
     def label_collected(self, id: str, class_id: str | None, not_class_id: str | None = None) -> None:
         """Make a photo of the collection an example of a class; of "none of these" where it is not of a class; or open again."""
-        with self.writing:
+        with self._writing:
             photo = self.collected(id)
             if photo.vector is None:
                 raise Problem("not_encoded", f"photo {shown(id)} is not encoded yet, or cannot be; label another one")
@@ -266,7 +263,7 @@ class Project:
 
     def delete_collected(self, id: str) -> None:
         """Delete a photo of the collection."""
-        with self.writing:
+        with self._writing:
             self.collected(id)
             self._change(Change("removed a photo from the collection", photos={id: {"deleted": True}}))
 
@@ -274,13 +271,13 @@ class Project:
 
     def rename(self, name: str) -> None:
         """Give the project another name."""
-        with self.writing:
+        with self._writing:
             self.rows.rename(name)
-            self.state = replace(self.state, name=name)
+            self._current.state = replace(self.state, name=name)
 
     def undo(self) -> str:
         """Take the last change back: what it was; Problem if there is none."""
-        with self.writing:
+        with self._writing:
             last = self.rows.last_change()
             if last is None:
                 raise Problem("nothing_to_undo", "there is no change that can be undone")
@@ -299,23 +296,15 @@ class Project:
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 
-    def answer_by(self, fine_tuned: FineTuned | None, further: Callable[[Connection], None]) -> None:
-        """Let readers see the answers of a fine-tuned head, or without it; `further` is written with the new version."""
-        with self.writing:
-            state = replace(self.state, version=self.state.version + 1, fine_tuned=fine_tuned)
-            with self.rows.new_version(state.version) as connection:
-                further(connection)
-            self.state = state
-
     def settle(self, *, tune: bool) -> None:
-        """Fit all photos, with settings that are chosen again or the present ones; changes of meanwhile count, too."""
+        """Fit all photos, with settings that are chosen again or the present ones; changes made during the fit are kept."""
         state = self.state
         started = time.monotonic()
         if state.learned is None:
             self.moved, self.is_untuned = 0.0, False
             return
         learned = self._fitted(state, None if tune else state.learned.tuned)
-        with self.writing:
+        with self._writing:
             now = self.state
             if now.answering != state.answering:
                 return  # a change of classes has fitted all again; what was chosen is chosen later
@@ -323,15 +312,17 @@ class Project:
             if now is not state:
                 relabelled = state.relabelled(now, {**state.all_photos, **now.all_photos})
                 later = _moved(learned, state, now, relabelled)
-            self._publish(replace(now, learned=later), learned.tuned if tune else None)
+            keep_tuned = partial(self.rows.keep_tuned, tuned=learned.tuned) if tune else None
+            self._current.publish(replace(now, learned=later), keep_tuned)
             # Afterwards: who reads that nothing is due any more reads the new state, too.
             self.moved = self.moved if later is not learned else 0.0
             if tune:
                 self.is_untuned = self.changed > started
 
     def _fitted(self, state: State, tuned: Tuned | None) -> Learned:
-        learned_from = state.answering, state.nameless, state.support(self._learner.encoder.identity.width)
-        return self._learner.fit(*learned_from) if tuned is None else self._learner.refit(tuned, *learned_from)
+        support = state.support(self._learner.encoder.identity.width)
+        data = self._learner.training_data(state.answering, state.nameless, support)
+        return self._learner.fit(data) if tuned is None else self._learner.refit(tuned, data)
 
     def _relearned(self, before: State, after: State, relabelled: list[str]) -> Learned | None:
         """What is learned after a change, at once."""
@@ -368,15 +359,7 @@ class Project:
         try:
             learned = self._relearned(state, after, relabelled)
         finally:  # rows are seen even if learning fails: they are in the database
-            self.state = replace(after, learned=learned)
-
-    def _publish(self, state: State, tuned: Tuned | None) -> None:
-        """Let readers see a state that differs in what is learned only."""
-        state = replace(state, version=state.version + 1)
-        with self.rows.new_version(state.version) as connection:
-            if tuned is not None:
-                self.rows.keep_tuned(connection, tuned)
-        self.state = state
+            self._current.state = replace(after, learned=learned)
 
     def _check_class(self, label: str, name: str, but: str | None = None) -> None:
         """Raise Problem or LabelError if a class cannot be added or renamed so."""

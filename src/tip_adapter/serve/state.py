@@ -1,6 +1,6 @@
 """What readers see of a project: its rows as they are in the database, and what was learned from them, as frozen records.
 
-What follows from a state alone is asked of it: which classes answer, what there is to learn, what a change makes of it.
+`State` computes what follows from it alone: which classes answer, what there is to learn, and the state after a change.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.serve.problems import Problem
 from tip_adapter.vectors import SupportSet
 
 if TYPE_CHECKING:
@@ -105,6 +106,13 @@ class State:
         if self.fine_tuned is not None:
             return self.fine_tuned.head
         return self.learned.head if self.learned else None
+
+    def answering_head(self) -> Head:
+        """What answers; Problem if there is no class to answer."""
+        if self.head is None:
+            what = "class" if self.reads_names else "class with a photo"
+            raise Problem("no_classes", f"the project has no enabled {what} yet; add one")
+        return self.head
 
     @cached_property
     def classes(self) -> dict[str, ClassRow]:

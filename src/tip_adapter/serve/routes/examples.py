@@ -124,10 +124,11 @@ async def predict(
     options: Annotated[Options, Query()], request: Request, project: OneProject, queue: Queue
 ) -> Response:
     """Classify photos by what the project has learned: records as POST /v1/classify answers."""
-    project.answering_head()
+    project.state.answering_head()  # before the photos are read
     with queue.place(1, body_length(request, queue)):
         photos = await read_photos(request, queue.limits)
-        state, head = project.answering_head()
+        state = project.state
+        head = state.answering_head()
         least = least_score(options.min_score, head)
         with queue.place(len(photos) - 1, 0):
             work = queue.predict(head, photos, top=options.top, min_score=least, explain=options.explain)
