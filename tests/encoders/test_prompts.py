@@ -246,6 +246,19 @@ def test_toy_reads_no_other_script(name: str) -> None:
     assert not ToyEncoder.record.reads(name)
 
 
+@pytest.mark.parametrize("text", ['{"cat ": "tabby", "\u00a0dog": "hound"}', "label,name\ncat ,tabby\n dog,hound\n"])
+def test_fault_78_white_space_around_the_labels_of_class_names_is_trimmed(text, tmp_path):
+    (tmp_path / "names").write_text(text, encoding="utf-8")
+    given = read_class_names(tmp_path / "names")
+    assert name_classes(["cat", "dog"], given, lambda _: True) == {"cat": "tabby", "dog": "hound"}
+
+
+def test_fault_79_class_names_of_another_encoding_are_named_by_their_line(tmp_path):
+    (tmp_path / "names.csv").write_bytes("label,name\ndog,hound\ncat,Kätzchen\n".encode("cp1252"))
+    with pytest.raises(UsageError, match=r"names\.csv: line 3 is not UTF-8; save the file as UTF-8"):
+        read_class_names(tmp_path / "names.csv")
+
+
 def test_fault_79_the_columns_of_a_file_of_class_names_are_named(tmp_path):
     (tmp_path / "names.csv").write_text("label;name\ncat;a cat\n")
     with pytest.raises(UsageError, match=r"its first line has label;name, not the columns label and name"):

@@ -267,8 +267,14 @@ def test_fault_75_a_split_without_class_folders_is_no_two_classes(tmp_path):
     place(tmp_path, "train/1.jpg", "train/2.jpg", "train/labels.csv", "test/3.jpg")
     with pytest.raises(
         FolderError,
-        match=r"train holds no class folders \(found 2 photos and 1 other entry\)",
+        match=r"train holds no class folders \(found 2 photos and 1 other entry: \.csv 1\)",
     ):
+        find_labelled(tmp_path, part="train")
+
+
+def test_fault_77_a_folder_of_files_that_are_no_photos_counts_them_by_kind(tmp_path):
+    place(tmp_path, "1.CR2", "2.CR2", "1.xmp", "3.jpg")
+    with pytest.raises(FolderError, match=r"\(found 1 photo and 3 other entries: \.cr2 2, \.xmp 1\)"):
         find_labelled(tmp_path, part="train")
 
 
@@ -941,7 +947,9 @@ def test_fault_75_other_folders_in_classes_are_not_reported(tmp_path, paths):
     assert find_labelled(tmp_path, part="train").notes == ()
 
 
-@pytest.mark.parametrize("other", ["1_thumb", "1-150x150", "1_mask", "mask_1", "1.segmentation", "tn_1"])
+@pytest.mark.parametrize(
+    "other", ["1_thumb", "1-150x150", "1_mask", "mask_1", "1.segmentation", "tn_1", "1-edited", "1-bearbeitet"]
+)
 def test_fault_76_masks_and_smaller_copies_next_to_their_photos_are_reported(tmp_path, other):
     place(tmp_path, "cat/1.jpg", f"cat/{other}.png", "dog/1_2.jpg", "dog/2.jpg")
     photos = find_labelled(tmp_path, part="train")

@@ -71,6 +71,19 @@ def test_fault_75_the_name_of_a_new_folder_is_doubted(name):
     ]
 
 
+@pytest.mark.parametrize(
+    "name", ["Photos from 2021", "Fotos von 2021", "2021 年の写真", "100APPLE", "101_PANA", "Camera Roll"]
+)
+def test_fault_75_the_name_of_a_folder_of_a_camera_or_an_export_is_doubted(name):
+    (note,) = label_doubts(["cat", name])
+    assert f"cameras and programs that export photos name their folders so: {name}; put the photos of each" in note
+
+
+@pytest.mark.parametrize("name", ["camera", "100 grand", "photos", "apple", "2021", "007apple pie"])
+def test_fault_75_other_names_of_cameras_and_years_are_not_doubted(name):
+    assert label_doubts(["cat", name]) == []
+
+
 @pytest.mark.parametrize("label", ["k\ufffdtzchen", "kÃ¤tzchen", "cafÃ©"])
 def test_fault_79_letters_that_another_encoding_lost_are_doubted(label):
     (note,) = label_doubts(["dog", label])
@@ -90,6 +103,19 @@ def test_fault_79_marks_of_spreadsheets_and_pages_are_doubted(label):
 
 @pytest.mark.parametrize("label", ['5" disk', "rock & roll", "AT&T; old", "'s-Hertogenbosch", "o'hara"])
 def test_fault_79_labels_with_such_signs_in_them_are_not_doubted(label):
+    assert label_doubts(["owl", label]) == []
+
+
+@pytest.mark.parametrize("label", ["1-Feb", "01. Feb", "01-févr.", "2-Mrz", "Sep-02", "Okt 12", "4,00638E+12", "5E+11"])
+def test_fault_79_dates_and_numbers_that_a_spreadsheet_made_of_labels_are_doubted(label):
+    (note,) = label_doubts(["owl", label])
+    assert f"spreadsheets make such dates and short numbers of labels: {label}; if so, write the labels again" in note
+
+
+@pytest.mark.parametrize(
+    "label", ["1-2", "May", "mar", "sep 1998", "2021-02-01", "1e-05", "1e+30", "E+12", "mars rover 12"]
+)
+def test_fault_79_other_dates_and_numbers_are_not_doubted(label):
     assert label_doubts(["owl", label]) == []
 
 

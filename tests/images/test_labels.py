@@ -57,6 +57,23 @@ def test_fault_78_white_space_around_labels_is_trimmed(tmp_path, route, other):
         ("a-b", "a\u2013b", "letters that look alike"),
         ("lady's", "lady\u2019s", "letters that look alike"),
         ("\u2764", "\u2764\ufe0f", "letters that look alike"),
+        ("\u00ebl", "\u0451l", "letters that look alike"),  # Latin and Cyrillic e with the same mark
+        ("T-shirt", "T\u2010shirt", "letters that look alike"),
+        ("c\u0430t-dog", "cat_dog", "letters that look alike"),
+        ("\u0639\u0644\u064a", "\u0639\u0644\u06cc", "letters that look alike"),  # Arabic and Persian keyboards
+        ("\u0643\u0644\u0628", "\u06a9\u0644\u0628", "letters that look alike"),
+        ("\u0643\u0644\u0628", "\ufedb\u0644\u0628", "letters that look alike"),  # a form as PDFs have it
+        ("\u0219i", "\u015fi", "letters that look alike"),  # Romanian, comma and cedilla
+        ("\u0110", "\u00d0", "letters that look alike"),
+        ("\u0e41\u0e21\u0e27", "\u0e40\u0e40\u0e21\u0e27", "letters that look alike"),  # a Thai vowel typed as two
+        ("a\u301cb", "a\uff5eb", "letters that look alike"),  # Japanese, macOS and Windows
+        ("a\u2014b", "a\u2015b", "letters that look alike"),
+        ("\u4e3d\u00b7\u672c", "\u4e3d\u2022\u672c", "letters that look alike"),  # names in Chinese
+        ("25\u00b0C", "25\u00baC", "letters that look alike"),
+        ('3" pipe', "3\u201d pipe", "letters that look alike"),
+        ("4x4", "4\u00d74", "letters that look alike"),
+        ("Hawai'i", "Hawai\u02bbi", "letters that look alike"),
+        ("and\u2044or", "and\u2215or", "letters that look alike"),
         ("cat", "\u202ecat", "letters that look alike"),
         ("1", "01", "how a number is written"),
         ("007", "7", "how a number is written"),
@@ -104,6 +121,10 @@ def test_other_labels_are_unlike():
             "com",
             "m2",
             "m\u00b2",
+            *("O", "0", "l", "I"),  # classes of characters
+            *("\u30ed", "\u53e3", "\u3078", "\u30d8"),
+            *("\u0649", "\u064a"),
+            *("\u0e2a", "\u00e9t\u00e9", "ete"),
             "-1",
             "1E-05",
             "1E+00x",

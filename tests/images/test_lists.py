@@ -364,6 +364,23 @@ def test_fault_75_a_column_of_parts_that_says_something_else_is_doubted(tmp_path
     assert f"its column partition has {found}: no names of parts, so all rows are read" in images.notes[0]
 
 
+@pytest.mark.parametrize("column", ["ml_use", "Dataset_type", "split_name", "train_test_split"])
+def test_fault_75_a_column_of_parts_with_something_else_is_reported(tmp_path, column):
+    images = find_labelled(written(tmp_path, SPLIT_LIST.format(column, "training", "test", "UNASSIGNED")), part="train")
+    assert len(images) == 3
+    assert "its column of splits has UNASSIGNED as well; all rows are read" in images.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("image", '{"path": "a.jpg"}'), ("image", '["a.jpg"]'), ("label", '["cat"]')]
+)
+def test_fault_79_several_values_in_place_of_a_text_are_not_to_be_put_in_quotes(tmp_path, key, value):
+    texts = {"image": '"a.jpg"', "label": '"cat"', key: value}
+    source = written(tmp_path, f'{{"image": {texts["image"]}, "label": {texts["label"]}}}', "list.jsonl")
+    with pytest.raises(FolderError, match="is not text; write one text instead; found UTF-8"):
+        find_labelled(source, part="train")
+
+
 def parts_of(source):
     """Part → the files that are read of it."""
     return {

@@ -30,6 +30,7 @@ from tip_adapter.features import extract
 from tip_adapter.io import files
 from tip_adapter.paper import measure
 from tip_adapter.paper import results as results_module
+from tip_adapter.paper.columns import FIELDS
 from tip_adapter.paper.experiments import experiments, tasks
 from tip_adapter.paper.providers import FileProvider, ImageProvider
 from tip_adapter.paper.reproduce import Reproduction, parse_request, reproduce
@@ -213,6 +214,18 @@ def test_fault_40_a_result_of_other_kinds_is_none(tmp_path: Path, change: dict[s
     result = {"format": 1, **texts, "shots": 1, "seed": 1, "accuracy": 0.5, "encoder_identity": {"fingerprint": "a"}}
     (tmp_path / "results.jsonl").write_text(f"{json.dumps(result)}\n{json.dumps({**result, **change})}\n")
     with pytest.raises(ResultsError, match="line 2 is no result"):
+        read_results(tmp_path / "results.jsonl")
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS.keys() - {"accuracy", "outcome", "tuning_gap"}))
+@pytest.mark.parametrize("number", ["1e999", "1e308", "1" + 400 * "0", '"1"', "true"])
+def test_fault_82_a_result_with_a_number_that_tables_cannot_show_is_none(
+    tmp_path: Path, name: str, number: str
+) -> None:
+    texts = dict.fromkeys(("experiment", "dataset", "target", "encoder", "method", "protocol", "variant"), "x")
+    result = {**texts, "shots": 1, "seed": 1, "accuracy": 0.5, "encoder_identity": {"fingerprint": "a"}}
+    (tmp_path / "results.jsonl").write_text(f'{{"format": 1, "{name}": {number}, {json.dumps(result)[1:]}\n')
+    with pytest.raises(ResultsError, match="line 1 is no result"):
         read_results(tmp_path / "results.jsonl")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from tip_adapter.errors import UnknownName, UsageError, VectorError, warn
 from tip_adapter.io.files import read_bounded
 from tip_adapter.text import counted, first_of, printable, shown, suggestion
-from tip_adapter.validation import MAX_TEXT, is_missing, is_whole_text, require
+from tip_adapter.validation import BLANKS, MAX_TEXT, is_missing, is_whole_text, require
 from tip_adapter.vectors import ClassEmbeddings, unit_rows
 
 if TYPE_CHECKING:
@@ -68,8 +68,13 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
         The file cannot be read as either, or as raised by `checked_names`; the message names it.
     """
     try:
-        text = read_bounded(path, _MAX_BYTES).decode("utf-8-sig")
-        pairs = _label_name_pairs(text)
+        content = read_bounded(path, _MAX_BYTES)
+        pairs = _label_name_pairs(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            f"cannot read class names from {printable(path)}: line {line} is not UTF-8; save the file as UTF-8"
+        ) from error
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
@@ -79,7 +84,7 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def checked_names(pairs: Iterable[tuple[Any, Any]], where: str) -> dict[str, str]:
-    """Label in Unicode NFC → name, from pairs of a file or parameter, which `where` names in messages.
+    """Label in Unicode NFC, without white space around it → name, from pairs of a file or parameter, which `where` names in messages.
 
     Raises
     ------
@@ -88,12 +93,12 @@ def checked_names(pairs: Iterable[tuple[Any, Any]], where: str) -> dict[str, str
     """
     names: dict[str, str] = {}
     for label, name in pairs:
-        if not is_whole_text(label) or not label:
+        if not is_whole_text(label) or not label.strip(BLANKS):
             raise UsageError(f"{where}: label {shown(label)} is not text")
         if not is_whole_text(name) or not name.strip():
             raise UsageError(f"{where}: the name of {shown(label)} is not text: {shown(name)}")
         _refuse_long(name, f"{where}: the name of {shown(label)}")
-        normal = unicodedata.normalize("NFC", label)
+        normal = unicodedata.normalize("NFC", label).strip(BLANKS)
         other = names.setdefault(normal, name)
         if other != name:
             raise UsageError(f"{where}: {shown(normal)} has two names, {shown(other)} and {shown(name)}; keep one")

@@ -22,7 +22,16 @@ from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
 from tip_adapter.images.named_files import numbered_names
-from tip_adapter.images.search import ENDINGS, Search, is_file, is_image, is_output, is_preview_name, sub_folders
+from tip_adapter.images.search import (
+    ENDINGS,
+    Search,
+    is_file,
+    is_image,
+    is_output,
+    is_preview_name,
+    kind_of,
+    sub_folders,
+)
 from tip_adapter.images.splits import SPLIT_WORDS, is_split, part_of, part_within, without_shared_words
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, first_of, printable
@@ -381,7 +390,9 @@ def _no_class_folders(folder: Path, around: Path | None = None) -> FolderError:
     """The error, with what the folder contains instead; a list there, or else in the folder `around` it, may have the labels."""
     children = Search(folder).children(folder)
     images = sum(map(is_image, children))
-    others = counted(len(children) - images, "other entry", "other entries")
+    kinds = Counter("folders" if is_folder(child) else kind_of(child) for child in children if not is_image(child))
+    named = "".join(f"{', ' if n else ': '}{kind} {number:,}" for n, (kind, number) in enumerate(kinds.most_common(6)))
+    others = f"{counted(kinds.total(), 'other entry', 'other entries')}{named}"
     found = f"found {counted(images, 'photo', 'photos')} and {others}" if children else "it is empty"
     lists = [child for child in children if child.suffix.lower() in LIST_ENDINGS]
     if not lists and around:

@@ -21,6 +21,10 @@ _CODE_TEXT = re.compile(
     r"(?:b|u|(?:np\.)?(?:str|bytes)_\(|=)?([\"']).+\1\)?|tensor\(.+\)|np\.\w+\(.+\)|'[-+=@\d].*|.*\w\"\w.*|.*&(?:amp|lt|gt|quot|apos|nbsp|#\w+);.*",
     re.DOTALL,
 )
+_MONTHS = "jan|janv|ene|feb|fev|fevr|mar|mars|mrz|apr|avr|abr|may|mai|jun|juin|jul|juil|aug|aout|ago|sep|sept|set|oct|okt|out|nov|dec|dez|dic"
+#: What spreadsheets make of labels such as 1-2, as `folded` gives it: 1-Feb, 01. Feb, 01-févr., Feb-01; and of long numbers.
+_DATE = re.compile(rf"\d{{1,2}}(?:-|\. ?)(?:{_MONTHS})\.?|(?:{_MONTHS})\.?[- ]\d{{2}}")
+_SHORT_NUMBER = re.compile(r"-?\d(?:[.,]\d+)?E\+\d{2,3}")
 #: What is written for a missing label, and may be the name of a class.
 _SIGNS = frozenset("-?.–—*")
 _NO_LABEL = re.compile(r"(no|without|missing)[\W_]*labels?|(un|not[\W_]*)labell?ed", re.IGNORECASE)
@@ -29,6 +33,11 @@ _UNNAMED = re.compile(
     r"(new|untitled|unnamed)[ _-]?folder|neuer ordner|nouveau dossier|dossier sans titre|nueva carpeta|carpeta sin titulo"
     r"|nova pasta|pasta sem titulo|nuova cartella|cartella senza titolo|nieuwe map|nowy folder|yeni klasor|новая папка"
     r"|新建文件夹|新增資料夾|未命名文件夹|新しいフォルダー|名称未設定フォルダ|새 폴더"
+)
+#: Names of folders on the cards of cameras and phones, and in Google Photos' exports, as `folded` gives them.
+_CAMERA = re.compile(
+    r"camera (roll|uploads)|\d{3}(apple|canon|msdcf|nikon|nd\d{3}|ncd\d{2}|olymp|_pana|_fuji|gopro|media|andro|eos\w\w|casio|leica|ricoh)"
+    r"|(photos?|fotos?|foto's) (from|von|de|del|uit|dal) \d{4}|\d{4}\s*年の写真"
 )
 _COPY = "copy|copie|kopie|kopia|kopi|copia|kopya|копия|副本|复件|複製|コピー|복사본"
 #: What file managers and programs that synchronise folders add to the name of a copy, as `folded` gives it; never a number alone.
@@ -68,6 +77,11 @@ def label_doubts(names: Iterable[str]) -> list[str]:
             "write the label alone",
         ),
         (
+            "read as they are, though spreadsheets make such dates and short numbers of labels",
+            lambda name: _DATE.fullmatch(folded(name)) or _SHORT_NUMBER.fullmatch(name),
+            "if so, write the labels again, into cells of text",
+        ),
+        (
             f"{read} such names are written where a label is missing",
             lambda name: name in _SIGNS or _NO_LABEL.fullmatch(name) or is_missing(name),
             "if it is, leave these photos out",
@@ -78,6 +92,11 @@ def label_doubts(names: Iterable[str]) -> list[str]:
             "correct the names",
         ),
         (f"{read} programs give this name to a new folder", _is_unnamed, "rename it"),
+        (
+            f"{read} cameras and programs that export photos name their folders so",
+            lambda name: _CAMERA.fullmatch(folded(name)),
+            "put the photos of each class into a folder of its own",
+        ),
     ]
     notes = [
         f"{reason}: {first_of(found)}; {way_out}"

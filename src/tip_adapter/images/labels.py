@@ -20,20 +20,37 @@ if TYPE_CHECKING:
 
 #: Characters that show nothing and are of no category that says so.
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
-#: Cyrillic, Greek and phonetic letters that look like Latin ones in most fonts, dashes and apostrophes.
+#: Letters and signs that look like others in most fonts: Cyrillic, Greek, phonetic and Arabic letters, marks below, strokes, what
+#: keyboards and word processors write for a sign. Not letters of one alphabet, such as l and I, and not those of Japanese and Chinese:
+#: data sets of handwriting have a class for each.
 _LOOKALIKES = dict(
     zip(
-        "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u04cf\u051b\u051d\u0475\u03bf\u03bd\u03c1"
+        "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u04cf\u051b\u051d\u0475\u04d5\u03bf\u03bd\u03c1"
         "\u0251\u0261\u0131"
-        "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405\u04c0"
-        "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7"
-        "\u2010\u2011\u2012\u2013\u2212\u2018\u2019\u02bc\u00b4\u2032\u02b9\u0060",
-        "aeopcyxijsdhlqwvovp" + "agi" + "ABEKMHOPCTXIJSI" + "ABEZHIKMNOPTYX" + "-----" + 7 * "'",
+        "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405\u04c0\u04d4"
+        "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u00d0\u0189"
+        "\u06a9\u06cc\u06c1\u06d5"
+        "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2018\u2019\u201b\u02bb\u02bc\u00b4\u2032\u02b9\u05f3\u0060"
+        "\u201c\u201d\u201f\u2033\u05f4\u00ba\u02da\u00d7\u301c\u2044\u2215\u2236\ua789\u2022\u2027\u2219\u22c5\u30fb\u0326",
+        "aeopcyxijsdhlqwv\u00e6ovp"
+        + "agi"
+        + "ABEKMHOPCTXIJSI\u00c6"
+        + "ABEZHIKMNOPTYX\u0110\u0110"
+        + "\u0643\u064a\u0647\u0647"
+        + 7 * "-"
+        + 10 * "'"
+        + 5 * '"'
+        + "\u00b0\u00b0x~//::"
+        + 5 * "\u00b7"
+        + "\u0327",
         strict=True,
     )
+) | {"\u0e41": "\u0e40\u0e40", "\u0ec1": "\u0ec0\u0ec0"}  # one Thai or Lao vowel, typed as two
+#: Forms of a character that mean the same: of another width, font or place in an Arabic word, ligatures, Roman numerals; not ² and ½.
+_SAME_FORMS = (
+    *("<font>", "<compat>", "<wide>", "<narrow>", "<small>", "<noBreak>"),
+    *("<initial>", "<medial>", "<final>", "<isolated>"),
 )
-#: Forms of a character that mean the same: of another width or font, ligatures, Roman numerals; not ² and ½.
-_SAME_FORMS = ("<font>", "<compat>", "<wide>", "<narrow>", "<noBreak>")
 
 
 def label_of(text: str, where: str) -> str:
@@ -91,19 +108,24 @@ def _forms(name: str) -> list[tuple[str, str]]:
     """What a class name has in common with those that differ only by something: what that is, and the name without it."""
     normal = unicodedata.normalize("NFC", name)
     spaced = " ".join(normal.split())
-    joined = re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", spaced)
     return [
         ("case", normal.casefold()),
         ("white space", spaced.casefold()),
-        ("the characters between words", " ".join(joined.casefold().split())),
-        ("letters that look alike", " ".join(_look(spaced).casefold().split())),
+        ("the characters between words", _words(spaced)),
+        ("letters that look alike", _words(_look(spaced))),
         ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
     ]
 
 
+def _words(label: str) -> str:
+    """A label without case, its words separated by spaces, not by hyphens or underscores."""
+    return " ".join(re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", label).casefold().split())
+
+
 def _look(label: str) -> str:
     """A label as it looks: without characters that show nothing, and with the usual letter for one that looks like it."""
-    return unicodedata.normalize("NFC", "".join(map(_seen, label)))
+    letters = unicodedata.normalize("NFD", label)  # ё looks like ë as е looks like e
+    return unicodedata.normalize("NFC", "".join(map(_seen, letters)))
 
 
 @lru_cache(maxsize=10_000)

@@ -450,5 +450,6 @@ def _text(value: Any, key: str, where: str, found: str) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise FolderError(f"{printable(where)}: no {key}; a list has file_name and label; found {found}")
     if not isinstance(value, str):
-        raise FolderError(f"{printable(where)}: {key} {shown(value)} is not text; put it in quotes; found {found}")
+        way_out = "write one text instead" if isinstance(value, (list, dict)) else "put it in quotes"
+        raise FolderError(f"{printable(where)}: {key} {shown(value)} is not text; {way_out}; found {found}")
     return value

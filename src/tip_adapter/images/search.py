@@ -46,7 +46,10 @@ _OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 #: Names of folders for smaller copies of the photos around them, and what the names of such copies, and of masks, have before or
 #: after the names of those photos.
 _PREVIEWS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"})
-_AFFIX = r"(?:thumbs?|thumbnails?|previews?|small|sm|tn|th|t|\d+x\d+|\d+px|\d+w|masks?|segmentation|seg|gt)"
+_AFFIX = (
+    r"(?:thumbs?|thumbnails?|previews?|small|sm|tn|th|t|\d+x\d+|\d+px|\d+w|masks?|segmentation|seg|gt"
+    r"|edited|bearbeitet|modifié|modificato|editad[oa]|bewerkt|編集済み|已修改|수정됨)"  # Google Photos
+)
 _AFFIXES = re.compile(rf"^{_AFFIX}[\W_]+|[\W_]+{_AFFIX}$")
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 _FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
@@ -115,7 +118,7 @@ class Search:
             elif child.suffix.lower() in ENDINGS:
                 yield child
             else:
-                self._files[_kind(child)] += 1
+                self._files[kind_of(child)] += 1
 
     def skipped_files(self) -> str:
         """How many files are no images, by their endings; empty if there are none."""
@@ -135,7 +138,7 @@ class Search:
             notes.append(f"hidden folders are skipped: {first_of(hidden)}")
         if self._derived:
             notes.append(
-                f"counted as photos, though named as if made of others: {first_of(self._derived)}; if these are masks or smaller "
+                f"counted as photos, though named as if made of others: {first_of(self._derived)}; if these are masks or "
                 "copies, move them elsewhere"
             )
         if self._counted:
@@ -195,7 +198,7 @@ def _is_of_system(name: str) -> bool:
     )
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
     """What a file that is no photo is counted as: its ending; or that nothing can be known, as of a folder below too many."""
     try:
         path.lstat()

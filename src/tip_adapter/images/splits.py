@@ -32,7 +32,8 @@ _FILLER = (
 _PART_NAMES = {part: re.compile(f"{_FILLER}(?:{'|'.join(words)}){_FILLER}") for part, words in SPLIT_WORDS.items()}
 #: Names of columns, as `plain_name` gives them, that say which part an image is in.
 _COLUMNS = frozenset(
-    ["split", "splits", "datasplit", "subset", "partition", "set", "part", "dataset", "usage", "phase", "fold"]
+    {"split", "splits", "splitname", "splittype", "datasplit", "datasettype", "subset", "partition", "set", "setname"}
+    | {"settype", "part", "dataset", "usage", "mluse", "phase", "fold", "traintest", "traintestsplit", "trainvaltest"}
 )
 #: Short forms of the words, only in such columns.
 _CODES = {"tr": "train", "va": "val", "vl": "val", "te": "test", "ts": "test"}

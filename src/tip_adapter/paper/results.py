@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 from scipy.stats import t
 
 from tip_adapter.errors import ResultsError
@@ -23,6 +23,7 @@ from tip_adapter.io.json_schema import convert
 from tip_adapter.paper.draws import NESTED
 from tip_adapter.paper.experiments import AXES
 from tip_adapter.text import printable
+from tip_adapter.validation import MAX_CHOSEN_ALPHA
 from tip_adapter.version import __version__
 
 if TYPE_CHECKING:
@@ -117,20 +118,34 @@ def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
     return result
 
 
+#: Nothing that is measured is larger; means and intervals of larger numbers could overflow.
+_Number = Annotated[float, Meta(ge=-MAX_CHOSEN_ALPHA, le=MAX_CHOSEN_ALPHA)]
+
+
 class _Settings(Struct):
     cache_size: int = 1
 
 
 class _Drawn(Struct):
-    """What is read of a result, where it is there, besides its axes and numbers."""
+    """What is read of a result, where it is there, besides its axes and its accuracy."""
 
     notes: list[str] = []
     support_ids: list[str] = []
     support_contents: list[str] = []
     test_content: str = ""
     settings: _Settings = field(default_factory=_Settings)
-    silhouette: float | None = None
-    points: list[tuple[float, float, int]] = []
+    points: list[tuple[_Number, _Number, int]] = []
+    outcome: str | None = None
+    gain: _Number | None = None
+    silhouette: _Number | None = None
+    alpha: _Number | None = None
+    beta: _Number | None = None
+    epochs: _Number | None = None
+    learnable_parameters: _Number | None = None
+    training_seconds: _Number | None = None
+    inference_ms: _Number | None = None
+    peak_memory_mib: _Number | None = None
+    gpu_mib: _Number | None = None
 
 
 def _is_drawable(result: dict[str, Any]) -> bool:
