@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tip_adapter.io import processors
-from tip_adapter.io.processors import available_processors, within_quota
+from tip_adapter.io.processors import available_processors, one_blas_thread, within_quota
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,3 +112,18 @@ def test_the_affinity_counts_not_the_machine(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_there_is_at_least_one() -> None:
     assert 1 <= available_processors() <= (os.cpu_count() or 1)
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_limits_of_blas_that_overlap_leave_its_number_of_threads_as_it_was() -> None:
+    with threadpool_limits(2, "blas"):  # also where there is one processor
+        one, other = ExitStack(), ExitStack()
+        one.enter_context(one_blas_thread)
+        other.enter_context(one_blas_thread)
+        one.close()
+        assert blas_threads() == {1}
+        other.close()
+        assert blas_threads() == {2}

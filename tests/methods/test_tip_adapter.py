@@ -1,3 +1,4 @@
+import time
 import tracemalloc
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from support_cases import case, cases
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
-from tip_adapter.methods import base, ops, training
+from tip_adapter.methods import base, ops, tip_adapter, training
 from tip_adapter.methods.ops import cross_entropy, to_numpy
 from tip_adapter.methods.tip_adapter import OWN_KEY, cache_gradient, cache_logits, sum_affinities, sum_factors
 from tip_adapter.vectors import unit_rows
@@ -152,16 +153,36 @@ def test_no_query_by_key_matrix_is_formed():
     assert peak < 50 * 2**20 < 12_000 * 12_000 * 4 / 10
 
 
-@given(case=cases(), rows=st.integers(1, 5), keys=st.integers(1, 5), seed=st.integers(0, 9))
-def test_tiles_of_any_size_sum_what_the_whole_matrix_does(case, rows, keys, seed):
+@given(
+    case=cases(), rows=st.integers(1, 5), keys=st.integers(1, 5), of_a_part=st.integers(1, 9), seed=st.integers(0, 9)
+)
+def test_tiles_of_any_size_sum_what_the_whole_matrix_does(case, rows, keys, of_a_part, seed):
     order = np.random.default_rng(seed).permutation(len(case.y))  # classes in any order
     clf = TipAdapterClassifier(**case.settings).fit(case.X[order], case.y[order])
     whole = clf.logits(case.queries)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ops, "_TILE", (rows, keys))
+        patch.setattr(ops, "_ROWS_OF_A_PART", of_a_part)
         patch.setattr(ops, "_WORTH_TILES", 0)
         tiled = clf.logits(case.queries)
     assert_near(tiled, whole, 1e-12)
+
+
+def test_sums_in_tiles_do_not_depend_on_the_thread_that_is_first(monkeypatch):
+    example = case([400, 500, 300], n_queries=300, width=64, dtype=np.float32)
+    order = np.random.default_rng(0).permutation(len(example.y))  # every tile has keys of every class
+    clf = TipAdapterClassifier(**example.settings).fit(example.X[order], example.y[order])
+    monkeypatch.setattr(ops, "_TILE", (64, 100))
+    monkeypatch.setattr(ops, "_WORTH_TILES", 0)
+    first, delays = clf.logits(example.queries), np.random.default_rng(1)
+    affinity = tip_adapter.affinity
+
+    def delayed(*args, **named):
+        time.sleep(delays.random() / 500)
+        return affinity(*args, **named)
+
+    monkeypatch.setattr(tip_adapter, "affinity", delayed)
+    assert all(np.array_equal(clf.logits(example.queries), first) for _ in range(5))
 
 
 @every_kind

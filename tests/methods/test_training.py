@@ -11,7 +11,7 @@ from formulas import one_hot, tip_adapter_logits, unit
 from support_cases import case
 
 from tip_adapter import TipAdapterFClassifier
-from tip_adapter.methods import training
+from tip_adapter.methods import ops, training
 from tip_adapter.methods.training import SGD, AdamW, cosine, train
 
 KINDS = {"numpy": np.asarray, "torch": torch.tensor}
@@ -150,6 +150,17 @@ def test_the_optimisers_blocks_do_not_change_its_steps(monkeypatch):
     whole = fitted(overlapping())
     monkeypatch.setattr(training, "_BLOCK_ENTRIES", 20)
     np.testing.assert_array_equal(fitted(overlapping()).keys_, whole.keys_)
+
+
+@every_own_key
+@pytest.mark.parametrize("processors", [1, 2, 3, 40])
+def test_parts_of_the_keys_on_threads_learn_what_one_does(monkeypatch, own_key, processors):
+    whole = fitted(overlapping(np.float64), own_key=own_key)
+    monkeypatch.setattr(ops, "_WORTH_TILES", 0)
+    monkeypatch.setattr(ops, "available_processors", lambda: processors)
+    parts = fitted(overlapping(np.float64), own_key=own_key)
+    np.testing.assert_allclose(parts.keys_, whole.keys_, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(parts.losses_, whole.losses_, rtol=1e-12)
 
 
 @every_own_key

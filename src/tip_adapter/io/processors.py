@@ -1,4 +1,4 @@
-"""How many processors this process may use: `os.cpu_count` counts those of the machine, not of the container."""
+"""Processors: how many this process may use (not those of the machine, as `os.cpu_count`), and whether BLAS uses several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import TYPE_CHECKING
+
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +25,31 @@ def available_processors() -> int:
     with suppress(OSError):  # only Linux has control groups
         groups = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
     return within_quota(allowed, groups, Path("/sys/fs/cgroup"))
+
+
+class OneBlasThread:
+    """`with one_blas_thread:` has each product done on the thread that asks for it, until the last thread has left.
+
+    BLAS has one number of threads for the whole process: of limits that overlap in time, the last to end would restore another's.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users = Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._limit = threadpool_limits(1, "blas")
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._limit.restore_original_limits()
+
+
+one_blas_thread = OneBlasThread()
 
 
 def within_quota(allowed: int, groups: str, root: Path) -> int:

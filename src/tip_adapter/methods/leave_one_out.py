@@ -93,7 +93,7 @@ class Cache:
             return np.array([weights[rows] @ total, weights[rows] @ (np.square(deviations, out=deviations) @ columns)])
 
         blocks = _blocks(len(self.queries), len(self.keys))
-        total, squares = np.sum(in_threads(moments, blocks), axis=0)
+        total, squares = np.sum([*in_threads(moments, blocks)], axis=0)
         own = np.bincount(self.labels, weights)
         weight = own.sum() ** 2 - np.square(own).sum()
         sigma = float(np.sqrt(max(squares / weight - (total / weight) ** 2, 0)))
@@ -199,7 +199,7 @@ class HeldOutQueries:
                 between[b][:, rows] = correct_between(behind, self._without_ties(cache, rows), own)
             return spreads
 
-        found = np.array(in_threads(search, self._row_blocks)).reshape(-1, 1 + len(betas), 2)
+        found = np.array([*in_threads(search, self._row_blocks)]).reshape(-1, 1 + len(betas), 2)
         spreads = found[..., 0].sum(axis=0) / (self.row_weights.sum() or 1.0)
         spreads[spreads <= 1e-12 * found[..., 1].max(axis=0, initial=0)] = 0  # within rounding
         text_spread = spreads[0]

@@ -6,13 +6,14 @@ around the peak; scored by accuracy on validation images, or by cross-validated 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from tip_adapter.io.processors import one_blas_thread
 from tip_adapter.methods.base import Capabilities, VectorClassifier, checked_labels, positions
 from tip_adapter.methods.folds import held_out_parts
 from tip_adapter.methods.lbfgs import minimise, summed_cross_entropy
@@ -132,7 +133,7 @@ class LinearProbeClassifier(VectorClassifier):
         self, keys: Array, labels: NDArray[Any], validation: tuple[NDArray[Any], NDArray[Any]] | None = None
     ) -> None:
         vectors = to_numpy(keys).astype(np.float64)
-        with threadpool_limits(1 if vectors.size * len(self.classes_) < _WORTH_THREADS else None):
+        with one_blas_thread if vectors.size * len(self.classes_) < _WORTH_THREADS else nullcontext():
             axes = _Axes.of(vectors)
             inputs, n_classes = axes.inputs(vectors), len(self.classes_)
             self.C_, self.searched_by_ = self._strength(axes, _Path(inputs, labels, n_classes), validation)

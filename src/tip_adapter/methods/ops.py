@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 import numpy as np
 from scipy.sparse import csr_array
-from threadpoolctl import threadpool_limits
 
-from tip_adapter.io.processors import available_processors
+from tip_adapter.io.processors import available_processors, one_blas_thread
 from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 #: How equation 4 sums over a class's keys: balanced between classes of different sizes, or the plain sum.
 CLASS_SUMS = ("balanced", "raw")
 #: Queries × keys of a tile: few enough that its affinities stay in a processor's cache until they are summed.
-_TILE = 256, 2560
+_TILE = 512, 1000
+#: Queries that a thread goes over with the keys of its tile: enough that BLAS's copy of the keys takes little time.
+_ROWS_OF_A_PART = 2048
 #: Below so many multiplications one product on all threads is as fast as threads with tiles of their own; vectors count as
 #: if they had the least width at least, so that what is not tiled is small.
 _WORTH_TILES, _LEAST_WIDTH = 2**28, 64
@@ -52,37 +55,59 @@ def sum_affinities_by_class(
 
     `affinities` takes `out`, too, an (n, m) NumPy array to write the transpose to.
 
-    Of many NumPy queries the (m, n) affinities never exist: each thread computes a tile, sums it by class and reuses its
-    memory, so that little but the product takes time.
+    Of many NumPy queries the (m, n) affinities never exist: each thread computes tiles of some keys, sums them by class and
+    reuses their memory, so that little but the product takes time.
     """
     work = len(queries) * len(keys) * max(queries.shape[1], _LEAST_WIDTH)
     if not array_api_compat.is_numpy_array(queries) or work < _WORTH_TILES:
         return sum_by_class(affinities(queries, keys), labels, n_classes)
     n_rows, n_keys = _TILE
-    sums = np.empty((len(queries), n_classes), np.result_type(queries, keys))
-    parts = []
-    for start in range(0, len(keys), n_keys):
-        present, own = np.unique(labels[start : start + n_keys], return_inverse=True)
-        parts.append((keys[start : start + n_keys], present, class_matrix(own, len(present), sums.dtype)))
+    sums = np.zeros((n_classes, len(queries)), np.result_type(queries, keys))
+    first_keys, first_rows = range(0, len(keys), n_keys), range(0, len(queries), _ROWS_OF_A_PART)
+    parts = [(slice(row, row + _ROWS_OF_A_PART), slice(key, key + n_keys)) for row in first_rows for key in first_keys]
 
-    def sum_rows(first: int) -> None:
-        rows = queries[first : first + n_rows]
-        tile = np.empty((n_keys, len(rows)), sums.dtype)
-        totals = np.zeros((n_classes, len(rows)), sums.dtype)
-        for part, present, classes in parts:
-            totals[present] += classes @ affinities(rows, part, out=tile[: len(part)]).T
-        sums[first : first + n_rows] = totals.T
+    def sum_part(part: tuple[slice, slice]) -> tuple[NDArray[Any], NDArray[Any]]:
+        own_queries, own_keys = queries[part[0]], keys[part[1]]
+        present, positions = np.unique(labels[part[1]], return_inverse=True)
+        classes = class_matrix(positions, len(present), sums.dtype)
+        totals = np.empty((len(present), len(own_queries)), sums.dtype)
+        tile = np.empty((len(own_keys), n_rows), sums.dtype)
+        for start in range(0, len(own_queries), n_rows):
+            rows = own_queries[start : start + n_rows]
+            totals[:, start : start + n_rows] = classes @ affinities(rows, own_keys, out=tile[:, : len(rows)]).T
+        return present, totals
 
-    in_threads(sum_rows, range(0, len(queries), n_rows))
-    return sums
+    for (rows, _), (present, totals) in zip(parts, in_threads(sum_part, parts), strict=True):
+        sums[present, rows] += totals  # in the order of the parts: rounding must not depend on which thread is first
+    return sums.T
 
 
-def in_threads(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+def in_threads(work: Callable[[Any], Any], parts: Sequence[Any]) -> Iterator[Any]:
     """`work` of each part, in the order of the parts: a thread for each processor, with one BLAS thread each."""
     if len(parts) < 2:
-        return [work(part) for part in parts]
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors(), "parts") as threads:
-        return list(threads.map(work, parts))
+        yield from map(work, parts)
+        return
+    with _own_threads() as run:
+        yield from run(work, parts)
+
+
+@contextmanager
+def parts_in_threads(rows: Array, n_columns: int) -> Iterator[tuple[Callable[..., Iterator[Any]], list[slice]]]:
+    """A `map`, and the parts of (n, d) rows to give it: one for each processor, on a thread each, if the rows' products with
+    `n_columns` vectors are large; else, and for torch, all rows at once.
+    """
+    if not array_api_compat.is_numpy_array(rows) or rows.size * n_columns < _WORTH_TILES:
+        yield map, [slice(0, len(rows))]
+        return
+    bounds = np.linspace(0, len(rows), available_processors() + 1).astype(int).tolist()
+    with _own_threads() as run:
+        yield run, [slice(*ends) for ends in pairwise(bounds)]
+
+
+@contextmanager
+def _own_threads() -> Iterator[Callable[..., Iterator[Any]]]:
+    with one_blas_thread, ThreadPoolExecutor(available_processors(), "parts") as threads:
+        yield threads.map
 
 
 def class_matrix(labels: NDArray[Any], n_classes: int, dtype: Any) -> Any:

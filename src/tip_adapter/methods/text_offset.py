@@ -21,12 +21,13 @@ each image, which `explain` lists. The choices, none of which needs validation i
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from tip_adapter.io.processors import one_blas_thread
 from tip_adapter.methods.base import Capabilities
 from tip_adapter.methods.explanation import ClassEvidence, decompose_sum
 from tip_adapter.methods.folds import N_FOLDS
@@ -264,7 +265,6 @@ class TextOffsetClassifier(IncrementalClassifier):
         logits: NDArray[Any] = text + vectors @ coef.T + intercept
         return logits
 
-    def _threads(self) -> threadpool_limits:
-        return threadpool_limits(
-            1 if len(self.keys_) * self.n_features_in_ * len(self.classes_) < _WORTH_THREADS else None
-        )
+    def _threads(self) -> AbstractContextManager[None]:
+        is_small = len(self.keys_) * self.n_features_in_ * len(self.classes_) < _WORTH_THREADS
+        return one_blas_thread if is_small else nullcontext()

@@ -28,6 +28,7 @@ from tip_adapter.methods.ops import (
     class_balance,
     cross_entropy,
     like,
+    parts_in_threads,
     sum_affinities_by_class,
     sum_by_class,
     text_logits,
@@ -74,7 +75,7 @@ def cache_logits(
     """
     sums = sum_affinities_by_class(partial(affinity, beta=beta), queries, keys, labels, n_classes)  # (m, N)  A L
     factors = sum_factors(labels, n_classes, None, class_sums)
-    return sums if factors is None else sums * like(factors, sums)
+    return _times(sums, factors)
 
 
 def affinity(
@@ -113,7 +114,7 @@ def sum_affinities(
     """
     sums = sum_by_class(affinities, labels, n_classes) if values is None else affinities @ values  # (m, N)
     factors = sum_factors(labels, n_classes, own_rows, class_sums)
-    return sums if factors is None else sums * like(factors, sums)
+    return _times(sums, factors)
 
 
 def sum_factors(
@@ -131,6 +132,10 @@ def sum_factors(
     factors = np.ones((len(own_rows), n_classes))
     factors[np.arange(len(own_rows)), own_class] = np.where(count > 1, count / np.maximum(count - 1, 1), 1)
     return factors if balance is None else factors * balance  # (m, N)
+
+
+def _times(sums: Array, factors: NDArray[np.float64] | None) -> Array:
+    return sums if factors is None else sums * like(factors, sums)
 
 
 def cache_gradient(
@@ -162,8 +167,7 @@ def cache_gradient(
     (n, d) float array
     """
     factors = sum_factors(labels, errors.shape[1], own_rows, class_sums)
-    if factors is not None:
-        errors = errors * like(factors, errors)  # (m, N)  as the sums were
+    errors = _times(errors, factors)  # (m, N)  as the sums were
     gradients = errors.T[labels]  # (n, m)  L Pᵀ
     gradients *= affinities.T  # (n, m)  Aᵀ ∘ (L Pᵀ)
     gradients *= alpha * beta  # (n, m)  alpha · beta · Aᵀ ∘ (L Pᵀ)
@@ -318,21 +322,36 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
         leave_out, n_classes = leaves_out_own_key(self.own_key, labels, plain=passes.views is None), len(self.classes_)
         alpha, beta = self._alpha_beta()
         balance = sum_factors(labels, n_classes, None, self.class_sums)  # (N,)
-        # One array for the gradients of all steps: a new one costs a third of the product that fills it.
-        gradient = np.empty_like(keys) if array_api_compat.is_numpy_array(keys) else None
-
-        def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
-            own_rows = rows if leave_out else None
-            affinities = affinity(queries, learned[0], beta, own_rows)  # (m, n)  A
-            cache = sum_affinities(affinities, labels, n_classes, own_rows, self.class_sums)  # (m, N)  A L
-            text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
-            loss, errors = cross_entropy(text + alpha * cache, labels[rows], balance)  # (m, N)  P
-            given = labels, alpha, beta, own_rows, self.class_sums
-            return loss, [cache_gradient(queries, affinities, errors, *given, out=gradient)]
-
         self.labels_ = labels
-        optimiser = AdamW(float(self.learning_rate))
-        self._train([keys], loss_and_gradients, keys, passes, optimiser, cosine)
+        with parts_in_threads(keys, int(self.batch_size)) as (run, parts):
+            # One array for the gradients of all steps: a new one costs a third of the product that fills it.
+            gradient = np.empty_like(keys) if array_api_compat.is_numpy_array(keys) else None
+
+            def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
+                factors = sum_factors(labels, n_classes, rows if leave_out else None, self.class_sums)
+
+                def affinities_of(part: slice) -> tuple[Array, Array]:
+                    affinities = affinity(queries, learned[0][part], beta)  # (m, k)  A
+                    if leave_out:
+                        inside = np.flatnonzero((part.start <= rows) & (rows < part.stop))
+                        affinities[inside, rows[inside] - part.start] = 0
+                    return affinities, sum_by_class(affinities, labels[part], n_classes)  # (m, N)  A L
+
+                def gradient_of(part: slice, affinities: Array) -> Array:
+                    out = None if gradient is None else gradient[part]
+                    given = affinities, errors, labels[part], alpha, beta
+                    return cache_gradient(queries, *given, class_sums="raw", out=out)  # (k, d)
+
+                affinities, sums = zip(*run(affinities_of, parts), strict=True)
+                cache = _times(sum(sums[1:], sums[0]), factors)  # (m, N)
+                text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
+                loss, errors = cross_entropy(text + alpha * cache, labels[rows], balance)  # (m, N)  P
+                errors = _times(errors, factors)
+                gradients = list(run(gradient_of, parts, affinities))
+                return loss, gradients if gradient is None else [gradient]
+
+            optimiser = AdamW(float(self.learning_rate), run=run)
+            self._train([keys], loss_and_gradients, keys, passes, optimiser, cosine)
 
     def _set(self, learned: Sequence[Array]) -> None:
         (self.keys_,) = learned

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from math import ceil, cos, isfinite, pi, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
@@ -16,7 +18,7 @@ from tip_adapter.methods.ops import like, zeros_like
 from tip_adapter.vectors import require_finite, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -227,6 +229,7 @@ class AdamW:
     betas : decay rates of the two moments
     epsilon : float, added to the root of the second moment
     weight_decay : float, multiplied by the learning rate in each step
+    run : maps a function over blocks of rows: `map`, or one that uses several threads
 
     Notes
     -----
@@ -238,6 +241,7 @@ class AdamW:
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-4
     weight_decay: float = 0.01
+    run: Callable[..., Iterator[Any]] = map
     _steps: int = field(default=0, init=False)
     _moments: list[tuple[Array, Array]] = field(default_factory=list, init=False)
 
@@ -251,22 +255,24 @@ class AdamW:
             block = len(array)  # torch updates whole arrays fast by itself
             if array_api_compat.is_numpy_array(array):
                 block = max(1, _BLOCK_ENTRIES // array.shape[1])
-            for start in range(0, len(array), max(block, 1)):
-                rows = slice(start, start + block)
-                self._step_rows(array[rows], gradient[rows], first[rows], second[rows], rate)
+            blocks = [slice(start, start + block) for start in range(0, len(array), max(block, 1))]
+            arrays = ([whole[rows] for rows in blocks] for whole in (array, gradient, first, second))
+            deque(self.run(partial(self._step_rows, rate), *arrays), maxlen=0)
 
-    def _step_rows(self, parameters: Array, gradient: Array, first: Array, second: Array, rate: float) -> None:
+    def _step_rows(self, rate: float, parameters: Array, gradient: Array, first: Array, second: Array) -> None:
+        """The moments are those of algorithm 2 divided by 1 − beta_1 and 1 − beta_2: three passes over the rows less."""
         decay_1, decay_2 = self.betas
-        xp = array_api_compat.array_namespace(parameters)
+        spread = sqrt((1 - decay_2) / (1 - decay_2**self._steps))  # √(unbiased second moment) = spread · √second
         parameters *= 1 - rate * self.weight_decay
         first *= decay_1
-        first += (1 - decay_1) * gradient
+        first += gradient
         second *= decay_2
-        second += (1 - decay_2) * gradient * gradient
-        scale = xp.sqrt(second)
-        scale /= sqrt(1 - decay_2**self._steps)
-        scale += self.epsilon
-        parameters -= rate / (1 - decay_1**self._steps) * first / scale
+        second += gradient * gradient
+        scale = array_api_compat.array_namespace(parameters).sqrt(second)
+        scale += self.epsilon / spread
+        update = first / scale
+        update *= rate * (1 - decay_1) / (1 - decay_1**self._steps) / spread
+        parameters -= update
 
 
 @dataclass(eq=False, repr=False)

@@ -16,7 +16,6 @@ import array_api_compat
 import numpy as np
 from onnx import TensorProto
 from PIL import Image
-from threadpoolctl import threadpool_limits
 
 from tip_adapter.encoders.base import Encoder, EncoderIdentity, EncoderRecord, rows_of
 from tip_adapter.encoders.onnx.preprocessing import Preprocessing
@@ -24,6 +23,7 @@ from tip_adapter.encoders.onnx.tower import open_session
 from tip_adapter.encoders.onnx.writer import GraphWriter
 from tip_adapter.encoders.pocket.checkpoint import read_checkpoint, read_trusted
 from tip_adapter.encoders.pocket.efficientnet import SIDE, WIDTH, build_network, write_network
+from tip_adapter.io.processors import one_blas_thread
 from tip_adapter.plugins import require_extra
 from tip_adapter.vectors import unit_rows
 
@@ -119,7 +119,7 @@ class PocketEncoder(Encoder):
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts in any of 16 languages → (n, 1280) float32 unit rows."""
         side = self._text_side
-        with threadpool_limits(1, "blas"):  # products with a single row are slower on several threads
+        with one_blas_thread:  # products with a single row are slower on several threads
             similarities = [kernel(side.sentence_vectors([text]), side.names) for text in texts]
             return rows_of([unit_rows(row @ side.coefficients) for row in similarities], WIDTH)
 
