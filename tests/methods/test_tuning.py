@@ -587,6 +587,12 @@ def test_blocks_do_not_change_the_units(monkeypatch):
     assert choose_alpha_beta(*given).alpha == pytest.approx(whole.alpha, rel=1e-9)
 
 
+def test_names_that_are_all_the_same_give_no_unit():
+    example = case([4, 4, 4], seed=3)
+    same = support(replace(example, weights=np.ones_like(example.weights)))
+    assert [curve.unit for curve in same.left_out.accuracy_curves([1.0, 4.0])] == [None, None]
+
+
 def test_units_do_not_depend_on_the_other_betas_or_on_blocks(monkeypatch):
     example = case([4, 4, 4], seed=3)
     left_out, betas = support(example).left_out, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]

@@ -14,7 +14,7 @@ from tip_adapter.methods.tuning import TuningData
 from tip_adapter.model import head as head_module
 from tip_adapter.model.fitting import fit_head
 from tip_adapter.model.head import Head, TrainingData
-from tip_adapter.model.incremental import with_images
+from tip_adapter.model.incremental import with_classes, with_images
 from tip_adapter.vectors import ClassEmbeddings, SupportSet, unit_rows
 
 LABELS = ["cat", "dog", "owl"]
@@ -103,6 +103,19 @@ def test_a_head_comes_back_from_its_record(method: str, settings: dict[str, Any]
     written, repeated = again.to_record()
     assert written == config
     assert {name: array.tobytes() for name, array in repeated.items()} == {n: a.tobytes() for n, a in arrays.items()}
+
+
+def test_contents_that_are_known_of_some_photos_only_come_back(support: SupportSet) -> None:
+    known = replace(support, digests=np.array(["", "ab" * 32, "cd" * 32] * 4))
+    again = Head.from_record(*fitted("tip-adapter", known).to_record())
+    assert again.support.digests.tolist() == known.digests.tolist()
+
+
+def test_classes_without_embeddings_are_added_to_a_head_with_some(support: SupportSet) -> None:
+    head = fitted("tip-adapter", support)
+    more = with_classes(head, {"fox": "a fox"}, None)
+    assert more.names == {**head.names, "fox": "a fox"}
+    assert more.class_embeddings is head.class_embeddings
 
 
 @pytest.mark.parametrize("method", ["tip-adapter", "tip-adapter-f"])

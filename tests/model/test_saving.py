@@ -169,6 +169,12 @@ def test_a_text_above_the_limit_is_refused_before_it_is_read(name: str, folder: 
         read_model_folder(folder)
 
 
+def test_a_configuration_above_the_limit_is_refused_before_it_is_read(folder: Path) -> None:
+    os.truncate(folder / CONFIG, saving.MOST_TEXT_MIB * 2**20 + 1)  # sparse
+    with pytest.raises(DamagedModelFolder, match=rf"{CONFIG} is damaged: it is above the limit of 64 MiB"):
+        read_config(folder)
+
+
 # ---- what stands there already ------------------------------------------------------------------------------------
 
 
