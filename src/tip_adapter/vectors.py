@@ -173,12 +173,21 @@ class SupportSet:
     @classmethod
     def joined(cls, parts: Sequence[SupportSet]) -> SupportSet:
         """The images of several support sets of one width, at least one, in order."""
-        columns = ([getattr(part, column.name) for part in parts] for column in fields(cls))
-        return cls(*map(np.concatenate, columns))
+        return cls._of_checked(
+            {column.name: np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)}
+        )
 
     def take(self, rows: slice | NDArray[Any]) -> SupportSet:
         """The images of these rows."""
-        return SupportSet(self.vectors[rows], self.labels[rows], self.ids[rows], self.digests[rows])
+        return self._of_checked({column.name: getattr(self, column.name)[rows] for column in fields(self)})
+
+    @classmethod
+    def _of_checked(cls, columns: dict[str, NDArray[Any]]) -> SupportSet:
+        """Without the checks of a new one, which take longer than to add a photo to many."""
+        support = object.__new__(cls)
+        for name, column in columns.items():
+            object.__setattr__(support, name, column)
+        return support
 
 
 def require_finite(rows: Array, what: str) -> None:
