@@ -325,3 +325,9 @@ def test_text_of_variable_width_is_text() -> None:
 
 def test_rows_without_numbers_are_as_they_are():
     assert unit_rows(np.zeros((2, 0))).shape == (2, 0)
+
+
+def test_support_sets_whose_labels_differ_only_by_white_space_are_not_joined():
+    one, other = (SupportSet(np.ones((1, 2), np.float32), [label], [label]) for label in ("a b", "a  b"))
+    with pytest.raises(LabelError, match="white space"):
+        one.with_more(other)

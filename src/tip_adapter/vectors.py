@@ -173,9 +173,11 @@ class SupportSet:
     @classmethod
     def joined(cls, parts: Sequence[SupportSet]) -> SupportSet:
         """The images of several support sets of one width, at least one, in order."""
-        return cls._of_checked(
-            {column.name: np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)}
-        )
+        columns = {
+            column.name: np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)
+        }
+        label_array(list(dict.fromkeys(columns["labels"].tolist())), "labels of a support set")  # of all parts together
+        return cls._of_checked(columns)
 
     def take(self, rows: slice | NDArray[Any]) -> SupportSet:
         """The images of these rows."""

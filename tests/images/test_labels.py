@@ -10,7 +10,7 @@ import pytest
 from tip_adapter.errors import LabelError
 from tip_adapter.images.find import find_labelled
 from tip_adapter.images.inputs import listed_labels
-from tip_adapter.images.labels import label_of, refuse_lookalike_labels
+from tip_adapter.images.labels import label_of, refuse_case_twins, refuse_lookalike_labels
 
 ROUTES = ("folder", "csv", "jsonl", "python")
 
@@ -63,6 +63,7 @@ def test_fault_78_white_space_around_labels_is_trimmed(tmp_path, route, other):
         ("\u0639\u0644\u064a", "\u0639\u0644\u06cc", "letters that look alike"),  # Arabic and Persian keyboards
         ("\u0643\u0644\u0628", "\u06a9\u0644\u0628", "letters that look alike"),
         ("\u0643\u0644\u0628", "\ufedb\u0644\u0628", "letters that look alike"),  # a form as PDFs have it
+        ("\u30a2\uff65\u30a4", "\u30a2\u30fb\u30a4", "letters that look alike"),  # dots of both widths
         ("\u0219i", "\u015fi", "letters that look alike"),  # Romanian, comma and cedilla
         ("\u0110", "\u00d0", "letters that look alike"),
         ("\u0e41\u0e21\u0e27", "\u0e40\u0e40\u0e21\u0e27", "letters that look alike"),  # a Thai vowel typed as two
@@ -122,6 +123,7 @@ def test_other_labels_are_unlike():
             "m2",
             "m\u00b2",
             *("O", "0", "l", "I"),  # classes of characters
+            *("x", "\u00d7", "\u064a", "\u06cc", "\u0647", "\u06d5", "\u0628", "\ufe91", "\ufe92"),
             *("\u30ed", "\u53e3", "\u3078", "\u30d8"),
             *("\u0649", "\u064a"),
             *("\u0e2a", "\u00e9t\u00e9", "ete"),
@@ -162,3 +164,15 @@ def test_fault_79_a_name_in_utf8_is_read_where_the_system_has_another_encoding(m
     assert label_of("猫".encode().decode("ascii", "surrogateescape"), "here") == "猫"
     with pytest.raises(LabelError, match="is not UTF-8"):
         label_of(b"\xff".decode("ascii", "surrogateescape"), "here")
+
+
+def test_classes_that_a_model_has_are_compared_with_new_ones_only():
+    refuse_lookalike_labels(["dog"], known=["4x4", "4\u00d74"])
+    with pytest.raises(LabelError, match="differ only by white space"):
+        refuse_lookalike_labels(["a  b"], known=["a b"])
+
+
+def test_a_model_may_have_labels_that_later_rules_refuse_but_no_twins_by_case():
+    refuse_case_twins(["4x4", "4\u00d74", "a-b", "a_b"])
+    with pytest.raises(LabelError, match="differ only by case"):
+        refuse_case_twins(["Cat", "cat"])

@@ -11,6 +11,7 @@ from formulas import one_hot, tip_adapter_logits, unit
 from support_cases import case
 
 from tip_adapter import TipAdapterFClassifier
+from tip_adapter.errors import Diverged
 from tip_adapter.methods import ops, training
 from tip_adapter.methods.training import SGD, AdamW, cosine, train
 
@@ -161,6 +162,14 @@ def test_parts_of_the_keys_on_threads_learn_what_one_does(monkeypatch, own_key, 
     parts = fitted(overlapping(np.float64), own_key=own_key)
     np.testing.assert_allclose(parts.keys_, whole.keys_, rtol=0, atol=1e-12)
     np.testing.assert_allclose(parts.losses_, whole.losses_, rtol=1e-12)
+
+
+def test_a_training_on_threads_that_diverges_says_so_without_warnings(monkeypatch):
+    monkeypatch.setattr(ops, "_WORTH_TILES", 0)
+    example = overlapping()
+    clf = TipAdapterFClassifier(**{**example.settings, "beta": 50.0}, learning_rate=1e6, epochs=20)
+    with pytest.raises(Diverged, match="the loss is"):
+        clf.fit(example.X, example.y)
 
 
 @every_own_key

@@ -391,7 +391,9 @@ def _no_class_folders(folder: Path, around: Path | None = None) -> FolderError:
     children = Search(folder).children(folder)
     images = sum(map(is_image, children))
     kinds = Counter("folders" if is_folder(child) else kind_of(child) for child in children if not is_image(child))
-    named = "".join(f"{', ' if n else ': '}{kind} {number:,}" for n, (kind, number) in enumerate(kinds.most_common(6)))
+    named = "".join(
+        f"{', ' if n else ': '}{printable(kind)} {number:,}" for n, (kind, number) in enumerate(kinds.most_common(6))
+    )
     others = f"{counted(kinds.total(), 'other entry', 'other entries')}{named}"
     found = f"found {counted(images, 'photo', 'photos')} and {others}" if children else "it is empty"
     lists = [child for child in children if child.suffix.lower() in LIST_ENDINGS]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Characters that show nothing and are of no category that says so.
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
-#: Letters and signs that look like others in most fonts: Cyrillic, Greek, phonetic and Arabic letters, marks below, strokes, what
+#: Letters and signs that look like others in most fonts: Cyrillic, Greek and phonetic letters, marks below, strokes, what
 #: keyboards and word processors write for a sign. Not letters of one alphabet, such as l and I, and not those of Japanese and Chinese:
 #: data sets of handwriting have a class for each.
 _LOOKALIKES = dict(
@@ -29,28 +29,27 @@ _LOOKALIKES = dict(
         "\u0251\u0261\u0131"
         "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405\u04c0\u04d4"
         "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u00d0\u0189"
-        "\u06a9\u06cc\u06c1\u06d5"
         "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2018\u2019\u201b\u02bb\u02bc\u00b4\u2032\u02b9\u05f3\u0060"
-        "\u201c\u201d\u201f\u2033\u05f4\u00ba\u02da\u00d7\u301c\u2044\u2215\u2236\ua789\u2022\u2027\u2219\u22c5\u30fb\u0326",
+        "\u201c\u201d\u201f\u2033\u05f4\u00ba\u02da\u301c\u2044\u2215\u2236\ua789\u2022\u2027\u2219\u22c5\u30fb\u0326",
         "aeopcyxijsdhlqwv\u00e6ovp"
         + "agi"
         + "ABEKMHOPCTXIJSI\u00c6"
         + "ABEZHIKMNOPTYX\u0110\u0110"
-        + "\u0643\u064a\u0647\u0647"
         + 7 * "-"
         + 10 * "'"
         + 5 * '"'
-        + "\u00b0\u00b0x~//::"
+        + "\u00b0\u00b0~//::"
         + 5 * "\u00b7"
         + "\u0327",
         strict=True,
     )
 ) | {"\u0e41": "\u0e40\u0e40", "\u0ec1": "\u0ec0\u0ec0"}  # one Thai or Lao vowel, typed as two
-#: Forms of a character that mean the same: of another width, font or place in an Arabic word, ligatures, Roman numerals; not ² and ½.
-_SAME_FORMS = (
-    *("<font>", "<compat>", "<wide>", "<narrow>", "<small>", "<noBreak>"),
-    *("<initial>", "<medial>", "<final>", "<isolated>"),
-)
+#: What looks alike among other letters; by itself each is a class of its own in data sets of letters and signs.
+_LOOKALIKES_IN_WORDS = dict(zip("\u06a9\u06cc\u06c1\u06d5\u00d7", "\u0643\u064a\u0647\u0647x", strict=True))
+#: Forms of a character that mean the same: of another width or font, ligatures, Roman numerals; not ² and ½. In words also
+#: those of another place in an Arabic word.
+_SAME_FORMS = ("<font>", "<compat>", "<wide>", "<narrow>", "<small>", "<noBreak>")
+_FORMS_IN_WORDS = ("<initial>", "<medial>", "<final>", "<isolated>")
 
 
 def label_of(text: str, where: str) -> str:
@@ -80,10 +79,30 @@ def label_of(text: str, where: str) -> str:
     return label
 
 
-def refuse_lookalike_labels(names: Iterable[str]) -> None:
+def refuse_case_twins(names: Iterable[str]) -> None:
+    """Refuse class names of an existing model that differ only by case or Unicode form: it may be older than the other rules.
+
+    Raises
+    ------
+    LabelError
+        The message names the first two.
+    """
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        other = seen.setdefault(_forms(name)[0][1], name)
+        if other != name:
+            raise _twins(other, name, "case")
+
+
+def refuse_lookalike_labels(names: Iterable[str], known: Iterable[str] = ()) -> None:
     """Refuse class names that differ only by case, Unicode form, white space, hyphens, letters that look alike or how a number is written.
 
     White space around a name is ignored, as in `label_of`.
+
+    Parameters
+    ----------
+    names : new class names
+    known : names of existing classes, which new ones may not look like
 
     Raises
     ------
@@ -91,16 +110,21 @@ def refuse_lookalike_labels(names: Iterable[str]) -> None:
         The message names the first two.
     """
     seen: dict[tuple[str, str], str] = {}
+    for name in known:
+        for key in _forms(name):
+            seen.setdefault(key, name)
     for name in dict.fromkeys(text.strip(BLANKS) for text in names):
         for key in _forms(name):
             other = seen.setdefault(key, name)
             if other != name:
-                how, both = key[0], f"'{printable(other)}' and '{printable(name)}'"
-                if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name):
-                    how = "Unicode form"
-                if how != "case":
-                    both = f"{other!a} and {name!a}"
-                raise LabelError(f"classes {both} differ only by {how}; rename or merge them")
+                raise _twins(other, name, key[0])
+
+
+def _twins(one: str, other: str, how: str) -> LabelError:
+    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
+        how = "Unicode form"
+    both = f"'{printable(one)}' and '{printable(other)}'" if how == "case" else f"{one!a} and {other!a}"
+    return LabelError(f"classes {both} differ only by {how}; rename or merge them")
 
 
 @lru_cache(maxsize=100_000)  # a model checks all its classes at every photo that it learns
@@ -125,19 +149,23 @@ def _words(label: str) -> str:
 def _look(label: str) -> str:
     """A label as it looks: without characters that show nothing, and with the usual letter for one that looks like it."""
     letters = unicodedata.normalize("NFD", label)  # ё looks like ë as е looks like e
-    return unicodedata.normalize("NFC", "".join(map(_seen, letters)))
+    of_a_word = len(unicodedata.normalize("NFC", label)) > 1
+    return unicodedata.normalize("NFC", "".join(_seen(letter, of_a_word) for letter in letters))
 
 
 @lru_cache(maxsize=10_000)
-def _seen(character: str) -> str:
-    """How a character looks."""
-    if character in _LOOKALIKES:
-        return _LOOKALIKES[character]
+def _seen(character: str, of_a_word: bool) -> str:
+    """How a character looks, by itself or among others."""
+    usual = _LOOKALIKES | _LOOKALIKES_IN_WORDS if of_a_word else _LOOKALIKES
+    if character in usual:
+        return usual[character]
     hidden = unicodedata.category(character) in ("Cc", "Cf") or "VARIATION SELECTOR" in unicodedata.name(character, "")
     if hidden or character in _FILLERS:
         return ""
-    same = unicodedata.decomposition(character).startswith(_SAME_FORMS)
-    return unicodedata.normalize("NFKC", character) if same else character
+    same = unicodedata.decomposition(character).startswith(_SAME_FORMS + _FORMS_IN_WORDS * of_a_word)
+    if not same:
+        return character
+    return "".join(usual.get(letter, letter) for letter in unicodedata.normalize("NFKC", character))
 
 
 def _number(label: str) -> str:

@@ -124,7 +124,7 @@ class Search:
         """How many files are no images, by their endings; empty if there are none."""
         if not self._files:
             return ""
-        kinds = ", ".join(f"{kind} {number:,}" for kind, number in self._files.most_common(6))
+        kinds = ", ".join(f"{printable(kind)} {number:,}" for kind, number in self._files.most_common(6))
         total = counted(self._files.total(), "file that is no photo is", "files that are no photos are")
         return f"{total} skipped: {kinds}"
 

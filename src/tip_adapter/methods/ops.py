@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +107,13 @@ def parts_in_threads(rows: Array, n_columns: int) -> Iterator[tuple[Callable[...
 
 @contextmanager
 def _own_threads() -> Iterator[Callable[..., Iterator[Any]]]:
+    context = copy_context()  # NumPy's `errstate` is part of it
     with one_blas_thread, ThreadPoolExecutor(available_processors(), "parts") as threads:
-        yield threads.map
+
+        def run(work: Callable[..., Any], *parts: Sequence[Any]) -> Iterator[Any]:
+            return threads.map(lambda *part: context.copy().run(work, *part), *parts)
+
+        yield run
 
 
 def class_matrix(labels: NDArray[Any], n_classes: int, dtype: Any) -> Any:

@@ -32,6 +32,7 @@ from tip_adapter.methods.ops import (
     sum_affinities_by_class,
     sum_by_class,
     text_logits,
+    zeros_like,
 )
 from tip_adapter.methods.training import PLAIN, AdamW, TrainedClassifier, cosine
 
@@ -323,28 +324,34 @@ class TipAdapterFClassifier(TrainedClassifier, _GivenAlphaBeta):
         alpha, beta = self._alpha_beta()
         balance = sum_factors(labels, n_classes, None, self.class_sums)  # (N,)
         self.labels_ = labels
-        with parts_in_threads(keys, int(self.batch_size)) as (run, parts):
+        with parts_in_threads(keys, min(int(self.batch_size), len(keys))) as (run, parts):
+            # Of each part: its classes, and of which of them each key is.
+            classes = [np.unique(labels[part], return_inverse=True) for part in parts]
             # One array for the gradients of all steps: a new one costs a third of the product that fills it.
             gradient = np.empty_like(keys) if array_api_compat.is_numpy_array(keys) else None
 
             def loss_and_gradients(learned: Sequence[Array], queries: Array, rows: NDArray[Any]) -> LossAndGradients:
                 factors = sum_factors(labels, n_classes, rows if leave_out else None, self.class_sums)
 
-                def affinities_of(part: slice) -> tuple[Array, Array]:
+                def affinities_of(part: slice, own: tuple[NDArray[Any], NDArray[Any]]) -> tuple[Array, Array]:
+                    present, positions = own
                     affinities = affinity(queries, learned[0][part], beta)  # (m, k)  A
                     if leave_out:
                         inside = np.flatnonzero((part.start <= rows) & (rows < part.stop))
                         affinities[inside, rows[inside] - part.start] = 0
-                    return affinities, sum_by_class(affinities, labels[part], n_classes)  # (m, N)  A L
+                    return affinities, sum_by_class(affinities, positions, len(present))
 
                 def gradient_of(part: slice, affinities: Array) -> Array:
                     out = None if gradient is None else gradient[part]
                     given = affinities, errors, labels[part], alpha, beta
                     return cache_gradient(queries, *given, class_sums="raw", out=out)  # (k, d)
 
-                affinities, sums = zip(*run(affinities_of, parts), strict=True)
-                cache = _times(sum(sums[1:], sums[0]), factors)  # (m, N)
+                affinities, sums = zip(*run(affinities_of, parts, classes), strict=True)
                 text = text_logits(queries, self.weights_, self.logit_scale)  # (m, N)
+                cache = zeros_like(text)  # (m, N)  A L
+                for (present, _), of_a_part in zip(classes, sums, strict=True):
+                    cache[:, present] += of_a_part
+                cache = _times(cache, factors)
                 loss, errors = cross_entropy(text + alpha * cache, labels[rows], balance)  # (m, N)  P
                 errors = _times(errors, factors)
                 gradients = list(run(gradient_of, parts, affinities))

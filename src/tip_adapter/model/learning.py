@@ -136,7 +136,7 @@ def learn_changes(
 
 def with_named(head: Head, labels: Sequence[str], settings: Mapping[str, Any], encoder: Encoder) -> Head:
     """The head with those of the labels, too, that are new to it, by their names; LabelError if two look alike."""
-    refuse_lookalike_labels([*head.names, *labels])
+    refuse_lookalike_labels(labels, head.names)
     warn(*new_doubts(head.names, labels))
     return _with_new(head, labels, settings, encoder)
 

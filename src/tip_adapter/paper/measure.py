@@ -123,7 +123,9 @@ class Draws:
         for result in known:
             contents = zip(result.get("support_ids", ()), result.get("support_contents", ()), strict=False)
             encoder = result["encoder"]
-            self._contents.update({(encoder, result["dataset"], name): content for name, content in contents})
+            self._contents.update(
+                {(encoder, result["dataset"], name): content for name, content in contents if content}
+            )
             if result.get("test_content"):
                 self._contents[encoder, result["target"], _TEST] = result["test_content"]
 
@@ -132,7 +134,7 @@ class Draws:
         when an earlier result of the encoder was measured.
         """
         for name, content in contents.items():
-            if self._contents.setdefault((encoder, dataset, name), content) != content:
+            if content and self._contents.setdefault((encoder, dataset, name), content) != content:
                 raise ResultsError(
                     f"the results that are there were measured on other photos of {printable(dataset)}: {printable(name)} "
                     "changed since, in content or label; choose another --out"
@@ -182,8 +184,8 @@ def measure(task: Task, find: Find, heads: Heads, draws: Draws) -> dict[str, Any
     test = target.test()
     support_contents, test_content = _contents(support), "".join(_contents(test))
     test_content = hashlib.sha256(test_content.encode()).hexdigest()[:_CONTENT] if test_content else ""
-    draws.require_unchanged(task.encoder, task.dataset, dict(zip(support.ids.tolist(), support_contents, strict=False)))
-    draws.require_unchanged(task.encoder, task.target, {_TEST: test_content} if test_content else {})
+    draws.require_unchanged(task.encoder, task.dataset, dict(zip(support.ids.tolist(), support_contents, strict=True)))
+    draws.require_unchanged(task.encoder, task.target, {_TEST: test_content})
     zero_shot = ZeroShotClassifier(split.embeddings(task.settings.get("templates")))
     none = test.take(slice(0))
     zero_shot_accuracy = accuracy_of(zero_shot.fit(none.vectors, none.labels).predict, test)
@@ -213,9 +215,9 @@ def measure(task: Task, find: Find, heads: Heads, draws: Draws) -> dict[str, Any
 
 
 def _contents(photos: SupportSet) -> list[str]:
-    """A short digest of each photo's content and label; none where the content is not known."""
+    """A short digest of each photo's content and label; empty where the content is not known."""
     known = zip(photos.labels.tolist(), photos.digests.tolist(), strict=True)
-    return [hashlib.sha256(f"{label}\0{digest}".encode()).hexdigest()[:_CONTENT] for label, digest in known if digest]
+    return [digest and hashlib.sha256(f"{label}\0{digest}".encode()).hexdigest()[:_CONTENT] for label, digest in known]
 
 
 # ---- a method --------------------------------------------------------------------------------------------------------

@@ -136,13 +136,15 @@ class FineTuner:
                     "fine-tuning is measured on photos that are held out, and fewer than two classes have two photos that "
                     "differ; add photos",
                 )
+            data = self._learner.training_data(
+                state.answering, state.nameless, support
+            )  # before the job is stored: it may fail
             job = Job(state.version, epochs * (len(parts) + 1))
             row = {"project_id": self._project_id, **columns_of(job), "accepted": False}
             with self._database.begin() as connection:
                 self._forget(connection)
                 connection.execute(insert(tables.fine_tunings).values(row))
             self._cancelled, self.job = threading.Event(), job
-            data = self._learner.training_data(state.answering, state.nameless, support)
             return partial(self._train, self._cancelled, partial(fine_tune, self._learner, data, parts, epochs))
 
     def accept(self) -> None:

@@ -366,7 +366,7 @@ class Project:
         others = [row for row in self.state.classes.values() if row.id != but]
         if any(row.label == label for row in others):
             raise Problem("conflict", f"there is a class {shown(label)} already; choose another label")
-        refuse_lookalike_labels([*(row.label for row in others), label])
+        refuse_lookalike_labels([label], (row.label for row in others))
         if but is None and len(others) >= self._limits.classes:
             raise Problem("limit_reached", f"a project has at most {self._limits.classes:,} classes; delete some")
         self._learner.check_name(name)
