@@ -10,7 +10,7 @@ import pytest
 from tip_adapter.errors import LabelError
 from tip_adapter.images.find import find_labelled
 from tip_adapter.images.inputs import listed_labels
-from tip_adapter.images.labels import label_of, refuse_case_twins, refuse_lookalike_labels
+from tip_adapter.images.labels import label_of, refuse_case_duplicates, refuse_lookalike_labels
 
 ROUTES = ("folder", "csv", "jsonl", "python")
 
@@ -154,7 +154,7 @@ def test_fault_78_folders_of_one_number_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("written", ["1e+05", "1E5", "1e5"])
-def test_fault_78_numbers_as_programs_shorten_them_are_twins(written):
+def test_fault_78_numbers_as_programs_shorten_them_are_duplicates(written):
     with pytest.raises(LabelError, match="differ only by how a number is written"):
         refuse_lookalike_labels(["100000", written])
 
@@ -173,6 +173,6 @@ def test_classes_that_a_model_has_are_compared_with_new_ones_only():
 
 
 def test_a_model_may_have_labels_that_later_rules_refuse_but_no_twins_by_case():
-    refuse_case_twins(["4x4", "4\u00d74", "a-b", "a_b"])
+    refuse_case_duplicates(["4x4", "4\u00d74", "a-b", "a_b"])
     with pytest.raises(LabelError, match="differ only by case"):
-        refuse_case_twins(["Cat", "cat"])
+        refuse_case_duplicates(["Cat", "cat"])

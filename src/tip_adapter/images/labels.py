@@ -79,7 +79,7 @@ def label_of(text: str, where: str) -> str:
     return label
 
 
-def refuse_case_twins(names: Iterable[str]) -> None:
+def refuse_case_duplicates(names: Iterable[str]) -> None:
     """Refuse class names of an existing model that differ only by case or Unicode form: it may be older than the other rules.
 
     Raises
@@ -91,7 +91,7 @@ def refuse_case_twins(names: Iterable[str]) -> None:
     for name in dict.fromkeys(names):
         other = seen.setdefault(_forms(name)[0][1], name)
         if other != name:
-            raise _twins(other, name, "case")
+            raise _duplicates(other, name, "case")
 
 
 def refuse_lookalike_labels(names: Iterable[str], known: Iterable[str] = ()) -> None:
@@ -117,10 +117,10 @@ def refuse_lookalike_labels(names: Iterable[str], known: Iterable[str] = ()) -> 
         for key in _forms(name):
             other = seen.setdefault(key, name)
             if other != name:
-                raise _twins(other, name, key[0])
+                raise _duplicates(other, name, key[0])
 
 
-def _twins(one: str, other: str, how: str) -> LabelError:
+def _duplicates(one: str, other: str, how: str) -> LabelError:
     if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
         how = "Unicode form"
     both = f"'{printable(one)}' and '{printable(other)}'" if how == "case" else f"{one!a} and {other!a}"

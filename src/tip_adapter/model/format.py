@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from tip_adapter.images.labels import label_of, refuse_case_twins
+from tip_adapter.images.labels import label_of, refuse_case_duplicates
 from tip_adapter.io.json_schema import ValidationError, convert
 from tip_adapter.text import printable, shown
 from tip_adapter.validation import MAX_CHOSEN_ALPHA, MAX_CHOSEN_BETA, MAX_LOGIT_SCALE, MAX_TEMPERATURE
@@ -178,7 +178,7 @@ def check_config(stated: Mapping[str, Any]) -> None:
     for row, name in enumerate(stated["images"]):
         if "\0" in name:  # at the end of a text NumPy drops it
             raise ValidationError(f"is {shown(name)}, which contains NUL", f"images[{row}]")
-    refuse_case_twins(labels)
+    refuse_case_duplicates(labels)
     for row, label in enumerate(labels):
         if label_of(label, f"classes[{row}].label") != label:
             raise ValidationError(

@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from sqlalchemy import insert, select
 
 from tip_adapter.errors import ExportError, LabelError
-from tip_adapter.images.labels import label_of, refuse_case_twins
+from tip_adapter.images.labels import label_of, refuse_case_duplicates
 from tip_adapter.io.files import scratch_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.classifier import FewShotClassifier
@@ -358,7 +358,7 @@ def _check(record: _Record, arrays: dict[str, NDArray[Any]], encoder: Encoder, l
     for text in [*labels, *(row.name for row in record.classes)]:
         if label_of(text, "the file") != text:
             raise _Damaged(f"class {text!r} has white space around it, or is not in Unicode NFC")
-    refuse_case_twins(labels)
+    refuse_case_duplicates(labels)
     for row in record.photos:
         if row.filename:
             label_of(row.filename, "the file")
