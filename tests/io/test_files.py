@@ -759,3 +759,18 @@ def test_fault_79_a_file_where_a_folder_is_needed_is_named(tmp_path):
         to.link(tmp_path / "cat", "cat/1.png")
     with pytest.raises(NotWritable, match=f"write {tmp_path / 'cat'}: {tmp_path / 'cat'} is no folder"):
         make_folder(tmp_path / "cat")
+
+
+def test_without_hard_links_a_name_that_is_taken_is_not_taken_again(tmp_path, monkeypatch):
+    def unsupported(*_args):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", unsupported)
+    new, place = tmp_path / "new", tmp_path / "place"
+    new.write_text("new")
+    place.write_text("there before")
+    assert not files._move_if_free(new, place)
+    assert (new.read_text(), place.read_text()) == ("new", "there before")
+    place.unlink()
+    assert files._move_if_free(new, place)
+    assert (new.exists(), place.read_text()) == (False, "new")
