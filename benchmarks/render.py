@@ -300,8 +300,8 @@ def demo(record: dict[str, Any]) -> str:
 def speed(record: dict[str, Any]) -> str:
     text = (
         "Medians over runs after a warm-up. A *reference* is what one would write without this package; a *limit* is the work "
-        "that cannot be avoided; both run in turn with ours, after a fifth of a second of rest each, and ratios are taken turn by turn. The plain loop uses Pillow, "
-        "torch in eager mode and batches of 64, and computes the same vectors from the same crops. Photos are drawn from the folder "
+        "that cannot be avoided; both run in turn with ours, after a fifth of a second of rest each, and ratios are taken turn by "
+        "turn. The plain loop uses Pillow, torch in eager mode and batches of 64, and computes the same vectors from the same crops. Photos are drawn from the folder "
         "in the command, or from the demo's. [Where the time goes](../explanation/performance.md) has operations and limits."
     )
     missed = [case for case in record["cases"] if case["met"] is False]
