@@ -321,9 +321,39 @@ def test_fault_75_a_class_that_is_itself_split_is_doubted(tmp_path, other, inner
     )
 
 
-@pytest.mark.parametrize("also", ["images/1.jpg", "images/night/1.jpg"])
-def test_fault_75_a_class_with_photos_outside_such_folders_is_not_doubted(tmp_path, also):
-    place(tmp_path, "images/train/1.jpg", "images/val/1.jpg", also, "dog/1.jpg")
+def test_fault_75_a_class_with_photos_outside_such_folders_is_not_doubted(tmp_path):
+    place(tmp_path, "images/train/1.jpg", "images/val/1.jpg", "images/1.jpg", "dog/1.jpg")
+    assert find_labelled(tmp_path, part="train").notes == ()
+
+
+@pytest.mark.parametrize("groups", [["animals"], ["animals", "plants"]])
+def test_fault_75_groups_of_classes_next_to_classes_are_reported(tmp_path, groups):
+    place(
+        tmp_path,
+        "car/1.jpg",
+        *(f"{group}/{group[:2]}{kind}/{n}.jpg" for group in groups for kind in "ab" for n in "12"),
+    )
+    photos = find_labelled(tmp_path, part="train")
+    assert photos.classes == tuple(sorted(["car", *groups]))
+    (note,) = photos.notes
+    assert (
+        f"{tmp_path}: {', '.join(groups)} is read as one class, though all its photos are in the folders ana, anb"
+        in note
+    )
+    assert note.endswith("if those are classes, move them next to the other classes")
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("dog/2023/1", "dog/2024/1"),  # dates
+        ("dog/red/1",),  # one folder
+        ("dog/red/1", "dog/blue/1", "dog/1"),  # photos outside the folders
+        ("dog/red/1", "dog/blue/1", "bird/red/1", "bird/1"),  # folders that other classes have
+    ],
+)
+def test_fault_75_folders_in_one_class_that_are_no_classes_are_not_reported(tmp_path, paths):
+    place(tmp_path, "cat/1.jpg", *(f"{path}.jpg" for path in paths))
     assert find_labelled(tmp_path, part="train").notes == ()
 
 
@@ -941,9 +971,8 @@ def test_fault_75_folders_around_all_photos_of_the_classes_are_reported(tmp_path
     assert f"though the photos of each are in the folders {names}; if those are the classes" in note
 
 
-@pytest.mark.parametrize("paths", [("cat/cat/1", "dog/dog/1"), ("cat/1", "cat/a/2", "dog/b/1", "dog/c/1")])
-def test_fault_75_other_folders_in_classes_are_not_reported(tmp_path, paths):
-    place(tmp_path, *(f"{path}.jpg" for path in paths))
+def test_fault_75_a_folder_of_the_same_name_in_each_class_is_not_reported(tmp_path):
+    place(tmp_path, "cat/cat/1.jpg", "dog/dog/1.jpg")
     assert find_labelled(tmp_path, part="train").notes == ()
 
 

@@ -13,11 +13,11 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter import validation
 from tip_adapter.errors import FolderError
+from tip_adapter.images.folder_doubts import folder_doubts
 from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
 from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
@@ -28,7 +28,6 @@ from tip_adapter.images.search import (
     is_file,
     is_image,
     is_output,
-    is_preview_name,
     kind_of,
     sub_folders,
 )
@@ -43,12 +42,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Names of folders that data sets for detection and segmentation have where this program expects class folders.
-_NO_CLASSES = frozenset(
-    {"image", "images", "img", "imgs", "label", "labels", "annotation", "annotations", "mask", "masks"}
-    | {"jpegimages", "imagesets", "segmentationclass", "segmentationobject", "bboxes", "thumbnails"}
-    | {"data", "metadata", "fields", "annots", "labelmap", "xml", "xmls"}
-)
 #: How names of folders begin that systems create for themselves.
 _SYSTEM_SIGNS = ("@", "#", "$", "~")
 
@@ -157,7 +150,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         others = [other.name for name, other in parts.items() if name != part]
         unread = [child.name for child in sub_folders(parts[part].parent) if child not in parts.values()]
         notes.append(_split_note(source, part, f"{parts[part].name} ({found})", others, unread))
-    notes += [*_doubts(folder, rows, classes), *_unlabelled(source, folder, [child.name for child in classes])]
+    notes += [*folder_doubts(folder, rows, classes), *_unlabelled(source, folder, [child.name for child in classes])]
     return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
 
 
@@ -252,63 +245,6 @@ def _split_note(source: Path, part: str, reading: str, others: Sequence[str], un
     return f"{printable(source)} is split: reading {reading}{also}{rest}"
 
 
-def _doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Sequence[Path]) -> list[str]:
-    """A note if the class folders nearly look like something else: parts of a split, or folders around parts or classes."""
-    names = [child.name for child in classes]
-    inner = _inner_folders(rows, classes)
-    full = [name for name, found in inner.items() if found]
-    usual = [name for name in names if name.lower() in _NO_CLASSES]
-    previews = [name for name in names if is_preview_name(name)]
-    grouped = [name for name in full if "" not in inner[name]]
-    around, shared = _shared_folders([row for row in rows if row[1] in grouped], folder)
-    within = {name: part for name in names if (part := part_within(name))}
-    if named := [name for name in names if part_of(name)]:
-        doubt = f"{first_of(named)} is read as a class; a split folder has train and val or test"
-    elif is_split(set(within.values())):
-        doubt = (
-            f"{first_of(list(within))} are read as classes, though their names have the words of a split; if they are its parts, "
-            "put the class folders of each part into a folder train, val or test, or write a list with a column split"
-        )
-    elif len(grouped) > 1 and len(shared) > 1:
-        doubt = (
-            f"{first_of(grouped)} are read as the classes, though each has the folders {first_of(shared)}; if those are the "
-            "classes, choose one of the former"
-        )
-    elif len(full) > 1 and grouped == full and (around or any(len(inner[name]) > 1 for name in full)):
-        folders = sorted(set[str]().union(*inner.values()))
-        places = f"folders of its only folder {printable(around)}" if around else f"the folders {first_of(folders)}"
-        doubt = (
-            f"{first_of(full)} are read as the classes, though the photos of each are in {places}; if those are the classes, move "
-            "them into one folder"
-        )
-    elif split := [name for name in full if is_split({part_of(found) for found in inner[name]})]:
-        doubt = (
-            f"{first_of(split)} is read as a class, though all its photos are in a training, validation or test folder; if it "
-            "contains the class folders, name it instead"
-        )
-    elif copies := [name for name in full if inner[name].intersection(names) - {name}]:
-        twice = sorted(set[str]().union(*(inner[name].intersection(names) - {name} for name in copies)))
-        doubt = (
-            f"{first_of(copies)} is read as a class, though it has folders of the same names as other classes "
-            f"({first_of(twice)}); remove it if it is a copy, or move these folders"
-        )
-    elif len(full) == 1 and (folders := sorted(inner[full[0]] - {""})):
-        doubt = (
-            f"{printable(full[0])} is read as a class and is the only one with photos, though it has the folders "
-            f"{first_of(folders)}; if it contains the class folders, name it instead"
-        )
-    elif previews and len(names) > 1:
-        doubt = f"{first_of(previews)} is read as a class; if it contains smaller copies of photos, move it elsewhere"
-    elif usual == names or len(usual) > 1:
-        doubt = (
-            f"read as classes: {first_of(usual)}; if the photos are not in a folder for each class, write a list of their "
-            "names and labels"
-        )
-    else:
-        return []
-    return [f"{printable(folder)}: {doubt}"]
-
-
 def _unlabelled(source: Path, folder: Path, names: Sequence[str]) -> list[str]:
     """Notes on names of classes that are probably none, and on photos outside class folders."""
     around = [place for place in (folder, *folder.parents) if place == source or source in place.parents]
@@ -351,39 +287,6 @@ def _without_wrapper(folder: Path, *, within_part: bool = False) -> tuple[Path, 
     if wraps and (is_split(parts) or not any(map(is_image, Search(folders[0]).children(folders[0])))):
         return inner, inside
     return folder, folders
-
-
-def _shared_folders(rows: Sequence[tuple[Path, str]], folder: Path) -> tuple[str, list[str]]:
-    """The only folder around all photos of each class with photos, if it has no photos itself, and the folders in it of all.
-
-    Both are empty if a class has photos outside such folders.
-    """
-    depth = len(folder.parts) + 1
-    places = {name: set[tuple[str, ...]]() for _, name in rows}
-    for path, name in rows:
-        places[name].add(path.parts[depth:-1])
-    columns = zip(*set[tuple[str, ...]]().union(*places.values()), strict=False)
-    around = [first for first, *_ in takewhile(lambda column: len(set(column)) == 1, columns)]
-    inner = [{"/".join(place[len(around) :][:1]) for place in found} for found in places.values()]
-    if not inner or "" in set.union(*inner):
-        return "", []
-    below = set.intersection(*map(_below_only_folders, places.values()))  # rps/rps/…, rps-test/rps-test/…
-    return "/".join(around), sorted(set.intersection(*inner) or below)
-
-
-def _below_only_folders(places: set[tuple[str, ...]]) -> set[str]:
-    """The first folders of these paths that are not the same in all."""
-    depth = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*places, strict=False)))
-    return {"/".join(place[depth : depth + 1]) for place in places} - {""}
-
-
-def _inner_folders(rows: Iterable[tuple[Path, str]], classes: Sequence[Path]) -> dict[str, set[str]]:
-    """Name of a class → its folders that contain photos; an empty name for photos outside such folders."""
-    inner: dict[str, set[str]] = {child.name: set() for child in classes}
-    depth = len(classes[0].parts)
-    for path, name in rows:
-        inner[name].add(path.parts[depth] if len(path.parts) > depth + 1 else "")
-    return inner
 
 
 def _no_class_folders(folder: Path, around: Path | None = None) -> FolderError:
