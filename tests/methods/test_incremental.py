@@ -14,7 +14,7 @@ from support_cases import case
 
 from tip_adapter import ClassEmbeddings, TipAdapterClassifier, TipAdapterFClassifier, ZeroShotClassifier
 from tip_adapter.methods import incremental
-from tip_adapter.methods.base import with_ids
+from tip_adapter.methods.labels import with_ids
 
 STATE = ("keys_", "labels_", "classes_", "weights_", "ids_")
 every_kind = pytest.mark.parametrize("kind", [np.asarray, torch.tensor], ids=["numpy", "torch"])

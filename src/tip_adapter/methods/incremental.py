@@ -15,15 +15,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter.errors import LabelError
-from tip_adapter.methods.base import (
-    VectorClassifier,
-    check_settings,
-    checked_labels,
-    label_kind,
-    positions,
-    warn_of_missing,
-    with_ids,
-)
+from tip_adapter.methods.base import VectorClassifier, check_settings
+from tip_adapter.methods.labels import checked_labels, label_kind, positions, warn_of_missing, with_ids
 from tip_adapter.methods.ops import like
 from tip_adapter.vectors import label_array, plain, unit_rows
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tip_adapter.io.processors import one_blas_thread
-from tip_adapter.methods.base import Capabilities, VectorClassifier, checked_labels, positions
+from tip_adapter.methods.base import Capabilities, VectorClassifier
 from tip_adapter.methods.folds import held_out_parts
+from tip_adapter.methods.labels import checked_labels, positions
 from tip_adapter.methods.lbfgs import minimise, summed_cross_entropy
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.vectors import unit_rows

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.methods.base import checked_labels
+from tip_adapter.methods.labels import checked_labels
 from tip_adapter.vectors import unit_rows
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from scipy.optimize import brentq
 
 from tip_adapter.errors import UsageError
 from tip_adapter.methods.alpha_search import best_alpha_beta, central_alpha_beta, nearest_alpha_beta
-from tip_adapter.methods.base import Capabilities, checked_labels, positions
+from tip_adapter.methods.base import Capabilities
+from tip_adapter.methods.labels import checked_labels, positions
 from tip_adapter.methods.leave_one_out import Cache, HeldOutQueries
 from tip_adapter.methods.ops import to_numpy
 from tip_adapter.methods.tip_adapter import CacheClassifier, TipAdapterClassifier
