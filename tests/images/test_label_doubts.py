@@ -113,7 +113,8 @@ def test_fault_79_dates_and_numbers_that_a_spreadsheet_made_of_labels_are_doubte
 
 
 @pytest.mark.parametrize(
-    "label", ["1-2", "May", "mar", "sep 1998", "2021-02-01", "1e-05", "1e+30", "E+12", "mars rover 12"]
+    "label",
+    ["1-2", "May", "mar", "sep 1998", "2021-02-01", "1e-05", "1e+30", "E+12", "mars rover 12", "set 12", "out 22"],
 )
 def test_fault_79_other_dates_and_numbers_are_not_doubted(label):
     assert label_doubts(["owl", label]) == []

@@ -23,7 +23,10 @@ _CODE_TEXT = re.compile(
 )
 _MONTHS = "jan|janv|ene|feb|fev|fevr|mar|mars|mrz|apr|avr|abr|may|mai|jun|juin|jul|juil|aug|aout|ago|sep|sept|set|oct|okt|out|nov|dec|dez|dic"
 #: What spreadsheets make of labels such as 1-2, as `folded` gives it: 1-Feb, 01. Feb, 01-févr., Feb-01; and of long numbers.
-_DATE = re.compile(rf"\d{{1,2}}(?:-|\. ?)(?:{_MONTHS})\.?|(?:{_MONTHS})\.?[- ]\d{{2}}")
+_DATE = re.compile(
+    rf"\d{{1,2}}(?:-|\. ?)(?:{_MONTHS})\.?|(?:{_MONTHS})\.?-\d{{2}}"
+    r"|(?:jan|feb|mrz|apr|jun|jul|aug|sep|okt|nov|dez) \d{2}"  # of Germany; set 12 and out 22 are no dates
+)
 _SHORT_NUMBER = re.compile(r"-?\d(?:[.,]\d+)?E\+\d{2,3}")
 #: What is written for a missing label, and may be the name of a class.
 _SIGNS = frozenset("-?.–—*")
