@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests of what most changes touch, in under a minute: equations, files, errors, architecture. `test` runs all.
 CHECKED := tests/methods tests/io $(addprefix tests/test_,architecture.py errors.py format.py metrics.py plugins.py validation.py vectors.py)
+# One process more than processors: the tests wait for other programs for a quarter of their time.
+PROCESSES = $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
 # Tests with more cases under TIP_ADAPTER_SOAK: more damage, more interruptions, more random examples.
-SOAKED := tests/distributed tests/faults tests/features tests/methods tests/cli/test_teach_commands.py tests/test_metrics.py tests/io/test_files.py tests/test_vectors.py tests/serve
+SOAKED := tests/distributed tests/faults tests/features tests/methods tests/model/test_incremental.py tests/cli/test_teach_commands.py tests/test_metrics.py tests/io/test_files.py tests/test_vectors.py tests/serve
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo setup fix check test docs bench mutants results soak
@@ -34,7 +36,7 @@ test: $(VENV)/.has-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mkdocs build --strict --quiet
-	$(BIN)/pytest --numprocesses auto --dist loadgroup --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --cov --cov-report=term:skip-covered
 
 # The site in site/, from docs/ and the docstrings; a warning is an error.
 docs: $(VENV)/.has-dev

@@ -136,9 +136,8 @@ def test_demo_agrees_with_fit_and_evaluate_on_its_lists_with_pocket(
     photos = make_photos("photos", **dict.fromkeys(("red", "grey", "gray", "ash"), 6))
     record = record_of(program("demo", photos, "--shots", "3", "--lists", tmp_path / "lists", "--json"))
     assert record["encoder"] == "pocket"
-    for method in METHODS:
-        accuracy = _fit_and_evaluate(program, tmp_path / "lists", method, "pocket", 0)
-        assert record[method.replace("-", "_")]["accuracy"] == accuracy
+    accuracy = _fit_and_evaluate(program, tmp_path / "lists", "tip-adapter-f", "pocket", 0)
+    assert record["tip_adapter_f"]["accuracy"] == accuracy
 
 
 @pytest.mark.slow

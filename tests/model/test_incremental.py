@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import pickle
 import re
 import threading
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 LABELS = ["red", "green", "blue"] * 3
 GIVEN = {"alpha": 3.0, "beta": 5.0}
 METHODS = ["tip-adapter", "tip-adapter-f", "zero-shot", "text-offset"]
+SOAK = "TIP_ADAPTER_SOAK" in os.environ
 # A model of one class says so, and one with learned keys that they are gone: not what is looked at here.
 quietly = pytest.mark.filterwarnings("ignore::tip_adapter.errors.TipAdapterWarning")
 
@@ -710,7 +712,7 @@ def test_teaching_equals_a_plain_list_of_photos_fitted_anew(paint: Paint, tmp_pa
     run_state_machine_as_test(
         lambda: Teaching(paint, tmp_path),
         settings=settings(
-            max_examples=60,
+            max_examples=300 if SOAK else 25,
             stateful_step_count=15,
             suppress_health_check=list(HealthCheck),
         ),
