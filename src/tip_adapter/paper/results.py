@@ -23,7 +23,6 @@ from tip_adapter.io.json_schema import convert
 from tip_adapter.paper.draws import NESTED
 from tip_adapter.paper.experiments import AXES
 from tip_adapter.text import printable
-from tip_adapter.validation import MAX_CHOSEN_ALPHA
 from tip_adapter.version import __version__
 
 if TYPE_CHECKING:
@@ -119,7 +118,8 @@ def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
 
 
 #: Nothing that is measured is larger; means and intervals of larger numbers could overflow.
-_Number = Annotated[float, Meta(ge=-MAX_CHOSEN_ALPHA, le=MAX_CHOSEN_ALPHA)]
+_LARGEST = 1e30
+_Number = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
 
 
 class _Settings(Struct):
