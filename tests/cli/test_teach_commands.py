@@ -81,6 +81,13 @@ def test_add_takes_photos_folders_and_lists(
     assert images_of(taught)["red"][4:] == [str(yellow / f"{number}.png") for number in (1, 0, 2)]
 
 
+def test_add_asks_whether_a_class_of_the_model_was_meant(run: Callable[..., Ran], taught: Path, yellow: Path) -> None:
+    ran = run("add", taught, "grean", yellow / "0.png")
+    assert "grean is a new class; did you mean green? If so, remove it" in ran.err
+    assert ran.out.startswith("Added 1 image to grean. The model has 4 classes")
+    assert "did you mean" not in run("add", taught, "yellow", yellow / "1.png").err
+
+
 @pytest.mark.slow
 def test_add_takes_features_whatever_they_call_their_photos(
     run: Callable[..., Ran], taught: Path, yellow: Path, tmp_path: Path

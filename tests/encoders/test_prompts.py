@@ -165,6 +165,12 @@ def test_fault_40_a_bad_file_is_a_usage_error_naming_it(text: str, file: Path) -
         read_class_names(file)
 
 
+def test_fault_79_a_name_with_a_comma_that_is_not_quoted_is_refused(file: Path) -> None:
+    file.write_text('label,name\ncat,"a cat, felis"\nn02219486,ant, emmet\n')
+    with pytest.raises(UsageError, match=r"line 3 has 3 cells for 2 columns; quote a name that contains a comma"):
+        read_class_names(file)
+
+
 def test_bytes_that_are_not_utf8_are_a_usage_error(file: Path) -> None:
     file.write_bytes(b"label,name\ncaf\xe9,x\n")
     with pytest.raises(UsageError, match=str(file)):

@@ -639,7 +639,7 @@ def test_labels_of_a_list_are_put_into_nfc(tmp_path):
         ("list.jsonl", '\n{"file_name": "a.jpg", "label": "cat"', "line 2: not JSON"),
         ("list.jsonl", "[" * 100_000, "line 1: not JSON"),
         ("list.jsonl", '["a.jpg", "cat"]\n', "line 1: not an object"),
-        ("list.txt", "file_name,label\na.jpg,cat\n", "lists end in .csv or .jsonl"),
+        ("list.txt", "file_name,label\na.jpg,cat\n", "lists end in .csv, .tsv or .jsonl"),
     ],
 )
 def test_a_bad_list_is_an_error_that_says_where(tmp_path, name, text, reason):
@@ -1083,6 +1083,20 @@ def test_fault_79_a_file_that_may_have_the_names_of_numbered_classes_is_named(tm
     place(tmp_path, "train/0/1.jpg", "train/1/1.jpg", "test/0/2.jpg", file)
     notes = find_labelled(tmp_path, part="train").notes
     assert any(f"classes are numbers (0, 1); if {Path(file).name} has their names" in note for note in notes)
+
+
+@pytest.mark.parametrize("file", ["LOC_synset_mapping.txt", "words.txt", "imagenet_classes.txt"])
+def test_fault_79_a_file_that_may_have_the_names_of_ids_of_wordnet_is_named(tmp_path, file):
+    place(tmp_path, "n01440764/1.jpg", "n02219486/1.jpg", file)
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert f"classes are ids of WordNet (n01440764, n02219486); if {file} has their names" in note
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", "photos.7z"])
+def test_fault_79_an_archive_is_to_be_unpacked(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(FolderError, match="is an archive; unpack it and give the folder"):
+        find_labelled(tmp_path / name, part="train")
 
 
 def test_fault_79_such_a_file_next_to_named_classes_says_nothing(tmp_path):

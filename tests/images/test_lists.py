@@ -23,6 +23,17 @@ def written(folder, text, name="list.csv", encoding="utf-8"):
     return folder / name
 
 
+def test_fault_79_a_list_of_tabs_may_be_called_so(tmp_path):
+    assert rows(written(tmp_path, "file_name\tlabel\na.jpg\tcat\n", name="list.TSV")) == [("a.jpg", "cat")]
+
+
+@pytest.mark.parametrize("name", ["C:\\photos\\a.jpg", "d:/photos/a.jpg", "\\\\server\\photos\\a.jpg"])
+def test_fault_79_a_whole_path_of_windows_is_named_with_its_line(tmp_path, name):
+    with pytest.raises(FolderError) as error:
+        rows(written(tmp_path, f"file_name,label\n{name},cat\n"))
+    assert f", line 2: {name} is a path of a Windows computer; write paths that begin in the" in str(error.value)
+
+
 @pytest.mark.parametrize("image", ["file_name", "filename", "Image", "PATH", "id", "File Name", "image_id"])
 @pytest.mark.parametrize("label", ["label", "Class", "category", "LABEL"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", ", "])

@@ -658,6 +658,19 @@ def test_appending_starts_after_the_last_whole_line(tmp_path):
     assert place.read_bytes() == b"one\ntwo\nfour\n"
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_was_removed_or_replaced_meanwhile_takes_no_more_lines(tmp_path, replaced):
+    place = tmp_path / "lines"
+    with append_lines(place) as append:
+        append(b"one")
+        place.unlink()
+        if replaced:
+            place.write_bytes(b"theirs\n")
+        with pytest.raises(NotWritable, match="was removed or replaced by another program; restore it"):
+            append(b"two")
+    assert not place.exists() or place.read_bytes() == b"theirs\n"
+
+
 def test_opening_without_appending_keeps_whole_lines(tmp_path):
     place = tmp_path / "lines"
     place.write_bytes(b"half a line")

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter import FewShotClassifier, SupportSet
 from tip_adapter.encoders.toy import ToyEncoder
-from tip_adapter.errors import ImageError, LabelError, UsageError
+from tip_adapter.errors import ImageError, LabelError, TipAdapterWarning, UsageError
 
 COLOURS = {"blue": (0, 0, 200), "red": (200, 0, 0)}
 
@@ -106,6 +106,14 @@ def test_fault_81_score_is_the_accuracy_on_photos():
         model.score(images, labels[1:])
     with pytest.raises(UsageError, match="at least one photo"):
         model.score([], [])
+
+
+def test_fault_78_score_refuses_labels_that_look_like_classes_and_warns_of_unknown_ones():
+    model, (images, labels) = fitted(), photos()
+    with pytest.raises(LabelError, match="differ only by case; rename or merge them"):
+        model.score(images, [label.upper() for label in labels])
+    with pytest.warns(TipAdapterWarning, match="labels unknown to the model, counted as wrong: zebra$"):
+        assert model.score(images, ["zebra", *labels[1:]]) == 7 / 8
 
 
 def test_fault_81_repr_is_short_and_says_what_was_given_and_learned():

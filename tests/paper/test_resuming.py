@@ -168,9 +168,22 @@ def test_fault_40_a_line_that_is_no_result_is_named_and_nothing_is_written(
 ) -> None:
     lines.parent.mkdir()
     lines.write_bytes(line)
-    with pytest.raises(ResultsError, match=r"line 1 is no result; move the file away"):
+    with pytest.raises(ResultsError, match=r"line 1 is no result; move the file away") as error:
         go()
+    assert str(error.value).endswith("found an empty line") == (line == b"\n")
     assert lines.read_bytes() == line
+
+
+def test_fault_40_lines_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    texts = dict.fromkeys(("experiment", "dataset", "target", "encoder", "method", "protocol", "variant"), "x")
+    result = {"format": 1, **texts, "shots": 1, "seed": 1, "accuracy": 0.5, "encoder_identity": {"fingerprint": "a"}}
+    lines = [result, {**result, "seed": 2}, result, {**result, "seed": 2, "accuracy": 0.99}]
+    place = tmp_path / "results.jsonl"
+    place.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(ResultsError, match=r"lines 2 and 4 are results of the same task .* 0\.5 and 0\.99; remove one"):
+        read_results(place)
+    place.write_text("".join(f"{json.dumps(line)}\n" for line in lines[:3]))
+    assert len(read_results(place)) == 3
 
 
 def test_what_somebody_else_left_unfinished_is_not_cut_off(go: Callable[..., Reproduction], lines: Path) -> None:

@@ -18,7 +18,7 @@ from tip_adapter.images.find import find_images
 from tip_adapter.io.files import lock_folder
 from tip_adapter.model.contents import id_of
 from tip_adapter.model.saving import read_config
-from tip_adapter.text import counted, first_of, first_three, printable
+from tip_adapter.text import counted, first_of, first_three, printable, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -43,9 +43,13 @@ def add(
     stored = [image_source(place).labelled(label) for place in photos if is_stored(place)]
     paths = [path for place in photos if not is_stored(place) for path in find_images(place)]
     with notes(quiet), _updating(model_dir, device, threads) as model:
-        before, known, chosen = len(model.support_), len(model.classes_), model.choice_
+        before, known, chosen = len(model.support_), model.classes_.tolist(), model.choice_
         for place in photos:
             _warn_of_other_classes(place, label, model.names_)
+        if label.strip() not in known and (meant := suggestion(label.strip(), known)):
+            warn(
+                f"{printable(label)} is a new class; {meant}If so, remove it (tip-adapter remove MODEL_DIR --class) and add again"
+            )
         for source in stored:
             model.add_support(encode_labelled(source, model.encoder_)[0])
         if paths:
@@ -56,7 +60,7 @@ def add(
     else:
         done = f"Images are not stored: {model.method} uses class names only."
     print_line(f"{done} {_now(model)}")
-    changed = n_added or len(model.classes_) > known
+    changed = n_added or len(model.classes_) > len(known)
     print_line(_about_settings(model, chosen, model_dir) if changed else UNCHANGED)
 
 

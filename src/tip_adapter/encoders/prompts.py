@@ -125,7 +125,15 @@ def _label_name_pairs(text: str) -> list[tuple[Any, Any]]:
     if not {"label", "name"} <= set(reader.fieldnames or []):
         found = first_of(list(reader.fieldnames or [])) or "nothing"
         raise ValueError(f"its first line has {found}, not the columns label and name")
-    return [(row["label"], row["name"]) for row in reader]
+    pairs = []
+    for row in reader:
+        if None in row:  # cells without a column
+            n_columns = len(reader.fieldnames or [])
+            raise ValueError(
+                f"line {reader.line_num} has {len(row[None]) + n_columns} cells for {n_columns} columns; quote a name that contains a comma"
+            )
+        pairs.append((row["label"], row["name"]))
+    return pairs
 
 
 def readable(label: str) -> str:

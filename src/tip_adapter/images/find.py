@@ -128,7 +128,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         return _labelled(source.parent, listed, [], notes)
     if not is_folder(source):
         raise FolderError(
-            f"{printable(source)} is neither a folder nor a list (.csv, .jsonl) that exists; check the path"
+            f"{printable(source)} is neither a folder nor a list (.csv, .tsv, .jsonl) that exists; check the path"
         )
     folder, parts, notes = _class_folders_at(source, part)
     search = Search(folder)

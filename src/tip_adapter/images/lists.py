@@ -31,7 +31,8 @@ from tip_adapter.validation import is_missing
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-LIST_ENDINGS = frozenset([".csv", ".jsonl"])
+LIST_ENDINGS = frozenset([".csv", ".tsv", ".jsonl"])
+_ARCHIVES = frozenset([".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"])
 #: Enough for half a million images.
 MAX_BYTES = 64 * 2**20
 #: Of a whole number in JSON lines.
@@ -82,6 +83,7 @@ _BOXES = re.compile(
     r"[xy](min|max|[0-2])|(min|max)[xy]|(roi|bb|b?box|bndbox|boundingbox)([xy]?(min|max|[0-2])?|[xywh]|left|top|right|bottom|width|height)"
 )
 _FLAGS = frozenset(["0", "1", "0.0", "1.0", "true", "false"])
+_DRIVE = re.compile(r"[a-z]:[\\/]|\\\\\w", re.IGNORECASE)
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
 
@@ -206,9 +208,16 @@ def cell_text(cell: str) -> str:
 
 
 def _table(path: Path) -> _Table:
-    read = {".csv": _csv_table, ".jsonl": _jsonl_table}.get(path.suffix.lower())
-    if read is None:
-        raise FolderError(f"{printable(path)} is neither a folder nor a list; lists end in .csv or .jsonl")
+    ending = path.suffix.lower()
+    if ending not in LIST_ENDINGS:
+        archive = ending in _ARCHIVES
+        found = (
+            "an archive; unpack it and give the folder"
+            if archive
+            else "neither a folder nor a list; lists end in .csv, .tsv or .jsonl"
+        )
+        raise FolderError(f"{printable(path)} is {found}")
+    read = _jsonl_table if ending == ".jsonl" else _csv_table
     try:
         text, encoding = decoded(read_bounded(path, MAX_BYTES))
         table = read(text, encoding)
@@ -414,6 +423,11 @@ def _image(record: dict[str, Any], where: str, found: str, images: NamedFiles) -
         os.fsencode(name)
     except UnicodeEncodeError:
         raise FolderError(f"{printable(where)}: {printable(name)} is not a file name; found {found}") from None
+    if _DRIVE.match(name) and not os.path.lexists(name) and os.name != "nt":
+        raise FolderError(
+            f"{printable(where)}: {printable(name)} is a path of a Windows computer; write paths that begin in the list's folder; "
+            f"found {found}"
+        )
     paths = images.find(name)
     if _surrogates(name) and not os.path.lexists(paths[0]):
         raise FolderError(

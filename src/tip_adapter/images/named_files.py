@@ -72,23 +72,26 @@ class NamedFiles:
         return same or [entry for text, entry in known if text.casefold() == wanted.casefold()]
 
 
-#: Files in which data sets and programs list the names of numbered classes.
+#: What data sets number their classes by: a position, or an id of WordNet.
+_NUMBER = re.compile(r"\s*(\d+|n\d{8})\s*")
+#: Files in which data sets and programs list the names of such classes.
 _CLASS_FILES = re.compile(
-    r"(class(es)?|labels?|label[\W_]?map|names|categories|synsets?|cat_to_name|idx|index|id)([\W_]?\w+)?\.(txt|names|json|ya?ml|pbtxt|csv)"
+    r"((imagenet|loc)[\W_]?)?(class(es)?|labels?|label[\W_]?map|names|words|categories|synsets?|cat_to_name|idx|index|id)([\W_]?\w+)?\.(txt|names|json|ya?ml|pbtxt|csv)"
     r"|(data|dataset)\.ya?ml|obj\.names|_classes\.csv"
 )
 
 
 def numbered_names(labels: Sequence[str], folders: Iterable[Path]) -> list[str]:
-    """A note if all labels are numbers and a file in one of the folders probably has the names of these classes."""
-    if not labels or not all(label.strip().isdecimal() for label in labels):
+    """A note if all labels are numbers, or ids of WordNet, and a file in one of the folders probably has the names of these classes."""
+    if not labels or not all(map(_NUMBER.fullmatch, labels)):
         return []
+    kind = "numbers" if labels[0].strip().isdecimal() else "ids of WordNet"
     for folder in folders:
         with suppress(OSError):
             for name in sorted(os.listdir(folder)):
                 if _CLASS_FILES.fullmatch(name.lower()):
                     return [
-                        f"classes are numbers ({first_of(labels)}); if {printable(name)} has their names, give them as "
+                        f"classes are {kind} ({first_of(labels)}); if {printable(name)} has their names, give them as "
                         "class names (--class-names, a list of label,name)"
                     ]
     return []

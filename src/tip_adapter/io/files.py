@@ -188,7 +188,8 @@ def make_folder(path: str | os.PathLike[str]) -> None:
 def append_lines(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
     """Append to a file as its only writer, by a function of one line without its end; each is whole and synced, or absent.
 
-    Half a line that an interrupted writer left is removed. Raises NotWritable, also if another process is writing the file.
+    Half a line that an interrupted writer left is removed. Raises NotWritable, also if another process is writing the file, or has removed
+    or replaced it.
     """
     place = _real(path)
     with ExitStack() as stack:
@@ -204,6 +205,10 @@ def append_lines(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], Non
             file.truncate(file.read().rfind(b"\n") + 1)
 
         def append(line: bytes) -> None:
+            if not _is_open_at(place, file):
+                raise NotWritable(
+                    f"{printable(path)} was removed or replaced by another program; restore it, and run this again"
+                )
             end = file.seek(0, os.SEEK_END)
             try:
                 _write_whole(file, line + b"\n")
@@ -214,6 +219,13 @@ def append_lines(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], Non
                 raise not_writable(path, error) from error
 
         yield append
+
+
+def _is_open_at(place: Path, file: IO[bytes]) -> bool:
+    """Whether the file at a path is this one."""
+    with suppress(OSError):
+        return os.path.samestat(place.stat(), os.fstat(file.fileno()))
+    return False
 
 
 def _write_whole(file: IO[bytes], content: bytes) -> None:

@@ -24,7 +24,7 @@ from tip_adapter.errors import WrongEncoder, warn
 from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
 from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.label_doubts import label_doubts
-from tip_adapter.images.labels import label_of
+from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.images.sampling import draw
 from tip_adapter.methods import AUTO, method_class
 from tip_adapter.model.contents import Changes, distinct, warning_of_overlap
@@ -49,7 +49,7 @@ from tip_adapter.model.settings import (
     listed_support,
     method_of,
 )
-from tip_adapter.text import counted, printable
+from tip_adapter.text import counted, first_of, printable
 from tip_adapter.validation import require
 from tip_adapter.version import __version__
 
@@ -501,9 +501,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return probabilities[0] if one else probabilities
 
     def score(self, images: Iterable[ImageInput], labels: Iterable[str]) -> float:
-        """Accuracy on (n,) photos, a list, with (n,) labels, in [0, 1]; raises as `predict`, LabelError as `fit`."""
+        """Accuracy on (n,) photos, a list, with (n,) labels, in [0, 1]; raises as `predict`, LabelError as `fit`.
+
+        Labels unknown to the model count as wrong, with a warning; LabelError if one looks like a class of the model.
+        """
         photos, texts = listed_pairs(images, labels)
         require(len(photos) > 0, "images", "at least one photo", photos)
+        known = self.classes_.tolist()
+        if unknown := sorted(set(texts).difference(known)):
+            refuse_lookalike_labels(unknown, known)
+            warn(f"labels unknown to the model, counted as wrong: {first_of(unknown)}")
         return float(np.mean(self.predict(photos) == np.array(texts)))
 
     def predict_folder(

@@ -12,6 +12,7 @@ import numpy as np
 from tip_adapter import validation
 from tip_adapter.errors import FolderError, LabelError, UsageError, warn
 from tip_adapter.features.sources import encode_labelled, labelled_source
+from tip_adapter.images.labels import refuse_lookalike_labels
 from tip_adapter.methods import method_class, tuning
 from tip_adapter.methods.folds import near_repeats
 from tip_adapter.methods.leave_one_out import Cache
@@ -205,9 +206,10 @@ def refuse_nameless(method: str, classes: Iterable[str], labels: Iterable[str]) 
 
 
 def refuse_unknown(photos: VectorSource, labels: Sequence[str]) -> None:
-    """Raise FolderError if there are no photos, LabelError if not one class of them is among `labels`."""
+    """Raise FolderError if there are no photos, LabelError if no class of them is among `labels` or one looks like one of these."""
     if not len(photos):
         raise FolderError(f"{printable(photos.root)} holds no photos in its class folders")
+    refuse_lookalike_labels(set(photos.classes).difference(labels), labels)
     if not set(photos.labels) & set(labels):
         known, found = (", ".join(map(printable, names[:5])) for names in (labels, photos.classes))
         raise LabelError(f"the model knows none of these classes ({found}, …); it knows {known}, …")

@@ -229,7 +229,11 @@ def _naming(path: Path) -> Iterator[None]:
         raise ModelFolderError(f"{reason}; ask its owner to let you read it") from error
     except OSError as error:
         raise DamagedModelFolder(f"cannot read {printable(path)}: {error.strerror}; restore it or fit again") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise DamagedModelFolder(
+            f"{printable(path)} is damaged: its brackets are nested too deeply; restore it or fit again"
+        ) from error
+    except ValueError as error:
         raise DamagedModelFolder(f"{printable(path)} is damaged: {error}; restore it or fit again") from error
 
 

@@ -22,7 +22,7 @@ from tip_adapter.io.files import append_lines, open_regular
 from tip_adapter.io.json_schema import convert
 from tip_adapter.paper.draws import NESTED
 from tip_adapter.paper.experiments import AXES
-from tip_adapter.text import printable
+from tip_adapter.text import printable, shown
 from tip_adapter.version import __version__
 
 if TYPE_CHECKING:
@@ -56,9 +56,20 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     ResultsError
-        A line is no result, or of another version. An unfinished last line is ignored.
+        A line is no result, or of another version, or two lines have other accuracies of the same task. An unfinished last
+        line is ignored.
     """
-    return [_parse(line, number, path) for number, line in enumerate(_lines(path), start=1) if line.endswith(b"\n")]
+    results = [_parse(line, number, path) for number, line in enumerate(_lines(path), start=1) if line.endswith(b"\n")]
+    first: dict[tuple[Any, ...], int] = {}
+    for number, result in enumerate(results, start=1):
+        other = first.setdefault(key_of(result), number)
+        one, two = results[other - 1]["accuracy"], result["accuracy"]
+        if one != two:
+            raise ResultsError(
+                f"{printable(path)} lines {other} and {number} are results of the same task with other accuracies, {one} and "
+                f"{two}; remove one"
+            )
+    return results
 
 
 @contextmanager
@@ -75,7 +86,7 @@ def recording(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
     lines = _lines(path)
     end = lines[-1].rstrip(b"\0") if lines else b""  # zeros, where the power failed
     if not end.endswith(b"\n") and not end.startswith(_BEGINNING[: len(end)]):
-        raise _no_result(len(lines), path)
+        raise _no_result(len(lines), path, lines[-1])
     with append_lines(path) as append:
         yield lambda result: append(json.dumps({"format": FORMAT, **result}, allow_nan=False).encode())
 
@@ -98,7 +109,7 @@ def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         result = None
     if not isinstance(result, dict) or "format" not in result:
-        raise _no_result(number, path)
+        raise _no_result(number, path, line)
     result.setdefault("draws", NESTED)  # earlier versions drew in no other way
     if result["format"] != FORMAT:
         raise ResultsError(
@@ -113,7 +124,7 @@ def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
         and (isinstance(identity, dict) and type(identity.get("fingerprint")) is str)
         and (accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 1))
     ):
-        raise _no_result(number, path)
+        raise _no_result(number, path, line)
     return result
 
 
@@ -156,8 +167,11 @@ def _is_drawable(result: dict[str, Any]) -> bool:
     return True
 
 
-def _no_result(number: int, path: Path) -> ResultsError:
-    return ResultsError(f"{printable(path)} line {number} is no result; move the file away, or choose another --out")
+def _no_result(number: int, path: Path, line: bytes) -> ResultsError:
+    found = shown(line.decode(errors="replace").strip()[:40]) if line.strip() else "an empty line"
+    return ResultsError(
+        f"{printable(path)} line {number} is no result; move the file away, or choose another --out; found {found}"
+    )
 
 
 # ---- provenance --------------------------------------------------------------------------------------------------------
