@@ -496,7 +496,7 @@ def _class_name_not_utf8(train: Path) -> None:
         (_missing, ["train", "check the path"]),
         (_nothing_in_it, ["no class folders"]),
         (_no_class_folders, ["no class folders"]),
-        (_a_text_file, ["lists end in .csv or .jsonl"]),
+        (_a_text_file, ["lists end in .csv, .tsv or .jsonl"]),
         (_nothing_readable, ["none of 12 photos"]),
         (_twins_by_case, ["'Red'", "'red'", "case"]),
         (_twins_by_unicode_form, ["Unicode form"]),

@@ -27,6 +27,13 @@ def test_fault_79_a_list_of_tabs_may_be_called_so(tmp_path):
     assert rows(written(tmp_path, "file_name\tlabel\na.jpg\tcat\n", name="list.TSV")) == [("a.jpg", "cat")]
 
 
+def test_fault_79_names_in_csv_of_this_program_are_read_without_their_mark(tmp_path):
+    (tmp_path / "-x.jpg").touch()
+    assert rows(written(tmp_path, "image,label\n'-x.jpg,cat\n")) == [("-x.jpg", "cat")]
+    (tmp_path / "'-x.jpg").touch()
+    assert rows(written(tmp_path, "image,label\n'-x.jpg,cat\n")) == [("'-x.jpg", "cat")]
+
+
 @pytest.mark.parametrize("name", ["C:\\photos\\a.jpg", "d:/photos/a.jpg", "\\\\server\\photos\\a.jpg"])
 def test_fault_79_a_whole_path_of_windows_is_named_with_its_line(tmp_path, name):
     with pytest.raises(FolderError) as error:

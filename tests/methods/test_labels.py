@@ -200,3 +200,9 @@ def test_fault_80_masked_vectors_are_refused(masked):
         with pytest.raises(VectorError, match="the vectors hold masked values"):
             use()
     assert fitted.predict(np.ma.array(X)).tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("column", [pandas.Series(list(X)), [np.ones(2), np.ones(3), np.ones(3)]])
+def test_vectors_in_a_column_or_of_other_lengths_are_named(column):
+    with pytest.raises(VectorError, match=r"the vectors are a column of arrays, or of different lengths; .*np\.stack"):
+        TipAdapterClassifier(1.0, 5.5).fit(column, ["a", "b", "c"])

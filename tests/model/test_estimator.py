@@ -108,6 +108,22 @@ def test_fault_81_score_is_the_accuracy_on_photos():
         model.score([], [])
 
 
+def test_fault_79_labels_in_a_table_are_named_as_such():
+    images, labels = photos()
+    with pytest.raises(
+        LabelError, match=r"labels takes a list of texts, not a table of shape \(8, 1\); give its column"
+    ):
+        FewShotClassifier("toy").fit(images, pd.DataFrame({"label": labels}))
+
+
+def test_a_closed_pillow_image_says_so(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    with Image.open(tmp_path / "1.png") as closed:
+        pass
+    with pytest.raises(ImageError, match="its file is closed; call load\\(\\) before, or give the path"):
+        fitted().predict(closed)
+
+
 def test_fault_78_score_refuses_labels_that_look_like_classes_and_warns_of_unknown_ones():
     model, (images, labels) = fitted(), photos()
     with pytest.raises(LabelError, match="differ only by case; rename or merge them"):

@@ -75,7 +75,10 @@ def open_image(image: ImageLike) -> Image.Image:
         if isinstance(image, np.ndarray):
             image = _from_array(image)
         _refuse_large(image, name)
-        return _upright_rgb(image, reduction(image.size))
+        try:
+            return _upright_rgb(image, reduction(image.size))
+        except AssertionError as error:  # of Pillow, which has no message
+            raise ImageError(_message(name, "its file is closed; call load() before, or give the path")) from error
 
 
 def read_image(path: str | os.PathLike[str]) -> bytes:

@@ -39,6 +39,11 @@ def _as_parts(names: Sequence[str]) -> str:
     """The doubt that classes are parts of a split, by their names."""
     within = {name: part for name in names if (part := part_within(name))}
     if named := [name for name in names if part_of(name)]:
+        if is_split({part_of(name) for name in named}):
+            return (
+                f"{first_of(named)} are read as classes, as no class folders are in them; if they are the parts of a split, write a "
+                "list of their photos and labels"
+            )
         return f"{first_of(named)} is read as a class; a split folder has train and val or test"
     if is_split(set(within.values())):
         return (

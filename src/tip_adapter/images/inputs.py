@@ -101,8 +101,12 @@ def listed_labels(labels: Any, name: str = "labels") -> list[str]:
     UsageError
         It is a single text, or not a list.
     LabelError
-        One is not text, or as `label_of` and `refuse_lookalike_labels`.
+        They are a table, one is not text, or as `label_of` and `refuse_lookalike_labels`.
     """
+    if getattr(labels, "ndim", 1) == 2:
+        raise LabelError(
+            f"{name} takes a list of texts, not a table of shape {labels.shape}; give its column of labels"
+        )
     texts = _listed(labels, name, "a list of texts")
     for label in texts:
         if isinstance(label, (Real, np.bool_)) and label == label:

@@ -429,6 +429,8 @@ def _image(record: dict[str, Any], where: str, found: str, images: NamedFiles) -
             f"found {found}"
         )
     paths = images.find(name)
+    if not os.path.lexists(paths[0]) and (unmarked := cell_text(name)) != name:  # as this program writes CSV
+        paths = images.find(unmarked)
     if _surrogates(name) and not os.path.lexists(paths[0]):
         raise FolderError(
             f"{printable(where)}: no file is called {printable(name)}, which is not UTF-8; save the list as UTF-8; found {found}"

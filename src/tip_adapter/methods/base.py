@@ -325,8 +325,18 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         if not array_api_compat.is_torch_array(X):
             if isinstance(X, np.ndarray) and X.dtype.name in ("float16", "bfloat16"):
                 X = X.astype(np.float32)  # half precision is for storage
-            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=least)
-        # validate_data would turn a tensor into NumPy.
+            try:
+                return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=least)
+            except ValueError as error:
+                if "setting an array element with a sequence" not in str(error):
+                    raise
+                raise VectorError(
+                    "the vectors are a column of arrays, or of different lengths; give a table of numbers: np.stack(column)"
+                ) from error
+        return self._checked_tensor(X, least, reset=reset)
+
+    def _checked_tensor(self, X: Array, least: int, *, reset: bool) -> Array:
+        """`_checked` for a torch tensor, which scikit-learn would turn into NumPy; at least `least` rows."""
         xp = array_api_compat.array_namespace(X)
         if X.is_nested or X.is_meta or str(X.layout) != "torch.strided":
             kind = "nested" if X.is_nested else "meta" if X.is_meta else str(X.layout).removeprefix("torch.")
