@@ -1,4 +1,4 @@
-"""How far scores can be taken at their word: error, likelihood, reliability curve, before and after the temperature.
+"""How well scores are calibrated: error, likelihood, reliability curve, before and after the temperature.
 
     python -m benchmarks.calibration --data-root DATA
 

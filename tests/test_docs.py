@@ -319,6 +319,18 @@ def test_each_command_that_is_not_run_occurs_and_has_a_reason(pattern: str, reas
     assert reason
 
 
+#: Options of other programs that the documentation names, and of `python -m benchmarks`.
+OTHER_OPTIONS = {"--extra-index-url", "--images", "--plan-rows", "--requests", "--head", "--limit-concurrency"}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_options_in_the_text_are_options_of_a_command(name: str) -> None:
+    option = r"(?<![\w-])--[a-z][a-z-]+"
+    known = set(re.findall(option, (DOCS / "reference" / "commands.md").read_text("utf-8"))) | OTHER_OPTIONS
+    named = {found for code in re.findall(r"`[^`\n]*`", TEXTS[name]) for found in re.findall(option, code)}
+    assert named <= known
+
+
 # The examples of the commands' own help are parsed by tests/cli/test_wording.py.
 @pytest.mark.parametrize("name", [name for name in TEXTS if name != "docs/reference/commands.md"])
 def test_no_command_is_in_a_block_that_is_not_run(name: str) -> None:
