@@ -1085,6 +1085,18 @@ def test_fault_79_a_file_that_may_have_the_names_of_numbered_classes_is_named(tm
     assert any(f"classes are numbers (0, 1); if {Path(file).name} has their names" in note for note in notes)
 
 
+def test_fault_76_skipped_folders_of_systems_are_counted(tmp_path):
+    photos = find_labelled(
+        place(
+            tmp_path,
+            *(f"{label}/{name}" for label in ("cat", "dog") for name in ("1.jpg", "@eaDir/1.jpg")),
+            "#recycle/1.jpg",
+        ),
+        part="train",
+    )
+    assert photos.notes == ("system folders and previews are skipped: #recycle, @eaDir (2)",)
+
+
 def test_fault_75_parts_without_class_folders_are_named(tmp_path):
     photos = find_labelled(place(tmp_path, "train2017/1.jpg", "val2017/2.jpg", "annotations/a.json"), part="train")
     assert "train2017, val2017 are read as classes, as no class folders are in them; if they are the" in photos.notes[0]

@@ -133,7 +133,8 @@ class Search:
         skipped = self.skipped_files()
         notes = [f"{self._name}: {skipped}"] if skipped else []
         if self._folders:
-            notes.append(f"system folders and previews are skipped: {first_of(sorted(self._folders))}")
+            names = [f"{name} ({n:,})" if n > 1 else name for name, n in sorted(self._folders.items())]
+            notes.append(f"system folders and previews are skipped: {first_of(names)}")
         if hidden := sorted({folder.name for folder in self._hidden if next(_images_below(folder), None)}):
             notes.append(f"hidden folders are skipped: {first_of(hidden)}")
         if self._derived:
