@@ -352,6 +352,30 @@ def test_yes_and_not_this_learn_and_are_taken_back(api: Api, photo: Photo) -> No
     assert api.collection(state="all")["total"] == 1
 
 
+@pytest.mark.parametrize("own", ["None of these", "none_of_these", "none of these"])
+def test_fault_78_not_this_adds_no_class_whose_label_looks_like_one_of_the_user(
+    api: Api, photo: Photo, own: str
+) -> None:
+    c, _ = api.add_class("red"), api.add_class(own)
+    api.add_class("None-of-these 2")
+    i = api.collect(photo("grey"))
+    api.collection()
+    api.call("POST", f"/collection/{i}/label", json={"not_class_id": c})
+    none = next(row for row in api.call("GET")["classes"] if row["is_none"])
+    assert (none["label"], none["n_examples"]) == ("none of these 3", 1)
+    assert api.call("GET", "/export", params={"format": "model"}).startswith(b"PK")
+    made = api.client.post("/v1/projects/import", content=api.call("GET", "/export"))
+    assert made.status_code == 201, made.text
+
+
+def test_fault_78_not_this_adds_no_class_above_the_limit(learning: Learning, photo: Photo) -> None:
+    api = Api(learning(limits=Limits(classes=1)))
+    c, i = api.add_class("red"), api.collect(photo("grey"))
+    api.collection()
+    answer = api.client.post(f"{api.base}/collection/{i}/label", json={"not_class_id": c})
+    refused(answer, 413, "limit_reached", "at most 1 classes")
+
+
 def test_a_photo_of_the_collection_changes_nothing_that_was_learned(api: Api, photo: Photo) -> None:
     colours(api, photo, 2)
     wait_until(lambda: not api.call("GET")["jobs"]["tuning"])

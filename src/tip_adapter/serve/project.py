@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tip_adapter.errors import LabelError
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.serve.current import CurrentState
 from tip_adapter.serve.fine_tuner import FineTuner
@@ -363,19 +364,36 @@ class Project:
 
     def _check_class(self, label: str, name: str, but: str | None = None) -> None:
         """Raise Problem or LabelError if a class cannot be added or renamed so."""
-        others = [row for row in self.state.classes.values() if row.id != but]
-        if any(row.label == label for row in others):
-            raise Problem("conflict", f"there is a class {shown(label)} already; choose another label")
-        refuse_lookalike_labels([label], (row.label for row in others))
-        if but is None and len(others) >= self._limits.classes:
-            raise Problem("limit_reached", f"a project has at most {self._limits.classes:,} classes; delete some")
+        self._refuse_taken_label(label, but)
+        if but is None:
+            self._refuse_more_classes()
         self._learner.check_name(name)
 
+    def _refuse_taken_label(self, label: str, but: str | None = None) -> None:
+        """Raise Problem or LabelError if another class has the label, or one that looks like it."""
+        labels = [row.label for row in self.state.classes.values() if row.id != but]
+        if label in labels:
+            raise Problem("conflict", f"there is a class {shown(label)} already; choose another label")
+        refuse_lookalike_labels([label], labels)
+
+    def _refuse_more_classes(self) -> None:
+        if len(self.state.classes) >= self._limits.classes:
+            raise Problem("limit_reached", f"a project has at most {self._limits.classes:,} classes; delete some")
+
     def _new_none_class(self) -> ClassRow:
+        """The class of photos that belong to no other; one that the user called so is an ordinary class, and keeps its label."""
+        self._refuse_more_classes()
         label, n = NONE_OF_THESE, 2
-        while self.state.class_labelled(label):
+        while self._is_taken(label):
             label, n = f"{NONE_OF_THESE} {n}", n + 1
         return ClassRow(str(uuid.uuid4()), self._next(self.state.all_classes), label, label, is_none=True)
+
+    def _is_taken(self, label: str) -> bool:
+        try:
+            self._refuse_taken_label(label)
+        except (Problem, LabelError):
+            return True
+        return False
 
     def _refuse_more_photos(self) -> None:
         if len(self.state.all_photos) >= self._limits.photos_of_project:
