@@ -23,6 +23,7 @@ from tip_adapter.serve.rows import Rows
 from tip_adapter.serve.sorting import Scores
 from tip_adapter.serve.state import COLLECTION, UPLOAD, Change, ClassRow, PhotoRow, State
 from tip_adapter.text import counted, shown
+from tip_adapter.validation import is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -222,7 +223,9 @@ class Project:
                 waiting = counted(len(self.state.pending), "photo waits", "photos wait")
                 raise Problem("too_many_pending", f"{waiting} to be encoded; try again in 1 s", {"retry-after": "1"})
             if id in self.state.all_photos:
-                self._change(Change("", photos={id: {"deleted": False}}, is_undoable=False))
+                # Its class may have been deleted since.
+                again = {id: {"deleted": False, "class_id": None}}
+                self._change(Change("", photos=again, is_undoable=False))
                 return None
             self._refuse_more_photos()
             photo = PhotoRow(id, self._next(self.state.all_photos), COLLECTION, filename, time.time(), digest)
@@ -241,8 +244,11 @@ class Project:
             self.rows.keep_encoded(outcomes)
             self._current.state = replace(self.state, all_photos=photos)
 
-    def label_collected(self, id: str, class_id: str | None, not_class_id: str | None = None) -> None:
-        """Make a photo of the collection an example of a class; of "none of these" where it is not of a class; or open again."""
+    def label_collected(self, id: str, class_id: str | None, not_class_id: str | None = None) -> PhotoRow | None:
+        """Make a photo of the collection an example of a class; of "none of these" where it is not of a class; or open again.
+
+        The earlier example of the same content that it replaces, where there is one: a photo counts once.
+        """
         with self._writing:
             photo = self.collected(id)
             if photo.vector is None:
@@ -259,8 +265,14 @@ class Project:
                 text = f"added a photo to {self.class_of(class_id).label}"
             else:
                 text = "took the label of a photo back"
-            if photo.class_id != class_id:
-                self._change(Change(text, photos={id: {"class_id": class_id}}, new=new))
+            if photo.class_id == class_id:
+                return None
+            photos: dict[str, dict[str, Any]] = {id: {"class_id": class_id}}
+            replaced = self.state.duplicate(id, photo.digest, UPLOAD) if class_id is not None else None
+            if replaced is not None:
+                photos[replaced.id] = {"deleted": True}
+            self._change(Change(text, photos=photos, new=new))
+            return replaced
 
     def delete_collected(self, id: str) -> None:
         """Delete a photo of the collection."""
@@ -282,9 +294,19 @@ class Project:
             last = self.rows.last_change()
             if last is None:
                 raise Problem("nothing_to_undo", "there is no change that can be undone")
-            undone = Change("", last["before"]["classes"], last["before"]["photos"], is_undoable=False)
+            photos = last["before"]["photos"]
+            undone = Change("", last["before"]["classes"], {**photos, **self._superseded(photos)}, is_undoable=False)
             self._change(undone, partial(self.rows.forget, number=last["number"]))
             return str(last["text"])
+
+    def _superseded(self, photos: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What deletes those that were added to the collection after the same photo had been deleted, which now comes back.
+
+        To add a photo to the collection is no change that can be undone, so they are still there.
+        """
+        back = [self.state.all_photos[id] for id, values in photos.items() if values.get("deleted") is False]
+        same = [self.state.duplicate(row.id, row.digest, COLLECTION) for row in back if row.origin == COLLECTION]
+        return {row.id: {"deleted": True} for row in same if row is not None}
 
     def report(self) -> dict[str, Any]:
         """How good it is, see `report_of`; computed once for what was learned."""
@@ -364,6 +386,11 @@ class Project:
 
     def _check_class(self, label: str, name: str, but: str | None = None) -> None:
         """Raise Problem or LabelError if a class cannot be added or renamed so."""
+        if is_missing(label) and (but is None or self.class_of(but).label != label):  # imported ones may be called so
+            raise LabelError(
+                f"label {shown(label)} is what programs write where a label is missing; leave its photos out, or call the class "
+                "something else"
+            )
         self._refuse_taken_label(label, but)
         if but is None:
             self._refuse_more_classes()
