@@ -13,6 +13,8 @@ import pytest
 from safetensors.numpy import load, save
 
 from tip_adapter import FewShotClassifier
+from tip_adapter.errors import NotWritable
+from tip_adapter.serve.state import Change
 
 from .conftest import Api
 
@@ -128,6 +130,64 @@ def test_fault_23_fault_38_fault_41_a_file_that_is_no_project_is_refused(api_wit
     other = client.post("/v1/projects/import", content=of(lambda r: r.update(fingerprint="0")))
     assert (other.status_code, other.json()["code"]) == (409, "wrong_encoder")
     assert len(client.get("/v1/projects").json()["projects"]) == 1
+
+
+def test_fault_23_a_file_that_is_no_project_is_refused_with_what_it_is(api_with_photos: Api) -> None:
+    api, client = api_with_photos, api_with_photos.client
+    content = api.call("GET", "/export")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    model = api.call("GET", "/export", params={"format": "model"})
+    many = zipped({f"photo {n}.jpg": b"" for n in range(9)})
+    for file, reason in [
+        (b"", "the file is empty; download it again"),
+        (
+            content[: len(content) // 2],
+            f"the file is incomplete: after {len(content) // 2:,} bytes the list of its entries",
+        ),
+        (b"{}", "the file is no zip; choose the one that the export of a project gave"),
+        (
+            model,
+            "the file is a model folder, with model/README.md, model/adapter.safetensors, model/config.json; open it",
+        ),
+        (
+            zipped({f"project/{name}": part for name, part in members.items()}),
+            "the file is a project that was zipped again, with project/project.json, project/",
+        ),
+        (zipped({"project.json": members["project.json"]}), "the file has project.json, expected project.json and"),
+        (many, "photo 0.jpg"),
+    ]:
+        answer = client.post("/v1/projects/import", content=file)
+        assert (answer.status_code, answer.json()["code"]) == (422, "bad_project_file")
+        assert reason in answer.json()["detail"]
+        assert len(answer.json()["detail"]) < 400
+
+
+def test_fault_78_a_model_that_cannot_be_saved_for_its_labels_is_refused_with_the_reason(
+    api: Api, photo: Photo
+) -> None:
+    project = api.client.app.state.projects.get(api.id)  # type: ignore[attr-defined]
+    api.add(api.add_class("red"), photo("red"))
+    c = api.add_class("other")
+    project._change(Change("", classes={c: {"label": "Red"}}))  # as earlier versions allowed
+    answer = api.client.get(f"{api.base}/export", params={"format": "model"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "cannot_export")
+    assert "classes 'Red' and 'red' differ only by case; rename or merge them" in answer.json()["detail"]
+
+
+def test_fault_37_an_error_of_the_package_that_no_request_causes_is_logged(
+    api_with_photos: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise NotWritable("cannot write /some/path: no space left on device") from OSError("no space left on device")
+
+    monkeypatch.setattr(FewShotClassifier, "save", fail)
+    answer = api_with_photos.client.get(f"{api_with_photos.base}/export", params={"format": "model"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "/some/path" not in answer.text
+    (record,) = caplog.records
+    assert record.getMessage() == f"GET {api_with_photos.base}/export failed"
+    assert "no space left on device" in str(record.exc_info[1])
 
 
 def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:

@@ -163,6 +163,15 @@ def test_fault_16_a_label_that_cannot_be_one_is_refused(api: Api, label: Any, st
     assert api.call("GET")["n_classes"] == 1
 
 
+@pytest.mark.parametrize("label", ["nan", "#N/A", "None", "undefined", " NULL ", "NA"])
+def test_fault_79_a_class_is_not_called_what_programs_write_for_a_missing_label(api: Api, label: str) -> None:
+    c = api.add_class("red")
+    reason = f"label {label.strip()!r} is what programs write where a label is missing"
+    refused(api.client.put(f"{api.base}/classes/{new_id()}", json={"label": label}), 422, "bad_labels", reason)
+    refused(api.client.patch(f"{api.base}/classes/{c}", json={"label": label}), 422, "bad_labels", reason)
+    assert [row["label"] for row in api.call("GET")["classes"]] == ["red"]
+
+
 @pytest.mark.parametrize(
     "label", ["<script>alert(1)</script>", "=cmd()", "../../etc", "CON", "a\u202eb", "🐈", "猫", "a\nb"]
 )
@@ -236,6 +245,15 @@ def test_fault_17_the_same_photo_is_named_and_not_stored_twice(api: Api, photo: 
         again = api.add(other, photo("red"), status=200)
         assert (again["duplicate_of"], again["example"]["class_id"]) == (e, c)
     assert api.call("GET", "/examples")["total"] == 1
+
+
+def test_fault_17_a_form_names_the_same_photo_as_a_single_one_does(api: Api, photo: Photo) -> None:
+    c, d = api.add_class("red"), api.add_class("blue")
+    e = api.add(c, photo("red"))["example"]["id"]
+    files = [("images", ("a.png", photo("red"))), ("images", ("b.png", photo("blue")))]
+    again, new = api.call("POST", f"/examples?class_id={d}", files=files)["examples"]
+    assert (again["id"], again["class_id"], again["duplicate_of"]) == (e, c, e)
+    assert (new["class_id"], new["duplicate_of"]) == (d, None)
 
 
 def test_a_form_of_photos_is_learned_and_lists_what_is_not(api: Api, photo: Photo) -> None:
@@ -350,6 +368,93 @@ def test_yes_and_not_this_learn_and_are_taken_back(api: Api, photo: Photo) -> No
     assert api.collection(state="open")["total"] == 2
     api.call("DELETE", f"/collection/{grey}", 204)
     assert api.collection(state="all")["total"] == 1
+
+
+@pytest.mark.parametrize("own", ["None of these", "none_of_these", "none of these"])
+def test_fault_78_not_this_adds_no_class_whose_label_looks_like_one_of_the_user(
+    api: Api, photo: Photo, own: str
+) -> None:
+    c, _ = api.add_class("red"), api.add_class(own)
+    api.add_class("None-of-these 2")
+    i = api.collect(photo("grey"))
+    api.collection()
+    api.call("POST", f"/collection/{i}/label", json={"not_class_id": c})
+    none = next(row for row in api.call("GET")["classes"] if row["is_none"])
+    assert (none["label"], none["n_examples"]) == ("none of these 3", 1)
+    assert api.call("GET", "/export", params={"format": "model"}).startswith(b"PK")
+    made = api.client.post("/v1/projects/import", content=api.call("GET", "/export"))
+    assert made.status_code == 201, made.text
+
+
+def test_fault_78_not_this_adds_no_class_above_the_limit(learning: Learning, photo: Photo) -> None:
+    api = Api(learning(limits=Limits(classes=1)))
+    c, i = api.add_class("red"), api.collect(photo("grey"))
+    api.collection()
+    answer = api.client.post(f"{api.base}/collection/{i}/label", json={"not_class_id": c})
+    refused(answer, 413, "limit_reached", "at most 1 classes")
+
+
+@pytest.mark.parametrize("label", ["red", "blue"])
+def test_fault_17_a_photo_that_is_uploaded_and_labelled_in_the_collection_counts_once(
+    api: Api, photo: Photo, label: str
+) -> None:
+    ids = colours(api, photo, 2)
+    e = api.call("GET", "/examples", params={"class_id": ids["red"]})["examples"][0]["id"]
+    i = api.collect(photo("red", 1))
+    api.collection()
+    before = contents(api)
+    answer = api.call("POST", f"/collection/{i}/label", json={"class_id": ids[label]})
+    assert (answer["photo"]["class_id"], answer["duplicate_of"]) == (ids[label], e)
+    examples = api.call("GET", "/examples")["examples"]
+    assert (len(examples), examples[0]["id"], examples[0]["class_id"]) == (6, i, ids[label])
+    assert e not in [row["id"] for row in examples]
+    assert api.client.get("/v1/projects").json()["projects"][0]["n_examples"] == api.call("GET")["n_examples"] == 6
+    again = api.call("POST", f"/collection/{i}/label", json={"class_id": ids["green"]})
+    assert again["duplicate_of"] is None
+    assert api.add(ids["red"], photo("red", 1), e, status=200)["duplicate_of"] == i
+    for _ in range(2):
+        api.call("POST", "/undo")
+    assert contents(api) == before
+    assert api.collection(state="open")["total"] == 1
+
+
+def test_fault_17_undo_keeps_one_of_a_photo_that_was_deleted_and_added_again(api: Api, photo: Photo) -> None:
+    c, i = api.add_class("red"), api.collect(photo("red"))
+    api.collection()
+    api.call("POST", f"/collection/{i}/label", json={"class_id": c})
+    api.call("DELETE", f"/collection/{i}", 204)
+    again = api.collect(photo("red"))
+    assert [row["id"] for row in api.collection(state="all")["photos"]] == [again]
+    assert api.call("POST", "/undo")["undone"] == "removed a photo from the collection"
+    assert [(row["id"], row["class_id"]) for row in api.collection(state="all")["photos"]] == [(i, c)]
+    assert api.call("PUT", f"/collection/{again}", 202, content=photo("red"))["duplicate_of"] == i
+    assert api.call("GET")["n_examples"] == 1
+
+
+def test_fault_26_a_photo_of_the_collection_that_is_added_again_is_open(api: Api, photo: Photo) -> None:
+    c, i = api.add_class("red"), api.collect(photo("red"))
+    api.add_class("blue")
+    api.collection()
+    api.call("POST", f"/collection/{i}/label", json={"class_id": c})
+    api.call("DELETE", f"/collection/{i}", 204)
+    api.call("DELETE", f"/classes/{c}", 204)
+    api.collect(photo("red"), i)
+    assert [(row["id"], row["class_id"]) for row in api.collection(state="open")["photos"]] == [(i, None)]
+    assert (api.call("GET")["n_examples"], api.call("GET", "/examples")["total"]) == (0, 0)
+    made = api.client.post("/v1/projects/import", content=api.call("GET", "/export"))
+    assert made.status_code == 201, made.text
+
+
+def test_fault_79_a_class_that_is_called_as_another_column_has_a_column_of_its_own(api: Api, photo: Photo) -> None:
+    for label in ("score", "id", "score#2", "given", "=a", "'=a"):
+        api.add_class(label)
+    i = api.collect(photo("red"))
+    api.collection()
+    header, row = csv.reader(io.StringIO(api.call("GET", "/collection.csv").decode(), newline=""))
+    assert header[:5] == ["id", "filename", "label", "score", "given"]
+    assert len({*header}) == len(header) == len(row) == 11
+    assert {"id#2", "score#2", "score#3", "given#2"} <= {*header}
+    assert row[0] == i
 
 
 def test_a_photo_of_the_collection_changes_nothing_that_was_learned(api: Api, photo: Photo) -> None:

@@ -31,7 +31,7 @@ from tip_adapter.serve.answers import (
 from tip_adapter.serve.batching import PhotoQueue
 from tip_adapter.serve.guard import Guard
 from tip_adapter.serve.metrics import MEDIA_TYPE, Metrics
-from tip_adapter.serve.problems import Problem, problem_response
+from tip_adapter.serve.problems import STATUSES, Problem, problem_response
 from tip_adapter.serve.projects import Projects
 from tip_adapter.serve.routes import collection, examples, exchange, fine_tuning
 from tip_adapter.serve.routes import projects as project_routes
@@ -131,8 +131,14 @@ def _application(queue: PhotoQueue, settings: Settings, projects: Projects | Non
 def _add_error_handlers(app: FastAPI) -> None:
     """Every error becomes a problem; an unexpected one is logged, too."""
 
-    async def of_package(_: Request, error: Exception) -> Response:
-        return problem_response(error)
+    async def of_package(request: Request, error: Exception) -> Response:
+        response = problem_response(error)
+        if response.status_code == STATUSES["internal_error"]:
+            _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return response
+
+    async def unexpected(_: Request, error: Exception) -> Response:
+        return problem_response(error)  # Starlette raises it again, and the server logs it
 
     async def of_routing(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
@@ -163,7 +169,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, of_query)  # type: ignore[arg-type]
     app.add_exception_handler(DBAPIError, of_database)  # type: ignore[arg-type]
     app.add_exception_handler(ClientDisconnect, of_client)
-    app.add_exception_handler(Exception, of_package)
+    app.add_exception_handler(Exception, unexpected)
 
 
 def _methods(app: FastAPI, path: str) -> list[str]:

@@ -20,12 +20,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from sqlalchemy import insert, select
 
-from tip_adapter.errors import ExportError, LabelError
+from tip_adapter.errors import ExportError, LabelError, NotWritable
 from tip_adapter.images.labels import label_of, refuse_case_duplicates
 from tip_adapter.io.files import scratch_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.classifier import FewShotClassifier
-from tip_adapter.model.format import ChoiceRecord, Count, LeftOutRecord, Setting, Share  # noqa: TC001 - msgspec reads annotations at run time
+from tip_adapter.model.format import ARRAYS, CONFIG, ChoiceRecord, Count, LeftOutRecord, Setting, Share
 from tip_adapter.model.head import Head
 from tip_adapter.model.onnx_export import export_pixels, export_vectors
 from tip_adapter.serve import database as tables
@@ -34,7 +34,7 @@ from tip_adapter.serve.fine_tuning import Comparison, FineTuned
 from tip_adapter.serve.learning import FINE_TUNED
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.state import ClassRow, PhotoRow, State
-from tip_adapter.text import printable, shown
+from tip_adapter.text import first_of, printable, shown
 from tip_adapter.validation import MAX_TEXT
 from tip_adapter.vectors import unit_rows
 
@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 
 _RECORD, _ARRAYS = "project.json", "project.safetensors"
 _MOST_RECORD, _MOST_HEADER, _MOST_THUMBNAIL = 64 * 2**20, 2**20, 2**17
-_JPEG = b"\xff\xd8\xff"
+_JPEG, _ZIP = b"\xff\xd8\xff", b"PK\x03\x04"
+#: Characters of the name of an entry that a message shows.
+_MOST_NAME = 60
 #: The array of a fine-tuned head.
 _KEYS = "learned.keys_"
 
@@ -163,11 +165,19 @@ def _described(result: FineTuned | None, job: Job | None) -> tuple[_FineTuned | 
 
 
 def model_file(project: Project, encoder: Encoder) -> bytes:
-    """The folder that `FewShotClassifier.save` writes, as a zip; photos have the names of their files where these differ."""
+    """The folder that `FewShotClassifier.save` writes, as a zip; photos have the names of their files where these differ.
+
+    Raises ExportError if its names are not those of a model, as in projects of earlier versions.
+    """
     model = _model(project, encoder)
     with scratch_folder() as folder:
         place = folder / "model"
-        model.save(place)
+        try:
+            model.save(place)
+        except NotWritable as error:
+            if isinstance(error.__cause__, ValueError):  # names that a model cannot have, not a file system
+                raise ExportError(f"the project cannot be exported as a model: {error.__cause__}") from error
+            raise
         return _zipped({f"model/{path.name}": path.read_bytes() for path in sorted(place.iterdir())})
 
 
@@ -326,10 +336,12 @@ class _Damaged(ValueError):
 
 
 def _read(content: bytes, limits: Limits) -> tuple[_Record, dict[str, NDArray[Any]]]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with _opened(content) as archive:
         members = {member.filename: member for member in archive.infolist()}
-        if len(archive.infolist()) != len(members) or members.keys() != {_RECORD, _ARRAYS}:
-            raise _Damaged(f"it has not exactly {_RECORD} and {_ARRAYS}")
+        if members.keys() != {_RECORD, _ARRAYS}:
+            raise Problem("bad_project_file", _other_contents([*members]))
+        if len(archive.infolist()) != len(members):
+            raise _Damaged("an entry occurs twice")
         for name, most in ((_RECORD, _MOST_RECORD), (_ARRAYS, limits.import_bytes)):
             if members[name].file_size > most or members[name].compress_type != zipfile.ZIP_STORED:
                 raise _Damaged(f"{name} is compressed, or larger than {most:,} bytes")
@@ -340,6 +352,34 @@ def _read(content: bytes, limits: Limits) -> tuple[_Record, dict[str, NDArray[An
         raise _Damaged(f"the header of {_ARRAYS} has {n_header} bytes")
     parse_json(stored[8 : 8 + n_header])  # safetensors itself accepts repeated names
     return record, load(stored)
+
+
+def _opened(content: bytes) -> zipfile.ZipFile:
+    """A file as a zip; Problem, which says what it is instead."""
+    if not content:
+        raise Problem("bad_project_file", "the file is empty; download it again")
+    try:
+        return zipfile.ZipFile(io.BytesIO(content))
+    except zipfile.BadZipFile:
+        if not content.startswith(_ZIP):
+            reason = "the file is no zip; choose the one that the export of a project gave"
+        else:
+            reason = (
+                f"the file is incomplete: after {len(content):,} bytes the list of its entries, with which a zip ends, is missing; "
+                "download it again"
+            )
+        raise Problem("bad_project_file", reason) from None
+
+
+def _other_contents(names: list[str]) -> str:
+    """What a zip of other entries is, and what to do."""
+    found = first_of([name[:_MOST_NAME] for name in sorted(names)]) or "no entries"
+    files = {name.rpartition("/")[2] for name in names}
+    if {CONFIG, ARRAYS} <= files:
+        return f"the file is a model folder, with {found}; open it with tip-adapter predict, or export the project as a project file"
+    if {_RECORD, _ARRAYS} <= files:
+        return f"the file is a project that was zipped again, with {found}; choose the file as it was exported"
+    return f"the file has {found}, expected {_RECORD} and {_ARRAYS}; export it again"
 
 
 def _check(record: _Record, arrays: dict[str, NDArray[Any]], encoder: Encoder, limits: Limits) -> None:

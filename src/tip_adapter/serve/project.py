@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tip_adapter.errors import LabelError
 from tip_adapter.images.labels import label_of, refuse_lookalike_labels
 from tip_adapter.serve.current import CurrentState
 from tip_adapter.serve.fine_tuner import FineTuner
@@ -22,6 +23,7 @@ from tip_adapter.serve.rows import Rows
 from tip_adapter.serve.sorting import Scores
 from tip_adapter.serve.state import COLLECTION, UPLOAD, Change, ClassRow, PhotoRow, State
 from tip_adapter.text import counted, shown
+from tip_adapter.validation import is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -221,7 +223,9 @@ class Project:
                 waiting = counted(len(self.state.pending), "photo waits", "photos wait")
                 raise Problem("too_many_pending", f"{waiting} to be encoded; try again in 1 s", {"retry-after": "1"})
             if id in self.state.all_photos:
-                self._change(Change("", photos={id: {"deleted": False}}, is_undoable=False))
+                # Its class may have been deleted since.
+                again = {id: {"deleted": False, "class_id": None}}
+                self._change(Change("", photos=again, is_undoable=False))
                 return None
             self._refuse_more_photos()
             photo = PhotoRow(id, self._next(self.state.all_photos), COLLECTION, filename, time.time(), digest)
@@ -240,8 +244,11 @@ class Project:
             self.rows.keep_encoded(outcomes)
             self._current.state = replace(self.state, all_photos=photos)
 
-    def label_collected(self, id: str, class_id: str | None, not_class_id: str | None = None) -> None:
-        """Make a photo of the collection an example of a class; of "none of these" where it is not of a class; or open again."""
+    def label_collected(self, id: str, class_id: str | None, not_class_id: str | None = None) -> PhotoRow | None:
+        """Make a photo of the collection an example of a class; of "none of these" where it is not of a class; or open again.
+
+        The earlier example of the same content that it replaces, where there is one: a photo counts once.
+        """
         with self._writing:
             photo = self.collected(id)
             if photo.vector is None:
@@ -258,8 +265,14 @@ class Project:
                 text = f"added a photo to {self.class_of(class_id).label}"
             else:
                 text = "took the label of a photo back"
-            if photo.class_id != class_id:
-                self._change(Change(text, photos={id: {"class_id": class_id}}, new=new))
+            if photo.class_id == class_id:
+                return None
+            photos: dict[str, dict[str, Any]] = {id: {"class_id": class_id}}
+            replaced = self.state.duplicate(id, photo.digest, UPLOAD) if class_id is not None else None
+            if replaced is not None:
+                photos[replaced.id] = {"deleted": True}
+            self._change(Change(text, photos=photos, new=new))
+            return replaced
 
     def delete_collected(self, id: str) -> None:
         """Delete a photo of the collection."""
@@ -281,9 +294,19 @@ class Project:
             last = self.rows.last_change()
             if last is None:
                 raise Problem("nothing_to_undo", "there is no change that can be undone")
-            undone = Change("", last["before"]["classes"], last["before"]["photos"], is_undoable=False)
+            photos = last["before"]["photos"]
+            undone = Change("", last["before"]["classes"], {**photos, **self._superseded(photos)}, is_undoable=False)
             self._change(undone, partial(self.rows.forget, number=last["number"]))
             return str(last["text"])
+
+    def _superseded(self, photos: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What deletes those that were added to the collection after the same photo had been deleted, which now comes back.
+
+        To add a photo to the collection is no change that can be undone, so they are still there.
+        """
+        back = [self.state.all_photos[id] for id, values in photos.items() if values.get("deleted") is False]
+        same = [self.state.duplicate(row.id, row.digest, COLLECTION) for row in back if row.origin == COLLECTION]
+        return {row.id: {"deleted": True} for row in same if row is not None}
 
     def report(self) -> dict[str, Any]:
         """How good it is, see `report_of`; computed once for what was learned."""
@@ -363,19 +386,41 @@ class Project:
 
     def _check_class(self, label: str, name: str, but: str | None = None) -> None:
         """Raise Problem or LabelError if a class cannot be added or renamed so."""
-        others = [row for row in self.state.classes.values() if row.id != but]
-        if any(row.label == label for row in others):
-            raise Problem("conflict", f"there is a class {shown(label)} already; choose another label")
-        refuse_lookalike_labels([label], (row.label for row in others))
-        if but is None and len(others) >= self._limits.classes:
-            raise Problem("limit_reached", f"a project has at most {self._limits.classes:,} classes; delete some")
+        if is_missing(label) and (but is None or self.class_of(but).label != label):  # imported ones may be called so
+            raise LabelError(
+                f"label {shown(label)} is what programs write where a label is missing; leave its photos out, or call the class "
+                "something else"
+            )
+        self._refuse_taken_label(label, but)
+        if but is None:
+            self._refuse_more_classes()
         self._learner.check_name(name)
 
+    def _refuse_taken_label(self, label: str, but: str | None = None) -> None:
+        """Raise Problem or LabelError if another class has the label, or one that looks like it."""
+        labels = [row.label for row in self.state.classes.values() if row.id != but]
+        if label in labels:
+            raise Problem("conflict", f"there is a class {shown(label)} already; choose another label")
+        refuse_lookalike_labels([label], labels)
+
+    def _refuse_more_classes(self) -> None:
+        if len(self.state.classes) >= self._limits.classes:
+            raise Problem("limit_reached", f"a project has at most {self._limits.classes:,} classes; delete some")
+
     def _new_none_class(self) -> ClassRow:
+        """The class of photos that belong to no other; one that the user called so is an ordinary class, and keeps its label."""
+        self._refuse_more_classes()
         label, n = NONE_OF_THESE, 2
-        while self.state.class_labelled(label):
+        while self._is_taken(label):
             label, n = f"{NONE_OF_THESE} {n}", n + 1
         return ClassRow(str(uuid.uuid4()), self._next(self.state.all_classes), label, label, is_none=True)
+
+    def _is_taken(self, label: str) -> bool:
+        try:
+            self._refuse_taken_label(label)
+        except (Problem, LabelError):
+            return True
+        return False
 
     def _refuse_more_photos(self) -> None:
         if len(self.state.all_photos) >= self._limits.photos_of_project:

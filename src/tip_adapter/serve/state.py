@@ -149,10 +149,6 @@ class State:
         """The class of photos that belong to none of the others, where there is one."""
         return next((row for row in self.classes.values() if row.is_none), None)
 
-    def class_labelled(self, label: str) -> ClassRow | None:
-        """The class of a label."""
-        return next((row for row in self.classes.values() if row.label == label), None)
-
     def duplicate(self, id: str, digest: str, origin: str) -> PhotoRow | None:
         """Another photo of the same content among the examples, or in the collection."""
         rows = self.examples if origin == UPLOAD else self.collection

@@ -185,11 +185,17 @@ class ExampleChanged(BaseModel):
     duplicate_of: str | None = None
 
 
+class AddedExample(ExampleAnswer):
+    """A photo of a form, and its id if it was there already: then that is the example, in whatever class it is."""
+
+    duplicate_of: str | None = None
+
+
 class ExamplesAdded(BaseModel):
     """The photos of a form, and why some of them are not examples."""
 
     version: int
-    examples: list[ExampleAnswer]
+    examples: list[AddedExample]
     errors: list[dict[str, str]]
 
 
@@ -224,10 +230,11 @@ class Collection(BaseModel):
 
 
 class CollectedChanged(BaseModel):
-    """A photo of the collection after its label changed."""
+    """A photo of the collection after its label changed, and the id of the same photo among the examples that it replaces."""
 
     version: int
     photo: CollectedPhoto
+    duplicate_of: str | None = None
 
 
 class Queued(BaseModel):

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from tip_adapter.images.labels import numbered
 from tip_adapter.serve.answers import image_body, problems
 from tip_adapter.serve.routes import bodies
 from tip_adapter.serve.routes.bodies import Id  # noqa: TC001 - FastAPI reads annotations at run time
@@ -79,7 +80,8 @@ async def collection_table(project: OneProject) -> Response:
         scores = project.scores_of(project.state)
         file = io.StringIO()
         table = csv.writer(file)
-        table.writerow(["id", "filename", "label", "score", "given", *map(_cell, scores.labels)])
+        # A class may be called as another column.
+        table.writerow(numbered(["id", "filename", "label", "score", "given", *map(_cell, scores.labels)]))
         for row in scores.ordered(None, "certain", "all").tolist():
             answer = scores.answer(row, None)
             given = project.state.classes.get(answer["class_id"])
@@ -99,9 +101,9 @@ async def collected_thumbnail(i: Id, project: OneProject) -> Response:
 
 @router.post("/{p}/collection/{i}/label", response_model=bodies.CollectedChanged, responses=problems(409))
 async def label_collected(i: Id, body: bodies.Verdict, project: OneProject) -> Response:
-    """Make a photo an example of a class; or, where it is not of a class, of "none of these"."""
-    await asyncio.to_thread(project.label_collected, i, body.class_id, body.not_class_id)
-    return await _changed(project, i)
+    """Make a photo an example of a class; or, where it is not of a class, of "none of these". It replaces the same photo there."""
+    replaced = await asyncio.to_thread(project.label_collected, i, body.class_id, body.not_class_id)
+    return await _changed(project, i, duplicate_of=replaced.id if replaced else None)
 
 
 @router.delete("/{p}/collection/{i}/label", response_model=bodies.CollectedChanged, responses=problems(409))
@@ -118,10 +120,11 @@ async def delete_collected(i: Id, project: OneProject) -> Response:
     return Response(status_code=204)
 
 
-async def _changed(project: OneProject, i: str) -> Response:
+async def _changed(project: OneProject, i: str, *, duplicate_of: str | None = None) -> Response:
     state = project.state
     scores = await asyncio.to_thread(Scores.of, state, [state.collection[i]])
-    return JSONResponse({"version": state.version, "photo": scores.answer(0, None)})
+    answer = {"version": state.version, "photo": scores.answer(0, None)}
+    return JSONResponse({**answer, "duplicate_of": duplicate_of})
 
 
 def _cell(text: str) -> str:

@@ -67,7 +67,7 @@ async def put_example(
 async def post_examples(
     query: Annotated[bodies.OfClass, Query()], request: Request, project: OneProject, queue: Queue
 ) -> Response:
-    """Learn the photos of a form, with ids that the service makes."""
+    """Learn the photos of a form, with ids that the service makes. The same photo in the project already is named instead."""
     project.class_of(query.class_id)
     with queue.place(1, body_length(request, queue)):
         photos = await read_photos(request, queue.limits)
@@ -80,7 +80,8 @@ async def post_examples(
                     continue
                 of_photo = str(uuid.uuid4()), query.class_id, filename_of(photo.name), outcome
                 earlier = await asyncio.to_thread(project.add_example, *of_photo)
-                examples.append(example_answer(earlier or project.example(of_photo[0])))
+                known = {"duplicate_of": earlier.id if earlier else None}
+                examples.append(example_answer(earlier or project.example(of_photo[0])) | known)
     return JSONResponse({"version": project.state.version, "examples": examples, "errors": errors})
 
 
