@@ -583,6 +583,13 @@ def test_fault_40_a_hostile_manifest_is_refused(features: Path, name: str) -> No
         FewShotClassifier("toy").fit_folder(features)
 
 
+@pytest.mark.parametrize(("content", "reason"), [("", "it is empty"), ('{"format": 1,', "it is not JSON")])
+def test_fault_77_a_manifest_without_content_says_so(features: Path, content: str, reason: str) -> None:
+    (features / MANIFEST).write_text(content)
+    with pytest.raises(DamagedFeatures, match=f"{MANIFEST} is damaged: {reason}"):
+        FewShotClassifier("toy").fit_folder(features)
+
+
 def test_fault_42_a_later_format_and_unfinished_features_are_clear(photos: Path, features: Path) -> None:
     path = features / MANIFEST
     text = path.read_text()
