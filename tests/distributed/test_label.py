@@ -165,6 +165,11 @@ def test_a_folder_of_something_else_is_refused(name: str, model: Path, photos: P
         label_images(model, photos, tmp_path)
 
 
+def test_fault_76_labels_are_written_where_a_system_has_a_folder(model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels" / "@eaDir").mkdir(parents=True)
+    assert label_images(model, photos / "green", tmp_path / "labels", workers=1).n_images == 50
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

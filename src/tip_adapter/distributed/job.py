@@ -21,6 +21,7 @@ from tip_adapter.distributed.storage import is_url
 from tip_adapter.distributed.vectors import list_vectors
 from tip_adapter.errors import NothingReadable, OutputExists, TooManyErrors, warn
 from tip_adapter.features.arrow import load_pyarrow
+from tip_adapter.images.search import is_skipped_name
 from tip_adapter.io.files import lock_folder, make_folder, remove, sweep
 from tip_adapter.io.processors import available_processors
 from tip_adapter.model.head import load_head
@@ -208,7 +209,7 @@ class _Run:
 
     def _refuse_foreign(self, out: Path) -> None:
         """Raise OutputExists unless the place is free, an empty folder, or an output folder."""
-        names = [name for name in os.listdir(out) if not name.startswith(".")] if out.is_dir() else []
+        names = [name for name in os.listdir(out) if not is_skipped_name(name)] if out.is_dir() else []
         ours = PLAN in names or all(map(PART.fullmatch, names))
         if (os.path.lexists(out) and not out.is_dir()) or not ours:
             raise OutputExists(f"{printable(out)} holds something else than labels; choose another place")
