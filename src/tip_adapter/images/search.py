@@ -40,6 +40,11 @@ SYSTEM_FOLDERS = frozenset(
 #: Those whose names could be a class's in other letters.
 _RECYCLED = frozenset(["Recycled", "RECYCLED", "Recycle Bin", "RECYCLE BIN"])
 _NUMBERED = re.compile(r"found\.\d{3}|synofile_thumb.*")
+#: Hidden names that systems use; other hidden files and folders may be a user's.
+_HIDDEN_OF_SYSTEMS = re.compile(
+    r"\.(_.*|ds_store|localized|directory|appledouble|apdisk|trash|trashes|trash-\d+|@__thumb|@upload_cache"
+    r"|spotlight-v100|fseventsd|temporaryitems|documentrevisions-v100|snapshot|nfs[0-9a-f]+)"
+)
 #: Endings of folders in which photo programs keep their libraries and previews.
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".lrdata", ".lrlibrary", ".cocatalog")
 _OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
@@ -201,7 +206,7 @@ def is_of_system(name: str) -> bool:
         or plain.endswith(_LIBRARIES)
         or name.strip() in _RECYCLED
         or name == "Icon\r"
-        or bool(_NUMBERED.fullmatch(plain))
+        or bool(_NUMBERED.fullmatch(plain) or _HIDDEN_OF_SYSTEMS.fullmatch(plain))
     )
 
 
