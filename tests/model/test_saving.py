@@ -232,7 +232,7 @@ def test_fault_76_a_folder_of_a_system_that_cannot_be_moved_leaves_the_model_as_
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", refused)
-    with pytest.raises(NotWritable, match="cannot write .*: Permission denied"):
+    with pytest.raises(NotWritable, match=r"cannot write .*: Permission denied"):
         write_model_folder(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
     assert read_model_folder(folder)[0]["seed"] == 0
     assert {"#recycle", "@eaDir"} < set(os.listdir(folder))
