@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from tip_adapter.distributed.core import Labeller, label_photos, label_vectors, 
 from tip_adapter.distributed.inputs import list_photos, plan_schema, read_photos
 from tip_adapter.distributed.job import finished_files, label_images, relabel_vectors
 from tip_adapter.distributed.plan import Plan, part_sizes, write_plan
-from tip_adapter.errors import FeaturesError, FolderError, OutputExists, UsageError, WrongEncoder
+from tip_adapter.errors import FeaturesError, FolderError, OutputExists, TipAdapterWarning, UsageError, WrongEncoder
 from tip_adapter.features.extract import extract
 
 pa = pytest.importorskip("pyarrow")
@@ -165,6 +166,11 @@ def test_a_folder_of_something_else_is_refused(name: str, model: Path, photos: P
         label_images(model, photos, tmp_path)
 
 
+def test_fault_76_labels_are_written_where_a_system_has_a_folder(model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels" / "@eaDir").mkdir(parents=True)
+    assert label_images(model, photos / "green", tmp_path / "labels", workers=1).n_images == 50
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -265,10 +271,10 @@ def test_a_path_that_is_not_utf8_is_read(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("none.tar", "damaged: No such file or directory"),
+        ("none.tar", "there is no file or folder .*none.tar; check the path"),
         ("none-*.tar", "matches no file"),
         ("photos.tar.gz", "compressed as a whole"),
-        ("other.parquet", "has columns width, height, and none of contents"),
+        ("other.parquet", r"has columns width \(int64\), height \(int64\), and none of contents"),
         ("only-text.tar", "holds no photos in its 1 shards"),
         ("empty.txt", "lists no photos"),
         ("latin.txt", r"is not UTF-8 \(byte 3\)"),
@@ -277,11 +283,106 @@ def test_a_path_that_is_not_utf8_is_read(photos: Path, tmp_path: Path) -> None:
 def test_a_source_without_photos_is_refused(name: str, message: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"width": [1], "height": [2]}), tmp_path / "other.parquet")
     (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "photos.tar.gz").touch()
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9.png")
     with tarfile.open(tmp_path / "only-text.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("a.txt"))
     with pytest.raises(FolderError, match=message):
         list(list_photos(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("name", ["backup.tar", "metadata.parquet"])
+def test_fault_77_a_shard_among_photos_is_not_read_and_said(name: str, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "green", tmp_path / "new" / "green")
+    wanted = contents_of(tmp_path / "new")
+    if name == "backup.tar":
+        write_tar(tmp_path / "new" / name, [("old.png", b"old")])
+    else:
+        pq.write_table(pa.table({"file_name": ["green/100.png"]}), tmp_path / "new" / name)
+    with pytest.warns(TipAdapterWarning, match=rf"its 50 photos are read, and not \.\w+ 1 \({name}\); name"):
+        assert contents_of(tmp_path / "new") == wanted
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    store.pipe_file(f"/mixed-{name[0]}/{name}", b"no shard")
+    store.pipe_file(f"/mixed-{name[0]}/ant/1.png", b"photo")
+    with pytest.warns(TipAdapterWarning, match="its 1 photo is read, and not"):
+        assert contents_of(f"memory://mixed-{name[0]}") == [("ant/1.png", b"photo")]
+
+
+def test_fault_77_a_photo_among_shards_is_not_read_and_said(some: list[tuple[str, bytes]], tmp_path: Path) -> None:
+    for number in range(3):
+        write_tar(tmp_path / f"{number}.tar", some[:1])
+    (tmp_path / "preview.png").write_bytes(some[0][1])
+    (tmp_path / "README.md").write_text("about")
+    with pytest.warns(TipAdapterWarning, match=r"its 3 files \.tar 3 are read, and not 1 photo"):
+        assert [name for name, _ in contents_of(tmp_path)] == [f"{number}.tar/{some[0][0]}" for number in range(3)]
+
+
+def test_fault_76_what_systems_add_to_a_shard_is_skipped_and_counted(tmp_path: Path) -> None:
+    kept = ["ant/1.jpg", "./bee/2.jpg", "ant/1.jpg"]
+    others = ["ant/._1.jpg", "__MACOSX/ant/._1.jpg", "ant/@eaDir/1.jpg/SYNOFILE_THUMB_M.jpg", ".Trash-1000/files/3.jpg"]
+    write_tar(tmp_path / "a.tar", [(name, b"photo") for name in (others[0], kept[0], *others[1:], *kept[1:])])
+    (tmp_path / "._a.tar").write_bytes(b"of a Mac")
+    note = r"4 photos in shards are skipped: \.Trash-1000 1, @eaDir 1, __MACOSX 1, hidden files 1"
+    with pytest.warns(TipAdapterWarning, match=note):
+        found = contents_of(tmp_path)
+    assert [name for name, _ in found] == ["a.tar/ant/1.jpg", "a.tar/./bee/2.jpg", "a.tar/ant/1.jpg#2"]
+    write_tar(tmp_path / "a.tar", [(name, b"photo") for name in others])
+    with pytest.raises(
+        FolderError, match=r"holds no photos in its 1 shards \(.*a\.tar\); 4 photos in shards are skipped"
+    ):
+        list(list_photos(str(tmp_path)))
+
+
+def test_fault_79_a_missing_id_of_a_parquet_file_is_its_row_or_path(
+    some: list[tuple[str, bytes]], photos: Path, tmp_path: Path
+) -> None:
+    contents = pa.table({"id": ["a", None, "c"], "bytes": [content for _, content in some[:3]]})
+    pq.write_table(contents, tmp_path / "contents.parquet")
+    assert [name for name, _ in contents_of(tmp_path / "contents.parquet")] == ["a", "contents.parquet/1", "c"]
+    paths = [str(photos / "green" / name) for name, _ in some[:3]]
+    pq.write_table(pa.table({"id": pa.array([None, 7, 7]), "path": paths}), tmp_path / "paths.parquet")
+    assert [name for name, _ in contents_of(tmp_path / "paths.parquet")] == [paths[0], "7", "7#2"]
+
+
+def test_fault_79_a_missing_path_of_a_parquet_file_is_a_row_with_an_error(photos: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": [str(photos / "green" / "100.png"), None]}), tmp_path / "a.parquet")
+    rows = [row for planned in list_photos(str(tmp_path / "a.parquet")) for row in planned.to_pylist()]
+    assert sorted(row["id"] for row in rows) == sorted([str(photos / "green" / "100.png"), "a.parquet/1"])
+    found = dict(contents_of(tmp_path / "a.parquet"))
+    assert found["a.parquet/1"] is None
+
+
+@pytest.mark.parametrize("columns", [{"bytes": 7, "path": ""}, {"image": ""}, {"jpg": 7, "file_name": ""}])
+def test_fault_79_columns_of_a_parquet_file_are_read_by_their_types(
+    columns: dict[str, Any], some: list[tuple[str, bytes]], photos: Path, tmp_path: Path
+) -> None:
+    paths = [str(photos / "green" / name) for name, _ in some]
+    values = {name: paths if value == "" else [value] * len(paths) for name, value in columns.items()}
+    pq.write_table(pa.table(values), tmp_path / "a.parquet")
+    assert contents_of(tmp_path / "a.parquet") == [
+        (path, content) for path, (_, content) in zip(paths, some, strict=True)
+    ]
+
+
+def test_fault_79_a_column_that_is_neither_contents_nor_paths_is_named_with_its_type(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"bytes": [1], "name": ["a.jpg"]}), tmp_path / "a.parquet")
+    with pytest.raises(FolderError, match=r"has columns bytes \(int64\), name \(string\), and none of contents"):
+        list(list_photos(str(tmp_path / "a.parquet")))
+
+
+@pytest.mark.parametrize("name", ["typo", "typo.csv", "typo.txt", "typo.parquet", "typo.tar"])
+@pytest.mark.parametrize("as_url", [False, True])
+def test_fault_77_a_source_that_does_not_exist_is_an_error_before_anything_is_written(
+    name: str, as_url: bool, model: Path, tmp_path: Path
+) -> None:
+    source = (tmp_path / name).as_uri() if as_url else str(tmp_path / name)
+    with pytest.raises(FolderError, match=f"there is no file or folder {tmp_path}/{name}; check the path"):
+        label_images(model, source, tmp_path / "labels")
+    assert not (tmp_path / "labels").exists()
+
+
+def test_fault_77_a_file_url_is_read_as_its_path(photos: Path) -> None:
+    assert contents_of((photos / "green").as_uri()) == contents_of(photos / "green")
 
 
 def test_a_url_of_an_unknown_store_is_a_usage_error() -> None:

@@ -449,6 +449,23 @@ def test_features_may_lie_beside_the_class_folders(photos: Path) -> None:
     assert FewShotClassifier("toy").fit_folder(photos).classes_.tolist() == ["blue", "green", "red"]
 
 
+@pytest.mark.parametrize("name", ["desktop.ini", "Thumbs.db", ".DS_Store", "Icon\r", "@eaDir/", ".Trash-1000/"])
+def test_fault_76_features_in_which_a_system_keeps_its_own_are_recognised(photos: Path, name: str) -> None:
+    extract(photos, photos / "features", FakeEncoder())
+    if name.endswith("/"):
+        (photos / "features" / name).mkdir()
+    else:
+        (photos / "features" / name).touch()
+    assert FewShotClassifier("toy").fit_folder(photos).classes_.tolist() == ["blue", "green", "red"]
+    assert FewShotClassifier("toy").fit_folder(photos / "features").classes_.tolist() == ["blue", "green", "red"]
+    assert extract(photos, photos / "features", FakeEncoder()).n_encoded == 0
+
+
+def test_fault_76_features_are_written_where_a_system_has_a_folder(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "features" / "@eaDir").mkdir(parents=True)
+    assert extract(photos, tmp_path / "features", FakeEncoder()).n_encoded == 10
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 
@@ -580,6 +597,13 @@ def test_fault_40_a_hostile_manifest_is_refused(features: Path, name: str) -> No
     path = features / MANIFEST
     path.write_text(manifests(path.read_text())[name])
     with pytest.raises(DamagedFeatures, match=f"{MANIFEST} is damaged"):
+        FewShotClassifier("toy").fit_folder(features)
+
+
+@pytest.mark.parametrize(("content", "reason"), [("", "it is empty"), ('{"format": 1,', "it is not JSON")])
+def test_fault_77_a_manifest_without_content_says_so(features: Path, content: str, reason: str) -> None:
+    (features / MANIFEST).write_text(content)
+    with pytest.raises(DamagedFeatures, match=f"{MANIFEST} is damaged: {reason}"):
         FewShotClassifier("toy").fit_folder(features)
 
 

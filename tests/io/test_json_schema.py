@@ -40,7 +40,8 @@ def test_whatever_json_writes_is_parsed_to_the_same_value(value: Any, ascii_only
         (b'{"a": ["x", "\\ud800"]}', r"^a\[1\] is '\\ud800', not text of whole characters"),
         (b'{"\\uDFFF": 1}', r"^the whole is '\\udfff', not text of whole characters"),
         (b"\xff", "can't decode byte 0xff"),
-        (b"{", "Expecting property name"),
+        (b"{", "^it is not JSON .Expecting property name"),
+        (b" \n", "^it is empty"),
     ],
 )
 def test_what_readers_could_understand_differently_is_refused(content: bytes, message: str) -> None:

@@ -204,6 +204,41 @@ def test_what_a_file_manager_left_in_a_model_folder_is_no_obstacle(folder: Path)
     assert read_model_folder(folder)[0]["seed"] == 1
 
 
+@pytest.mark.parametrize("name", ["@eaDir", ".Trash-1000", "#recycle", "$RECYCLE.BIN", ".@__thumb", ".AppleDouble"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_fault_76_folders_of_systems_move_along_with_a_replaced_model(
+    folder: Path, name: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not at_once:
+        monkeypatch.setattr(files, "_exchange_at_once", lambda *_: False)
+    (folder / name / "files").mkdir(parents=True)
+    (folder / name / "files" / "thrown-away.jpg").write_bytes(b"mine")
+    write_model_folder(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
+    assert read_model_folder(folder)[0]["seed"] == 1
+    assert (folder / name / "files" / "thrown-away.jpg").read_bytes() == b"mine"
+    assert os.listdir(folder.parent) == [folder.name]
+
+
+def test_fault_76_a_folder_of_a_system_that_cannot_be_moved_leaves_the_model_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("#recycle", "@eaDir"):
+        (folder / name).mkdir()
+    rename = os.replace
+
+    def refused(source: Path, target: Path) -> None:
+        if source.name == "@eaDir":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(NotWritable, match=r"cannot write .*: Permission denied"):
+        write_model_folder(folder, {**CONFIGURATION, "seed": 1}, MODEL, replace=True)
+    assert read_model_folder(folder)[0]["seed"] == 0
+    assert {"#recycle", "@eaDir"} < set(os.listdir(folder))
+    assert os.listdir(folder.parent) == [folder.name]
+
+
 def test_a_model_folder_with_something_else_in_it_is_not_replaced(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine", "utf-8")
     with pytest.raises(OutputExists, match="is not replaced"):

@@ -347,7 +347,7 @@ ROW = ["a.jpg", 0, "a"]
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ("", "Expecting value"),
+        ("", "it is empty"),
         ("[" * 100_000, "nested too deeply"),
         ('{"train": [], "train": []}', "'train' is repeated"),
         ('{"train": NaN, "val": [], "test": []}', "NaN is not a"),

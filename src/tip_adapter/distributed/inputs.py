@@ -10,7 +10,7 @@ import glob
 import os
 import tarfile
 from bisect import bisect
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, chain, groupby, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from tip_adapter.distributed.storage import (
     Status,
     as_address,
     is_url,
+    local_path,
     opened,
     read_range,
     require_etag,
@@ -34,9 +35,9 @@ from tip_adapter.features.encode import BATCH
 from tip_adapter.images.find import find_images
 from tip_adapter.images.labels import numbered, path_as_text
 from tip_adapter.images.lists import LIST_ENDINGS, read_list
-from tip_adapter.images.search import ENDINGS
+from tip_adapter.images.search import ENDINGS, Search, is_skipped_name
 from tip_adapter.io.files import is_folder
-from tip_adapter.text import first_of, printable
+from tip_adapter.text import counted, first_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 #: Files that contain many photos.
 SHARDS = (".tar", ".parquet")
-#: Columns of a Parquet file, the first that it has: contents, or where they are; and ids.
+#: Columns of a Parquet file, the first that it has with values of that kind: contents, or where they are; and ids.
 _CONTENTS = ("bytes", "content", "image", "image_bytes", "jpg")
 _PATHS = ("uri", "url", "path", "file_name", "filename", "image_path")
 _IDS = ("id", "key", "__key__", "image_id")
@@ -80,18 +81,34 @@ def list_photos(source: str) -> Iterator[RecordBatch]:
     FolderError
         There is none, it holds no photos, or a shard or list cannot be read to its end.
     """
+    require_source(source)
+    source = source if is_url(source) else local_path(source)
     files = _shards(source)
     if files is None:
         yield from _whole_files(*(_stored_photos(source) if is_url(source) else _local_photos(Path(source))))
         return
-    n_photos = 0
+    n_photos, skipped = 0, Counter[str]()
     for address in files:
-        listed = _parquet_photos(address) if address.lower().endswith(".parquet") else _tar_photos(address)
+        listed = _parquet_photos(address) if address.lower().endswith(".parquet") else _tar_photos(address, skipped)
         for batch in listed:
             n_photos += len(batch)
             yield batch
+    n_skipped = counted(skipped.total(), "photo in shards is", "photos in shards are")
+    note = f"{n_skipped} skipped: {_numbers(skipped)}"
     if not n_photos:
-        raise FolderError(f"{printable(source)} holds no photos in its {len(files):,} shards ({first_of(files)})")
+        why = f"; {note}" if skipped else ""
+        raise FolderError(f"{printable(source)} holds no photos in its {len(files):,} shards ({first_of(files)}){why}")
+    if skipped:
+        warn(f"{printable(source)}: {note}")
+
+
+def require_source(source: str) -> None:
+    """Raise FolderError if a path or file:// URL names nothing; stores, and what a pattern matches, are known when they are listed."""
+    if is_url(source) or ("*" in source and source.lower().endswith(SHARDS)):
+        return
+    place = local_path(source)
+    if not os.path.lexists(place):
+        raise FolderError(f"there is no file or folder {printable(place)}; check the path")
 
 
 # ---- finding ---------------------------------------------------------------------------------------------------------
@@ -114,12 +131,52 @@ def _shards(source: str) -> list[str] | None:
         )
     if is_url(source):
         system, path = store_of(source)
-        names = system.find(path) if system.isdir(path) else []
-        return sorted(system.unstrip_protocol(n) for n in names if n.lower().endswith(SHARDS)) or None
-    if is_folder(Path(source)):
-        names = [name for name in os.listdir(source) if name.lower().endswith(SHARDS)]
-        return sorted(as_address(Path(source) / name) for name in names) or None
-    return None
+        names = _visible(system.find(path), path) if system.isdir(path) else []
+        shards = sorted(system.unstrip_protocol(name) for name in names if name.lower().endswith(SHARDS))
+        n_photos = sum(Path(name).suffix.lower() in ENDINGS for name in names)
+    elif is_folder(Path(source)):
+        names = [name for name in os.listdir(source) if name.lower().endswith(SHARDS) and not is_skipped_name(name)]
+        shards = sorted(as_address(Path(source) / name) for name in names)
+        n_photos = sum(1 for _ in Search(Path(source)).images(Path(source))) if shards else 0
+    else:
+        return None
+    return shards if shards and _prefers_shards(source, shards, n_photos) else None
+
+
+def _prefers_shards(source: str, shards: Sequence[str], n_photos: int) -> bool:
+    """Whether the shards of a folder are read and not the photos around them: whichever are more. A warning says what is not read."""
+    if not n_photos:
+        return True
+    photos = counted(n_photos, "photo", "photos")
+    files = _numbers(Counter(Path(address).suffix.lower() for address in shards))
+    names = first_of([Path(address).name for address in shards])
+    if n_photos < len(shards):
+        warn(
+            f"{printable(source)}: its {len(shards):,} files {files} are read, and not {photos}; give the photos' folder"
+        )
+        return True
+    verb = "is" if n_photos == 1 else "are"
+    warn(f"{printable(source)}: its {photos} {verb} read, and not {files} ({names}); name such a file to read it")
+    return False
+
+
+def _visible(names: Iterable[str], root: str) -> list[str]:
+    """Those of the paths in a store's folder that a search of a local folder does not skip."""
+    return [name for name in names if not _skipped_for(name.removeprefix(root))]
+
+
+def _skipped_for(path: str) -> str:
+    """For what a photo of this path is skipped: the first folder that is hidden or a system's own, or its own name; empty if it is not."""
+    *folders, name = path.split("/")
+    for folder in folders:
+        if folder not in ("", ".", "..") and is_skipped_name(folder):
+            return folder
+    return "hidden files" if is_skipped_name(name) else ""
+
+
+def _numbers(kinds: Counter[str]) -> str:
+    """How many of each kind, the most frequent first."""
+    return ", ".join(f"{printable(kind)} {n:,}" for kind, n in sorted(kinds.items(), key=lambda k: (-k[1], k[0]))[:6])
 
 
 def _local_photos(source: Path) -> tuple[list[str], list[str], list[Status]]:
@@ -139,7 +196,7 @@ def _stored_photos(source: str) -> tuple[list[str], list[str], list[Status]]:
     if source.lower().endswith(".txt"):
         return _listed(_lines(system.cat_file(path), source), None)
     found = system.find(path, detail=True)
-    photos = {name: info for name, info in found.items() if Path(name).suffix.lower() in ENDINGS}
+    photos = {name: found[name] for name in _visible(found, path) if Path(name).suffix.lower() in ENDINGS}
     if not photos:
         raise FolderError(f"{printable(source)} holds no photos among its {len(found):,} files")
     ids = [name.removeprefix(path).lstrip("/") or Path(name).name for name in photos]
@@ -193,8 +250,8 @@ def _batch(rows: Iterable[tuple[Any, ...]]) -> RecordBatch:
 # ---- shards ----------------------------------------------------------------------------------------------------------
 
 
-def _tar_photos(address: str) -> Iterator[RecordBatch]:
-    """The photos of a tar shard; raises FolderError if it cannot be read to its end."""
+def _tar_photos(address: str, skipped: Counter[str]) -> Iterator[RecordBatch]:
+    """The photos of a tar shard, those that are skipped counted by their reason; raises FolderError if it cannot be read to its end."""
     try:
         status = status_of(address)
         if not status.size:
@@ -202,7 +259,7 @@ def _tar_photos(address: str) -> Iterator[RecordBatch]:
             return
         with opened(address) as file:
             names: dict[str, int] = {}
-            photos = _tar_members(file, address)
+            photos = _tar_members(file, skipped)
             while members := list(islice(photos, _ROWS)):
                 rows = []
                 for name, offset, size in members:
@@ -214,12 +271,16 @@ def _tar_photos(address: str) -> Iterator[RecordBatch]:
         raise _damaged(address, error) from error
 
 
-def _tar_members(file: IO[bytes], address: str) -> Iterator[tuple[str, int, int]]:
+def _tar_members(file: IO[bytes], skipped: Counter[str]) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each photo in a tar file; raises tarfile.TarError unless it ends with its mark of the end."""
     with tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined] # of a shard of millions
-            if member.isfile() and Path(member.name).suffix.lower() in ENDINGS:
+            if not member.isfile() or Path(member.name).suffix.lower() not in ENDINGS:
+                continue
+            if reason := _skipped_for(member.name):
+                skipped[reason] += 1
+            else:
                 yield path_as_text(member.name), member.offset_data, member.size
         # tarfile takes a damaged header for the end.
         file.seek(archive.offset)
@@ -234,32 +295,52 @@ def _parquet_photos(address: str) -> Iterator[RecordBatch]:
         status = status_of(address)
         with opened(address) as source:
             file = pa.parquet.ParquetFile(source)
-            names = file.schema_arrow.names
-            content, place, key = (
-                next((name for name in known if name in names), None) for known in (_CONTENTS, _PATHS, _IDS)
-            )
+            content, place, key = _columns(file.schema_arrow)
             if content is None and place is None:
+                columns = [f"{field.name} ({field.type})" for field in file.schema_arrow]
                 raise FolderError(
-                    f"{printable(address)} has columns {first_of(names)}, and none of contents ({', '.join(_CONTENTS)}) or "
+                    f"{printable(address)} has columns {first_of(columns)}, and none of contents ({', '.join(_CONTENTS)}) or "
                     f"of paths ({', '.join(_PATHS)})"
                 )
             if content is None:
                 table = file.read(columns=[name for name in (place, key) if name]).to_pydict()
-                ids = list(map(str, table[key])) if key else None
-                yield from _whole_files(*_listed(table[place], Path(address).parent, ids))
+                # The id of a row is its path, unless it has another.
+                ids = [p if i is None else str(i) for p, i in zip(table[place], table[key or place], strict=True)]
+                ids = [f"{Path(address).name}/{row}" if name is None else name for row, name in enumerate(ids)]
+                # Without a path it is the folder, which cannot be read as a photo.
+                yield from _whole_files(*_listed([path or "" for path in table[place]], Path(address).parent, ids))
                 return
             first = 0
             for batch in file.iter_batches(_ROWS, columns=[key] if key else []):
-                rows = range(first, first + len(batch))
-                ids = (
-                    list(map(str, batch.column(0).to_pylist()))
-                    if key
-                    else [f"{Path(address).name}/{row}" for row in rows]
-                )
-                yield _batch((name, address, row, None, status.etag) for name, row in zip(ids, rows, strict=True))
+                given = batch.column(0).to_pylist() if key else [None] * len(batch)
+                rows = [(f"{Path(address).name}/{n}" if i is None else str(i), n) for n, i in enumerate(given, first)]
+                yield _batch((name, address, row, None, status.etag) for name, row in rows)
                 first += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(address, error) from error
+
+
+def _columns(schema: Any) -> tuple[str | None, str | None, str | None]:
+    """The columns of contents, of paths and of ids: those of a known name, by the types of their values."""
+    pa = load_pyarrow()
+    kinds = pa.types
+
+    def is_text(kind: Any) -> bool:
+        kind = kind.value_type if kinds.is_dictionary(kind) else kind
+        return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
+
+    def is_content(kind: Any) -> bool:
+        if kinds.is_struct(kind):
+            return kind.get_field_index("bytes") >= 0
+        binary = kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_binary_view(kind)
+        return bool(binary or kinds.is_fixed_size_binary(kind))
+
+    types = dict(zip(schema.names, schema.types, strict=True))
+    return (
+        next((name for name in _CONTENTS if name in types and is_content(types[name])), None),
+        next((name for name in (*_PATHS, *_CONTENTS) if name in types and is_text(types[name])), None),
+        next((name for name in _IDS if name in types), None),
+    )
 
 
 def _damaged(address: str, error: Exception) -> FolderError:
@@ -345,7 +426,7 @@ def _column(address: str, rows: Iterator[dict[str, Any]]) -> Iterator[tuple[dict
         with opened(address) as source:
             # With a buffer, since else a row group of photos is in memory as a whole.
             file = pa.parquet.ParquetFile(source, buffer_size=2**20, page_checksum_verification=True)
-            name = next(name for name in _CONTENTS if name in file.schema_arrow.names)
+            name = _columns(file.schema_arrow)[0]
             starts = list(
                 accumulate((file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)), initial=0)
             )

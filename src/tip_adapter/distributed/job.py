@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tip_adapter import validation
 from tip_adapter.distributed import ENGINES, MAX_ERROR_RATE, PART_ROWS, cluster, local
 from tip_adapter.distributed.core import model_digest
-from tip_adapter.distributed.inputs import list_photos
+from tip_adapter.distributed.inputs import list_photos, require_source
 from tip_adapter.distributed.lanes import run_parts
 from tip_adapter.distributed.manifests import LABELS, PART, Job, PartManifest, parts_at
 from tip_adapter.distributed.plan import PLAN, Plan, part_sizes, write_plan
@@ -21,6 +21,7 @@ from tip_adapter.distributed.storage import is_url
 from tip_adapter.distributed.vectors import list_vectors
 from tip_adapter.errors import NothingReadable, OutputExists, TooManyErrors, warn
 from tip_adapter.features.arrow import load_pyarrow
+from tip_adapter.images.search import is_skipped_name
 from tip_adapter.io.files import lock_folder, make_folder, remove, sweep
 from tip_adapter.io.processors import available_processors
 from tip_adapter.model.head import load_head
@@ -105,6 +106,8 @@ def label_images(
     named = given if is_url(given) else os.path.abspath(given)  # noqa: PTH100 # a link stays a link
     most = validation.integer(part_rows, "part_rows", 1)
     job = _job("label", model_dir, out, vectors=vectors, device=device, threads=threads)
+    if not job.plan_path.exists():  # a finished job needs its input no more
+        require_source(given)
     run = _Run(job, engine, workers, validation.number(max_error_rate, "max_error_rate", 0, 1), address, progress)
     return run.carry_out(named, lambda: list_photos(given), most, part_sizes(most))
 
@@ -140,6 +143,16 @@ def relabel_vectors(
 def finished_files(out: str | os.PathLike[str]) -> list[Path]:
     """The Parquet files of an output folder whose part is finished, in the order of their rows."""
     return [folder / manifest.file for folder, manifest in parts_at(Path(out)).items() if manifest]
+
+
+def _first_error(out: Path) -> str:
+    """The error of the first row of an output folder that has one."""
+    pa = load_pyarrow()
+    for file in finished_files(out):
+        for batch in pa.parquet.ParquetFile(file).iter_batches(1024, columns=["error"]):
+            if found := next(filter(None, batch.column(0).to_pylist()), None):
+                return printable(found)
+    return "no image"
 
 
 def _job(kind: Any, model_dir: str | os.PathLike[str], out: str | os.PathLike[str], **options: Any) -> Job:
@@ -190,9 +203,8 @@ class _Run:
                 self._label(plan, waiting, workers, count)
                 sweep(out, age_s=0)  # of workers that died
         if count.errors == count.rows:
-            raise NothingReadable(
-                f"none of {counted(count.rows, 'image', 'images')} could be read; see the column error"
-            )
+            none = f"none of {counted(count.rows, 'image', 'images')} could be read"
+            raise NothingReadable(f"{none}; the first: {_first_error(out)}; see the column error")
         return Labelled(count.rows, count.errors, len(parts), len(waiting))
 
     def _label(self, plan: Plan, parts: Sequence[int], workers: int | None, count: _Count) -> None:
@@ -208,7 +220,7 @@ class _Run:
 
     def _refuse_foreign(self, out: Path) -> None:
         """Raise OutputExists unless the place is free, an empty folder, or an output folder."""
-        names = [name for name in os.listdir(out) if not name.startswith(".")] if out.is_dir() else []
+        names = [name for name in os.listdir(out) if not is_skipped_name(name)] if out.is_dir() else []
         ours = PLAN in names or all(map(PART.fullmatch, names))
         if (os.path.lexists(out) and not out.is_dir()) or not ours:
             raise OutputExists(f"{printable(out)} holds something else than labels; choose another place")

@@ -44,6 +44,7 @@ from tip_adapter.images.augment import Augmentation
 from tip_adapter.images.find import find_images, find_labelled, split_folders
 from tip_adapter.images.labels import numbered, path_as_text
 from tip_adapter.images.lists import LIST_ENDINGS
+from tip_adapter.images.search import is_skipped_name
 from tip_adapter.io.files import file_digest, is_folder, lock_folder, make_folder, remove, sweep, write_file
 from tip_adapter.io.processors import available_processors
 from tip_adapter.text import printable
@@ -325,8 +326,8 @@ class _Run:
     def _refuse_foreign(self) -> None:
         """Raise OutputExists unless the place is free, an empty folder, or a features folder, finished or not."""
         place = self.place
-        visible = place.is_dir() and any(not name.startswith(".") for name in os.listdir(place))
-        if (visible and not is_feature_folder(place)) or (os.path.lexists(place) and not place.is_dir()):
+        used = place.is_dir() and not all(map(is_skipped_name, os.listdir(place)))
+        if (used and not is_feature_folder(place)) or (os.path.lexists(place) and not place.is_dir()):
             raise OutputExists(f"{printable(place)} holds something else than features; choose another place")
 
     def _refuse_other_recipe(self, manifest: Manifest | None) -> None:

@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from tip_adapter.errors import DamagedFeatures, FeaturesError
 from tip_adapter.features.arrow import ImageTable, read_parquet
+from tip_adapter.images.search import is_skipped_name
 from tip_adapter.io.files import read_bounded
 from tip_adapter.io.json_schema import convert, parse_json
 from tip_adapter.text import printable
@@ -136,9 +137,9 @@ class _LaterFormat(ValueError):
 
 
 def is_feature_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether it is a features folder, finished or not: it has a manifest or a shard, and no visible folders."""
+    """Whether it is a features folder, finished or not: it has a manifest or a shard, and no folders but those that are skipped."""
     try:
-        entries = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
+        entries = [entry for entry in os.scandir(path) if not is_skipped_name(entry.name)]
     except (OSError, ValueError):
         return False
     ours = any(entry.name == MANIFEST or re.fullmatch(SHARD, entry.name) for entry in entries)

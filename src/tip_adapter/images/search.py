@@ -40,6 +40,11 @@ SYSTEM_FOLDERS = frozenset(
 #: Those whose names could be a class's in other letters.
 _RECYCLED = frozenset(["Recycled", "RECYCLED", "Recycle Bin", "RECYCLE BIN"])
 _NUMBERED = re.compile(r"found\.\d{3}|synofile_thumb.*")
+#: Hidden names that systems use; other hidden files and folders may be a user's.
+_HIDDEN_OF_SYSTEMS = re.compile(
+    r"\.(_.*|ds_store|localized|directory|appledouble|apdisk|trash|trashes|trash-\d+|@__thumb|@upload_cache"
+    r"|spotlight-v100|fseventsd|temporaryitems|documentrevisions-v100|snapshot|nfs[0-9a-f]+)"
+)
 #: Endings of folders in which photo programs keep their libraries and previews.
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".lrdata", ".lrlibrary", ".cocatalog")
 _OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
@@ -78,9 +83,9 @@ class Search:
             self._files["photos that are not downloaded (.icloud)"] += absent
         self._hidden += [folder / name for name in entries if name.startswith(".") and is_folder(folder / name)]
         names = [name for name in entries if not name.startswith(".")]
-        own = set(filter(_is_of_system, names))
+        own = set(filter(is_of_system, names))
         self._folders.update(name for name in own if is_folder(folder / name))
-        return [folder / name for name in names if name not in own and name != "Icon\r"]
+        return [folder / name for name in names if name not in own]
 
     def enters(self, folder: Path) -> bool:
         """Whether it is a folder that is searched: not a link to one above or within the root."""
@@ -164,7 +169,7 @@ def is_output(folder: Path) -> bool:
     found = False
     with suppress(OSError), os.scandir(folder) as entries:  # not listdir: a class may have very many images
         for entry in entries:
-            if not entry.name.startswith("."):
+            if not is_skipped_name(entry.name):
                 if not re.fullmatch(_FEATURE_FILES, entry.name):
                     return False
                 found = True
@@ -189,13 +194,20 @@ def is_preview_name(name: str) -> bool:
     return name.strip("._ ").lower() in _PREVIEWS
 
 
-def _is_of_system(name: str) -> bool:
+def is_skipped_name(name: str) -> bool:
+    """Whether a file or folder of this name is skipped: it is hidden, or a system's own."""
+    return name.startswith(".") or is_of_system(name)
+
+
+def is_of_system(name: str) -> bool:
+    """Whether systems give this name to files or folders of their own."""
     plain = re.sub(r"\s*\(\d+\)$", "", name.strip().lower())  # copied with the photos a second time: @eaDir (1)
     return (
         plain in _OF_SYSTEMS
         or plain.endswith(_LIBRARIES)
         or name.strip() in _RECYCLED
-        or bool(_NUMBERED.fullmatch(plain))
+        or name == "Icon\r"
+        or bool(_NUMBERED.fullmatch(plain) or _HIDDEN_OF_SYSTEMS.fullmatch(plain))
     )
 
 

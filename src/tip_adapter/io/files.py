@@ -74,7 +74,13 @@ def write_file(path: str | os.PathLike[str], content: bytes, *, replace: bool = 
         _sync_folder(place.parent)
 
 
-def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, replace: bool = False) -> None:
+def write_folder(
+    path: str | os.PathLike[str],
+    files: Mapping[str, bytes],
+    *,
+    replace: bool = False,
+    kept: Callable[[str], bool] | None = None,
+) -> None:
     """Write a folder of files durably, whole or not at all.
 
     Parameters
@@ -83,6 +89,7 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
     files : file name → content
     replace : bool
         Whether an existing folder (or file) may be replaced. Of several concurrent writers without it, one succeeds.
+    kept : function of a name, whether a file or folder of that name in a replaced folder is moved to the new one; None for none
 
     Raises
     ------
@@ -91,7 +98,7 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes], *, re
     NotWritable
         With the system's reason.
     """
-    with writing_folder(path, replace=replace) as folder:
+    with writing_folder(path, replace=replace, kept=kept) as folder:
         for name, content in files.items():
             _write_synced(folder / name, content)
 
@@ -109,7 +116,9 @@ def writing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def writing_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+def writing_folder(
+    path: str | os.PathLike[str], *, replace: bool = False, kept: Callable[[str], bool] | None = None
+) -> Iterator[Path]:
     """A new folder, which becomes `path` when the block ends; arguments and errors as `write_folder`.
 
     Files in it are written by `write_file` or `writing_file`.
@@ -121,7 +130,7 @@ def writing_folder(path: str | os.PathLike[str], *, replace: bool = False) -> It
         new.mkdir()
         yield new
         _sync_folder(new)
-        _move_in(new, place, replace=replace)
+        _move_in(new, place, replace=replace, kept=kept)
 
 
 class FolderWriter:
@@ -415,7 +424,7 @@ def _as_not_writable(path: str | os.PathLike[str]) -> Iterator[None]:
         raise not_writable(path, error) from error
 
 
-def _move_in(new: Path, place: Path, *, replace: bool) -> None:
+def _move_in(new: Path, place: Path, *, replace: bool, kept: Callable[[str], bool] | None) -> None:
     """Rename a folder to `place` durably, or leave everything as it was."""
     try:
         os.replace(new, place)  # onto nothing or an empty folder: of several writers, one succeeds
@@ -429,10 +438,21 @@ def _move_in(new: Path, place: Path, *, replace: bool) -> None:
         _exchange(place, new)
         undo = _exchange
     try:
+        if undo is _exchange and kept:
+            _move_kept(new, place, kept)
         _sync_folder(place.parent)
     except OSError:
+        if undo is _exchange and kept:
+            _move_kept(place, new, kept)
         undo(place, new)
         raise
+
+
+def _move_kept(old: Path, place: Path, kept: Callable[[str], bool]) -> None:
+    """Move what is kept of one folder into another, unless a file of the same name is there."""
+    for name in filter(kept, os.listdir(old) if old.is_dir() else ()):
+        if not os.path.lexists(place / name):
+            os.replace(old / name, place / name)
 
 
 def _keep_mode(place: Path, new: Path) -> None:

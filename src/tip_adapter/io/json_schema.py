@@ -45,10 +45,15 @@ def parse_json(content: bytes) -> Any:
     Raises
     ------
     ValueError, RecursionError
-        It is not that, is not JSON in UTF-8, or is nested too deeply. ValidationError names the path of half a character.
+        It is not that, is empty, is not JSON in UTF-8, or is nested too deeply. ValidationError names the path of half a character.
     """
     text = content.decode("utf-8")
-    value = json.loads(text, object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite)
+    if not text.strip():
+        raise ValueError("it is empty")
+    try:
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_float=_finite, parse_constant=_finite)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON ({error})") from error
     if "\\ud" in text.lower():
         _refuse_surrogates(value, "")
     return value

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tip_adapter.errors import DamagedModelFolder, ModelFolderError, NotWritable, OutputExists
+from tip_adapter.images.search import is_of_system
 from tip_adapter.io.files import is_folder, not_writable, open_regular, read_bounded, readable_path, write_folder
 from tip_adapter.io.json_schema import convert, parse_json
 from tip_adapter.model.card import model_card
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: What file managers leave in a folder that a person has looked at.
-_CLUTTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 #: A folder that is replaced while it is read is read again, so many times.
 _ATTEMPTS = 10
 
@@ -81,7 +80,7 @@ def write_model_folder(
         files = model_folder_files(config, arrays)
     except ValueError as error:
         raise NotWritable(f"cannot write {printable(folder)}: {error}") from error
-    write_folder(folder, files, replace=replace)
+    write_folder(folder, files, replace=replace, kept=is_of_system)
 
 
 def model_folder_files(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
@@ -162,11 +161,12 @@ def refuse_unreplaceable(folder: str | os.PathLike[str]) -> None:
     place = Path(os.path.realpath(folder))
     try:
         place.lstat()
-        names = {path.name for path in place.iterdir()} - _CLUTTER if place.is_dir() else {place.name}
+        inside = [path.name for path in place.iterdir()] if place.is_dir() else [place.name]
     except FileNotFoundError:
         return
     except OSError as error:
         raise not_writable(folder, error) from error
+    names = {name for name in inside if not (place.is_dir() and is_of_system(name))}
     others = sorted(names - {CONFIG, ARRAYS, CARD})
     if others and {CONFIG, ARRAYS} <= names:
         raise OutputExists(
