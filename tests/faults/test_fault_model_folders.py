@@ -189,7 +189,7 @@ SAFETENSORS: dict[str, tuple[bytes, str]] = {
     "a list": (safetensors_with(b"[]"), "expected `object`, got `array`"),
     "no JSON": (safetensors_with(b"{'a'}"), "Expecting property name"),
     "no UTF-8": (safetensors_with(b'{"\xff": 0}'), "'utf-8' codec"),
-    "nested": (safetensors_with(b'{"a":' * 10_000), "recursion"),
+    "nested": (safetensors_with(b'{"a":' * 10_000), "nested too deeply"),
     "a name twice": (
         safetensors_with(b'{"a": %s, "a": %s}' % ((json.dumps(entry()).encode(),) * 2), bytes(4)),
         "key 'a' is repeated",
@@ -702,9 +702,9 @@ def test_fault_85_labels_that_no_model_could_be_fitted_to_are_refused(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (b"[" * 2**26, "recursion"),
-        (b"[" * 2**25 + b"]" * 2**25, "recursion"),
-        (b'{"format": 1, "seed": ' + b"[" * (2**26 - 22), "recursion"),
+        (b"[" * 2**26, "nested too deeply"),
+        (b"[" * 2**25 + b"]" * 2**25, "nested too deeply"),
+        (b'{"format": 1, "seed": ' + b"[" * (2**26 - 22), "nested too deeply"),
         (b"[]" * 2**25, "Extra data"),
         (b"{" * 2**26, "Expecting property name"),
         (b"[" * (2**26 + 1), "above the limit"),
