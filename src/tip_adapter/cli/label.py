@@ -33,7 +33,7 @@ def label(
         str,
         Argument(
             metavar="INPUT",
-            help="A folder, a list (.csv, .jsonl, .txt), Parquet, tar shards, or a URL of any of them.",
+            help="A folder, a list (.csv, .tsv, .jsonl, .txt), Parquet, tar shards, or a URL of any of them.",
         ),
     ],
     out: LabelsDir,

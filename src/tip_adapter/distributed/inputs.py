@@ -69,7 +69,7 @@ def list_photos(source: str) -> Iterator[RecordBatch]:
 
     Parameters
     ----------
-    source : path or URL of a folder of photos or of shards, a list (.csv, .jsonl, .txt), a Parquet file, a tar shard, or a
+    source : path or URL of a folder of photos or of shards, a list (.csv, .tsv, .jsonl, .txt), a Parquet file, a tar shard, or a
         pattern such as ``shards/*.tar``
 
     Yields

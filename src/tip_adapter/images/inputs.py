@@ -13,9 +13,9 @@ from PIL import Image
 
 from tip_adapter.errors import LabelError, UsageError
 from tip_adapter.images.decode import MAX_BYTES
-from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
+from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels, refuse_missing_labels
 from tip_adapter.text import printable, shown
-from tip_adapter.validation import is_missing, require
+from tip_adapter.validation import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,11 +135,7 @@ def listed_pairs(images: Any, labels: Any) -> tuple[list[ImageLike], list[str]]:
     listed, texts = listed_images(images), listed_labels(labels)
     if len(listed) != len(texts):
         raise LabelError(f"{len(listed):,} images but {len(texts):,} labels; give one label per image")
-    if missing := next(filter(is_missing, texts), None):
-        raise LabelError(
-            f"label {shown(missing)} is what programs write where a label is missing; leave the image out, or call its class "
-            "something else"
-        )
+    refuse_missing_labels(texts)
     return listed, texts
 
 

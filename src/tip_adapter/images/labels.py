@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import LabelError
-from tip_adapter.text import printable
-from tip_adapter.validation import BLANKS, MAX_TEXT
+from tip_adapter.text import printable, shown
+from tip_adapter.validation import BLANKS, MAX_TEXT, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,6 +77,15 @@ def label_of(text: str, where: str) -> str:
     if not _look(label).strip():
         raise LabelError(f"class name {label!a} ({printable(where)}) has only characters that show nothing; rename it")
     return label
+
+
+def refuse_missing_labels(labels: Iterable[str]) -> None:
+    """Raise LabelError, naming the first, if a label is what programs write for a missing one, such as nan."""
+    if missing := next(filter(is_missing, labels), None):
+        raise LabelError(
+            f"the label {shown(missing)} is what programs write where a label is missing; leave out what has it, or call the class "
+            "something else"
+        )
 
 
 def refuse_case_duplicates(names: Iterable[str]) -> None:

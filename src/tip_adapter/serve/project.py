@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tip_adapter.errors import LabelError
-from tip_adapter.images.labels import label_of, refuse_lookalike_labels
+from tip_adapter.images.labels import label_of, refuse_lookalike_labels, refuse_missing_labels
 from tip_adapter.serve.current import CurrentState
 from tip_adapter.serve.fine_tuner import FineTuner
 from tip_adapter.serve.problems import Problem
@@ -23,7 +23,6 @@ from tip_adapter.serve.rows import Rows
 from tip_adapter.serve.sorting import Scores
 from tip_adapter.serve.state import COLLECTION, UPLOAD, Change, ClassRow, PhotoRow, State
 from tip_adapter.text import counted, shown
-from tip_adapter.validation import is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -386,11 +385,8 @@ class Project:
 
     def _check_class(self, label: str, name: str, but: str | None = None) -> None:
         """Raise Problem or LabelError if a class cannot be added or renamed so."""
-        if is_missing(label) and (but is None or self.class_of(but).label != label):  # imported ones may be called so
-            raise LabelError(
-                f"label {shown(label)} is what programs write where a label is missing; leave its photos out, or call the class "
-                "something else"
-            )
+        if but is None or self.class_of(but).label != label:  # imported ones may be called so
+            refuse_missing_labels([label])
         self._refuse_taken_label(label, but)
         if but is None:
             self._refuse_more_classes()
