@@ -10,7 +10,7 @@ PROCESSES = $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
 SOAKED := tests/distributed tests/faults tests/features tests/methods tests/model/test_incremental.py tests/cli/test_teach_commands.py tests/test_metrics.py tests/io/test_files.py tests/test_vectors.py tests/serve
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo setup fix check test docs bench mutants results soak
+.PHONY: demo setup fix check test coverage docs bench mutants results soak
 export NO_MKDOCS_2_WARNING := 1
 
 demo: $(VENV)/.has-base
@@ -36,7 +36,11 @@ test: $(VENV)/.has-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mkdocs build --strict --quiet
-	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup
+
+# The fast tests, and how much of the code they run. Not a part of `test`: measuring takes half as long again as the tests.
+coverage: $(VENV)/.has-dev
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup -m "not slow and not data" --cov --cov-report=term:skip-covered
 
 # The site in site/, from docs/ and the docstrings; a warning is an error.
 docs: $(VENV)/.has-dev
