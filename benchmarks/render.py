@@ -95,15 +95,11 @@ def between(markers: tuple[str, str], text: str, page: str) -> str:
 
 
 def figure(words: dict[str, str]) -> str:
-    """The accuracy of Tip-Adapter at the most shots, in a sentence."""
+    """The accuracy of the default method at the most shots, in a sentence."""
     record = read("caltech101")
     shots = max(row["shots"] for row in record["rows"])
-    method, zero_shot = (
-        f"{100 * mean(accuracies(record['rows'], shots, method)):.1f} %" for method in (DEFAULT_METHOD, "zero-shot")
-    )
-    return words["figure"].format(
-        accuracy=method, zero_shot=zero_shot, shots=shots, n_test=f"{record['n_photos']['test']:,}"
-    )
+    accuracy = 100 * mean(accuracies(record["rows"], shots, DEFAULT_METHOD))
+    return words["figure"].format(accuracy=f"{accuracy:.1f} %", shots=shots, n_test=f"{record['n_photos']['test']:,}")
 
 
 def shipped() -> str:
@@ -150,7 +146,7 @@ def accuracy_table(record: dict[str, Any], words: dict[str, str]) -> str:
 WORDS = {
     "README.md": {
         "figure": "**{accuracy} of {n_test} new photos** are classified correctly from {shots} photos for each of its 100 classes, "
-        "everyday objects and animals; {zero_shot} from the class names alone. [More figures](#accuracy-and-speed).",
+        "everyday objects and animals. [More figures](#accuracy-and-speed).",
         "speed": "speed",
         "pocket, 256 photos to vectors; reference: a plain loop in torch; limit: the processor seconds of decoding and encoding, spread over all processors": "256 photos to vectors, against torch in a plain loop",
         "predict one photo, process start to answer": "`predict` on one photo, from process start to answer",
@@ -163,8 +159,8 @@ WORDS = {
         "Spread, chosen alpha and beta, the paper's claims, all other figures: [docs/results](docs/results/index.md).",
     },
     "README.zh-CN.md": {
-        "figure": "Caltech101 的 100 类日常物品和动物，每类 {shots} 张照片，{n_test} 张新照片的分类**准确率为 {accuracy}**；"
-        "只用类别名时为 {zero_shot}。[更多数据](#准确率与速度)",
+        "figure": "Caltech101 的 100 类日常物品和动物，每类 {shots} 张照片，{n_test} 张新照片的分类**准确率为 {accuracy}**。"
+        "[更多数据](#准确率与速度)",
         "caltech": "Caltech101 测试准确率（%）",
         "shots": "{} 张/类",
         "chinese": "，中文类别名",

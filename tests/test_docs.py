@@ -87,7 +87,7 @@ def test_the_accuracies_that_the_demo_shows_are_the_results_rendered_again() -> 
 def test_the_figures_in_a_readme_is_the_results_rendered_again(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert render.with_measured(text, name) == text
-    assert len(re.findall(r"\d %", text.partition("\n## ")[0])) == 2  # the first screen has one figure, and zero-shot's
+    assert len(re.findall(r"\d %", text.partition("\n## ")[0])) == 1
     assert text.partition("\n## ")[0].count("![") == 1
 
 
