@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from tip_adapter import FewShotClassifier
 from tip_adapter.encoders.prompts import (
     embed_classes,
     name_classes,
@@ -267,11 +269,38 @@ def test_fault_79_class_names_of_another_encoding_are_named_by_their_line(tmp_pa
 
 def test_fault_79_the_columns_of_a_file_of_class_names_are_named(tmp_path):
     (tmp_path / "names.csv").write_text("label;name\ncat;a cat\n")
-    with pytest.raises(UsageError, match=r"its first line has label;name, not the columns label and name"):
+    with pytest.raises(UsageError, match=r"its first line has label;name, not one column label and one name"):
         read_class_names(tmp_path / "names.csv")
 
 
 @pytest.mark.parametrize("name", ["nan", "None", "#N/A"])
 def test_fault_79_a_class_name_that_is_missing_as_text_is_reported(name):
     with pytest.warns(TipAdapterWarning, match=f"written where a name is missing: {name} for cat"):
-        name_classes(["cat", "nan"], {"cat": name}, lambda _: True)
+        name_classes(["cat", "dog"], {"cat": name}, lambda _: True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('label,name\nc1,"anchor\nc2,ant"\n', "the name of 'c1' has several lines, .*close its quotes"),
+        ('label,name\nc1,"anchor\nc2,ant\n', "unexpected end of data"),
+        ("label,name,name\nc1,anchor,x\n", "its first line has label, name, name, not one column label and one name"),
+        ('{"c1": "an\\nchor"}', "the name of 'c1' has several lines"),
+    ],
+)
+def test_fault_79_a_damaged_file_of_class_names_is_refused(tmp_path, text, reason):
+    (tmp_path / "names").write_text(text)
+    with pytest.raises(UsageError, match=reason):
+        read_class_names(tmp_path / "names")
+
+
+def test_fault_78_classes_of_one_name_are_reported():
+    with pytest.warns(TipAdapterWarning, match="text cannot tell apart: c1 and c2; give each a name of its own"):
+        name_classes(["c1", "c2", "c3"], {"c1": "ship", "c2": "ship"}, lambda _: True)
+
+
+@pytest.mark.parametrize("name", ["k\u00c3\u00a4fer", "k%C3%A4fer", "b'bug'"])
+def test_fault_79_damaged_class_names_are_reported(name, make_photos):
+    photos = make_photos("photos", red=1, green=1)
+    with pytest.warns(TipAdapterWarning, match=f"class names read as they are, though .*: {re.escape(name)}; "):
+        FewShotClassifier(encoder="toy", method="zero-shot", class_names={"red": name}).fit_folder(photos)

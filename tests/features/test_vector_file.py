@@ -358,7 +358,16 @@ def test_fault_79_a_missing_label_of_a_vector_file_is_refused(save: Callable[...
     assert f"the label '{label}' is what programs write where a label is missing" in refused(save(ours(labels=labels)))
 
 
-@pytest.mark.parametrize("name", ["split", "subset", "Partition"])
+@pytest.mark.parametrize("name", ["split", "subset", "Partition", "is_test"])
 def test_fault_75_parts_under_another_name_are_refused(save: Callable[..., Path], name: str) -> None:
     path = save(ours(part=None, **{name: np.array(PARTS)}))
     assert f"its {name} may say the part of each vector, which is read from part" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["split", "is_test"])
+def test_fault_75_parts_under_another_name_in_parquet_are_refused(tmp_path: Path, name: str) -> None:
+    table = pa.table(
+        {"id": ["a", "b"], "label": ["x", "y"], "vector": [[1.0, 0.0], [0.0, 1.0]], name: ["train", "test"]}
+    )
+    pq.write_table(table, tmp_path / "v.parquet")
+    assert f"its {name} may say the part of each vector, which is read from part" in refused(tmp_path / "v.parquet")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tip_adapter.errors import FolderError, LabelError, UsageError
+from tip_adapter.errors import FolderError, LabelError, TipAdapterWarning, UsageError
 from tip_adapter.images.find import ImageList, find_images, find_labelled, split_folders
 from tip_adapter.images.labels import numbered, path_as_text
 from tip_adapter.images.search import ENDINGS
@@ -89,7 +89,10 @@ def test_a_folder_that_is_named_like_a_photo_is_a_folder(tmp_path):
 def test_photos_outside_class_folders_are_skipped_and_noted(tmp_path):
     photos = find_labelled(place(tmp_path, "cat/1.jpg", "2.jpg", "3.PNG", "notes.txt"), part="train")
     assert pairs(photos) == [("cat/1.jpg", "cat")]
-    assert [note.rpartition(": ")[2] for note in photos.notes] == ["photos outside class folders are skipped (2)"]
+    assert photos.notes == (
+        f"{tmp_path}: photos outside class folders are skipped (2)",
+        f"{tmp_path}: 1 file that is no photo is skipped: .txt 1",
+    )
 
 
 def test_a_class_folder_without_photos_keeps_its_name_and_is_noted(tmp_path):
@@ -392,8 +395,8 @@ def test_fault_76_system_folders_are_neither_classes_nor_photos(tmp_path, system
     photos = find_labelled(tmp_path, part="train")
     assert pairs(photos) == [("cat/1.jpg", "cat"), ("dog/1.jpg", "dog")]
     assert system.startswith(".") or f"system folders and previews are skipped: {system} (2)" in photos.notes
-    assert {path.name for path in find_images(tmp_path)} == {"1.jpg"}
-    assert len(find_images(tmp_path)) == 2
+    with pytest.warns(TipAdapterWarning, match="skipped: "):
+        assert find_images(tmp_path) == [tmp_path / "cat" / "1.jpg", tmp_path / "dog" / "1.jpg"]
 
 
 @pytest.mark.parametrize("label", ["recycled", "thumbs", "snapshot"])
@@ -506,7 +509,8 @@ def test_fault_86_a_link_to_a_folder_above_or_beside_counts_nothing_twice(tmp_pa
     assert any(
         "links to folders that are searched anyway are skipped" in note and "again" in note for note in photos.notes
     )
-    assert len(find_images(tmp_path / "photos")) == 3
+    with pytest.warns(TipAdapterWarning, match="links to folders that are searched anyway are skipped: .*again"):
+        assert len(find_images(tmp_path / "photos")) == 3
 
 
 def test_fault_86_a_class_folder_that_links_to_the_folder_above_is_no_class(tmp_path):
@@ -563,7 +567,10 @@ def test_links_to_folders_and_photos_are_followed(linked):
 def test_a_circle_of_links_is_walked_once(linked, tmp_path):
     (tmp_path / "elsewhere" / "deep" / "back").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "self").symlink_to("self")
-    assert [path.name for path in find_images(linked / "cat")] == ["1.jpg", "2.jpg"]
+    with pytest.warns(
+        TipAdapterWarning, match="1 file that is no photo is skipped: links to nothing 1|links to folders that"
+    ):
+        assert [path.name for path in find_images(linked / "cat")] == ["1.jpg", "2.jpg"]
 
 
 def test_a_link_to_nothing_is_left_for_reading_to_report(linked):
@@ -676,7 +683,10 @@ def test_a_photo_is_itself_even_if_it_does_not_exist(tmp_path):
 
 def test_all_photos_of_a_folder_are_named_in_order(tmp_path):
     place(tmp_path, "b.jpg", "a/2.png", "a/1.png", ".x/3.png", "notes.txt")
-    assert find_images(tmp_path) == [tmp_path / "a/1.png", tmp_path / "a/2.png", tmp_path / "b.jpg"]
+    with pytest.warns(
+        TipAdapterWarning, match=r"1 file that is no photo is skipped: \.txt 1|hidden folders are skipped: \.x"
+    ):
+        assert find_images(tmp_path) == [tmp_path / "a/1.png", tmp_path / "a/2.png", tmp_path / "b.jpg"]
 
 
 def test_a_list_to_be_named_keeps_its_order_and_needs_no_labels(tmp_path):
@@ -1105,8 +1115,9 @@ def test_fault_75_parts_without_class_folders_are_named(tmp_path):
 @pytest.mark.parametrize("file", ["LOC_synset_mapping.txt", "words.txt", "imagenet_classes.txt"])
 def test_fault_79_a_file_that_may_have_the_names_of_ids_of_wordnet_is_named(tmp_path, file):
     place(tmp_path, "n01440764/1.jpg", "n02219486/1.jpg", file)
-    (note,) = find_labelled(tmp_path, part="train").notes
+    note, skipped = find_labelled(tmp_path, part="train").notes
     assert f"classes are ids of WordNet (n01440764, n02219486); if {file} has their names" in note
+    assert skipped.endswith("skipped: .txt 1")
 
 
 @pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", "photos.7z"])
@@ -1116,8 +1127,25 @@ def test_fault_79_an_archive_is_to_be_unpacked(tmp_path, name):
         find_labelled(tmp_path / name, part="train")
 
 
-def test_fault_79_such_a_file_next_to_named_classes_says_nothing(tmp_path):
-    assert find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", "classes.txt"), part="train").notes == ()
+def test_fault_79_such_a_file_next_to_named_classes_is_only_counted(tmp_path):
+    (note,) = find_labelled(place(tmp_path, "cat/1.jpg", "dog/1.jpg", "classes.txt"), part="train").notes
+    assert note == f"{tmp_path}: 1 file that is no photo is skipped: .txt 1"
+
+
+def test_fault_77_archives_of_classes_are_counted_with_the_files_around_a_part(tmp_path):
+    place(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "train/fox.zip", "test/cat/2.jpg", "README.md")
+    *_, note = find_labelled(tmp_path, part="train").notes
+    assert note == f"{tmp_path / 'train'}: 2 files that are no photos are skipped: .zip 1, .md 1"
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_fault_86_a_class_folder_that_is_a_link_to_nothing_is_an_error(tmp_path, part):
+    place(tmp_path, "cat/1.jpg", "dog/1.jpg")
+    (tmp_path / "fox").symlink_to("/disk/fox")
+    with pytest.raises(
+        FolderError, match="fox is a link to /disk/fox, which does not exist; connect the disk that has it"
+    ):
+        find_labelled(tmp_path, part=part)
 
 
 def test_fault_77_what_is_behind_a_path_that_is_too_long_is_counted_as_that(tmp_path, monkeypatch):
@@ -1130,3 +1158,15 @@ def test_fault_77_what_is_behind_a_path_that_is_too_long_is_counted_as_that(tmp_
     (note,) = find_labelled(tmp_path, part="train").notes
     assert note.endswith("1 file that is no photo is skipped: paths longer than the system reads 1")
     os.chdir(tmp_path)
+
+
+def test_fault_77_images_without_labels_say_what_is_skipped(tmp_path):
+    place(tmp_path, "1.jpg", "2.cr2", "thumbs/1.jpg", ".3.jpg.icloud")
+    (tmp_path / "more").symlink_to("/disk/more")
+    with pytest.warns(TipAdapterWarning) as warned:
+        assert find_images(tmp_path) == [tmp_path / "1.jpg"]
+    said = [str(one.message) for one in warned]
+    assert said == [
+        f"{tmp_path}: 3 files that are no photos are skipped: photos that are not downloaded (.icloud) 1, .cr2 1, links to nothing 1",
+        "system folders and previews are skipped: thumbs",
+    ]

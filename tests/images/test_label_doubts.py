@@ -182,3 +182,93 @@ def test_fault_79_a_missing_label_as_text_is_reported_by_estimators_of_vectors(l
     with pytest.warns(TipAdapterWarning, match=reason):
         clf.partial_fit(vectors[:1], [label])
     clf.partial_fit(vectors[:1], [label])  # known by now
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unsorted",
+        "to_sort",
+        "Unclassified",
+        "un-categorized",
+        "unassigned",
+        "unannotated",
+        "To Label",
+        "TBD",
+        "TODO",
+        "ohne Label",
+        "nicht klassifiziert",
+        "non classé",
+        "sin clasificar",
+        "não classificado",
+        "未分类",
+        "未ラベル",
+        "미분류",
+    ],
+)
+def test_fault_79_words_for_photos_without_a_label_are_doubted(name):
+    (note,) = label_doubts(["cat", name])
+    assert f"such names are written where a label is missing: {name}; if it is" in note
+
+
+@pytest.mark.parametrize(
+    "name", ["sorted", "labels", "class", "category", "todoroki", "tagged", "未来", "assigned seat"]
+)
+def test_fault_79_words_that_are_like_these_are_not_doubted(name):
+    assert label_doubts(["cat", name]) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["labels/1.txt", "1.png", "data/train/cat", "C:\\data\\cat", "masks\\1.png", "/data/cat"]
+)
+def test_fault_79_a_label_that_is_the_path_of_a_file_is_doubted(path):
+    (note,) = label_doubts(["cat", path])
+    assert f"written like the path of a file: {path}; write the name of the class alone" in note
+
+
+@pytest.mark.parametrize("name", ["and/or", "hot dog/sausage", "St. Bernard", "km/h", "v1.0", "Fa. Meier", "1/2"])
+def test_fault_79_a_label_with_a_slash_or_a_point_is_not_doubted(name):
+    assert label_doubts(["cat", name]) == []
+
+
+@pytest.mark.parametrize("name", ["red%20fox", "k%C3%A4fer", "k\\u00e4fer"])
+def test_fault_79_marks_of_addresses_and_of_json_are_doubted(name):
+    (note,) = label_doubts(["cat", name])
+    assert f"a program or spreadsheet wrote marks around the labels: {name}; write the label alone" in note
+
+
+def test_fault_79_a_percentage_is_not_doubted():
+    assert label_doubts(["100%", "50% off", "20%"]) == []
+
+
+def test_fault_79_the_only_negative_number_among_labels_is_doubted():
+    (note,) = label_doubts(["0", "1", "-1"])
+    assert "such a number is written where a label is missing: -1; if it is, leave" in note
+    for numbers in (["-1", "1"], ["-2", "-1", "0", "1", "2"], ["0", "1"], ["-1", "cat"]):
+        assert label_doubts(numbers) == []
+
+
+def test_fault_79_decimal_numbers_as_labels_are_doubted():
+    (note,) = label_doubts(["0.93", "12.25", "55.125"])
+    assert "decimal numbers as of a measurement: 0.93, 12.25, 55.125; if so, write the class" in note
+    assert label_doubts(["1.0", "2.0", "3.0"]) == label_doubts(["1.5 mm", "2.5 mm", "3.5 mm"]) == []
+
+
+@pytest.mark.parametrize("text", ["[1 0 0]", "[3]", "[object Object]"])
+def test_fault_79_text_of_a_list_without_quotes_is_doubted(text):
+    (note,) = label_doubts(["cat", text])
+    assert f"written like a list of labels: {text}; write one label" in note
+
+
+@pytest.mark.parametrize(
+    "text", ["array([3])", "tf.Tensor(3)", "<Label.CAT: 1>", "=VLOOKUP(A1;B:C;2)", "####", "<label>"]
+)
+def test_fault_79_text_of_programs_and_spreadsheets_is_doubted(text):
+    (note,) = label_doubts(["cat", text])
+    assert f"wrote marks around the labels: {text}; write the label alone" in note
+
+
+@pytest.mark.parametrize("copy", ["cat_224x224", "cat_aug", "cat-augmented", "cat resized", "cat_crops", "cat_thumbs"])
+def test_fault_78_copies_that_programs_make_of_a_class_are_doubted(copy):
+    (note,) = label_doubts(["cat", copy])
+    assert f"named like a copy of another class: {copy}; if it is one" in note

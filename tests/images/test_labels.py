@@ -66,6 +66,9 @@ def test_fault_78_white_space_around_labels_is_trimmed(tmp_path, route, other):
         ("\u30a2\uff65\u30a4", "\u30a2\u30fb\u30a4", "letters that look alike"),  # dots of both widths
         ("\u0219i", "\u015fi", "letters that look alike"),  # Romanian, comma and cedilla
         ("\u0110", "\u00d0", "letters that look alike"),
+        ("\u0642\u0637\u0629", "\u0642\u0640\u0637\u0629", "letters that look alike"),  # stretched
+        ("\u30d8\u30d3", "\u3078\u30d3", "letters that look alike"),  # hiragana and katakana he
+        ("\u30ab\u30ec\u30fc", "\u529b\u30ec\u4e00", "letters that look alike"),  # Chinese characters in katakana
         ("\u0e41\u0e21\u0e27", "\u0e40\u0e40\u0e21\u0e27", "letters that look alike"),  # a Thai vowel typed as two
         ("a\u301cb", "a\uff5eb", "letters that look alike"),  # Japanese, macOS and Windows
         ("a\u2014b", "a\u2015b", "letters that look alike"),

@@ -687,3 +687,94 @@ def test_fault_79_a_list_of_numbered_classes_names_the_file_of_their_names(tmp_p
     (tmp_path / "list.csv").write_text("file_name,label\n1.jpg,0\n2.jpg,1\n")
     (note,) = find_labelled(tmp_path / "list.csv", part="train").notes
     assert "classes are numbers (0, 1); if classes.txt has their names, give them as class names" in note
+
+
+IDS = [
+    "id,name,label\n1,2.jpg,ant\n2,1.jpg,bee\n",
+    "image_id;original_name;label\n1;2.jpg;ant\n2;1.jpg;bee\n",
+    "label,id,attachment\nant,1,2.jpg\nbee,2,1.jpg\n",
+]
+
+
+@pytest.mark.parametrize(
+    "text", [*IDS, '{"id": 1, "file": "2.jpg", "label": "ant"}\n{"id": 2, "photo_1": "1.jpg", "label": "bee"}\n']
+)
+def test_fault_79_numbers_of_rows_are_no_names_if_another_column_names_the_images(tmp_path, text):
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).touch()
+    if text.startswith("{"):
+        text = text.replace('"file"', '"photo_1"')
+    found = find_labelled(
+        written(tmp_path, text, name="list.jsonl" if text.startswith("{") else "list.csv"), part="train"
+    )
+    assert [(path.name, label) for path, label in zip(found.paths, found.labels, strict=True)] == [
+        ("2.jpg", "ant"),
+        ("1.jpg", "bee"),
+    ]
+    (note,) = found.notes
+    assert "the images are those that its column " in note
+
+
+def test_fault_79_ids_are_names_if_the_other_names_are_of_no_images(tmp_path):
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).touch()
+    source = written(tmp_path, "id,original_name,label\n1,IMG_7.jpg,ant\n2,1.jpg,bee\n")
+    found = find_labelled(source, part="train")
+    assert ([path.name for path in found.paths], found.notes) == (["1.jpg", "2.jpg"], ())
+
+
+def test_fault_79_two_columns_that_name_images_are_told_apart_by_the_user(tmp_path):
+    for name in ("1.jpg", "2.jpg", "a.png", "b.png"):
+        (tmp_path / name).touch()
+    source = written(tmp_path, "id,left,right,label\n7,1.jpg,a.png,ant\n8,2.jpg,b.png,bee\n")
+    with pytest.raises(FolderError, match="its columns left, right name images; call the one to read file_name; found"):
+        find_labelled(source, part="train")
+    with pytest.raises(FolderError, match="its columns left, right name images"):
+        find_images(source)
+
+
+@pytest.mark.parametrize("column", ["label_text", "names", "description", "Common Name"])
+def test_fault_79_a_column_with_the_names_of_numbers_is_named(tmp_path, column):
+    found = find_labelled(written(tmp_path, f"filename,label,{column}\n1.jpg,0,cat\n2.jpg,1,dog\n"), part="train")
+    assert found.classes == ("0", "1")
+    assert any(f"not read as the label: {column}; rename the columns if it should be" in note for note in found.notes)
+
+
+def test_fault_79_a_description_next_to_labels_that_are_words_says_nothing(tmp_path):
+    source = written(tmp_path, "filename,label,description\n1.jpg,cat,asleep\n2.jpg,dog,awake\n")
+    assert find_labelled(source, part="train").notes == ()
+
+
+def test_fault_79_lines_that_begin_like_comments_but_may_be_rows_are_counted(tmp_path):
+    for name in ("#1.jpg", "3.jpg"):
+        (tmp_path / name).touch()
+    found = find_labelled(written(tmp_path, "# made by hand\nid,label\n#1,cat\n# by hand, too\n3,owl\n"), part="train")
+    assert found.labels == ("owl",)
+    assert [note.partition(": ")[2] for note in found.notes] == [
+        "2 lines that begin with # skipped as comments; if they name photos, write the endings of these"
+    ]
+
+
+def test_fault_79_of_two_columns_of_names_the_one_whose_images_exist_is_read(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("a/1.jpg", "a/2.jpg"):
+        (tmp_path / name).touch()
+    found = find_labelled(
+        written(tmp_path, "filename,filepath,label\n1.jpg,a/1.jpg,ant\n2.jpg,a/2.jpg,bee\n"), part="train"
+    )
+    assert [path.relative_to(tmp_path).as_posix() for path in found.paths] == ["a/1.jpg", "a/2.jpg"]
+    assert [note.partition(": ")[2] for note in found.notes] == ["the images are those that its column filepath names"]
+
+
+def test_fault_79_an_id_is_no_folder_of_that_name(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1.jpg").touch()
+    assert find_labelled(written(tmp_path, "id,label\n1,ant\n"), part="train").paths == (tmp_path / "1.jpg",)
+
+
+def test_fault_75_a_photo_outside_the_folders_of_parts_is_reported(tmp_path):
+    listed = "file_name,label\ntrain/1.jpg,cat\ntest/2.jpg,dog\nextra/3.jpg,dog\n4.jpg,dog\n"
+    found = find_labelled(written(tmp_path, listed), part="train")
+    assert len(found) == 4
+    (note,) = found.notes
+    assert "its images are in folders of parts, but for 2 in extra, no folder; all rows are read; remove those" in note

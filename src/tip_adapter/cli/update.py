@@ -40,8 +40,9 @@ def add(
     quiet: bool = False,
 ) -> None:
     """Add images of a class, known or new, to a classifier."""
-    stored = [image_source(place).labelled(label) for place in photos if is_stored(place)]
-    paths = [path for place in photos if not is_stored(place) for path in find_images(place)]
+    with notes(quiet):
+        stored = [image_source(place).labelled(label) for place in photos if is_stored(place)]
+        paths = [path for place in photos if not is_stored(place) for path in find_images(place)]
     with notes(quiet), _updating(model_dir, device, threads) as model:
         before, known, chosen = len(model.support_), model.classes_.tolist(), model.choice_
         for place in photos:
@@ -202,7 +203,7 @@ def _now(model: FewShotClassifier) -> str:
     return f"The model has {classes} and {images}."
 
 
-def _about_settings(model: FewShotClassifier, chosen: Choice | None, model_dir: Path) -> str:
+def _about_settings(model: FewShotClassifier, chosen: Choice[float | None] | None, model_dir: Path) -> str:
     """That alpha and beta, or the like, are unchanged, or, if the model had none before, how they were chosen now."""
     if chosen:
         names = " and ".join(chosen_settings(model.head_))

@@ -7,6 +7,7 @@ import io
 import json
 import tomllib
 import unicodedata
+from collections import Counter
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def checked_names(pairs: Iterable[tuple[Any, Any]], where: str) -> dict[str, str
     Raises
     ------
     UsageError
-        A label or name is not text, a name is longer than `MAX_TEXT`, or a label has two names; the message names it.
+        A label or name is not text, a name has several lines or is longer than `MAX_TEXT`, or a label has two names; the message names it.
     """
     names: dict[str, str] = {}
     for label, name in pairs:
@@ -97,6 +98,10 @@ def checked_names(pairs: Iterable[tuple[Any, Any]], where: str) -> dict[str, str
             raise UsageError(f"{where}: label {shown(label)} is not text")
         if not is_whole_text(name) or not name.strip():
             raise UsageError(f"{where}: the name of {shown(label)} is not text: {shown(name)}")
+        if len(name.strip().splitlines()) > 1:
+            raise UsageError(
+                f"{where}: the name of {shown(label)} has several lines, {shown(name)}; write one, close its quotes"
+            )
         _refuse_long(name, f"{where}: the name of {shown(label)}")
         normal = unicodedata.normalize("NFC", label).strip(BLANKS)
         other = names.setdefault(normal, name)
@@ -121,14 +126,14 @@ def _label_name_pairs(text: str) -> list[tuple[Any, Any]]:
         if not isinstance(pairs, _Pairs):
             raise ValueError("it is a JSON list, not an object label → name")
         return pairs
-    reader = csv.DictReader(io.StringIO(text))
-    if not {"label", "name"} <= set(reader.fieldnames or []):
-        found = first_of(list(reader.fieldnames or [])) or "nothing"
-        raise ValueError(f"its first line has {found}, not the columns label and name")
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    columns = list(reader.fieldnames or [])
+    if columns.count("label") != 1 or columns.count("name") != 1:
+        raise ValueError(f"its first line has {first_of(columns) or 'nothing'}, not one column label and one name")
     pairs = []
     for row in reader:
         if None in row:  # cells without a column
-            n_columns = len(reader.fieldnames or [])
+            n_columns = len(columns)
             raise ValueError(
                 f"line {reader.line_num} has {len(row[None]) + n_columns} cells for {n_columns} columns; quote a name that contains a comma"
             )
@@ -165,6 +170,13 @@ def name_classes(
     unknown = [printable(label) for label in checked if label not in {*known, *labels}]
     if unknown:
         warn(f"class names are given for unknown labels: {', '.join(unknown[:5])}")
+    same = [
+        " and ".join(map(printable, (label for label in names if names[label] == name)))
+        for name, times in Counter(names.values()).items()
+        if times > 1
+    ]
+    if same:
+        warn(f"classes of the same name, which text cannot tell apart: {first_of(same)}; give each a name of its own")
     missing = [f"{printable(name)} for {printable(label)}" for label, name in checked.items() if is_missing(name)]
     if missing:
         warn(f"used as class names, though written where a name is missing: {', '.join(missing[:5])}")

@@ -167,13 +167,13 @@ class ParquetFile(ArrayFile):
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self.path = path
         self._file = file
-        columns, kept = self._columns(("id", "label", "part"))
+        columns, others, kept = self._columns(("id", "label", "part"))
         if "id" not in columns:
             raise ValueError("it has no column id; a vector file has id, label and vector")
         n = len(columns["id"])
         self._is_class = np.array([part == "class" for part in columns.get("part", [None] * n)], bool)
         self._arrays = _named_arrays(columns, kept, self._is_class)
-        self.names = [*self._arrays, "vectors", *["class_embeddings"] * bool(self._is_class.any())]
+        self.names = [*self._arrays, "vectors", *["class_embeddings"] * bool(self._is_class.any()), *others]
 
     def array(self, name: str) -> NDArray[Any]:
         """A column without the rows of classes; a ``class_`` array has those rows only."""
@@ -195,18 +195,21 @@ class ParquetFile(ArrayFile):
         for block, is_class in self._blocks():
             yield block[~is_class]
 
-    def _columns(self, names: Sequence[str]) -> tuple[dict[str, list[Any]], dict[str, str]]:
-        """The text columns of these names that it has, and the texts in its schema's metadata."""
+    def _columns(self, names: Sequence[str]) -> tuple[dict[str, list[Any]], list[str], dict[str, str]]:
+        """The text columns of these names that it has, the names of the others, and the texts in its schema's metadata."""
         pa = load_pyarrow()
         try:
             parquet = pa.parquet.ParquetFile(self._file)
             if parquet.metadata.num_rows > MOST_ROWS:
                 raise ValueError(f"it has {parquet.metadata.num_rows:,} rows, more than {MOST_ROWS:,}")
-            columns = parquet.read(columns=[name for name in names if name in parquet.schema_arrow.names]).to_pydict()
+            present = parquet.schema_arrow.names
+            columns = parquet.read(columns=[name for name in names if name in present]).to_pydict()
+            others = [name for name in present if name not in {*names, "vector"}]
             kept = parquet.schema_arrow.metadata or {}
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(error) from error
-        return columns, {key.decode("utf-8", "replace"): text.decode("utf-8", "replace") for key, text in kept.items()}
+        texts = {key.decode("utf-8", "replace"): text.decode("utf-8", "replace") for key, text in kept.items()}
+        return columns, others, texts
 
     def _blocks(self) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
         """(m, d) blocks of the column vector, and which of their rows are classes."""

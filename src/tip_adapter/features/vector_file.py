@@ -22,7 +22,7 @@ from tip_adapter.errors import FeaturesError, TipAdapterError, VectorError
 from tip_adapter.features.arrow import ParquetFile
 from tip_adapter.features.npz import NpzFile
 from tip_adapter.images.labels import label_of, numbered, refuse_lookalike_labels
-from tip_adapter.images.splits import is_part_column
+from tip_adapter.images.splits import may_say_part
 from tip_adapter.io.files import file_digest, open_regular
 from tip_adapter.text import printable, shown
 from tip_adapter.validation import is_missing
@@ -143,7 +143,7 @@ def open_vector_file(path: str | os.PathLike[str]) -> VectorFile:
 
 def _read_ours(file: ArrayFile) -> VectorFile:
     n, width = file.shape("vectors")
-    if "part" not in file.names and (others := list(filter(is_part_column, file.names))):
+    if "part" not in file.names and (others := list(filter(may_say_part, file.names))):
         raise ValueError(
             f"its {printable(others[0])} may say the part of each vector, which is read from part; rename or remove it"
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from tip_adapter import validation
-from tip_adapter.errors import FolderError
+from tip_adapter.errors import FolderError, warn
 from tip_adapter.images.folder_doubts import folder_doubts
 from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
@@ -138,6 +138,8 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         raise _no_class_folders(folder)
     if len(classes) == 1 and part_of(classes[0].name) and not parts:  # not even folders in it: no split, and no class
         raise _no_class_folders(classes[0], folder)
+    around = [place for place in folder.parents if place == source or source in place.parents]
+    search.skip_files([*children, *(child for place in around for child in search.children(place))])
     rows = [(path, child.name) for child in classes for path in search.images(child)]
     if not rows and (skipped := search.skipped_files()):  # without any file, the folders give the names of the classes
         names = first_of([child.name for child in classes])
@@ -150,12 +152,12 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
         others = [other.name for name, other in parts.items() if name != part]
         unread = [child.name for child in sub_folders(parts[part].parent) if child not in parts.values()]
         notes.append(_split_note(source, part, f"{parts[part].name} ({found})", others, unread))
-    notes += [*folder_doubts(folder, rows, classes), *_unlabelled(source, folder, [child.name for child in classes])]
+    notes += [*folder_doubts(folder, rows, classes), *_unlabelled([folder, *around], [child.name for child in classes])]
     return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
 
 
 def find_images(source: str | os.PathLike[str]) -> list[Path]:
-    """Images without labels: a file, all images of a folder at any depth, or those of a list.
+    """Images without labels: a file, all images of a folder at any depth, or those of a list; warns of what is skipped.
 
     Raises
     ------
@@ -169,12 +171,19 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
         return read_list(source, ENDINGS)
     if not is_folder(source):
         return [source]
-    search = Search(source)
-    images = list(search.images(source))
+    images, notes = images_below(source)
+    warn(*notes)
+    return images
+
+
+def images_below(folder: Path) -> tuple[list[Path], list[str]]:
+    """All images of a folder at any depth, and notes on what is skipped; FolderError without an image."""
+    search = Search(folder)
+    images = list(search.images(folder))
     if not images:
         found = f"; {skipped}" if (skipped := search.skipped_files()) else ""
-        raise FolderError(f"{printable(source)} holds no photos{found}; known endings are {' '.join(sorted(ENDINGS))}")
-    return images
+        raise FolderError(f"{printable(folder)} holds no photos{found}; known endings are {' '.join(sorted(ENDINGS))}")
+    return images, search.notes()
 
 
 def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
@@ -245,9 +254,11 @@ def _split_note(source: Path, part: str, reading: str, others: Sequence[str], un
     return f"{printable(source)} is split: reading {reading}{also}{rest}"
 
 
-def _unlabelled(source: Path, folder: Path, names: Sequence[str]) -> list[str]:
-    """Notes on names of classes that are probably none, and on photos outside class folders."""
-    around = [place for place in (folder, *folder.parents) if place == source or source in place.parents]
+def _unlabelled(around: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """Notes on names of classes that are probably none, and on photos outside class folders: in the folder that has them, the
+    first, or around it.
+    """
+    folder = around[0]
     notes = [f"{printable(folder)}: {note}" for note in [*label_doubts(names), *numbered_names(names, around)]]
     own = [name for name in names if name.startswith(_SYSTEM_SIGNS) and not is_missing(name)]
     if own and len(own) < len(names):

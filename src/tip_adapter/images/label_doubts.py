@@ -11,15 +11,24 @@ from tip_adapter.text import first_of
 from tip_adapter.validation import is_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-#: Text that a program wrote for several labels: ['scab', 'rust'], {"choices": ["scab"]}.
-_LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*", re.DOTALL)
+    #: What is said of the labels, which labels it fits, and what to do.
+    _Reason = tuple[str, Callable[[str], object], str]
+
+#: Text that a program wrote for several labels: ['scab', 'rust'], {"choices": ["scab"]}, [0, 0, 1].
+_LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*|\[[^\]]*[\s,\d][^\]]*\]", re.DOTALL)
 #: Text that a program or spreadsheet wrote with its marks around the label: b'cat', np.str_('cat'), tensor(3), 'cat', ="007",
-#: '007 (text in a spreadsheet), two quoted labels in one cell, &amp; of a page.
+#: <Label.CAT: 1>, =VLOOKUP(A1), ####, '007 (text in a spreadsheet), two quoted labels in one cell, &amp; of a page, %20 of an address, \\u00e4 of JSON.
 _CODE_TEXT = re.compile(
-    r"(?:b|u|(?:np\.)?(?:str|bytes)_\(|=)?([\"']).+\1\)?|tensor\(.+\)|np\.\w+\(.+\)|'[-+=@\d].*|.*\w\"\w.*|.*&(?:amp|lt|gt|quot|apos|nbsp|#\w+);.*",
-    re.DOTALL,
+    r"(?:b|u|(?:np\.)?(?:str|bytes)_\(|=)?([\"']).+\1\)?|(?:tf\.)?(?:tensor|array)\(.+\)|np\.\w+\(.+\)|<.+>|=\w+\(.*\)|#{2,}|'[-+=@\d].*|.*\w\"\w.*|.*&(?:amp|lt|gt|quot|apos|nbsp|#\w+);.*"
+    r"|.*%(?:2[0-9a-f]|[c-f][0-9a-f]%).*|.*\\u[0-9a-f]{4}.*",
+    re.DOTALL | re.IGNORECASE,
+)
+#: The path of a file, or a longer path: labels/1.txt, 1.png, data/train/cat, C:\\data\\cat.
+_PATH = re.compile(
+    r".*[\\/].*\.[a-z]\w{1,4}|.+\.(?:txt|xml|json|jpe?g|png|bmp|tiff?|webp|nii|npy)|[a-z]:[\\/].*|(?:[^\\/]*[\\/]){2,}.*",
+    re.DOTALL | re.IGNORECASE,
 )
 _MONTHS = "jan|janv|ene|feb|fev|fevr|mar|mars|mrz|apr|avr|abr|may|mai|jun|juin|jul|juil|aug|aout|ago|sep|sept|set|oct|okt|out|nov|dec|dez|dic"
 #: What spreadsheets make of labels such as 1-2, as `folded` gives it: 1-Feb, 01. Feb, 01-févr., Feb-01; and of long numbers.
@@ -27,10 +36,19 @@ _DATE = re.compile(
     rf"\d{{1,2}}(?:-|\. ?)(?:{_MONTHS})\.?|(?:{_MONTHS})\.?-\d{{2}}"
     r"|(?:jan|feb|mrz|apr|jun|jul|aug|sep|okt|nov|dez) \d{2}"  # of Germany; set 12 and out 22 are no dates
 )
+_NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)?\s*")
+_FRACTION = re.compile(r"[.,]\d*[1-9]")
 _SHORT_NUMBER = re.compile(r"-?\d(?:[.,]\d+)?E\+\d{2,3}")
 #: What is written for a missing label, and may be the name of a class.
 _SIGNS = frozenset("-?.–—*")
-_NO_LABEL = re.compile(r"(no|without|missing)[\W_]*labels?|(un|not[\W_]*)labell?ed", re.IGNORECASE)
+_NO_LABEL = re.compile(  # as `folded` gives it
+    r"(no|without|missing|to)[\W_]*(labels?|class|category)|(un[\W_]?|not[\W_]*)(label+ed|sorted|classified|categori[sz]ed|assigned|annotated|tagged)"
+    r"|to[\W_]*(sort|do|classify|annotate|be[\W_](determined|labell?ed|sorted))|tbd|todo"
+    r"|(ohne|kein)[\W_](label|klasse|kategorie)|(nicht[\W_]|un)(klassifiziert|zugeordnet|sortiert|kategorisiert)"
+    r"|(non|sans)[\W_](classee?s?|triee?s?|etiquetee?s?|etiquette|categorie)|(sin|sem)[\W_](clasificar|etiqueta[rs]?|rotulo|categoria|classificar)"
+    r"|n[ao]o?[\W_](classificad[oa]|rotulad[oa])|non[\W_]classificat[oaie]|senza[\W_](etichetta|categoria)|без[\W_](метки|категории)|неразобранн?ое"
+    + folded(r"|未(分类|标注|标记|整理|归类|分類|標註|標記|ラベル)|ラベルなし|미분류")
+)
 #: Names that file managers give to a new folder.
 _UNNAMED = re.compile(
     r"(new|untitled|unnamed)[ _-]?folder|neuer ordner|nouveau dossier|dossier sans titre|nueva carpeta|carpeta sin titulo"
@@ -54,6 +72,7 @@ _COPIES = re.compile(
     r"|\s*\([^()]*(?:conflict|konflikt|conflit)[^()]*\)"  # cat (Anna's conflicted copy 2024-01-02)
     r"|[\s_-](?:(?:desktop|laptop|win)(?:-\w+)+|macbook(?:-\w+)*)"  # cat-DESKTOP-AB12
     r"|-\d{8}t\d{6}z(?:-\d+)*"  # cat-20240102T120000Z-001
+    r"|[\s_-](?:\d+x\d+|resized?|rescaled|cropp?e?d?s?|aug|augmented|thumbs?|thumbnails?|compressed|converted)"  # by a program
     r"|[\s_.-]+(?:bak|backup|orig)\d*|~\d*"
     r")",
     re.DOTALL,
@@ -72,13 +91,11 @@ def label_doubts(names: Iterable[str]) -> list[str]:
     """
     names = list(dict.fromkeys(names))
     read = "read as a class of its own, though"
-    reasons: list[tuple[str, Callable[[str], object], str]] = [
+    notes = _notes(
+        names,
         (f"{read} written like a list of labels", _LIST_TEXT.fullmatch, "write one label"),
-        (
-            "read as they are, though a program or spreadsheet wrote marks around the labels",
-            _CODE_TEXT.fullmatch,
-            "write the label alone",
-        ),
+        *_OF_TEXTS,
+        (f"{read} written like the path of a file", _PATH.fullmatch, "write the name of the class alone"),
         (
             "read as they are, though spreadsheets make such dates and short numbers of labels",
             lambda name: _DATE.fullmatch(folded(name)) or _SHORT_NUMBER.fullmatch(name),
@@ -86,13 +103,8 @@ def label_doubts(names: Iterable[str]) -> list[str]:
         ),
         (
             f"{read} such names are written where a label is missing",
-            lambda name: name in _SIGNS or _NO_LABEL.fullmatch(name) or is_missing(name),
+            lambda name: name in _SIGNS or _NO_LABEL.fullmatch(folded(name)) or is_missing(name),
             "if it is, leave these photos out",
-        ),
-        (
-            "read as they are, though letters were lost when these names were written in another encoding",
-            _is_damaged,
-            "correct the names",
         ),
         (f"{read} programs give this name to a new folder", _is_unnamed, "rename it"),
         (
@@ -100,12 +112,9 @@ def label_doubts(names: Iterable[str]) -> list[str]:
             lambda name: _CAMERA.fullmatch(folded(name)),
             "put the photos of each class into a folder of its own",
         ),
-    ]
-    notes = [
-        f"{reason}: {first_of(found)}; {way_out}"
-        for reason, fits, way_out in reasons
-        if (found := [name for name in names if fits(name.strip())])
-    ]
+    )
+    if all(map(_NUMBER.fullmatch, names)):
+        notes += _number_doubts(names)
     if several := _several(names):
         notes.append(f"{read} other rows have its parts as labels: {first_of(several)}")
     if copies := _copies(names):
@@ -114,6 +123,11 @@ def label_doubts(names: Iterable[str]) -> list[str]:
             "remove it"
         )
     return notes
+
+
+def name_doubts(names: Iterable[str]) -> list[str]:
+    """Notes on names given for classes, for the text encoder, that are probably not what was meant."""
+    return _notes(names, *_OF_TEXTS)
 
 
 def new_doubts(known: Iterable[str], names: Iterable[str]) -> list[str]:
@@ -149,6 +163,22 @@ def _several(names: Iterable[str]) -> list[str]:
     return sorted({name for name, parts in splits if len(parts) > 1 and known.issuperset(parts)})
 
 
+def _number_doubts(names: Sequence[str]) -> list[str]:
+    """Notes on labels that are all numbers: the only negative one, and decimals."""
+    below = [name for name in names if name.strip().startswith("-")]
+    notes = []
+    if len(below) == 1 < len(names) and set(names) != {"-1", "1"}:
+        notes.append(
+            f"read as a class of its own, though such a number is written where a label is missing: {below[0]}; if it is, leave "
+            "these photos out"
+        )
+    if len(names) > 2 and any(map(_FRACTION.search, names)):
+        notes.append(
+            f"read as classes, though decimal numbers as of a measurement: {first_of(names)}; if so, write the class of each photo"
+        )
+    return notes
+
+
 def _is_damaged(name: str) -> bool:
     """Whether letters were replaced by U+FFFD, or UTF-8 was read as Windows' Latin letters: kÃ¤tzchen."""
     if "\ufffd" in name:
@@ -160,3 +190,28 @@ def _is_damaged(name: str) -> bool:
 
 def _is_unnamed(name: str) -> bool:
     return bool(_UNNAMED.fullmatch(re.sub(r" \d+$", "", without_copy_mark(name))))
+
+
+def _notes(names: Iterable[str], *reasons: _Reason) -> list[str]:
+    """A note for each reason that fits some of the names."""
+    names = list(dict.fromkeys(names))
+    return [
+        f"{reason}: {first_of(found)}; {way_out}"
+        for reason, fits, way_out in reasons
+        if (found := [name for name in names if fits(name.strip())])
+    ]
+
+
+#: Reasons to doubt any text that people or programs wrote.
+_OF_TEXTS: tuple[_Reason, ...] = (
+    (
+        "read as they are, though a program or spreadsheet wrote marks around the labels",
+        _CODE_TEXT.fullmatch,
+        "write the label alone",
+    ),
+    (
+        "read as they are, though letters were lost when these names were written in another encoding",
+        _is_damaged,
+        "correct the names",
+    ),
+)

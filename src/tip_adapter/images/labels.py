@@ -44,8 +44,15 @@ _LOOKALIKES = dict(
         strict=True,
     )
 ) | {"\u0e41": "\u0e40\u0e40", "\u0ec1": "\u0ec0\u0ec0"}  # one Thai or Lao vowel, typed as two
-#: What looks alike among other letters; by itself each is a class of its own in data sets of letters and signs.
-_LOOKALIKES_IN_WORDS = dict(zip("\u06a9\u06cc\u06c1\u06d5\u00d7", "\u0643\u064a\u0647\u0647x", strict=True))
+#: What looks alike among other letters; by itself each is a class of its own in data sets of letters and signs. The last are hiragana
+#: and Chinese characters that look like katakana, and the stroke that only stretches an Arabic word.
+_LOOKALIKES_IN_WORDS = dict(
+    zip(
+        "\u06a9\u06cc\u06c1\u06d5\u00d7" + "\u3078\u529b\u53e3\u4e8c\u5de5\u5915\u535c\u4e00",
+        "\u0643\u064a\u0647\u0647x" + "\u30d8\u30ab\u30ed\u30cb\u30a8\u30bf\u30c8\u30fc",
+        strict=True,
+    )
+) | {"\u0640": ""}
 #: Forms of a character that mean the same: of another width or font, ligatures, Roman numerals; not ² and ½. In words also
 #: those of another place in an Arabic word.
 _SAME_FORMS = ("<font>", "<compat>", "<wide>", "<narrow>", "<small>", "<noBreak>")

@@ -82,6 +82,12 @@ _COLUMNS = {
 _BOXES = re.compile(
     r"[xy](min|max|[0-2])|(min|max)[xy]|(roi|bb|b?box|bndbox|boundingbox)([xy]?(min|max|[0-2])?|[xywh]|left|top|right|bottom|width|height)"
 )
+#: Columns that have the names of classes where the label is a number.
+_NAMES_OF_NUMBERS = frozenset(
+    {"labeltext", "labelstr", "labeldescription", "labelmetadata", "labelnames", "classdescription"}
+    | {"name", "names", "description", "text", "commonname", "scientificname"}
+)
+_WHOLE = re.compile(r"\s*-?\d+(?:\.0+)?\s*")
 _FLAGS = frozenset(["0", "1", "0.0", "1.0", "true", "false"])
 _DRIVE = re.compile(r"[a-z]:[\\/]|\\\\\w", re.IGNORECASE)
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
@@ -98,6 +104,8 @@ class _Table:
     boxes: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     """Columns that could be the label as well as the one that is read."""
+    n_comments: int = 0
+    """Skipped lines that begin with #, though they have as many cells as the header."""
 
 
 def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple[Path, str, str]], list[str]]:
@@ -115,6 +123,7 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
         As `label_of`; the message names the line.
     """
     table, images = _table(path), NamedFiles(path.parent, endings)
+    by_name = _read_existing_names(path, table, images)
     if len(table.flags) > 1 and not any(record.get("label") for _, record in table.records):
         raise FolderError(
             f"{printable(path)}: no column label, but {_named([name.strip() for name in table.flags])} hold 0 and 1 or true and false, as if each were a class; write the "
@@ -143,23 +152,35 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
         raise FolderError(f"{printable(path)}, {error}; found {table.found}") from error
     if not any(parts):
         depth = len(path.parent.parts)
-        parts = parts_of_paths(
+        parts, doubts = parts_of_paths(
             [(image.parts[depth if image.is_relative_to(path.parent) else 0 : -1], name) for image, name in rows]
         )
+        notes += doubts
     notes += [f"{counted(absent, 'row', 'rows')} of confidence 0: skipped"] if absent else []
-    if table.boxes:
-        notes.append(f"its columns {_named(table.boxes)} are boxes around objects; whole photos are read")
-    if table.others:
-        notes.append(f"not read as the label: {_named(table.others)}; rename the columns if it should be")
+    notes += [*by_name, *_table_doubts(table)]
     names = list(dict.fromkeys(name for _, name in rows))
     notes += [*label_doubts(names), *numbered_names(names, [path.parent])]
     listed = [(*row, part) for row, part in zip(rows, parts, strict=True)]
     return listed, [f"{printable(path)}: {note}" for note in notes]
 
 
+def _table_doubts(table: _Table) -> list[str]:
+    """Notes on columns and lines that are not read."""
+    notes = []
+    if table.n_comments:
+        lines = counted(table.n_comments, "line that begins", "lines that begin")
+        notes.append(f"{lines} with # skipped as comments; if they name photos, write the endings of these")
+    if table.boxes:
+        notes.append(f"its columns {_named(table.boxes)} are boxes around objects; whole photos are read")
+    if table.others:
+        notes.append(f"not read as the label: {_named(table.others)}; rename the columns if it should be")
+    return notes
+
+
 def read_list(path: Path, endings: Collection[str]) -> list[Path]:
     """Images of a list; raises FolderError as `read_labelled_list`, but needs no labels."""
     table, images = _table(path), NamedFiles(path.parent, endings)
+    _read_existing_names(path, table, images)
     return [_image(record, f"{path}, line {line}", table.found, images) for line, record in table.records]
 
 
@@ -268,7 +289,7 @@ def _csv_table(text: str, encoding: str) -> _Table:
         raise ValueError(f"its column {doubled[0]!r} is there more than once; rename or remove one; found {found}")
     if mixed := [name for name in columns.values() if any(mark in name for mark in _SEPARATORS)]:
         raise ValueError(f"its column {mixed[0]!r} has a separator in its name; use one separator; found {found}")
-    records, excluded = [], set[str]()
+    records, excluded, n_comments = [], set[str](), 0
     flags = [name for name in header if name.strip() and name not in columns.values()]
     try:
         for row in reader:
@@ -287,6 +308,7 @@ def _csv_table(text: str, encoding: str) -> _Table:
                     )
                 records.append((reader.line_num, _record(cells, columns, excluded)))
                 flags = [name for name in flags if cells.get(name, "").strip().lower() in _FLAGS]
+            n_comments += _is_comment(row) and 1 < len(header) == sum(bool(cell.strip()) for cell in row)
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}; found {found}") from error
     return _Table(
@@ -294,7 +316,8 @@ def _csv_table(text: str, encoding: str) -> _Table:
         found,
         flags if 2 * len(flags) > len(header) - 1 else [],
         _box_columns(header),
-        _other_labels(header, columns),
+        _other_labels(header, columns, records),
+        n_comments,
     )
 
 
@@ -334,8 +357,11 @@ def _no_header(header: Sequence[str], found: str) -> ValueError:
 
 def _filled(row: Sequence[str]) -> bool:
     """Whether a row is not empty: spreadsheets write empty rows as separators alone, and programs comments after a #."""
-    is_comment = bool(row) and row[0].startswith("#") and not any(map(_is_image_name, row))
-    return not is_comment and any(cell.strip() for cell in row)
+    return not _is_comment(row) and any(cell.strip() for cell in row)
+
+
+def _is_comment(row: Sequence[str]) -> bool:
+    return bool(row) and row[0].startswith("#") and not any(map(_is_image_name, row))
 
 
 def _joins_rows(cell: str | None, separator: str) -> bool:
@@ -365,7 +391,7 @@ def _jsonl_table(text: str, encoding: str) -> _Table:
         keys.update(dict.fromkeys(record))
         records.append((number, _record(record, _columns(record), excluded)))
     found = f"{encoding}, JSON lines, keys {_named(list(keys))}"
-    return _Table(records, found, boxes=_box_columns(keys), others=_other_labels(keys, _columns(keys)))
+    return _Table(records, found, boxes=_box_columns(keys), others=_other_labels(keys, _columns(keys), records))
 
 
 def _whole(digits: str) -> int:
@@ -390,14 +416,43 @@ def _columns(names: Iterable[str]) -> dict[str, str]:
 
 
 def _record(cells: Mapping[str, Any], columns: Mapping[str, str], excluded: set[str]) -> dict[str, Any]:
-    """What a row has in the known columns, and what may say which part it is in, as `part_cells`."""
+    """What a row has in the known columns, what may say its part, as `part_cells`, and the other columns with names of images."""
     others = {name: value for name, value in cells.items() if name not in columns.values()}
-    return {**{key: cells.get(name) for key, name in columns.items()}, "parts": part_cells(others, excluded)}
+    record = {key: cells.get(name) for key, name in columns.items()}
+    named = {name: value for name, value in others.items() if isinstance(value, str) and _is_image_name(value)}
+    return record | {"parts": part_cells(others, excluded), "named": named}
 
 
-def _other_labels(names: Iterable[str], columns: Mapping[str, str]) -> list[str]:
-    """Columns under known names of the label that are not read, as another was chosen."""
-    return [name for name in names if plain_name(name) in _COLUMNS["label"] and name != columns.get("label")]
+def _read_existing_names(path: Path, table: _Table, images: NamedFiles) -> list[str]:
+    """Replace the names of files, if none is of an image that exists, by those of the only column whose names all are; a note if so.
+
+    An id may fit a file by accident: the rows of a data base are numbered, and photos often are, too.
+    """
+
+    def exists(name: Any) -> bool:
+        return isinstance(name, str) and _is_image_name(name) and os.path.lexists(images.find(name)[0])
+
+    columns = set.intersection(*(set(record["named"]) for _, record in table.records))
+    if not columns or any(exists(record.get("file_name")) for _, record in table.records):
+        return []
+    named = sorted(name for name in columns if all(exists(record["named"][name]) for _, record in table.records))
+    if len(named) > 1:
+        raise FolderError(
+            f"{printable(path)}: its columns {_named(named)} name images; call the one to read file_name; found {table.found}"
+        )
+    for _, record in table.records if named else ():
+        record["file_name"] = record["named"][named[0]]
+    return [f"the images are those that its column {_named(named)} names"] if named else []
+
+
+def _other_labels(
+    names: Iterable[str], columns: Mapping[str, str], records: Iterable[tuple[int, Mapping[str, Any]]]
+) -> list[str]:
+    """Columns under known names of the label, or of class names if all labels are numbers, that are not read, as another was chosen."""
+    known = {*_COLUMNS["label"]}
+    if all(_WHOLE.fullmatch(str(record.get("label"))) for _, record in records):
+        known |= _NAMES_OF_NUMBERS
+    return [name for name in names if plain_name(name) in known and name not in columns.values()]
 
 
 def _box_columns(names: Iterable[str]) -> list[str]:

@@ -31,7 +31,7 @@ class NamedFiles:
         """
         written = name.strip().replace("\\", "/")
         for text in dict.fromkeys([name, written, unquote(written)]):
-            if os.path.lexists(self._folder / text):
+            if os.path.lexists(self._folder / text) and not (self._folder / text).is_dir():
                 return [self._folder / text]
         similar = (self._similar(self._folder / text) for text in dict.fromkeys([written, unquote(written)]))
         return next(filter(None, similar), [self._folder / written])
@@ -47,7 +47,7 @@ class NamedFiles:
             if len(found) != 1:
                 return []
             folder = folder / found[0]
-        found = self._alike(folder, path.name)
+        found = [name for name in self._alike(folder, path.name) if not (folder / name).is_dir()]
         if len(found) != 1:
             found = []
             if path.suffix.lower() not in self._endings:

@@ -20,7 +20,7 @@ from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, first_of, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _ENDINGS = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
@@ -125,6 +125,24 @@ class Search:
             else:
                 self._files[kind_of(child)] += 1
 
+    def skip_files(self, children: Iterable[Path]) -> None:
+        """Count the files next to class folders that are no photos.
+
+        Raises
+        ------
+        FolderError
+            One is a link to nothing: it may be a class, on a disk that is not connected.
+        """
+        for child in children:
+            if child.suffix.lower() in ENDINGS or is_folder(child):
+                continue
+            if child.is_symlink() and not child.exists():
+                raise FolderError(
+                    f"{printable(child)} is a link to {printable(child.readlink())}, which does not exist; connect the disk "
+                    "that has it, or remove the link"
+                )
+            self._files[kind_of(child)] += 1
+
     def skipped_files(self) -> str:
         """How many files are no images, by their endings; empty if there are none."""
         if not self._files:
@@ -212,12 +230,14 @@ def is_of_system(name: str) -> bool:
 
 
 def kind_of(path: Path) -> str:
-    """What a file that is no photo is counted as: its ending; or that nothing can be known, as of a folder below too many."""
+    """What a file that is no photo is counted as: its ending; or why nothing can be known, as of a folder below too many."""
     try:
         path.lstat()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return "paths longer than the system reads"
+    if path.is_symlink() and not path.exists():
+        return "links to nothing"
     return path.suffix.lower() or "no ending"
 
 

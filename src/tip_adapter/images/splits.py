@@ -79,7 +79,7 @@ def part_cells(cells: Mapping[str, object], excluded: set[str]) -> dict[str, str
         if name not in excluded:
             text = str(value).strip() if isinstance(value, (str, int, float)) else ""
             fits = len(text) <= _LONGEST_VALUE
-            if is_part_column(name) or _flagged(name) or (fits and part_within(text)):
+            if may_say_part(name) or (fits and part_within(text)):
                 found[name] = text
             else:
                 excluded.add(name)
@@ -108,7 +108,7 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
         values = [cells.get(column, "") for _, cells in rows]
         known = {value: _allowed(column, value) for value in dict.fromkeys(values)}
         others = [value for value, allowed in known.items() if not allowed]
-        is_named = is_part_column(column) or bool(_flagged(column))
+        is_named = may_say_part(column)
         if not others:
             says = frozenset[str]().union(*known.values())
             if is_named or (len(known) <= _MOST_VALUES and len(says) > 1 and "train" in says):
@@ -134,8 +134,8 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
     return parts, []
 
 
-def parts_of_paths(rows: Sequence[tuple[Sequence[str], str]]) -> list[str]:
-    """The part of each row by the folders of its image, if all say one and it is a split; else empty.
+def parts_of_paths(rows: Sequence[tuple[Sequence[str], str]]) -> tuple[list[str], list[str]]:
+    """The part of each row by the folders of its image, if all say one and it is a split, else empty; and a note if only some do.
 
     Parameters
     ----------
@@ -144,7 +144,16 @@ def parts_of_paths(rows: Sequence[tuple[Sequence[str], str]]) -> list[str]:
     found = [
         next(filter(None, (part_of(name) for name in reversed(names) if name != label)), "") for names, label in rows
     ]
-    return found if "" not in found and is_split(set(found)) else [""] * len(rows)
+    if not is_split({part or None for part in found} - {None}):
+        return [""] * len(rows), []
+    if "" not in found:
+        return found, []
+    others = ["/".join(names) or "no folder" for (names, _), part in zip(rows, found, strict=True) if not part]
+    doubt = (
+        f"its images are in folders of parts, but for {len(others):,} in {first_of(sorted(set(others)))}; all rows are read; "
+        "remove those, or write a column split"
+    )
+    return [""] * len(rows), [doubt]
 
 
 def _allowed(column: str, value: str) -> frozenset[str]:
@@ -160,6 +169,11 @@ def _allowed(column: str, value: str) -> frozenset[str]:
 def is_part_column(column: str) -> bool:
     """Whether a column of this name says which part an image is in."""
     return plain_name(column) in _COLUMNS
+
+
+def may_say_part(column: str) -> bool:
+    """Whether a column of this name may say which part something is in, such as split or is_test."""
+    return is_part_column(column) or bool(_flagged(column))
 
 
 @lru_cache(maxsize=1000)

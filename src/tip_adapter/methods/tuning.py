@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from scipy.optimize import brentq
@@ -58,8 +58,12 @@ _TEMPERATURES = (0.01, 1e5)
 _BLOCK_ENTRIES = 2**20
 
 
+#: float, or float | None where a method without alpha and beta may have made the choice.
+_Setting = TypeVar("_Setting", bound="float | None", covariant=True)
+
+
 @dataclass(frozen=True)
-class Choice:
+class Choice(Generic[_Setting]):
     """alpha, beta and temperature, and how they were chosen.
 
     Parameters
@@ -83,8 +87,8 @@ class Choice:
     TipAdapterClassifier(alpha=2.0)
     """
 
-    alpha: float | None
-    beta: float | None
+    alpha: _Setting
+    beta: _Setting
     temperature: float
     accuracy: float | None
     rule: str
@@ -126,7 +130,7 @@ def choose_alpha_beta(
     validation: tuple[Array, Any] | None = None,
     ratio: float = 0.1,
     class_sums: str = "balanced",
-) -> Choice:
+) -> Choice[float]:
     """Choose alpha and beta for a support set.
 
     Parameters
@@ -270,26 +274,26 @@ class TuningData:
     start: tuple[float, float] | None = None
 
 
-def leave_one_out(cache: Cache, _data: TuningData) -> Choice:
+def leave_one_out(cache: Cache, _data: TuningData) -> Choice[float]:
     """Search on the support images, each scored without its own key; ValueError if no class has two images."""
     if np.bincount(cache.labels, minlength=1).max() < 2:
         raise ValueError("leave-one-out needs a class with two images; the scale-free rule works from one")
     return _search(cache, cache.left_out, LEAVE_ONE_OUT, central_alpha_beta)
 
 
-def scale_free(cache: Cache, data: TuningData) -> Choice:
+def scale_free(cache: Cache, data: TuningData) -> Choice[float]:
     """No search: beta is 1 / (2 sigma), alpha makes the cache's spread `ratio` times the text's."""
     (curve,) = cache.left_out.accuracy_curves([beta_for(cache, _SHARPNESS)])
     alpha = data.ratio * curve.unit if curve.unit else 1.0
     return _measured(cache.left_out, alpha, curve.beta, SCALE_FREE)
 
 
-def on_validation(cache: Cache, data: TuningData) -> Choice:
+def on_validation(cache: Cache, data: TuningData) -> Choice[float]:
     """Search on validation images; ValueError if there are none."""
     return _search_validation(cache, data, VALIDATION, best_alpha_beta)
 
 
-def on_few_validation(cache: Cache, data: TuningData) -> Choice:
+def on_few_validation(cache: Cache, data: TuningData) -> Choice[float]:
     """Of all pairs within a standard error of the best on few validation images, the one nearest to the support's own choice.
 
     The best pair on few images is mostly noise; where they cannot tell pairs apart, the support decides. ValueError as
@@ -299,14 +303,14 @@ def on_few_validation(cache: Cache, data: TuningData) -> Choice:
     return _search_validation(cache, data, FEW_VALIDATION, partial(nearest_alpha_beta, start=start))
 
 
-def fixed(cache: Cache, data: TuningData) -> Choice:
+def fixed(cache: Cache, data: TuningData) -> Choice[float]:
     """The user's (alpha, beta) with its leave-one-out accuracy; the temperature is 1; ValueError if `data` has none."""
     if data.alpha_beta is None:
         raise ValueError("the fixed rule needs alpha and beta; set both")
     return replace(_measured(cache.left_out, *data.alpha_beta, FIXED), temperature=1.0)
 
 
-RULES: dict[str, Callable[[Cache, TuningData], Choice]] = {
+RULES: dict[str, Callable[[Cache, TuningData], Choice[float]]] = {
     LEAVE_ONE_OUT: leave_one_out,
     SCALE_FREE: scale_free,
     VALIDATION: on_validation,
@@ -372,7 +376,7 @@ def beta_for(cache: Cache, sharpness: float) -> float:
     return float(sharpness / cache.sigma if cache.sigma else sharpness / _SHARPNESS * _PAPERS_BETA)
 
 
-def _search_validation(cache: Cache, data: TuningData, rule: str, choose: _Choose) -> Choice:
+def _search_validation(cache: Cache, data: TuningData, rule: str, choose: _Choose) -> Choice[float]:
     if data.validation is None or not len(data.validation[0]):
         raise ValueError("the validation rule needs validation images; pass validation=(X_val, y_val)")
     return _search(cache, cache.held_out(*data.validation), rule, choose)
@@ -383,13 +387,13 @@ def _search(
     queries: HeldOutQueries,
     rule: str,
     choose: _Choose,
-) -> Choice:
+) -> Choice[float]:
     """Apply `choose` to the accuracy over all alphas and some fifty betas."""
     curves = queries.accuracy_curves([beta_for(cache, sharpness) for sharpness in SHARPNESSES])
     return _measured(queries, *choose(curves, float(queries.scored_weights.sum())), rule)
 
 
-def _measured(queries: HeldOutQueries, alpha: float, beta: float, rule: str) -> Choice:
+def _measured(queries: HeldOutQueries, alpha: float, beta: float, rule: str) -> Choice[float]:
     """(alpha, beta) with its accuracy and temperature on the queries that count."""
     alpha = min(alpha, MAX_CHOSEN_ALPHA)
     if not queries.n_scored:

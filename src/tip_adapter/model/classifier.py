@@ -301,7 +301,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.head_.support
 
     @property
-    def choice_(self) -> Choice | None:
+    def choice_(self) -> Choice[float | None] | None:
         """How settings were chosen, with alpha and beta where the method has them; None where it chooses none."""
         return self.head_.choice
 

@@ -270,7 +270,7 @@ def _encode_validation(
 
 def _choose(
     support: Cache, rule: str, given: TuningData, classes: NDArray[Any], *, calibrate: bool
-) -> tuple[Choice, LeaveOneOutResult | None]:
+) -> tuple[Choice[float | None], LeaveOneOutResult | None]:
     """The choice, and its leave-one-out accuracy on the support; None where no photo can be left out."""
     if rule == tuning.LEAVE_ONE_OUT:
         refuse_singles(support.labels.tolist())

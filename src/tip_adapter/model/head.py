@@ -109,7 +109,7 @@ class Head:
     templates: tuple[str, ...]
     class_embeddings: ClassEmbeddings | None
     support: SupportSet
-    choice: Choice | None
+    choice: Choice[float | None] | None
     estimator: VectorClassifier
     logit_scale: float
     left_out: LeaveOneOutResult | None = None
@@ -122,7 +122,7 @@ class Head:
         method: str,
         data: TrainingData,
         estimator: VectorClassifier,
-        choice: Choice | None,
+        choice: Choice[float | None] | None,
         left_out: LeaveOneOutResult | None,
     ) -> Head:
         """That of a method that was just fitted to the data."""
@@ -402,7 +402,7 @@ def _restored(
     arrays: Mapping[str, NDArray[Any]],
     embeddings: ClassEmbeddings | None,
     support: SupportSet,
-    choice: Choice | None,
+    choice: Choice[float | None] | None,
 ) -> VectorClassifier:
     """The fitted method; ValueError where the saved values are not those that it saves."""
     method, parameters = config["method"], config["parameters"]
@@ -444,7 +444,7 @@ def _check_training(config: Mapping[str, Any], estimator: VectorClassifier) -> N
         raise ValueError(f"finetune_with is {shown(config['finetune_with'])}, which is no method here that is trained")
 
 
-def _refuse_overflow(choice: Choice, estimator: VectorClassifier) -> None:
+def _refuse_overflow(choice: Choice[float | None], estimator: VectorClassifier) -> None:
     """Raise ValueError if logits over the temperature, alpha · n · exp(beta (|key| − 1)) at most, could be infinite."""
     if choice.alpha is None or choice.beta is None:
         return
@@ -460,7 +460,7 @@ def new_estimator(
     method: str,
     class_embeddings: ClassEmbeddings | None,
     logit_scale: float,
-    choice: Choice | None,
+    choice: Choice[float | None] | None,
     settings: Mapping[str, Any],
 ) -> VectorClassifier:
     """The method, given those of these that its constructor takes."""

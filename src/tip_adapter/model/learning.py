@@ -17,7 +17,7 @@ from tip_adapter.encoders.prompts import embed_classes, name_classes, resolve_te
 from tip_adapter.errors import LabelError, warn
 from tip_adapter.features.sources import encode_labelled
 from tip_adapter.images.inputs import listed_labels
-from tip_adapter.images.label_doubts import new_doubts
+from tip_adapter.images.label_doubts import name_doubts, new_doubts
 from tip_adapter.images.labels import refuse_lookalike_labels
 from tip_adapter.methods import method_class
 from tip_adapter.methods.kernel_weights import kernel_weights
@@ -158,7 +158,9 @@ def _names(
     """Label → name; `known` are labels that have names already."""
     record = encoder.record
     reads = record.reads if record.reads_names else lambda _: True  # a name that is only shown may be in any script
-    return name_classes(labels, settings["class_names"] or {}, reads, known)
+    names = name_classes(labels, settings["class_names"] or {}, reads, known)
+    warn(*(f"class names {doubt}" for doubt in name_doubts(name for label, name in names.items() if name != label)))
+    return names
 
 
 def _templates(settings: Mapping[str, Any], encoder: Encoder) -> tuple[str, ...]:

@@ -166,7 +166,7 @@ def given_alpha_beta(alpha: float | None, beta: float | None) -> tuple[float, fl
     )
 
 
-def settings_of(choice: Choice, labels: NDArray[np.str_]) -> dict[str, Any]:
+def settings_of(choice: Choice[float | None], labels: NDArray[np.str_]) -> dict[str, Any]:
     """The settings that led to a choice on photos with these labels, as far as it tells: the default rule stays default.
 
     Validation photos are not known any more: a warning says that the default rule is used.

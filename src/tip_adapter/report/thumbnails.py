@@ -14,7 +14,7 @@ from PIL import Image
 from tip_adapter.errors import FolderError, ImageError
 from tip_adapter.features.sources import is_stored, labelled_source
 from tip_adapter.images.decoding_pool import DecodingPool
-from tip_adapter.images.find import find_images
+from tip_adapter.images.find import images_below
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.images.thumbnails import small_jpeg
 from tip_adapter.io.files import is_folder
@@ -74,7 +74,7 @@ def training_photos(places: Iterable[Path], ids: Iterable[str]) -> dict[str, Pat
     found: dict[str, Path] = {}
     for place in places:
         named = {photo: path for photo, path in _of_class_folders(place).items() if photo in known}
-        for path in find_images(place) if is_folder(place) and not is_stored(place) else ():
+        for path in images_below(place)[0] if is_folder(place) and not is_stored(place) else ():
             # Links are not resolved: a path was typed with their names.
             whole = PurePath(path_as_text(os.path.abspath(path))).parts  # noqa: PTH100
             n_within = len(path.relative_to(place).parts)

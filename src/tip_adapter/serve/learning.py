@@ -45,7 +45,7 @@ class Tuned:
     """
 
     parameters: Mapping[str, Any]
-    choice: Choice | None
+    choice: Choice[float | None] | None
     left_out: LeaveOneOutResult | None
 
     @classmethod
