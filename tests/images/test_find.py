@@ -13,6 +13,7 @@ from tip_adapter.errors import FolderError, LabelError, TipAdapterWarning, Usage
 from tip_adapter.images.find import ImageList, find_images, find_labelled, split_folders
 from tip_adapter.images.labels import numbered, path_as_text
 from tip_adapter.images.search import ENDINGS
+from tip_adapter.images.sorting import sorting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -1170,3 +1171,28 @@ def test_fault_77_images_without_labels_say_what_is_skipped(tmp_path):
         f"{tmp_path}: 3 files that are no photos are skipped: photos that are not downloaded (.icloud) 1, .cr2 1, links to nothing 1",
         "system folders and previews are skipped: thumbs",
     ]
+
+
+def test_fault_76_folders_that_this_program_wrote_are_skipped_in_a_line(tmp_path):
+    place(tmp_path, "cat/1.jpg", "dog/1.jpg", "report/index.html", "sorted/sorted.csv", "sorted/cat/1.jpg")
+    place(tmp_path, "labels/plan.parquet", "labels/part-000000-c506419ddfb07b6a/_manifest.json")
+    photos = find_labelled(tmp_path, part="train")
+    assert photos.classes == ("cat", "dog")
+    assert photos.notes == (f"{tmp_path}: folders that this program wrote are skipped: labels, report, sorted",)
+
+
+def test_fault_76_sorted_photos_have_the_classes_that_they_were_sorted_into(tmp_path):
+    labels = ["cat", "a/b", "..", None]
+    with sorting(tmp_path / "sorted") as sorter:
+        for number, label in enumerate(labels):
+            (tmp_path / f"{number}.jpg").write_bytes(bytes([number]))
+            sorter.put(
+                tmp_path / f"{number}.jpg", {"image": f"{number}.jpg", "label": label, "score": 0.5, "error": None}
+            )
+    photos = find_labelled(tmp_path / "sorted", part="train")
+    assert [(path.name, label) for path, label in zip(photos.paths, photos.labels, strict=True)] == [
+        ("2.jpg", ".."),
+        ("1.jpg", "a/b"),
+        ("0.jpg", "cat"),
+    ]
+    assert "system folders and previews are skipped: _none_of_these" in photos.notes

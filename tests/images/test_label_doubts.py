@@ -272,3 +272,31 @@ def test_fault_79_text_of_programs_and_spreadsheets_is_doubted(text):
 def test_fault_78_copies_that_programs_make_of_a_class_are_doubted(copy):
     (note,) = label_doubts(["cat", copy])
     assert f"named like a copy of another class: {copy}; if it is one" in note
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "how"),
+    [
+        ("cat", "cat ", "white space"),
+        ("caf\u00e9", "cafe\u0301", "letters that look alike"),
+        ("cat", "c\u0430t", "letters that look alike"),
+        ("cat", "cat\u200b", "letters that look alike"),
+    ],
+)
+def test_fault_78_estimators_refuse_labels_that_look_alike(one, other, how):
+    X = np.eye(2, dtype=np.float32)
+    with pytest.raises(LabelError, match=f"differ only by {how}; merge them"):
+        TipAdapterClassifier().fit(X, [one, other])
+    with pytest.raises(LabelError, match=f"differ only by {how}; merge them"):
+        ClassEmbeddings([one, other], X)
+    classifier = TipAdapterClassifier().fit(X, [one, "dog"])
+    with pytest.raises(LabelError, match=f"labels \\(y\\) and earlier ones hold .* differ only by {how}"):
+        classifier.partial_fit(X[:1], [other])
+    assert classifier.partial_fit(X[:1], [one]).classes_.tolist() == [one, "dog"]
+
+
+def test_whole_numbers_stay_whole_when_decimals_are_added():
+    X = np.eye(2, dtype=np.float32)
+    classes = TipAdapterClassifier().fit(X, [1, 2]).partial_fit(X, [2.0, 3.0]).classes_
+    assert classes.tolist() == [1, 2, 3]
+    assert classes.dtype.kind == "i"

@@ -19,7 +19,8 @@ from tip_adapter.errors import NothingReadable, UsageError, warn
 from tip_adapter.features.sources import image_source, is_stored, listed_source
 from tip_adapter.images.find import find_images
 from tip_adapter.images.lists import csv_line, decoded
-from tip_adapter.images.sorting import TABLE, outside, sorting
+from tip_adapter.images.search import SORTED_TABLE
+from tip_adapter.images.sorting import outside, sorting
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, percent, printable
 
@@ -203,4 +204,4 @@ def _sorting(
         print_table(["sorted into", "images"], [[name, str(n)] for name, n in sorted(n_images.items())])
     if not quiet:
         done = f"{counted(sorter.n_placed, 'image', 'images')} {'linked' if link else 'copied'}"
-        say(f"note: {done}, {sorter.n_present} there already; see {folder / TABLE}")
+        say(f"note: {done}, {sorter.n_present} there already; see {folder / SORTED_TABLE}")

@@ -85,6 +85,7 @@ def serve(
                 app = server.model_app(model_dir, chosen, device=device, threads=threads)
                 if not quiet:
                     say(f"note: {model_dir} is served at {url}")
+                    say(f"note: programs send photos to {url}/v1/classify; {url}/v1/info describes the model")
             else:
                 app = server.projects_app(chosen, device=device, threads=threads)
                 _show_page(url, needs_token=chosen.token is not None, quiet=quiet)

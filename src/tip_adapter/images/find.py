@@ -31,6 +31,7 @@ from tip_adapter.images.search import (
     kind_of,
     sub_folders,
 )
+from tip_adapter.images.sorting import labels_of_folders
 from tip_adapter.images.splits import SPLIT_WORDS, is_split, part_of, part_within, without_shared_words
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, first_of, printable
@@ -148,12 +149,18 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
             f"{skipped}; known endings are {' '.join(sorted(ENDINGS))}"
         )
     if parts:
-        found = f"{counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')}"
+        size = f"{counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')}"
         others = [other.name for name, other in parts.items() if name != part]
         unread = [child.name for child in sub_folders(parts[part].parent) if child not in parts.values()]
-        notes.append(_split_note(source, part, f"{parts[part].name} ({found})", others, unread))
+        notes.append(_split_note(source, part, f"{parts[part].name} ({size})", others, unread))
     notes += [*folder_doubts(folder, rows, classes), *_unlabelled([folder, *around], [child.name for child in classes])]
-    return _labelled(folder, rows, [child.name for child in classes], [*notes, *search.notes()])
+    if outputs := [child.name for child in children if is_folder(child) and is_output(child)]:
+        notes.append(f"{printable(folder)}: folders that this program wrote are skipped: {first_of(outputs)}")
+    labels = labels_of_folders(folder)
+    found = [(path, labels.get(name, name)) for path, name in rows]
+    return _labelled(
+        folder, found, [labels.get(child.name, child.name) for child in classes], [*notes, *search.notes()]
+    )
 
 
 def find_images(source: str | os.PathLike[str]) -> list[Path]:

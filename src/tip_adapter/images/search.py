@@ -26,6 +26,8 @@ _ENDINGS = (
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .pbm .pnm"
 )
 ENDINGS = frozenset(_ENDINGS.split())
+#: What `predict --sort-into` writes: where photos of no class go, and the table of all.
+NONE_OF_THESE, SORTED_TABLE = "_none_of_these", "sorted.csv"
 #: Folders that operating systems and network storage create, in lower case; no words that could name a class.
 SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"}
@@ -35,6 +37,7 @@ SYSTEM_FOLDERS = frozenset(
     | {"@sharesnap", "@snapshot", "@activebackup", "@downloadstation", "@quarantine", "@antivirus", "backup.backupdb"}
     | {"_vti_cnf", "_vti_pvt", "_svn"}
     | {"recycler", "windowsimagebackup", "node_modules", "ipod photo cache", "_thumbs", "_thumbnails", "msocache"}
+    | {NONE_OF_THESE}  # photos that `predict --sort-into` gave no class
     | {"$windows.~bt", "$windows.~ws", "$sysreset", "$getcurrent", "config.msi", "perflogs", "captureone"}
 )
 #: Those whose names could be a class's in other letters.
@@ -57,7 +60,8 @@ _AFFIX = (
 )
 _AFFIXES = re.compile(rf"^{_AFFIX}[\W_]+|[\W_]+{_AFFIX}$")
 _MODEL_FILES = ("config.json", "adapter.safetensors")
-_FEATURE_FILES = r"manifest\.json|shard-\w+\.parquet"
+#: Of features, labels and reports.
+_WRITTEN_FILES = r"manifest\.json|shard-\w+\.parquet|plan\.parquet|part-\d{6}-[0-9a-f]{16}|index\.html"
 
 
 class Search:
@@ -181,14 +185,14 @@ def sub_folders(folder: Path) -> list[Path]:
 
 
 def is_output(folder: Path) -> bool:
-    """Whether it is a model or feature folder: `tip-adapter fit . --out model` can be run again."""
-    if all(is_file(folder / name) for name in _MODEL_FILES):
+    """Whether this program wrote it: a model, features, labels, a report, sorted photos. `tip-adapter fit . --out model` can be run again."""
+    if all(is_file(folder / name) for name in _MODEL_FILES) or is_file(folder / SORTED_TABLE):
         return True
     found = False
     with suppress(OSError), os.scandir(folder) as entries:  # not listdir: a class may have very many images
         for entry in entries:
             if not is_skipped_name(entry.name):
-                if not re.fullmatch(_FEATURE_FILES, entry.name):
+                if not re.fullmatch(_WRITTEN_FILES, entry.name):
                     return False
                 found = True
     return found

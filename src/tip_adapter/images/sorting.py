@@ -21,6 +21,7 @@ from tip_adapter import validation
 from tip_adapter.errors import NotWritable, OutputExists
 from tip_adapter.images.labels import path_as_text
 from tip_adapter.images.lists import cell_text, csv_cell, csv_line
+from tip_adapter.images.search import NONE_OF_THESE, SORTED_TABLE
 from tip_adapter.io.files import FolderWriter, file_digest, folder_writer, lock_folder, open_regular, write_file
 from tip_adapter.text import printable
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from io import BufferedReader
 
-NONE_OF_THESE = "_none_of_these"
-TABLE = "sorted.csv"
 COLUMNS = ["image", "sorted_to", "label", "score", "reason", "error"]
 
 #: Bytes; the limit of most file systems.
@@ -64,7 +63,7 @@ def sorting(folder: str | os.PathLike[str], *, link: bool = False) -> Iterator[I
         With the reason of the operating system; no partial file remains.
     """
     path = validation.path(folder, "sort_into")
-    _read_table(path / TABLE)
+    _read_table(path / SORTED_TABLE)
     with folder_writer(path) as target:
         sorter = ImageSorter(target, link=link)
         try:
@@ -131,7 +130,7 @@ class ImageSorter:
         A row of another run gives way to that of the same image: the same name, and the same content where it was placed.
         """
         if self._rows:
-            path = self._target.folder / TABLE
+            path = self._target.folder / SORTED_TABLE
             with lock_folder(path.parent):  # read only now: another run may have ended meanwhile
                 rows = {}
                 images = {image for image, _ in self._rows}
@@ -208,6 +207,15 @@ def folder_name(label: str | None) -> str:
         return label
     tail = f"~{hashlib.sha256(label.encode()).hexdigest()[:8]}"  # labels with the same safe form get different folders
     return _cut(safe, _LONGEST_NAME - len(tail)) + tail
+
+
+def labels_of_folders(folder: Path) -> dict[str, str]:
+    """The labels of sorted photos by their folders, where `folder_name` changed them; empty if there is no ``sorted.csv``."""
+    try:
+        labels = {cell_text(row[2]) for row in _read_table(folder / SORTED_TABLE) if row[2]}
+    except OutputExists:
+        return {}
+    return {name: label for label in labels if (name := folder_name(label)) != label}
 
 
 def strongest_reason(record: Mapping[str, Any]) -> str | None:

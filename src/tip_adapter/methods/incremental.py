@@ -157,7 +157,11 @@ class IncrementalClassifier(VectorClassifier):
         first = y[:1].tolist()
         if first and label_kind(first[0]) is not label_kind(self.classes_[:1].tolist()[0]):
             raise ValueError(f"label {first[0]!r} is of another kind than the earlier ones")
+        if self.classes_.dtype.kind in "iu" and y.dtype.kind == "f" and np.all(abs(y) < 2**53):
+            y = y.astype(self.classes_.dtype)  # whole, as checked
         classes = np.unique(np.concatenate([self.classes_, y]))
+        if len(classes) > len(self.classes_):
+            label_array(classes, "labels (y) and earlier ones")
         if classes.tolist() != sorted({*self.classes_.tolist(), *y.tolist()}):
             raise LabelError("labels (y) and earlier ones do not stay exact in one array; make all of them text")
         return classes, like(np.zeros((len(classes), self.keys_.shape[1])), self.keys_)
