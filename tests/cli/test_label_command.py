@@ -24,7 +24,7 @@ def test_labels_then_nothing_then_labels_of_vectors(
     (unseen / "red" / "bad.png").write_bytes(b"no photo")
     first = run("label", model, unseen, "--out", tmp_path / "labels", "--vectors", "--workers", "1")
     assert first.status == 0
-    assert first.out.startswith("10 images in 1 part, 1 of them labelled now, in ")
+    assert first.out.startswith("10 images in 1 part, 1 part labelled now, in ")
     assert f"Saved to {tmp_path / 'labels'}; read {tmp_path / 'labels'}/part-*/labels.parquet." in first.out
     assert "note: 1 image has no label; see the column error" in first.err
     again = run("label", model, unseen, "--out", tmp_path / "labels", "--vectors", "--json", "-q")

@@ -40,6 +40,7 @@ COPIES = [
         "cat.bak",
         "cat~",
     ),
+    *("cat — Copy", "cat 备份", "cat - Shortcut", "cat [conflicted]", "cat_dup"),
     *("cat (conflicted copy 2024-01-02)", "cat (Anna's conflicted copy 2024-01-02)", "cat (Selective Sync Conflict)"),
     *("cat.sync-conflict-20240102-120000-ABCDEFG", "cat-20240102T120000Z-001", "cat (1) (1)", "CAT (2)"),
 ]
@@ -63,7 +64,23 @@ def test_fault_78_the_mark_of_a_copy_without_the_copied_class_is_not_doubted():
 
 
 @pytest.mark.parametrize(
-    "name", ["New folder", "New Folder (2)", "untitled folder 3", "Neuer Ordner", "Nouveau dossier", "新建文件夹"]
+    "name",
+    [
+        "New folder",
+        "New Folder (2)",
+        "untitled folder 3",
+        "Untitled",
+        "Neuer Ordner",
+        "Nouveau dossier",
+        "新建文件夹",
+        "새 폴더",
+        "새 폴더 (2)",
+        "新しいフォルダー",
+        "名称未設定フォルダ",
+        "Nová složka",
+        "Ny mappe",
+        "โฟลเดอร์ใหม่",
+    ],
 )
 def test_fault_75_the_name_of_a_new_folder_is_doubted(name):
     assert label_doubts(["cat", name]) == [
@@ -72,14 +89,33 @@ def test_fault_75_the_name_of_a_new_folder_is_doubted(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["Photos from 2021", "Fotos von 2021", "2021 年の写真", "100APPLE", "101_PANA", "Camera Roll"]
+    "name",
+    [
+        "Photos from 2021",
+        "Fotos von 2021",
+        "2021 年の写真",
+        "100APPLE",
+        "101_PANA",
+        "Camera Roll",
+        "100RECNX",
+        "100EK113",
+        "100_0101",
+        "202401__",
+        "202401_a",
+        "DJI_001",
+        "Photos-3-001",
+        "drive-download-20240102T120000Z-001",
+        "WhatsApp Images",
+    ],
 )
 def test_fault_75_the_name_of_a_folder_of_a_camera_or_an_export_is_doubted(name):
     (note,) = label_doubts(["cat", name])
     assert f"cameras and programs that export photos name their folders so: {name}; put the photos of each" in note
 
 
-@pytest.mark.parametrize("name", ["camera", "100 grand", "photos", "apple", "2021", "007apple pie"])
+@pytest.mark.parametrize(
+    "name", ["camera", "100 grand", "photos", "apple", "2021", "007apple pie", "20240102", "100metre", "747BOEING"]
+)
 def test_fault_75_other_names_of_cameras_and_years_are_not_doubted(name):
     assert label_doubts(["cat", name]) == []
 

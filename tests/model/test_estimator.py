@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from sklearn.base import clone, is_classifier
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -102,6 +103,9 @@ def test_fault_81_score_is_the_accuracy_on_photos():
     assert model.score(images, labels) == 1
     assert model.score(images, [labels[-1], *labels[1:]]) == 7 / 8
     assert model.score(iter(images), np.array(labels)) == 1
+    assert model.score(images, [labels[-1], *labels[1:]], sample_weight=[3, *[1] * 7]) == 7 / 10
+    with pytest.raises(ValueError, match="weights"):
+        model.score(images, labels, sample_weight=[1])
     with pytest.raises(LabelError, match="8 images but 7 labels"):
         model.score(images, labels[1:])
     with pytest.raises(UsageError, match="at least one photo"):
@@ -146,6 +150,12 @@ def test_fault_81_scikit_learns_searches_take_photos():
     search = GridSearchCV(model, {"alpha": [0.5, 2.0]}, cv=2).fit(images, labels)
     assert search.best_params_["alpha"] == 0.5
     assert search.predict(images).tolist() == labels
+
+
+def test_scikit_learn_calibrates_it():
+    images, labels = photos()
+    calibrated = CalibratedClassifierCV(FewShotClassifier("toy"), cv=2).fit(images, labels)
+    assert calibrated.predict(images).tolist() == labels
 
 
 def test_scikit_learns_searches_take_the_content_of_files():

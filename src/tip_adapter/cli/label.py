@@ -85,6 +85,6 @@ def show_labelled(done: Labelled, out: Path, seconds: float, *, json: bool, quie
         record = {"n_images": done.n_images, "n_failed": done.n_errors, "n_parts": done.n_parts}
         print_json({**record, "n_parts_labelled": done.n_labelled, "seconds": seconds})
         return
-    parts = f"{counted(done.n_parts, 'part', 'parts')}, {done.n_labelled:,} of them labelled now"
+    parts = f"{counted(done.n_parts, 'part', 'parts')}, {counted(done.n_labelled, 'part', 'parts')} labelled now"
     print_line(f"{counted(done.n_images, 'image', 'images')} in {parts}, in {seconds:.1f} s.")
     print_line(f"Saved to {out}; read {out}/part-*/labels.parquet.")

@@ -49,31 +49,37 @@ _NO_LABEL = re.compile(  # as `folded` gives it
     r"|n[ao]o?[\W_](classificad[oa]|rotulad[oa])|non[\W_]classificat[oaie]|senza[\W_](etichetta|categoria)|без[\W_](метки|категории)|неразобранн?ое"
     + folded(r"|未(分类|标注|标记|整理|归类|分類|標註|標記|ラベル)|ラベルなし|미분류")
 )
-#: Names that file managers give to a new folder.
+#: Names that file managers give to a new folder, as `folded` gives them.
 _UNNAMED = re.compile(
-    r"(new|untitled|unnamed)[ _-]?folder|neuer ordner|nouveau dossier|dossier sans titre|nueva carpeta|carpeta sin titulo"
-    r"|nova pasta|pasta sem titulo|nuova cartella|cartella senza titolo|nieuwe map|nowy folder|yeni klasor|новая папка"
-    r"|新建文件夹|新增資料夾|未命名文件夹|新しいフォルダー|名称未設定フォルダ|새 폴더"
+    folded(
+        r"(?:new|untitled|unnamed)[ _-]?folder|untitled|neuer ordner|nouveau dossier|dossier sans titre|nueva carpeta|carpeta sin titulo"
+        r"|nova pasta|pasta sem titulo|nuova cartella|cartella senza titolo|nieuwe map|nowy folder|yeni klasor|новая папка|нова папка"
+        r"|ny mappe|ny mapp|uusi kansio|nova slozka|uj mappa|folder nou|folder baru|thu muc moi|โฟลเดอร์ใหม่|مجلد جديد|תיקיה חדשה"
+        r"|新建文件夹|新增資料夾|未命名文件夹|新しいフォルダー|名称未設定フォルダ|無題のフォルダ|새 폴더"
+    )
 )
-#: Names of folders on the cards of cameras and phones, and in Google Photos' exports, as `folded` gives them.
+#: Names of folders on the cards of cameras and phones, and in exports of photo programs, as `folded` gives them.
 _CAMERA = re.compile(
-    r"camera (roll|uploads)|\d{3}(apple|canon|msdcf|nikon|nd\d{3}|ncd\d{2}|olymp|_pana|_fuji|gopro|media|andro|eos\w\w|casio|leica|ricoh)"
-    r"|(photos?|fotos?|foto's) (from|von|de|del|uit|dal) \d{4}|\d{4}\s*年の写真"
+    r"camera (?:roll|uploads)|\d{3}(?:apple|media|andro)|20\d{4}_[_a-z]|dji_\d{3}|whatsapp (?:images|video|animated gifs)"
+    r"|photos-\d+-\d{3}|drive-download-\d{8}t\d{6}z-[\d-]+"
+    r"|(?:photos?|fotos?|foto's) (?:from|von|de|del|uit|dal) \d{4}|\d{4}\s*年の写真"
 )
-_COPY = "copy|copie|kopie|kopia|kopi|copia|kopya|копия|副本|复件|複製|コピー|복사본"
+#: What cameras call their folders by their common rule: three digits and five capitals, digits or underscores.
+_OF_CAMERAS = re.compile(r"[1-9]\d\d(?=\d*[A-Z_])[A-Z\d_]{5}")
+_COPY = "copy|copie|kopie|kopia|kopi|copia|kopya|копия|副本|复件|複製|コピー|복사본|备份|備份|shortcut|verknüpfung"
 #: What file managers and programs that synchronise folders add to the name of a copy, as `folded` gives it; never a number alone.
 _COPIES = re.compile(
     rf"(?:{folded(_COPY)})(?: \(?\d+\)?)? (?:of|von|de|di|av|van) (?P<of>.+)"
     r"|(?P<name>.+?)(?:"
     r"\s*\(\d{1,3}\)"  # cat (1)
     # cat - Copy (2), cat (another copy), cat のコピー
-    rf"|(?:[\s_.-]+|\s*\((?:another )?|(?=[^\x00-\x7f]))の?(?:{folded(_COPY)})\)?(?:\s*\(?\d{{1,3}}\)?)?"
+    rf"|(?:[\s_.–—-]+|\s*\((?:another )?|(?=[^\x00-\x7f]))の?(?:{folded(_COPY)})\)?(?:\s*\(?\d{{1,3}}\)?)?"
     r"|[\s_.-]+(?:sync-)?(?:conflict|konflikt|conflit)\w*\b.*"  # cat.sync-conflict-20240102-…
-    r"|\s*\([^()]*(?:conflict|konflikt|conflit)[^()]*\)"  # cat (Anna's conflicted copy 2024-01-02)
+    r"|\s*[(\[][^()]*(?:conflict|konflikt|conflit)[^()]*[)\]]"  # cat (Anna's conflicted copy 2024-01-02)
     r"|[\s_-](?:(?:desktop|laptop|win)(?:-\w+)+|macbook(?:-\w+)*)"  # cat-DESKTOP-AB12
     r"|-\d{8}t\d{6}z(?:-\d+)*"  # cat-20240102T120000Z-001
     r"|[\s_-](?:\d+x\d+|resized?|rescaled|cropp?e?d?s?|aug|augmented|thumbs?|thumbnails?|compressed|converted)"  # by a program
-    r"|[\s_.-]+(?:bak|backup|orig)\d*|~\d*"
+    r"|[\s_.-]+(?:bak|backup|orig|dup|duplicate)\d*|~\d*"
     r")",
     re.DOTALL,
 )
@@ -109,7 +115,7 @@ def label_doubts(names: Iterable[str]) -> list[str]:
         (f"{read} programs give this name to a new folder", _is_unnamed, "rename it"),
         (
             f"{read} cameras and programs that export photos name their folders so",
-            lambda name: _CAMERA.fullmatch(folded(name)),
+            lambda name: _CAMERA.fullmatch(folded(name)) or _OF_CAMERAS.fullmatch(name),
             "put the photos of each class into a folder of its own",
         ),
     )

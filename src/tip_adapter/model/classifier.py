@@ -500,10 +500,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities = head.probabilities(vectors)
         return probabilities[0] if one else probabilities
 
-    def score(self, images: Iterable[ImageInput], labels: Iterable[str]) -> float:
+    def score(self, images: Iterable[ImageInput], labels: Iterable[str], sample_weight: Any = None) -> float:
         """Accuracy on (n,) photos, a list, with (n,) labels, in [0, 1]; raises as `predict`, LabelError as `fit`.
 
         Labels unknown to the model count as wrong, with a warning; LabelError if one looks like a class of the model.
+        `sample_weight`, (n,) floats, weights the photos, as in scikit-learn; ValueError if it is of another shape or sums to 0.
         """
         photos, texts = listed_pairs(images, labels)
         require(len(photos) > 0, "images", "at least one photo", photos)
@@ -511,7 +512,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if unknown := sorted(set(texts).difference(known)):
             refuse_lookalike_labels(unknown, known)
             warn(f"labels unknown to the model, counted as wrong: {first_of(unknown)}")
-        return float(np.mean(self.predict(photos) == np.array(texts)))
+        return float(np.average(self.predict(photos) == np.array(texts), axis=0, weights=sample_weight))
 
     def predict_folder(
         self, folder: str | os.PathLike[str], *, top: int = 5, min_score: float | str = 0.0
