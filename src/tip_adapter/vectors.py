@@ -10,7 +10,6 @@ import array_api_compat
 import numpy as np
 
 from tip_adapter.errors import LabelError, VectorError
-from tip_adapter.lookalikes import look
 from tip_adapter.text import counted, shown
 
 if TYPE_CHECKING:
@@ -229,7 +228,7 @@ def _texts(given: NDArray[Any], one: str) -> NDArray[np.str_]:
 
 
 def label_array(labels: Any, what: str) -> NDArray[Any]:
-    """Labels as an array, as `plain_array`; LabelError also if one is blank, or two differ only by white space or look alike."""
+    """Labels as an array, as `plain_array`; LabelError also if one is blank, or two differ only by white space."""
     array = plain_array(labels, what)
     texts = array.astype(np.str_) if array.dtype == object else array
     if texts.dtype.kind == "U" and (blank := np.flatnonzero(np.char.strip(texts) == "")).size:
@@ -238,11 +237,10 @@ def label_array(labels: Any, what: str) -> NDArray[Any]:
     if texts.dtype.kind == "U":
         seen: dict[str, str] = {}
         for text in dict.fromkeys(texts.ravel().tolist()):
-            spaced = " ".join(text.split())
-            for key in (spaced, " ".join(look(spaced).split())):
-                if (other := seen.setdefault(key, text)) != text:
-                    how = "white space" if key == spaced == " ".join(other.split()) else "letters that look alike"
-                    raise LabelError(f"{what} hold {other!a} and {text!a}, which differ only by {how}; merge them")
+            if (other := seen.setdefault(" ".join(text.split()), text)) != text:
+                raise LabelError(
+                    f"{what} hold {shown(other)} and {shown(text)}, which differ only by white space; merge them"
+                )
     return array
 
 

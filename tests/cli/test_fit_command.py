@@ -204,8 +204,9 @@ def test_a_given_pair_is_used_as_it_is(
 def test_validation_photos_may_be_a_list(fit: Callable[..., Ran], train: Path, tmp_path: Path) -> None:
     (tmp_path / "val.csv").write_text("file_name,label\ntrain/red/0.png,red\ntrain/blue/0.png,blue\n")
     ran = fit(train, "--tune", tmp_path / "val.csv")
-    assert (ran.status, ran.err.count("\n")) == (0, 1)
+    assert (ran.status, ran.err.count("\n")) == (0, 2)
     assert "2 of 2 images are those that the model learns from" in ran.err
+    assert "no validation photos of 1 of 3 classes (green): what is chosen on them fits the others" in ran.err
     assert "Validation accuracy: 100.0 % (2 images)" in ran.out
 
 
@@ -649,7 +650,7 @@ def test_class_names_that_never_end_are_a_usage_error(
     refused(fit(train, "--class-names", tmp_path / names), 2, "not a regular file")
 
 
-@pytest.mark.parametrize("names", [{"red": "\x1b[2Jred"}, {"red": "r\nd", "gre\x07n": "x"}])
+@pytest.mark.parametrize("names", [{"red": "\x1b[2Jred"}, {"red": "r\x07d", "gre\x07n": "x"}])
 def test_fault_16_no_name_or_template_steers_a_terminal(
     fit: Callable[..., Ran], run: Callable[..., Ran], train: Path, unseen: Path, tmp_path: Path, names: dict[str, str]
 ) -> None:

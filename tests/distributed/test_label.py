@@ -292,6 +292,7 @@ def test_a_source_without_photos_is_refused(name: str, message: str, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["backup.tar", "metadata.parquet"])
+@pytest.mark.filterwarnings("ignore:.*1 file that is no photo is skipped:tip_adapter.errors.TipAdapterWarning")
 def test_fault_77_a_shard_among_photos_is_not_read_and_said(name: str, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / "green", tmp_path / "new" / "green")
     wanted = contents_of(tmp_path / "new")

@@ -268,9 +268,15 @@ def test_fault_79_class_names_of_another_encoding_are_named_by_their_line(tmp_pa
 
 
 def test_fault_79_the_columns_of_a_file_of_class_names_are_named(tmp_path):
-    (tmp_path / "names.csv").write_text("label;name\ncat;a cat\n")
-    with pytest.raises(UsageError, match=r"its first line has label;name, not one column label and one name"):
+    (tmp_path / "names.csv").write_text("class,name\ncat,a cat\n")
+    with pytest.raises(UsageError, match=r"its first line has class, name, not one column label and one name"):
         read_class_names(tmp_path / "names.csv")
+
+
+@pytest.mark.parametrize("text", ["Label, Name\ncat,a cat\n", "label;name\ncat;a cat\n", "name\tlabel\na cat\tcat\n"])
+def test_fault_79_common_layouts_of_class_names_are_read(tmp_path, text):
+    (tmp_path / "names.csv").write_text(text)
+    assert read_class_names(tmp_path / "names.csv") == {"cat": "a cat"}
 
 
 @pytest.mark.parametrize("name", ["nan", "None", "#N/A"])

@@ -441,6 +441,7 @@ def test_without_pyarrow_one_sentence_says_what_to_install(
         extract(photos, tmp_path / "features", FakeEncoder())
 
 
+@pytest.mark.filterwarnings("ignore:.*folders that this program wrote:tip_adapter.errors.TipAdapterWarning")
 def test_features_may_lie_beside_the_class_folders(photos: Path) -> None:
     for n_encoded in (10, 0):
         assert extract(photos, photos / "features", FakeEncoder()).n_encoded == n_encoded
@@ -450,6 +451,7 @@ def test_features_may_lie_beside_the_class_folders(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["desktop.ini", "Thumbs.db", ".DS_Store", "Icon\r", "@eaDir/", ".Trash-1000/"])
+@pytest.mark.filterwarnings("ignore:.*folders that this program wrote:tip_adapter.errors.TipAdapterWarning")
 def test_fault_76_features_in_which_a_system_keeps_its_own_are_recognised(photos: Path, name: str) -> None:
     extract(photos, photos / "features", FakeEncoder())
     if name.endswith("/"):
@@ -838,6 +840,7 @@ print(n, peak() - before)
     assert float(grown) < 80  # of 195 MiB of vectors
 
 
+@pytest.mark.filterwarnings("ignore:.*1 file that is no photo is skipped:tip_adapter.errors.TipAdapterWarning")
 def test_a_folder_of_class_folders_beside_a_manifest_of_its_own_is_a_folder_of_photos(photos: Path) -> None:
     (photos / MANIFEST).write_text("{}")
     assert not store.is_feature_folder(photos)

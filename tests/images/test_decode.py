@@ -516,3 +516,19 @@ def test_fault_80_masked_pixels_are_refused():
     with pytest.raises(ImageError, match=r"masked pixels; fill them: array.filled\(0\)"):
         open_image(np.ma.array(image, mask=image > 0))
     assert open_image(np.ma.array(image)).size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "a Git LFS pointer instead of the photo; run git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html>\n<html></html>", "a web page instead of the photo; download it again"),
+        (b"<html><body>404</body></html>", "a web page instead of the photo; download it again"),
+    ],
+)
+def test_fault_79_what_was_saved_instead_of_a_photo_is_named(content: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        decode_image(content, name="1.jpg")

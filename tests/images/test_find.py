@@ -1196,3 +1196,12 @@ def test_fault_76_sorted_photos_have_the_classes_that_they_were_sorted_into(tmp_
         ("0.jpg", "cat"),
     ]
     assert "system folders and previews are skipped: _none_of_these" in photos.notes
+
+
+def test_fault_75_parts_within_each_class_are_read_together_and_the_note_says_so(tmp_path):
+    place(tmp_path, *(f"{label}/{part}/1.jpg" for label in ("cat", "dog") for part in ("train", "test")))
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert (
+        "cat, dog are read as the classes with all photos of test, train; to keep these parts apart, make folders"
+        in note
+    )

@@ -778,3 +778,17 @@ def test_fault_75_a_photo_outside_the_folders_of_parts_is_reported(tmp_path):
     assert len(found) == 4
     (note,) = found.notes
     assert "its images are in folders of parts, but for 2 in extra, no folder; all rows are read; remove those" in note
+
+
+def test_fault_79_a_git_lfs_pointer_is_named(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    with pytest.raises(FolderError, match="it is a Git LFS pointer instead of the list; run git lfs pull"):
+        find_labelled(written(tmp_path, pointer), part="train")
+
+
+def test_fault_79_a_list_of_absolute_paths_of_another_machine_says_so(tmp_path):
+    source = written(tmp_path, "file_name,label\n/content/drive/1.jpg,cat\n/content/drive/2.jpg,dog\n")
+    with pytest.raises(
+        NothingReadable, match=r"their paths begin elsewhere \(/content/drive/1\.jpg\); write paths that begin in"
+    ):
+        FewShotClassifier("toy").fit_folder(source)

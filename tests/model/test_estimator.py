@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from enum import Enum
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
@@ -231,3 +233,22 @@ def test_fault_80_labels_of_pyarrow_are_texts():
     assert FewShotClassifier("toy").fit(images, pa.array(labels)).classes_.tolist() == ["blue", "red"]
     with pytest.raises(LabelError, match="label None is missing"):
         FewShotClassifier("toy").fit(images, pa.array(["red", None]))
+
+
+class Animal(Enum):
+    CAT = 1
+
+
+@pytest.mark.parametrize(
+    ("label", "way_out"),
+    [
+        (torch.tensor(0), r"pass str\(label\.item\(\)\)"),
+        (b"cat", r"pass label\.decode\(\)"),
+        (Animal.CAT, "pass label.name"),
+        (["cat"], "give one label for each image"),
+        (None, "give it the name of its class"),
+    ],
+)
+def test_fault_80_a_label_of_another_kind_is_refused_with_the_way_out(label, way_out):
+    with pytest.raises(LabelError, match=f"is missing or is not text; leave the image out, or {way_out}; labels"):
+        FewShotClassifier("toy").fit([photos()[0][0]], [label])

@@ -68,6 +68,7 @@ def test_the_repository_holds_the_files_of_a_saved_model_and_no_others(
     assert set(saved) == FILES
 
 
+@pytest.mark.filterwarnings("ignore:read as they are:tip_adapter.errors.TipAdapterWarning")
 def test_the_card_is_a_page_with_front_matter_in_which_a_class_name_is_text_only(
     hub: FakeHub, paint: Callable[..., object]
 ) -> None:

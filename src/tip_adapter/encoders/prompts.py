@@ -61,7 +61,7 @@ def resolve_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_class_names(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Label → name from a file: a JSON object, or CSV with the columns label and name.
+    """Label → name from a file: a JSON object, or CSV with the columns label and name, separated by commas, semicolons or tabs.
 
     Raises
     ------
@@ -126,8 +126,9 @@ def _label_name_pairs(text: str) -> list[tuple[Any, Any]]:
         if not isinstance(pairs, _Pairs):
             raise ValueError("it is a JSON list, not an object label → name")
         return pairs
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    columns = list(reader.fieldnames or [])
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=separator)
+    columns = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
     if columns.count("label") != 1 or columns.count("name") != 1:
         raise ValueError(f"its first line has {first_of(columns) or 'nothing'}, not one column label and one name")
     pairs = []

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tip_adapter.errors import ImageError, ImageTooLarge, MissingExtra
 from tip_adapter.images.limits import coefficient_bytes, has_more_scans, reduced, reduction, webp_bytes
+from tip_adapter.io.files import LFS_POINTER
 from tip_adapter.plugins import pip_install, require_extra
 from tip_adapter.text import printable
 
@@ -155,6 +156,10 @@ def decode_image(content: bytes, *, name: str) -> NDArray[np.uint8]:
     """
     if not content:
         raise ImageError(_message(name, "the file is empty"))
+    if content.startswith(LFS_POINTER):
+        raise ImageError(_message(name, "a Git LFS pointer instead of the photo; run git lfs pull"))
+    if content[:1_000].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise ImageError(_message(name, "a web page instead of the photo; download it again"))
     with _decoding(name):
         if content[4:12] in _HEIC_MARKS and "HEIF" not in FORMATS:
             raise ImageError(_message(name, f"HEIC images need pillow-heif: {pip_install('heic')}"))

@@ -59,6 +59,11 @@ def _as_groups(rows: Sequence[tuple[Path, str]], classes: Sequence[Path], folder
     full = [name for name, found in inner.items() if found]
     grouped = [name for name in full if "" not in inner[name]]
     around, shared = _shared_folders([row for row in rows if row[1] in grouped], folder)
+    if len(grouped) > 1 and is_split({part_of(found) for found in shared}):
+        return (
+            f"{first_of(grouped)} are read as the classes with all photos of {first_of(shared)}; to keep these parts apart, make folders "
+            "train and test with the class folders in them, or write a list with a column split"
+        )
     if len(grouped) > 1 and len(shared) > 1:
         return (
             f"{first_of(grouped)} are read as the classes, though each has the folders {first_of(shared)}; if those are the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Set
+from enum import Enum
 from numbers import Integral, Real
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -117,11 +118,22 @@ def listed_labels(labels: Any, name: str = "labels") -> list[str]:
             )
         if not isinstance(label, str) or not label.strip():
             raise LabelError(
-                f"label {shown(label)} is missing or is not text; leave the image out, or give it the name of its class, such "
-                "as 'cat'"
+                f"label {shown(label)} is missing or is not text; leave the image out, or {_as_text(label)}; labels are class "
+                "names, such as 'cat'"
             )
     refuse_lookalike_labels(texts)
     return [label_of(label, name) for label in texts]
+
+
+def _as_text(label: Any) -> str:
+    """How a program makes a label of a value that is no text."""
+    if isinstance(label, bytes):
+        return "pass label.decode()"
+    if isinstance(label, Enum):
+        return "pass label.name"
+    if isinstance(label, (list, tuple, Set)):
+        return "give one label for each image"
+    return "pass str(label.item())" if hasattr(label, "item") else "give it the name of its class"
 
 
 def listed_pairs(images: Any, labels: Any) -> tuple[list[ImageLike], list[str]]:

@@ -23,7 +23,7 @@ from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.labels import label_of
 from tip_adapter.images.named_files import NamedFiles, numbered_names
 from tip_adapter.images.splits import divided, part_cells, parts_of_paths, plain_name
-from tip_adapter.io.files import read_bounded, write_file
+from tip_adapter.io.files import LFS_POINTER, read_bounded, write_file
 from tip_adapter.io.json_schema import unique_keys
 from tip_adapter.text import counted, first_of, printable, shown
 from tip_adapter.validation import is_missing
@@ -253,6 +253,8 @@ def _table(path: Path) -> _Table:
 
 def decoded(content: bytes) -> tuple[str, str]:
     """The text of a list, and its encoding for messages; bytes that are not UTF-8 become surrogates, as in file names."""
+    if content.startswith(LFS_POINTER):
+        raise ValueError("it is a Git LFS pointer instead of the list; run git lfs pull")
     for start, what in _NO_TEXT.items():
         if content.startswith(start):
             raise ValueError(f"it is {what}; save the list as CSV in UTF-8")

@@ -106,6 +106,8 @@ def absent_images(folder: Path, images: Sequence[Any]) -> str:
     paths = [Path(image) for image in images if isinstance(image, (str, os.PathLike))]
     if not paths or len(paths) < len(images) or any(map(os.path.lexists, paths)):
         return ""
+    if all(not path.is_relative_to(folder) for path in paths):
+        return f"their paths begin elsewhere ({printable(paths[0])}); write paths that begin in {printable(os.path.realpath(folder))}"
     name = os.path.relpath(paths[0], folder)
     where = f"none is in {printable(os.path.realpath(folder))}, where their paths begin"
     below: list[str] = []

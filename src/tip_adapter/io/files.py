@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from io import BufferedReader
 
+#: How a file begins whose content Git LFS has not downloaded.
+LFS_POINTER = b"version https://git-lfs"
 _PREFIX = ".tip-adapter-"
 #: Names of staging paths.
 STAGING = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{32}\.new")

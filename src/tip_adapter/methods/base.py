@@ -22,7 +22,7 @@ from tip_adapter.methods.labels import (
     is_encoded,
     label_kind,
     positions,
-    warn_of_missing,
+    warn_of_doubts,
     with_ids,
 )
 from tip_adapter.methods.ops import CLASS_SUMS, like, to_numpy
@@ -157,7 +157,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         """
         self._fit(*self._support(X, y, ids))
         if self.class_embeddings is None:
-            warn_of_missing(self.classes_)
+            warn_of_doubts(self.classes_)
         return self
 
     def logits(self, X: Array) -> Array:

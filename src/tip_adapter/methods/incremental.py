@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter.errors import LabelError
 from tip_adapter.methods.base import VectorClassifier, check_settings
-from tip_adapter.methods.labels import checked_labels, label_kind, positions, warn_of_missing, with_ids
+from tip_adapter.methods.labels import checked_labels, label_kind, positions, warn_of_doubts, with_ids
 from tip_adapter.methods.ops import like
 from tip_adapter.vectors import label_array, plain, unit_rows
 
@@ -90,7 +90,7 @@ class IncrementalClassifier(VectorClassifier):
             earlier = positions(self.classes_[present], known)[earlier]
         added = positions(y, known)
         if self.class_embeddings is None:
-            warn_of_missing(known[~np.isin(known, self.classes_)])
+            warn_of_doubts(known, self.classes_)
         names, self._n_numbered = with_ids(ids, len(keys), self.ids_, self._n_numbered)
         xp = array_api_compat.array_namespace(self.keys_)
         self.classes_, self.weights_, self._weights_from = known, weights, self.class_embeddings

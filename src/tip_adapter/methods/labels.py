@@ -11,6 +11,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import column_or_1d
 
 from tip_adapter.errors import LabelError, warn
+from tip_adapter.lookalikes import look
 from tip_adapter.methods.ops import to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import is_missing
@@ -52,14 +53,31 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
     return y
 
 
-def warn_of_missing(labels: NDArray[Any]) -> None:
-    """Warn of a label of those in use that is what programs write for a missing one, such as the text nan."""
-    missing = [label for label in labels.tolist() if isinstance(label, str) and is_missing(label)]
+def warn_of_doubts(labels: NDArray[Any], known: NDArray[Any] | None = None) -> None:
+    """Warn of new labels that are what programs write for a missing one, such as the text nan, or that look like another.
+
+    They are not refused: models and projects of earlier versions may have them.
+
+    Parameters
+    ----------
+    labels : those of the classes, each once
+    known : those that were there before, of which nothing is said
+    """
+    texts = [label for label in labels.tolist() if isinstance(label, str)]
+    old = set(known.tolist()) if known is not None else set()
+    missing = [label for label in texts if is_missing(label) and label not in old]
     if missing:
         warn(
             f"labels (y) hold {shown(missing[0])}, which is written where a label is missing, and is a class now; if it is none, leave "
             "these rows out"
         )
+    looks: dict[str, str] = {}
+    for label in sorted(texts, key=lambda label: label not in old):
+        other = looks.setdefault(look(label), label)
+        if other != label and label not in old:
+            warn(
+                f"labels (y) hold {other!a} and {label!a}, which look alike and are two classes; merge them if they are one"
+            )
 
 
 def with_ids(

@@ -22,7 +22,7 @@ from tip_adapter.metrics import LeaveOneOutResult, MetricAccumulator, expected_r
 from tip_adapter.model.contents import warning_of_overlap
 from tip_adapter.model.head import Head, new_estimator
 from tip_adapter.model.settings import given_alpha_beta, method_settings, rule_for
-from tip_adapter.text import counted, first_three, printable
+from tip_adapter.text import counted, first_of, first_three, printable
 from tip_adapter.vectors import softmax, unit_rows
 
 if TYPE_CHECKING:
@@ -263,6 +263,11 @@ def _encode_validation(
         unknown = counted(len(photos) - len(known), "validation photo is", "validation photos are")
         warn(f"{unknown} of classes without support, and skipped")
     photos = photos.take(known)
+    if absent := sorted(names.difference(photos.labels)):
+        of_all = counted(len(names), "class", "classes")
+        warn(
+            f"no validation photos of {len(absent):,} of {of_all} ({first_of(absent)}): what is chosen on them fits the others"
+        )
     encoded, _ = encode_labelled(photos, encoder, threads=threads, progress=progress)
     (checked,) = warning_of_overlap([encoded], support)
     return checked.vectors, np.searchsorted(np.array(labels), checked.labels)
