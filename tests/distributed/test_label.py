@@ -273,6 +273,7 @@ def test_a_path_that_is_not_utf8_is_read(photos: Path, tmp_path: Path) -> None:
     [
         ("none.tar", "there is no file or folder .*none.tar; check the path"),
         ("none-*.tar", "matches no file"),
+        ("{0..9}.tar", r"check the path; the only sign of a pattern is \*"),
         ("photos.tar.gz", "compressed as a whole"),
         ("other.parquet", r"has columns width \(int64\), height \(int64\), and none of contents"),
         ("only-text.tar", "holds no photos in its 1 shards"),
@@ -289,6 +290,26 @@ def test_a_source_without_photos_is_refused(name: str, message: str, tmp_path: P
         archive.addfile(tarfile.TarInfo("a.txt"))
     with pytest.raises(FolderError, match=message):
         list(list_photos(str(tmp_path / name)))
+
+
+def test_archives_that_were_joined_are_refused(some: list[tuple[str, bytes]], tmp_path: Path) -> None:
+    content = write_tar(tmp_path / "0.tar", some).read_bytes()
+    (tmp_path / "0.tar").write_bytes(content + content)
+    with pytest.raises(
+        FolderError, match=r"another archive after byte [\d,]+; give archives that were joined one by one"
+    ):
+        list(list_photos(str(tmp_path / "0.tar")))
+
+
+def test_fault_77_links_in_a_shard_are_counted(some: list[tuple[str, bytes]], tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", some)
+    with tarfile.open(tmp_path / "0.tar", "a") as archive:
+        for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
+            link = tarfile.TarInfo(f"{kind.decode()}.png")
+            link.type, link.linkname = kind, some[0][0]
+            archive.addfile(link)
+    with pytest.warns(TipAdapterWarning, match="2 photos in shards are skipped: links 2"):
+        assert [name for name, _ in contents_of(tmp_path / "0.tar")] == [f"0.tar/{name}" for name, _ in some]
 
 
 @pytest.mark.parametrize("name", ["backup.tar", "metadata.parquet"])

@@ -122,6 +122,10 @@ def test_fault_23_fault_38_fault_41_a_file_that_is_no_project_is_refused(api_wit
         "another width": with_arrays(vectors=arrays["vectors"][:, :-1].copy()),
         "no thumbnails": zipped({"project.json": text, "project.safetensors": save({"vectors": arrays["vectors"]})}),
         "a page as thumbnail": with_arrays(thumbnails=np.zeros_like(arrays["thumbnails"])),
+        "a number as thumbnails": with_arrays(thumbnails=np.array(3, np.uint8)),
+        "labels that differ by white space": of(
+            lambda r: [c.update(label=f"a{' ' * n}b") for n, c in enumerate(r["classes"], 1)]
+        ),
         "ends backwards": with_arrays(thumbnail_ends=arrays["thumbnail_ends"][::-1].copy()),
     }
     for name, file in files.items():
@@ -129,6 +133,7 @@ def test_fault_23_fault_38_fault_41_a_file_that_is_no_project_is_refused(api_wit
         assert (answer.status_code, answer.json()["code"]) in ((422, "bad_project_file"), (422, "bad_labels")), name
     other = client.post("/v1/projects/import", content=of(lambda r: r.update(fingerprint="0")))
     assert (other.status_code, other.json()["code"]) == (409, "wrong_encoder")
+    assert "other weights of the encoder" in other.json()["detail"]
     assert len(client.get("/v1/projects").json()["projects"]) == 1
 
 
@@ -229,6 +234,16 @@ def noisy(shade: tuple[int, int, int], seed: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).resize((96, 96), Image.Resampling.NEAREST).save(file, "PNG")
     return file.getvalue()
+
+
+def test_a_model_has_each_photo_once_whatever_the_files_are_called(api: Api, photo: Photo, tmp_path: Path) -> None:
+    c = api.add_class("red")
+    api.add_class("blue")
+    e = api.add(c, photo("red", 0), filename="a.jpg")
+    api.add(c, photo("red", 1), filename="a.jpg")
+    api.add(c, photo("red", 2), filename=f"{e}/a.jpg")
+    zipfile.ZipFile(io.BytesIO(api.call("GET", "/export", params={"format": "model"}))).extractall(tmp_path)
+    assert len(set(FewShotClassifier.load(tmp_path / "model").support_.ids.tolist())) == 3
 
 
 def test_a_model_with_photos_of_none_of_the_classes_is_exported(

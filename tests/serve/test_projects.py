@@ -386,6 +386,23 @@ def test_fault_78_not_this_adds_no_class_whose_label_looks_like_one_of_the_user(
     assert made.status_code == 201, made.text
 
 
+def test_a_class_of_none_that_is_added_again_next_to_another_is_an_ordinary_one(api: Api, photo: Photo) -> None:
+    c = api.add_class("red")
+    for number in range(2):
+        i = api.collect(photo("grey", number))
+        api.collection()
+        api.call("POST", f"/collection/{i}/label", json={"not_class_id": c})
+        none = next(row for row in api.call("GET")["classes"] if row["is_none"])
+        if number == 0:
+            first = none["id"]
+            api.call("DELETE", f"/classes/{first}", 204)
+    api.call("PATCH", f"/classes/{none['id']}", json={"label": "others"})
+    api.call("PUT", f"/classes/{first}", 201, json={"label": "none of these"})
+    assert [row["label"] for row in api.call("GET")["classes"] if row["is_none"]] == ["others"]
+    made = api.client.post("/v1/projects/import", content=api.call("GET", "/export"))
+    assert made.status_code == 201, made.text
+
+
 def test_fault_78_not_this_adds_no_class_above_the_limit(learning: Learning, photo: Photo) -> None:
     api = Api(learning(limits=Limits(classes=1)))
     c, i = api.add_class("red"), api.collect(photo("grey"))

@@ -108,7 +108,8 @@ def require_source(source: str) -> None:
         return
     place = local_path(source)
     if not os.path.lexists(place):
-        raise FolderError(f"there is no file or folder {printable(place)}; check the path")
+        pattern = "; the only sign of a pattern is *" if set("?[{") & set(source) else ""
+        raise FolderError(f"there is no file or folder {printable(place)}; check the path{pattern}")
 
 
 # ---- finding ---------------------------------------------------------------------------------------------------------
@@ -276,16 +277,23 @@ def _tar_members(file: IO[bytes], skipped: Counter[str]) -> Iterator[tuple[str, 
     with tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined] # of a shard of millions
-            if not member.isfile() or Path(member.name).suffix.lower() not in ENDINGS:
+            if Path(member.name).suffix.lower() not in ENDINGS or not (
+                member.isfile() or member.islnk() or member.issym()
+            ):
                 continue
-            if reason := _skipped_for(member.name):
+            if reason := "links" if not member.isfile() else _skipped_for(member.name):
                 skipped[reason] += 1
             else:
                 yield path_as_text(member.name), member.offset_data, member.size
-        # tarfile takes a damaged header for the end.
-        file.seek(archive.offset)
+        # tarfile takes a damaged header for the end, and does not see an archive that was joined after it.
+        file.seek(end := archive.offset)
         if any(file.read(tarfile.BLOCKSIZE)):
-            raise tarfile.ReadError(f"no valid header at byte {archive.offset:,}")
+            raise tarfile.ReadError(f"no valid header at byte {end:,}")
+        while rest := file.read(2**20):
+            if any(rest):
+                raise tarfile.ReadError(
+                    f"another archive after byte {end:,}; give archives that were joined one by one"
+                )
 
 
 def _parquet_photos(address: str) -> Iterator[RecordBatch]:

@@ -10,6 +10,7 @@ import io
 import json
 import uuid
 import zipfile
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from safetensors.numpy import load, save
 from sqlalchemy import insert, select
 
 from tip_adapter.errors import ExportError, LabelError, NotWritable
-from tip_adapter.images.labels import label_of, refuse_case_duplicates
+from tip_adapter.images.labels import label_of, numbered, refuse_case_duplicates
 from tip_adapter.io.files import scratch_folder
 from tip_adapter.io.json_schema import ValidationError, convert, parse_json
 from tip_adapter.model.classifier import FewShotClassifier
@@ -36,7 +37,7 @@ from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.state import ClassRow, PhotoRow, State
 from tip_adapter.text import first_of, printable, shown
 from tip_adapter.validation import MAX_TEXT
-from tip_adapter.vectors import unit_rows
+from tip_adapter.vectors import label_array, unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -202,7 +203,8 @@ def _model(project: Project, encoder: Encoder) -> FewShotClassifier:
     support = head.support
     rows = [state.all_photos[id] for id in support.ids.tolist()]
     names = [row.filename or row.id for row in rows]
-    ids = [name if names.count(name) == 1 else f"{row.id}/{name}" for name, row in zip(names, rows, strict=True)]
+    times = Counter(names)
+    ids = numbered(name if times[name] == 1 else f"{row.id}/{name}" for name, row in zip(names, rows, strict=True))
     head = replace(head, support=replace(support, ids=np.array(ids, np.str_)))
     return FewShotClassifier.from_head(head, encoder)
 
@@ -385,11 +387,14 @@ def _other_contents(names: list[str]) -> str:
 def _check(record: _Record, arrays: dict[str, NDArray[Any]], encoder: Encoder, limits: Limits) -> None:
     """Raise an error if the parts of a project file do not fit one another, the encoder or the limits."""
     if record.fingerprint != encoder.identity.fingerprint:
-        raise Problem(
-            "wrong_encoder",
-            f"the file was made with the encoder {shown(record.encoder)}, and this service has {shown(encoder.identity.name)}; "
-            "start it with --encoder and that name",
-        )
+        if record.encoder == encoder.identity.name:
+            reason = f"the file was made with other weights of the encoder {shown(record.encoder)}; start the service with those"
+        else:
+            reason = (
+                f"the file was made with the encoder {shown(record.encoder)}, and this service has {shown(encoder.identity.name)}; "
+                "start it with --encoder and that name"
+            )
+        raise Problem("wrong_encoder", reason)
     if len(record.classes) > limits.classes or len(record.photos) > limits.photos_of_project:
         raise Problem(
             "limit_reached", f"the file has {len(record.classes):,} classes and {len(record.photos):,} photos"
@@ -399,6 +404,7 @@ def _check(record: _Record, arrays: dict[str, NDArray[Any]], encoder: Encoder, l
         if label_of(text, "the file") != text:
             raise _Damaged(f"class {text!r} has white space around it, or is not in Unicode NFC")
     refuse_case_duplicates(labels)
+    label_array(labels, "labels of the file's classes")
     for row in record.photos:
         if row.filename:
             label_of(row.filename, "the file")
@@ -417,7 +423,7 @@ def _check_arrays(arrays: dict[str, NDArray[Any]], n: int, width: int, n_keys: i
     shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
     wanted = {
         "vectors": ("<f4", (n, width)),
-        "thumbnails": ("|u1", arrays["thumbnails"].shape[:1]),
+        "thumbnails": ("|u1", (arrays["thumbnails"].size,)),
         "thumbnail_ends": ("<i8", (n,)),
     } | ({} if n_keys is None else {_KEYS: ("<f4", (n_keys, width))})
     if shapes != wanted:

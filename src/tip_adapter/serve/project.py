@@ -118,7 +118,10 @@ class Project:
             self._check_class(label, name)
             text = f"added class {label}"
             if there is not None:
-                self._change(Change(text, classes={id: {"deleted": False}}))
+                values = {"deleted": False}
+                if there.is_none and self.state.none_class:  # photos of no class have another by now
+                    values["is_none"] = False
+                self._change(Change(text, classes={id: values}))
             else:
                 self._change(Change(text, new=[ClassRow(id, self._next(self.state.all_classes), label, name)]))
             return True
