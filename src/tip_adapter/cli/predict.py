@@ -18,7 +18,8 @@ from tip_adapter.cli._output import notes, print_json, print_line, print_table, 
 from tip_adapter.errors import NothingReadable, UsageError, warn
 from tip_adapter.features.sources import image_source, is_stored, listed_source
 from tip_adapter.images.find import find_images
-from tip_adapter.images.lists import csv_line, decoded
+from tip_adapter.images.list_tables import decoded
+from tip_adapter.images.lists import csv_line
 from tip_adapter.images.search import SORTED_TABLE
 from tip_adapter.images.sorting import outside, sorting
 from tip_adapter.io.files import is_folder

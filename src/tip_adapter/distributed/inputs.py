@@ -34,7 +34,8 @@ from tip_adapter.features.arrow import RecordBatch, load_pyarrow
 from tip_adapter.features.encode import BATCH
 from tip_adapter.images.find import find_images
 from tip_adapter.images.labels import numbered, path_as_text
-from tip_adapter.images.lists import LIST_ENDINGS, read_list
+from tip_adapter.images.list_tables import LIST_ENDINGS
+from tip_adapter.images.lists import read_list
 from tip_adapter.images.search import ENDINGS, Search, is_skipped_name
 from tip_adapter.io.files import is_folder
 from tip_adapter.text import counted, first_of, printable

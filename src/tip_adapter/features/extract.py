@@ -43,7 +43,7 @@ from tip_adapter.features.store import (
 from tip_adapter.images.augment import Augmentation
 from tip_adapter.images.find import find_images, find_labelled, split_folders
 from tip_adapter.images.labels import numbered, path_as_text
-from tip_adapter.images.lists import LIST_ENDINGS
+from tip_adapter.images.list_tables import LIST_ENDINGS
 from tip_adapter.images.search import is_skipped_name
 from tip_adapter.io.files import file_digest, is_folder, lock_folder, make_folder, remove, sweep, write_file
 from tip_adapter.io.processors import available_processors

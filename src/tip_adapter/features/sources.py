@@ -21,7 +21,8 @@ from tip_adapter.features.vector_file import is_vector_file, open_vector_file
 from tip_adapter.images.find import Labelled, find_images, find_labelled
 from tip_adapter.images.inputs import image_name
 from tip_adapter.images.label_doubts import label_doubts
-from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list
+from tip_adapter.images.list_tables import LIST_ENDINGS
+from tip_adapter.images.lists import read_labelled_list
 from tip_adapter.images.named_files import absent_images
 from tip_adapter.images.search import ENDINGS, is_file, sub_folders
 from tip_adapter.io.files import is_folder

@@ -20,7 +20,8 @@ from tip_adapter.errors import FolderError, warn
 from tip_adapter.images.folder_doubts import folder_doubts
 from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.labels import label_of, numbered, path_as_text, refuse_lookalike_labels
-from tip_adapter.images.lists import LIST_ENDINGS, read_labelled_list, read_list
+from tip_adapter.images.list_tables import LIST_ENDINGS
+from tip_adapter.images.lists import read_labelled_list, read_list
 from tip_adapter.images.named_files import numbered_names
 from tip_adapter.images.search import (
     ENDINGS,

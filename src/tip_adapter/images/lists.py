@@ -5,107 +5,30 @@ Lists from other programs are read too: columns under common names, other separa
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
-import json
 import math
-import mimetypes
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import FolderError, LabelError, OutputExists
 from tip_adapter.images.label_doubts import label_doubts
 from tip_adapter.images.labels import label_of
+from tip_adapter.images.list_tables import FLAGS, MAX_BYTES, Table, is_image_name, not_utf8, read_table, shown_columns
 from tip_adapter.images.named_files import NamedFiles, numbered_names
-from tip_adapter.images.splits import divided, part_cells, parts_of_paths, plain_name
-from tip_adapter.io.files import LFS_POINTER, read_bounded, write_file
-from tip_adapter.io.json_schema import unique_keys
+from tip_adapter.images.splits import divided, parts_of_paths
+from tip_adapter.io.files import read_bounded, write_file
 from tip_adapter.text import counted, first_of, printable, shown
 from tip_adapter.validation import is_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
-LIST_ENDINGS = frozenset([".csv", ".tsv", ".jsonl"])
-_ARCHIVES = frozenset([".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"])
-#: Enough for half a million images.
-MAX_BYTES = 64 * 2**20
-#: Of a whole number in JSON lines.
-_MOST_DIGITS = 1_000
-_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-#: The first line of a list that spreadsheets write to name their separator.
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\W*?(?=[\r\n])', re.IGNORECASE)
-#: How files begin that are no text, whatever their name ends in.
-_NO_TEXT = {
-    b"PK\x03\x04": "an Excel workbook or a ZIP archive",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook",
-    b"\x1f\x8b": "a gzip archive",
-    b"%PDF": "a PDF document",
-}
-#: Known names of the columns, as `plain_name` gives them; the first that a list has is read.
-_COLUMNS = {
-    "file_name": (
-        *("filename", "filepath", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "imgname"),
-        *("filenames", "filepaths", "fname", "photopath", "photoname"),
-        *("file", "image", "images", "img", "photo", "picture", "imageid", "imgid", "imageindex"),
-        *("dateiname", "dateipfad", "datei", "bilddatei", "bildname", "bild", "pfad", "foto"),  # German
-        *("nomdefichier", "nomdufichier", "fichier", "cheminimage", "chemin"),  # French
-        *("nombredearchivo", "archivo", "fichero", "imagen", "ruta"),  # Spanish
-        *("nomedoarquivo", "arquivo", "imagem", "caminho", "nomefile", "immagine"),  # Portuguese, Italian
-        *("文件名", "文件路径", "文件", "图片名称", "图片名", "图片路径", "图片", "图像", "路径"),  # Chinese
-        *("檔名", "檔案名稱", "檔案", "圖片", "圖像"),
-        *("ファイル名", "ファイル", "画像名", "画像"),  # Japanese
-        *("파일명", "파일이름", "파일", "이미지"),  # Korean
-        *("имяфайла", "файл", "изображение", "путь"),  # Russian
-        *("idcode", "id", "name"),
-    ),
-    "label": (
-        *("label", "labels", "labelname", "class", "classname", "classlabel", "category", "categoryname"),
-        *("classes", "species", "target", "labelid", "classid", "categoryid"),
-        *("breed", "diagnosis", "dx", "disease", "groundtruth", "choice", "emotion", "tag"),
-        *("klasse", "kategorie", "beschriftung", "etikett"),  # German
-        *("classe", "etiquette", "libelle", "categorie", "espece"),  # French
-        *("clase", "etiqueta", "categoria", "especie", "rotulo", "etichetta"),  # Spanish, Portuguese, Italian
-        *("标签", "类别", "类名", "分类", "標籤", "類別", "分類"),  # Chinese
-        *("ラベル", "クラス", "カテゴリ"),  # Japanese
-        *("레이블", "라벨", "클래스"),  # Korean
-        *("метка", "класс", "категория"),  # Russian
-    ),
-    "confidence": ("confidence",),
-}
-#: Columns of data sets for detection: where an object is, and whether a class was found at all.
-_BOXES = re.compile(
-    r"[xy](min|max|[0-2])|(min|max)[xy]|(roi|bb|b?box|bndbox|boundingbox)([xy]?(min|max|[0-2])?|[xywh]|left|top|right|bottom|width|height)"
-)
-#: Columns that have the names of classes where the label is a number.
-_NAMES_OF_NUMBERS = frozenset(
-    {"labeltext", "labelstr", "labeldescription", "labelmetadata", "labelnames", "classdescription"}
-    | {"name", "names", "description", "text", "commonname", "scientificname"}
-)
-_WHOLE = re.compile(r"\s*-?\d+(?:\.0+)?\s*")
-_FLAGS = frozenset(["0", "1", "0.0", "1.0", "true", "false"])
 _DRIVE = re.compile(r"[a-z]:[\\/]|\\\\\w", re.IGNORECASE)
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Line numbers and records of a list, by file_name, label and parts; and what was found, for messages."""
-
-    records: list[tuple[int, dict[str, Any]]]
-    found: str
-    flags: list[str] = field(default_factory=list)
-    """Columns of CSV that are 0 or 1, or yes or no, in each row: without labels, they may be the classes if they are most columns."""
-    boxes: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
-    """Columns that could be the label as well as the one that is read."""
-    n_comments: int = 0
-    """Skipped lines that begin with #, though they have as many cells as the header."""
 
 
 def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple[Path, str, str]], list[str]]:
@@ -122,22 +45,22 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
     LabelError
         As `label_of`; the message names the line.
     """
-    table, images = _table(path), NamedFiles(path.parent, endings)
+    table, images = read_table(path), NamedFiles(path.parent, endings)
     by_name = _read_existing_names(path, table, images)
     if len(table.flags) > 1 and not any(record.get("label") for _, record in table.records):
         raise FolderError(
-            f"{printable(path)}: no column label, but {_named([name.strip() for name in table.flags])} hold 0 and 1 or true and false, as if each were a class; write the "
+            f"{printable(path)}: no column label, but {shown_columns([name.strip() for name in table.flags])} hold 0 and 1 or true and false, as if each were a class; write the "
             f"name of each image's class into a column label; found {table.found}"
         )
     rows, cells, absent = [], [], 0
-    sure = all(str(record.get("confidence")).strip() in _FLAGS - {"true", "false"} for _, record in table.records)
+    sure = all(str(record.get("confidence")).strip() in FLAGS - {"true", "false"} for _, record in table.records)
     for line, record in table.records:
         if sure and float(record["confidence"]) == 0:
             absent += 1
             continue
         where = f"{path}, line {line}"
         name = _label(record, where, table.found)
-        if _surrogates(name):
+        if not_utf8(name):
             raise LabelError(
                 f"{printable(where)}: the label {printable(name)} is not UTF-8; save the list as UTF-8; found {table.found}"
             )
@@ -164,22 +87,22 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
     return listed, [f"{printable(path)}: {note}" for note in notes]
 
 
-def _table_doubts(table: _Table) -> list[str]:
+def _table_doubts(table: Table) -> list[str]:
     """Notes on columns and lines that are not read."""
     notes = []
     if table.n_comments:
         lines = counted(table.n_comments, "line that begins", "lines that begin")
         notes.append(f"{lines} with # skipped as comments; if they name photos, write the endings of these")
     if table.boxes:
-        notes.append(f"its columns {_named(table.boxes)} are boxes around objects; whole photos are read")
+        notes.append(f"its columns {shown_columns(table.boxes)} are boxes around objects; whole photos are read")
     if table.others:
-        notes.append(f"not read as the label: {_named(table.others)}; rename the columns if it should be")
+        notes.append(f"not read as the label: {shown_columns(table.others)}; rename the columns if it should be")
     return notes
 
 
 def read_list(path: Path, endings: Collection[str]) -> list[Path]:
     """Images of a list; raises FolderError as `read_labelled_list`, but needs no labels."""
-    table, images = _table(path), NamedFiles(path.parent, endings)
+    table, images = read_table(path), NamedFiles(path.parent, endings)
     _read_existing_names(path, table, images)
     return [_image(record, f"{path}, line {line}", table.found, images) for line, record in table.records]
 
@@ -228,211 +151,14 @@ def cell_text(cell: str) -> str:
     return cell[1:] if csv_cell(cell[1:]) == cell else cell
 
 
-def _table(path: Path) -> _Table:
-    ending = path.suffix.lower()
-    if ending not in LIST_ENDINGS:
-        archive = ending in _ARCHIVES
-        found = (
-            "an archive; unpack it and give the folder"
-            if archive
-            else "neither a folder nor a list; lists end in .csv, .tsv or .jsonl"
-        )
-        raise FolderError(f"{printable(path)} is {found}")
-    read = _jsonl_table if ending == ".jsonl" else _csv_table
-    try:
-        text, encoding = decoded(read_bounded(path, MAX_BYTES))
-        table = read(text, encoding)
-    except OSError as error:
-        raise FolderError(f"cannot read {printable(path)}: {error.strerror}") from error
-    except (ValueError, csv.Error) as error:
-        raise FolderError(f"cannot read {printable(path)}: {error}") from error
-    if not table.records:
-        raise FolderError(f"{printable(path)} lists no images; found {table.found}")
-    return table
-
-
-def decoded(content: bytes) -> tuple[str, str]:
-    """The text of a list, and its encoding for messages; bytes that are not UTF-8 become surrogates, as in file names."""
-    if content.startswith(LFS_POINTER):
-        raise ValueError("it is a Git LFS pointer instead of the list; run git lfs pull")
-    for start, what in _NO_TEXT.items():
-        if content.startswith(start):
-            raise ValueError(f"it is {what}; save the list as CSV in UTF-8")
-    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return content.decode("utf-32"), "UTF-32"
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16"), "UTF-16"
-    # Without a mark: each separator and line end has a NUL next to it. A stray NUL in UTF-8 is reported where it is.
-    if content.count(b"\0") >= max(1, len(re.findall(rb"[\n,;\t|]", content))):
-        for encoding in ("utf-16-le", "utf-16-be"):
-            with suppress(UnicodeDecodeError):
-                text = content.decode(encoding)
-                if "\0" not in text and "\n" in text.strip():
-                    return text, encoding.upper()
-    # lists that were joined have a mark within
-    text = re.sub(r"^\ufeff+", "", content.decode("utf-8", "surrogateescape"), flags=re.MULTILINE)
-    if not (strange := _surrogates(text)):
-        return text, "UTF-8"
-    return text, f"bytes that are not UTF-8 in line {text.count(chr(10), 0, strange.start()) + 1}"
-
-
-def _surrogates(text: str) -> re.Match[str] | None:
-    """Where a text has bytes that are not UTF-8."""
-    return re.search("[\udc80-\udcff]", text)
-
-
-def _csv_table(text: str, encoding: str) -> _Table:
-    separator, columns, header, reader = _csv_header(text, encoding)
-    mark = f"separator {_SEPARATORS.get(separator, separator)}" if len(header) > 1 else "no separator"
-    found = f"{encoding}, {mark}, columns {_named(header)}"
-    if "file_name" not in columns:
-        raise _no_header(header, found)
-    if doubled := [name for name in columns.values() if header.count(name) > 1]:
-        raise ValueError(f"its column {doubled[0]!r} is there more than once; rename or remove one; found {found}")
-    if mixed := [name for name in columns.values() if any(mark in name for mark in _SEPARATORS)]:
-        raise ValueError(f"its column {mixed[0]!r} has a separator in its name; use one separator; found {found}")
-    records, excluded, n_comments = [], set[str](), 0
-    flags = [name for name in header if name.strip() and name not in columns.values()]
-    try:
-        for row in reader:
-            if _filled(row) and row != header:  # repeated where lists were joined
-                # spreadsheets end rows with empty cells; other cells beyond the header are parts of an unquoted cell
-                if any(cell.strip() for cell in row[len(header) :]):
-                    raise ValueError(
-                        f"line {reader.line_num}: {len(row)} cells for {len(header)} columns; "
-                        f"quote a cell that contains the separator; found {found}"
-                    )
-                cells = dict(zip(header, row, strict=False))  # a short row lacks its last cells
-                if joined := next((name for name in columns.values() if _joins_rows(cells.get(name), separator)), None):
-                    raise ValueError(
-                        f"line {reader.line_num}: quotes join lines into one cell, {joined} {shown(cells[joined])}; close the "
-                        f"quotes or remove them; found {found}"
-                    )
-                records.append((reader.line_num, _record(cells, columns, excluded)))
-                flags = [name for name in flags if cells.get(name, "").strip().lower() in _FLAGS]
-            n_comments += _is_comment(row) and 1 < len(header) == sum(bool(cell.strip()) for cell in row)
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}; found {found}") from error
-    return _Table(
-        records,
-        found,
-        flags if 2 * len(flags) > len(header) - 1 else [],
-        _box_columns(header),
-        _other_labels(header, columns, records),
-        n_comments,
-    )
-
-
-def _csv_header(text: str, encoding: str) -> tuple[str, dict[str, str], list[str], Any]:
-    """The separator, the known columns, all columns, and the reader of the rows below them."""
-    separators = list(_SEPARATORS)
-    if named := _SEPARATOR_LINE.match(text):
-        separators = [named[1]]
-        text = text[named.end() :]  # without the end of the line, so that the numbers of lines stay
-    tried = []
-    for separator in separators:
-        # quotes count only at the start of a cell: skip the spaces before them, but keep those of file names
-        spaced = bool(re.search(re.escape(separator) + ' +"', text))
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=spaced, strict=True)
-        try:
-            header = next(filter(_filled, reader), [])
-        except csv.Error as error:  # in "a","b" the first quote of another separator is closed too early
-            refused = error
-        else:
-            tried.append((separator, _columns(header), header, reader))
-    if not tried:
-        raise ValueError(f"{refused}; its first line must be file_name,label; found {encoding}")
-    # max takes the first of equals: the comma
-    return max(tried, key=lambda one: ("file_name" in one[1], len(one[1]), len(one[2])))
-
-
-def _no_header(header: Sequence[str], found: str) -> ValueError:
-    """The error for a first line without a known column of file names."""
-    if _surrogates("".join(header)):
-        way_out = "save it as UTF-8"
-    elif any(map(_is_image_name, header)):
-        way_out = "it names an image, so write those names above it"
-    else:
-        way_out = "filename, image, path, id"
-    return ValueError(f"its first line must be file_name,label or similar ({way_out}); found {found}")
-
-
-def _filled(row: Sequence[str]) -> bool:
-    """Whether a row is not empty: spreadsheets write empty rows as separators alone, and programs comments after a #."""
-    return not _is_comment(row) and any(cell.strip() for cell in row)
-
-
-def _is_comment(row: Sequence[str]) -> bool:
-    return bool(row) and row[0].startswith("#") and not any(map(_is_image_name, row))
-
-
-def _joins_rows(cell: str | None, separator: str) -> bool:
-    """Whether a cell contains the end of a line and a separator: a quote was not closed, and the next one ends it."""
-    return bool(re.search(r"[\r\n]", (cell or "").strip())) and separator in (cell or "")
-
-
-def _is_image_name(cell: str) -> bool:
-    return str(mimetypes.guess_type(cell)[0]).startswith("image/")
-
-
-def _jsonl_table(text: str, encoding: str) -> _Table:
-    records, keys, excluded = [], dict[str, None](), set[str]()
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(
-                line, object_pairs_hook=unique_keys, parse_int=_whole
-            )  # NaN is allowed in keys that we ignore
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number}: not JSON ({error}); found {encoding}") from error
-        if not isinstance(record, dict):
-            raise ValueError(
-                f"line {number}: not an object with file_name and label; found {encoding}, {shown(record)}"
-            )
-        keys.update(dict.fromkeys(record))
-        records.append((number, _record(record, _columns(record), excluded)))
-    found = f"{encoding}, JSON lines, keys {_named(list(keys))}"
-    return _Table(records, found, boxes=_box_columns(keys), others=_other_labels(keys, _columns(keys), records))
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"a number of {len(digits):,} digits; put it in quotes")
-    return int(digits)
-
-
-def _columns(names: Iterable[str]) -> dict[str, str]:
-    """file_name, label and confidence → the column that has each: one of that name, else the first known name in any case."""
-    names = list(names)
-    plain: dict[str, str] = {}
-    for name in names:
-        plain.setdefault(plain_name(name), name)
-    columns = {}
-    for key, known in _COLUMNS.items():
-        if key in names:
-            columns[key] = key
-        elif matches := [plain[other] for other in map(plain_name, known) if other in plain]:
-            columns[key] = matches[0]
-    return columns
-
-
-def _record(cells: Mapping[str, Any], columns: Mapping[str, str], excluded: set[str]) -> dict[str, Any]:
-    """What a row has in the known columns, what may say its part, as `part_cells`, and the other columns with names of images."""
-    others = {name: value for name, value in cells.items() if name not in columns.values()}
-    record = {key: cells.get(name) for key, name in columns.items()}
-    named = {name: value for name, value in others.items() if isinstance(value, str) and _is_image_name(value)}
-    return record | {"parts": part_cells(others, excluded), "named": named}
-
-
-def _read_existing_names(path: Path, table: _Table, images: NamedFiles) -> list[str]:
+def _read_existing_names(path: Path, table: Table, images: NamedFiles) -> list[str]:
     """Replace the names of files, if none is of an image that exists, by those of the only column whose names all are; a note if so.
 
     An id may fit a file by accident: the rows of a data base are numbered, and photos often are, too.
     """
 
     def exists(name: Any) -> bool:
-        return isinstance(name, str) and _is_image_name(name) and os.path.lexists(images.find(name)[0])
+        return isinstance(name, str) and is_image_name(name) and os.path.lexists(images.find(name)[0])
 
     columns = set.intersection(*(set(record["named"]) for _, record in table.records))
     if not columns or any(exists(record.get("file_name")) for _, record in table.records):
@@ -440,32 +166,11 @@ def _read_existing_names(path: Path, table: _Table, images: NamedFiles) -> list[
     named = sorted(name for name in columns if all(exists(record["named"][name]) for _, record in table.records))
     if len(named) > 1:
         raise FolderError(
-            f"{printable(path)}: its columns {_named(named)} name images; call the one to read file_name; found {table.found}"
+            f"{printable(path)}: its columns {shown_columns(named)} name images; call the one to read file_name; found {table.found}"
         )
     for _, record in table.records if named else ():
         record["file_name"] = record["named"][named[0]]
-    return [f"the images are those that its column {_named(named)} names"] if named else []
-
-
-def _other_labels(
-    names: Iterable[str], columns: Mapping[str, str], records: Iterable[tuple[int, Mapping[str, Any]]]
-) -> list[str]:
-    """Columns under known names of the label, or of class names if all labels are numbers, that are not read, as another was chosen."""
-    known = {*_COLUMNS["label"]}
-    if all(_WHOLE.fullmatch(str(record.get("label"))) for _, record in records):
-        known |= _NAMES_OF_NUMBERS
-    return [name for name in names if plain_name(name) in known and name not in columns.values()]
-
-
-def _box_columns(names: Iterable[str]) -> list[str]:
-    """Columns that say where an object is; one alone may mean something else."""
-    found = [name for name in names if _BOXES.fullmatch(plain_name(name))]
-    return found if len(found) > 1 or any("b" in plain_name(name) for name in found) else []
-
-
-def _named(names: Sequence[str]) -> str:
-    """The first names of columns, shortened, for messages."""
-    return first_of([name if len(name) <= 40 else f"{name[:40]}…" for name in names]) or "none"
+    return [f"the images are those that its column {shown_columns(named)} names"] if named else []
 
 
 def _image(record: dict[str, Any], where: str, found: str, images: NamedFiles) -> Path:
@@ -488,7 +193,7 @@ def _image(record: dict[str, Any], where: str, found: str, images: NamedFiles) -
     paths = images.find(name)
     if not os.path.lexists(paths[0]) and (unmarked := cell_text(name)) != name:  # as this program writes CSV
         paths = images.find(unmarked)
-    if _surrogates(name) and not os.path.lexists(paths[0]):
+    if not_utf8(name) and not os.path.lexists(paths[0]):
         raise FolderError(
             f"{printable(where)}: no file is called {printable(name)}, which is not UTF-8; save the list as UTF-8; found {found}"
         )
