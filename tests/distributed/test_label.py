@@ -153,7 +153,7 @@ def test_labels_of_another_model_or_with_other_options_stay(
     before = digests(labelled)
     with pytest.raises(OutputExists, match="holds labels of another model"):
         label_images(other_model, photos, labelled, part_rows=32, vectors=True)
-    with pytest.raises(OutputExists, match="or with other options"):
+    with pytest.raises(OutputExists, match="holds labels with vectors; choose another place"):
         label_images(model, photos, labelled, part_rows=32)
     assert digests(labelled) == before
 
@@ -292,6 +292,20 @@ def test_a_source_without_photos_is_refused(name: str, message: str, tmp_path: P
         list(list_photos(str(tmp_path / name)))
 
 
+def test_a_list_of_photos_may_have_file_urls(photos: Path, tmp_path: Path) -> None:
+    place = photos / "red" / "100.png"
+    (tmp_path / "list.txt").write_text(f"file://{place}\n")
+    assert [content for _, content in contents_of(tmp_path / "list.txt")] == [place.read_bytes()]
+
+
+def test_contents_as_text_are_no_paths(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": ["/9j/4AAQ" * 1000], "path": ["A" * 8000]}), tmp_path / "photos.parquet")
+    with pytest.raises(
+        FolderError, match=r"column path holds a text of 8,000 characters, which is no path .*write contents as bytes"
+    ):
+        list(list_photos(str(tmp_path / "photos.parquet")))
+
+
 def test_archives_that_were_joined_are_refused(some: list[tuple[str, bytes]], tmp_path: Path) -> None:
     content = write_tar(tmp_path / "0.tar", some).read_bytes()
     (tmp_path / "0.tar").write_bytes(content + content)
@@ -427,6 +441,16 @@ def test_relabelling_gives_what_labelling_gave(labelled: Path, model: Path, tmp_
 
 
 @pytest.mark.slow
+def test_relabelling_a_job_that_is_not_finished_is_refused(labelled: Path, model: Path, tmp_path: Path) -> None:
+    shutil.copytree(labelled, tmp_path / "labelled")
+    shutil.rmtree(finished_files(tmp_path / "labelled")[-1].parent)
+    n = len(finished_files(labelled))
+    with pytest.raises(
+        FeaturesError, match=f"holds vectors of {n - 1} of its {n} parts: the others are not finished, or damaged"
+    ):
+        relabel_vectors(model, tmp_path / "labelled", tmp_path / "again", workers=1)
+
+
 def test_relabelling_features_gives_what_predict_gives(
     model: Path, other_model: Path, photos: Path, tmp_path: Path, table: Rows
 ) -> None:

@@ -38,7 +38,7 @@ from tip_adapter.images.list_tables import LIST_ENDINGS
 from tip_adapter.images.lists import read_list
 from tip_adapter.images.search import ENDINGS, Search, is_skipped_name
 from tip_adapter.io.files import is_folder
-from tip_adapter.text import counted, first_of, printable
+from tip_adapter.text import counted, first_of, printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -56,6 +56,10 @@ _READERS = 8
 _BATCHES_AHEAD = 4
 #: Status of a file that does not exist: its row has an error.
 _MISSING = Status(0, "")
+
+
+#: Of paths on the systems that are supported, and of URLs.
+_LONGEST_PATH = 4_096
 
 
 def plan_schema() -> Any:
@@ -220,7 +224,7 @@ def _listed(
     places: Sequence[str], root: Path | None, ids: Sequence[str] | None = None
 ) -> tuple[list[str], list[str], list[Status]]:
     """Photos whose paths or URLs are listed; relative paths start from `root`."""
-    addresses = [place if is_url(place) or root is None else as_address(root / place) for place in places]
+    addresses = [place if is_url(place) or root is None else as_address(root / local_path(place)) for place in places]
     return numbered(places if ids is None else ids), addresses, _statuses(addresses)
 
 
@@ -313,6 +317,11 @@ def _parquet_photos(address: str) -> Iterator[RecordBatch]:
                 )
             if content is None:
                 table = file.read(columns=[name for name in (place, key) if name]).to_pydict()
+                if long := next((path for path in table[place] if path and len(path) > _LONGEST_PATH), ""):
+                    raise FolderError(
+                        f"{printable(address)}: column {place} holds a text of {len(long):,} characters, which is no path "
+                        f"({shown(long[:20])}…); write contents as bytes, not as text"
+                    )
                 # The id of a row is its path, unless it has another.
                 ids = [p if i is None else str(i) for p, i in zip(table[place], table[key or place], strict=True)]
                 ids = [f"{Path(address).name}/{row}" if name is None else name for row, name in enumerate(ids)]

@@ -243,10 +243,11 @@ class _Run:
         found = parts_at(Path(self.job.out))
         for manifest in filter(None, found.values()):
             if not self.job.made(manifest):
-                raise OutputExists(
-                    f"{printable(self.job.out)} holds labels of another model ({manifest.model[:12]}…, given is "
-                    f"{self.job.model[:12]}…), or with other options; choose another place"
-                )
+                other = f"of another model ({manifest.model[:12]}…, given is {self.job.model[:12]}…)"
+                if manifest.model == self.job.model:
+                    stored = f"with{'' if manifest.vectors else 'out'} vectors"
+                    other = stored if manifest.kind == self.job.kind else f"that tip-adapter {manifest.kind} made"
+                raise OutputExists(f"{printable(self.job.out)} holds labels {other}; choose another place")
         done = {folder: m for folder, m in found.items() if m is not None and wanted.get(folder.name) == m.key}
         damaged = [folder for folder, manifest in found.items() if manifest is None]
         stale = [folder for folder in found if folder not in done and folder not in damaged]

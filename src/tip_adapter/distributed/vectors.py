@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tip_adapter.distributed.inputs import plan_schema
 from tip_adapter.distributed.manifests import LABELS, parts_at
+from tip_adapter.distributed.plan import PLAN, Plan
 from tip_adapter.distributed.storage import as_address, local_path
 from tip_adapter.errors import DamagedFeatures, FeaturesError, InputChanged, WrongEncoder
 from tip_adapter.features.arrow import RecordBatch, load_pyarrow, to_batch
@@ -35,7 +36,7 @@ def list_vectors(source: Path, fingerprint: str) -> Iterator[RecordBatch]:
     Raises
     ------
     FeaturesError
-        It holds no vectors. WrongEncoder if another encoder made them.
+        It holds no vectors, or not those of all parts. WrongEncoder if another encoder made them.
     """
     if is_feature_folder(source):
         manifest = read_manifest(source)
@@ -48,6 +49,12 @@ def list_vectors(source: Path, fingerprint: str) -> Iterator[RecordBatch]:
             raise FeaturesError(
                 f"{printable(source)} holds no vectors ({len(parts):,} parts of labels found); `tip-adapter label --vectors` and "
                 "`tip-adapter extract` make them"
+            )
+        n_planned = len(Plan.read(source / PLAN).header.digests) if (source / PLAN).exists() else len(parts)
+        if len(done) < n_planned:
+            raise FeaturesError(
+                f"{printable(source)} holds vectors of {len(done):,} of its {n_planned:,} parts: the others are not finished, or damaged; "
+                "run the `tip-adapter label` that made it again, which finishes it"
             )
         made_with = {manifest.encoder for _, manifest in done}
         files = [(f"{name}/{LABELS}", manifest.rows, manifest.sha256) for name, manifest in done]
