@@ -7,19 +7,20 @@ from functools import lru_cache
 
 #: Characters that show nothing and are of no category that says so.
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
+_BLACK_FLAG, _TAGS = "\U0001f3f4", frozenset(map(chr, range(0xE0020, 0xE0080)))
 #: Letters and signs that look like others in most fonts: Cyrillic, Greek and phonetic letters, marks below, strokes, what
 #: keyboards and word processors write for a sign. Not letters of one alphabet, such as l and I, and not those of Japanese and Chinese:
 #: data sets of handwriting have a class for each.
 _LOOKALIKES = dict(
     zip(
         "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u04cf\u051b\u051d\u0475\u04d5\u03bf\u03bd\u03c1"
-        "\u0251\u0261\u0131"
+        "\u0251\u0261"
         "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405\u04c0\u04d4"
         "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u00d0\u0189"
         "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2018\u2019\u201b\u02bb\u02bc\u00b4\u2032\u02b9\u05f3\u0060"
         "\u201c\u201d\u201f\u2033\u05f4\u00ba\u02da\u301c\u2044\u2215\u2236\ua789\u2022\u2027\u2219\u22c5\u30fb\u0326",
         "aeopcyxijsdhlqwv\u00e6ovp"
-        + "agi"
+        + "ag"
         + "ABEKMHOPCTXIJSI\u00c6"
         + "ABEZHIKMNOPTYX\u0110\u0110"
         + 7 * "-"
@@ -52,7 +53,10 @@ def look(label: str) -> str:
         return label
     letters = unicodedata.normalize("NFD", label)  # ё looks like ë as е looks like e
     of_a_word = len(unicodedata.normalize("NFC", label)) > 1
-    return unicodedata.normalize("NFC", "".join(_seen(letter, of_a_word) for letter in letters))
+    # After a black flag, characters that show nothing elsewhere say of which country it is.
+    kept = _TAGS if _BLACK_FLAG in label else frozenset()
+    seen = (letter if letter in kept else _seen(letter, of_a_word) for letter in letters)
+    return unicodedata.normalize("NFC", "".join(seen))
 
 
 @lru_cache(maxsize=10_000)

@@ -53,7 +53,10 @@ def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
     """A whole number within bounds, also a NumPy one, as int; raises UsageError for anything else, also for True."""
     wanted = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
     require(isinstance(value, Integral) and not isinstance(value, bool), name, wanted, value)
-    number = operator.index(value)
+    try:
+        number = operator.index(value)
+    except TypeError:  # a time span of NumPy counts as a whole number
+        raise UsageError(f"{name} takes {wanted}, not {shown(value)}", arguments=(name,)) from None
     require(least <= number and (most is None or number <= most), name, wanted, value)
     return number
 
@@ -63,7 +66,7 @@ def number(value: Any, name: str, least: float, most: float, *, above: bool = Fa
     wanted = f"a number {f'above {least:g}, to' if above else f'from {least:g} to'} {most:,.0f}"
     require(isinstance(value, Real) and not isinstance(value, bool), name, wanted, value)
     number = float("inf")
-    with suppress(OverflowError):
+    with suppress(OverflowError, TypeError):
         number = float(value)
     require(least <= number <= most and not (above and number == least), name, wanted, value)
     return number

@@ -1205,3 +1205,32 @@ def test_fault_75_parts_within_each_class_are_read_together_and_the_note_says_so
         "cat, dog are read as the classes with all photos of test, train; to keep these parts apart, make folders"
         in note
     )
+
+
+def test_class_names_with_the_words_of_parts_are_not_doubted(tmp_path):
+    place(tmp_path, "bullet_train/1.jpg", "test_tube/1.jpg", "car/1.jpg")
+    assert find_labelled(tmp_path, part="train").notes == ()
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "1_resized",
+        "1_crop",
+        "1_superpixels",
+        "1_large",
+        "1@2x",
+        "1_heatmap",
+        "1_aug",
+        "1_copy",
+        "Copy of 1",
+        "1_mask_1",
+        "1_maskcrop",
+    ],
+)
+def test_fault_76_photos_that_are_named_as_if_made_of_others_are_noted(tmp_path, copy):
+    place(tmp_path, "cat/1.jpg", f"cat/{copy}.png", "dog/1.jpg", "dog/IMG_0001.jpg", "dog/IMG_E0001.jpg")
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert "counted as photos, though named as if made of others" in note
+    assert f"{copy}.png" in note
+    assert "IMG_E0001.jpg" in note

@@ -792,3 +792,8 @@ def test_fault_79_a_list_of_absolute_paths_of_another_machine_says_so(tmp_path):
         NothingReadable, match=r"their paths begin elsewhere \(/content/drive/1\.jpg\); write paths that begin in"
     ):
         FewShotClassifier("toy").fit_folder(source)
+
+
+def test_fault_79_a_header_that_begins_like_a_comment_is_one(tmp_path):
+    assert rows(written(tmp_path, "# file_name, label\na.jpg, cat\n")) == [("a.jpg", "cat")]
+    assert rows(written(tmp_path, "# names and labels of my cats\nfile_name,label\na.jpg,cat\n")) == [("a.jpg", "cat")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -45,12 +46,18 @@ def _as_parts(names: Sequence[str]) -> str:
                 "list of their photos and labels"
             )
         return f"{first_of(named)} is read as a class; a split folder has train and val or test"
-    if is_split(set(within.values())):
+    if is_split(set(within.values())) and (len(within) == len(names) or _parts_of_one(within)):
         return (
             f"{first_of(list(within))} are read as classes, though their names have the words of a split; if they are its parts, "
             "put the class folders of each part into a folder train, val or test, or write a list with a column split"
         )
     return ""
+
+
+def _parts_of_one(parts: Mapping[str, str]) -> bool:
+    """Whether two names of several parts are the same but for the words: cats_train and cats_val, not bullet_train and test_tube."""
+    without = {name: tuple(word for word in re.findall(r"[^\W_]+", name) if not part_within(word)) for name in parts}
+    return len({(rest, parts[name]) for name, rest in without.items()}) > len(set(without.values()))
 
 
 def _as_groups(rows: Sequence[tuple[Path, str]], classes: Sequence[Path], folder: Path) -> str:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     _Reason = tuple[str, Callable[[str], object], str]
 
 #: Text that a program wrote for several labels: ['scab', 'rust'], {"choices": ["scab"]}, [0, 0, 1].
-_LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*|\[[^\]]*[\s,\d][^\]]*\]", re.DOTALL)
+_LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*|\[[^\[\]()]*[\s,][^\[\]()]*\]|\[\d+\]", re.DOTALL)
 #: Text that a program or spreadsheet wrote with its marks around the label: b'cat', np.str_('cat'), tensor(3), 'cat', ="007",
 #: <Label.CAT: 1>, =VLOOKUP(A1), ####, '007 (text in a spreadsheet), two quoted labels in one cell, &amp; of a page, %20 of an address, \\u00e4 of JSON.
 _CODE_TEXT = re.compile(
-    r"(?:b|u|(?:np\.)?(?:str|bytes)_\(|=)?([\"']).+\1\)?|(?:tf\.)?(?:tensor|array)\(.+\)|np\.\w+\(.+\)|<.+>|=\w+\(.*\)|#{2,}|'[-+=@\d].*|.*\w\"\w.*|.*&(?:amp|lt|gt|quot|apos|nbsp|#\w+);.*"
+    r"(?:b|u|(?:np\.)?(?:str|bytes)_\(|=)?([\"']).+\1\)?|(?:tf\.)?(?:tensor|array)\(.+\)|np\.\w+\(.+\)|<.+>|=\w+\(.*\)|#{2,}|'(?:[-+=@].*|\d+(?:[.,]\d+)?)|.*[^\W\d]\"\w.*|.*&(?:amp|lt|gt|quot|apos|nbsp|#\w+);.*"
     r"|.*%(?:2[0-9a-f]|[c-f][0-9a-f]%).*|.*\\u[0-9a-f]{4}.*",
     re.DOTALL | re.IGNORECASE,
 )
@@ -62,11 +62,11 @@ _UNNAMED = re.compile(
 _CAMERA = re.compile(
     r"camera (?:roll|uploads)|\d{3}(?:apple|media|andro)|20\d{4}_[_a-z]|dji_\d{3}|whatsapp (?:images|video|animated gifs)"
     r"|photos-\d+-\d{3}|drive-download-\d{8}t\d{6}z-[\d-]+"
-    r"|(?:photos?|fotos?|foto's) (?:from|von|de|del|uit|dal) \d{4}|\d{4}\s*年の写真"
+    r"|(?:photos?|fotos?|foto's) (?:from|von|de|del|uit|dal) \d{4}|\d{4}\s*年(?:の写真|的照片|的相片)"
 )
-#: What cameras call their folders by their common rule: three digits and five capitals, digits or underscores.
-_OF_CAMERAS = re.compile(r"[1-9]\d\d(?=\d*[A-Z_])[A-Z\d_]{5}")
-_COPY = "copy|copie|kopie|kopia|kopi|copia|kopya|копия|副本|复件|複製|コピー|복사본|备份|備份|shortcut|verknüpfung"
+#: What cameras call their folders by their common rule: three digits, from 100 on, and five capitals, digits or underscores.
+_OF_CAMERAS = re.compile(r"1\d\d(?=\d*[A-Z_])[A-Z\d_]{5}")
+_COPY = "copy|copie|kopie|kopia|copia|kopya|копия|副本|复件|複製|コピー|복사본|备份|備份|shortcut|verknüpfung"
 #: What file managers and programs that synchronise folders add to the name of a copy, as `folded` gives it; never a number alone.
 _COPIES = re.compile(
     rf"(?:{folded(_COPY)})(?: \(?\d+\)?)? (?:of|von|de|di|av|van) (?P<of>.+)"
@@ -77,8 +77,9 @@ _COPIES = re.compile(
     r"|[\s_.-]+(?:sync-)?(?:conflict|konflikt|conflit)\w*\b.*"  # cat.sync-conflict-20240102-…
     r"|\s*[(\[][^()]*(?:conflict|konflikt|conflit)[^()]*[)\]]"  # cat (Anna's conflicted copy 2024-01-02)
     r"|[\s_-](?:(?:desktop|laptop|win)(?:-\w+)+|macbook(?:-\w+)*)"  # cat-DESKTOP-AB12
+    r"|\s+-\s+kopi"  # Danish; also coffee in Malay
     r"|-\d{8}t\d{6}z(?:-\d+)*"  # cat-20240102T120000Z-001
-    r"|[\s_-](?:\d+x\d+|resized?|rescaled|cropp?e?d?s?|aug|augmented|thumbs?|thumbnails?|compressed|converted)"  # by a program
+    r"|[\s_-](?:\d{2,}x\d{2,}|resized?|rescaled|cropped|aug|augmented|thumbs?|thumbnails?|compressed|converted)"  # by a program
     r"|[\s_.-]+(?:bak|backup|orig|dup|duplicate)\d*|~\d*"
     r")",
     re.DOTALL,
@@ -96,6 +97,7 @@ def label_doubts(names: Iterable[str]) -> list[str]:
     names : labels, of folders, lists or programs; repeated ones count once
     """
     names = list(dict.fromkeys(names))
+    series = _series(names)
     read = "read as a class of its own, though"
     notes = _notes(
         names,
@@ -104,7 +106,7 @@ def label_doubts(names: Iterable[str]) -> list[str]:
         (f"{read} written like the path of a file", _PATH.fullmatch, "write the name of the class alone"),
         (
             "read as they are, though spreadsheets make such dates and short numbers of labels",
-            lambda name: _DATE.fullmatch(folded(name)) or _SHORT_NUMBER.fullmatch(name),
+            lambda name: (name not in series and _DATE.fullmatch(folded(name))) or _SHORT_NUMBER.fullmatch(name),
             "if so, write the labels again, into cells of text",
         ),
         (
@@ -147,8 +149,8 @@ def new_doubts(known: Iterable[str], names: Iterable[str]) -> list[str]:
 
 
 def without_copy_mark(name: str) -> str:
-    """A name as `folded`, without what is added to the name of a copy: cat (1), cat - Copy, cat-DESKTOP-AB12 → cat."""
-    name = folded(name).strip()
+    """A name as `folded`, without what is added to the name of a copy: cat (1), cat - Copy, cat-DESKTOP-AB12, cat_ → cat."""
+    name = folded(name).strip(" _.")
     while len(name) <= _LONGEST_COPY and (copy := _COPIES.fullmatch(name)):
         name = (copy["of"] or copy["name"]).strip()
     return name
@@ -161,12 +163,22 @@ def _copies(names: Collection[str]) -> list[str]:
 
 
 def _several(names: Iterable[str]) -> list[str]:
-    """Names that consist of other names, as lists with several labels a photo have them."""
+    """Names that consist of other names, as lists with several labels a photo have them; by spaces only if all names of several words do."""
     known = {name.strip() for name in names}
-    splits = [
-        (name, [part.strip() for part in re.split(mark, name)]) for name in known for mark in (r"[|;,/+]", r"\s+")
-    ]
-    return sorted({name for name, parts in splits if len(parts) > 1 and known.issuperset(parts)})
+    splits = {mark: {name: re.split(mark, name) for name in known} for mark in (r"\s*[|;,/+]\s*", r"\s+")}
+    found = {
+        mark: [name for name, parts in each.items() if len(parts) > 1 and known.issuperset(parts)]
+        for mark, each in splits.items()
+    }
+    of_words = [name for name, parts in splits[r"\s+"].items() if len(parts) > 1]
+    by_spaces = found[r"\s+"] if len(found[r"\s+"]) == len(of_words) else []
+    return sorted({*found[r"\s*[|;,/+]\s*"], *by_spaces})
+
+
+def _series(names: Iterable[str]) -> set[str]:
+    """Labels that are a series, and no dates: set-01, set-02; what spreadsheets make of labels is of several months."""
+    dates = {name: re.sub(r"[^a-z]", "", folded(name)) for name in names if _DATE.fullmatch(folded(name).strip())}
+    return set(dates) if len(dates) > 1 and len(set(dates.values())) == 1 else set()
 
 
 def _number_doubts(names: Sequence[str]) -> list[str]:

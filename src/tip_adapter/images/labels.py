@@ -109,8 +109,8 @@ def _forms(name: str) -> list[tuple[str, str]]:
     normal = unicodedata.normalize("NFC", name)
     spaced = " ".join(normal.split())
     return [
-        ("case", normal.casefold()),
-        ("white space", spaced.casefold()),
+        ("case", normal.lower()),
+        ("white space", spaced.lower()),
         ("the characters between words", _words(spaced)),
         ("letters that look alike", _words(look(spaced))),
         ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
@@ -118,8 +118,9 @@ def _forms(name: str) -> list[tuple[str, str]]:
 
 
 def _words(label: str) -> str:
-    """A label without case, its words separated by spaces, not by hyphens or underscores."""
-    return " ".join(re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", label).casefold().split())
+    """A label without case, its words separated by spaces, not by hyphens or underscores, and no spaces around other signs: 50 %."""
+    close = re.sub(r"\s*([^\w\s])\s*", r"\1", label)
+    return " ".join(re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", close).lower().split())
 
 
 def _number(label: str) -> str:

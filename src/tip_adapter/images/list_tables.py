@@ -205,6 +205,9 @@ def _csv_header(text: str, encoding: str) -> tuple[str, dict[str, str], list[str
     if named := _SEPARATOR_LINE.match(text):
         separators = [named[1]]
         text = text[named.end() :]  # without the end of the line, so that the numbers of lines stay
+    first = re.match(r"#\s*([^\r\n]*)", text)
+    if first and {"file_name", "label"} <= _columns(re.split(r"[,;\t|]", first[1])).keys():
+        text = text[first.start(1) :]  # NumPy and others begin the header so
     tried = []
     for separator in separators:
         # quotes count only at the start of a cell: skip the spaces before them, but keep those of file names

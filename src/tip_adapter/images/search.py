@@ -55,10 +55,13 @@ _OF_SYSTEMS = SYSTEM_FOLDERS | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 #: after the names of those photos.
 _PREVIEWS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"})
 _AFFIX = (
-    r"(?:thumbs?|thumbnails?|previews?|small|sm|tn|th|t|\d+x\d+|\d+px|\d+w|masks?|segmentation|seg|gt"
+    r"(?:thumbs?|thumbnails?|previews?|small|medium|large|sm|tn|th|t|\d+x\d+|\d+px|\d+w|\dx|scaled|resized?|crop|cropped|compressed"
+    r"|orig|original|copy of|copy|aug|augmented|flip|flipped|(?:depth)?masks?(?:[\W_]?\d+)?|(?:mask|depth)crop|segmentation|seg|gt"
+    r"|superpixels|heatmap|overlay|depth|label"
     r"|edited|bearbeitet|modifié|modificato|editad[oa]|bewerkt|編集済み|已修改|수정됨)"  # Google Photos
 )
-_AFFIXES = re.compile(rf"^{_AFFIX}[\W_]+|[\W_]+{_AFFIX}$")
+#: IMG_E1234 is what an iPhone makes of IMG_1234.
+_AFFIXES = re.compile(rf"^{_AFFIX}[\W_]+|[\W_]+{_AFFIX}$|(?<=^img_)e(?=\d)")
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 #: Of features, labels and reports.
 _WRITTEN_FILES = r"manifest\.json|shard-\w+\.parquet|plan\.parquet|part-\d{6}-[0-9a-f]{16}|index\.html"

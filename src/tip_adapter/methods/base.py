@@ -413,7 +413,7 @@ def check_settings(classifier: VectorClassifier) -> None:
         if name not in _NUMBERS or (value is None and defaults[name].default is None):
             continue
         kind, lowest, inclusive, highest = _NUMBERS[name]
-        is_number = isinstance(value, kind) and not isinstance(value, bool)
+        is_number = isinstance(value, kind) and not isinstance(value, (bool, np.timedelta64))
         found = value.item() if isinstance(value, np.generic) else value  # in half precision the bounds are infinite
         if not is_number or not (lowest < found <= highest or (inclusive and found == lowest)):
             number = "a whole number" if kind is Integral else "a finite number"

@@ -201,7 +201,8 @@ class TextOffsetClassifier(IncrementalClassifier):
 
     def _fit(self, keys: Array, labels: NDArray[Any]) -> None:
         self.keys_, self.labels_ = keys, labels
-        self._solve(self.penalty, self.text_weight)
+        penalty, text_weight = (None if value is None else float(value) for value in (self.penalty, self.text_weight))
+        self._solve(penalty, text_weight)
 
     def _changed(self) -> None:
         """Solve again, from the previous solution, after images or classes were added or removed."""
