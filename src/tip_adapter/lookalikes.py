@@ -1,7 +1,8 @@
-"""Labels that look alike: letters of other scripts, characters that show nothing, other forms of a character."""
+"""Labels that look alike: other case, white space, hyphens, letters of other scripts, characters that show nothing, numbers in other forms."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -45,6 +46,44 @@ _LOOKALIKES_IN_WORDS = dict(
 #: those of another place in an Arabic word.
 _SAME_FORMS = ("<font>", "<compat>", "<wide>", "<narrow>", "<small>", "<noBreak>")
 _FORMS_IN_WORDS = ("<initial>", "<medial>", "<final>", "<isolated>")
+
+
+@lru_cache(maxsize=100_000)  # a model checks all its classes at every photo that it learns
+def forms(name: str) -> list[tuple[str, str]]:
+    """What a class name has in common with those that differ only by something: what that is, and the name without it."""
+    normal = unicodedata.normalize("NFC", name)
+    spaced = " ".join(normal.split())
+    return [
+        ("case", normal.lower()),
+        ("white space", spaced.lower()),
+        ("the characters between words", _words(spaced)),
+        ("letters that look alike", _words(look(spaced))),
+        ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
+    ]
+
+
+def _words(label: str) -> str:
+    """A label without case, its words separated by spaces, not by hyphens or underscores, and no spaces around other signs: 50 %."""
+    close = re.sub(r"\s*([^\w\s])\s*", r"\1", label)
+    return " ".join(re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", close).lower().split())
+
+
+def _number(label: str) -> str:
+    """A number as spreadsheets may write it, in the digits 0 to 9; any other label as it is.
+
+    They drop leading zeros and a plus sign, add up to two decimals, and write 100000 as 1E+05. Decimals have a point, whichever
+    mark the language writes: 1,5 and 1.5.
+    """
+    digits = "".join(str(unicodedata.decimal(c, c)) for c in label)
+    if number := re.fullmatch(r"[+]?(-?)0*(\d+?)(?:[.,]0?0?)?", digits):
+        return number[1].removesuffix("-" if number[2] == "0" else "") + number[2]
+    if fraction := re.fullmatch(r"[+]?(-?)0*(\d*)[.,](\d+)", digits):
+        return f"{fraction[1]}{fraction[2] or '0'}.{fraction[3]}"
+    if power := re.fullmatch(r"(-?)(\d)(?:[.,](\d{0,9}))?[Ee]\+?(\d{1,2})", digits):
+        decimals = power[3] or ""
+        if len(decimals) <= int(power[4]):
+            return power[1] + power[2] + decimals.ljust(int(power[4]), "0")
+    return label
 
 
 def look(label: str) -> str:

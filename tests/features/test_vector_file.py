@@ -371,3 +371,14 @@ def test_fault_75_parts_under_another_name_in_parquet_are_refused(tmp_path: Path
     )
     pq.write_table(table, tmp_path / "v.parquet")
     assert f"its {name} may say the part of each vector, which is read from part" in refused(tmp_path / "v.parquet")
+
+
+def test_fault_75_folders_of_ids_say_the_part_as_in_lists(save: Callable[..., Path]) -> None:
+    ids = np.array([f"{part}/{number}" for number, part in enumerate(PARTS)])
+    assert open_vector_file(save(ours(part=None, ids=ids))).parts == tuple(PARTS)
+    assert open_vector_file(save(ours(part=None))).parts == ()
+
+
+def test_fault_79_a_parquet_file_without_vectors_says_which_columns_it_has(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a"], "label": ["x"], "embedding": [[1.0]]}), tmp_path / "v.parquet")
+    assert "it has columns id, label, embedding, and no vector; a vector file has" in refused(tmp_path / "v.parquet")

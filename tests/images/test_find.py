@@ -1175,6 +1175,7 @@ def test_fault_77_images_without_labels_say_what_is_skipped(tmp_path):
 
 def test_fault_76_folders_that_this_program_wrote_are_skipped_in_a_line(tmp_path):
     place(tmp_path, "cat/1.jpg", "dog/1.jpg", "report/index.html", "sorted/sorted.csv", "sorted/cat/1.jpg")
+    (tmp_path / "sorted" / "sorted.csv").write_text("image,sorted_to,label,score,reason,error\n")
     place(tmp_path, "labels/plan.parquet", "labels/part-000000-c506419ddfb07b6a/_manifest.json")
     photos = find_labelled(tmp_path, part="train")
     assert photos.classes == ("cat", "dog")
@@ -1234,3 +1235,14 @@ def test_fault_76_photos_that_are_named_as_if_made_of_others_are_noted(tmp_path,
     assert "counted as photos, though named as if made of others" in note
     assert f"{copy}.png" in note
     assert "IMG_E0001.jpg" in note
+
+
+def test_a_class_folder_with_a_table_of_that_name_is_a_class(tmp_path):
+    place(tmp_path, "cat/1.jpg", "cat/sorted.csv", "dog/1.jpg")
+    assert find_labelled(tmp_path, part="train").classes == ("cat", "dog")
+
+
+def test_fault_77_hidden_photos_are_counted(tmp_path):
+    place(tmp_path, "cat/1.jpg", "cat/.2.jpg", "cat/._1.jpg", "dog/1.jpg")
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert note == f"{tmp_path}: 1 file that is no photo is skipped: hidden photos 1"

@@ -279,9 +279,9 @@ def test_fault_79_a_percentage_is_not_doubted():
 
 
 def test_fault_79_the_only_negative_number_among_labels_is_doubted():
-    (note,) = label_doubts(["0", "1", "-1"])
+    (note,) = label_doubts(["0", "1", "2", "-1"])
     assert "such a number is written where a label is missing: -1; if it is, leave" in note
-    for numbers in (["-1", "1"], ["-2", "-1", "0", "1", "2"], ["0", "1"], ["-1", "cat"]):
+    for numbers in (["-1", "1"], ["-1", "0", "1"], ["-2", "-1", "0", "1", "2"], ["0", "1"], ["-1", "cat"]):
         assert label_doubts(numbers) == []
 
 
@@ -314,10 +314,10 @@ def test_fault_78_copies_that_programs_make_of_a_class_are_doubted(copy):
 @pytest.mark.parametrize("other", ["cafe\u0301", "c\u0430f\u00e9", "caf\u00e9\u200b"])
 def test_fault_78_estimators_warn_of_labels_that_look_alike(other):
     X = np.eye(2, dtype=np.float32)
-    with pytest.warns(TipAdapterWarning, match="which look alike and are two classes; merge them if they are one"):
+    with pytest.warns(TipAdapterWarning, match="differ only by .* and are two classes; merge them if they are one"):
         TipAdapterClassifier().fit(X, ["caf\u00e9", other])
     classifier = TipAdapterClassifier().fit(X, ["caf\u00e9", "dog"])
-    with pytest.warns(TipAdapterWarning, match="which look alike"):
+    with pytest.warns(TipAdapterWarning, match="differ only by"):
         classifier.partial_fit(X[:1], [other])
     assert classifier.partial_fit(X[:1], [other]).ids_.size == 4  # it is known now
 
@@ -379,3 +379,22 @@ def test_letters_that_differ_within_a_language_are_two_labels(names):
 def test_fault_78_labels_that_differ_by_white_space_at_a_sign_are_refused():
     with pytest.raises(LabelError, match="differ only by the characters between words"):
         refuse_lookalike_labels(["50%", "50 %"])
+
+
+@pytest.mark.parametrize(("one", "other", "how"), [("1", "1.0", "how a number is written"), ("Cat", "cat", "case")])
+def test_fault_78_estimators_warn_of_labels_in_two_forms(one, other, how):
+    X = np.eye(2, dtype=np.float32)
+    with pytest.warns(TipAdapterWarning, match=f"hold '{one}' and '{other}', which differ only by {how} and are two"):
+        TipAdapterClassifier().fit(X, [one, other])
+    classifier = TipAdapterClassifier().fit(X, [one, "dog"])
+    with pytest.warns(
+        TipAdapterWarning, match=f"the label '{other}' counts as wrong: it differs from the class '{one}' by {how}"
+    ):
+        assert classifier.score(X, [other, "dog"]) == 0.5
+
+
+def test_fault_80_numbers_for_missing_labels_are_reported():
+    with pytest.warns(TipAdapterWarning, match="hold -1, which is written where a label is missing"):
+        TipAdapterClassifier().fit(np.eye(4), [-1, 0, 1, 2])
+    for scale in ([-1, 1], [-1, 0, 1], [0, 1, 2]):
+        TipAdapterClassifier().fit(np.eye(len(scale)), scale)

@@ -11,6 +11,7 @@ import pytest
 from tip_adapter import FewShotClassifier
 from tip_adapter.errors import FolderError, LabelError, NothingReadable
 from tip_adapter.images.find import find_images, find_labelled
+from tip_adapter.images.lists import csv_line
 
 
 def rows(source):
@@ -797,3 +798,8 @@ def test_fault_79_a_list_of_absolute_paths_of_another_machine_says_so(tmp_path):
 def test_fault_79_a_header_that_begins_like_a_comment_is_one(tmp_path):
     assert rows(written(tmp_path, "# file_name, label\na.jpg, cat\n")) == [("a.jpg", "cat")]
     assert rows(written(tmp_path, "# names and labels of my cats\nfile_name,label\na.jpg,cat\n")) == [("a.jpg", "cat")]
+
+
+def test_fault_79_labels_that_this_program_marked_in_csv_are_read_back(tmp_path):
+    label = "=x"
+    assert rows(written(tmp_path, f"file_name,label\n{csv_line(['a.jpg', label])}\n")) == [("a.jpg", label)]

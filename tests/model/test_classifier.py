@@ -507,9 +507,9 @@ def test_the_temperature_changes_scores_and_no_label(photos: Any, queries: Any) 
 
 
 def test_a_validation_folder_or_list_chooses(make_photos: MakePhotos, tmp_path: Path, photos: Any) -> None:
-    folder = make_photos("val", 50, red=2, green=3)
+    folder = make_photos("val", 50, red=2, green=3, blue=1)
     by_folder = fitted(photos, tune=folder)
-    assert (by_folder.choice_.rule, by_folder.choice_.n_rows) == ("validation", 5)
+    assert (by_folder.choice_.rule, by_folder.choice_.n_rows) == ("validation", 6)
     rows = [{"file_name": str(path), "label": path.parent.name} for path in sorted(folder.glob("*/*.png"))]
     (tmp_path / "val.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert fitted(photos, tune=str(tmp_path / "val.jsonl")).choice_ == by_folder.choice_
@@ -517,15 +517,18 @@ def test_a_validation_folder_or_list_chooses(make_photos: MakePhotos, tmp_path: 
 
 def test_a_split_folder_gives_its_val_part_and_says_so(make_photos: MakePhotos, photos: Any) -> None:
     folder = make_photos("all/train", red=1, green=1).parent
-    make_photos("all/val", 50, red=2, green=2)
+    make_photos("all/val", 50, red=2, green=2, blue=2)
     with pytest.warns(TipAdapterWarning, match="is split: reading val"):
-        assert fitted(photos, tune=folder).choice_.n_rows == 4
+        assert fitted(photos, tune=folder).choice_.n_rows == 6
 
 
 def test_validation_photos_of_unknown_classes_are_skipped_and_said(make_photos: MakePhotos, photos: Any) -> None:
     folder = make_photos("val", 50, red=2, yellow=3)
-    with pytest.warns(TipAdapterWarning, match="3 validation photos are of classes without support"):
+    with pytest.warns(TipAdapterWarning) as warned:
         assert fitted(photos, tune=folder).choice_.n_rows == 2
+    said = [str(one.message) for one in warned]
+    assert "3 validation photos are of classes without support, and skipped" in said
+    assert "no validation photos of 2 of 3 classes (blue, green): what is chosen on them fits the others" in said
 
 
 def test_validation_photos_that_are_all_of_unknown_classes_are_an_error(make_photos: MakePhotos, photos: Any) -> None:

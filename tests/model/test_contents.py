@@ -303,6 +303,17 @@ def test_a_relabelled_photo_is_as_if_it_had_had_that_label(method: str, photos: 
     assert saved(model, tmp_path / "relabelled") == saved(fresh, tmp_path / "fresh")
 
 
+def test_fault_17_a_photo_that_is_relabelled_into_a_class_that_has_it_counts_once(photos: Any) -> None:
+    with pytest.warns(TipAdapterWarning, match="the same image is in two classes"):
+        model = FewShotClassifier("toy").fit([*photos, photos[0]], [*LABELS, "blue"])
+    n, last = len(model.support_), model.support_.ids.tolist()[-1]
+    with pytest.warns(
+        TipAdapterWarning, match=f"{last} is the same as image 0, which is of class red already: it counts once"
+    ):
+        model.relabel(last, "red")
+    assert len(model.support_) == n - 1
+
+
 @pytest.mark.parametrize(
     ("photo", "label", "reason"),
     [

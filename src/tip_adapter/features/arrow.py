@@ -10,6 +10,7 @@ import numpy as np
 
 from tip_adapter.features.npz import MOST_ROWS, MOST_WIDTH, ArrayFile
 from tip_adapter.plugins import require_extra
+from tip_adapter.text import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -204,6 +205,10 @@ class ParquetFile(ArrayFile):
                 raise ValueError(f"it has {parquet.metadata.num_rows:,} rows, more than {MOST_ROWS:,}")
             present = parquet.schema_arrow.names
             columns = parquet.read(columns=[name for name in names if name in present]).to_pydict()
+            if "vector" not in present:
+                raise ValueError(
+                    f"it has columns {first_of(present)}, and no vector; a vector file has id, label and vector"
+                )
             others = [name for name in present if name not in {*names, "vector"}]
             kept = parquet.schema_arrow.metadata or {}
         except (pa.ArrowException, OSError) as error:

@@ -22,7 +22,7 @@ from tip_adapter.errors import FeaturesError, TipAdapterError, VectorError
 from tip_adapter.features.arrow import ParquetFile
 from tip_adapter.features.npz import NpzFile
 from tip_adapter.images.labels import label_of, numbered, refuse_lookalike_labels
-from tip_adapter.images.splits import may_say_part
+from tip_adapter.images.splits import may_say_part, parts_of_paths
 from tip_adapter.io.files import file_digest, open_regular
 from tip_adapter.text import printable, shown
 from tip_adapter.validation import is_missing
@@ -155,6 +155,13 @@ def _read_ours(file: ArrayFile) -> VectorFile:
     ids = file.texts("ids")
     labels = _labels(file.texts("labels"), file.path) if "labels" in file.names else ()
     parts = file.texts("part") if "part" in file.names else ()
+    if labels and not parts:  # as in lists, the folders of the ids may say the part
+        parts = tuple(
+            filter(
+                None,
+                parts_of_paths([(name.split("/")[:-1], label) for name, label in zip(ids, labels, strict=False)])[0],
+            )
+        )
     return _vector_file(file, (n, width), ids, labels, parts, ("vectors",), classes)
 
 

@@ -185,7 +185,7 @@ def _number_doubts(names: Sequence[str]) -> list[str]:
     """Notes on labels that are all numbers: the only negative one, and decimals."""
     below = [name for name in names if name.strip().startswith("-")]
     notes = []
-    if len(below) == 1 < len(names) and set(names) != {"-1", "1"}:
+    if len(below) == 1 < len(names) and set(names) not in ({"-1", "1"}, {"-1", "0", "1"}):
         notes.append(
             f"read as a class of its own, though such a number is written where a label is missing: {below[0]}; if it is, leave "
             "these photos out"

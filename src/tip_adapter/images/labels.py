@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections import Counter
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import LabelError
-from tip_adapter.lookalikes import look
+from tip_adapter.lookalikes import forms, look
 from tip_adapter.text import printable, shown
 from tip_adapter.validation import BLANKS, MAX_TEXT, is_missing
 
@@ -65,7 +63,7 @@ def refuse_case_duplicates(names: Iterable[str]) -> None:
     """
     seen: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        other = seen.setdefault(_forms(name)[0][1], name)
+        other = seen.setdefault(forms(name)[0][1], name)
         if other != name:
             raise _duplicates(other, name, "case")
 
@@ -87,10 +85,10 @@ def refuse_lookalike_labels(names: Iterable[str], known: Iterable[str] = ()) -> 
     """
     seen: dict[tuple[str, str], str] = {}
     for name in known:
-        for key in _forms(name):
+        for key in forms(name):
             seen.setdefault(key, name)
     for name in dict.fromkeys(text.strip(BLANKS) for text in names):
-        for key in _forms(name):
+        for key in forms(name):
             other = seen.setdefault(key, name)
             if other != name:
                 raise _duplicates(other, name, key[0])
@@ -101,44 +99,6 @@ def _duplicates(one: str, other: str, how: str) -> LabelError:
         how = "Unicode form"
     both = f"'{printable(one)}' and '{printable(other)}'" if how == "case" else f"{one!a} and {other!a}"
     return LabelError(f"classes {both} differ only by {how}; rename or merge them")
-
-
-@lru_cache(maxsize=100_000)  # a model checks all its classes at every photo that it learns
-def _forms(name: str) -> list[tuple[str, str]]:
-    """What a class name has in common with those that differ only by something: what that is, and the name without it."""
-    normal = unicodedata.normalize("NFC", name)
-    spaced = " ".join(normal.split())
-    return [
-        ("case", normal.lower()),
-        ("white space", spaced.lower()),
-        ("the characters between words", _words(spaced)),
-        ("letters that look alike", _words(look(spaced))),
-        ("how a number is written", _number(spaced)),  # 01, 1 and 1.0, which spreadsheets make of each other
-    ]
-
-
-def _words(label: str) -> str:
-    """A label without case, its words separated by spaces, not by hyphens or underscores, and no spaces around other signs: 50 %."""
-    close = re.sub(r"\s*([^\w\s])\s*", r"\1", label)
-    return " ".join(re.sub(r"(?<=[^\W_])[-_]+(?=[^\W_])", " ", close).lower().split())
-
-
-def _number(label: str) -> str:
-    """A number as spreadsheets may write it, in the digits 0 to 9; any other label as it is.
-
-    They drop leading zeros and a plus sign, add up to two decimals, and write 100000 as 1E+05. Decimals have a point, whichever
-    mark the language writes: 1,5 and 1.5.
-    """
-    digits = "".join(str(unicodedata.decimal(c, c)) for c in label)
-    if number := re.fullmatch(r"[+]?(-?)0*(\d+?)(?:[.,]0?0?)?", digits):
-        return number[1].removesuffix("-" if number[2] == "0" else "") + number[2]
-    if fraction := re.fullmatch(r"[+]?(-?)0*(\d*)[.,](\d+)", digits):
-        return f"{fraction[1]}{fraction[2] or '0'}.{fraction[3]}"
-    if power := re.fullmatch(r"(-?)(\d)(?:[.,](\d{0,9}))?[Ee]\+?(\d{1,2})", digits):
-        decimals = power[3] or ""
-        if len(decimals) <= int(power[4]):
-            return power[1] + power[2] + decimals.ljust(int(power[4]), "0")
-    return label
 
 
 def folded(text: str) -> str:

@@ -213,7 +213,7 @@ def _label(record: dict[str, Any], where: str, found: str) -> str:
     value = record.get("label")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isinf(value):
         value = str(value)
-    text = _text(value, "label", where, found)
+    text = cell_text(_text(value, "label", where, found))  # as this program writes CSV
     if is_missing(text):
         or_rename = ", or call the class something else" if text.strip() == "NA" else ""
         raise FolderError(

@@ -28,6 +28,7 @@ _ENDINGS = (
 ENDINGS = frozenset(_ENDINGS.split())
 #: What `predict --sort-into` writes: where photos of no class go, and the table of all.
 NONE_OF_THESE, SORTED_TABLE = "_none_of_these", "sorted.csv"
+_SORTED_HEADER = b"image,sorted_to,label,"
 #: Folders that operating systems and network storage create, in lower case; no words that could name a class.
 SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"}
@@ -88,6 +89,10 @@ class Search:
             raise FolderError(f"cannot read folder {printable(folder)}: {error.strerror}") from error
         if absent := sum(name.startswith(".") and name.lower().endswith(".icloud") for name in entries):
             self._files["photos that are not downloaded (.icloud)"] += absent
+        if hidden := sum(
+            name.startswith(".") and Path(name).suffix.lower() in ENDINGS and not is_of_system(name) for name in entries
+        ):
+            self._files["hidden photos"] += hidden
         self._hidden += [folder / name for name in entries if name.startswith(".") and is_folder(folder / name)]
         names = [name for name in entries if not name.startswith(".")]
         own = set(filter(is_of_system, names))
@@ -189,7 +194,7 @@ def sub_folders(folder: Path) -> list[Path]:
 
 def is_output(folder: Path) -> bool:
     """Whether this program wrote it: a model, features, labels, a report, sorted photos. `tip-adapter fit . --out model` can be run again."""
-    if all(is_file(folder / name) for name in _MODEL_FILES) or is_file(folder / SORTED_TABLE):
+    if all(is_file(folder / name) for name in _MODEL_FILES) or _is_sorted(folder):
         return True
     found = False
     with suppress(OSError), os.scandir(folder) as entries:  # not listdir: a class may have very many images
@@ -199,6 +204,13 @@ def is_output(folder: Path) -> bool:
                     return False
                 found = True
     return found
+
+
+def _is_sorted(folder: Path) -> bool:
+    """Whether `predict --sort-into` wrote it."""
+    with suppress(OSError), (folder / SORTED_TABLE).open("rb") as file:
+        return file.read(len(_SORTED_HEADER)) == _SORTED_HEADER
+    return False
 
 
 def is_file(path: Path) -> bool:

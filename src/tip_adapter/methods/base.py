@@ -23,6 +23,7 @@ from tip_adapter.methods.labels import (
     label_kind,
     positions,
     warn_of_doubts,
+    warn_of_unknown_forms,
     with_ids,
 )
 from tip_adapter.methods.ops import CLASS_SUMS, like, to_numpy
@@ -218,7 +219,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         return state.classes_[winners]
 
     def score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy of `predict` on (n,) labels y, which are checked as at `fit`; raises likewise."""
+        """Accuracy of `predict` on (n,) labels y, which are checked as at `fit`; raises likewise, warns of forms of known labels."""
         from sklearn.metrics import accuracy_score  # slow to import, and a program that predicts does not need it
 
         predicted = self.predict(X)
@@ -226,6 +227,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         first = y[:1].tolist()
         if first and label_kind(first[0]) is not label_kind(known):
             raise LabelError(f"label {first[0]!r} is of another kind than the classes, such as {known!r}")
+        warn_of_unknown_forms(y, self.classes_)
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def learned(self) -> dict[str, NDArray[Any]]:

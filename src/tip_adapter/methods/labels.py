@@ -11,7 +11,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import column_or_1d
 
 from tip_adapter.errors import LabelError, warn
-from tip_adapter.lookalikes import look
+from tip_adapter.lookalikes import forms
 from tip_adapter.methods.ops import to_numpy
 from tip_adapter.text import shown
 from tip_adapter.validation import is_missing
@@ -63,21 +63,37 @@ def warn_of_doubts(labels: NDArray[Any], known: NDArray[Any] | None = None) -> N
     labels : those of the classes, each once
     known : those that were there before, of which nothing is said
     """
-    texts = [label for label in labels.tolist() if isinstance(label, str)]
     old = set(known.tolist()) if known is not None else set()
+    if old.issuperset(labels.tolist()):  # as for nearly every photo that is added
+        return
+    texts = [label for label in labels.tolist() if isinstance(label, str)]
     missing = [label for label in texts if is_missing(label) and label not in old]
     if missing:
         warn(
             f"labels (y) hold {shown(missing[0])}, which is written where a label is missing, and is a class now; if it is none, leave "
             "these rows out"
         )
-    looks: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for label in sorted(texts, key=lambda label: label not in old):
-        other = looks.setdefault(look(label), label)
-        if other != label and label not in old:
+        alike = [(form[0], other) for form in forms(label) if (other := seen.setdefault(form, label)) != label]
+        if alike and label not in old:
+            how, other = alike[0]
             warn(
-                f"labels (y) hold {other!a} and {label!a}, which look alike and are two classes; merge them if they are one"
+                f"labels (y) hold {other!a} and {label!a}, which differ only by {how} and are two classes; merge them if they are one"
             )
+    numbers = labels.tolist() if labels.dtype.kind in "if" else []
+    if -1 in numbers and -1 not in old and min(numbers) == -1 and len(numbers) > 3:  # not a scale of -1, 0 and 1
+        warn(
+            "labels (y) hold -1, which is written where a label is missing, and is a class now; if it is none, leave these rows out"
+        )
+
+
+def warn_of_unknown_forms(labels: NDArray[Any], known: NDArray[Any]) -> None:
+    """Warn of labels that are no classes but differ from one only by case, white space or the like: they count as wrong."""
+    classes = {form: label for label in known.tolist() if isinstance(label, str) for form in forms(label)}
+    for label in sorted({label for label in labels.tolist() if isinstance(label, str)}.difference(known.tolist())):
+        if found := next(((form[0], classes[form]) for form in forms(label) if form in classes), None):
+            warn(f"the label {label!a} counts as wrong: it differs from the class {found[1]!a} by {found[0]}")
 
 
 def with_ids(

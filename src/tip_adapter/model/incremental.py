@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import UnknownName, UsageError
+from tip_adapter.errors import UnknownName, UsageError, warn
 from tip_adapter.methods import TIP_ADAPTER
 from tip_adapter.model.head import new_estimator
 from tip_adapter.text import printable, shown, suggestion
@@ -59,16 +59,22 @@ def with_images(head: Head, photos: SupportSet) -> Head:
 
 
 def relabelled(head: Head, photo: str, label: str) -> Head:
-    """The head as if the photo of that id had been added with another label of the head.
+    """The head as if the photo of that id had been added with another label of the head; once, if that class has the same photo.
 
     Raises UnknownName if it has no photo of that id, or no such class.
     """
     _require(photo, "photo", head.support.ids.tolist(), "relabelled")
     _require(label, "class", head.names, "relabelled")
-    labels = head.support.labels.astype(object)
-    labels[head.support.ids == photo] = label
+    support = head.support
+    (digest,) = support.digests[support.ids == photo].tolist()
+    same = (support.digests == digest) & (support.labels == label) & (support.ids != photo) if digest else np.array([])
+    if same.any():
+        warn(f"{photo} is the same as {support.ids[same][0]}, which is of class {label} already: it counts once")
+        return without_images(head, [photo])
+    labels = support.labels.astype(object)
+    labels[support.ids == photo] = label
     _refuse_emptied(head, labels)
-    return _refitted(head, _updatable(head), replace(head.support, labels=labels.astype(np.str_)))
+    return _refitted(head, _updatable(head), replace(support, labels=labels.astype(np.str_)))
 
 
 def with_only(head: Head, classes: Collection[str], support: SupportSet) -> Head:
