@@ -1246,3 +1246,11 @@ def test_fault_77_hidden_photos_are_counted(tmp_path):
     place(tmp_path, "cat/1.jpg", "cat/.2.jpg", "cat/._1.jpg", "dog/1.jpg")
     (note,) = find_labelled(tmp_path, part="train").notes
     assert note == f"{tmp_path}: 1 file that is no photo is skipped: hidden photos 1"
+
+
+@pytest.mark.parametrize(
+    "names", [("dev1", "dev2", "dev3"), ("steam_train", "toy_train"), ("positive test", "negative test")]
+)
+def test_classes_with_the_word_of_one_part_are_classes(tmp_path, names):
+    place(tmp_path, *(f"{name}/{side}/1.jpg" for name in names for side in ("front", "side")))
+    assert find_labelled(tmp_path, part="train").classes == tuple(sorted(names))

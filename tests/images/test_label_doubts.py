@@ -398,3 +398,43 @@ def test_fault_80_numbers_for_missing_labels_are_reported():
         TipAdapterClassifier().fit(np.eye(4), [-1, 0, 1, 2])
     for scale in ([-1, 1], [-1, 0, 1], [0, 1, 2]):
         TipAdapterClassifier().fit(np.eye(len(scale)), scale)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "???",
+        "...",
+        "[UNK]",
+        "N.A",
+        "n / a",
+        "#VALUE",
+        "not available",
+        "no data",
+        "sin dato",
+        "нет данных",
+        "无",
+        "なし",
+    ],
+)
+def test_fault_79_other_ways_to_write_a_missing_label_are_doubted(name):
+    (note,) = label_doubts(["cat", "dog", name])
+    assert f"such names are written where a label is missing: {name}; if it is" in note
+
+
+@pytest.mark.parametrize("number", ["-1", "-9999", "999"])
+def test_fault_79_the_only_number_among_words_is_doubted(number):
+    (note,) = label_doubts(["cat", "dog", number])
+    assert f"such a number is written where a label is missing: {number}; if it is" in note
+    assert label_doubts(["cat", "dog", "747"]) == label_doubts(["Porsche", "911"]) == []
+
+
+@pytest.mark.parametrize("copy", ["cat,", "cat;", "'cat", "**cat**"])
+def test_fault_78_a_label_with_signs_around_it_is_doubted(copy):
+    assert any(
+        f"named like a copy of another class: {copy}; if it is one" in note for note in label_doubts(["cat", copy])
+    )
+
+
+def test_grades_are_not_doubted():
+    assert label_doubts(["A", "A-", "A+", "A*", "B"]) == []

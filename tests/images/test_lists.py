@@ -803,3 +803,34 @@ def test_fault_79_a_header_that_begins_like_a_comment_is_one(tmp_path):
 def test_fault_79_labels_that_this_program_marked_in_csv_are_read_back(tmp_path):
     label = "=x"
     assert rows(written(tmp_path, f"file_name,label\n{csv_line(['a.jpg', label])}\n")) == [("a.jpg", label)]
+
+
+@pytest.mark.parametrize("header", ["image,logo,tag,box", "image_id,cat,dog,species"])
+def test_fault_79_a_column_for_each_class_is_refused_whatever_one_is_called(tmp_path, header):
+    source = written(tmp_path, f"{header}\na.jpg,0,1,0\nb.jpg,1,0,0\n")
+    with pytest.raises(
+        FolderError, match=r"no column label, but .* hold 0 and 1 or true and false, as if each were a class"
+    ):
+        find_labelled(source, part="train")
+
+
+def test_a_label_of_0_and_1_next_to_other_columns_of_0_and_1_is_a_label(tmp_path):
+    assert rows(written(tmp_path, "image,label,male,old\na.jpg,0,1,0\nb.jpg,1,0,0\n")) == [
+        ("a.jpg", "0"),
+        ("b.jpg", "1"),
+    ]
+
+
+@pytest.mark.parametrize("column", ["part", "dataset", "usage"])
+def test_columns_of_that_name_with_other_words_say_nothing(tmp_path, column):
+    source = written(tmp_path, f"file_name,label,{column}\na.jpg,cat,leaf\nb.jpg,dog,flower\n")
+    assert find_labelled(source, part="train").notes == ()
+
+
+def test_fault_79_a_list_whose_images_are_all_of_classes_of_their_own_says_so(tmp_path):
+    text = "image,tag,animal\n" + "".join(f"{n}.jpg,T{n:03},cat\n" for n in range(6))
+    (note,) = find_labelled(written(tmp_path, text), part="train").notes
+    assert (
+        "each of its 6 images is of a class of its own; if that is not its label, rename the columns; found UTF-8"
+        in note
+    )

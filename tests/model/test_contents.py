@@ -368,3 +368,14 @@ def test_fault_75_a_photo_that_is_measured_twice_is_said(folder: Path, make_phot
     ):
         record = model.evaluate_folder(others / "list.csv")
     assert record["n_images"] == 2
+
+
+def test_a_folder_whose_photos_are_gone_removes_nothing(folder: Path) -> None:
+    model = FewShotClassifier("toy").fit_folder(folder)
+    for photo in folder.rglob("*.png"):
+        photo.unlink()
+    with (
+        pytest.warns(TipAdapterWarning, match="no photos in"),
+        pytest.raises(FolderError, match=r"has no photos, and the model has .* photos; check the path"),
+    ):
+        model.compare_folder(folder)

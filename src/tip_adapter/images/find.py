@@ -211,10 +211,14 @@ def split_folders(source: str | os.PathLike[str]) -> dict[str, Path]:
     if not named and _have_same_folders(folders):  # then a word of a name is enough
         named = _if_split(folders, [part_within(name) for name in names])
     parts = {part: child for wanted in SPLIT_WORDS for part, child in named if part == wanted}
+    if len(named) > len(parts) and ("train" not in parts or len(parts) == 1):
+        return {}  # dev1, dev2 and steam_train, toy_train are classes
     if len(named) > len(parts):
         twice = next(part for part, child in named if parts[part] != child)
         both = " and ".join(child.name for part, child in named if part == twice)
-        raise FolderError(f"{printable(folder)} has two {twice} folders, {both}; keep one, or name the one to read")
+        raise FolderError(
+            f"{printable(folder)} has two {twice} folders, {both}; keep one, name the one to read, or write a list with a column split"
+        )
     if "train" in parts and not sub_folders(parts["train"]):
         raise _no_class_folders(parts["train"], folder)
     return parts

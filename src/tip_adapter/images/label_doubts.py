@@ -22,7 +22,7 @@ _LIST_TEXT = re.compile(r"\s*[\[{(].*([\"']).+\1.*[\]})]\s*|\[[^\[\]()]*[\s,][^\
 #: <Label.CAT: 1>, =VLOOKUP(A1), ####, '007 (text in a spreadsheet), two quoted labels in one cell, &amp; of a page, %20 of an address, \\u00e4 of JSON.
 _CODE_TEXT = re.compile(
     r"(?:b|u|(?:np\.)?(?:str|bytes)_\(|=)?([\"']).+\1\)?|(?:tf\.)?(?:tensor|array)\(.+\)|np\.\w+\(.+\)|<.+>|=\w+\(.*\)|#{2,}|'(?:[-+=@].*|\d+(?:[.,]\d+)?)|.*[^\W\d]\"\w.*|.*&(?:amp|lt|gt|quot|apos|nbsp|#\w+);.*"
-    r"|.*%(?:2[0-9a-f]|[c-f][0-9a-f]%).*|.*\\u[0-9a-f]{4}.*",
+    r"|.*</?\w+ ?/?>.*|.*%(?:2[0-9a-f]|[c-f][0-9a-f]%).*|.*\\u[0-9a-f]{4}.*",
     re.DOTALL | re.IGNORECASE,
 )
 #: The path of a file, or a longer path: labels/1.txt, 1.png, data/train/cat, C:\\data\\cat.
@@ -40,13 +40,15 @@ _NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)?\s*")
 _FRACTION = re.compile(r"[.,]\d*[1-9]")
 _SHORT_NUMBER = re.compile(r"-?\d(?:[.,]\d+)?E\+\d{2,3}")
 #: What is written for a missing label, and may be the name of a class.
-_SIGNS = frozenset("-?.–—*")
+_SIGNS = re.compile(r"[-?.–—*…_]{1,}|無|无|なし|없음")
 _NO_LABEL = re.compile(  # as `folded` gives it
     r"(no|without|missing|to)[\W_]*(labels?|class|category)|(un[\W_]?|not[\W_]*)(label+ed|sorted|classified|categori[sz]ed|assigned|annotated|tagged)"
     r"|to[\W_]*(sort|do|classify|annotate|be[\W_](determined|labell?ed|sorted))|tbd|todo"
     r"|(ohne|kein)[\W_](label|klasse|kategorie)|(nicht[\W_]|un)(klassifiziert|zugeordnet|sortiert|kategorisiert)"
     r"|(non|sans)[\W_](classee?s?|triee?s?|etiquetee?s?|etiquette|categorie)|(sin|sem)[\W_](clasificar|etiqueta[rs]?|rotulo|categoria|classificar)"
     r"|n[ao]o?[\W_](classificad[oa]|rotulad[oa])|non[\W_]classificat[oaie]|senza[\W_](etichetta|categoria)|без[\W_](метки|категории)|неразобранн?ое"
+    r"|\[unk\]|n\W{1,3}a\W?|#(?:value|ref|name|div/0)|(?:not|non|nicht)[\W_](?:available|applicable|disponible|verfugbar)|no[\W_]data|keine[\W_]angaben?"
+    r"|sin[\W_]datos?|no[\W_]aplica|нет[\W_]данных|aucune?[\W_]donnees?"
     + folded(r"|未(分类|标注|标记|整理|归类|分類|標註|標記|ラベル)|ラベルなし|미분류")
 )
 #: Names that file managers give to a new folder, as `folded` gives them.
@@ -111,7 +113,7 @@ def label_doubts(names: Iterable[str]) -> list[str]:
         ),
         (
             f"{read} such names are written where a label is missing",
-            lambda name: name in _SIGNS or _NO_LABEL.fullmatch(folded(name)) or is_missing(name),
+            lambda name: _SIGNS.fullmatch(name) or _NO_LABEL.fullmatch(folded(name)) or is_missing(name),
             "if it is, leave these photos out",
         ),
         (f"{read} programs give this name to a new folder", _is_unnamed, "rename it"),
@@ -121,8 +123,11 @@ def label_doubts(names: Iterable[str]) -> list[str]:
             "put the photos of each class into a folder of its own",
         ),
     )
-    if all(map(_NUMBER.fullmatch, names)):
+    numbers = [name for name in names if _NUMBER.fullmatch(name)]
+    if len(numbers) == len(names):
         notes += _number_doubts(names)
+    elif len(numbers) == 1 < len(names) - 1 and re.fullmatch(r"-\d+|9{3,}", numbers[0]):
+        notes.append(_missing_number(numbers[0]))
     if several := _several(names):
         notes.append(f"{read} other rows have its parts as labels: {first_of(several)}")
     if copies := _copies(names):
@@ -150,7 +155,8 @@ def new_doubts(known: Iterable[str], names: Iterable[str]) -> list[str]:
 
 def without_copy_mark(name: str) -> str:
     """A name as `folded`, without what is added to the name of a copy: cat (1), cat - Copy, cat-DESKTOP-AB12, cat_ → cat."""
-    name = folded(name).strip(" _.")
+    name = folded(name).strip(" _.,;:'\"")
+    name = name.strip("*") if name.startswith("*") else name
     while len(name) <= _LONGEST_COPY and (copy := _COPIES.fullmatch(name)):
         name = (copy["of"] or copy["name"]).strip()
     return name
@@ -186,15 +192,19 @@ def _number_doubts(names: Sequence[str]) -> list[str]:
     below = [name for name in names if name.strip().startswith("-")]
     notes = []
     if len(below) == 1 < len(names) and set(names) not in ({"-1", "1"}, {"-1", "0", "1"}):
-        notes.append(
-            f"read as a class of its own, though such a number is written where a label is missing: {below[0]}; if it is, leave "
-            "these photos out"
-        )
+        notes.append(_missing_number(below[0]))
     if len(names) > 2 and any(map(_FRACTION.search, names)):
         notes.append(
             f"read as classes, though decimal numbers as of a measurement: {first_of(names)}; if so, write the class of each photo"
         )
     return notes
+
+
+def _missing_number(name: str) -> str:
+    return (
+        f"read as a class of its own, though such a number is written where a label is missing: {name}; if it is, leave these "
+        "photos out"
+    )
 
 
 def _is_damaged(name: str) -> bool:

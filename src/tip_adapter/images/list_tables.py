@@ -78,6 +78,8 @@ _NAMES_OF_NUMBERS = frozenset(
     {"labeltext", "labelstr", "labeldescription", "labelmetadata", "labelnames", "classdescription"}
     | {"name", "names", "description", "text", "commonname", "scientificname"}
 )
+#: Names of columns of labels that may be those of a class, too, in a list with a column of 0 and 1 for each.
+_CLASS_WORDS = frozenset({"species", "breed", "disease", "choice", "emotion", "tag"})
 _WHOLE = re.compile(r"\s*-?\d+(?:\.0+)?\s*")
 FLAGS = frozenset(["0", "1", "0.0", "1.0", "true", "false"])
 
@@ -161,14 +163,10 @@ def _csv_table(text: str, encoding: str) -> Table:
     separator, columns, header, reader = _csv_header(text, encoding)
     mark = f"separator {_SEPARATORS.get(separator, separator)}" if len(header) > 1 else "no separator"
     found = f"{encoding}, {mark}, columns {shown_columns(header)}"
-    if "file_name" not in columns:
-        raise _no_header(header, found)
-    if doubled := [name for name in columns.values() if header.count(name) > 1]:
-        raise ValueError(f"its column {doubled[0]!r} is there more than once; rename or remove one; found {found}")
-    if mixed := [name for name in columns.values() if any(mark in name for mark in _SEPARATORS)]:
-        raise ValueError(f"its column {mixed[0]!r} has a separator in its name; use one separator; found {found}")
+    _check_header(header, columns, found)
     records, excluded, n_comments = [], set[str](), 0
-    flags = [name for name in header if name.strip() and name not in columns.values()]
+    sure = {name for key, name in columns.items() if key != "label" or plain_name(name) not in _CLASS_WORDS}
+    flags = [name for name in header if name.strip() and name not in sure]
     try:
         for row in reader:
             if _filled(row) and row != header:  # repeated where lists were joined
@@ -189,10 +187,14 @@ def _csv_table(text: str, encoding: str) -> Table:
             n_comments += _is_comment(row) and 1 < len(header) == sum(bool(cell.strip()) for cell in row)
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}; found {found}") from error
+    flags = flags if 2 * len(flags) > len(header) - 1 else []
+    if len(flags) > 1 and columns.get("label") in flags:  # one of the classes
+        for _, record in records:
+            record["label"] = None
     return Table(
         records,
         found,
-        flags if 2 * len(flags) > len(header) - 1 else [],
+        flags,
         _box_columns(header),
         _other_labels(header, columns, records),
         n_comments,
@@ -225,15 +227,20 @@ def _csv_header(text: str, encoding: str) -> tuple[str, dict[str, str], list[str
     return max(tried, key=lambda one: ("file_name" in one[1], len(one[1]), len(one[2])))
 
 
-def _no_header(header: Sequence[str], found: str) -> ValueError:
-    """The error for a first line without a known column of file names."""
-    if not_utf8("".join(header)):
-        way_out = "save it as UTF-8"
-    elif any(map(is_image_name, header)):
-        way_out = "it names an image, so write those names above it"
-    else:
-        way_out = "filename, image, path, id"
-    return ValueError(f"its first line must be file_name,label or similar ({way_out}); found {found}")
+def _check_header(header: Sequence[str], columns: Mapping[str, str], found: str) -> None:
+    """Raise ValueError without a known column of file names, or if a known column is there twice or has a separator in its name."""
+    if "file_name" not in columns:
+        if not_utf8("".join(header)):
+            way_out = "save it as UTF-8"
+        elif any(map(is_image_name, header)):
+            way_out = "it names an image, so write those names above it"
+        else:
+            way_out = "filename, image, path, id"
+        raise ValueError(f"its first line must be file_name,label or similar ({way_out}); found {found}")
+    if doubled := [name for name in columns.values() if header.count(name) > 1]:
+        raise ValueError(f"its column {doubled[0]!r} is there more than once; rename or remove one; found {found}")
+    if mixed := [name for name in columns.values() if any(mark in name for mark in _SEPARATORS)]:
+        raise ValueError(f"its column {mixed[0]!r} has a separator in its name; use one separator; found {found}")
 
 
 def _filled(row: Sequence[str]) -> bool:

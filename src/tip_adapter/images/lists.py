@@ -27,6 +27,8 @@ from tip_adapter.validation import is_missing
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+#: Of more images a list rarely has one of each class.
+_FEW = 5
 _DRIVE = re.compile(r"[a-z]:[\\/]|\\\\\w", re.IGNORECASE)
 _URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
 
@@ -82,6 +84,10 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
     notes += [f"{counted(absent, 'row', 'rows')} of confidence 0: skipped"] if absent else []
     notes += [*by_name, *_table_doubts(table)]
     names = list(dict.fromkeys(name for _, name in rows))
+    if len(names) == len(rows) > _FEW:
+        notes.append(
+            f"each of its {len(rows):,} images is of a class of its own; if that is not its label, rename the columns; found {table.found}"
+        )
     notes += [*label_doubts(names), *numbered_names(names, [path.parent])]
     listed = [(*row, part) for row, part in zip(rows, parts, strict=True)]
     return listed, [f"{printable(path)}: {note}" for note in notes]

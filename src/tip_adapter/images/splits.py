@@ -37,6 +37,8 @@ _COLUMNS = frozenset(
 )
 #: Short forms of the words, only in such columns.
 _CODES = {"tr": "train", "va": "val", "vl": "val", "te": "test", "ts": "test"}
+#: What may number the parts; other words are of something else (part: leaf, flower).
+_NUMBERED_PART = re.compile(r"\d*(?:\.0)?|[a-z]", re.IGNORECASE)
 _YES, _NO = frozenset(["1", "1.0", "true", "yes", "y", "t"]), frozenset(["0", "0.0", "false", "no", "n", "f"])
 #: More values than this in a column, or longer ones, are no names of parts.
 _MOST_VALUES, _LONGEST_VALUE = 20, 40
@@ -116,7 +118,7 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
         elif is_named and len(others) < len(known):
             found = first_of(sorted(value or "nothing" for value in others))
             doubts.append(f"its column of splits has {found} as well; all rows are read")
-        elif is_part_column(column) and 1 < len(known) <= _MOST_VALUES:
+        elif is_part_column(column) and 1 < len(known) <= _MOST_VALUES and all(map(_NUMBERED_PART.fullmatch, known)):
             doubts.append(
                 f"its column {printable(column)} has {first_of(sorted(filter(None, others)))}: no names of parts, so all rows are "
                 "read; if these are parts, write train, val or test instead"

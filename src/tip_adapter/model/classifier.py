@@ -20,7 +20,7 @@ from sklearn.exceptions import NotFittedError
 from tip_adapter import validation
 from tip_adapter.encoders import DEFAULT, load_encoder, refuse_unasked_download
 from tip_adapter.encoders.joined import JoinedEncoder
-from tip_adapter.errors import WrongEncoder, warn
+from tip_adapter.errors import FolderError, WrongEncoder, warn
 from tip_adapter.features.sources import encode_labelled, image_source, labelled_source, listed_source, stream_labelled
 from tip_adapter.images.inputs import image_ids, image_name, is_image, listed_ids, listed_labels, listed_pairs
 from tip_adapter.images.label_doubts import label_doubts
@@ -426,10 +426,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         FolderError, LabelError, FeaturesError, WrongEncoder, NothingReadable
-            As `fit_folder`.
+            As `fit_folder`. FolderError also if the folder has no photos and the model has: a disk may not be connected.
         """
         head, photos = self.head_, labelled_source(folder, part="train")
         warn(*photos.notes)
+        if len(head.support) and not len(photos):
+            n = counted(len(head.support), "photo", "photos")
+            raise FolderError(
+                f"{printable(folder)} has no photos, and the model has {n}; check the path and that its disk is connected"
+            )
         known = photos.reusing(head.support)
         support = encode_support(known, head.refit_method, self.encoder_, threads=self.threads, progress=progress)
         return Changes.between(head, support, photos.classes)
