@@ -563,6 +563,20 @@ def test_relabel_photo_takes_an_id_or_a_path(run: Callable[..., Ran], train: Pat
     assert {label: len(ids) for label, ids in images_of(model).items()} == {"blue": 6, "green": 4, "red": 2}
 
 
+def test_a_photo_that_is_in_two_classes_is_named_by_both_ids(
+    run: Callable[..., Ran], train: Path, tmp_path: Path
+) -> None:
+    shutil.copy(train / "red" / "0.png", train / "blue" / "other.png")
+    run("fit", train, "--out", tmp_path / "model", "--encoder", "toy")
+    shutil.copy(train / "red" / "0.png", tmp_path / "again.png")
+    ran = run("remove", tmp_path / "model", "--photo", tmp_path / "again.png")
+    assert ran.status != 0
+    assert (
+        "again.png is 2 photos of the model: blue/other.png (blue), red/0.png (red); give the id of one of them"
+        in ran.err
+    )
+
+
 @pytest.mark.parametrize(
     ("photo", "label", "reason"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import shutil
@@ -304,6 +305,24 @@ def test_contents_as_text_are_no_paths(tmp_path: Path) -> None:
         FolderError, match=r"column path holds a text of 8,000 characters, which is no path .*write contents as bytes"
     ):
         list(list_photos(str(tmp_path / "photos.parquet")))
+
+
+def test_shards_of_one_name_in_several_folders_have_ids_of_their_own(
+    some: list[tuple[str, bytes]], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_tar(tmp_path / name / "0.tar", some)
+    ids = [name for name, _ in contents_of(tmp_path / "*" / "0.tar")]
+    assert ids == [f"{name}/0.tar/{photo}" for name in ("a", "b") for photo, _ in some]
+
+
+def test_a_compressed_archive_under_another_name_is_named(some: list[tuple[str, bytes]], tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(gzip.compress(write_tar(tmp_path / "1.tar", some).read_bytes()))
+    with pytest.raises(
+        FolderError, match=r"0\.tar is compressed as a whole, so photos in it cannot be read alone; unpack it"
+    ):
+        list(list_photos(str(tmp_path / "0.tar")))
 
 
 def test_archives_that_were_joined_are_refused(some: list[tuple[str, bytes]], tmp_path: Path) -> None:

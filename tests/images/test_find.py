@@ -1254,3 +1254,24 @@ def test_fault_77_hidden_photos_are_counted(tmp_path):
 def test_classes_with_the_word_of_one_part_are_classes(tmp_path, names):
     place(tmp_path, *(f"{name}/{side}/1.jpg" for name in names for side in ("front", "side")))
     assert find_labelled(tmp_path, part="train").classes == tuple(sorted(names))
+
+
+def test_fault_75_numbered_folders_next_to_a_list_are_doubted(tmp_path):
+    place(tmp_path, "HAM_part_1/1.jpg", "HAM_part_2/2.jpg", "metadata.csv")
+    note, _ = find_labelled(tmp_path, part="train").notes
+    assert (
+        "HAM_part_1, HAM_part_2 are read as the classes; if metadata.csv has the labels of their photos, give it"
+        in note
+    )
+
+
+def test_fault_75_classes_with_and_without_the_word_of_a_part_are_doubted(tmp_path):
+    place(tmp_path, "cats/1.jpg", "dogs/1.jpg", "cats_test/1.jpg", "dogs_test/1.jpg")
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert "cats_test, dogs_test are read as classes, though their names have the words of a split" in note
+
+
+def test_fault_76_a_mask_of_a_photo_whose_name_ends_in_a_bracket_is_noted(tmp_path):
+    place(tmp_path, "cat/benign (1).png", "cat/benign (1)_mask.png", "dog/1.jpg")
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert "named as if made of others: " in note

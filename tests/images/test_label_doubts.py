@@ -369,8 +369,10 @@ def test_fault_79_dates_of_several_months_are_what_a_spreadsheet_made():
             "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
             "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
         ],
+        ["1", "\u0661", "\u0967"],
+        ["a", "\u0251"],
     ],
-    ids=["Turkish", "Turkish words", "Greek", "German", "flags"],
+    ids=["Turkish", "Turkish words", "Greek", "German", "flags", "digits", "phonetic"],
 )
 def test_letters_that_differ_within_a_language_are_two_labels(names):
     refuse_lookalike_labels(names)

@@ -81,12 +81,12 @@ def test_fault_78_white_space_around_labels_is_trimmed(tmp_path, route, other):
         ("cat", "\u202ecat", "letters that look alike"),
         ("1", "01", "how a number is written"),
         ("007", "7", "how a number is written"),
-        ("3", "\u0663", "how a number is written"),
+        ("13", "\u0661\u0663", "how a number is written"),
         *(
             ("cat", f"c{hidden}at", "letters that look alike")
             for hidden in "\u2063\u034f\u3164\u180e\ufe00\U000e0020\u2800"
         ),
-        *(("g", "\u0261", "letters that look alike"), ("dog", "\u0501og", "letters that look alike")),
+        *(("dog", "do\u0261", "letters that look alike"), ("dog", "\u0501og", "letters that look alike")),
         *(("hat", "\u04bbat", "letters that look alike"), ("all", "a\u04cf\u04cf", "letters that look alike")),
         *(("vase", "\u03bdase", "letters that look alike"), ("IV", "\u2163", "letters that look alike")),
         *(("cat", "\U0001d41c\U0001d41a\U0001d42d", "letters that look alike"),),

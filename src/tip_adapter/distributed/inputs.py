@@ -12,7 +12,7 @@ import tarfile
 from bisect import bisect
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, chain, groupby, islice
+from itertools import accumulate, chain, groupby, islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ SHARDS = (".tar", ".parquet")
 _CONTENTS = ("bytes", "content", "image", "image_bytes", "jpg")
 _PATHS = ("uri", "url", "path", "file_name", "filename", "image_path")
 _IDS = ("id", "key", "__key__", "image_id")
+_GZIP = b"\x1f\x8b"
 _ROWS = 4096
 #: Files or ranges that are read concurrently: a store answers many as fast as one.
 _READERS = 8
@@ -93,8 +94,9 @@ def list_photos(source: str) -> Iterator[RecordBatch]:
         yield from _whole_files(*(_stored_photos(source) if is_url(source) else _local_photos(Path(source))))
         return
     n_photos, skipped = 0, Counter[str]()
-    for address in files:
-        listed = _parquet_photos(address) if address.lower().endswith(".parquet") else _tar_photos(address, skipped)
+    for address, title in zip(files, _titles(files), strict=True):
+        is_parquet = address.lower().endswith(".parquet")
+        listed = _parquet_photos(address, title) if is_parquet else _tar_photos(address, title, skipped)
         for batch in listed:
             n_photos += len(batch)
             yield batch
@@ -105,6 +107,16 @@ def list_photos(source: str) -> Iterator[RecordBatch]:
         raise FolderError(f"{printable(source)} holds no photos in its {len(files):,} shards ({first_of(files)}){why}")
     if skipped:
         warn(f"{printable(source)}: {note}")
+
+
+def _titles(addresses: Sequence[str]) -> list[str]:
+    """What the ids of the photos of each shard begin with: its name, or its path from where the paths differ if a name is repeated."""
+    names = [path_as_text(Path(address).name) for address in addresses]
+    if len(set(names)) == len(names):
+        return names
+    parts = [path_as_text(address).split("/") for address in addresses]
+    n_shared = sum(1 for _ in takewhile(lambda part: len(set(part)) == 1, zip(*parts, strict=False)))
+    return ["/".join(part[n_shared:]) for part in parts]
 
 
 def require_source(source: str) -> None:
@@ -256,7 +268,7 @@ def _batch(rows: Iterable[tuple[Any, ...]]) -> RecordBatch:
 # ---- shards ----------------------------------------------------------------------------------------------------------
 
 
-def _tar_photos(address: str, skipped: Counter[str]) -> Iterator[RecordBatch]:
+def _tar_photos(address: str, title: str, skipped: Counter[str]) -> Iterator[RecordBatch]:
     """The photos of a tar shard, those that are skipped counted by their reason; raises FolderError if it cannot be read to its end."""
     try:
         status = status_of(address)
@@ -264,14 +276,19 @@ def _tar_photos(address: str, skipped: Counter[str]) -> Iterator[RecordBatch]:
             warn(f"{printable(address)} is empty: skipped")
             return
         with opened(address) as file:
+            if file.read(len(_GZIP)) == _GZIP:
+                raise FolderError(
+                    f"{printable(address)} is compressed as a whole, so photos in it cannot be read alone; unpack it"
+                )
+            file.seek(0)
             names: dict[str, int] = {}
             photos = _tar_members(file, skipped)
             while members := list(islice(photos, _ROWS)):
                 rows = []
                 for name, offset, size in members:
                     names[name] = times = names.get(name, 0) + 1
-                    title = name if times == 1 else f"{name}#{times}"
-                    rows.append((f"{path_as_text(Path(address).name)}/{title}", address, offset, size, status.etag))
+                    member = name if times == 1 else f"{name}#{times}"
+                    rows.append((f"{title}/{member}", address, offset, size, status.etag))
                 yield _batch(rows)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise _damaged(address, error) from error
@@ -301,7 +318,7 @@ def _tar_members(file: IO[bytes], skipped: Counter[str]) -> Iterator[tuple[str, 
                 )
 
 
-def _parquet_photos(address: str) -> Iterator[RecordBatch]:
+def _parquet_photos(address: str, title: str) -> Iterator[RecordBatch]:
     """The photos of a Parquet file, which has their contents or their paths."""
     pa = load_pyarrow()
     try:
@@ -324,14 +341,14 @@ def _parquet_photos(address: str) -> Iterator[RecordBatch]:
                     )
                 # The id of a row is its path, unless it has another.
                 ids = [p if i is None else str(i) for p, i in zip(table[place], table[key or place], strict=True)]
-                ids = [f"{Path(address).name}/{row}" if name is None else name for row, name in enumerate(ids)]
+                ids = [f"{title}/{row}" if name is None else name for row, name in enumerate(ids)]
                 # Without a path it is the folder, which cannot be read as a photo.
                 yield from _whole_files(*_listed([path or "" for path in table[place]], Path(address).parent, ids))
                 return
             first = 0
             for batch in file.iter_batches(_ROWS, columns=[key] if key else []):
                 given = batch.column(0).to_pylist() if key else [None] * len(batch)
-                rows = [(f"{Path(address).name}/{n}" if i is None else str(i), n) for n, i in enumerate(given, first)]
+                rows = [(f"{title}/{n}" if i is None else str(i), n) for n, i in enumerate(given, first)]
                 yield _batch((name, address, row, None, status.etag) for name, row in rows)
                 first += len(batch)
     except (pa.ArrowException, OSError) as error:

@@ -6,7 +6,8 @@ import re
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from tip_adapter.images.search import is_preview_name
+from tip_adapter.images.list_tables import LIST_ENDINGS
+from tip_adapter.images.search import Search, is_preview_name
 from tip_adapter.images.splits import is_split, part_of, part_within
 from tip_adapter.text import first_of, printable
 
@@ -32,7 +33,9 @@ def folder_doubts(folder: Path, rows: Sequence[tuple[Path, str]], classes: Seque
     classes : the class folders
     """
     names = [child.name for child in classes]
-    doubt = _as_parts(names) or _as_groups(rows, classes, folder) or _as_other_folders(names)
+    doubt = (
+        _as_parts(names) or _as_groups(rows, classes, folder) or _as_other_folders(names) or _as_numbered(names, folder)
+    )
     return [f"{printable(folder)}: {doubt}"] if doubt else []
 
 
@@ -46,7 +49,9 @@ def _as_parts(names: Sequence[str]) -> str:
                 "list of their photos and labels"
             )
         return f"{first_of(named)} is read as a class; a split folder has train and val or test"
-    if is_split(set(within.values())) and (len(within) == len(names) or _parts_of_one(within)):
+    if (is_split(set(within.values())) and (len(within) == len(names) or _parts_of_one(within))) or _parts_of_others(
+        within, names
+    ):
         return (
             f"{first_of(list(within))} are read as classes, though their names have the words of a split; if they are its parts, "
             "put the class folders of each part into a folder train, val or test, or write a list with a column split"
@@ -56,8 +61,18 @@ def _as_parts(names: Sequence[str]) -> str:
 
 def _parts_of_one(parts: Mapping[str, str]) -> bool:
     """Whether two names of several parts are the same but for the words: cats_train and cats_val, not bullet_train and test_tube."""
-    without = {name: tuple(word for word in re.findall(r"[^\W_]+", name) if not part_within(word)) for name in parts}
+    without = {name: _words_but_parts(name) for name in parts}
     return len({(rest, parts[name]) for name, rest in without.items()}) > len(set(without.values()))
+
+
+def _parts_of_others(parts: Mapping[str, str], names: Sequence[str]) -> bool:
+    """Whether the words of all such names are, but for those of a part, those of other classes: cats and cats_test."""
+    others = {_words_but_parts(name) for name in names if name not in parts}
+    return bool(parts) and all(_words_but_parts(name) in others for name in parts)
+
+
+def _words_but_parts(name: str) -> tuple[str, ...]:
+    return tuple(word for word in re.findall(r"[^\W_]+", name) if not part_within(word))
 
 
 def _as_groups(rows: Sequence[tuple[Path, str]], classes: Sequence[Path], folder: Path) -> str:
@@ -119,6 +134,15 @@ def _as_other_folders(names: Sequence[str]) -> str:
             "names and labels"
         )
     return ""
+
+
+def _as_numbered(names: Sequence[str], folder: Path) -> str:
+    """The doubt that classes are parts of one set of photos, by numbers in their names alone, if a list next to them may have the labels."""
+    stems = {re.sub(r"\d+", "", name) for name in names}
+    lists = [child.name for child in Search(folder).children(folder) if child.suffix.lower() in LIST_ENDINGS]
+    if len(names) < 2 or len(stems) > 1 or not any(map(str.isalpha, stems.pop())) or not lists:
+        return ""
+    return f"{first_of(names)} are read as the classes; if {printable(lists[0])} has the labels of their photos, give it instead"
 
 
 def _shared_folders(rows: Sequence[tuple[Path, str]], folder: Path) -> tuple[str, list[str]]:

@@ -63,6 +63,7 @@ _AFFIX = (
 )
 #: IMG_E1234 is what an iPhone makes of IMG_1234.
 _AFFIXES = re.compile(rf"^{_AFFIX}[\W_]+|[\W_]+{_AFFIX}$|(?<=^img_)e(?=\d)")
+_LAST_AFFIX = re.compile(rf"[\W_]{_AFFIX}$")  # keeps the bracket of 1 (1)_mask
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 #: Of features, labels and reports.
 _WRITTEN_FILES = r"manifest\.json|shard-\w+\.parquet|plan\.parquet|part-\d{6}-[0-9a-f]{16}|index\.html"
@@ -283,4 +284,4 @@ def _names(path: Path) -> set[str]:
     name = path.stem.lower()
     while Path(name).suffix in ENDINGS:
         name = Path(name).stem
-    return {name, _AFFIXES.sub("", name)}
+    return {name, _AFFIXES.sub("", name), _LAST_AFFIX.sub("", name)}

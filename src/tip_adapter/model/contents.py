@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.errors import warn
+from tip_adapter.errors import UnknownName, warn
 from tip_adapter.features.encode import encode_photos
 from tip_adapter.features.sources import warn_of_conflicts
 from tip_adapter.images.decode import image_digest
 from tip_adapter.images.labels import path_as_text
-from tip_adapter.text import counted, first_three, printable
+from tip_adapter.text import counted, first_of, first_three, printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -29,7 +29,7 @@ _SAME = 1 - 1e-6
 
 
 def id_of(name: str, known: SupportSet, encoder: Encoder) -> str:
-    """The id that a name or path has among known photos; `name` itself if it is none of them, or could be several.
+    """The id that a name or path has among known photos; `name` itself if it is none of them. UnknownName if it could be several.
 
     It is an id, or a file: that of the only photo of the same content, or, of several, of the one whose id the path ends with.
     """
@@ -43,7 +43,10 @@ def id_of(name: str, known: SupportSet, encoder: Encoder) -> str:
         vector = encode_photos([name], encoder).vectors
         same = ends if len(vector) == 1 and float(vector[0] @ known.vectors[ends[0]]) >= _SAME else []
     named = same if len(same) == 1 else [row for row in same if row in ends]
-    return ids[named[0]] if len(named) == 1 else name
+    if len(named) != 1 and len(same) > 1:
+        found = first_of([f"{ids[row]} ({known.labels[row]})" for row in same])
+        raise UnknownName(f"{printable(name)} is {len(same)} photos of the model: {found}; give the id of one of them")
+    return ids[named[0]] if named else name
 
 
 def distinct(photos: SupportSet, known: SupportSet) -> SupportSet:

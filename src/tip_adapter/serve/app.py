@@ -157,7 +157,9 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def of_database(_: Request, error: DBAPIError) -> Response:
         _LOG.error("the database failed: %s", error.orig)
-        detail = "the database cannot be used at present, nothing was changed; try again in 1 s"
+        is_full = re.search("disk is full|no space left", str(error.orig), re.IGNORECASE)
+        reason = "has no space left on its disk" if is_full else "cannot be used at present"
+        detail = f"the database {reason}, nothing was changed; {'free some' if is_full else 'try again in 1 s'}"
         return problem_response(Problem("database_unavailable", detail, {"retry-after": "1"}))
 
     async def of_client(_: Request, __: Exception) -> Response:
