@@ -174,7 +174,7 @@ def _csv_table(text: str, encoding: str) -> Table:
                 if any(cell.strip() for cell in row[len(header) :]):
                     raise ValueError(
                         f"line {reader.line_num}: {len(row)} cells for {len(header)} columns; "
-                        f"quote a cell that contains the separator; found {found}"
+                        f"quote a cell that contains the separator, or give each column a name; found {found}"
                     )
                 cells = dict(zip(header, row, strict=False))  # a short row lacks its last cells
                 if joined := next((name for name in columns.values() if _joins_rows(cells.get(name), separator)), None):
