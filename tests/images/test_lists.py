@@ -834,3 +834,14 @@ def test_fault_79_a_list_whose_images_are_all_of_classes_of_their_own_says_so(tm
         "each of its 6 images is of a class of its own; if that is not its label, rename the columns; found UTF-8"
         in note
     )
+
+
+def test_fault_75_a_column_that_marks_the_test_rows_alone_says_the_part(tmp_path):
+    source = written(tmp_path, "file_name,label,test\na.jpg,cat,\nb.jpg,dog,\nc.jpg,cat,x\n")
+    assert [path.name for path in find_labelled(source, part="train").paths] == ["a.jpg", "b.jpg"]
+    assert [path.name for path in find_labelled(source, part="test").paths] == ["c.jpg"]
+
+
+def test_a_list_is_not_said_to_have_the_names_of_its_own_labels(tmp_path):
+    source = written(tmp_path, "file_name,label\na.jpg,0\nb.jpg,1\n", name="labels.csv")
+    assert find_labelled(source, part="train").notes == ()

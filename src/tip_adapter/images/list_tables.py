@@ -76,7 +76,7 @@ _BOXES = re.compile(
 #: Columns that have the names of classes where the label is a number.
 _NAMES_OF_NUMBERS = frozenset(
     {"labeltext", "labelstr", "labeldescription", "labelmetadata", "labelnames", "classdescription"}
-    | {"name", "names", "description", "text", "commonname", "scientificname"}
+    | {"name", "names", "description", "text", "title", "commonname", "scientificname", "speciesname"}
 )
 #: Names of columns of labels that may be those of a class, too, in a list with a column of 0 and 1 for each.
 _CLASS_WORDS = frozenset({"species", "breed", "disease", "choice", "emotion", "tag"})

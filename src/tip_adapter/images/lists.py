@@ -88,7 +88,7 @@ def read_labelled_list(path: Path, endings: Collection[str]) -> tuple[list[tuple
         notes.append(
             f"each of its {len(rows):,} images is of a class of its own; if that is not its label, rename the columns; found {table.found}"
         )
-    notes += [*label_doubts(names), *numbered_names(names, [path.parent])]
+    notes += [*label_doubts(names), *numbered_names(names, [path.parent], but=path.name)]
     listed = [(*row, part) for row, part in zip(rows, parts, strict=True)]
     return listed, [f"{printable(path)}: {note}" for note in notes]
 

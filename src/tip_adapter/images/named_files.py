@@ -81,15 +81,15 @@ _CLASS_FILES = re.compile(
 )
 
 
-def numbered_names(labels: Sequence[str], folders: Iterable[Path]) -> list[str]:
-    """A note if all labels are numbers, or ids of WordNet, and a file in one of the folders probably has the names of these classes."""
+def numbered_names(labels: Sequence[str], folders: Iterable[Path], but: str = "") -> list[str]:
+    """A note if all labels are numbers, or ids of WordNet, and a file in one of the folders probably has the names of these classes; not the list `but`."""
     if not labels or not all(map(_NUMBER.fullmatch, labels)):
         return []
     kind = "numbers" if labels[0].strip().isdecimal() else "ids of WordNet"
     for folder in folders:
         with suppress(OSError):
             for name in sorted(os.listdir(folder)):
-                if _CLASS_FILES.fullmatch(name.lower()):
+                if name != but and _CLASS_FILES.fullmatch(name.lower()):
                     return [
                         f"classes are {kind} ({first_of(labels)}); if {printable(name)} has their names, give them as "
                         "class names (--class-names, a list of label,name)"

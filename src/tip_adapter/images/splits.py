@@ -39,7 +39,7 @@ _COLUMNS = frozenset(
 _CODES = {"tr": "train", "va": "val", "vl": "val", "te": "test", "ts": "test"}
 #: What may number the parts; other words are of something else (part: leaf, flower).
 _NUMBERED_PART = re.compile(r"\d*(?:\.0)?|[a-z]", re.IGNORECASE)
-_YES, _NO = frozenset(["1", "1.0", "true", "yes", "y", "t"]), frozenset(["0", "0.0", "false", "no", "n", "f"])
+_YES, _NO = frozenset(["1", "1.0", "true", "yes", "y", "t", "x"]), frozenset(["0", "0.0", "false", "no", "n", "f"])
 #: More values than this in a column, or longer ones, are no names of parts.
 _MOST_VALUES, _LONGEST_VALUE = 20, 40
 
@@ -109,6 +109,9 @@ def divided(rows: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[str], l
     for column in dict.fromkeys(name for _, cells in rows for name in cells):
         values = [cells.get(column, "") for _, cells in rows]
         known = {value: _allowed(column, value) for value in dict.fromkeys(values)}
+        flag = _flagged(column)
+        if flag and "" in known and all(allowed == {flag} for value, allowed in known.items() if value):
+            known[""] = frozenset(SPLIT_WORDS) - {flag}  # only what is in the part is marked
         others = [value for value, allowed in known.items() if not allowed]
         is_named = may_say_part(column)
         if not others:
