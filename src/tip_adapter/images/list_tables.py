@@ -259,7 +259,7 @@ def _joins_rows(cell: str | None, separator: str) -> bool:
 
 def is_image_name(cell: str) -> bool:
     """Whether a text is the name of an image file by its ending."""
-    return str(mimetypes.guess_type(cell)[0]).startswith("image/")
+    return "." in cell and str(mimetypes.guess_type(cell)[0]).startswith("image/")
 
 
 def _jsonl_table(text: str, encoding: str) -> Table:

@@ -31,8 +31,9 @@ class NamedFiles:
         """
         written = name.strip().replace("\\", "/")
         for text in dict.fromkeys([name, written, unquote(written)]):
-            if os.path.lexists(self._folder / text) and not (self._folder / text).is_dir():
-                return [self._folder / text]
+            place = self._folder / text
+            if os.path.lexists(place) and not place.is_dir():
+                return [place]
         similar = (self._similar(self._folder / text) for text in dict.fromkeys([written, unquote(written)]))
         return next(filter(None, similar), [self._folder / written])
 
