@@ -1275,3 +1275,18 @@ def test_fault_76_a_mask_of_a_photo_whose_name_ends_in_a_bracket_is_noted(tmp_pa
     place(tmp_path, "cat/benign (1).png", "cat/benign (1)_mask.png", "dog/1.jpg")
     (note,) = find_labelled(tmp_path, part="train").notes
     assert "named as if made of others: " in note
+
+
+def test_fault_77_kinds_beyond_those_that_are_named_are_counted(tmp_path):
+    place(tmp_path, "cat/1.jpg", "dog/1.jpg", *(f"cat/x.{kind}" for kind in ("a", "b", "c", "d", "e", "f", "g", "h")))
+    (note,) = find_labelled(tmp_path, part="train").notes
+    assert note.endswith("8 files that are no photos are skipped: .a 1, .b 1, .c 1, .d 1, .e 1, .f 1, 2 other kinds 2")
+
+
+def test_fault_86_a_part_that_is_a_link_to_another_is_named(tmp_path):
+    place(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg", "val/dog/2.jpg")
+    (tmp_path / "test").symlink_to("val")
+    with pytest.raises(
+        FolderError, match="it has no test folder but test, a link to a folder that is read already; copy it instead"
+    ):
+        find_labelled(tmp_path, part="test")

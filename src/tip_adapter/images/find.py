@@ -288,7 +288,13 @@ def _class_folders_at(source: Path, part: str) -> tuple[Path, dict[str, Path], l
     parts = split_folders(source)
     if parts and part not in parts:
         found = ", ".join(sorted(folder.name for folder in parts.values()))
-        raise FolderError(f"{printable(source)} is split into {found}; it has no {part} folder")
+        links = [
+            child.name
+            for child in Search(source).children(source)
+            if child.is_symlink() and part_of(child.name) == part
+        ]
+        but = f" but {links[0]}, a link to a folder that is read already; copy it instead" if links else ""
+        raise FolderError(f"{printable(source)} is split into {found}; it has no {part} folder{but}")
     around = parts[part] if parts else source
     folder, _ = _without_wrapper(around, within_part=bool(parts))
     inner = printable(folder.relative_to(around).as_posix())

@@ -47,7 +47,7 @@ _NO_LABEL = re.compile(  # as `folded` gives it
     r"|(ohne|kein)[\W_](label|klasse|kategorie)|(nicht[\W_]|un)(klassifiziert|zugeordnet|sortiert|kategorisiert)"
     r"|(non|sans)[\W_](classee?s?|triee?s?|etiquetee?s?|etiquette|categorie)|(sin|sem)[\W_](clasificar|etiqueta[rs]?|rotulo|categoria|classificar)"
     r"|n[ao]o?[\W_](classificad[oa]|rotulad[oa])|non[\W_]classificat[oaie]|senza[\W_](etichetta|categoria)|без[\W_](метки|категории)|неразобранн?ое"
-    r"|\[unk\]|n\W{1,3}a\W?|#(?:value|ref|name|div/0)|(?:not|non|nicht)[\W_](?:available|applicable|disponible|verfugbar)|no[\W_]data|keine[\W_]angaben?"
+    r"|\[?unk\]?|undef|n\W{1,3}a\W?|[ns]/d|not[\W_]set|#(?:value|ref|name|div/0)|(?:not|non|nicht)[\W_](?:available|applicable|disponible|verfugbar)|no[\W_]data|keine[\W_]angaben?"
     r"|sin[\W_]datos?|no[\W_]aplica|нет[\W_]данных|aucune?[\W_]donnees?"
     + folded(r"|未(分类|标注|标记|整理|归类|分類|標註|標記|ラベル)|ラベルなし|미분류")
 )

@@ -35,7 +35,17 @@ SYSTEM_FOLDERS = frozenset(
     | {"@__thumb", "@synoresource", "@sharebin", "@appstore", "@database", "~snapshot", "$extend", "$winreagent"}
     | {"system volume information", "lost+found", "lost.dir", "__pycache__", "_gsdata_", "onedrivetemp"}
     | {"network trash folder", "temporary items", "thevolumesettingsfolder", "thefindbycontentfolder", "resource.frk"}
-    | {"@sharesnap", "@snapshot", "@activebackup", "@downloadstation", "@quarantine", "@antivirus", "backup.backupdb"}
+    | {
+        "@sharesnap",
+        "@snapshot",
+        "@activebackup",
+        "@synologydrive",
+        "@recycle bin",
+        "@downloadstation",
+        "@quarantine",
+        "@antivirus",
+        "backup.backupdb",
+    }
     | {"_vti_cnf", "_vti_pvt", "_svn"}
     | {"recycler", "windowsimagebackup", "node_modules", "ipod photo cache", "_thumbs", "_thumbnails", "msocache"}
     | {NONE_OF_THESE}  # photos that `predict --sort-into` gave no class
@@ -64,6 +74,8 @@ _AFFIX = (
 #: IMG_E1234 is what an iPhone makes of IMG_1234.
 _AFFIXES = re.compile(rf"^{_AFFIX}[\W_]+|[\W_]+{_AFFIX}$|(?<=^img_)e(?=\d)")
 _LAST_AFFIX = re.compile(rf"[\W_]{_AFFIX}$")  # keeps the bracket of 1 (1)_mask
+#: Kinds of skipped files that a note names.
+_KINDS = 6
 _MODEL_FILES = ("config.json", "adapter.safetensors")
 #: Of features, labels and reports.
 _WRITTEN_FILES = r"manifest\.json|shard-\w+\.parquet|plan\.parquet|part-\d{6}-[0-9a-f]{16}|index\.html"
@@ -160,7 +172,10 @@ class Search:
         """How many files are no images, by their endings; empty if there are none."""
         if not self._files:
             return ""
-        kinds = ", ".join(f"{printable(kind)} {number:,}" for kind, number in self._files.most_common(6))
+        most = self._files.most_common(_KINDS)
+        kinds = ", ".join(f"{printable(kind)} {number:,}" for kind, number in most)
+        if rest := self._files.total() - sum(number for _, number in most):
+            kinds += f", {counted(len(self._files) - _KINDS, 'other kind', 'other kinds')} {rest:,}"
         total = counted(self._files.total(), "file that is no photo is", "files that are no photos are")
         return f"{total} skipped: {kinds}"
 
