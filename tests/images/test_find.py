@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
@@ -1290,3 +1291,26 @@ def test_fault_86_a_part_that_is_a_link_to_another_is_named(tmp_path):
         FolderError, match="it has no test folder but test, a link to a folder that is read already; copy it instead"
     ):
         find_labelled(tmp_path, part="test")
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("1.jpg", "1 photo is next to the class folders"),
+        ("cat/@eaDir/1.jpg", "system folders and previews are skipped: @eaDir"),
+    ],
+)
+def test_fault_77_class_folders_without_photos_next_to_photos_are_an_error(tmp_path, file, found):
+    with pytest.raises(
+        FolderError, match=f"no photos in 2 class folders of .* {re.escape('(cat, dog)')}; {found}; known endings"
+    ):
+        find_labelled(place(tmp_path, "cat/", "dog/", file), part="train")
+
+
+def test_fault_86_a_link_in_a_class_to_another_part_is_skipped_and_noted(tmp_path):
+    place(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg", "val/dog/2.jpg", "more/3.jpg")
+    (tmp_path / "train" / "cat" / "val").symlink_to("../../val")
+    (tmp_path / "train" / "cat" / "more").symlink_to("../../more")
+    photos = find_labelled(tmp_path, part="train")
+    assert photos.counts() == {"cat": 2, "dog": 1}
+    assert any("links to folders that are searched anyway are skipped" in note for note in photos.notes)

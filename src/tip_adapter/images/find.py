@@ -133,7 +133,7 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
             f"{printable(source)} is neither a folder nor a list (.csv, .tsv, .jsonl) that exists; check the path"
         )
     folder, parts, notes = _class_folders_at(source, part)
-    search = Search(folder)
+    search = Search(folder, [other for name, other in parts.items() if name != part])
     children = search.children(folder)
     classes = [child for child in children if search.enters(child) and not is_output(child)]
     if not classes:
@@ -143,7 +143,10 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     around = [place for place in folder.parents if place == source or source in place.parents]
     search.skip_files([*children, *(child for place in around for child in search.children(place))])
     rows = [(path, child.name) for child in classes for path in search.images(child)]
-    if not rows and (skipped := search.skipped_files()):  # without any file, the folders give the names of the classes
+    loose = sum(map(is_image, children))
+    beside = f"{counted(loose, 'photo is', 'photos are')} next to the class folders" if loose else ""
+    skipped = "; ".join(filter(None, [search.skipped_files(), search.skipped_folders(), beside]))
+    if not rows and skipped:  # without any file, the folders give the names of the classes
         names = first_of([child.name for child in classes])
         raise FolderError(
             f"no photos in {counted(len(classes), 'class folder', 'class folders')} of {printable(folder)} ({names}); "

@@ -82,10 +82,11 @@ _WRITTEN_FILES = r"manifest\.json|shard-\w+\.parquet|plan\.parquet|part-\d{6}-[0
 
 
 class Search:
-    """A search for images below `root` that remembers what it skips."""
+    """A search for images below `root` that remembers what it skips; links in its class folders to folders in `others` are skipped, too."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, others: Iterable[Path] = ()) -> None:
         real = Path(os.path.realpath(root))
+        self._others = [Path(os.path.realpath(other)) for other in others]
         self._name, self._root, self._above = printable(root), real, {real, *real.parents}
         self._files: Counter[str] = Counter()
         self._folders: Counter[str] = Counter()
@@ -112,15 +113,15 @@ class Search:
         self._folders.update(name for name in own if is_folder(folder / name))
         return [folder / name for name in names if name not in own]
 
-    def enters(self, folder: Path) -> bool:
-        """Whether it is a folder that is searched: not a link to one above or within the root."""
+    def enters(self, folder: Path, others: Iterable[Path] = ()) -> bool:
+        """Whether it is a folder that is searched: not a link to one above or within the root, or within one of the others."""
         if not is_folder(folder):
             return False
         if folder.is_symlink():
             real = Path(os.path.realpath(folder))
             # What a link finds in a hidden folder is found nowhere else.
             within = self._root in real.parents and not re.search(r"/\.", f"/{real.relative_to(self._root).as_posix()}")
-            if real in self._above or within:
+            if real in self._above or within or any(other in (real, *real.parents) for other in others):
                 self._links.append(printable(folder))
                 return False
         return True
@@ -141,7 +142,7 @@ class Search:
             if is_folder(child):
                 if is_preview_name(child.name) and _has_copies(child):
                     self._folders[child.name] += 1
-                elif self.enters(child):
+                elif self.enters(child, self._others):
                     if is_preview_name(child.name) or (around and _repeats(child, around)):
                         self._counted.append(printable(child))
                     yield from self.images(child, above | {real})
@@ -168,6 +169,13 @@ class Search:
                 )
             self._files[kind_of(child)] += 1
 
+    def skipped_folders(self) -> str:
+        """Which folders of systems, and of smaller copies, were skipped; empty if there are none."""
+        if not self._folders:
+            return ""
+        names = [f"{name} ({n:,})" if n > 1 else name for name, n in sorted(self._folders.items())]
+        return f"system folders and previews are skipped: {first_of(names)}"
+
     def skipped_files(self) -> str:
         """How many files are no images, by their endings; empty if there are none."""
         if not self._files:
@@ -183,9 +191,8 @@ class Search:
         """What was skipped, a line for each reason."""
         skipped = self.skipped_files()
         notes = [f"{self._name}: {skipped}"] if skipped else []
-        if self._folders:
-            names = [f"{name} ({n:,})" if n > 1 else name for name, n in sorted(self._folders.items())]
-            notes.append(f"system folders and previews are skipped: {first_of(names)}")
+        if skipped := self.skipped_folders():
+            notes.append(skipped)
         if hidden := sorted({folder.name for folder in self._hidden if next(_images_below(folder), None)}):
             notes.append(f"hidden folders are skipped: {first_of(hidden)}")
         if self._derived:
