@@ -5,7 +5,13 @@ import re
 import numpy as np
 import pytest
 
-from tip_adapter import ClassEmbeddings, FewShotClassifier, TipAdapterClassifier
+from tip_adapter import (
+    ClassEmbeddings,
+    FewShotClassifier,
+    LinearProbeClassifier,
+    TipAdapterClassifier,
+    TipAdapterFClassifier,
+)
 from tip_adapter.errors import LabelError, TipAdapterWarning
 from tip_adapter.images.label_doubts import label_doubts, new_doubts
 from tip_adapter.images.labels import refuse_lookalike_labels
@@ -440,3 +446,11 @@ def test_fault_78_a_label_with_signs_around_it_is_doubted(copy):
 
 def test_grades_are_not_doubted():
     assert label_doubts(["A", "A-", "A+", "A*", "B"]) == []
+
+
+@pytest.mark.parametrize(
+    "classifier", [LinearProbeClassifier(C=1.0), TipAdapterFClassifier(alpha=1.0, beta=1.0, epochs=1)], ids=repr
+)
+def test_fault_80_trained_methods_warn_of_missing_labels_as_well(classifier):
+    with pytest.warns(TipAdapterWarning, match=r"labels \(y\) hold 'nan', which is written where a label is missing"):
+        classifier.fit(np.eye(4, dtype=np.float32), np.array(["cat", "dog", np.nan, "cat"]))

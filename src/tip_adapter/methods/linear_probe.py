@@ -16,7 +16,7 @@ import numpy as np
 from tip_adapter.io.processors import one_blas_thread
 from tip_adapter.methods.base import Capabilities, VectorClassifier
 from tip_adapter.methods.folds import held_out_parts
-from tip_adapter.methods.labels import checked_labels, positions
+from tip_adapter.methods.labels import checked_labels, positions, warn_of_doubts
 from tip_adapter.methods.lbfgs import minimise, summed_cross_entropy
 from tip_adapter.methods.ops import like, to_numpy
 from tip_adapter.vectors import unit_rows
@@ -110,6 +110,7 @@ class LinearProbeClassifier(VectorClassifier):
                 )
             held_out = queries, positions(checked_labels(validation[1], len(queries)), self.classes_)
         self._fit(keys, labels, held_out)
+        warn_of_doubts(self.classes_)
         return self
 
     def training(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tip_adapter.errors import Diverged
 from tip_adapter.methods.base import VectorClassifier
+from tip_adapter.methods.labels import warn_of_doubts
 from tip_adapter.methods.ops import like, zeros_like
 from tip_adapter.vectors import require_finite, unit_rows
 
@@ -81,6 +82,8 @@ class TrainedClassifier(VectorClassifier):
         """
         with np.errstate(over="ignore", invalid="ignore"):  # `train` reports it as Diverged, `logits` as VectorError
             self._fit(*self._support(X, y, ids), Passes(views, after_epoch))
+        if self.class_embeddings is None:
+            warn_of_doubts(self.classes_)
         return self
 
     @abstractmethod
