@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tip_adapter.errors import FolderError
-from tip_adapter.io.files import is_folder
+from tip_adapter.io.files import is_folder, open_regular
 from tip_adapter.text import counted, first_of, printable
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def is_output(folder: Path) -> bool:
 
 def _is_sorted(folder: Path) -> bool:
     """Whether `predict --sort-into` wrote it."""
-    with suppress(OSError), (folder / SORTED_TABLE).open("rb") as file:
+    with suppress(OSError), open_regular(folder / SORTED_TABLE) as file:
         return file.read(len(_SORTED_HEADER)) == _SORTED_HEADER
     return False
 
