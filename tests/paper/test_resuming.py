@@ -512,7 +512,7 @@ def test_fault_75_a_file_of_vectors_that_lacks_what_an_experiment_needs_is_refus
     tmp_path: Path, without: str, reason: str
 ) -> None:
     arrays = {
-        "ids": np.array([f"{part}/{n}" for part in ("train", "test") for n in range(4)]),
+        "ids": np.array([f"{part}-{n}" for part in ("train", "test") for n in range(4)]),
         "vectors": np.tile(np.eye(2, dtype=np.float32), (4, 1)),
         "labels": np.array(["cat", "dog"] * 4),
         "part": np.array(["train"] * 4 + ["test"] * 4),
