@@ -1296,7 +1296,7 @@ def test_fault_86_a_part_that_is_a_link_to_another_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("file", "found"),
     [
-        ("1.jpg", "1 photo is next to the class folders"),
+        ("1.jpg", "1 photo is outside the class folders"),
         ("cat/@eaDir/1.jpg", "system folders and previews are skipped: @eaDir"),
     ],
 )

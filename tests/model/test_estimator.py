@@ -108,6 +108,8 @@ def test_fault_81_score_is_the_accuracy_on_photos():
     assert model.score(images, [labels[-1], *labels[1:]], sample_weight=[3, *[1] * 7]) == 7 / 10
     with pytest.raises(ValueError, match="weights"):
         model.score(images, labels, sample_weight=[1])
+    with pytest.raises(ZeroDivisionError, match="sum to zero"):
+        model.score(images, labels, sample_weight=[0] * 8)
     with pytest.raises(LabelError, match="8 images but 7 labels"):
         model.score(images, labels[1:])
     with pytest.raises(UsageError, match="at least one photo"):

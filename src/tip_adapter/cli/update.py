@@ -40,7 +40,7 @@ def add(
     quiet: bool = False,
 ) -> None:
     """Add images of a class, known or new, to a classifier."""
-    with notes(quiet):
+    with notes(quiet):  # before the model is loaded: a wrong path is said at once
         stored = [image_source(place).labelled(label) for place in photos if is_stored(place)]
         paths = [path for place in photos if not is_stored(place) for path in find_images(place)]
     with notes(quiet), _updating(model_dir, device, threads) as model:

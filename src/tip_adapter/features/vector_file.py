@@ -156,12 +156,8 @@ def _read_ours(file: ArrayFile) -> VectorFile:
     labels = _labels(file.texts("labels"), file.path) if "labels" in file.names else ()
     parts = file.texts("part") if "part" in file.names else ()
     if labels and not parts:  # as in lists, the folders of the ids may say the part
-        parts = tuple(
-            filter(
-                None,
-                parts_of_paths([(name.split("/")[:-1], label) for name, label in zip(ids, labels, strict=False)])[0],
-            )
-        )
+        named, _ = parts_of_paths([(name.split("/")[:-1], label) for name, label in zip(ids, labels, strict=False)])
+        parts = tuple(named) if any(named) else ()
     return _vector_file(file, (n, width), ids, labels, parts, ("vectors",), classes)
 
 

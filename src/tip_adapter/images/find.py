@@ -143,15 +143,8 @@ def find_labelled(source: str | os.PathLike[str], *, part: str) -> ImageList:
     around = [place for place in folder.parents if place == source or source in place.parents]
     search.skip_files([*children, *(child for place in around for child in search.children(place))])
     rows = [(path, child.name) for child in classes for path in search.images(child)]
-    loose = sum(map(is_image, children))
-    beside = f"{counted(loose, 'photo is', 'photos are')} next to the class folders" if loose else ""
-    skipped = "; ".join(filter(None, [search.skipped_files(), search.skipped_folders(), beside]))
-    if not rows and skipped:  # without any file, the folders give the names of the classes
-        names = first_of([child.name for child in classes])
-        raise FolderError(
-            f"no photos in {counted(len(classes), 'class folder', 'class folders')} of {printable(folder)} ({names}); "
-            f"{skipped}; known endings are {' '.join(sorted(ENDINGS))}"
-        )
+    if not rows:
+        _refuse_skipped(folder, classes, children, search)
     if parts:
         size = f"{counted(len(classes), 'class', 'classes')}, {counted(len(rows), 'image', 'images')}"
         others = [other.name for name, other in parts.items() if name != part]
@@ -319,6 +312,18 @@ def _without_wrapper(folder: Path, *, within_part: bool = False) -> tuple[Path, 
     if wraps and (is_split(parts) or not any(map(is_image, Search(folders[0]).children(folders[0])))):
         return inner, inside
     return folder, folders
+
+
+def _refuse_skipped(folder: Path, classes: Sequence[Path], children: Sequence[Path], search: Search) -> None:
+    """Raise FolderError if class folders without photos have anything that is skipped; without any file, they give the names of classes."""
+    loose = sum(map(is_image, children))
+    outside = f"{counted(loose, 'photo is', 'photos are')} outside the class folders" if loose else ""
+    if skipped := "; ".join(filter(None, [search.skipped_files(), search.skipped_folders(), outside])):
+        names = first_of([child.name for child in classes])
+        raise FolderError(
+            f"no photos in {counted(len(classes), 'class folder', 'class folders')} of {printable(folder)} ({names}); "
+            f"{skipped}; known endings are {' '.join(sorted(ENDINGS))}"
+        )
 
 
 def _no_class_folders(folder: Path, around: Path | None = None) -> FolderError:

@@ -40,7 +40,7 @@ _NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)?\s*")
 _FRACTION = re.compile(r"[.,]\d*[1-9]")
 _SHORT_NUMBER = re.compile(r"-?\d(?:[.,]\d+)?E\+\d{2,3}")
 #: What is written for a missing label, and may be the name of a class.
-_SIGNS = re.compile(r"[-?.–—*…_]{1,}|無|无|なし|없음")
+_SIGNS = re.compile(r"[-?.–—*…_]+|無|无|なし|없음")
 _NO_LABEL = re.compile(  # as `folded` gives it
     r"(no|without|missing|to)[\W_]*(labels?|class|category)|(un[\W_]?|not[\W_]*)(label+ed|sorted|classified|categori[sz]ed|assigned|annotated|tagged)"
     r"|to[\W_]*(sort|do|classify|annotate|be[\W_](determined|labell?ed|sorted))|tbd|todo"
@@ -171,14 +171,13 @@ def _copies(names: Collection[str]) -> list[str]:
 def _several(names: Iterable[str]) -> list[str]:
     """Names that consist of other names, as lists with several labels a photo have them; by spaces only if all names of several words do."""
     known = {name.strip() for name in names}
-    splits = {mark: {name: re.split(mark, name) for name in known} for mark in (r"\s*[|;,/+]\s*", r"\s+")}
-    found = {
-        mark: [name for name, parts in each.items() if len(parts) > 1 and known.issuperset(parts)]
-        for mark, each in splits.items()
-    }
-    of_words = [name for name, parts in splits[r"\s+"].items() if len(parts) > 1]
-    by_spaces = found[r"\s+"] if len(found[r"\s+"]) == len(of_words) else []
-    return sorted({*found[r"\s*[|;,/+]\s*"], *by_spaces})
+    found = set[str]()
+    for mark, all_do in ((r"\s*[|;,/+]\s*", False), (r"\s+", True)):
+        parts = {name: split for name in known if len(split := re.split(mark, name)) > 1}
+        of_others = {name for name, split in parts.items() if known.issuperset(split)}
+        if not all_do or len(of_others) == len(parts):
+            found |= of_others
+    return sorted(found)
 
 
 def _series(names: Iterable[str]) -> set[str]:

@@ -35,17 +35,8 @@ SYSTEM_FOLDERS = frozenset(
     | {"@__thumb", "@synoresource", "@sharebin", "@appstore", "@database", "~snapshot", "$extend", "$winreagent"}
     | {"system volume information", "lost+found", "lost.dir", "__pycache__", "_gsdata_", "onedrivetemp"}
     | {"network trash folder", "temporary items", "thevolumesettingsfolder", "thefindbycontentfolder", "resource.frk"}
-    | {
-        "@sharesnap",
-        "@snapshot",
-        "@activebackup",
-        "@synologydrive",
-        "@recycle bin",
-        "@downloadstation",
-        "@quarantine",
-        "@antivirus",
-        "backup.backupdb",
-    }
+    | {"@sharesnap", "@snapshot", "@activebackup", "@synologydrive", "@recycle bin", "@downloadstation", "@quarantine"}
+    | {"@antivirus", "backup.backupdb"}
     | {"_vti_cnf", "_vti_pvt", "_svn"}
     | {"recycler", "windowsimagebackup", "node_modules", "ipod photo cache", "_thumbs", "_thumbnails", "msocache"}
     | {NONE_OF_THESE}  # photos that `predict --sort-into` gave no class

@@ -219,7 +219,7 @@ class VectorClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         return state.classes_[winners]
 
     def score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy of `predict` on (n,) labels y, which are checked as at `fit`; raises likewise, warns of forms of known labels."""
+        """Accuracy of `predict` on (n,) labels y, in [0, 1]; raises as `fit`, warns of labels that differ from a class by case or the like."""
         from sklearn.metrics import accuracy_score  # slow to import, and a program that predicts does not need it
 
         predicted = self.predict(X)

@@ -54,7 +54,7 @@ def checked_labels(y: Any, n: int) -> NDArray[Any]:
 
 
 def warn_of_doubts(labels: NDArray[Any], known: NDArray[Any] | None = None) -> None:
-    """Warn of new labels that are what programs write for a missing one, such as the text nan, or that look like another.
+    """Warn of new labels that are what programs write for a missing one, such as the text nan or -1, or that look like another.
 
     They are not refused: models and projects of earlier versions may have them.
 

@@ -509,7 +509,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Accuracy on (n,) photos, a list, with (n,) labels, in [0, 1]; raises as `predict`, LabelError as `fit`.
 
         Labels unknown to the model count as wrong, with a warning; LabelError if one looks like a class of the model.
-        `sample_weight`, (n,) floats, weights the photos, as in scikit-learn; ValueError if it is of another shape or sums to 0.
+        `sample_weight`, (n,) floats, weights the photos, as in scikit-learn; ValueError if it is of another shape, ZeroDivisionError if
+        it sums to 0.
         """
         photos, texts = listed_pairs(images, labels)
         require(len(photos) > 0, "images", "at least one photo", photos)
